@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The life of an attachment: create, attach, fork, close; and the end of a pool.
+ *
+ * Creating: the creator holds the registry's byte lock from its first look at the empty file until the state is
+ * READY, so an attacher that finds the pool unfinished knows by the lock whether somebody is still at it. A creator
+ * that dies leaves an unfinished file whose lock is free: attach says SSM_E_ABANDONED, ssm_pool_retire() agrees.
+ *
+ * Fork: the child's handler opens the file anew, closes the inherited description (the liveness lock stays with
+ * the parent alone), and forgets the parent's claims; at its first call the child takes a slot of its own.
+ */
+#include "liveness.h"
+#include "pool.h"
+#include "recovery.h"
+#include "registry.h"
+#include "ring.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define REGISTRY_PATIENCE_NS UINT64_C(10000000000)
+#define ATTACH_PATIENCE_NS   INT64_C(10000000000)
+#define BIRTH_NS             UINT64_C(500000000) /* between making the file and locking it, a creator gets so long */
+#define NAP_NS               UINT64_C(1000000)
+
+/* ---- this process's attachments, for fork --------------------------------------------------------------- */
+
+static pthread_mutex_t list_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct ssm_pool *list_first;
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&list_mutex);
+    for (struct ssm_pool *pool = list_first; pool != NULL; pool = pool->next)
+        if (!(pool->flags & SSM_SERIAL))
+            pthread_mutex_lock(&pool->mutex);
+}
+
+static void unlock_all(void)
+{
+    for (struct ssm_pool *pool = list_first; pool != NULL; pool = pool->next)
+        if (!(pool->flags & SSM_SERIAL))
+            pthread_mutex_unlock(&pool->mutex);
+    pthread_mutex_unlock(&list_mutex);
+}
+
+static void become_child(struct ssm_pool *pool)
+{
+    int fd = ssm_file_reopen(pool->fd, !(pool->flags & SSM_READONLY));
+    close(pool->fd);
+    pool->fd = fd; /* < 0: without /proc the child cannot become a holder, and says so at its first call */
+    pool->era++;
+    if (pool->flags & SSM_READONLY)
+        return;
+    pool->self = SSM_NIL;
+    pool->pinned = 0;
+    ssm_store_relaxed_u32(&pool->sleepers, 0); /* the sleeping threads stayed with the parent */
+    ssm_private_clear(pool->claims, pool->geometry.block_total * sizeof *pool->claims);
+    pool->status = (pool->status & SSM_STATUS_CLOSED) | SSM_STATUS_FORKED;
+}
+
+static void in_child(void)
+{
+    for (struct ssm_pool *pool = list_first; pool != NULL; pool = pool->next)
+        become_child(pool);
+    unlock_all();
+}
+
+static void watch_forks(void)
+{
+    pthread_atfork(before_fork, unlock_all, in_child);
+}
+
+static void link_pool(struct ssm_pool *pool)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
+    pthread_mutex_lock(&list_mutex);
+    pool->next = list_first;
+    pool->link = &list_first;
+    if (list_first != NULL)
+        list_first->link = &pool->next;
+    list_first = pool;
+    pthread_mutex_unlock(&list_mutex);
+}
+
+static void unlink_pool(struct ssm_pool *pool)
+{
+    pthread_mutex_lock(&list_mutex);
+    *pool->link = pool->next;
+    if (pool->next != NULL)
+        pool->next->link = pool->link;
+    pool->link = NULL;
+    pthread_mutex_unlock(&list_mutex);
+}
+
+/* ---- making and unmaking the private side ---------------------------------------------------------------- */
+
+static void dispose(struct ssm_pool *pool)
+{
+    size_t blocks = pool->geometry.block_total;
+    ssm_private_unmap(pool->claims, blocks * sizeof *pool->claims);
+    ssm_private_unmap(pool->scratch, blocks * sizeof *pool->scratch);
+    ssm_segment_unmap(&pool->segment);
+    if (pool->fd >= 0)
+        close(pool->fd);
+    pthread_mutex_destroy(&pool->mutex);
+    free(pool);
+}
+
+static int prepare(int fd, const struct ssm_attach_options *options, struct ssm_pool **pool_out)
+{
+    struct ssm_pool *pool = calloc(1, sizeof *pool);
+    if (pool == NULL)
+        return -ENOMEM;
+    pool->flags = options->flags;
+    pool->hooks = options->hooks;
+    pool->self = SSM_NIL;
+    pool->many_cpus = sysconf(_SC_NPROCESSORS_ONLN) > 1;
+    if (options->name != NULL)
+        strncpy(pool->name, options->name, sizeof pool->name - 1);
+    else
+        prctl(PR_GET_NAME, pool->name);
+    pthread_mutex_init(&pool->mutex, NULL);
+    pool->fd = ssm_file_reopen(fd, !(options->flags & SSM_READONLY));
+    if (pool->fd < 0) {
+        int error = pool->fd;
+        dispose(pool);
+        return error;
+    }
+    *pool_out = pool;
+    return 0;
+}
+
+static int map(struct ssm_pool *pool)
+{
+    bool writable = !(pool->flags & SSM_READONLY);
+    unsigned advice = (pool->flags & SSM_HUGEPAGES ? SSM_ADVICE_HUGEPAGES : 0u) |
+                      (pool->flags & SSM_PREFAULT ? SSM_ADVICE_PREFAULT : 0u) |
+                      (pool->flags & SSM_MLOCK ? SSM_ADVICE_MLOCK : 0u);
+    int result = ssm_segment_map(pool->fd, pool->geometry.size_bytes, writable, advice, &pool->segment);
+    if (result != 0)
+        return result;
+    pool->base = pool->segment.base;
+    size_t blocks = pool->geometry.block_total;
+    pool->claims = ssm_private_map(blocks * sizeof *pool->claims);
+    pool->scratch = ssm_private_map(blocks * sizeof *pool->scratch);
+    return pool->claims != NULL && pool->scratch != NULL ? 0 : -ENOMEM;
+}
+
+/* With the registry locked: reap, take a slot. */
+static int become_holder(struct ssm_pool *pool)
+{
+    struct ssm_reaped reaped;
+    bool adopted;
+    pool->fenced = !ssm_membarrier_register();
+    if (ssm_load_acquire_u32(&ssm_superblock_of(pool)->state) != SSM_STATE_READY)
+        return -SSM_E_ABANDONED;
+    int result = ssm_registry_take(pool, &adopted);
+    if (result != 0)
+        return result;
+    if (adopted && !ssm_reap_own_slot(pool)) {
+        ssm_registry_abandon(pool);
+        return -SSM_E_HOLDERS;
+    }
+    ssm_cache_reset(pool);
+    ssm_reap_locked(pool, false, &reaped);
+    return 0;
+}
+
+static int revive(struct ssm_pool *pool)
+{
+    if (pool->fd < 0)
+        return pool->fd;
+    int result = ssm_registry_lock(pool, REGISTRY_PATIENCE_NS);
+    if (result != 0)
+        return result;
+    result = become_holder(pool);
+    ssm_registry_unlock(pool);
+    if (result == 0)
+        pool->status &= ~(uint32_t)SSM_STATUS_FORKED;
+    return result;
+}
+
+static int go(struct ssm_pool *pool, int result, struct ssm_pool **pool_out)
+{
+    if (result != 0) {
+        dispose(pool);
+        return result;
+    }
+    pool->revive = revive;
+    pool->on_stall = ssm_reap_try;
+    link_pool(pool);
+    *pool_out = pool;
+    return 0;
+}
+
+int ssm_enter_slowly(struct ssm_pool *pool)
+{
+    int result = pool->status & SSM_STATUS_CLOSED   ? -SSM_E_CLOSED
+               : pool->status & SSM_STATUS_READONLY ? -EACCES
+                                                    : pool->revive(pool);
+    if (result != 0)
+        ssm_leave(pool);
+    return result;
+}
+
+int ssm_enter_reader(struct ssm_pool *pool)
+{
+    if (!(pool->flags & SSM_SERIAL))
+        pthread_mutex_lock(&pool->mutex);
+    if (!(pool->status & SSM_STATUS_CLOSED))
+        return 0;
+    ssm_leave(pool);
+    return -SSM_E_CLOSED;
+}
+
+/* ---- create and attach ------------------------------------------------------------------------------------ */
+
+/* All blocks on the list of shard 0, lowest on top. The file is fresh: everything else is zero already. */
+static void fill_lists(struct ssm_pool *pool)
+{
+    for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {
+        const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
+        struct ssm_u32 *list = ssm_list_at(pool, class_idx, 0);
+        for (uint32_t i = 0; i < c->block_count; i++) {
+            uint32_t block_idx = c->first_block + c->block_count - 1 - i;
+            ssm_store_relaxed_u32(&list[i], block_idx);
+            ssm_store_relaxed_u32(&ssm_block_at(pool, block_idx)->listed, 1);
+        }
+        ssm_store_relaxed_u32(&ssm_shard_at(pool, class_idx, 0)->free_count, c->block_count);
+    }
+}
+
+static int build(struct ssm_pool *pool)
+{
+    int64_t size = ssm_segment_file_size(pool->fd);
+    if (size != 0)
+        return size < 0 ? (int)size : -EEXIST;
+    int result = ssm_segment_reserve(pool->fd, pool->geometry.size_bytes);
+    if (result == 0)
+        result = map(pool);
+    if (result != 0)
+        return result;
+    ssm_superblock_write(ssm_superblock_of(pool), &pool->geometry);
+    fill_lists(pool);
+    ssm_store_release_u32(&ssm_superblock_of(pool)->state, SSM_STATE_READY);
+    return become_holder(pool);
+}
+
+int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct ssm_attach_options *attach,
+                    struct ssm_pool **pool_out)
+{
+    struct ssm_pool *pool;
+    if (attach->flags & SSM_READONLY)
+        return -EINVAL;
+    int result = prepare(fd, attach, &pool);
+    if (result != 0)
+        return result;
+    result = ssm_layout_compute(options, &pool->geometry);
+    if (result == 0)
+        result = ssm_registry_lock(pool, REGISTRY_PATIENCE_NS);
+    if (result == 0) {
+        result = build(pool);
+        ssm_registry_unlock(pool);
+    }
+    return go(pool, result, pool_out);
+}
+
+/* What stands in the file: 0 a pool, -EAGAIN one that is not finished yet, or an error. */
+static int look(struct ssm_pool *pool)
+{
+    struct ssm_superblock superblock;
+    int64_t size = ssm_segment_file_size(pool->fd);
+    int64_t got = size < 0 ? size : ssm_segment_peek(pool->fd, &superblock, sizeof superblock);
+    if (got < 0)
+        return (int)got;
+    static const uint8_t zeros[sizeof superblock.magic];
+    if (size == 0 || (got == sizeof superblock && memcmp(&superblock, zeros, sizeof zeros) == 0))
+        return -EAGAIN;
+    if (got < (int64_t)sizeof superblock)
+        return -SSM_E_LAYOUT;
+    int result = ssm_superblock_read(&superblock, (uint64_t)size, &pool->geometry);
+    if (result != 0)
+        return result;
+    uint32_t state = ssm_load_relaxed_u32(&superblock.state); /* a copy; looked at again with the registry locked */
+    return state == SSM_STATE_READY ? 0 : state == SSM_STATE_CREATING ? -EAGAIN
+         : state == SSM_STATE_POISONED ? -SSM_E_ABANDONED : -SSM_E_CORRUPT;
+}
+
+static int nap(const struct ssm_pool *pool)
+{
+    void *state = pool->hooks.before != NULL ? pool->hooks.before() : NULL;
+    ssm_nap_ns(NAP_NS);
+    return pool->hooks.after != NULL && pool->hooks.after(state) ? -EINTR : 0;
+}
+
+/* Waits while a living creator is at it. */
+static int look_patiently(struct ssm_pool *pool, int64_t timeout_ns)
+{
+    uint64_t since_ns = ssm_now_ns(), orphan_since_ns = 0;
+    uint64_t patience_ns = (uint64_t)(timeout_ns > 0 ? timeout_ns : ATTACH_PATIENCE_NS);
+    for (;;) {
+        bool tended = ssm_byte_is_locked(pool->fd, SSM_BYTE_REGISTRY);
+        int result = look(pool); /* after the test: a creator that has let go since has finished */
+        if (result != -EAGAIN)
+            return result;
+        uint64_t now_ns = ssm_now_ns();
+        if (tended)
+            orphan_since_ns = 0;
+        else if (orphan_since_ns == 0)
+            orphan_since_ns = now_ns;
+        else if (now_ns - orphan_since_ns >= BIRTH_NS)
+            return -SSM_E_ABANDONED;
+        if (timeout_ns >= 0 && now_ns - since_ns >= patience_ns)
+            return -ETIMEDOUT;
+        if (nap(pool) != 0)
+            return -EINTR;
+    }
+}
+
+int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm_pool **pool_out)
+{
+    struct ssm_pool *pool;
+    int result = prepare(fd, options, &pool);
+    if (result != 0)
+        return result;
+    result = look_patiently(pool, options->timeout_ns);
+    if (result == 0)
+        result = map(pool);
+    if (result == 0 && options->flags & SSM_READONLY) {
+        pool->status = SSM_STATUS_READONLY;
+    } else if (result == 0 && (result = ssm_registry_lock(pool, REGISTRY_PATIENCE_NS)) == 0) {
+        result = become_holder(pool);
+        ssm_registry_unlock(pool);
+    }
+    return go(pool, result, pool_out);
+}
+
+/* ---- close ------------------------------------------------------------------------------------------------ */
+
+static void release_claims(struct ssm_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
+        struct ssm_claim *claim = &pool->claims[i];
+        if (claim->references <= claim->pins)
+            continue;
+        claim->references = claim->pins;
+        if (claim->references == 0)
+            ssm_block_release(pool, claim->class_idx, i);
+    }
+}
+
+/* Nothing of this process is needed any more. What cannot be done now, because somebody who is in the way is
+ * stopped, is done by a reaper: once the liveness lock is dropped, this process counts as dead. */
+static void leave_pool(struct ssm_pool *pool)
+{
+    uint32_t slot = pool->self;
+    if (slot != SSM_NIL && ssm_registry_lock(pool, REGISTRY_PATIENCE_NS) == 0) {
+        if (ssm_cache_seal(pool, slot) == 0) {
+            if (ssm_cache_drain(pool))
+                ssm_registry_leave(pool);
+            ssm_cache_unseal(pool, slot);
+        }
+        ssm_registry_unlock(pool);
+    }
+    pool->self = SSM_NIL;
+    close(pool->fd);
+    pool->fd = -1;
+}
+
+int ssm_pool_close(struct ssm_pool *pool)
+{
+    if (!(pool->flags & SSM_SERIAL))
+        pthread_mutex_lock(&pool->mutex);
+    if (!(pool->status & SSM_STATUS_CLOSED)) {
+        if (pool->self != SSM_NIL) {
+            for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
+                if (ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) == SSM_HOLDER_RING)
+                    ssm_ring_let_go(pool, id);
+            release_claims(pool);
+        }
+        pool->status |= SSM_STATUS_CLOSED;
+        if (pool->pinned == 0)
+            leave_pool(pool);
+    }
+    int left = (int)(pool->pinned + ssm_load_acquire_u32(&pool->sleepers));
+    ssm_leave(pool);
+    return left;
+}
+
+int ssm_packet_unpin(struct ssm_pool *pool, uint64_t handle, int drop)
+{
+    if (!(pool->flags & SSM_SERIAL)) /* not ssm_enter(): this works on a closed attachment */
+        pthread_mutex_lock(&pool->mutex);
+    int result = 0;
+    uint32_t block_idx = ssm_claimed_block(pool, handle);
+    if (block_idx == SSM_NIL || pool->claims[block_idx].pins == 0) {
+        result = -SSM_E_STALE;
+    } else {
+        struct ssm_claim *claim = &pool->claims[block_idx];
+        if (--claim->pins == 0)
+            pool->pinned--;
+        if ((drop || pool->status & SSM_STATUS_CLOSED) && --claim->references == 0)
+            ssm_block_release(pool, claim->class_idx, block_idx);
+        if (pool->status & SSM_STATUS_CLOSED && pool->pinned == 0)
+            leave_pool(pool);
+    }
+    ssm_leave(pool);
+    return result;
+}
+
+void ssm_pool_destroy(struct ssm_pool *pool)
+{
+    if (pool == NULL)
+        return;
+    ssm_pool_close(pool);
+    unlink_pool(pool);
+    dispose(pool);
+}
+
+/* ---- the end of a pool -------------------------------------------------------------------------------------- */
+
+/* With the registry locked. Nobody alive: then nobody comes any more either, for attaching needs the registry. */
+static bool is_deserted(struct ssm_pool *pool)
+{
+    for (uint32_t slot = 0; slot < pool->geometry.holders; slot++)
+        if (ssm_byte_is_locked(pool->fd, SSM_BYTE_HOLDER(slot)))
+            return false;
+    return true;
+}
+
+static int retire_ready(struct ssm_pool *pool)
+{
+    struct ssm_segment segment;
+    if (!(pool->geometry.flags & SSM_EPHEMERAL) || !is_deserted(pool))
+        return 0;
+    int result = ssm_segment_map(pool->fd, sizeof(struct ssm_superblock), true, 0, &segment);
+    if (result != 0)
+        return result;
+    ssm_store_release_u32(&((struct ssm_superblock *)segment.base)->state, SSM_STATE_POISONED);
+    ssm_segment_unmap(&segment);
+    return 1;
+}
+
+int ssm_pool_retire(int fd)
+{
+    struct ssm_pool pool = {.fd = fd, .self = SSM_NIL};
+    int result = look_patiently(&pool, 0); /* a newborn file gets its time */
+    if (result != 0 && result != -SSM_E_ABANDONED)
+        return result == -ETIMEDOUT ? 0 : result;
+    result = ssm_registry_lock(&pool, REGISTRY_PATIENCE_NS); /* the caller's description keeps it on success */
+    if (result != 0)
+        return result == -ETIMEDOUT ? 0 : result; /* somebody is at it: it is in use */
+    result = look(&pool);
+    result = result == -EAGAIN || result == -SSM_E_ABANDONED ? 1 : result == 0 ? retire_ready(&pool) : result;
+    if (result != 1)
+        ssm_registry_unlock(&pool);
+    return result;
+}
+
+/* ---- what an attachment is ------------------------------------------------------------------------------------ */
+
+const uint32_t *ssm_pool_era(const struct ssm_pool *pool)
+{
+    return &pool->era;
+}
+
+int ssm_pool_info(struct ssm_pool *pool, struct ssm_pool_info *info_out)
+{
+    const struct ssm_geometry *g = &pool->geometry;
+    int result = ssm_enter_reader(pool);
+    if (result != 0)
+        return result;
+    *info_out = (struct ssm_pool_info){
+        .size_bytes = g->size_bytes, .generation = ssm_superblock_of(pool)->generation,
+        .class_count = g->class_count, .shards = g->shards, .headroom = g->headroom, .tailroom = g->tailroom,
+        .cache = g->cache, .holders = g->holders, .flags = g->flags, .self = pool->self,
+    };
+    for (uint32_t i = 0; i < g->class_count; i++)
+        info_out->classes[i] = (struct ssm_class_spec){g->classes[i].block_size, g->classes[i].block_count};
+    ssm_leave(pool);
+    return 0;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * struct ssm_pool: one process's attachment to a pool. Private memory: pointers are allowed here, and nothing in
+ * it matters to anybody else when the process dies.
+ *
+ * Threads: between ssm_enter() and ssm_leave() a call has the attachment to itself (`mutex`; with SSM_SERIAL the
+ * caller sees to it). Nobody sleeps for longer than a lock's bounded step in between.
+ */
+#ifndef SSM_ATTACHMENT_H
+#define SSM_ATTACHMENT_H
+
+#include "layout.h"
+#include "segment.h"
+
+#include <pthread.h>
+
+/* What this process has of one block. references and the process's bit in the holder set change together: the
+ * bit is set while references > 0, and also while the block lies in the private cache (references == 0). */
+struct ssm_claim {
+    uint32_t references;
+    uint16_t pins;      /* of the references: those that outlive ssm_pool_close() */
+    uint8_t  class_idx; /* valid while references > 0 */
+    uint8_t  mark;      /* scratch of one call, 0 between calls */
+};
+
+enum ssm_status {
+    SSM_STATUS_OPEN     = 0,
+    SSM_STATUS_READONLY = 1u << 0,
+    SSM_STATUS_FORKED   = 1u << 1, /* a child that has no slot yet: it takes one at its first call */
+    SSM_STATUS_CLOSED   = 1u << 2
+};
+
+struct ssm_pool {
+    /* what the fast paths touch */
+    uint32_t            status; /* enum ssm_status; 0: go ahead */
+    uint32_t            flags;  /* SSM_SERIAL ... as attached */
+    uint32_t            self;   /* this process's holder slot, or SSM_NIL */
+    uint32_t            home;   /* this process's own shard: pid % shards */
+    uint64_t            self_bit;
+    uint32_t            self_word;
+    uint32_t            era;
+    struct ssm_claim   *claims; /* one per block; a private mapping, cleared by a fork */
+    uint8_t            *base;
+    uint64_t            lock_word; /* what this process writes into a lock that it takes */
+    bool                fenced;    /* see struct ssm_holder */
+
+    struct ssm_geometry    geometry;
+    struct ssm_segment     segment;
+    struct ssm_sleep_hooks hooks;
+    pthread_mutex_t        mutex;
+    int                    fd;        /* private description; carries the liveness lock */
+    uint32_t               pinned;    /* blocks with pins > 0 */
+    struct ssm_u32         sleepers;  /* calls of this process that sleep on words of the segment */
+    uint32_t              *scratch;   /* block indices, room for all; of one call */
+    bool                   many_cpus; /* spinning for another process can help */
+    char                   name[SSM_NAME_SIZE];
+    int (*revive)(struct ssm_pool *pool);    /* a forked child takes its own slot */
+    bool (*on_stall)(struct ssm_pool *pool); /* nothing came: look for the dead; true: there was something to reap */
+    uint64_t looked_ns;                      /* when on_stall last did so */
+    struct ssm_pool *next, **link;           /* the process's list of attachments, for fork */
+};
+
+int ssm_enter_slowly(struct ssm_pool *pool);
+
+/* Begins a call that changes the pool; 0, or why not (then there is nothing to leave). */
+static inline int ssm_enter(struct ssm_pool *pool)
+{
+    if (!(pool->flags & SSM_SERIAL))
+        pthread_mutex_lock(&pool->mutex);
+    return pool->status == SSM_STATUS_OPEN ? 0 : ssm_enter_slowly(pool);
+}
+
+static inline void ssm_leave(struct ssm_pool *pool)
+{
+    if (!(pool->flags & SSM_SERIAL))
+        pthread_mutex_unlock(&pool->mutex);
+}
+
+/* Begins a call that only looks: allowed read-only and in a forked child. */
+int ssm_enter_reader(struct ssm_pool *pool);
+
+static inline struct ssm_superblock *ssm_superblock_of(const struct ssm_pool *pool)
+{
+    return (struct ssm_superblock *)pool->base;
+}
+
+static inline struct ssm_holder *ssm_holder_at(const struct ssm_pool *pool, uint32_t slot)
+{
+    return (struct ssm_holder *)(pool->base + pool->geometry.holders_start) + slot;
+}
+
+/* Slots beyond it are free and always were. */
+static inline uint32_t ssm_holder_high(const struct ssm_pool *pool)
+{
+    uint32_t high = ssm_load_acquire_u32(&ssm_superblock_of(pool)->holder_high);
+    return high < pool->geometry.holders ? high : pool->geometry.holders;
+}
+
+static inline struct ssm_class *ssm_class_at(const struct ssm_pool *pool, uint32_t class_idx)
+{
+    return (struct ssm_class *)(pool->base + pool->geometry.classes_start) + class_idx;
+}
+
+static inline struct ssm_shard *ssm_shard_at(const struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx)
+{
+    return (struct ssm_shard *)(pool->base + pool->geometry.shards_start) + class_idx * pool->geometry.shards + shard_idx;
+}
+
+/* The shard's free list: a dense stack of block indices, room for every block of the class. */
+static inline struct ssm_u32 *ssm_list_at(const struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx)
+{
+    const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
+    return (struct ssm_u32 *)(pool->base + c->lists_start) + (uint64_t)shard_idx * c->block_count;
+}
+
+static inline struct ssm_block *ssm_block_at(const struct ssm_pool *pool, uint32_t block_idx)
+{
+    return (struct ssm_block *)(pool->base + pool->geometry.blocks_start + (uint64_t)block_idx * pool->geometry.block_bytes);
+}
+
+static inline struct ssm_cache *ssm_cache_at(const struct ssm_pool *pool, uint32_t slot, uint32_t class_idx)
+{
+    const struct ssm_geometry *g = &pool->geometry;
+    return (struct ssm_cache *)(pool->base + g->caches_start + ((uint64_t)slot * g->class_count + class_idx) * g->cache_bytes);
+}
+
+static inline uint8_t *ssm_payload_at(const struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
+{
+    const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
+    return pool->base + c->payload_start + (uint64_t)(block_idx - c->first_block) * c->stride;
+}
+
+static inline bool ssm_block_is_of_class(const struct ssm_pool *pool, uint32_t block_idx, uint32_t class_idx)
+{
+    const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
+    return block_idx - c->first_block < c->block_count; /* an index below first_block wraps */
+}
+
+/* The class of a block index that is known to be below block_total. */
+static inline uint32_t ssm_class_of_block(const struct ssm_pool *pool, uint32_t block_idx)
+{
+    uint32_t class_idx = pool->geometry.class_count - 1;
+    while (block_idx < pool->geometry.classes[class_idx].first_block)
+        class_idx--;
+    return class_idx;
+}
+
+static inline uint64_t ssm_handle_of(uint32_t generation, uint32_t block_idx)
+{
+    return (uint64_t)generation << 32 | block_idx;
+}
+
+#endif

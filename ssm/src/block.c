@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Holder sets; see block.h. */
+#include "block.h"
+
+#define LOOKS 1000 /* a set that changed in each of so many looks is held by somebody */
+
+static bool words_are_exactly(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder)
+{
+    for (uint32_t w = 0; w < pool->geometry.holder_words; w++) {
+        uint64_t wanted = holder / 64 == w ? UINT64_C(1) << holder % 64 : 0;
+        if (ssm_load_acquire_u64(&block->holders[w]) != wanted)
+            return false;
+    }
+    return true;
+}
+
+bool ssm_block_is_exactly(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder)
+{
+    if (pool->geometry.holder_words == 1)
+        return words_are_exactly(pool, block, holder);
+    for (int look = 0; look < LOOKS; look++) {
+        uint32_t moves = ssm_load_acquire_u32(&block->moves);
+        if (!words_are_exactly(pool, block, holder))
+            return false; /* one word held something else at one moment: no snapshot could be what is asked for */
+        ssm_fence_acquire(); /* B2: the words are read before moves is read again; pairs with B1 */
+        if (ssm_load_relaxed_u32(&block->moves) == moves)
+            return true;
+    }
+    return false;
+}
+
+void ssm_block_add(const struct ssm_pool *pool, struct ssm_block *block, uint32_t holder)
+{
+    ssm_or_acqrel_u64(&block->holders[holder / 64], UINT64_C(1) << holder % 64);
+    if (pool->geometry.holder_words > 1)
+        ssm_add_acqrel_u32(&block->moves, 1); /* B1: counted before the caller clears another bit */
+}
+
+void ssm_block_remove(struct ssm_block *block, uint32_t holder)
+{
+    ssm_and_acqrel_u64(&block->holders[holder / 64], ~(UINT64_C(1) << holder % 64));
+}
+
+void ssm_block_swap(struct ssm_block *block, uint32_t from, uint32_t to)
+{
+    struct ssm_u64 *from_word = &block->holders[from / 64], *to_word = &block->holders[to / 64];
+    ssm_store_release_u64(to_word, UINT64_C(1) << to % 64);
+    if (from_word == to_word)
+        return; /* one store: `from` went as `to` came */
+    ssm_store_release_u32(&block->moves, ssm_load_relaxed_u32(&block->moves) + 1); /* B1; alone: nobody else counts */
+    ssm_store_release_u64(from_word, 0);
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The private cache; see cache.h. */
+#include "cache.h"
+
+#include "shard.h"
+
+#define OWNER_SPINS       2000
+#define OWNER_PATIENCE_NS UINT64_C(2000000) /* an owner that stays busy so long was put aside by the scheduler */
+#define FLUSH_BATCH       64
+
+static int nothing_to_repair(struct ssm_pool *pool, void *context)
+{
+    (void)pool, (void)context;
+    return 0;
+}
+
+static int lock_out(struct ssm_pool *pool, struct ssm_cache *cache, uint64_t patience_ns)
+{
+    return ssm_lock_take(pool, &cache->thief, patience_ns, nothing_to_repair, NULL);
+}
+
+int ssm_cache_recover(struct ssm_pool *pool, uint32_t slot, uint32_t class_idx)
+{
+    struct ssm_cache *cache = ssm_cache_at(pool, slot, class_idx);
+    if (!ssm_lock_owner_is_dead(pool, &cache->thief))
+        return 0;
+    if (lock_out(pool, cache, 0) == 0)
+        ssm_lock_release(&cache->thief);
+    return 1;
+}
+
+bool ssm_cache_enter_slowly(struct ssm_pool *pool, struct ssm_cache *cache)
+{
+    ssm_store_release_u32(&cache->busy, 0);
+    if (ssm_lock_owner_is_dead(pool, &cache->thief) && lock_out(pool, cache, 0) == 0)
+        ssm_lock_release(&cache->thief);
+    return false;
+}
+
+/* The owner is outside and, as he sees the thief's name, stays there. False: he does not come out. */
+static bool wait_for_owner(struct ssm_pool *pool, uint32_t slot, const struct ssm_cache *cache)
+{
+    uint64_t until_ns = 0;
+    ssm_fence_seqcst(); /* C2: the thief's name is visible before busy is looked at; pairs with C1 */
+    if (!ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->fenced) && !ssm_membarrier())
+        return false;
+    for (uint32_t i = 0; ssm_load_acquire_u32(&cache->busy) != 0; i++) { /* C4: pairs with C3 */
+        if (i < OWNER_SPINS) {
+            ssm_cpu_relax();
+            continue;
+        }
+        uint64_t now_ns = ssm_now_ns();
+        if (until_ns == 0)
+            until_ns = now_ns + OWNER_PATIENCE_NS;
+        if (now_ns >= until_ns)
+            return false;
+        ssm_nap_ns(50000);
+    }
+    return true;
+}
+
+/* With the cache in hand. A block that is not the owner's alone is left: a reaper is about to see to it. */
+static uint32_t take_entries(struct ssm_pool *pool, uint32_t class_idx, uint32_t slot, uint32_t wanted, uint32_t *blocks_out)
+{
+    struct ssm_cache *cache = ssm_cache_at(pool, slot, class_idx);
+    uint32_t count = ssm_load_relaxed_u32(&cache->count), taken = 0;
+    if (count > pool->geometry.cache_slots)
+        count = 0;
+    while (taken < wanted && count > 0) {
+        uint32_t block_idx = ssm_cache_block(pool, class_idx, slot, ssm_load_relaxed_u64(&cache->handles[count - 1]));
+        if (block_idx != SSM_NIL) {
+            struct ssm_block *block = ssm_block_at(pool, block_idx);
+            if (!ssm_block_is_exactly(pool, block, slot))
+                break;
+            ssm_block_swap(block, slot, pool->self); /* the commit; from here on the entry is void */
+            ssm_store_release_u32(&block->home, pool->home);
+            blocks_out[taken++] = block_idx;
+        }
+        ssm_store_release_u32(&cache->count, --count);
+    }
+    return taken;
+}
+
+uint32_t ssm_cache_steal(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, uint32_t *blocks_out)
+{
+    uint32_t taken = 0;
+    for (uint32_t slot = 0; slot < ssm_holder_high(pool) && taken < count; slot++) {
+        const struct ssm_holder *owner = ssm_holder_at(pool, slot);
+        struct ssm_cache *cache = ssm_cache_at(pool, slot, class_idx);
+        if (slot == pool->self || ssm_load_acquire_u32(&owner->kind) != SSM_HOLDER_PROCESS ||
+            ssm_load_relaxed_u32(&cache->count) == 0) /* stale: found next time */
+            continue;
+        if (lock_out(pool, cache, 0) != 0)
+            continue; /* another thief is at it */
+        if (ssm_load_acquire_u32(&owner->kind) == SSM_HOLDER_PROCESS && wait_for_owner(pool, slot, cache))
+            taken += take_entries(pool, class_idx, slot, count - taken, blocks_out + taken);
+        ssm_lock_release(&cache->thief);
+    }
+    return taken;
+}
+
+/* With the cache entered, or sealed. What cannot be given, because its shard is locked, goes back on the stack. */
+static void flush_in_hand(struct ssm_pool *pool, uint32_t class_idx, uint32_t keep, uint64_t patience_ns)
+{
+    struct ssm_cache *cache = ssm_cache_at(pool, pool->self, class_idx);
+    uint32_t blocks[FLUSH_BATCH], stuck = 0;
+    while (stuck == 0 && ssm_load_relaxed_u32(&cache->count) > keep) {
+        uint32_t count = 0;
+        while (count < FLUSH_BATCH && ssm_load_relaxed_u32(&cache->count) > keep &&
+               (blocks[count] = ssm_cache_pop(pool, class_idx, cache)) != SSM_NIL)
+            count++;
+        stuck = ssm_shard_give(pool, class_idx, blocks, count, patience_ns);
+        for (uint32_t i = 0; i < stuck; i++) {
+            uint32_t generation = ssm_load_relaxed_u32(&ssm_block_at(pool, blocks[i])->generation);
+            ssm_cache_push(cache, ssm_handle_of(generation, blocks[i]), pool->geometry.cache_slots);
+        }
+    }
+}
+
+void ssm_cache_flush(struct ssm_pool *pool, uint32_t class_idx, uint32_t keep)
+{
+    struct ssm_cache *cache = ssm_cache_at(pool, pool->self, class_idx);
+    if (!ssm_cache_enter(pool, cache))
+        return;
+    flush_in_hand(pool, class_idx, keep, 0);
+    ssm_cache_leave(cache);
+}
+
+int ssm_cache_seal(struct ssm_pool *pool, uint32_t slot)
+{
+    for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {
+        int result = lock_out(pool, ssm_cache_at(pool, slot, class_idx), SSM_SHARD_PATIENCE_NS);
+        if (result == 0)
+            continue;
+        while (class_idx-- > 0)
+            ssm_lock_release(&ssm_cache_at(pool, slot, class_idx)->thief);
+        return result;
+    }
+    return 0;
+}
+
+void ssm_cache_unseal(struct ssm_pool *pool, uint32_t slot)
+{
+    for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++)
+        ssm_lock_release(&ssm_cache_at(pool, slot, class_idx)->thief);
+}
+
+bool ssm_cache_drain(struct ssm_pool *pool)
+{
+    bool empty = true;
+    for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {
+        flush_in_hand(pool, class_idx, 0, SSM_SHARD_PATIENCE_NS);
+        empty &= ssm_load_relaxed_u32(&ssm_cache_at(pool, pool->self, class_idx)->count) == 0;
+    }
+    return empty;
+}
+
+void ssm_cache_reset(struct ssm_pool *pool)
+{
+    for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {
+        struct ssm_cache *cache = ssm_cache_at(pool, pool->self, class_idx);
+        ssm_store_relaxed_u32(&cache->busy, 0);
+        if (lock_out(pool, cache, 0) != 0)
+            continue; /* a thief came before: all entries are void, he takes none */
+        ssm_store_relaxed_u32(&cache->count, 0);
+        ssm_lock_release(&cache->thief);
+    }
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Checking every invariant of every structure (layout.h), on a live pool and without stopping it.
+ *
+ * A list is looked at under its lock. Everything else is looked at as it is, and what looks wrong is looked at again
+ * for some time: between two stores of somebody's operation it may well be wrong for a moment. Only what stays wrong
+ * is reported. What a dead process has left for the reaper is not wrong.
+ */
+#include "block.h"
+#include "registry.h"
+#include "ring.h"
+#include "shard.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOOKS   60
+#define NAP_NS  UINT64_C(2000000)
+
+struct findings {
+    void (*report)(void *context, const char *sentence);
+    void *context;
+    int   count;
+};
+
+__attribute__((format(printf, 2, 3))) static void find(struct findings *findings, const char *format, ...)
+{
+    char sentence[256];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(sentence, sizeof sentence, format, arguments);
+    va_end(arguments);
+    findings->count++;
+    if (findings->report != NULL)
+        findings->report(findings->context, sentence);
+}
+
+/* ---- shards: I1, I2 ------------------------------------------------------------------------------------ */
+
+/* `seen`: a byte for each block of the pool, zero at first, that says which shard listed it (index + 1). */
+static void check_list(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx, uint8_t *seen, struct findings *f)
+{
+    const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
+    const struct ssm_u32 *list = ssm_list_at(pool, class_idx, shard_idx);
+    uint32_t free_count = ssm_load_relaxed_u32(&ssm_shard_at(pool, class_idx, shard_idx)->free_count), home_count = 0;
+    if (free_count > c->block_count) {
+        find(f, "shard %u of class %lu: %u free blocks of %u", shard_idx, c->block_size, free_count, c->block_count);
+        return;
+    }
+    for (uint32_t i = 0; i < free_count; i++) {
+        uint32_t block_idx = ssm_load_relaxed_u32(&list[i]);
+        if (!ssm_block_is_of_class(pool, block_idx, class_idx)) {
+            find(f, "shard %u of class %lu: its list holds block %u of another class", shard_idx, c->block_size, block_idx);
+            continue;
+        }
+        const struct ssm_block *block = ssm_block_at(pool, block_idx);
+        if (seen[block_idx] == shard_idx + 1)
+            find(f, "block %u: on the list of shard %u twice", block_idx, shard_idx);
+        seen[block_idx] = (uint8_t)(shard_idx + 1);
+        if (!ssm_load_relaxed_u32(&block->listed) || ssm_load_relaxed_u32(&block->home) != shard_idx)
+            find(f, "block %u: on the list of shard %u, but its descriptor says otherwise", block_idx, shard_idx);
+        if (!ssm_block_is_free(pool, block))
+            find(f, "block %u: on the list of shard %u, but somebody holds it", block_idx, shard_idx);
+    }
+    for (uint32_t i = 0; i < c->block_count; i++) {
+        const struct ssm_block *block = ssm_block_at(pool, c->first_block + i);
+        home_count += ssm_load_acquire_u32(&block->listed) == 1 && ssm_load_acquire_u32(&block->home) == shard_idx;
+    }
+    if (home_count != free_count)
+        find(f, "shard %u of class %lu: %u blocks on its list, %u say they are", shard_idx, c->block_size, free_count, home_count);
+}
+
+static void check_lists(struct ssm_pool *pool, uint8_t *seen, struct findings *f)
+{
+    for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++)
+        for (uint32_t shard_idx = 0; shard_idx < pool->geometry.shards; shard_idx++) {
+            struct ssm_shard *shard = ssm_shard_at(pool, class_idx, shard_idx);
+            if (ssm_shard_lock(pool, class_idx, shard_idx, SSM_SHARD_PATIENCE_NS) != 0)
+                continue; /* its owner is stopped: nothing can be said of it */
+            check_list(pool, class_idx, shard_idx, seen, f);
+            ssm_lock_release(&shard->lock);
+        }
+}
+
+/* ---- blocks: I3 to I5 ----------------------------------------------------------------------------------- */
+
+static bool held_by_nobody(const struct ssm_pool *pool, const struct ssm_block *block)
+{
+    for (uint32_t w = 0; w < pool->geometry.holder_words; w++)
+        for (uint64_t bits = ssm_load_acquire_u64(&block->holders[w]); bits != 0; bits &= bits - 1) {
+            uint32_t id = w * 64 + (uint32_t)__builtin_ctzll(bits);
+            if (id >= ssm_holder_high(pool) || ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) == SSM_HOLDER_NONE)
+                return true;
+        }
+    return false;
+}
+
+/* What is wrong with a block just now, or NULL. */
+static const char *fault_of(const struct ssm_pool *pool, uint32_t block_idx)
+{
+    const struct ssm_block *block = ssm_block_at(pool, block_idx);
+    uint32_t class_idx = ssm_class_of_block(pool, block_idx);
+    uint64_t start = ssm_load_relaxed_u64(&block->start), length = ssm_load_relaxed_u64(&block->length);
+    uint64_t size = pool->geometry.classes[class_idx].block_size;
+    bool listed = ssm_load_acquire_u32(&block->listed) != 0, free = ssm_block_is_free(pool, block);
+    if (ssm_load_relaxed_u32(&block->home) >= pool->geometry.shards)
+        return "its home is no shard";
+    if (start > size || length > size - start)
+        return "its window reaches beyond it";
+    if (held_by_nobody(pool, block))
+        return "held by a holder slot that nobody has";
+    if (listed && !free)
+        return "listed as free, but somebody holds it";
+    if (!listed && free && !ssm_load_relaxed_u32(&ssm_class_at(pool, class_idx)->unsettled))
+        return "lost: nobody holds it and no list has it";
+    return NULL;
+}
+
+static void check_blocks(struct ssm_pool *pool, uint8_t *suspect, struct findings *f)
+{
+    uint32_t total = pool->geometry.block_total, left = total;
+    memset(suspect, 1, total);
+    for (int look = 0; look < LOOKS && left > 0; look++) {
+        if (look > 0)
+            ssm_nap_ns(NAP_NS);
+        left = 0;
+        for (uint32_t i = 0; i < total; i++) {
+            suspect[i] = suspect[i] && fault_of(pool, i) != NULL;
+            left += suspect[i];
+        }
+    }
+    for (uint32_t i = 0; i < total; i++) {
+        const char *fault = suspect[i] ? fault_of(pool, i) : NULL;
+        if (fault != NULL)
+            find(f, "block %u: %s", i, fault);
+    }
+}
+
+/* ---- rings: I7, I8 ---------------------------------------------------------------------------------------- */
+
+struct positions { uint64_t head, tail, note; };
+
+static struct positions positions_of(const struct ssm_ring_shared *shared)
+{
+    return (struct positions){
+        .tail = ssm_load_acquire_u64(&shared->consumer.index),
+        .head = ssm_load_acquire_u64(&shared->producer.index),
+        .note = ssm_load_acquire_u64(&shared->producer.note),
+    };
+}
+
+/* Blocks that carry the ring's bit and stand in no slot, of a ring that did not change while it was looked at. */
+static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ssm_ring_shared *shared, struct positions at,
+                             uint8_t *queued)
+{
+    uint32_t slots = 1, strays = 0;
+    while (slots < shared->capacity)
+        slots *= 2;
+    memset(queued, 0, pool->geometry.block_total);
+    for (uint64_t i = at.tail; i != at.head; i++) {
+        uint32_t block_idx = (uint32_t)ssm_load_relaxed_u64(&shared->slots[i & (slots - 1)]);
+        if (block_idx < pool->geometry.block_total)
+            queued[block_idx] = 1;
+    }
+    for (uint32_t i = 0; i < pool->geometry.block_total; i++)
+        strays += ssm_block_has(ssm_block_at(pool, i), id) && !queued[i];
+    return strays;
+}
+
+static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, struct findings *f)
+{
+    const struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, id, NULL);
+    if (shared == NULL) {
+        find(f, "ring %u: what stands in its place cannot be a ring", id);
+        return;
+    }
+    uint32_t strays = 0;
+    uint64_t depth = 0;
+    for (int look = 0; look < LOOKS; look++) {
+        struct positions before = positions_of(shared);
+        depth = before.head - before.tail;
+        strays = depth <= shared->capacity ? count_strays(pool, id, shared, before, queued) : 0;
+        struct positions after = positions_of(shared);
+        bool quiet = memcmp(&before, &after, sizeof before) == 0 && before.note == 0;
+        if (depth <= shared->capacity && (strays == 0 || ssm_lock_owner_is_dead(pool, &shared->producer.lock)))
+            return;
+        if (!quiet)
+            strays = 0; /* somebody was between two steps */
+        ssm_nap_ns(NAP_NS);
+    }
+    if (depth > shared->capacity)
+        find(f, "ring %u: %lu packets in %u places", id, (unsigned long)depth, shared->capacity);
+    if (strays > 0)
+        find(f, "ring %u: %u blocks are the ring's, but are not queued in it", id, strays);
+}
+
+int ssm_check(struct ssm_pool *pool, void (*report)(void *context, const char *sentence), void *context)
+{
+    struct findings findings = {.report = report, .context = context};
+    int result = ssm_enter_reader(pool);
+    if (result != 0)
+        return result;
+    uint8_t *scratch = calloc(pool->geometry.block_total, 1);
+    if (scratch == NULL) {
+        ssm_leave(pool);
+        return -ENOMEM;
+    }
+    if (pool->self != SSM_NIL) /* a read-only attachment cannot take locks: it looks at everything else */
+        check_lists(pool, scratch, &findings);
+    check_blocks(pool, scratch, &findings);
+    for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
+        if (ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) == SSM_HOLDER_RING)
+            check_ring(pool, id, scratch, &findings);
+    free(scratch);
+    ssm_leave(pool);
+    return findings.count;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Error codes as sentences. */
+#include "ssm.h"
+
+#include <string.h>
+
+const char *ssm_strerror(int error)
+{
+    static const char *const sentences[] = {
+        [SSM_E_EXHAUSTED - SSM_E_EXHAUSTED] = "no block of that size class is free",
+        [SSM_E_TOO_LARGE - SSM_E_EXHAUSTED] = "no size class is large enough",
+        [SSM_E_STALE - SSM_E_EXHAUSTED]     = "this process does not hold that packet",
+        [SSM_E_FULL - SSM_E_EXHAUSTED]      = "the ring is full",
+        [SSM_E_EMPTY - SSM_E_EXHAUSTED]     = "the ring is empty",
+        [SSM_E_SHUTDOWN - SSM_E_EXHAUSTED]  = "the ring is shut down",
+        [SSM_E_BUSY - SSM_E_EXHAUSTED]      = "that side of the ring belongs to another live process",
+        [SSM_E_RDONLY - SSM_E_EXHAUSTED]    = "the ring is read-only",
+        [SSM_E_QUEUED - SSM_E_EXHAUSTED]    = "the packet is queued in that ring already",
+        [SSM_E_HOLDERS - SSM_E_EXHAUSTED]   = "every holder slot of the pool is taken",
+        [SSM_E_LAYOUT - SSM_E_EXHAUSTED]    = "not an ssm pool, or one of another layout version",
+        [SSM_E_CORRUPT - SSM_E_EXHAUSTED]   = "the pool contradicts itself",
+        [SSM_E_ABANDONED - SSM_E_EXHAUSTED] = "the pool was never finished by its creator, or is over",
+        [SSM_E_MISMATCH - SSM_E_EXHAUSTED]  = "it exists with other parameters",
+        [SSM_E_ROOM - SSM_E_EXHAUSTED]      = "not enough room in the block, or in the data",
+        [SSM_E_METADATA - SSM_E_EXHAUSTED]  = "the pool's metadata area is used up",
+        [SSM_E_CLOSED - SSM_E_EXHAUSTED]    = "the attachment is closed",
+    };
+    if (error < 0)
+        error = -error;
+    if (error >= SSM_E_EXHAUSTED && error <= SSM_E_CLOSED)
+        return sentences[error - SSM_E_EXHAUSTED];
+    return strerror(error);
+}

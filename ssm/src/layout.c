@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The layout of the segment; see layout.h. */
+#include "layout.h"
+
+#include "segment.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#define SIZE_LIMIT (UINT64_C(1) << 62)
+#define PAGE       UINT64_C(4096)
+#define HUGE_PAGE  (UINT64_C(2) << 20)
+
+void ssm_pool_options_default(struct ssm_pool_options *options)
+{
+    *options = (struct ssm_pool_options){
+        .classes = {
+            {256, SSM_POOL_256_BLOCKS}, {512, SSM_POOL_512_BLOCKS}, {1024, SSM_POOL_1K_BLOCKS},
+            {2048, SSM_POOL_2K_BLOCKS}, {4096, SSM_POOL_4K_BLOCKS}, {16384, SSM_POOL_16K_BLOCKS},
+            {65536, SSM_POOL_64K_BLOCKS}, {262144, SSM_POOL_256K_BLOCKS}, {1048576, SSM_POOL_1M_BLOCKS},
+        },
+        .class_count = 9,
+        .shards = SSM_POOL_SHARDS,
+        .headroom = SSM_PK_BUFF_HEADSPACE,
+        .tailroom = SSM_PK_BUFF_TAILSPACE,
+        .cache = 32,
+        .holders = 128,
+        .metadata_bytes = UINT64_C(4) << 20,
+    };
+}
+
+static uint64_t round_up(uint64_t value, uint64_t to)
+{
+    return (value + to - 1) / to * to;
+}
+
+static int check_options(const struct ssm_pool_options *options)
+{
+    uint64_t total = 0;
+    if (options->class_count == 0 || options->class_count > SSM_CLASS_MAX || options->shards == 0 ||
+        options->shards > SSM_SHARD_MAX || options->holders == 0 || options->holders > SSM_HOLDER_MAX ||
+        options->cache > SSM_CACHE_MAX || options->metadata_bytes > SIZE_LIMIT || options->flags & ~(uint32_t)SSM_EPHEMERAL)
+        return -EINVAL;
+    for (uint32_t i = 0; i < options->class_count; i++) {
+        const struct ssm_class_spec *spec = &options->classes[i];
+        if (spec->block_size < SSM_CACHELINE || spec->block_size > SIZE_LIMIT || spec->block_count == 0 ||
+            (i > 0 && spec->block_size <= options->classes[i - 1].block_size))
+            return -EINVAL;
+        total += spec->block_count;
+    }
+    uint64_t largest = options->classes[options->class_count - 1].block_size;
+    if (total > SSM_BLOCK_MAX || (uint64_t)options->headroom + options->tailroom >= largest)
+        return -EINVAL;
+    return 0;
+}
+
+/* Takes `count` pieces of `bytes` at the end of what is laid out so far; false when that exceeds the limit. */
+static bool take(uint64_t *end, uint64_t count, uint64_t bytes, uint64_t alignment, uint64_t *start_out)
+{
+    uint64_t size;
+    *start_out = round_up(*end, alignment);
+    if (__builtin_mul_overflow(count, bytes, &size) || __builtin_add_overflow(*start_out, size, end))
+        return false;
+    return *end <= SIZE_LIMIT;
+}
+
+static void lay_out_classes(const struct ssm_pool_options *options, struct ssm_geometry *g)
+{
+    for (uint32_t i = 0; i < g->class_count; i++) {
+        struct ssm_class_geometry *c = &g->classes[i];
+        c->block_size = options->classes[i].block_size;
+        c->block_count = options->classes[i].block_count;
+        c->stride = round_up(c->block_size, SSM_CACHELINE);
+        c->first_block = g->block_total;
+        c->cache_blocks = g->cache < c->block_count / 8 ? g->cache : c->block_count / 8;
+        g->block_total += c->block_count;
+    }
+}
+
+int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geometry *g)
+{
+    int result = check_options(options);
+    if (result != 0)
+        return result;
+    *g = (struct ssm_geometry){
+        .class_count = options->class_count,
+        .shards = options->shards,
+        .headroom = options->headroom,
+        .tailroom = options->tailroom,
+        .cache = options->cache,
+        .holders = (uint32_t)round_up(options->holders, 64),
+        .flags = options->flags,
+        .metadata_bytes = round_up(options->metadata_bytes, PAGE),
+    };
+    g->holder_words = g->holders / 64;
+    g->block_bytes = (uint32_t)round_up(sizeof(struct ssm_block) + g->holder_words * sizeof(uint64_t), SSM_CACHELINE);
+    g->cache_slots = g->cache + SSM_PARK_SLOTS;
+    g->cache_bytes = (uint32_t)round_up(sizeof(struct ssm_cache) + g->cache_slots * sizeof(uint64_t), SSM_NO_SHARING);
+    lay_out_classes(options, g);
+
+    uint64_t end = sizeof(struct ssm_superblock);
+    bool fits = take(&end, g->holders, sizeof(struct ssm_holder), PAGE, &g->holders_start) &&
+                take(&end, g->class_count, sizeof(struct ssm_class), SSM_NO_SHARING, &g->classes_start) &&
+                take(&end, (uint64_t)g->class_count * g->shards, sizeof(struct ssm_shard), SSM_NO_SHARING, &g->shards_start);
+    for (uint32_t i = 0; fits && i < g->class_count; i++)
+        fits = take(&end, (uint64_t)g->classes[i].block_count * g->shards, sizeof(uint32_t), SSM_NO_SHARING,
+                    &g->classes[i].lists_start);
+    fits = fits && take(&end, g->block_total, g->block_bytes, PAGE, &g->blocks_start) &&
+           take(&end, (uint64_t)g->holders * g->class_count, g->cache_bytes, PAGE, &g->caches_start) &&
+           take(&end, 1, g->metadata_bytes, PAGE, &g->metadata_start);
+    for (uint32_t i = 0; fits && i < g->class_count; i++) {
+        uint64_t alignment = i == 0 || g->classes[i].stride >= HUGE_PAGE ? PAGE : SSM_CACHELINE;
+        fits = take(&end, g->classes[i].block_count, g->classes[i].stride, alignment, &g->classes[i].payload_start);
+    }
+    g->size_bytes = round_up(end, PAGE);
+    return fits ? 0 : -EOVERFLOW;
+}
+
+static uint64_t fnv1a(uint64_t hash, const void *bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        hash = (hash ^ ((const uint8_t *)bytes)[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+/* The layout folded into one word: a build whose structs differ makes other pools. */
+static uint64_t layout_hash(void)
+{
+    const uint64_t facts[] = {
+        SSM_LAYOUT_VERSION, sizeof(struct ssm_superblock), sizeof(struct ssm_holder), sizeof(struct ssm_class),
+        sizeof(struct ssm_shard), sizeof(struct ssm_block), sizeof(struct ssm_cache), sizeof(struct ssm_ring_shared),
+        SSM_CLASS_MAX, SSM_SHARD_MAX, SSM_NAME_SIZE, SSM_PARK_SLOTS, SSM_NO_SHARING,
+    };
+    return fnv1a(UINT64_C(0xcbf29ce484222325), facts, sizeof facts);
+}
+
+static uint64_t params_hash(const struct ssm_superblock *s)
+{
+    size_t start = offsetof(struct ssm_superblock, size_bytes);
+    return fnv1a(UINT64_C(0xcbf29ce484222325), (const uint8_t *)s + start, offsetof(struct ssm_superblock, state) - start);
+}
+
+void ssm_superblock_write(struct ssm_superblock *s, const struct ssm_geometry *g)
+{
+    memset(s, 0, sizeof *s);
+    s->size_bytes = g->size_bytes;
+    s->generation = ssm_random_u64();
+    s->metadata_bytes = g->metadata_bytes;
+    s->class_count = g->class_count;
+    s->shards = g->shards;
+    s->headroom = g->headroom;
+    s->tailroom = g->tailroom;
+    s->cache = g->cache;
+    s->holders = g->holders;
+    s->flags = g->flags;
+    for (uint32_t i = 0; i < g->class_count; i++) { /* field by field: the padding stays zero, it is hashed */
+        s->classes[i].block_size = g->classes[i].block_size;
+        s->classes[i].block_count = g->classes[i].block_count;
+    }
+    s->params_hash = params_hash(s);
+    s->layout_hash = layout_hash();
+    s->magic = SSM_MAGIC;
+}
+
+int ssm_superblock_read(const struct ssm_superblock *s, uint64_t file_size, struct ssm_geometry *geometry_out)
+{
+    if (s->magic != SSM_MAGIC || s->layout_hash != layout_hash())
+        return -SSM_E_LAYOUT;
+    if (s->params_hash != params_hash(s) || s->class_count > SSM_CLASS_MAX)
+        return -SSM_E_CORRUPT;
+    struct ssm_pool_options options = {
+        .class_count = s->class_count, .shards = s->shards, .headroom = s->headroom, .tailroom = s->tailroom,
+        .cache = s->cache, .holders = s->holders, .flags = s->flags, .metadata_bytes = s->metadata_bytes,
+    };
+    memcpy(options.classes, s->classes, sizeof options.classes);
+    if (ssm_layout_compute(&options, geometry_out) != 0 || geometry_out->size_bytes != s->size_bytes ||
+        file_size < s->size_bytes)
+        return -SSM_E_CORRUPT;
+    return 0;
+}

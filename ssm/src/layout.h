@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The layout of the segment: every struct that lives in shared memory, and what stands where.
+ *
+ *     superblock | holder slots | classes | shards | free lists | block descriptors | caches | metadata | payload
+ *
+ * Shared structs hold fixed-width fields and indices, never pointers. Each field says who may write it. Whatever
+ * is read from here was written by another process: what serves as an index, offset or length is checked first.
+ *
+ * The superblock stores the parameters; the geometry is computed from them, in every process anew, and compared
+ * with the size that is there. From then on the private copy is used: a scribbled superblock moves no pointer.
+ *
+ * Glossary
+ *   block       a fixed piece of the payload area; its descriptor (struct ssm_block) stands apart from it
+ *   holder      what can keep a block: an attached process or a ring; its id is its slot in the holder table
+ *   holder set  one bit per holder in the descriptor. THE TRUTH: a block is free exactly when its set is empty.
+ *               Free lists, `listed`, counts, caches and ring slots are caches of that truth
+ *   home        the shard whose list takes the block when it is free
+ *   settle      lock the home; if the set is empty and the block is not listed, list it. Idempotent
+ *   reap        clear the bits of the dead everywhere, settle every block that is empty and not listed
+ *   lock word   0, or incarnation << 32 | waiters << 31 | holder slot + 1
+ */
+#ifndef SSM_LAYOUT_H
+#define SSM_LAYOUT_H
+
+#include "ssm.h"
+#include "wait.h"
+
+#define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
+#define SSM_LAYOUT_VERSION 1u
+#define SSM_HOLDER_MAX     4096u
+#define SSM_CACHE_MAX      4096u
+#define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard is locked just now */
+#define SSM_BLOCK_MAX      (UINT64_C(1) << 31)
+#define SSM_RING_MAX       (UINT32_C(1) << 24) /* capacity */
+#define SSM_NIL            UINT32_MAX
+
+#define SSM_SHARED_ALIGNED __attribute__((aligned(SSM_NO_SHARING)))
+
+enum ssm_state { SSM_STATE_CREATING = 0, SSM_STATE_READY = 0x79646572, SSM_STATE_POISONED = 0x6e736f70 };
+
+struct ssm_superblock { /* written once, by the creator, but for the last two fields */
+    uint64_t magic;
+    uint64_t layout_hash; /* version, struct sizes and constants of the build that made the pool */
+    uint64_t params_hash; /* of all that follows but the state: a scribbled superblock is told from a pool */
+    uint64_t size_bytes;
+    uint64_t generation;  /* random */
+    uint64_t metadata_bytes;
+    uint32_t class_count, shards, headroom, tailroom, cache, holders, flags, reserved;
+    struct ssm_class_spec classes[SSM_CLASS_MAX];
+    struct ssm_u32 state;       /* enum ssm_state; this and the next change under the registry's byte lock */
+    struct ssm_u32 holder_high; /* holder slots from here on were never used */
+};
+
+/* Who holds it: see lock.h. */
+struct ssm_lock { struct ssm_u64 word; };
+
+/* One slot of the holder table. Written under the registry's byte lock, unless a field says otherwise. */
+struct ssm_holder {
+    SSM_SHARED_ALIGNED
+    struct ssm_u32 kind;        /* enum ssm_holder_kind; written last when the slot is taken */
+    struct ssm_u32 incarnation; /* changes before the slot is used again: old lock words do not name the new owner */
+    struct ssm_u32 pid;
+    struct ssm_u32 rmid;
+    struct ssm_u32 fenced;      /* 1: this process fences its cache itself, it cannot take part in membarrier */
+    struct ssm_u32 waiting;     /* written by its process: 0, or 1 + class * shards + shard where it sleeps */
+    struct ssm_u64 ring_start;  /* a ring: offset of struct ssm_ring_shared in the metadata area */
+    char           name[SSM_NAME_SIZE];
+};
+
+/* What the shards of one class share. Anybody writes. */
+struct ssm_class {
+    SSM_SHARED_ALIGNED
+    struct ssm_u32 announced; /* count << 1 | bit: somebody waits on some shard (sticky, as in an eventcount) */
+    struct ssm_u32 turn;      /* where the search for waiters starts next: round-robin over the shards */
+    struct ssm_u32 unsettled; /* 1: a block may be free and on no list, because its shard's lock stayed taken */
+};
+
+/* One shard of one class. Guarded by `lock` unless a field says otherwise; ssm_check() verifies:
+ *   I1  its list holds free_count different blocks of its class
+ *   I2  exactly those blocks of the class are `listed` whose home it is; their holder sets are empty
+ * After a death the descriptors are the truth: ssm_shard_rebuild() restores I1 and I2. */
+struct ssm_shard {
+    SSM_SHARED_ALIGNED
+    struct ssm_lock lock;
+    struct ssm_u32  free_count; /* read without the lock as a hint: whoever acts on it looks again under the lock */
+    struct ssm_u32  recoveries;
+    struct ssm_u64  allocs, frees, steals;
+    SSM_SHARED_ALIGNED
+    struct ssm_event event; /* not guarded */
+};
+
+/* One block's descriptor, one cache line for up to 128 holders.
+ *   I3  generation, start, length, tag are written by a process that holds the block
+ *   I4  home is written by a process that holds it alone; listed, by the owner of the home's lock
+ *   I5  start + length <= block size */
+struct ssm_block {
+    struct ssm_u32 generation; /* upper half of the handle; changes when the block leaves a list or is handed out */
+    struct ssm_u32 listed;     /* 1: on its home's list */
+    struct ssm_u32 home;
+    struct ssm_u32 moves;      /* counts bits set while another was set: whoever reads several words looks twice */
+    struct ssm_u64 start;      /* of the data in the block */
+    struct ssm_u64 length;
+    struct ssm_u64 tag;
+    uint64_t       reserved;
+    struct ssm_u64 holders[];  /* the holder set: bit i % 64 of word i / 64 */
+};
+
+/* The private cache of one process for one class: free blocks that carry only the process's bit. Kept here and
+ * not in the process, so that others can take them when everything else is used up.
+ * Written by its process while `busy`, or by the owner of `thief` once `busy` is 0; see cache.h.
+ *   I6  an entry counts only while the block carries the process's bit and the entry's generation */
+struct ssm_cache {
+    struct ssm_lock thief;
+    struct ssm_u32  busy;
+    struct ssm_u32  count;
+    struct ssm_u64  handles[];
+};
+
+/* One side of a ring. Written under the side's right: `lock`, which an exclusive side's process keeps. */
+struct ssm_side {
+    SSM_SHARED_ALIGNED
+    struct ssm_lock lock;
+    struct ssm_u64  index;      /* the next position to write (producer: head) or to read (consumer: tail) */
+    struct ssm_u64  note;       /* producer: position up to which it may have set the ring's bit; 0: none */
+    struct ssm_u64  peer;       /* the other side's index as last seen */
+    struct ssm_u64  count;      /* consumer: packets handed out; producer: highest depth seen */
+    struct ssm_u64  recoveries;
+};
+
+/* A ring: a power-of-two array of handles. ssm_check() verifies:
+ *   I7  tail <= head <= tail + capacity
+ *   I8  a block carries the ring's bit exactly when a slot between tail and head, or between head and the note,
+ *       has its handle; never two slots */
+struct ssm_ring_shared {
+    uint32_t       capacity, flags; /* written once */
+    struct ssm_u32 acl;             /* enum ssm_acl and SSM_ACL_DISCARD; anybody writes */
+    struct ssm_side producer, consumer;
+    SSM_SHARED_ALIGNED struct ssm_event not_empty;
+    SSM_SHARED_ALIGNED struct ssm_event not_full;
+    SSM_SHARED_ALIGNED struct ssm_u64   slots[];
+};
+
+_Static_assert(sizeof(struct ssm_holder) == SSM_NO_SHARING, "holder slots do not share lines");
+_Static_assert(sizeof(struct ssm_class) == SSM_NO_SHARING, "classes do not share lines");
+_Static_assert(sizeof(struct ssm_shard) == 2 * SSM_NO_SHARING, "a shard's lock and its waiters do not share lines");
+_Static_assert(sizeof(struct ssm_block) + 2 * 8 == SSM_CACHELINE, "a descriptor with 128 holders is one line");
+
+/* ---- what stands where: private to the process ------------------------------------------------------ */
+
+struct ssm_class_geometry {
+    uint64_t block_size;    /* as asked */
+    uint64_t stride;        /* rounded up to whole cache lines */
+    uint64_t payload_start; /* offset of the first block in the segment */
+    uint64_t lists_start;   /* offset of the free lists: `shards` arrays of block_count indices */
+    uint32_t block_count;
+    uint32_t first_block;   /* global index of the class's first block */
+    uint32_t cache_blocks;  /* private cache: at most 1/8 of the class, 0 = off */
+};
+
+struct ssm_geometry {
+    uint32_t class_count, shards, headroom, tailroom, cache, holders, flags;
+    uint32_t holder_words; /* 64-bit words of a holder set */
+    uint32_t block_total;
+    uint32_t block_bytes;  /* of a descriptor: whole cache lines */
+    uint32_t cache_slots;  /* of each private cache */
+    uint32_t cache_bytes;
+    uint64_t metadata_bytes;
+    uint64_t holders_start, classes_start, shards_start, blocks_start, caches_start, metadata_start;
+    uint64_t size_bytes;
+    struct ssm_class_geometry classes[SSM_CLASS_MAX];
+};
+
+/* Checks the options and computes the geometry. -EINVAL: out of bounds; -EOVERFLOW: larger than 2^62 bytes. */
+int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geometry *geometry_out);
+
+/* Writes everything but the state. */
+void ssm_superblock_write(struct ssm_superblock *superblock, const struct ssm_geometry *geometry);
+/* Of a copy of what stands in the file: is it a pool, is it whole, what is its geometry?
+ * SSM_E_LAYOUT: not a pool of this build's layout; SSM_E_CORRUPT: it was one. Says nothing of the state. */
+int ssm_superblock_read(const struct ssm_superblock *superblock, uint64_t file_size, struct ssm_geometry *geometry_out);
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The robust lock; see lock.h. */
+#include "lock.h"
+
+#include <errno.h>
+
+#define SPINS 100
+
+static bool word_is_dead(const struct ssm_pool *pool, uint64_t word)
+{
+    return ssm_holder_is_dead(pool, (uint32_t)(word & ~SSM_LOCK_WAITERS) - 1, (uint32_t)(word >> 32));
+}
+
+bool ssm_lock_owner_is_dead(const struct ssm_pool *pool, const struct ssm_lock *lock)
+{
+    uint64_t word = ssm_load_acquire_u64(&lock->word);
+    return word != 0 && word_is_dead(pool, word);
+}
+
+static bool spin(struct ssm_pool *pool, struct ssm_lock *lock)
+{
+    for (int i = 0; pool->many_cpus && i < SPINS; i++) {
+        uint64_t word = ssm_load_relaxed_u64(&lock->word); /* a hint: the swap decides */
+        if (word == 0 && ssm_cas_acqrel_u64(&lock->word, &word, pool->lock_word))
+            return true;
+        ssm_cpu_relax();
+    }
+    return false;
+}
+
+static int steal(struct ssm_pool *pool, struct ssm_lock *lock, ssm_repair repair, void *context)
+{
+    int result = repair(pool, context);
+    if (result < 0)
+        ssm_lock_release(lock);
+    return result < 0 ? result : 0;
+}
+
+static int take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_repair repair, void *context)
+{
+    /* From here on the word is taken with the waiters bit: somebody may sleep who set it before. */
+    const uint64_t mine = pool->lock_word | SSM_LOCK_WAITERS;
+    uint64_t until_ns = 0;
+    if (spin(pool, lock))
+        return 0;
+    for (;;) {
+        uint64_t word = ssm_load_acquire_u64(&lock->word);
+        if (word == 0) {
+            if (ssm_cas_acqrel_u64(&lock->word, &word, mine))
+                return 0;
+            continue;
+        }
+        if (word_is_dead(pool, word)) {
+            if (ssm_cas_acqrel_u64(&lock->word, &word, mine))
+                return steal(pool, lock, repair, context);
+            continue;
+        }
+        uint64_t now_ns = ssm_now_ns();
+        if (until_ns == 0)
+            until_ns = now_ns + patience_ns;
+        if (now_ns >= until_ns)
+            return -ETIMEDOUT;
+        uint64_t announced = word | SSM_LOCK_WAITERS;
+        if (word == announced || ssm_cas_acqrel_u64(&lock->word, &word, announced)) {
+            uint64_t left_ns = until_ns - now_ns;
+            ssm_word_sleep(&lock->word, (uint32_t)announced, left_ns < SSM_LOCK_STEP_NS ? left_ns : SSM_LOCK_STEP_NS);
+        }
+    }
+}
+
+int ssm_lock_take(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_repair repair, void *context)
+{
+    uint64_t nobody = 0;
+    /* L2: pairs with L1 in ssm_lock_release(). */
+    if (ssm_cas_acqrel_u64(&lock->word, &nobody, pool->lock_word))
+        return 0;
+    return take_slowly(pool, lock, patience_ns, repair, context);
+}
+
+void ssm_lock_release_slowly(struct ssm_lock *lock)
+{
+    ssm_word_wake(&lock->word);
+}

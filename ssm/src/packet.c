@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Packets: references, pins, and the window into the block (headroom | data | tailroom).
+ *
+ * The window stands in the descriptor, so it travels with the packet. Processes that hold one packet together see
+ * each other's changes; what is read is checked against the block, so that a torn or scribbled window is an error
+ * and no access outside the block.
+ */
+#include "pool.h"
+
+#include <errno.h>
+
+struct window {
+    struct ssm_block *block;
+    uint8_t          *base; /* of the block */
+    uint64_t          start, length, block_size;
+};
+
+static int window_of(struct ssm_pool *pool, uint64_t handle, struct window *window_out)
+{
+    uint32_t block_idx = ssm_claimed_block(pool, handle);
+    if (block_idx == SSM_NIL)
+        return -SSM_E_STALE;
+    uint32_t class_idx = pool->claims[block_idx].class_idx;
+    struct ssm_block *block = ssm_block_at(pool, block_idx);
+    *window_out = (struct window){
+        .block = block,
+        .base = ssm_payload_at(pool, class_idx, block_idx),
+        .start = ssm_load_relaxed_u64(&block->start), /* the ring's index ordered it, or this process wrote it */
+        .length = ssm_load_relaxed_u64(&block->length),
+        .block_size = pool->geometry.classes[class_idx].block_size,
+    };
+    if (window_out->start > window_out->block_size || window_out->length > window_out->block_size - window_out->start)
+        return -SSM_E_CORRUPT;
+    return 0;
+}
+
+int ssm_packet_view(struct ssm_pool *pool, uint64_t handle, struct ssm_packet *packet_out)
+{
+    struct window w;
+    int result = ssm_enter(pool);
+    if (result != 0)
+        return result;
+    result = window_of(pool, handle, &w);
+    if (result == 0)
+        *packet_out = (struct ssm_packet){
+            .data = w.base + w.start,
+            .length = w.length,
+            .headroom = w.start,
+            .tailroom = w.block_size - w.start - w.length,
+            .block_size = w.block_size,
+        };
+    ssm_leave(pool);
+    return result;
+}
+
+enum edge { FRONT, BACK };
+
+/* Moves an edge outwards (bytes added) or inwards (removed). */
+static int move_edge(struct ssm_pool *pool, uint64_t handle, enum edge edge, bool outwards, uint64_t bytes, uint8_t **bytes_out)
+{
+    struct window w;
+    int result = ssm_enter(pool);
+    if (result != 0)
+        return result;
+    result = window_of(pool, handle, &w);
+    uint64_t room = result != 0 ? 0 : !outwards ? w.length : edge == FRONT ? w.start : w.block_size - w.start - w.length;
+    if (result == 0 && bytes > room)
+        result = -SSM_E_ROOM;
+    if (result == 0) {
+        uint64_t old_start = w.start, old_end = w.start + w.length;
+        if (edge == FRONT)
+            w.start = outwards ? w.start - bytes : w.start + bytes;
+        w.length = outwards ? w.length + bytes : w.length - bytes;
+        /* The inner of the two goes first: between the two stores the window is never outside the block. */
+        if (outwards && edge == FRONT) {
+            ssm_store_release_u64(&w.block->start, w.start);
+            ssm_store_release_u64(&w.block->length, w.length);
+        } else {
+            ssm_store_release_u64(&w.block->length, w.length);
+            ssm_store_release_u64(&w.block->start, w.start);
+        }
+        if (bytes_out != NULL)
+            *bytes_out = w.base + (edge == FRONT ? (outwards ? w.start : old_start) : outwards ? old_end : w.start + w.length);
+    }
+    ssm_leave(pool);
+    return result;
+}
+
+int ssm_packet_prepend(struct ssm_pool *pool, uint64_t handle, uint64_t bytes, uint8_t **bytes_out)
+{
+    return move_edge(pool, handle, FRONT, true, bytes, bytes_out);
+}
+
+int ssm_packet_append(struct ssm_pool *pool, uint64_t handle, uint64_t bytes, uint8_t **bytes_out)
+{
+    return move_edge(pool, handle, BACK, true, bytes, bytes_out);
+}
+
+int ssm_packet_trim_front(struct ssm_pool *pool, uint64_t handle, uint64_t bytes, uint8_t **bytes_out)
+{
+    return move_edge(pool, handle, FRONT, false, bytes, bytes_out);
+}
+
+int ssm_packet_trim_back(struct ssm_pool *pool, uint64_t handle, uint64_t bytes, uint8_t **bytes_out)
+{
+    return move_edge(pool, handle, BACK, false, bytes, bytes_out);
+}
+
+int ssm_packet_tag(struct ssm_pool *pool, uint64_t handle, uint64_t *tag_out)
+{
+    struct window w;
+    int result = ssm_enter(pool);
+    if (result != 0)
+        return result;
+    result = window_of(pool, handle, &w);
+    if (result == 0)
+        *tag_out = ssm_load_relaxed_u64(&w.block->tag);
+    ssm_leave(pool);
+    return result;
+}
+
+int ssm_packet_set_tag(struct ssm_pool *pool, uint64_t handle, uint64_t tag)
+{
+    struct window w;
+    int result = ssm_enter(pool);
+    if (result != 0)
+        return result;
+    result = window_of(pool, handle, &w);
+    if (result == 0)
+        ssm_store_relaxed_u64(&w.block->tag, tag);
+    ssm_leave(pool);
+    return result;
+}
+
+int ssm_packet_hold(struct ssm_pool *pool, uint64_t handle)
+{
+    int result = ssm_enter(pool);
+    if (result != 0)
+        return result;
+    uint32_t block_idx = ssm_claimed_block(pool, handle);
+    if (block_idx == SSM_NIL)
+        result = -SSM_E_STALE;
+    else if (pool->claims[block_idx].references == UINT32_MAX)
+        result = -EOVERFLOW;
+    else
+        pool->claims[block_idx].references++;
+    ssm_leave(pool);
+    return result;
+}
+
+int ssm_packet_pin(struct ssm_pool *pool, uint64_t handle)
+{
+    int result = ssm_enter(pool);
+    if (result != 0)
+        return result;
+    uint32_t block_idx = ssm_claimed_block(pool, handle);
+    struct ssm_claim *claim = &pool->claims[block_idx == SSM_NIL ? 0 : block_idx];
+    if (block_idx == SSM_NIL)
+        result = -SSM_E_STALE;
+    else if (claim->pins == UINT16_MAX)
+        result = -EOVERFLOW;
+    else if (claim->pins++ == 0)
+        pool->pinned++;
+    ssm_leave(pool);
+    return result;
+}

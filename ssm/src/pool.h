@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Allocating and freeing: what stands between the public calls and caches, shards, and the dead.
+ *
+ * Where a block comes from, in this order: the private cache; the own shard (a batch, the rest into the cache);
+ * the other shards; other processes' caches; what the dead held. Where it goes: the private cache, unless somebody
+ * waits for the class, or others hold the block as well; then its home.
+ */
+#ifndef SSM_POOL_H
+#define SSM_POOL_H
+
+#include "cache.h"
+#include "shard.h"
+
+/* The block behind a handle that this process holds, or SSM_NIL: everything else is stale. */
+static inline uint32_t ssm_claimed_block(const struct ssm_pool *pool, uint64_t handle)
+{
+    uint32_t block_idx = (uint32_t)handle;
+    if (block_idx >= pool->geometry.block_total || pool->claims[block_idx].references == 0 ||
+        ssm_load_relaxed_u32(&ssm_block_at(pool, block_idx)->generation) != handle >> 32) /* mine: it stays */
+        return SSM_NIL;
+    return block_idx;
+}
+
+/* Gives back a block whose bit of this process is set and whose references are 0. */
+void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx);
+
+/* Blocking: tries, spins briefly, then announces itself, tries again, sleeps.
+ * `attempt` answers `again` to go on; `thorough`: it may take its time (not set while spinning). */
+struct ssm_wait {
+    int (*attempt)(void *context, bool thorough);
+    void *context;
+    int   again;
+    struct ssm_event *event;
+    uint32_t class_idx; /* the class whose blocks are waited for, or SSM_NIL */
+};
+int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t timeout_ns);
+
+#endif

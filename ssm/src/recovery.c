@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Reaping; see recovery.h. */
+#include "recovery.h"
+
+#include "cache.h"
+#include "registry.h"
+#include "ring.h"
+#include "shard.h"
+
+#include <string.h>
+
+#define WORDS                (SSM_HOLDER_MAX / 64)
+#define REGISTRY_PATIENCE_NS UINT64_C(10000000000)
+#define LOOK_NS              UINT64_C(1000000) /* testing for the dead costs system calls: not at every failure */
+
+struct holder_set { uint64_t words[WORDS]; };
+
+static bool find_dead(struct ssm_pool *pool, struct holder_set *dead)
+{
+    bool any = false;
+    memset(dead, 0, sizeof *dead);
+    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
+        if (ssm_holder_slot_is_dead(pool, slot)) {
+            dead->words[slot / 64] |= UINT64_C(1) << slot % 64;
+            any = true;
+        }
+    return any;
+}
+
+static void scrub_locks(struct ssm_pool *pool)
+{
+    const struct ssm_geometry *g = &pool->geometry;
+    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++) {
+        if (ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->kind) == SSM_HOLDER_RING)
+            ssm_ring_scrub(pool, slot);
+        for (uint32_t class_idx = 0; class_idx < g->class_count; class_idx++)
+            ssm_cache_recover(pool, slot, class_idx);
+    }
+    for (uint32_t class_idx = 0; class_idx < g->class_count; class_idx++)
+        for (uint32_t shard_idx = 0; shard_idx < g->shards; shard_idx++)
+            ssm_shard_recover(pool, class_idx, shard_idx);
+}
+
+/* A dead process one of whose caches cannot be sealed now (its thief is stopped) is left for the next reaper. */
+static uint32_t seal_caches(struct ssm_pool *pool, struct holder_set *dead)
+{
+    uint32_t sealed = 0;
+    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++) {
+        if (!(dead->words[slot / 64] >> slot % 64 & 1))
+            continue;
+        if (ssm_cache_seal(pool, slot) == 0)
+            sealed++;
+        else
+            dead->words[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+    }
+    return sealed;
+}
+
+static bool clear_bits(struct ssm_pool *pool, struct ssm_block *block, const struct holder_set *dead)
+{
+    bool held = false;
+    for (uint32_t w = 0; w < pool->geometry.holder_words; w++)
+        if (dead->words[w] != 0 && ssm_load_relaxed_u64(&block->holders[w]) & dead->words[w])
+            held |= (ssm_and_acqrel_u64(&block->holders[w], ~dead->words[w]) & dead->words[w]) != 0;
+    return held;
+}
+
+/* Also settles what a dead process had let go of but not listed: such blocks lack its bit already. */
+static uint64_t reclaim_blocks(struct ssm_pool *pool, const struct holder_set *dead)
+{
+    uint64_t reclaimed = 0;
+    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
+        struct ssm_block *block = ssm_block_at(pool, i);
+        if (clear_bits(pool, block, dead))
+            reclaimed++;
+        if (!ssm_load_relaxed_u32(&block->listed) && ssm_block_is_free(pool, block)) /* looked at again under the lock */
+            ssm_settle(pool, i);
+    }
+    return reclaimed;
+}
+
+static void free_slots(struct ssm_pool *pool, const struct holder_set *dead)
+{
+    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
+        if (dead->words[slot / 64] >> slot % 64 & 1) {
+            ssm_store_release_u32(&ssm_holder_at(pool, slot)->kind, SSM_HOLDER_NONE);
+            ssm_cache_unseal(pool, slot);
+        }
+}
+
+void ssm_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out)
+{
+    struct holder_set dead;
+    *out = (struct ssm_reaped){0};
+    bool any = find_dead(pool, &dead);
+    if (!any && !audit)
+        return;
+    scrub_locks(pool);
+    out->processes = seal_caches(pool, &dead);
+    out->blocks = reclaim_blocks(pool, &dead);
+    free_slots(pool, &dead);
+}
+
+bool ssm_reap_own_slot(struct ssm_pool *pool)
+{
+    struct holder_set own = {0};
+    own.words[pool->self / 64] = UINT64_C(1) << pool->self % 64;
+    scrub_locks(pool);
+    if (seal_caches(pool, &own) == 0)
+        return false;
+    reclaim_blocks(pool, &own);
+    ssm_cache_unseal(pool, pool->self);
+    return true;
+}
+
+bool ssm_reap_try(struct ssm_pool *pool)
+{
+    struct holder_set dead;
+    struct ssm_reaped reaped = {0};
+    uint64_t now_ns = ssm_now_ns();
+    if (now_ns - pool->looked_ns < LOOK_NS || ssm_enter(pool) != 0)
+        return false;
+    pool->looked_ns = now_ns;
+    if (find_dead(pool, &dead) && ssm_registry_lock(pool, 0) == 0) {
+        ssm_reap_locked(pool, false, &reaped);
+        ssm_registry_unlock(pool);
+    }
+    ssm_leave(pool);
+    return reaped.processes > 0;
+}
+
+int ssm_reap(struct ssm_pool *pool, struct ssm_reaped *out)
+{
+    int result = ssm_enter(pool);
+    if (result != 0)
+        return result;
+    result = ssm_registry_lock(pool, REGISTRY_PATIENCE_NS);
+    if (result == 0) {
+        ssm_reap_locked(pool, true, out);
+        ssm_registry_unlock(pool);
+    }
+    ssm_leave(pool);
+    return result;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The segment's file and its mapping. The only user of mmap and its relatives; knows no structure inside. */
+#ifndef SSM_SEGMENT_H
+#define SSM_SEGMENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct ssm_segment {
+    uint8_t *base;
+    uint64_t size;
+    bool     writable;
+};
+
+/* Gives the file `size` bytes and reserves the memory now: a full file system is -ENOSPC here and not SIGBUS at
+ * the first touch. In a memory cgroup smaller than that, the kernel kills the caller instead. */
+int ssm_segment_reserve(int fd, uint64_t size);
+/* Size of the file, or -errno. */
+int64_t ssm_segment_file_size(int fd);
+/* Reads the first bytes without mapping them: a file that is too short is no SIGBUS. Bytes read, or -errno. */
+int64_t ssm_segment_peek(int fd, void *buffer, size_t bytes);
+
+enum ssm_segment_advice { SSM_ADVICE_HUGEPAGES = 1, SSM_ADVICE_PREFAULT = 2, SSM_ADVICE_MLOCK = 4 };
+int  ssm_segment_map(int fd, uint64_t size, bool writable, unsigned advice, struct ssm_segment *segment_out);
+void ssm_segment_unmap(struct ssm_segment *segment);
+
+/* Zeroed memory that only this process sees, backed by pages as they are touched. NULL without memory. */
+void *ssm_private_map(size_t bytes);
+void  ssm_private_unmap(void *memory, size_t bytes);
+void  ssm_private_clear(void *memory, size_t bytes); /* zeroes it again, pages given back; allowed after fork */
+
+uint64_t ssm_random_u64(void);
+
+#endif

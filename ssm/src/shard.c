@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Shards; see shard.h. */
+#include "shard.h"
+
+#include "block.h"
+
+#include <errno.h>
+
+struct place { uint32_t class_idx, shard_idx; };
+
+static void push_locked(struct ssm_pool *pool, struct place at, uint32_t block_idx)
+{
+    struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
+    uint32_t count = ssm_load_relaxed_u32(&shard->free_count); /* only the owner of the lock writes it */
+    ssm_store_release_u32(&ssm_block_at(pool, block_idx)->listed, 1);
+    ssm_store_relaxed_u32(&ssm_list_at(pool, at.class_idx, at.shard_idx)[count], block_idx);
+    ssm_store_release_u32(&shard->free_count, count + 1);
+}
+
+/* The list anew from the truth. The home is read last: it changes only while somebody holds the block, so of a free
+ * one it stays; and whoever listed the block elsewhere had changed its home before, so `listed` with this home is
+ * the dead owner's. */
+static int rebuild(struct ssm_pool *pool, void *context)
+{
+    const struct place at = *(const struct place *)context;
+    const struct ssm_class_geometry *c = &pool->geometry.classes[at.class_idx];
+    struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
+    ssm_store_release_u32(&shard->free_count, 0);
+    for (uint32_t i = 0; i < c->block_count; i++) {
+        struct ssm_block *block = ssm_block_at(pool, c->first_block + i);
+        bool free = ssm_block_is_free(pool, block);
+        bool listed = ssm_load_acquire_u32(&block->listed) != 0;
+        if (ssm_load_acquire_u32(&block->home) != at.shard_idx)
+            continue;
+        if (free)
+            push_locked(pool, at, c->first_block + i);
+        else if (listed)
+            ssm_store_release_u32(&block->listed, 0);
+    }
+    ssm_store_relaxed_u32(&shard->recoveries, ssm_load_relaxed_u32(&shard->recoveries) + 1);
+    return 0;
+}
+
+static int lock_shard(struct ssm_pool *pool, struct place at, uint64_t patience_ns)
+{
+    return ssm_lock_take(pool, &ssm_shard_at(pool, at.class_idx, at.shard_idx)->lock, patience_ns, rebuild, &at);
+}
+
+int ssm_shard_lock(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx, uint64_t patience_ns)
+{
+    return lock_shard(pool, (struct place){class_idx, shard_idx}, patience_ns);
+}
+
+static void unlock_shard(struct ssm_pool *pool, struct place at)
+{
+    ssm_lock_release(&ssm_shard_at(pool, at.class_idx, at.shard_idx)->lock);
+}
+
+/* Is the entry what a list may hold? Everything that is not, a broken process wrote. */
+static bool entry_is_sound(struct ssm_pool *pool, struct place at, uint32_t block_idx)
+{
+    if (!ssm_block_is_of_class(pool, block_idx, at.class_idx))
+        return false;
+    const struct ssm_block *block = ssm_block_at(pool, block_idx);
+    return ssm_load_relaxed_u32(&block->listed) == 1 && ssm_load_relaxed_u32(&block->home) == at.shard_idx &&
+           ssm_block_is_free(pool, block);
+}
+
+/* Up to `count` sound entries from the top of the list; UINT32_MAX when it holds others. */
+static uint32_t peek_locked(struct ssm_pool *pool, struct place at, uint32_t count, uint32_t *blocks_out)
+{
+    const struct ssm_u32 *list = ssm_list_at(pool, at.class_idx, at.shard_idx);
+    uint32_t free_count = ssm_load_relaxed_u32(&ssm_shard_at(pool, at.class_idx, at.shard_idx)->free_count);
+    if (free_count > pool->geometry.classes[at.class_idx].block_count)
+        return UINT32_MAX;
+    if (count > free_count)
+        count = free_count;
+    for (uint32_t i = 0; i < count; i++) {
+        blocks_out[i] = ssm_load_relaxed_u32(&list[free_count - 1 - i]);
+        if (!entry_is_sound(pool, at, blocks_out[i]))
+            return UINT32_MAX;
+    }
+    return count;
+}
+
+/* Claim all (the commit), shorten the list, then mark. */
+static void unlink_locked(struct ssm_pool *pool, struct place at, const uint32_t *blocks, uint32_t count)
+{
+    struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
+    for (uint32_t i = 0; i < count; i++)
+        ssm_block_claim(ssm_block_at(pool, blocks[i]), pool->self);
+    ssm_store_release_u32(&shard->free_count, ssm_load_relaxed_u32(&shard->free_count) - count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct ssm_block *block = ssm_block_at(pool, blocks[i]);
+        ssm_store_release_u32(&block->listed, 0);
+        ssm_store_release_u32(&block->home, pool->home); /* after the commit: until then it belongs to this list */
+        ssm_store_release_u32(&block->generation, ssm_load_relaxed_u32(&block->generation) + 1);
+    }
+    ssm_store_relaxed_u64(&shard->allocs, ssm_load_relaxed_u64(&shard->allocs) + count);
+    if (at.shard_idx != pool->home)
+        ssm_store_relaxed_u64(&shard->steals, ssm_load_relaxed_u64(&shard->steals) + count);
+}
+
+int ssm_shard_take(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx, uint32_t count, uint64_t patience_ns,
+                   uint32_t *blocks_out)
+{
+    struct place at = {class_idx, shard_idx};
+    if (count == 0)
+        return 0;
+    int result = lock_shard(pool, at, patience_ns);
+    if (result != 0)
+        return result;
+    uint32_t taken = peek_locked(pool, at, count, blocks_out);
+    if (taken == UINT32_MAX) { /* the list lies; the descriptors may still be right */
+        rebuild(pool, &at);
+        taken = peek_locked(pool, at, count, blocks_out);
+    }
+    if (taken != UINT32_MAX)
+        unlink_locked(pool, at, blocks_out, taken);
+    unlock_shard(pool, at);
+    return taken == UINT32_MAX ? -SSM_E_CORRUPT : (int)taken;
+}
+
+/* With the home's lock held. False: its home is another by now. */
+static bool list_if_free_locked(struct ssm_pool *pool, struct place at, uint32_t block_idx, uint32_t *listed)
+{
+    struct ssm_block *block = ssm_block_at(pool, block_idx);
+    if (!ssm_block_is_free(pool, block))
+        return true; /* its last holder will settle it */
+    if (ssm_load_acquire_u32(&block->home) != at.shard_idx)
+        return false;
+    if (ssm_load_relaxed_u32(&block->listed))
+        return true;
+    struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
+    if (ssm_load_relaxed_u32(&shard->free_count) >= pool->geometry.classes[at.class_idx].block_count)
+        rebuild(pool, &at); /* the list lies; this lists the block, too */
+    else
+        push_locked(pool, at, block_idx);
+    ssm_store_relaxed_u64(&shard->frees, ssm_load_relaxed_u64(&shard->frees) + 1);
+    ++*listed;
+    return true;
+}
+
+static uint32_t home_of(const struct ssm_pool *pool, uint32_t block_idx)
+{
+    uint32_t home = ssm_load_acquire_u32(&ssm_block_at(pool, block_idx)->home);
+    if (home < pool->geometry.shards)
+        return home;
+    ssm_store_release_u32(&ssm_block_at(pool, block_idx)->home, 0); /* scribbled: any shard will do */
+    return 0;
+}
+
+void ssm_settle(struct ssm_pool *pool, uint32_t block_idx)
+{
+    uint32_t listed = 0;
+    uint32_t class_idx = ssm_class_of_block(pool, block_idx);
+    for (bool settled = false; !settled;) {
+        struct place at = {class_idx, home_of(pool, block_idx)};
+        if (lock_shard(pool, at, SSM_SHARD_PATIENCE_NS) != 0) {
+            ssm_store_release_u32(&ssm_class_at(pool, class_idx)->unsettled, 1);
+            return;
+        }
+        settled = list_if_free_locked(pool, at, block_idx, &listed);
+        unlock_shard(pool, at);
+    }
+    if (listed != 0)
+        ssm_class_signal(pool, class_idx, listed);
+}
+
+bool ssm_class_settle(struct ssm_pool *pool, uint32_t class_idx)
+{
+    const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
+    struct ssm_u32 *unsettled = &ssm_class_at(pool, class_idx)->unsettled;
+    if (ssm_load_relaxed_u32(unsettled) == 0) /* stale: seen at the next try */
+        return false;
+    ssm_exchange_acqrel_u32(unsettled, 0); /* before the look; a death in between leaves it to the reaper's audit */
+    for (uint32_t i = 0; i < c->block_count; i++) {
+        const struct ssm_block *block = ssm_block_at(pool, c->first_block + i);
+        if (!ssm_load_relaxed_u32(&block->listed) && ssm_block_is_free(pool, block))
+            ssm_settle(pool, c->first_block + i);
+    }
+    return true;
+}
+
+/* Gives back those of `blocks` whose home is the first one's; the rest moves to the front. Returns how many stay. */
+static uint32_t give_to_one_shard(struct ssm_pool *pool, struct place at, uint32_t *blocks, uint32_t count, uint32_t *listed)
+{
+    uint32_t rest = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t block_idx = blocks[i];
+        if (home_of(pool, block_idx) != at.shard_idx) {
+            blocks[rest++] = block_idx;
+            continue;
+        }
+        ssm_block_remove(ssm_block_at(pool, block_idx), pool->self);
+        list_if_free_locked(pool, at, block_idx, listed); /* false: another holder moved it, and will settle it */
+    }
+    return rest;
+}
+
+uint32_t ssm_shard_give(struct ssm_pool *pool, uint32_t class_idx, uint32_t *blocks, uint32_t count, uint64_t patience_ns)
+{
+    uint32_t listed = 0, stuck = 0; /* blocks[0 .. stuck): their shard stays locked */
+    while (stuck < count) {
+        struct place at = {class_idx, home_of(pool, blocks[stuck])};
+        if (lock_shard(pool, at, patience_ns) != 0) {
+            for (uint32_t i = stuck; i < count; i++)
+                if (home_of(pool, blocks[i]) == at.shard_idx) {
+                    uint32_t moved = blocks[i];
+                    blocks[i] = blocks[stuck];
+                    blocks[stuck++] = moved;
+                }
+            continue;
+        }
+        count = stuck + give_to_one_shard(pool, at, blocks + stuck, count - stuck, &listed);
+        unlock_shard(pool, at);
+    }
+    if (listed != 0)
+        ssm_class_signal(pool, class_idx, listed);
+    return stuck;
+}
+
+int ssm_shard_recover(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx)
+{
+    struct place at = {class_idx, shard_idx};
+    if (!ssm_lock_owner_is_dead(pool, &ssm_shard_at(pool, class_idx, shard_idx)->lock))
+        return 0;
+    if (lock_shard(pool, at, SSM_SHARD_PATIENCE_NS) == 0)
+        unlock_shard(pool, at);
+    return 1;
+}
+
+void ssm_class_announce(struct ssm_pool *pool, uint32_t class_idx)
+{
+    struct ssm_u32 *announced = &ssm_class_at(pool, class_idx)->announced;
+    uint32_t seen = ssm_load_relaxed_u32(announced);
+    while (!ssm_cas_acqrel_u32(announced, &seen, (seen + 2) | 1)) {}
+}
+
+void ssm_class_signal(struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
+{
+    struct ssm_class *class = ssm_class_at(pool, class_idx);
+    ssm_fence_seqcst(); /* E2 also for `announced`: pairs with the waiter's announcement before it looks again */
+    uint32_t announced = ssm_load_relaxed_u32(&class->announced);
+    if (!(announced & 1))
+        return;
+    uint32_t turn = ssm_add_acqrel_u32(&class->turn, 1), woken = 0;
+    for (uint32_t i = 0; i < pool->geometry.shards && woken < count; i++) {
+        uint32_t shard_idx = (turn + i) % pool->geometry.shards;
+        woken += ssm_event_signal(&ssm_shard_at(pool, class_idx, shard_idx)->event, count - woken);
+    }
+    if (woken == 0) /* nobody asleep on any shard; fails when somebody announced since */
+        ssm_cas_acqrel_u32(&class->announced, &announced, announced & ~UINT32_C(1));
+}

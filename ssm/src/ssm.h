@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * ssm: a packet pool for processes, in shared memory. The public header.
+ *
+ * Caveats first.
+ * - Linux only: open-file-description locks and futexes carry the crash safety.
+ * - Whoever can attach can write: the pool is as trustworthy as the processes that attach to it.
+ *   What is read from the segment is checked before use, so a broken peer costs an error, not a crash;
+ *   a peer that truncates the file costs SIGBUS.
+ * - A handle is worth something only in a process that holds the packet: pass packets through rings.
+ *
+ * Words. A *pool* is one shared memory segment. A *block* is a fixed piece of its payload area; a block
+ * that somebody holds is a *packet*: a window (headroom | data | tailroom) into the block. A *holder* is
+ * an attached process or a ring. A *handle* is generation << 32 | block index; it goes stale when the
+ * packet is freed. An attachment (struct ssm_pool) is private to a process; every attachment is a holder
+ * of its own.
+ *
+ * Threads: calls on one attachment may come from any thread, unless it was attached with SSM_SERIAL: then
+ * the caller promises that they do not overlap (a sleeping call does not count: others may run meanwhile).
+ * Fork: the child is a new holder from its first call on; it holds nothing that its parent held.
+ *
+ * Errors: 0 (or a count) is success, a failure is a negative errno or a negative SSM_E_*.
+ * Time-outs are nanoseconds: 0 does not wait, SSM_FOREVER does not give up.
+ */
+#ifndef SSM_H
+#define SSM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SSM_FOREVER   ((int64_t)-1)
+#define SSM_NAME_SIZE 48 /* bytes of a ring's or a process's name, the final NUL included */
+#define SSM_CLASS_MAX 32 /* size classes of a pool */
+#define SSM_SHARD_MAX 64 /* shards of a size class */
+
+enum ssm_error {
+    SSM_E_EXHAUSTED = 4097, /* no block of the class is free */
+    SSM_E_TOO_LARGE,        /* no class is large enough */
+    SSM_E_STALE,            /* this process does not hold that packet (any more) */
+    SSM_E_FULL,             /* the ring is full */
+    SSM_E_EMPTY,            /* the ring is empty */
+    SSM_E_SHUTDOWN,         /* the ring is shut down, or its flow or peer is down */
+    SSM_E_BUSY,             /* the exclusive side of the ring belongs to another live process */
+    SSM_E_RDONLY,           /* the ring is read-only */
+    SSM_E_QUEUED,           /* the packet is in this ring already */
+    SSM_E_HOLDERS,          /* every holder slot is taken by a live process or a ring */
+    SSM_E_LAYOUT,           /* not a pool, or of another layout version */
+    SSM_E_CORRUPT,          /* the segment contradicts itself */
+    SSM_E_ABANDONED,        /* the creator died before the pool was ready, or the pool was retired */
+    SSM_E_MISMATCH,         /* it exists with other parameters */
+    SSM_E_ROOM,             /* not enough headroom, tailroom or data */
+    SSM_E_METADATA,         /* the pool's metadata area is used up */
+    SSM_E_CLOSED            /* the attachment is closed */
+};
+const char *ssm_strerror(int error); /* one short sentence, for either sign */
+
+/* ---- pools ------------------------------------------------------------------------------------- */
+
+struct ssm_class_spec {
+    uint64_t block_size;  /* bytes, headroom and tailroom included; at least 64 */
+    uint32_t block_count;
+};
+
+enum ssm_pool_flags {
+    SSM_EPHEMERAL = 1u << 0, /* the name goes with the last process (see ssm_pool_retire) */
+    SSM_HUGEPAGES = 1u << 1, /* create, attach: ask for transparent huge pages */
+    SSM_PREFAULT  = 1u << 2, /* create, attach: touch every page now */
+    SSM_MLOCK     = 1u << 3, /* create, attach: never page out */
+    SSM_READONLY  = 1u << 4, /* attach: look, do not touch; takes no holder slot */
+    SSM_SERIAL    = 1u << 5  /* create, attach: the caller serialises the calls */
+};
+
+struct ssm_pool_options {
+    struct ssm_class_spec classes[SSM_CLASS_MAX]; /* ascending by block_size, no size twice */
+    uint32_t class_count;
+    uint32_t shards;         /* per class */
+    uint32_t headroom;       /* bytes in front of a fresh packet's data */
+    uint32_t tailroom;       /* bytes kept free behind it */
+    uint32_t cache;          /* blocks per class that a process may keep in front of the shards */
+    uint32_t holders;        /* processes and rings together; rounded up to a multiple of 64 */
+    uint64_t metadata_bytes; /* room for rings and services */
+    uint32_t flags;          /* SSM_EPHEMERAL */
+};
+void ssm_pool_options_default(struct ssm_pool_options *options); /* the values of the build */
+
+/* Called around every sleep; `after` returns non-zero to give up with -EINTR. Either may be NULL. */
+struct ssm_sleep_hooks {
+    void *(*before)(void);
+    int (*after)(void *state);
+};
+
+struct ssm_attach_options {
+    const char            *name;       /* of this process, for people to read; NULL: the kernel's name for it */
+    uint32_t               flags;      /* SSM_READONLY | SSM_SERIAL | SSM_HUGEPAGES | SSM_PREFAULT | SSM_MLOCK */
+    int64_t                timeout_ns; /* how long to wait for a pool that is being created; 0: 10 s */
+    struct ssm_sleep_hooks hooks;
+};
+
+struct ssm_pool;
+
+/* `fd` is the caller's and stays so: the attachment opens the file anew for its liveness lock.
+ * create: an empty shared memory object that the caller made with O_EXCL; -ENOSPC when memory cannot be
+ * reserved (it all is, now). attach: SSM_E_LAYOUT, SSM_E_CORRUPT, SSM_E_ABANDONED, SSM_E_HOLDERS. */
+int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct ssm_attach_options *attach,
+                    struct ssm_pool **pool_out);
+int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm_pool **pool_out);
+
+/* Gives every packet back that is not pinned. Returns the number of pinned blocks: while it is not 0 the
+ * process stays a holder and the memory stays mapped; the unpin of the last one finishes the close.
+ * After it, calls answer -SSM_E_CLOSED, but for ssm_packet_unpin() and ssm_pool_destroy(). */
+int ssm_pool_close(struct ssm_pool *pool);
+/* Frees the attachment; the caller has seen to it that no view into the memory is left. NULL is ignored. */
+void ssm_pool_destroy(struct ssm_pool *pool);
+
+/* 1: the pool behind `fd` is over (creation abandoned, or ephemeral and nobody alive) and nobody can attach
+ * any more; the right to unlink its name is the caller's until it closes `fd`. 0: in use, or meant to stay.
+ * SSM_E_LAYOUT: not a pool. `fd` must be an open file description of its own, open for writing. */
+int ssm_pool_retire(int fd);
+
+/* Changes with every fork: what was made in another era was the parent's. The address stays valid. */
+const uint32_t *ssm_pool_era(const struct ssm_pool *pool);
+
+struct ssm_pool_info {
+    uint64_t size_bytes;
+    uint64_t generation; /* random, chosen at creation */
+    uint32_t class_count, shards, headroom, tailroom, cache, holders, flags;
+    uint32_t self;       /* this attachment's holder id; UINT32_MAX when it has none */
+    struct ssm_class_spec classes[SSM_CLASS_MAX];
+};
+int ssm_pool_info(struct ssm_pool *pool, struct ssm_pool_info *info_out);
+
+/* ---- packets ------------------------------------------------------------------------------------ */
+
+/* alloc: the smallest class with headroom + size + tailroom <= block_size; it does not spill into a larger
+ * one. Contents are not zeroed. alloc_many: all or nothing, count >= 1. */
+int ssm_alloc(struct ssm_pool *pool, uint64_t size, int64_t timeout_ns, uint64_t *handle_out);
+int ssm_alloc_many(struct ssm_pool *pool, uint64_t size, uint32_t count, int64_t timeout_ns, uint64_t *handles_out);
+int ssm_free(struct ssm_pool *pool, uint64_t handle); /* gives one reference back */
+int ssm_free_many(struct ssm_pool *pool, const uint64_t *handles, uint32_t count); /* a stale one: nothing is freed */
+
+/* This process may hold a packet several times: hold adds a reference, free gives one back. */
+int ssm_packet_hold(struct ssm_pool *pool, uint64_t handle);
+/* A pinned reference outlives ssm_pool_close(). pin marks one of this process's references; unpin takes the
+ * mark off and, when `drop` is set or the pool was closed meanwhile, gives the reference back. */
+int ssm_packet_pin(struct ssm_pool *pool, uint64_t handle);
+int ssm_packet_unpin(struct ssm_pool *pool, uint64_t handle, int drop);
+
+struct ssm_packet {
+    uint8_t *data;
+    uint64_t length;
+    uint64_t headroom, tailroom; /* bytes free in the block in front of and behind the data */
+    uint64_t block_size;
+};
+/* SSM_E_STALE unless this process holds it. */
+int ssm_packet_view(struct ssm_pool *pool, uint64_t handle, struct ssm_packet *packet_out);
+
+/* Move an edge of the window. SSM_E_ROOM, and nothing changed, where there is no room. `bytes_out` (may be
+ * NULL) is where the bytes added or removed begin. */
+int ssm_packet_prepend(struct ssm_pool *pool, uint64_t handle, uint64_t bytes, uint8_t **bytes_out);
+int ssm_packet_append(struct ssm_pool *pool, uint64_t handle, uint64_t bytes, uint8_t **bytes_out);
+int ssm_packet_trim_front(struct ssm_pool *pool, uint64_t handle, uint64_t bytes, uint8_t **bytes_out);
+int ssm_packet_trim_back(struct ssm_pool *pool, uint64_t handle, uint64_t bytes, uint8_t **bytes_out);
+
+int ssm_packet_tag(struct ssm_pool *pool, uint64_t handle, uint64_t *tag_out);
+int ssm_packet_set_tag(struct ssm_pool *pool, uint64_t handle, uint64_t tag);
+
+/* ---- rings -------------------------------------------------------------------------------------- */
+
+enum ssm_ring_flags {
+    SSM_ONE_PRODUCER = 1u << 0, /* exclusive to the first process that puts, as long as it lives */
+    SSM_ONE_CONSUMER = 1u << 1
+};
+enum ssm_acl {
+    SSM_ACL_RDWR     = 0,
+    SSM_ACL_RDONLY   = 1u << 0, /* put: SSM_E_RDONLY */
+    SSM_ACL_FLOWDOWN = 1u << 1, /* put: SSM_E_SHUTDOWN; get: the same once empty */
+    SSM_ACL_FLOWPEER = 1u << 2  /* get: SSM_E_SHUTDOWN once empty */
+};
+enum ssm_put_flags { SSM_KEEP = 1u << 0 }; /* put: keep this process's reference as well */
+
+struct ssm_ring;
+struct ssm_ring_options {
+    uint32_t capacity; /* packets; 0: as it is, or the build's value (SSM_RBUFF_SIZE) for a new ring */
+    uint32_t flags;    /* enum ssm_ring_flags */
+};
+
+/* Opens the ring of that name, or creates it. SSM_E_MISMATCH: it exists with another capacity or flags. */
+int  ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options,
+                   struct ssm_ring **ring_out);
+void ssm_ring_close(struct ssm_ring *ring); /* gives exclusive sides back; before ssm_pool_destroy() */
+
+/* put: all `count` packets or none (count <= capacity); this process's reference goes with them. get: 1 to
+ * `count` packets, waits for the first; returns how many. */
+int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns);
+int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns);
+
+uint32_t ssm_ring_depth(struct ssm_ring *ring);
+uint32_t ssm_ring_capacity(const struct ssm_ring *ring);
+uint32_t ssm_ring_flags(const struct ssm_ring *ring);
+uint32_t ssm_ring_acl(struct ssm_ring *ring);
+int      ssm_ring_set_acl(struct ssm_ring *ring, uint32_t acl); /* wakes everyone who waits */
+/* No more puts; gets drain what is there, or with `immediate` nothing: queued packets are freed. */
+int ssm_ring_shutdown(struct ssm_ring *ring, int immediate);
+
+/* ---- looking in, and recovery ------------------------------------------------------------------- */
+
+struct ssm_shard_stats {
+    uint64_t free;       /* blocks on the shard's list now */
+    uint64_t allocs;     /* blocks that ever left the list */
+    uint64_t frees;      /* blocks that ever came back to it */
+    uint64_t steals;     /* of `allocs`: taken by processes whose own shard is another */
+    uint64_t recoveries; /* times its lock was taken over from a dead process */
+    uint64_t waiters;    /* processes that sleep here now */
+};
+struct ssm_class_stats {
+    uint64_t block_size, blocks;
+    uint64_t free;   /* on all shards' lists */
+    uint64_t cached; /* free too, but in some process's private cache */
+};
+struct ssm_ring_stats {
+    char     name[SSM_NAME_SIZE];
+    uint32_t id; /* holder id */
+    uint32_t capacity, flags, acl;
+    uint64_t depth, high_water, puts, gets, recoveries;
+};
+enum ssm_holder_kind { SSM_HOLDER_NONE, SSM_HOLDER_PROCESS, SSM_HOLDER_RING };
+struct ssm_holder_info {
+    uint32_t id, kind; /* enum ssm_holder_kind; NONE: the slot is free, the rest is zero */
+    uint32_t pid;      /* as its own PID namespace has it; 0 for a ring */
+    uint32_t rmid;     /* 0: none */
+    uint32_t alive;    /* 1 for a ring */
+    char     name[SSM_NAME_SIZE];
+    uint64_t blocks, bytes; /* block sizes added up; cached blocks do not count */
+};
+int ssm_shard_stats(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx, struct ssm_shard_stats *out);
+int ssm_class_stats(struct ssm_pool *pool, uint32_t class_idx, struct ssm_class_stats *out);
+int ssm_ring_stats(struct ssm_pool *pool, uint32_t holder_id, struct ssm_ring_stats *out); /* -ENOENT: no ring */
+/* All `holders` slots in one pass over the blocks: `out` has room for them. */
+int ssm_holder_list(struct ssm_pool *pool, struct ssm_holder_info *out, uint32_t count);
+
+struct ssm_reaped { uint32_t processes; uint64_t blocks; };
+int ssm_reap(struct ssm_pool *pool, struct ssm_reaped *out); /* what the dead held goes back; any time, by anyone */
+
+/* Calls `report` with one sentence per contradiction, returns their number. Safe on a live pool. */
+int ssm_check(struct ssm_pool *pool, void (*report)(void *context, const char *sentence), void *context);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

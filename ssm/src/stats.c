@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Looking in. Reads words that others write: each figure is right by itself, two of them may be of two moments.
+ * Works on a read-only attachment and stops nobody. */
+#include "registry.h"
+#include "ring.h"
+
+#include <errno.h>
+#include <string.h>
+
+static uint64_t count_waiters(const struct ssm_pool *pool, uint32_t code)
+{
+    uint64_t waiters = 0;
+    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++) {
+        const struct ssm_holder *holder = ssm_holder_at(pool, slot);
+        if (ssm_load_acquire_u32(&holder->kind) == SSM_HOLDER_PROCESS && ssm_load_relaxed_u32(&holder->waiting) == code)
+            waiters++;
+    }
+    return waiters;
+}
+
+int ssm_shard_stats(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx, struct ssm_shard_stats *out)
+{
+    if (class_idx >= pool->geometry.class_count || shard_idx >= pool->geometry.shards)
+        return -EINVAL;
+    int result = ssm_enter_reader(pool);
+    if (result != 0)
+        return result;
+    const struct ssm_shard *shard = ssm_shard_at(pool, class_idx, shard_idx);
+    *out = (struct ssm_shard_stats){
+        .free = ssm_load_relaxed_u32(&shard->free_count),
+        .allocs = ssm_load_relaxed_u64(&shard->allocs),
+        .frees = ssm_load_relaxed_u64(&shard->frees),
+        .steals = ssm_load_relaxed_u64(&shard->steals),
+        .recoveries = ssm_load_relaxed_u32(&shard->recoveries),
+        .waiters = count_waiters(pool, 1 + class_idx * pool->geometry.shards + shard_idx),
+    };
+    ssm_leave(pool);
+    return 0;
+}
+
+int ssm_class_stats(struct ssm_pool *pool, uint32_t class_idx, struct ssm_class_stats *out)
+{
+    if (class_idx >= pool->geometry.class_count)
+        return -EINVAL;
+    int result = ssm_enter_reader(pool);
+    if (result != 0)
+        return result;
+    const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
+    *out = (struct ssm_class_stats){.block_size = c->block_size, .blocks = c->block_count};
+    for (uint32_t shard_idx = 0; shard_idx < pool->geometry.shards; shard_idx++)
+        out->free += ssm_load_relaxed_u32(&ssm_shard_at(pool, class_idx, shard_idx)->free_count);
+    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
+        if (ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->kind) == SSM_HOLDER_PROCESS)
+            out->cached += ssm_load_relaxed_u32(&ssm_cache_at(pool, slot, class_idx)->count);
+    ssm_leave(pool);
+    return 0;
+}
+
+static void copy_name(char *to, const char *from)
+{
+    memcpy(to, from, SSM_NAME_SIZE);
+    to[SSM_NAME_SIZE - 1] = 0; /* another process wrote it */
+}
+
+int ssm_ring_stats(struct ssm_pool *pool, uint32_t holder_id, struct ssm_ring_stats *out)
+{
+    if (holder_id >= pool->geometry.holders)
+        return -EINVAL;
+    int result = ssm_enter_reader(pool);
+    if (result != 0)
+        return result;
+    const struct ssm_holder *holder = ssm_holder_at(pool, holder_id);
+    const struct ssm_ring_shared *shared = NULL;
+    if (ssm_load_acquire_u32(&holder->kind) != SSM_HOLDER_RING)
+        result = -ENOENT;
+    else if ((shared = ssm_ring_shared_at(pool, holder_id, NULL)) == NULL)
+        result = -SSM_E_CORRUPT;
+    if (result == 0) {
+        uint64_t tail = ssm_load_acquire_u64(&shared->consumer.index); /* before the head: never more than was put */
+        uint64_t head = ssm_load_acquire_u64(&shared->producer.index);
+        *out = (struct ssm_ring_stats){
+            .id = holder_id, .capacity = shared->capacity, .flags = shared->flags,
+            .acl = ssm_load_relaxed_u32(&shared->acl) & ~SSM_ACL_DISCARD,
+            .depth = head - tail < shared->capacity ? head - tail : shared->capacity,
+            .high_water = ssm_load_relaxed_u64(&shared->producer.count),
+            .puts = head, .gets = ssm_load_relaxed_u64(&shared->consumer.count),
+            .recoveries = ssm_load_relaxed_u64(&shared->producer.recoveries) +
+                          ssm_load_relaxed_u64(&shared->consumer.recoveries),
+        };
+        copy_name(out->name, holder->name);
+    }
+    ssm_leave(pool);
+    return result;
+}
+
+static void describe(const struct ssm_pool *pool, uint32_t id, struct ssm_holder_info *info)
+{
+    const struct ssm_holder *holder = ssm_holder_at(pool, id);
+    *info = (struct ssm_holder_info){.id = id, .kind = ssm_load_acquire_u32(&holder->kind)};
+    if (info->kind == SSM_HOLDER_NONE)
+        return;
+    info->pid = ssm_load_relaxed_u32(&holder->pid);
+    info->rmid = ssm_load_relaxed_u32(&holder->rmid);
+    info->alive = info->kind == SSM_HOLDER_RING || !ssm_holder_slot_is_dead(pool, id);
+    copy_name(info->name, holder->name);
+    if (info->kind != SSM_HOLDER_PROCESS)
+        return;
+    for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {
+        uint64_t cached = ssm_load_relaxed_u32(&ssm_cache_at(pool, id, class_idx)->count);
+        info->blocks -= cached; /* their bits are counted below; modulo 2^64, put right there */
+        info->bytes -= cached * pool->geometry.classes[class_idx].block_size;
+    }
+}
+
+static void count_holders(const struct ssm_pool *pool, uint32_t block_idx, struct ssm_holder_info *out, uint32_t count)
+{
+    const struct ssm_block *block = ssm_block_at(pool, block_idx);
+    uint64_t size = pool->geometry.classes[ssm_class_of_block(pool, block_idx)].block_size;
+    for (uint32_t w = 0; w * 64 < count; w++)
+        for (uint64_t bits = ssm_load_relaxed_u64(&block->holders[w]); bits != 0; bits &= bits - 1) {
+            uint32_t id = w * 64 + (uint32_t)__builtin_ctzll(bits);
+            if (id >= count || out[id].kind == SSM_HOLDER_NONE)
+                continue;
+            out[id].blocks++;
+            out[id].bytes += size;
+        }
+}
+
+int ssm_holder_list(struct ssm_pool *pool, struct ssm_holder_info *out, uint32_t count)
+{
+    int result = ssm_enter_reader(pool);
+    if (result != 0)
+        return result;
+    if (count > pool->geometry.holders)
+        count = pool->geometry.holders;
+    for (uint32_t id = 0; id < count; id++)
+        describe(pool, id, &out[id]);
+    for (uint32_t i = 0; i < pool->geometry.block_total; i++)
+        count_holders(pool, i, out, count);
+    for (uint32_t id = 0; id < count; id++)
+        if ((int64_t)out[id].blocks < 0) /* the cache shrank between the two counts */
+            out[id].blocks = out[id].bytes = 0;
+    ssm_leave(pool);
+    return 0;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Waiting; see wait.h. Futexes are not FUTEX_PRIVATE: the waiters are in other processes. */
+#include "wait.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WAITERS  UINT32_C(1)
+#define SEQUENCE UINT32_C(2)
+
+static struct timespec timespec_of(uint64_t ns)
+{
+    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+}
+
+uint64_t ssm_now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void ssm_nap_ns(uint64_t duration_ns)
+{
+    struct timespec t = timespec_of(duration_ns);
+    nanosleep(&t, NULL);
+}
+
+static int futex_wait(void *word, uint32_t seen, uint64_t until_ns)
+{
+    struct timespec until = timespec_of(until_ns); /* absolute, CLOCK_MONOTONIC */
+    if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET, seen, &until, NULL, FUTEX_BITSET_MATCH_ANY) == 0)
+        return 0;
+    return errno == EINTR ? -EINTR : 0; /* EAGAIN, ETIMEDOUT: the caller looks at the word and the clock */
+}
+
+static uint32_t futex_wake(void *word, uint32_t count)
+{
+    long woken = syscall(SYS_futex, word, FUTEX_WAKE, count > INT_MAX ? INT_MAX : (int)count, NULL, NULL, 0);
+    return woken > 0 ? (uint32_t)woken : 0;
+}
+
+uint32_t ssm_event_announce(struct ssm_event *event)
+{
+    uint32_t seen = ssm_or_acqrel_u32(&event->word, WAITERS) | WAITERS;
+    ssm_fence_seqcst(); /* E1: the bit is visible before the caller looks again; pairs with E2 */
+    return seen;
+}
+
+int ssm_event_sleep(struct ssm_event *event, uint32_t seen, uint64_t until_ns)
+{
+    return futex_wait(&event->word, seen, until_ns);
+}
+
+uint32_t ssm_event_signal(struct ssm_event *event, uint32_t count)
+{
+    ssm_fence_seqcst(); /* E2: what was published is visible before the bit is looked at; pairs with E1 */
+    uint32_t word = ssm_load_relaxed_u32(&event->word);
+    uint32_t signalled;
+    do {
+        if (!(word & WAITERS))
+            return 0;
+        signalled = word + SEQUENCE;
+    } while (!ssm_cas_acqrel_u32(&event->word, &word, signalled));
+    uint32_t woken = futex_wake(&event->word, count);
+    if (woken == 0) /* nobody asleep; whoever announced since has changed nothing, and sees this change */
+        ssm_cas_acqrel_u32(&event->word, &signalled, signalled & ~WAITERS);
+    return woken;
+}
+
+void ssm_word_sleep(struct ssm_u64 *word, uint32_t seen_low, uint64_t duration_ns)
+{
+    futex_wait(word, seen_low, ssm_now_ns() + duration_ns);
+}
+
+void ssm_word_wake(struct ssm_u64 *word)
+{
+    futex_wake(word, 1);
+}
+
+bool ssm_membarrier_register(void)
+{
+    return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
+}
+
+bool ssm_membarrier(void)
+{
+    return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Waiting: the eventcount, the clock, short naps. The only user of futex and membarrier.
+ *
+ * An eventcount is one word, `sequence << 1 | waiters`, in shared memory. A waiter announces itself (sets the
+ * bit), looks once more for what it waits for, then sleeps while the word is unchanged. A signaller publishes,
+ * then looks at the bit: nobody there costs a fence and a load. The bit is sticky: it goes only when a wake-up
+ * found nobody asleep, by a compare-and-swap that fails when anyone announced or signalled in between, and any
+ * change of the word keeps a waiter from falling asleep on it. So no wake-up is lost while everybody lives.
+ *
+ * Death: a signaller may die between publishing and waking, a waiter after it was woken and before it acted.
+ * Therefore every sleep is bounded by SSM_RECHECK_NS and its caller looks again.
+ */
+#ifndef SSM_WAIT_H
+#define SSM_WAIT_H
+
+#include "atomic.h"
+
+#define SSM_RECHECK_NS UINT64_C(20000000) /* longest sleep without a look */
+
+struct ssm_event { struct ssm_u32 word; };
+
+uint64_t ssm_now_ns(void);                 /* CLOCK_MONOTONIC */
+void     ssm_nap_ns(uint64_t duration_ns); /* a signal may end it early */
+
+/* Announces a waiter; returns the word to sleep on. The caller looks again before it sleeps (E2 -> E1). */
+uint32_t ssm_event_announce(struct ssm_event *event);
+/* Sleeps while the word is `seen`, until `until_ns`; spurious returns are normal. -EINTR after a signal. */
+int ssm_event_sleep(struct ssm_event *event, uint32_t seen, uint64_t until_ns);
+/* After a publish: wakes up to `count` waiters; returns how many. */
+uint32_t ssm_event_signal(struct ssm_event *event, uint32_t count);
+
+/* A bounded sleep on the low half of a lock word, and its counterpart. */
+void ssm_word_sleep(struct ssm_u64 *word, uint32_t seen_low, uint64_t duration_ns);
+void ssm_word_wake(struct ssm_u64 *word);
+
+/* A full fence on every thread of every process that registered. register: false where the kernel cannot. */
+bool ssm_membarrier_register(void);
+bool ssm_membarrier(void);
+
+#endif
