@@ -5,25 +5,13 @@
 
 #define LOOKS 1000 /* a set that changed in each of so many looks is held by somebody */
 
-static bool words_are_exactly(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder)
+bool ssm_block_look_again(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder)
 {
-    for (uint32_t w = 0; w < pool->geometry.holder_words; w++) {
-        uint64_t wanted = holder / 64 == w ? UINT64_C(1) << holder % 64 : 0;
-        if (ssm_load_acquire_u64(&block->holders[w]) != wanted)
-            return false;
-    }
-    return true;
-}
-
-bool ssm_block_is_exactly(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder)
-{
-    if (pool->geometry.holder_words == 1)
-        return words_are_exactly(pool, block, holder);
     for (int look = 0; look < LOOKS; look++) {
         uint32_t moves = ssm_load_acquire_u32(&block->moves);
-        if (!words_are_exactly(pool, block, holder))
-            return false; /* one word held something else at one moment: no snapshot could be what is asked for */
-        ssm_fence_acquire(); /* B2: the words are read before moves is read again; pairs with B1 */
+        if (!ssm_words_are_exactly(pool, block, holder))
+            return false;
+        ssm_fence_acquire(); /* B2 */
         if (ssm_load_relaxed_u32(&block->moves) == moves)
             return true;
     }

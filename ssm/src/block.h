@@ -22,9 +22,28 @@ static inline bool ssm_block_has(const struct ssm_block *block, uint32_t holder)
     return ssm_load_acquire_u64(&block->holders[holder / 64]) >> holder % 64 & 1;
 }
 
+static inline bool ssm_words_are_exactly(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder)
+{
+    for (uint32_t w = 0; w < pool->geometry.holder_words; w++) {
+        uint64_t wanted = holder / 64 == w ? UINT64_C(1) << holder % 64 : 0;
+        if (ssm_load_acquire_u64(&block->holders[w]) != wanted)
+            return false;
+    }
+    return true;
+}
+
+bool ssm_block_look_again(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder);
+
 /* The truth, all words at one moment: does the set consist of this holder alone? (SSM_NIL: is it empty?)
  * False when it changes too fast to tell: then it is neither. */
-bool ssm_block_is_exactly(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder);
+static inline bool ssm_block_is_exactly(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder)
+{
+    uint32_t moves = ssm_load_acquire_u32(&block->moves);
+    if (!ssm_words_are_exactly(pool, block, holder))
+        return false; /* one word held something else at one moment: no snapshot could be what is asked for */
+    ssm_fence_acquire(); /* B2: the words are read before moves is read again; pairs with B1 */
+    return ssm_load_relaxed_u32(&block->moves) == moves || ssm_block_look_again(pool, block, holder);
+}
 
 static inline bool ssm_block_is_free(const struct ssm_pool *pool, const struct ssm_block *block)
 {

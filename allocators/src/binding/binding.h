@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The extension module allocators._core: the C cores as Python objects in private memory. Error classes, NodeState and
+ * AllocPolicy's constants are Python (allocators/errors.py, node.py, policy.py); everything on a hot path is here.
+ *
+ * Builds: with the GIL, the limited API of 3.11 (one abi3 file for all later versions); without it, the full API.
+ *
+ * Threads. With the GIL, the GIL guards everything: the cores never give it up. Without it, the critical section of
+ * the object that owns the memory does (OBJECT_LOCK); AddressAllocator uses that of its tree, Pid that of its
+ * allocator. No Python code runs and no object is made inside: results are copied out first.
+ *
+ * Ownership: a Pid holds its PidAllocator, an AddressAllocator its IntervalTree, an RmidAllocator its clock. Only the
+ * last can be part of a cycle, so only it is known to the collector.
+ */
+#ifndef ALLOCATORS_BINDING_H
+#define ALLOCATORS_BINDING_H
+
+#include <pyconfig.h>
+#if !defined(Py_GIL_DISABLED) && !defined(Py_LIMITED_API)
+#define Py_LIMITED_API 0x030B0000
+#endif
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../flat.h"
+#include "../range_tree.h"
+
+#ifdef Py_GIL_DISABLED
+#define OBJECT_LOCK(object) Py_BEGIN_CRITICAL_SECTION(object)
+#define OBJECT_UNLOCK()     Py_END_CRITICAL_SECTION()
+#else
+#define OBJECT_LOCK(object) {
+#define OBJECT_UNLOCK()     }
+#endif
+
+#define FAST(function) ((PyCFunction)(void (*)(void))(function)) /* METH_FASTCALL | METH_KEYWORDS */
+#define SLOT(function) ((void *)(uintptr_t)(function))
+
+/* ---- module state ------------------------------------------------------------------------------- */
+
+/* The classes of allocators/errors.py that C raises. */
+#define ERROR_CLASSES(X)                                                                                               \
+    X(Overflow) X(Underflow) X(OutOfRange) X(AlreadyReleased) X(NeverAllocated) X(ResourceNotAvailable)                \
+    X(InvalidRange) X(InvalidAlignment) X(InvalidSize) X(Overlap) X(InvalidStateTransition) X(UnalignedAddress)        \
+    X(CorruptionError)
+enum error_class {
+#define X(name) ERROR_##name,
+    ERROR_CLASSES(X)
+#undef X
+    ERROR_COUNT
+};
+
+struct module_state {
+    PyTypeObject *id_type, *pid_allocator_type, *pid_type, *tree_type, *address_type, *rmid_type;
+    PyTypeObject *range_type, *policy_type, *constraint_type;
+    PyObject     *errors[ERROR_COUNT];
+    PyObject     *node_type;                        /* allocators.node.Node */
+    PyObject     *node_states[AL_TREE_ALLOCATED + 1]; /* by enum al_tree_state; [0] is NULL */
+};
+
+/* ---- errors (errors.c) -------------------------------------------------------------------------- */
+
+/* Sets an exception of this class with this message. Always NULL. */
+PyObject *raise_error(const struct module_state *state, enum error_class class, const char *format, ...);
+/* For answers that no caller can cause: AL_CORRUPT, AL_UNFINISHED. Always NULL. */
+PyObject *raise_corrupt(const struct module_state *state, const char *what, int code);
+
+/* ---- arguments (arguments.c) -------------------------------------------------------------------- */
+
+/* An integer as u64: 0; -1 with an exception set; 1: it is below 0; 2: above 2^64 - 1. */
+int argument_u64(PyObject *value, uint64_t *out);
+
+/* Sorts vectorcall arguments into out[count], by position or name; what was not given is NULL. 0, or -1 with a
+ * TypeError set. */
+int arguments_bind(const char *function, const char *const *names, Py_ssize_t count, Py_ssize_t required,
+                   PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **out);
+
+/* ---- objects ------------------------------------------------------------------------------------ */
+
+/* A new object of a heap type, zeroed but for its header, and the end of one. Not for types the collector knows. */
+void *object_new(PyTypeObject *type);
+void  object_free(PyObject *self);
+
+struct range_object {
+    PyObject_HEAD
+    uint64_t start, end;
+};
+
+struct policy_object {
+    PyObject_HEAD
+    uint64_t exact;
+    uint32_t kind; /* enum al_tree_policy */
+};
+
+struct constraint_object {
+    PyObject_HEAD
+    struct al_tree_constraint c;
+    PyObject                 *policy;
+};
+
+/* range.c */
+PyObject *range_new(const struct module_state *state, uint64_t start, uint64_t end);
+/* "[0x1000, 0x1fff]" */
+struct text {
+    char s[64];
+};
+struct text range_text(uint64_t start, uint64_t end);
+struct text hex_text(uint64_t value);
+
+/* constraint.c: size, align and so on as Python gave them, NULL for the default. 0, or -1 with an exception set. */
+int constraint_set(const struct module_state *state, struct al_tree_constraint *c, PyObject *size, PyObject *align,
+                   PyObject *policy, PyObject *min, PyObject *max);
+
+extern PyType_Spec id_spec, pid_allocator_spec, pid_spec, tree_spec, address_spec, rmid_spec, range_spec, policy_spec,
+    constraint_spec;
+
+#endif

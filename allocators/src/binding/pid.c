@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * PidAllocator, and Pid: the handle that gives its number back when it is freed, left, or dropped.
+ */
+#include "binding.h"
+
+#include "../pid_bitmap.h"
+
+struct pid_allocator_object {
+    PyObject_HEAD
+    struct module_state *state;
+    struct al_pid        core;
+    void                *mem;
+    uint64_t             mem_bytes;
+};
+
+struct pid_object {
+    PyObject_HEAD
+    struct pid_allocator_object *allocator;
+    uint32_t                     number;
+    bool                         live; /* guarded by the allocator's critical section */
+};
+
+/* ---- Pid ---- */
+
+/* AL_ALREADY_RELEASED: this handle has given it back before. */
+static int give_back(struct pid_object *pid)
+{
+    int rc = AL_ALREADY_RELEASED;
+
+    OBJECT_LOCK(pid->allocator);
+    if (pid->live) {
+        pid->live = false;
+        rc = al_pid_free(&pid->allocator->core, pid->number);
+    }
+    OBJECT_UNLOCK();
+    return rc;
+}
+
+static void pid_dealloc(PyObject *object)
+{
+    struct pid_object *pid = (struct pid_object *)object;
+
+    if (pid->allocator != NULL) {
+        (void)give_back(pid); /* at worst it was freed by hand */
+        Py_DECREF(pid->allocator);
+    }
+    object_free(object);
+}
+
+static PyObject *pid_free(PyObject *object, PyObject *unused)
+{
+    struct pid_object         *pid = (struct pid_object *)object;
+    const struct module_state *state = pid->allocator->state;
+    int                        rc = give_back(pid);
+    (void)unused;
+
+    if (rc == AL_ALREADY_RELEASED)
+        return raise_error(state, ERROR_AlreadyReleased, "pid %u is free already, this handle was freed before",
+                           (unsigned)pid->number);
+    if (rc != AL_OK)
+        return raise_corrupt(state, "PidAllocator", rc);
+    Py_RETURN_NONE;
+}
+
+static PyObject *pid_enter(PyObject *object, PyObject *unused)
+{
+    struct pid_object *pid = (struct pid_object *)object;
+    bool               live;
+    (void)unused;
+
+    OBJECT_LOCK(pid->allocator);
+    live = pid->live;
+    OBJECT_UNLOCK();
+    if (!live)
+        return raise_error(pid->allocator->state, ERROR_AlreadyReleased,
+                           "pid %u is free already: allocate another one to use it in a with statement",
+                           (unsigned)pid->number);
+    Py_INCREF(object);
+    return object;
+}
+
+static PyObject *pid_exit(PyObject *object, PyObject *args)
+{
+    int rc = give_back((struct pid_object *)object);
+    (void)args;
+
+    if (rc != AL_OK && rc != AL_ALREADY_RELEASED)
+        return raise_corrupt(((struct pid_object *)object)->allocator->state, "PidAllocator", rc);
+    Py_RETURN_NONE;
+}
+
+static PyObject *pid_int(PyObject *object)
+{
+    return PyLong_FromUnsignedLong(((struct pid_object *)object)->number);
+}
+
+static PyObject *pid_repr(PyObject *object)
+{
+    struct pid_object *pid = (struct pid_object *)object;
+    bool               live;
+
+    OBJECT_LOCK(pid->allocator);
+    live = pid->live;
+    OBJECT_UNLOCK();
+    return PyUnicode_FromFormat(live ? "<Pid %u>" : "<Pid %u, freed>", (unsigned)pid->number);
+}
+
+static PyMemberDef pid_members[] = {
+    {"number", T_UINT, offsetof(struct pid_object, number), READONLY, "The pid as an int, as int(pid) gives it."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef pid_methods[] = {
+    {"free", pid_free, METH_NOARGS,
+     "free($self, /)\n--\n\n"
+     "Give the pid back at once.\n\n"
+     "Raises\n------\nAlreadyReleased\n    It was freed before; nothing was changed."},
+    {"__enter__", pid_enter, METH_NOARGS, NULL},
+    {"__exit__", pid_exit, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot pid_slots[] = {
+    {Py_tp_doc, "A pid in use, made by PidAllocator.allocate().\n\n"
+                "It goes back to its allocator on free(), at the end of a with statement, or when the last reference\n"
+                "to this object goes."},
+    {Py_tp_dealloc, SLOT(pid_dealloc)},
+    {Py_tp_repr, SLOT(pid_repr)},
+    {Py_nb_int, SLOT(pid_int)},
+    {Py_nb_index, SLOT(pid_int)},
+    {Py_tp_members, pid_members},
+    {Py_tp_methods, pid_methods},
+    {0, NULL},
+};
+
+PyType_Spec pid_spec = {
+    .name = "allocators.Pid",
+    .basicsize = sizeof(struct pid_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = pid_slots,
+};
+
+/* ---- PidAllocator ---- */
+
+static PyObject *allocator_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char         *names[] = {"order", NULL};
+    struct module_state *state = PyType_GetModuleState(type);
+    PyObject            *order_object;
+    uint64_t             order;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:PidAllocator", names, &order_object))
+        return NULL;
+    int is = argument_u64(order_object, &order);
+    if (is < 0)
+        return NULL;
+    if (is > 0 || order == 0 || order > AL_PID_ORDER_MAX)
+        return raise_error(state, ERROR_InvalidSize, "order %S: want 1 <= order <= %u, for order * 64 pids",
+                           order_object, (unsigned)AL_PID_ORDER_MAX);
+    struct pid_allocator_object *self = object_new(type);
+    if (self == NULL)
+        return NULL;
+    self->state = state;
+    self->mem_bytes = al_pid_size_bytes((uint32_t)order);
+    self->mem = PyMem_Malloc(self->mem_bytes);
+    if (self->mem == NULL) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    (void)al_pid_init(&self->core, self->mem, self->mem_bytes, (uint32_t)order); /* checked */
+    return (PyObject *)self;
+}
+
+static void allocator_dealloc(PyObject *self)
+{
+    PyMem_Free(((struct pid_allocator_object *)self)->mem);
+    object_free(self);
+}
+
+static PyObject *allocator_allocate(PyObject *object, PyObject *unused)
+{
+    struct pid_allocator_object *self = (struct pid_allocator_object *)object;
+    struct pid_object           *pid = PyObject_New(struct pid_object, self->state->pid_type);
+    uint32_t                     number = 0;
+    int                          rc;
+    (void)unused;
+
+    if (pid == NULL)
+        return NULL;
+    pid->allocator = NULL;
+    OBJECT_LOCK(object);
+    rc = al_pid_alloc(&self->core, &number);
+    OBJECT_UNLOCK();
+    if (rc != AL_OK) {
+        Py_DECREF(pid);
+        if (rc != AL_NOT_AVAILABLE)
+            return raise_corrupt(self->state, "PidAllocator", rc);
+        Py_RETURN_NONE;
+    }
+    Py_INCREF(object);
+    pid->allocator = self;
+    pid->number = number;
+    pid->live = true;
+    return (PyObject *)pid;
+}
+
+/* 1, 0, or -1 with an exception set. */
+static int allocator_has(PyObject *object, PyObject *argument)
+{
+    struct pid_allocator_object *self = (struct pid_allocator_object *)object;
+    uint64_t                     number;
+    bool                         allocated;
+    int                          is = argument_u64(argument, &number);
+
+    if (is < 0)
+        return -1;
+    OBJECT_LOCK(object);
+    allocated = is == 0 && number <= UINT32_MAX && al_pid_is_allocated(&self->core, (uint32_t)number);
+    OBJECT_UNLOCK();
+    return allocated;
+}
+
+static PyObject *allocator_contains(PyObject *object, PyObject *argument)
+{
+    int has = allocator_has(object, argument);
+
+    return has < 0 ? NULL : PyBool_FromLong(has);
+}
+
+static PyObject *allocator_order(PyObject *object, void *closure)
+{
+    (void)closure;
+    return PyLong_FromUnsignedLongLong(((struct pid_allocator_object *)object)->core.layers.bits / 64);
+}
+
+static PyObject *allocator_repr(PyObject *object)
+{
+    return PyUnicode_FromFormat("PidAllocator(%llu)",
+                                (unsigned long long)(((struct pid_allocator_object *)object)->core.layers.bits / 64));
+}
+
+static PyObject *allocator_sizeof(PyObject *object, PyObject *unused)
+{
+    struct pid_allocator_object *self = (struct pid_allocator_object *)object;
+    (void)unused;
+
+    return PyLong_FromUnsignedLongLong(sizeof *self + self->mem_bytes);
+}
+
+static PyMemberDef allocator_members[] = {
+    {"capacity", T_ULONGLONG, offsetof(struct pid_allocator_object, core.layers.bits), READONLY,
+     "Pids there are, order * 64."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef allocator_getters[] = {
+    {"order", allocator_order, NULL, "Words of 64 pids.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef allocator_methods[] = {
+    {"allocate", allocator_allocate, METH_NOARGS,
+     "allocate($self, /)\n--\n\n"
+     "Take the smallest free pid.\n\n"
+     "Returns\n-------\nPid or None\n    None when all are in use."},
+    {"contains", allocator_contains, METH_O,
+     "contains($self, number, /)\n--\n\n"
+     "Whether this pid, an int or a Pid, is in use; False for a number outside the capacity."},
+    {"__sizeof__", allocator_sizeof, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot allocator_slots[] = {
+    {Py_tp_doc, "PidAllocator(order)\n--\n\n"
+                "Hands out ``order * 64`` numbers from 0 on, the smallest free one first. Thread-safe.\n\n"
+                "After the pid-allocator crate: words of 64 pids under summary words, so that allocation looks at one\n"
+                "word per layer: two layers up to order 64, three up to 4096.\n\n"
+                "Parameters\n----------\n"
+                "order : int\n    ``1 <= order <= 2**26``.\n\n"
+                "Raises\n------\n"
+                "InvalidSize\n    It is not like that."},
+    {Py_tp_new, SLOT(allocator_make)},
+    {Py_tp_dealloc, SLOT(allocator_dealloc)},
+    {Py_tp_repr, SLOT(allocator_repr)},
+    {Py_sq_contains, SLOT(allocator_has)},
+    {Py_tp_members, allocator_members},
+    {Py_tp_getset, allocator_getters},
+    {Py_tp_methods, allocator_methods},
+    {0, NULL},
+};
+
+PyType_Spec pid_allocator_spec = {
+    .name = "allocators.PidAllocator",
+    .basicsize = sizeof(struct pid_allocator_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = allocator_slots,
+};

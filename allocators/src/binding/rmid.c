@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * RmidAllocator. Time comes from the caller, from the clock that was given, or from CLOCK_MONOTONIC.
+ */
+#include "binding.h"
+
+#include <time.h>
+
+#include "../rmid.h"
+
+struct rmid_object {
+    PyObject_HEAD
+    struct module_state *state;
+    PyObject            *clock; /* NULL: time.monotonic_ns, read without a call */
+    struct al_rmid       core;
+};
+
+static int rmid_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Py_VISIT((PyObject *)Py_TYPE(object));
+    Py_VISIT(((struct rmid_object *)object)->clock);
+    return 0;
+}
+
+static int rmid_clear(PyObject *object)
+{
+    Py_CLEAR(((struct rmid_object *)object)->clock);
+    return 0;
+}
+
+static void rmid_dealloc(PyObject *object)
+{
+    PyObject_GC_UnTrack(object);
+    (void)rmid_clear(object);
+    object_free(object);
+}
+
+static PyObject *rmid_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char         *names[] = {"max_rmid", "min_free_time_ns", "clock", NULL};
+    struct module_state *state = PyType_GetModuleState(type);
+    PyObject            *max_object, *rest_object = NULL, *clock = NULL;
+    uint64_t             max_rmid, rest_ns = AL_RMID_DEFAULT_REST_NS;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO:RmidAllocator", names, &max_object, &rest_object, &clock))
+        return NULL;
+    int max_is = argument_u64(max_object, &max_rmid);
+    if (max_is < 0)
+        return NULL;
+    if (max_is > 0 || max_rmid == 0 || max_rmid > AL_RMID_MAX)
+        return raise_error(state, ERROR_InvalidRange, "max_rmid %S: want 1 <= max_rmid <= %u", max_object, AL_RMID_MAX);
+    int rest_is = rest_object == NULL ? 0 : argument_u64(rest_object, &rest_ns);
+    if (rest_is > 0)
+        raise_error(state, ERROR_OutOfRange, "min_free_time_ns %S does not lie within 0..2**64 - 1", rest_object);
+    if (rest_is != 0)
+        return NULL;
+    if (clock != NULL && !PyCallable_Check(clock)) {
+        PyErr_Format(PyExc_TypeError, "clock %R cannot be called: want a function that gives nanoseconds", clock);
+        return NULL;
+    }
+    struct rmid_object *self = object_new(type);
+    if (self == NULL)
+        return NULL;
+    self->state = state;
+    Py_XINCREF(clock);
+    self->clock = clock;
+    (void)al_rmid_init(&self->core, (al_rmid_u32)max_rmid, rest_ns); /* checked */
+    return (PyObject *)self;
+}
+
+/* Nanoseconds of the `now` argument, or of the clock. 0, or -1 with an exception set. Runs Python code. */
+static int time_now(struct rmid_object *self, PyObject *now, uint64_t *now_ns)
+{
+    PyObject *read = NULL;
+
+    if (now == NULL || now == Py_None) {
+        if (self->clock == NULL) {
+            struct timespec t;
+            (void)clock_gettime(CLOCK_MONOTONIC, &t);
+            *now_ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+            return 0;
+        }
+        now = read = PyObject_CallNoArgs(self->clock);
+        if (read == NULL)
+            return -1;
+    }
+    int is = argument_u64(now, now_ns);
+    if (is > 0)
+        raise_error(self->state, ERROR_OutOfRange, "time %S ns does not lie within 0..2**64 - 1", now);
+    Py_XDECREF(read);
+    return is == 0 ? 0 : -1;
+}
+
+static PyObject *rmid_alloc(PyObject *object, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"now"};
+    struct rmid_object      *self = (struct rmid_object *)object;
+    PyObject                *now;
+    uint64_t                 now_ns;
+    al_rmid_u32              rmid = 0;
+    int                      rc;
+
+    if (arguments_bind("alloc", names, 1, 0, args, nargs, kwnames, &now) != 0 || time_now(self, now, &now_ns) != 0)
+        return NULL;
+    OBJECT_LOCK(object);
+    rc = al_rmid_alloc(&self->core, now_ns, &rmid);
+    OBJECT_UNLOCK();
+    if (rc == AL_RMID_CORRUPT)
+        return raise_corrupt(self->state, "RmidAllocator", rc);
+    return PyLong_FromUnsignedLong(rc == AL_RMID_OK ? rmid : 0);
+}
+
+static PyObject *rmid_free(PyObject *object, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"rmid", "now"};
+    struct rmid_object      *self = (struct rmid_object *)object;
+    PyObject                *given[2];
+    uint64_t                 rmid, now_ns;
+    int                      rc = AL_RMID_OUT_OF_RANGE;
+
+    if (arguments_bind("free", names, 2, 1, args, nargs, kwnames, given) != 0)
+        return NULL;
+    int is = argument_u64(given[0], &rmid);
+    if (is < 0 || time_now(self, given[1], &now_ns) != 0)
+        return NULL;
+    if (is == 0 && rmid <= UINT32_MAX) {
+        OBJECT_LOCK(object);
+        rc = al_rmid_free(&self->core, (al_rmid_u32)rmid, now_ns);
+        OBJECT_UNLOCK();
+    }
+    switch (rc) {
+    case AL_RMID_OK:
+        Py_RETURN_NONE;
+    case AL_RMID_OUT_OF_RANGE:
+        return raise_error(self->state, ERROR_OutOfRange, "RMID %S is not one of 1..%u", given[0],
+                           (unsigned)self->core.max_rmid);
+    case AL_RMID_NEVER_ALLOCATED:
+        return raise_error(self->state, ERROR_NeverAllocated, "RMID %S was never allocated, it cannot be freed",
+                           given[0]);
+    case AL_RMID_ALREADY_RELEASED:
+        return raise_error(self->state, ERROR_AlreadyReleased, "RMID %S is free already, it was released before",
+                           given[0]);
+    default:
+        return raise_corrupt(self->state, "RmidAllocator", rc);
+    }
+}
+
+static PyObject *rmid_is_allocated(PyObject *object, PyObject *argument)
+{
+    struct rmid_object *self = (struct rmid_object *)object;
+    uint64_t            rmid;
+    bool                allocated;
+    int                 is = argument_u64(argument, &rmid);
+
+    if (is < 0)
+        return NULL;
+    OBJECT_LOCK(object);
+    allocated = is == 0 && rmid <= UINT32_MAX && al_rmid_is_allocated(&self->core, (al_rmid_u32)rmid);
+    OBJECT_UNLOCK();
+    return PyBool_FromLong(allocated);
+}
+
+static PyObject *rmid_repr(PyObject *object)
+{
+    struct rmid_object *self = (struct rmid_object *)object;
+
+    return PyUnicode_FromFormat("RmidAllocator(%u, min_free_time_ns=%llu)", (unsigned)self->core.max_rmid,
+                                (unsigned long long)self->core.min_free_time_ns);
+}
+
+static PyMemberDef members[] = {
+    {"max_rmid", T_UINT, offsetof(struct rmid_object, core.max_rmid), READONLY, "The highest RMID."},
+    {"min_free_time_ns", T_ULONGLONG, offsetof(struct rmid_object, core.min_free_time_ns), READONLY,
+     "How long an RMID rests after it was freed, in nanoseconds."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef methods[] = {
+    {"alloc", FAST(rmid_alloc), METH_FASTCALL | METH_KEYWORDS,
+     "alloc($self, /, now=None)\n--\n\n"
+     "Take the RMID that was freed first, once it has rested.\n\n"
+     "Parameters\n----------\n"
+     "now : int or None\n    Time in nanoseconds; None asks the clock.\n\n"
+     "Returns\n-------\nint\n    0 when none is free, or when the first of them has not rested long enough."},
+    {"free", FAST(rmid_free), METH_FASTCALL | METH_KEYWORDS,
+     "free($self, /, rmid, now=None)\n--\n\n"
+     "Give an RMID back; it rests from now on.\n\n"
+     "Parameters\n----------\n"
+     "rmid : int\n"
+     "now : int or None\n    Time in nanoseconds; None asks the clock.\n\n"
+     "Raises\n------\n"
+     "OutOfRange, NeverAllocated, AlreadyReleased\n    Nothing was changed."},
+    {"is_allocated", rmid_is_allocated, METH_O,
+     "is_allocated($self, rmid, /)\n--\n\nWhether the RMID is handed out; False for one that does not exist."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot type_slots[] = {
+    {Py_tp_doc, "RmidAllocator(max_rmid, min_free_time_ns=2_000_000, clock=time.monotonic_ns)\n--\n\n"
+                "Hands out resource monitoring ids 1..max_rmid; first freed, first reused. Thread-safe.\n\n"
+                "After the rmid_allocator of memory-collector. A freed RMID rests, so that what is still counted\n"
+                "under it is not booked on its next user; one that was never used does not. The same core runs in\n"
+                "BPF.\n\n"
+                "Parameters\n----------\n"
+                "max_rmid : int\n    ``1 <= max_rmid <= 1024``.\n"
+                "min_free_time_ns : int\n    Nanoseconds of rest; a clock that is behind counts as too early.\n"
+                "clock : callable\n    Gives the time in nanoseconds, where alloc() and free() are not told.\n\n"
+                "Raises\n------\n"
+                "InvalidRange\n    max_rmid is not like that."},
+    {Py_tp_new, SLOT(rmid_make)},
+    {Py_tp_dealloc, SLOT(rmid_dealloc)},
+    {Py_tp_traverse, SLOT(rmid_traverse)},
+    {Py_tp_clear, SLOT(rmid_clear)},
+    {Py_tp_repr, SLOT(rmid_repr)},
+    {Py_tp_members, members},
+    {Py_tp_methods, methods},
+    {0, NULL},
+};
+
+PyType_Spec rmid_spec = {
+    .name = "allocators.RmidAllocator",
+    .basicsize = sizeof(struct rmid_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = type_slots,
+};

@@ -1,0 +1,961 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Range tree: see range_tree.h for what it is, its costs, its invariants and its crash rule.
+ *
+ * How a change is made: begin() notes the top, edit() copies a node to the journal and hands it out for writing,
+ * finish() commits or, when something contradicted itself on the way, puts everything back. Nothing writes to a node
+ * or to the top in any other way. Functions that change take the path from the root, and fix_path() climbs it again
+ * to update what the ancestors record; it stops as soon as nothing changes any more.
+ */
+#include "range_tree.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#define TREE_MAGIC UINT64_C(0x3130657274006c61) /* "al\0tre01" */
+
+/* Journal entries one operation may need. At most two nodes are taken out, each with at most a double rotation (six
+ * copies) a level, and one is changed (one copy a level). */
+#define UNDO_PER_LEVEL 14u
+#define UNDO_CONSTANT 16u
+
+/* What a parent records of a subtree. */
+struct summary {
+    uint64_t gap;
+    uint64_t page_gap;
+    uint8_t  height;
+};
+
+/* ---- layout ---- */
+
+/* Height an AVL tree of n nodes cannot exceed: the smallest h whose sparsest tree has more than n nodes, less one. */
+static uint32_t height_limit(uint32_t nodes)
+{
+    uint64_t sparse = 1, sparse_next = 2; /* fewest nodes of height h and h + 1 */
+    uint32_t h = 1;
+
+    while (sparse_next <= nodes) {
+        uint64_t third = sparse + sparse_next + 1;
+        sparse = sparse_next;
+        sparse_next = third;
+        h++;
+    }
+    return h;
+}
+
+static uint32_t undo_capacity_for(uint32_t capacity)
+{
+    return UNDO_PER_LEVEL * height_limit(capacity) + UNDO_CONSTANT;
+}
+
+uint64_t al_tree_size_bytes(uint32_t capacity)
+{
+    if (capacity == 0 || capacity > AL_TREE_NODES_MAX)
+        return 0;
+    return sizeof(struct al_tree_head) + (uint64_t)capacity * sizeof(struct al_tree_node) +
+           (uint64_t)undo_capacity_for(capacity) * sizeof(struct al_tree_undo);
+}
+
+static void map(struct al_tree *t, void *mem, uint32_t capacity)
+{
+    t->head = mem;
+    t->node = (struct al_tree_node *)(t->head + 1);
+    t->undo = (struct al_tree_undo *)(t->node + capacity);
+    t->capacity = capacity;
+    t->undo_capacity = undo_capacity_for(capacity);
+}
+
+int al_tree_init(struct al_tree *t, void *mem, uint64_t mem_bytes, uint32_t capacity)
+{
+    uint64_t need_bytes = al_tree_size_bytes(capacity);
+
+    if (need_bytes == 0 || mem_bytes < need_bytes)
+        return AL_INVALID_SIZE;
+    map(t, mem, capacity);
+    *t->head = (struct al_tree_head){.capacity = capacity};
+    t->head->top = (struct al_tree_top){.root = AL_TREE_NIL, .spare = AL_TREE_NIL};
+    AL_IN_ORDER();
+    t->head->magic = TREE_MAGIC;
+    return AL_OK;
+}
+
+int al_tree_attach(struct al_tree *t, void *mem, uint64_t mem_bytes)
+{
+    const struct al_tree_head *h = mem;
+
+    if (mem_bytes < sizeof *h || h->magic != TREE_MAGIC)
+        return AL_CORRUPT;
+    uint32_t capacity = h->capacity;
+    uint64_t need_bytes = al_tree_size_bytes(capacity);
+    if (need_bytes == 0 || mem_bytes < need_bytes)
+        return AL_CORRUPT;
+    map(t, mem, capacity);
+    return AL_OK;
+}
+
+int al_tree_grow(struct al_tree *dst, void *mem, uint64_t mem_bytes, uint32_t capacity, const struct al_tree *src)
+{
+    if (capacity < src->capacity)
+        return AL_INVALID_SIZE;
+    if (src->head->journal_count != 0)
+        return AL_UNFINISHED;
+    if (src->head->top.fresh > src->capacity)
+        return AL_CORRUPT;
+    int rc = al_tree_init(dst, mem, mem_bytes, capacity);
+    if (rc != AL_OK)
+        return rc;
+    memcpy(dst->node, src->node, src->head->top.fresh * sizeof(struct al_tree_node));
+    dst->head->top = src->head->top;
+    return AL_OK;
+}
+
+/* ---- the journal ---- */
+
+static int begin(struct al_tree *t)
+{
+    struct al_tree_head *h = t->head;
+
+    if (h->journal_count != 0)
+        return AL_UNFINISHED;
+    h->top_before = h->top;
+    AL_IN_ORDER();
+    h->journal_count = 1;
+    AL_IN_ORDER();
+    return AL_OK;
+}
+
+/* The node, for writing; NULL when the index is not one or the journal is full, which only corrupt memory does. */
+static struct al_tree_node *edit(struct al_tree *t, uint32_t index)
+{
+    struct al_tree_head *h = t->head;
+    uint32_t copies = h->journal_count - 1;
+
+    if (index >= t->capacity || copies >= t->undo_capacity)
+        return NULL;
+    if (copies > 0 && t->undo[copies - 1].node == index)
+        return &t->node[index];
+    t->undo[copies].before = t->node[index];
+    t->undo[copies].node = index;
+    AL_IN_ORDER();
+    h->journal_count = copies + 2;
+    AL_IN_ORDER();
+    return &t->node[index];
+}
+
+int al_tree_recover(struct al_tree *t)
+{
+    struct al_tree_head *h = t->head;
+    uint32_t count = h->journal_count;
+
+    if (count == 0)
+        return AL_OK;
+    if (count - 1 > t->undo_capacity)
+        return AL_CORRUPT;
+    for (uint32_t i = count - 1; i-- > 0;)
+        if (t->undo[i].node >= t->capacity)
+            return AL_CORRUPT;
+    for (uint32_t i = count - 1; i-- > 0;)
+        t->node[t->undo[i].node] = t->undo[i].before;
+    h->top = h->top_before;
+    AL_IN_ORDER();
+    h->journal_count = 0;
+    return AL_OK;
+}
+
+static int finish(struct al_tree *t, int rc)
+{
+    if (rc != AL_OK) {
+        (void)al_tree_recover(t); /* cannot fail: this call wrote the journal */
+        return rc;
+    }
+    AL_IN_ORDER();
+    t->head->journal_count = 0; /* the commit */
+    AL_IN_ORDER();
+    return AL_OK;
+}
+
+/* ---- reading ---- */
+
+/* A child's index must be checked before the node is read. */
+static bool is_node(const struct al_tree *t, uint32_t index)
+{
+    return index < t->capacity;
+}
+
+/* Length of a range. The whole address space counts as one less: sizes are u64. */
+static inline uint64_t length(uint64_t start, uint64_t end)
+{
+    return end - start == UINT64_MAX ? UINT64_MAX : end - start + 1;
+}
+
+static inline uint64_t page_length(uint64_t start, uint64_t end)
+{
+    uint64_t skip = (0 - start) & (AL_TREE_PAGE - 1);
+
+    return end - start < skip ? 0 : length(start + skip, end);
+}
+
+static inline uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static struct summary summarize(const struct al_tree_node *n)
+{
+    bool is_free = n->state == AL_TREE_FREE;
+
+    return (struct summary){
+        .gap = larger(is_free ? length(n->start, n->end) : 0, larger(n->gap[0], n->gap[1])),
+        .page_gap = larger(is_free ? page_length(n->start, n->end) : 0, larger(n->page_gap[0], n->page_gap[1])),
+        .height = (uint8_t)(1 + (n->height[0] > n->height[1] ? n->height[0] : n->height[1])),
+    };
+}
+
+static struct summary summary_of(const struct al_tree *t, uint32_t index)
+{
+    return index == AL_TREE_NIL ? (struct summary){0} : summarize(&t->node[index]);
+}
+
+static inline int push(struct al_tree_path *p, uint32_t index, unsigned side)
+{
+    if (p->depth >= AL_TREE_HEIGHT_MAX)
+        return AL_CORRUPT;
+    p->node[p->depth] = index;
+    p->side[p->depth++] = (uint8_t)side;
+    return AL_OK;
+}
+
+/* The node that contains the address. AL_NOT_AVAILABLE: none does, *at_out is NIL, the path ends where it would be. */
+static int descend(const struct al_tree *t, uint64_t address, struct al_tree_path *p, uint32_t *at_out)
+{
+    uint32_t at = t->head->top.root;
+
+    p->depth = 0;
+    while (at != AL_TREE_NIL) {
+        if (!is_node(t, at))
+            return AL_CORRUPT;
+        const struct al_tree_node *n = &t->node[at];
+        if (address - n->start <= n->end - n->start)
+            break;
+        unsigned side = address > n->end; /* an index, not a branch: it could not be predicted */
+        if (push(p, at, side) != AL_OK)
+            return AL_CORRUPT;
+        at = n->child[side];
+    }
+    *at_out = at;
+    return at == AL_TREE_NIL ? AL_NOT_AVAILABLE : AL_OK;
+}
+
+static int find_exact(const struct al_tree *t, uint64_t start, uint64_t end, struct al_tree_path *p, uint32_t *at_out)
+{
+    int rc = descend(t, start, p, at_out);
+
+    if (rc != AL_OK)
+        return rc;
+    return t->node[*at_out].start == start && t->node[*at_out].end == end ? AL_OK : AL_NOT_AVAILABLE;
+}
+
+/* ---- changing: what the ancestors record ---- */
+
+/* The child on `side` takes its parent's place. Moves what is recorded, reads no grandchild. */
+static int rotate(struct al_tree *t, uint32_t index, unsigned side, uint32_t *top_out)
+{
+    struct al_tree_node *down = edit(t, index);
+    if (down == NULL)
+        return AL_CORRUPT;
+    uint32_t             up_index = down->child[side];
+    struct al_tree_node *up = up_index == index ? NULL : edit(t, up_index);
+    if (up == NULL)
+        return AL_CORRUPT;
+
+    down->child[side] = up->child[!side];
+    down->height[side] = up->height[!side];
+    down->gap[side] = up->gap[!side];
+    down->page_gap[side] = up->page_gap[!side];
+
+    struct summary s = summarize(down);
+    up->child[!side] = index;
+    up->height[!side] = s.height;
+    up->gap[!side] = s.gap;
+    up->page_gap[!side] = s.page_gap;
+    *top_out = up_index;
+    return AL_OK;
+}
+
+/* Let the subtree the path leads to at this depth be `index`. */
+static int relink(struct al_tree *t, const struct al_tree_path *p, uint32_t depth, uint32_t index)
+{
+    if (depth == 0) {
+        t->head->top.root = index;
+        return AL_OK;
+    }
+    struct al_tree_node *parent = edit(t, p->node[depth - 1]);
+    if (parent == NULL)
+        return AL_CORRUPT;
+    parent->child[p->side[depth - 1]] = index;
+    return AL_OK;
+}
+
+/* Restore I3 at one node whose subtrees are in order; its depth on the path is given. */
+static int balance(struct al_tree *t, const struct al_tree_path *p, uint32_t depth)
+{
+    uint32_t                   index = p->node[depth], top = index;
+    const struct al_tree_node *n = &t->node[index];
+    int                        lean = n->height[1] - n->height[0];
+
+    if (lean >= -1 && lean <= 1)
+        return AL_OK;
+    unsigned heavy = lean > 0;
+    uint32_t child = n->child[heavy];
+    if (!is_node(t, child))
+        return AL_CORRUPT;
+    if (t->node[child].height[!heavy] > t->node[child].height[heavy]) {
+        uint32_t             child_top = child;
+        int                  rc = rotate(t, child, !heavy, &child_top);
+        struct al_tree_node *parent = rc == AL_OK ? edit(t, index) : NULL;
+        if (parent == NULL)
+            return AL_CORRUPT;
+        struct summary s = summary_of(t, child_top);
+        parent->child[heavy] = child_top;
+        parent->height[heavy] = s.height;
+        parent->gap[heavy] = s.gap;
+        parent->page_gap[heavy] = s.page_gap;
+    }
+    if (rotate(t, index, heavy, &top) != AL_OK)
+        return AL_CORRUPT;
+    return relink(t, p, depth, top);
+}
+
+/* Climb the path and update what each node records of the subtree it leads to. May stop early only above
+ * `changed_depth`: a node there was itself changed. */
+static int fix_path(struct al_tree *t, const struct al_tree_path *p, uint32_t changed_depth)
+{
+    for (uint32_t d = p->depth; d-- > 0;) {
+        const struct al_tree_node *n = &t->node[p->node[d]];
+        unsigned                   side = p->side[d];
+        uint32_t                   child = n->child[side];
+        if (child != AL_TREE_NIL && !is_node(t, child))
+            return AL_CORRUPT;
+        struct summary s = summary_of(t, child);
+        if (s.gap == n->gap[side] && s.page_gap == n->page_gap[side] && s.height == n->height[side]) {
+            if (d < changed_depth)
+                return AL_OK;
+            continue;
+        }
+        bool                 same_height = s.height == n->height[side];
+        struct al_tree_node *changed = edit(t, p->node[d]);
+        if (changed == NULL)
+            return AL_CORRUPT;
+        changed->gap[side] = s.gap;
+        changed->page_gap[side] = s.page_gap;
+        changed->height[side] = s.height;
+        if (!same_height && balance(t, p, d) != AL_OK)
+            return AL_CORRUPT;
+    }
+    return AL_OK;
+}
+
+/* ---- changing: nodes ---- */
+
+static bool has_nodes(const struct al_tree *t, uint32_t count)
+{
+    return t->capacity - t->head->top.used >= count && t->head->top.used <= t->capacity;
+}
+
+/* A node that is not in the tree, made a leaf. */
+static struct al_tree_node *node_take(struct al_tree *t, uint32_t *index_out)
+{
+    struct al_tree_top  *top = &t->head->top;
+    uint32_t             index = top->spare != AL_TREE_NIL ? top->spare : top->fresh;
+    struct al_tree_node *n = edit(t, index);
+
+    if (n == NULL || (top->spare != AL_TREE_NIL && n->state != AL_TREE_UNUSED))
+        return NULL;
+    if (top->spare != AL_TREE_NIL)
+        top->spare = n->child[0];
+    else
+        top->fresh++;
+    top->used++;
+    *n = (struct al_tree_node){.child = {AL_TREE_NIL, AL_TREE_NIL}};
+    *index_out = index;
+    return n;
+}
+
+static int node_give(struct al_tree *t, uint32_t index)
+{
+    struct al_tree_node *n = edit(t, index);
+
+    if (n == NULL)
+        return AL_CORRUPT;
+    *n = (struct al_tree_node){.child = {t->head->top.spare, AL_TREE_NIL}};
+    t->head->top.spare = index;
+    t->head->top.used--;
+    return AL_OK;
+}
+
+/* A new leaf at the end of the path. */
+static int attach_leaf(struct al_tree *t, const struct al_tree_path *p, uint64_t start, uint64_t end, uint32_t state,
+                       uint32_t owner)
+{
+    uint32_t             index;
+    struct al_tree_node *n = node_take(t, &index);
+
+    if (n == NULL)
+        return AL_CORRUPT;
+    n->start = start;
+    n->end = end;
+    n->state = (uint8_t)state;
+    n->owner = owner;
+    return relink(t, p, p->depth, index);
+}
+
+/* A new leaf directly before (side 0) or after (1) the node in order. Extends the path to the leaf's parent. */
+static int attach_beside(struct al_tree *t, struct al_tree_path *p, uint32_t at, unsigned side, uint64_t start,
+                         uint64_t end, uint32_t state, uint32_t owner)
+{
+    unsigned way = side;
+
+    for (; at != AL_TREE_NIL; way = !side) {
+        if (!is_node(t, at) || push(p, at, way) != AL_OK)
+            return AL_CORRUPT;
+        at = t->node[at].child[way];
+    }
+    return attach_leaf(t, p, start, end, state, owner);
+}
+
+/* Take the node at the end of the path out of the tree. A node at `changed_depth` of the path was itself changed; the
+ * path's own depth when none was. */
+static int detach(struct al_tree *t, struct al_tree_path *p, uint32_t at, uint32_t changed_depth)
+{
+    uint32_t victim = at;
+
+    if (t->node[at].child[0] != AL_TREE_NIL && t->node[at].child[1] != AL_TREE_NIL) {
+        uint32_t next = t->node[at].child[1];
+        for (unsigned way = 1; next != AL_TREE_NIL; way = 0) {
+            if (!is_node(t, next) || push(p, victim, way) != AL_OK)
+                return AL_CORRUPT;
+            victim = next;
+            next = t->node[victim].child[0];
+        }
+        struct al_tree_node *n = edit(t, at);
+        if (n == NULL)
+            return AL_CORRUPT;
+        n->start = t->node[victim].start;
+        n->end = t->node[victim].end;
+        n->owner = t->node[victim].owner;
+        n->state = t->node[victim].state;
+    }
+    const struct al_tree_node *v = &t->node[victim];
+    if (relink(t, p, p->depth, v->child[v->child[0] == AL_TREE_NIL]) != AL_OK || node_give(t, victim) != AL_OK)
+        return AL_CORRUPT;
+    return fix_path(t, p, changed_depth);
+}
+
+/* Let the node at the end of the path take in its neighbour before (side 0) or after (1) it, or the other way round:
+ * one of two neighbours is an ancestor of the other. That one stays, the other one has no child between them. */
+static int absorb(struct al_tree *t, struct al_tree_path *p, uint32_t at, unsigned side)
+{
+    uint32_t stays = at, goes = at, depth = p->depth;
+
+    for (uint32_t next = t->node[at].child[side]; next != AL_TREE_NIL; next = t->node[goes].child[!side]) {
+        if (!is_node(t, next) || push(p, goes, goes == at ? side : !side) != AL_OK)
+            return AL_CORRUPT;
+        goes = next;
+    }
+    if (goes == at) {
+        while (depth > 0 && p->side[depth - 1] == side)
+            depth--;
+        if (depth-- == 0)
+            return AL_CORRUPT;
+        stays = p->node[depth];
+    }
+    struct al_tree_node *n = edit(t, stays);
+    if (n == NULL)
+        return AL_CORRUPT;
+    const struct al_tree_node *other = &t->node[goes];
+    n->state = AL_TREE_FREE;
+    n->owner = 0;
+    if (n->start > other->start)
+        n->start = other->start;
+    if (n->end < other->end)
+        n->end = other->end;
+    return detach(t, p, goes, depth);
+}
+
+/* ---- the operations ---- */
+
+int al_tree_insert(struct al_tree *t, uint64_t start, uint64_t end, uint32_t state, uint32_t owner,
+                   struct al_tree_node *overlap_out)
+{
+    struct al_tree_path p = {.depth = 0};
+
+    if (end < start || (state != AL_TREE_FREE && state != AL_TREE_ALLOCATED))
+        return AL_INVALID_RANGE;
+    for (uint32_t at = t->head->top.root; at != AL_TREE_NIL;) {
+        if (!is_node(t, at))
+            return AL_CORRUPT;
+        const struct al_tree_node *n = &t->node[at];
+        if (start <= n->end && end >= n->start) {
+            if (overlap_out != NULL)
+                *overlap_out = *n;
+            return AL_OVERLAP;
+        }
+        unsigned side = start > n->end;
+        if (push(&p, at, side) != AL_OK)
+            return AL_CORRUPT;
+        at = n->child[side];
+    }
+    if (!has_nodes(t, 1))
+        return AL_NO_MEMORY;
+    int rc = begin(t);
+    if (rc != AL_OK)
+        return rc;
+    rc = attach_leaf(t, &p, start, end, state, owner);
+    if (rc == AL_OK)
+        rc = fix_path(t, &p, 0);
+    if (state == AL_TREE_ALLOCATED)
+        t->head->top.allocated++;
+    return finish(t, rc);
+}
+
+int al_tree_delete(struct al_tree *t, uint64_t start, uint64_t end)
+{
+    struct al_tree_path p;
+    uint32_t            at;
+    int                 rc = find_exact(t, start, end, &p, &at);
+
+    if (rc == AL_OK)
+        rc = begin(t);
+    if (rc != AL_OK)
+        return rc;
+    if (t->node[at].state == AL_TREE_ALLOCATED)
+        t->head->top.allocated--;
+    return finish(t, detach(t, &p, at, p.depth));
+}
+
+int al_tree_constraint_check(const struct al_tree_constraint *c)
+{
+    if (c->size == 0)
+        return AL_INVALID_SIZE;
+    if (c->align == 0 || (c->align & (c->align - 1)) != 0)
+        return AL_INVALID_ALIGNMENT;
+    if (c->min > c->max || c->policy > AL_TREE_EXACT)
+        return AL_INVALID_RANGE;
+    if (c->policy == AL_TREE_EXACT && (c->exact & (c->align - 1)) != 0)
+        return AL_UNALIGNED;
+    if (c->policy == AL_TREE_EXACT && c->exact > UINT64_MAX - (c->size - 1))
+        return AL_OVERFLOW;
+    return AL_OK;
+}
+
+/* Whether and where the request fits into this one node. */
+static bool node_fits(const struct al_tree_node *n, const struct al_tree_constraint *c, uint64_t *start_out)
+{
+    uint64_t low = larger(n->start, c->min);
+    uint64_t high = n->end < c->max ? n->end : c->max;
+    uint64_t last = c->size - 1, mask = c->align - 1;
+
+    if (n->state != AL_TREE_FREE || low > high || high - low < last)
+        return false;
+    uint64_t start = (high - last) & ~mask; /* the highest that ends in time */
+    if (start < low)
+        return false;
+    if (c->policy == AL_TREE_FIRST)
+        start = (low + mask) & ~mask; /* no overflow: an aligned start exists in [low, high] */
+    *start_out = start;
+    return true;
+}
+
+/* Whether the answer may be in this subtree. */
+static inline bool side_may(const struct al_tree_node *n, unsigned side, const struct al_tree_constraint *c)
+{
+    if (side == 0 ? n->start <= c->min : n->end >= c->max)
+        return false;
+    return (c->align >= AL_TREE_PAGE ? n->page_gap[side] : n->gap[side]) >= c->size;
+}
+
+/* In order (first) or against it (last), through those subtrees only that may hold the answer. */
+static int find_match(const struct al_tree *t, const struct al_tree_constraint *c, struct al_tree_path *p,
+                      uint32_t *at_out, uint64_t *start_out)
+{
+    unsigned near = c->policy == AL_TREE_LAST;
+    uint64_t steps = 2 * (uint64_t)t->capacity; /* against a corrupt tree: each node is entered once */
+    uint32_t at = t->head->top.root;
+    bool     arrived = true;
+
+    p->depth = 0;
+    if (at == AL_TREE_NIL)
+        return AL_NOT_AVAILABLE;
+    for (;;) {
+        if (!is_node(t, at) || steps-- == 0)
+            return AL_CORRUPT;
+        const struct al_tree_node *n = &t->node[at];
+        bool                       go_near = arrived && side_may(n, near, c);
+        if (!go_near && node_fits(n, c, start_out)) {
+            *at_out = at;
+            return AL_OK;
+        }
+        if (go_near || side_may(n, !near, c)) {
+            unsigned side = go_near ? near : !near;
+            if (push(p, at, side) != AL_OK)
+                return AL_CORRUPT;
+            at = n->child[side];
+            arrived = true;
+            continue;
+        }
+        do { /* back to the nearest node whose near side is done and which was not looked at itself */
+            if (p->depth == 0)
+                return AL_NOT_AVAILABLE;
+            at = p->node[--p->depth];
+        } while (p->side[p->depth] != near);
+        arrived = false;
+    }
+}
+
+static int find_place(const struct al_tree *t, const struct al_tree_constraint *c, struct al_tree_path *p,
+                      uint32_t *at_out, uint64_t *start_out)
+{
+    if (c->policy != AL_TREE_EXACT)
+        return find_match(t, c, p, at_out, start_out);
+    int rc = descend(t, c->exact, p, at_out);
+    if (rc != AL_OK)
+        return rc;
+    const struct al_tree_node *n = &t->node[*at_out];
+    uint64_t                   end = c->exact + (c->size - 1);
+    *start_out = c->exact;
+    if (n->state != AL_TREE_FREE || end > n->end || c->exact < c->min || end > c->max)
+        return AL_NOT_AVAILABLE;
+    return AL_OK;
+}
+
+/* Turn [start, end] of a free node into an allocated one. The node itself keeps the lowest part, unless free parts
+ * are left on both sides: then it becomes the allocated one. */
+static int carve(struct al_tree *t, struct al_tree_path *p, uint32_t at, uint64_t start, uint64_t end, uint32_t owner)
+{
+    uint32_t             depth = p->depth;
+    struct al_tree_node *n = edit(t, at);
+    if (n == NULL)
+        return AL_CORRUPT;
+    uint64_t was_start = n->start, was_end = n->end;
+    bool     before = start > was_start, after = end < was_end;
+    int      rc = AL_OK;
+
+    t->head->top.allocated++;
+    if (before && !after) {
+        n->end = start - 1;
+        rc = attach_beside(t, p, at, 1, start, end, AL_TREE_ALLOCATED, owner);
+        return rc == AL_OK ? fix_path(t, p, depth) : rc;
+    }
+    n->start = start;
+    n->end = end;
+    n->state = AL_TREE_ALLOCATED;
+    n->owner = owner;
+    if (after)
+        rc = attach_beside(t, p, at, 1, end + 1, was_end, AL_TREE_FREE, 0);
+    if (rc == AL_OK)
+        rc = fix_path(t, p, depth);
+    if (rc != AL_OK || !before)
+        return rc;
+    if (descend(t, start, p, &at) != AL_OK)
+        return AL_CORRUPT;
+    rc = attach_beside(t, p, at, 0, was_start, start - 1, AL_TREE_FREE, 0);
+    return rc == AL_OK ? fix_path(t, p, 0) : rc;
+}
+
+int al_tree_alloc(struct al_tree *t, const struct al_tree_constraint *c, uint32_t owner, uint64_t *start_out)
+{
+    struct al_tree_path p;
+    uint32_t            at;
+    uint64_t            start;
+    int                 rc = al_tree_constraint_check(c);
+
+    if (rc == AL_OK)
+        rc = find_place(t, c, &p, &at, &start);
+    if (rc != AL_OK)
+        return rc;
+    uint64_t end = start + (c->size - 1);
+    if (!has_nodes(t, (start > t->node[at].start ? 1u : 0u) + (end < t->node[at].end ? 1u : 0u)))
+        return AL_NO_MEMORY;
+    rc = begin(t);
+    if (rc == AL_OK)
+        rc = finish(t, carve(t, &p, at, start, end, owner));
+    if (rc == AL_OK)
+        *start_out = start;
+    return rc;
+}
+
+/* The node before (side 0) or after (1) this one in order, or NIL. */
+static int neighbour(const struct al_tree *t, const struct al_tree_path *p, uint32_t at, unsigned side,
+                     uint32_t *index_out)
+{
+    uint32_t next = t->node[at].child[side];
+
+    *index_out = AL_TREE_NIL;
+    for (uint32_t steps = 0; next != AL_TREE_NIL; steps++) {
+        if (!is_node(t, next) || steps > AL_TREE_HEIGHT_MAX)
+            return AL_CORRUPT;
+        *index_out = next;
+        next = t->node[next].child[!side];
+    }
+    for (uint32_t d = p->depth; *index_out == AL_TREE_NIL && d-- > 0;)
+        if (p->side[d] == !side)
+            *index_out = p->node[d];
+    return AL_OK;
+}
+
+/* Whether a neighbour is free and touches [start, end]. */
+static bool is_mergeable(const struct al_tree *t, uint32_t index, unsigned side, uint64_t start, uint64_t end)
+{
+    if (index == AL_TREE_NIL || t->node[index].state != AL_TREE_FREE)
+        return false;
+    if (side == 0)
+        return start > 0 && t->node[index].end == start - 1;
+    return end < UINT64_MAX && t->node[index].start == end + 1;
+}
+
+static int release(struct al_tree *t, struct al_tree_path *p, uint32_t at, bool has_before, bool has_after)
+{
+    uint64_t start = t->node[at].start;
+
+    t->head->top.allocated--;
+    if (!has_before && !has_after) {
+        struct al_tree_node *n = edit(t, at);
+        if (n == NULL)
+            return AL_CORRUPT;
+        n->state = AL_TREE_FREE;
+        n->owner = 0;
+        return fix_path(t, p, p->depth);
+    }
+    int rc = AL_OK;
+    if (has_after)
+        rc = absorb(t, p, at, 1);
+    if (rc == AL_OK && has_before && has_after)
+        rc = descend(t, start, p, &at); /* the tree has turned */
+    if (rc == AL_OK && has_before)
+        rc = absorb(t, p, at, 0);
+    return rc == AL_OK ? AL_OK : AL_CORRUPT;
+}
+
+int al_tree_free(struct al_tree *t, uint64_t start, uint64_t end)
+{
+    struct al_tree_path p;
+    uint32_t            at, index;
+
+    if (end < start)
+        return AL_INVALID_RANGE;
+    int rc = descend(t, start, &p, &at);
+    if (rc != AL_OK)
+        return rc;
+    if (t->node[at].state == AL_TREE_FREE && t->node[at].end >= end)
+        return AL_INVALID_TRANSITION;
+    if (t->node[at].state != AL_TREE_ALLOCATED || t->node[at].start != start || t->node[at].end != end)
+        return AL_NOT_AVAILABLE;
+    if (neighbour(t, &p, at, 0, &index) != AL_OK)
+        return AL_CORRUPT;
+    bool has_before = is_mergeable(t, index, 0, start, end);
+    if (neighbour(t, &p, at, 1, &index) != AL_OK)
+        return AL_CORRUPT;
+    bool has_after = is_mergeable(t, index, 1, start, end);
+    rc = begin(t);
+    if (rc != AL_OK)
+        return rc;
+    return finish(t, release(t, &p, at, has_before, has_after));
+}
+
+/* ---- queries ---- */
+
+int al_tree_search(const struct al_tree *t, uint64_t start, uint64_t end, struct al_tree_node *node_out)
+{
+    struct al_tree_path p;
+    uint32_t            at;
+    int                 rc = find_exact(t, start, end, &p, &at);
+
+    if (rc == AL_OK)
+        *node_out = t->node[at];
+    return rc;
+}
+
+int al_tree_superset(const struct al_tree *t, uint64_t start, uint64_t end, struct al_tree_node *node_out)
+{
+    struct al_tree_path p;
+    uint32_t            at;
+    int                 rc = descend(t, start, &p, &at);
+
+    if (rc != AL_OK)
+        return rc;
+    if (t->node[at].end < end)
+        return AL_NOT_AVAILABLE;
+    *node_out = t->node[at];
+    return AL_OK;
+}
+
+/* Down to the lowest node of this subtree; it becomes `at`. */
+static int iter_lowest(const struct al_tree *t, struct al_tree_iter *it, uint32_t at)
+{
+    it->at = at;
+    while (at != AL_TREE_NIL) {
+        if (!is_node(t, at))
+            return AL_CORRUPT;
+        it->at = at;
+        at = t->node[at].child[0];
+        if (at != AL_TREE_NIL && push(&it->path, it->at, 0) != AL_OK)
+            return AL_CORRUPT;
+    }
+    return AL_OK;
+}
+
+/* Up to the nearest ancestor that comes after where the path leads. */
+static void iter_climb(struct al_tree_iter *it)
+{
+    it->at = AL_TREE_NIL;
+    while (it->path.depth > 0) {
+        uint32_t d = --it->path.depth;
+        if (it->path.side[d] == 0) {
+            it->at = it->path.node[d];
+            return;
+        }
+    }
+}
+
+int al_tree_iterate(const struct al_tree *t, uint64_t start, uint64_t end, struct al_tree_iter *it)
+{
+    int rc = descend(t, start, &it->path, &it->at);
+
+    it->end = end;
+    it->left = t->capacity;
+    if (rc == AL_NOT_AVAILABLE)
+        iter_climb(it);
+    return rc == AL_CORRUPT ? rc : AL_OK;
+}
+
+int al_tree_next(const struct al_tree *t, struct al_tree_iter *it, struct al_tree_node *node_out)
+{
+    if (it->at == AL_TREE_NIL)
+        return AL_NOT_AVAILABLE;
+    if (it->left-- == 0 || !is_node(t, it->at))
+        return AL_CORRUPT;
+    const struct al_tree_node *n = &t->node[it->at];
+    if (n->start > it->end)
+        return AL_NOT_AVAILABLE;
+    *node_out = *n;
+    if (n->child[1] == AL_TREE_NIL) {
+        iter_climb(it);
+        return AL_OK;
+    }
+    if (push(&it->path, it->at, 1) != AL_OK)
+        return AL_CORRUPT;
+    return iter_lowest(t, it, n->child[1]);
+}
+
+int al_tree_next_owned(const struct al_tree *t, uint32_t owner, uint32_t *cursor, struct al_tree_node *node_out)
+{
+    uint32_t fresh = t->head->top.fresh;
+
+    for (uint32_t i = *cursor; i < fresh && i < t->capacity; i++)
+        if (t->node[i].state == AL_TREE_ALLOCATED && t->node[i].owner == owner) {
+            *node_out = t->node[i];
+            *cursor = i + 1;
+            return AL_OK;
+        }
+    return AL_NOT_AVAILABLE;
+}
+
+uint32_t al_tree_height(const struct al_tree *t)
+{
+    uint32_t root = t->head->top.root;
+
+    return is_node(t, root) ? summarize(&t->node[root]).height : 0;
+}
+
+uint32_t al_tree_used_count(const struct al_tree *t)
+{
+    return t->head->top.used;
+}
+
+uint32_t al_tree_allocated_count(const struct al_tree *t)
+{
+    return t->head->top.allocated;
+}
+
+/* ---- check ---- */
+
+struct checker {
+    al_report_fn report;
+    void        *context;
+    uint64_t     broken;
+};
+
+static void broken(struct checker *c, const char *what, uint64_t where, uint64_t value)
+{
+    c->broken++;
+    if (c->report)
+        c->report(c->context, what, where, value);
+}
+
+/* I2 and I3 of one node, from what its children record. Together for all nodes they hold for all subtrees. */
+static void check_node(const struct al_tree *t, uint32_t index, struct checker *c)
+{
+    const struct al_tree_node *n = &t->node[index];
+
+    if (n->state != AL_TREE_FREE && n->state != AL_TREE_ALLOCATED)
+        broken(c, "tree I4: a node of the tree is in no state (node, state)", index, n->state);
+    for (unsigned side = 0; side < 2; side++) {
+        if (n->child[side] != AL_TREE_NIL && !is_node(t, n->child[side])) {
+            broken(c, "tree I2: a child is not a node (node, child)", index, n->child[side]);
+            continue;
+        }
+        struct summary s = summary_of(t, n->child[side]);
+        if (s.height != n->height[side])
+            broken(c, "tree I2: a recorded height is wrong (node, height)", index, n->height[side]);
+        if (s.gap != n->gap[side] || s.page_gap != n->page_gap[side])
+            broken(c, "tree I2: a recorded gap is wrong (node, gap)", index, n->gap[side]);
+    }
+    if (n->height[0] > n->height[1] + 1 || n->height[1] > n->height[0] + 1)
+        broken(c, "tree I3: out of balance (node, left height)", index, n->height[0]);
+}
+
+static void check_spare(const struct al_tree *t, struct checker *c)
+{
+    const struct al_tree_top *top = &t->head->top;
+    uint32_t                  spare = 0, i = top->spare;
+
+    for (; i != AL_TREE_NIL && spare <= top->fresh; i = t->node[i].child[0], spare++)
+        if (!is_node(t, i) || i >= top->fresh || t->node[i].state != AL_TREE_UNUSED) {
+            broken(c, "tree I4: a spare node is none (node)", i, 0);
+            return;
+        }
+    if (top->fresh > t->capacity || top->used > top->fresh || spare != top->fresh - top->used)
+        broken(c, "tree I4: spare, used and fresh nodes do not add up (spare, used)", spare, top->used);
+}
+
+uint64_t al_tree_check(const struct al_tree *t, al_report_fn report, void *context)
+{
+    const struct al_tree_top *top = &t->head->top;
+    struct checker            c = {.report = report, .context = context};
+    struct al_tree_iter       it = {.at = AL_TREE_NIL, .left = t->capacity, .end = UINT64_MAX};
+    struct al_tree_node       n;
+    uint64_t                  used = 0, allocated = 0, last_end = 0;
+    int                       rc = iter_lowest(t, &it, top->root);
+
+    while (rc == AL_OK) {
+        uint32_t at = it.at;
+        rc = al_tree_next(t, &it, &n);
+        if (rc != AL_OK)
+            break;
+        check_node(t, at, &c);
+        if (n.end < n.start || (used > 0 && n.start <= last_end))
+            broken(&c, "tree I1: a range overlaps the one before it, or ends before it starts (start, end)", n.start,
+                   n.end);
+        last_end = n.end;
+        used++;
+        allocated += n.state == AL_TREE_ALLOCATED;
+    }
+    if (rc != AL_NOT_AVAILABLE)
+        broken(&c, "tree I1: the nodes do not form a tree (nodes seen, root)", used, top->root);
+    if (used != top->used || allocated != top->allocated)
+        broken(&c, "tree I4: used or allocated is wrong (counted, noted)", used, top->used);
+    check_spare(t, &c);
+    if (t->head->journal_count != 0)
+        broken(&c, "tree I5: an operation is unfinished (journal)", t->head->journal_count, 0);
+    return c.broken;
+}

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Range tree: closed ranges of u64 addresses, each free or allocated, in a balanced tree ordered by start. The
+ * semantics are those of the IntervalTree of rust-vmm's vm-allocator; allocation by policy (first, last, exact),
+ * alignment and bounds, in logarithmic time.
+ *
+ *                              [ 0x3000-0x3fff allocated ]
+ *                       left: gap 0x2000 /      \ right: gap 0x8000      the largest free range on each side
+ *              [ 0x0000-0x1fff free ]        [ 0x5000-0xcfff free ]
+ *                            \                  /
+ *            [ 0x2000-0x2fff allocated ]  [ 0x4000-0x4fff allocated ]
+ *
+ * An AVL tree (Adelson-Velsky and Landis 1962). Each node knows for both its subtrees the height, the length of the
+ * largest free range, and the largest length that is left of a free range when it is entered at an address that is a
+ * multiple of AL_TREE_PAGE. A search therefore touches the nodes of one path and nothing else, and goes into a subtree
+ * only if the answer may be there.
+ *
+ * Cost: O(log n) for exact, free, insert and delete, with any bounds; for first and last match with alignment 1 or
+ * AL_TREE_PAGE; and with every alignment when the free ranges start at multiples of it. Otherwise the search also
+ * looks at free ranges in front of the answer that are long enough (size <= length < size + align - 1) and yet hold
+ * no multiple of the alignment early enough: O(k log n) for k of them, and never more than O(n). `min` and `max` add
+ * O(log n). Queries for overlaps: O(log n + m) for m results.
+ *
+ * Process and thread safety: none, see flat.h.
+ *
+ * Invariants, verified by al_tree_check():
+ *   I1  in order, the ranges ascend and do not overlap
+ *   I2  what a node records of a subtree (height, gap, page_gap) is what the subtree has
+ *   I3  the heights of a node's two subtrees differ by one at most
+ *   I4  the tree has top.used nodes, top.allocated of them allocated; the other ones below top.fresh are on the list
+ *       top.spare, unused; those at or above top.fresh have never been used
+ *   I5  the journal is empty
+ *
+ * Crash rule: every node is copied to the journal before it is changed, the top before that. The operation has
+ * happened when journal_count is set to 0, one store.
+ *   before journal_count is set to 1   nothing has happened
+ *   from there to the commit           nothing has happened: recovery puts the copies back, the latest first
+ *   after the commit                   it has happened
+ *   while recovering                   the copies are still there; recovery starts again and gives the same result
+ * The owner of an allocated range is part of its node, so it is noted exactly when the range is allocated.
+ */
+#ifndef AL_RANGE_TREE_H
+#define AL_RANGE_TREE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "flat.h"
+
+#define AL_TREE_NIL UINT32_MAX
+#define AL_TREE_NODES_MAX (UINT32_C(1) << 31)
+#define AL_TREE_HEIGHT_MAX 46u /* of an AVL tree with 2^31 nodes: 1.4405 log2(n + 2) */
+#define AL_TREE_PAGE UINT64_C(4096)
+
+enum al_tree_state { AL_TREE_UNUSED = 0, AL_TREE_FREE = 1, AL_TREE_ALLOCATED = 2 };
+enum al_tree_policy { AL_TREE_FIRST = 0, AL_TREE_LAST = 1, AL_TREE_EXACT = 2 };
+
+/* One cache line. Index 0 of a pair is the left subtree, 1 the right one. */
+struct al_tree_node {
+    uint64_t start, end;   /* both included */
+    uint64_t gap[2];       /* length of the largest free range in the subtree, 0: none */
+    uint64_t page_gap[2];  /* the same, counted from the first multiple of AL_TREE_PAGE in it */
+    uint32_t child[2];     /* node, or AL_TREE_NIL; child[0] of an unused node: the next unused one */
+    uint32_t owner;        /* the caller's, of an allocated range */
+    uint8_t  height[2];    /* 0: empty */
+    uint8_t  state;
+    uint8_t  reserved;
+};
+_Static_assert(sizeof(struct al_tree_node) == 64, "the layout is part of the format");
+
+struct al_tree_top {
+    uint32_t root;
+    uint32_t spare;     /* first unused node that was used before */
+    uint32_t fresh;     /* first node never used */
+    uint32_t used;      /* nodes in the tree */
+    uint32_t allocated; /* those that are allocated */
+    uint32_t reserved;
+};
+
+struct al_tree_undo {
+    struct al_tree_node before;
+    uint32_t            node;
+    uint32_t            reserved;
+};
+
+/* In the caller's memory, followed by the nodes and the journal. */
+struct al_tree_head {
+    uint64_t           magic;
+    uint32_t           capacity;      /* nodes */
+    uint32_t           journal_count; /* 0: no operation is under way; else 1 + node copies in the journal */
+    struct al_tree_top top;
+    struct al_tree_top top_before;
+    uint64_t           reserved[8];
+};
+_Static_assert(sizeof(struct al_tree_head) == 128, "the layout is part of the format");
+
+/* Private view. */
+struct al_tree {
+    struct al_tree_head *head;
+    struct al_tree_node *node;
+    struct al_tree_undo *undo;
+    uint32_t             capacity;
+    uint32_t             undo_capacity;
+};
+
+struct al_tree_constraint {
+    uint64_t size;  /* >= 1 */
+    uint64_t align; /* a power of two */
+    uint64_t min;   /* the allocated range lies within [min, max] */
+    uint64_t max;
+    uint64_t exact; /* its start, for AL_TREE_EXACT */
+    uint32_t policy;
+};
+
+/* The way from the root to a node. Private. */
+struct al_tree_path {
+    uint32_t node[AL_TREE_HEIGHT_MAX + 2];
+    uint8_t  side[AL_TREE_HEIGHT_MAX + 2];
+    uint32_t depth;
+};
+
+/* Ranges in order; valid until the tree is changed. */
+struct al_tree_iter {
+    struct al_tree_path path;
+    uint32_t            at;
+    uint32_t            left; /* nodes it may still give, against a corrupt tree */
+    uint64_t            end;  /* ranges that start after it are not wanted */
+};
+
+/* Each range of the tree is a node, free or allocated: a tree with m allocated ranges needs 2 m + 1 of them at most.
+ * 0 when the capacity is 0 or above AL_TREE_NODES_MAX. */
+uint64_t al_tree_size_bytes(uint32_t capacity);
+
+/* An empty tree. mem is aligned to 8 bytes; 64 is faster. */
+int al_tree_init(struct al_tree *t, void *mem, uint64_t mem_bytes, uint32_t capacity);
+int al_tree_attach(struct al_tree *t, void *mem, uint64_t mem_bytes);
+
+/* Lay dst out in new, larger memory with everything src has. src is left as it is. */
+int al_tree_grow(struct al_tree *dst, void *mem, uint64_t mem_bytes, uint32_t capacity, const struct al_tree *src);
+
+/* Add a range. AL_OVERLAP: *overlap_out (may be NULL) is a node it overlaps. AL_INVALID_RANGE: end before start. */
+int al_tree_insert(struct al_tree *t, uint64_t start, uint64_t end, uint32_t state, uint32_t owner,
+                   struct al_tree_node *overlap_out);
+
+/* Remove a range, free or allocated. AL_NOT_AVAILABLE: there is no such one. */
+int al_tree_delete(struct al_tree *t, uint64_t start, uint64_t end);
+
+/* AL_OK, or what is wrong with it: size, alignment, min > max, exact start unaligned or its end past 2^64 - 1. */
+int al_tree_constraint_check(const struct al_tree_constraint *c);
+
+/* Allocate part of a free range; what is left of it stays free. AL_NOT_AVAILABLE, or what the check answers. */
+int al_tree_alloc(struct al_tree *t, const struct al_tree_constraint *c, uint32_t owner, uint64_t *start_out);
+
+/* Make an allocated range free and merge it with free neighbours. AL_INVALID_TRANSITION: these addresses are free
+ * already. AL_NOT_AVAILABLE: there is no such range. */
+int al_tree_free(struct al_tree *t, uint64_t start, uint64_t end);
+
+/* A copy of the node with exactly this range, or of the one that contains it. AL_NOT_AVAILABLE. */
+int al_tree_search(const struct al_tree *t, uint64_t start, uint64_t end, struct al_tree_node *node_out);
+int al_tree_superset(const struct al_tree *t, uint64_t start, uint64_t end, struct al_tree_node *node_out);
+
+/* Every range that overlaps [start, end], in order. al_tree_next() gives AL_NOT_AVAILABLE after the last. */
+int al_tree_iterate(const struct al_tree *t, uint64_t start, uint64_t end, struct al_tree_iter *it);
+int al_tree_next(const struct al_tree *t, struct al_tree_iter *it, struct al_tree_node *node_out);
+
+/* An allocated range of this owner, in no order, looking from *cursor on (0 at first). To return all that a dead
+ * owner had: free what it gives and call it again with *cursor 0, or list with the cursor it leaves. */
+int al_tree_next_owned(const struct al_tree *t, uint32_t owner, uint32_t *cursor, struct al_tree_node *node_out);
+
+uint32_t al_tree_height(const struct al_tree *t);
+uint32_t al_tree_used_count(const struct al_tree *t);
+uint32_t al_tree_allocated_count(const struct al_tree *t);
+
+int      al_tree_recover(struct al_tree *t);
+uint64_t al_tree_check(const struct al_tree *t, al_report_fn report, void *context);
+
+#endif

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * RMIDs: the numbers 1 .. max_rmid, 0 is none. Resource monitoring ids, as the hardware has them and as the
+ * rmid_allocator of memory-collector hands them out: first freed, first reused, and each rests for a minimum time
+ * after it was freed, so that what is still counted under it is not booked on its next user.
+ *
+ * One header, no includes: the same text is C11, C++17 and `clang -target bpf -mcpu=v3`, where it passes the
+ * verifier with struct al_rmid in an array map. The clock is an argument; nothing here waits or locks.
+ *
+ * Process and thread safety: none, one caller at a time (in BPF: a spin lock in the map's value, or one CPU). Whoever
+ * takes over from a caller that died calls al_rmid_recover().
+ *
+ * A queue of free RMIDs, with tickets that only grow:
+ *
+ *   ticket            head              tail
+ *   ring[t % 1024]     [ 3 ][ 1 ][ 4 ]   -        next to be given: 3
+ *   state[rmid]        the ticket under which the RMID waits, or AL_RMID_ALLOCATED
+ *
+ * Invariants, verified by al_rmid_check():
+ *   I1  head <= tail <= head + max_rmid
+ *   I2  for each ticket t in [head, tail): ring[t % 1024] is an RMID whose state is t
+ *   I3  every RMID that is not in the queue has the state AL_RMID_ALLOCATED
+ *
+ * Crash rule: state[rmid] is the truth, one store.
+ *   alloc  before the store: nothing has happened. After it: the RMID is allocated; its place at the head of the queue
+ *          no longer has its ticket, al_rmid_recover() steps over it.
+ *   free   before the store: nothing has happened, what was noted behind the tail is overwritten by the next one.
+ *          After it: the RMID is free and waits at the tail; al_rmid_recover() counts it in.
+ * al_rmid_recover() may be interrupted and repeated. An owner noted per RMID outside (al_rmid_peek(), note it,
+ * al_rmid_take()) counts exactly when the RMID is allocated.
+ */
+#ifndef AL_RMID_H
+#define AL_RMID_H
+
+/* A build constant and a power of two: the verifier wants to see bounds it can compute with. */
+#ifndef AL_RMID_MAX
+#define AL_RMID_MAX 1024u
+#endif
+
+/* Predefined by the compiler. A BPF program has no libc headers and may have its own idea of uint64_t. */
+typedef __UINT32_TYPE__ al_rmid_u32;
+typedef __UINT64_TYPE__ al_rmid_u64;
+
+#ifdef __cplusplus
+#define AL_RMID_ASSERT(condition, why) static_assert(condition, why)
+#else
+#define AL_RMID_ASSERT(condition, why) _Static_assert(condition, why)
+#endif
+AL_RMID_ASSERT((AL_RMID_MAX & (AL_RMID_MAX - 1)) == 0 && AL_RMID_MAX >= 1, "a power of two");
+
+#define AL_RMID_FN static inline __attribute__((always_inline, unused))
+#define AL_RMID_IN_ORDER() __asm__ volatile("" ::: "memory") /* see AL_IN_ORDER in flat.h */
+
+#define AL_RMID_MAGIC 0x3130646972006c61ull /* "al\0rid01" */
+#define AL_RMID_ALLOCATED 0xffffffffffffffffull
+#define AL_RMID_DEFAULT_REST_NS 2000000ull
+
+/* Equal to those of flat.h, which is not included here. */
+enum al_rmid_result {
+    AL_RMID_OK               = 0,
+    AL_RMID_NONE_FREE        = -1,
+    AL_RMID_OUT_OF_RANGE     = -3,
+    AL_RMID_ALREADY_RELEASED = -4,
+    AL_RMID_NEVER_ALLOCATED  = -5,
+    AL_RMID_CORRUPT          = -14,
+    AL_RMID_RESTING          = -15, /* there are free ones, the first one's minimum free time is not over */
+};
+
+/* In the caller's memory: all of it, 20.5 KiB. */
+struct al_rmid {
+    al_rmid_u64 magic;
+    al_rmid_u32 max_rmid;
+    al_rmid_u32 reserved;
+    al_rmid_u64 min_free_time_ns;
+    al_rmid_u64 head;                      /* ticket of the next RMID to be given */
+    al_rmid_u64 tail;                      /* ticket of the next RMID to be freed */
+    al_rmid_u64 state[AL_RMID_MAX + 1];    /* [rmid]: ticket, or AL_RMID_ALLOCATED */
+    al_rmid_u64 freed_ns[AL_RMID_MAX + 1]; /* [rmid]: when, if its ticket is not one of the first max_rmid */
+    al_rmid_u32 ring[AL_RMID_MAX];         /* [ticket % AL_RMID_MAX]: RMID */
+};
+
+/* All RMIDs free, none resting; contents before do not matter. AL_RMID_OUT_OF_RANGE: max_rmid is not 1 .. 1024. */
+AL_RMID_FN int al_rmid_init(struct al_rmid *a, al_rmid_u32 max_rmid, al_rmid_u64 min_free_time_ns)
+{
+    if (max_rmid == 0 || max_rmid > AL_RMID_MAX)
+        return AL_RMID_OUT_OF_RANGE;
+    a->magic = 0;
+    a->max_rmid = max_rmid;
+    a->reserved = 0;
+    a->min_free_time_ns = min_free_time_ns;
+    a->head = 0;
+    a->tail = max_rmid;
+    a->state[0] = AL_RMID_ALLOCATED;
+    a->freed_ns[0] = 0;
+    /* Also those above max_rmid, which are never looked at: a loop without conditions is verified in one pass. */
+    for (al_rmid_u32 i = 0; i < AL_RMID_MAX; i++) {
+        a->state[i + 1] = i;
+        a->freed_ns[i + 1] = 0;
+        a->ring[i] = i + 1;
+    }
+    AL_RMID_IN_ORDER();
+    a->magic = AL_RMID_MAGIC;
+    return AL_RMID_OK;
+}
+
+/* Whether this memory has been laid out by al_rmid_init(). */
+AL_RMID_FN int al_rmid_attach(const struct al_rmid *a)
+{
+    if (a->magic != AL_RMID_MAGIC || a->max_rmid == 0 || a->max_rmid > AL_RMID_MAX)
+        return AL_RMID_CORRUPT;
+    return AL_RMID_OK;
+}
+
+/* The RMID that would be given now. */
+AL_RMID_FN int al_rmid_peek(const struct al_rmid *a, al_rmid_u64 now_ns, al_rmid_u32 *rmid_out)
+{
+    al_rmid_u64 head = a->head, queued = a->tail - head;
+
+    if (queued == 0)
+        return AL_RMID_NONE_FREE;
+    al_rmid_u32 rmid = a->ring[head & (AL_RMID_MAX - 1)];
+    if (queued > a->max_rmid || rmid == 0 || rmid > AL_RMID_MAX || rmid > a->max_rmid || a->state[rmid] != head)
+        return AL_RMID_CORRUPT;
+    /* The first max_rmid tickets are of RMIDs that were never freed: nothing to rest from. A clock behind freed_ns is
+     * another CPU's: too early by more than the difference tells. */
+    if (head >= a->max_rmid) {
+        al_rmid_u64 freed_ns = a->freed_ns[rmid];
+        if (now_ns < freed_ns || now_ns - freed_ns < a->min_free_time_ns)
+            return AL_RMID_RESTING;
+    }
+    *rmid_out = rmid;
+    return AL_RMID_OK;
+}
+
+/* Allocate the one that al_rmid_peek() gave. */
+AL_RMID_FN int al_rmid_take(struct al_rmid *a, al_rmid_u32 rmid)
+{
+    if (rmid == 0 || rmid > AL_RMID_MAX || rmid > a->max_rmid)
+        return AL_RMID_OUT_OF_RANGE;
+    if (a->state[rmid] != a->head)
+        return AL_RMID_NONE_FREE;
+    a->state[rmid] = AL_RMID_ALLOCATED; /* the commit */
+    AL_RMID_IN_ORDER();
+    a->head++;
+    return AL_RMID_OK;
+}
+
+/* The RMID that was freed first, if its minimum free time is over. AL_RMID_NONE_FREE, AL_RMID_RESTING. */
+AL_RMID_FN int al_rmid_alloc(struct al_rmid *a, al_rmid_u64 now_ns, al_rmid_u32 *rmid_out)
+{
+    al_rmid_u32 rmid;
+    int         rc = al_rmid_peek(a, now_ns, &rmid);
+
+    if (rc != AL_RMID_OK)
+        return rc;
+    a->state[rmid] = AL_RMID_ALLOCATED; /* the commit */
+    AL_RMID_IN_ORDER();
+    a->head++;
+    *rmid_out = rmid;
+    return AL_RMID_OK;
+}
+
+/* AL_RMID_OUT_OF_RANGE, AL_RMID_NEVER_ALLOCATED, AL_RMID_ALREADY_RELEASED: nothing was changed. */
+AL_RMID_FN int al_rmid_free(struct al_rmid *a, al_rmid_u32 rmid, al_rmid_u64 now_ns)
+{
+    if (rmid == 0 || rmid > AL_RMID_MAX || rmid > a->max_rmid)
+        return AL_RMID_OUT_OF_RANGE;
+    if (a->state[rmid] != AL_RMID_ALLOCATED)
+        return a->state[rmid] < a->max_rmid ? AL_RMID_NEVER_ALLOCATED : AL_RMID_ALREADY_RELEASED;
+    al_rmid_u64 tail = a->tail;
+    if (tail - a->head >= a->max_rmid || tail < a->max_rmid)
+        return AL_RMID_CORRUPT; /* all are queued already, and yet this one is not */
+    a->freed_ns[rmid] = now_ns;
+    a->ring[tail & (AL_RMID_MAX - 1)] = rmid;
+    AL_RMID_IN_ORDER();
+    a->state[rmid] = tail; /* the commit */
+    AL_RMID_IN_ORDER();
+    a->tail = tail + 1;
+    return AL_RMID_OK;
+}
+
+AL_RMID_FN int al_rmid_is_allocated(const struct al_rmid *a, al_rmid_u32 rmid)
+{
+    if (rmid == 0 || rmid > AL_RMID_MAX || rmid > a->max_rmid)
+        return 0;
+    return a->state[rmid] == AL_RMID_ALLOCATED;
+}
+
+/* RMIDs that are allocated. */
+AL_RMID_FN al_rmid_u32 al_rmid_used_count(const struct al_rmid *a)
+{
+    return a->max_rmid - (al_rmid_u32)(a->tail - a->head);
+}
+
+/* After a caller died inside an operation: at most one step at each end of the queue. */
+AL_RMID_FN void al_rmid_recover(struct al_rmid *a)
+{
+    al_rmid_u64 head = a->head, tail = a->tail;
+    al_rmid_u32 first = a->ring[head & (AL_RMID_MAX - 1)], last = a->ring[tail & (AL_RMID_MAX - 1)];
+
+    if (head < tail && first != 0 && first <= AL_RMID_MAX && first <= a->max_rmid &&
+        a->state[first] == AL_RMID_ALLOCATED)
+        a->head = head + 1;
+    else if (last != 0 && last <= AL_RMID_MAX && last <= a->max_rmid && a->state[last] == tail)
+        a->tail = tail + 1;
+}
+
+/* How many invariants are broken; each is reported. Not for BPF. */
+#ifndef __bpf__
+static inline __attribute__((unused)) al_rmid_u64
+al_rmid_check(const struct al_rmid *a,
+              void (*report)(void *context, const char *what, al_rmid_u64 where, al_rmid_u64 value), void *context)
+{
+    al_rmid_u64 broken = 0;
+    al_rmid_u32 allocated = 0;
+
+#define AL_RMID_BROKEN(what, where, value) (broken++, report ? report(context, what, where, value) : (void)0)
+    if (al_rmid_attach(a) != AL_RMID_OK) {
+        AL_RMID_BROKEN("rmid: not laid out (magic, max_rmid)", a->magic, a->max_rmid);
+        return broken;
+    }
+    for (al_rmid_u32 rmid = 1; rmid <= a->max_rmid; rmid++) {
+        al_rmid_u64 ticket = a->state[rmid];
+        if (ticket == AL_RMID_ALLOCATED)
+            allocated++;
+        else if (ticket < a->head || ticket >= a->tail || a->ring[ticket & (AL_RMID_MAX - 1)] != rmid)
+            AL_RMID_BROKEN("rmid I3: neither allocated nor in the queue (rmid, ticket)", rmid, ticket);
+    }
+    if (a->head > a->tail || a->tail - a->head != a->max_rmid - allocated)
+        AL_RMID_BROKEN("rmid I1: the queue is not as long as there are free RMIDs (head, tail)", a->head, a->tail);
+    for (al_rmid_u64 t = a->head; t < a->tail && t - a->head < AL_RMID_MAX; t++) {
+        al_rmid_u32 rmid = a->ring[t & (AL_RMID_MAX - 1)];
+        if (rmid == 0 || rmid > a->max_rmid || a->state[rmid] != t)
+            AL_RMID_BROKEN("rmid I2: a place in the queue is not that of its RMID (ticket, rmid)", t, rmid);
+    }
+#undef AL_RMID_BROKEN
+    return broken;
+}
+#endif
+
+#endif

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A packet pool for processes, in POSIX shared memory.
+
+One process creates a named pool, others attach by name. A process takes a packet buffer from the pool, fills it
+in place, and hands it to another process through a ring that lives in the same pool. Nothing is copied, nothing
+is pickled, no server runs; processes may be killed at any instruction.
+
+>>> import os, ssm
+>>> with ssm.Pool.create(f"doc-{os.getpid()}", classes={2048: 64}) as pool:
+...     ring = pool.ring("frames", capacity=16)
+...     packet = pool.alloc(5)
+...     packet[0:5] = b"hello"
+...     ring.put(packet)
+...     with ring.get() as packet:  # in any process
+...         print(bytes(packet))
+...     pool.unlink()
+b'hello'
+"""
+
+import sys
+
+if sys.platform != "linux":
+    raise ImportError("ssm needs Linux: open-file-description locks and futexes carry its crash safety.")
+
+from ssm._core import Packet, PacketBatch, Ring
+from ssm.acl import Acl
+from ssm.errors import (
+    CorruptionError,
+    HoldersExhausted,
+    LayoutMismatch,
+    MetadataExhausted,
+    PacketTooLarge,
+    PoolAbandoned,
+    PoolExhausted,
+    PoolMismatch,
+    QuotaExceeded,
+    RingBusy,
+    RingEmpty,
+    RingFull,
+    RingMismatch,
+    RingShutDown,
+    SSMError,
+    StaleHandle,
+)
+from ssm.pool import CreateArguments, Pool, list_pools
+from ssm.stats import ClassStats, Holder, PoolStats, Reaped, RingStats, ShardStats
+
+__version__: str
+
+__all__ = [
+    "Acl",
+    "ClassStats",
+    "CorruptionError",
+    "CreateArguments",
+    "Holder",
+    "HoldersExhausted",
+    "LayoutMismatch",
+    "MetadataExhausted",
+    "Packet",
+    "PacketBatch",
+    "PacketTooLarge",
+    "Pool",
+    "PoolAbandoned",
+    "PoolExhausted",
+    "PoolMismatch",
+    "PoolStats",
+    "QuotaExceeded",
+    "Reaped",
+    "Ring",
+    "RingBusy",
+    "RingEmpty",
+    "RingFull",
+    "RingMismatch",
+    "RingShutDown",
+    "RingStats",
+    "SSMError",
+    "ShardStats",
+    "StaleHandle",
+    "list_pools",
+]
+
+
+def __getattr__(name: str) -> str:
+    """Look the version up when it is asked for: importlib.metadata takes longer than the rest of the import."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ssm-pool")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

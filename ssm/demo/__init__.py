@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The packet lab behind ``ssm demo``: a reader, N parsers and a flow table, each its own process.
+
+::
+
+    capture file -> reader =(ring "frames")=> parser 1..N =(ring "parsed")=> flow table
+
+The reader copies each frame into a packet once. From there on only the right to the packet moves: parsers
+decode its headers where it lies and write what they found into its headroom, the flow table reads that.
+
+    errors      what can go wrong that the user can mend
+    library     dpkt, or a clear message where it is missing
+    progress    a bar on a terminal
+    capture     a capture file, frame by frame
+    admission   which frames fit into a packet, and what happens to those that do not
+    survey      what the file holds, counted before anything runs
+    flow        what frames of one conversation have in common
+    headers     from the bytes of a frame to its flow
+    mark        what stands in front of a frame on its way
+    source      where frames come from when no file is given
+    table       the flow table
+    stages      the three kinds of processes
+    settings    the sizes and rules of a run
+    crew        starts processes, watches them, ends them in any case
+    verdict     what does not agree
+    lab         the run: pool, rings, crew
+    report      the result as text and as JSON
+    command     the arguments and the exit status
+"""

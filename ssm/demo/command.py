@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ssm demo``: its arguments, and its exit status.
+
+0 when exactly what the file holds came out and nothing was left; 1 when not, or when a process failed;
+2 when the input or a setting is no good; 130 and 143 after Ctrl-C and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssm.demo.admission import Oversize
+from ssm.demo.errors import CrewError, DemoError
+from ssm.demo.settings import BATCH_MAX, CLASSES, PARSERS, RING_CAPACITY, TOP, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from contextlib import AbstractContextManager
+    from types import FrameType
+
+    from ssm.demo.source import Source
+
+EXACT, NOT_EXACT, WRONG_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+START_METHODS = ("spawn", "fork", "forkserver")
+
+CAPTURE_HELP = (
+    "a pcap or pcapng file, gzipped or not (without one: own traffic on loopback, or made-up frames)"
+)
+OVERSIZE_HELP = "what to do with packets that fit no size class: error, truncate or skip (%(default)s)"
+CLASSES_HELP = f"block sizes and numbers ({','.join(f'{size}:{count}' for size, count in CLASSES.items())})"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``ssm demo``."""
+    add = parser.add_argument
+    add("capture", nargs="?", type=Path, metavar="CAPTURE", help=CAPTURE_HELP)
+    add("--synthetic", type=_count, metavar="N", help="without a file: a capture of N made-up frames")
+    add("--parsers", type=_count, metavar="N", default=PARSERS, help="parser processes (%(default)s)")
+    add("--top", type=int, metavar="N", default=TOP, help="flows to show, 0 for all (%(default)s)")
+    add("--oversize", choices=list(Oversize), default=Oversize.ERROR, help=OVERSIZE_HELP)
+    add("--classes", type=_classes, metavar="SIZE:BLOCKS,...", default=CLASSES, help=CLASSES_HELP)
+    add("--ring", type=_count, metavar="N", default=RING_CAPACITY, help="packets per ring (%(default)s)")
+    add("--batch", type=_count, metavar="N", default=BATCH_MAX, help="packets per hand-over (%(default)s)")
+    add("--start-method", choices=START_METHODS, default=START_METHODS[0], help="of multiprocessing")
+    add("--json", action="store_true", help="print the result as JSON")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def _classes(text: str) -> dict[int, int]:
+    try:
+        pairs = [entry.split(":") for entry in text.split(",")]
+        return {_count(size): _count(blocks) for size, blocks in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 256:4096,2048:1024") from None
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo and print what came of it."""
+    try:
+        with _sigterm_raises():
+            return _run(args)
+    except DemoError as error:
+        status, message = WRONG_INPUT, str(error)
+    except CrewError as error:
+        status, message = NOT_EXACT, f"{error}; the other processes were ended and the pool removed"
+    except KeyboardInterrupt:
+        status, message = INTERRUPTED, "interrupted; all processes were ended and the pool removed"
+    print(f"ssm demo: {message}", file=sys.stderr)
+    return status
+
+
+def _run(args: argparse.Namespace) -> int:
+    from ssm.demo import lab, report  # they need dpkt, an extra; where it is missing, DemoError says so
+
+    settings = _settings(args)
+    with _source(args) as source:
+        if not args.json:
+            print(f"Input: {source.description}.", flush=True)
+        result = lab.run(source.path, settings)
+    print(report.as_json(result, source.description) if args.json else report.as_text(result))
+    return EXACT if result.exact else NOT_EXACT
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    return Settings(
+        classes=args.classes,
+        parsers=args.parsers,
+        ring_capacity=args.ring,
+        batch_max=args.batch,
+        top=args.top,
+        oversize=Oversize(args.oversize),
+        start_method=args.start_method,
+    )
+
+
+def _source(args: argparse.Namespace) -> AbstractContextManager[Source]:
+    from ssm.demo import source
+
+    if args.capture is not None:
+        return source.file_source(args.capture)
+    if args.synthetic is not None:
+        return source.synthetic_source(args.synthetic)
+    return source.default_source()
+
+
+@contextmanager
+def _sigterm_raises() -> Generator[None]:
+    """Turn SIGTERM into an exception, so that it cleans up as Ctrl-C does."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run: a pool, two rings and a crew; at the end the books are closed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ssm
+from ssm.demo.crew import Crew
+from ssm.demo.errors import DemoError
+from ssm.demo.mark import HEADROOM
+from ssm.demo.progress import progress
+from ssm.demo.stages import FRAMES, PARSED, parse, read, tabulate
+from ssm.demo.survey import survey
+from ssm.demo.verdict import ClassLeft, LeftOver, Result, RingLeft
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ssm.demo.settings import Settings
+    from ssm.demo.survey import Survey
+
+SHM = Path("/dev/shm")
+READER, TABLE = "reader", "flow table"
+
+
+def run(path: Path, settings: Settings) -> Result:
+    """Send the frames of a capture file through a pool.
+
+    Parameters
+    ----------
+    path : Path
+        A pcap or pcapng file, gzipped or not.
+    settings : Settings
+        Sizes and rules of the run.
+
+    Returns
+    -------
+    Result
+        What went in, came out and was left; `Result.exact` is the verdict.
+
+    Raises
+    ------
+    DemoError
+        The file or the settings are no good; no process was started.
+    CrewError
+        A process failed or died; the others were ended and the pool is gone.
+    """
+    file = survey(path, settings.admission)
+    pool = _create_pool(settings)
+    try:
+        with pool:
+            reports = _work(pool, path, file, settings)
+            look = _look(pool)
+        in_shm = (SHM / pool.name.lstrip("/")).exists()
+    finally:
+        with suppress(FileNotFoundError):  # ephemeral: it went with its last process
+            pool.unlink()
+    parsers = tuple(reports[name] for name in _parser_names(settings))
+    left = LeftOver(*look, in_shm)
+    return Result(pool.name, settings, file, reports[READER], parsers, reports[TABLE], left)
+
+
+def _create_pool(settings: Settings) -> ssm.Pool:
+    name = f"ssm-demo-{os.getpid()}-{secrets.token_hex(3)}"
+    try:
+        return ssm.Pool.create(
+            name, classes=dict(settings.classes), headroom=HEADROOM, tailroom=0, ephemeral=True
+        )
+    except (OSError, ValueError, ssm.SSMError) as error:
+        raise DemoError(f"the pool could not be created: {error}") from error
+
+
+def _parser_names(settings: Settings) -> list[str]:
+    return [f"parser {number}" for number in range(1, settings.parsers + 1)]
+
+
+def _work(pool: ssm.Pool, path: Path, file: Survey, settings: Settings) -> dict[str, Any]:
+    """Start the processes, wait for their reports, return them by name."""
+    frames = pool.ring(FRAMES, capacity=settings.ring_capacity)
+    parsed = pool.ring(PARSED, capacity=settings.ring_capacity)
+    batch_max = min(settings.batch_max, frames.capacity)
+    names = _parser_names(settings)
+    reports: dict[str, Any] = {}
+    with (
+        Crew(settings.start_method) as crew,
+        progress("packets", file.expected_packets) as show,
+    ):
+        crew.start(READER, read, pool, path, settings.admission, batch_max)
+        for number, name in enumerate(names):
+            crew.start(name, parse, pool, number, file.link_type, batch_max)
+        crew.start(TABLE, tabulate, pool, file.packets, settings.parsers, batch_max, settings.top)
+        crew.begin()
+        for name, report in crew.reports(tick=lambda: show(_arrived(pool))):
+            reports[name] = report
+            if reports.keys() == {READER, *names}:
+                parsed.shutdown()  # nobody puts any more: the table may finish
+    return reports
+
+
+def _arrived(pool: ssm.Pool) -> int:
+    """Return how many packets have reached the end of the line."""
+    return sum(ring.gets for ring in pool.stats().rings if ring.name == PARSED)
+
+
+def _look(pool: ssm.Pool) -> tuple[tuple[ClassLeft, ...], tuple[RingLeft, ...], tuple[str, ...]]:
+    """See what is in the pool now that everybody else has left."""
+    stats = pool.stats()
+    classes = (ClassLeft(each.block_size, each.blocks, each.free + each.cached) for each in stats.classes)
+    rings = (
+        RingLeft(each.name, each.capacity, each.high_water, each.puts, each.gets, each.depth)
+        for each in stats.rings
+    )
+    return tuple(classes), tuple(rings), tuple(pool.check())

@@ -1,0 +1,617 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pool: making, finding and leaving pools, and looking in. What is hot is in C, see src/binding/pool.c."""
+
+from __future__ import annotations
+
+import atexit
+import copyreg
+import errno
+import operator
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict, Unpack, cast
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from ssm import _core, names
+from ssm.acl import Acl
+from ssm.errors import PoolMismatch, RingMismatch
+from ssm.stats import ClassStats, Holder, PoolStats, Reaped, RingStats, ShardStats
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from ssm._core import Packet, PacketBatch, Ring
+
+RETRY_S = 0.01  # between two looks for a pool that is not there yet
+
+_U32_MAX = 2**32 - 1
+
+
+class CreateArguments(TypedDict, total=False):
+    """The keyword arguments of `Pool.create`, less `exist_ok`."""
+
+    classes: Mapping[int, int] | None
+    shards: int | None
+    headroom: int | None
+    tailroom: int | None
+    cache: int | None
+    holders: int | None
+    mode: int
+    ephemeral: bool
+    hugepages: bool
+    prefault: bool
+    mlock: bool
+    metadata: int | None
+
+
+class _Options(NamedTuple):
+    """The parameters that a pool is made with, defaults filled in and looked at."""
+
+    classes: tuple[tuple[int, int], ...]  # (block size, blocks), smallest first
+    shards: int
+    headroom: int
+    tailroom: int
+    cache: int
+    holders: int
+    metadata: int
+    ephemeral: bool
+
+    @property
+    def payload(self) -> int:
+        return sum(size * count for size, count in self.classes)
+
+
+def _number(what: str, value: int | None, default: int, low: int, high: int) -> int:
+    number = default if value is None else operator.index(value)
+    if not low <= number <= high:
+        raise ValueError(f"{what} must be {low} .. {high}, not {number}")
+    return number
+
+
+def _classes(classes: Mapping[int, int], overhead: int) -> tuple[tuple[int, int], ...]:
+    pairs = tuple(sorted((operator.index(size), operator.index(count)) for size, count in classes.items()))
+    if not 1 <= len(pairs) <= _core.CLASS_MAX:
+        raise ValueError(f"classes must have 1 .. {_core.CLASS_MAX} block sizes, not {len(pairs)}")
+    for size, count in pairs:
+        _number("a block size in classes", size, 0, 64, 2**62)
+        _number(f"the number of blocks of {size} bytes in classes", count, 0, 1, 2**31)
+    if overhead >= pairs[-1][0]:
+        raise ValueError(
+            f"headroom + tailroom = {overhead} bytes leave nothing of the largest block size, {pairs[-1][0]}; "
+            "lower them, or add a larger class"
+        )
+    return pairs
+
+
+def _options(
+    classes: Mapping[int, int] | None = None,
+    shards: int | None = None,
+    headroom: int | None = None,
+    tailroom: int | None = None,
+    cache: int | None = None,
+    holders: int | None = None,
+    metadata: int | None = None,
+    ephemeral: bool = False,
+) -> _Options:
+    build = _core.defaults()
+    head = _number("headroom", headroom, build["headroom"], 0, _U32_MAX)
+    tail = _number("tailroom", tailroom, build["tailroom"], 0, _U32_MAX)
+    return _Options(
+        classes=_classes(build["classes"] if classes is None else classes, head + tail),
+        shards=_number("shards", shards, build["shards"], 1, _core.SHARD_MAX),
+        headroom=head,
+        tailroom=tail,
+        cache=_number("cache", cache, build["cache"], 0, _U32_MAX),
+        holders=_number("holders", holders, build["holders"], 1, _U32_MAX),
+        metadata=_number("metadata", metadata, build["metadata_bytes"], 0, 2**62),
+        ephemeral=bool(ephemeral),
+    )
+
+
+def _flags(
+    *, ephemeral: bool = False, readonly: bool = False, hugepages: bool, prefault: bool, mlock: bool
+) -> int:
+    return (
+        (_core.EPHEMERAL if ephemeral else 0)
+        | (_core.READONLY if readonly else 0)
+        | (_core.HUGEPAGES if hugepages else 0)
+        | (_core.PREFAULT if prefault else 0)
+        | (_core.MLOCK if mlock else 0)
+    )
+
+
+def _explain(error: OSError, name: str, options: _Options) -> Exception:
+    """Name the remedy, where the system's answer does not."""
+    if error.errno in {errno.EINVAL, errno.EOVERFLOW}:
+        return ValueError(f"these parameters are out of the bounds of a pool: {options}")
+    if error.errno == errno.ENOSPC:
+        shm = os.statvfs(names.DIRECTORY)
+        return OSError(
+            errno.ENOSPC,
+            f"No space for the {options.payload:,} bytes of payload, and its metadata: {names.DIRECTORY} has "
+            f"{shm.f_bavail * shm.f_frsize:,} bytes free of {shm.f_blocks * shm.f_frsize:,}; take fewer or smaller "
+            f"blocks (classes=), or enlarge it (mount -o remount,size=... {names.DIRECTORY})",
+            name,
+        )
+    return error
+
+
+class Pool(_core.Pool):
+    """A pool of packet buffers in POSIX shared memory, as this process is attached to it.
+
+    Made by `create`, `attach` and `open`. A Pool can be sent to other processes (fork, forkserver, spawn): they
+    attach by name. ``with pool:`` closes it at the end, and does not unlink.
+    """
+
+    __slots__ = ("_leaves", "_rings")
+
+    _rings: WeakValueDictionary[str, Ring]
+    _leaves: bool  # its close may be the end of an ephemeral pool
+
+    # ---- making and finding -------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        *,
+        classes: Mapping[int, int] | None = None,
+        shards: int | None = None,
+        headroom: int | None = None,
+        tailroom: int | None = None,
+        cache: int | None = None,
+        holders: int | None = None,
+        mode: int = 0o600,
+        exist_ok: bool = False,
+        ephemeral: bool = False,
+        hugepages: bool = False,
+        prefault: bool = False,
+        mlock: bool = False,
+        metadata: int | None = None,
+    ) -> Self:
+        """Create a pool and attach to it. All its memory is reserved now.
+
+        Parameters
+        ----------
+        name : str
+            POSIX name; a leading ``/`` is added when missing.
+        classes : mapping of int to int, optional
+            Block size in bytes, headroom and tailroom included -> number of blocks. Up to 32 sizes of at least
+            64 bytes. Defaults here and below are those of the build, see ``ssm._core.defaults()``.
+        shards : int, optional
+            Free lists per size class, 1 .. 64; the blocks are spread over them.
+        headroom, tailroom : int, optional
+            Bytes kept free in front of a fresh packet's data, and at least behind it.
+        cache : int, optional
+            Blocks per class that a process may keep for itself; 0 switches that off.
+        holders : int, optional
+            Processes and rings that can keep blocks; rounded up to a multiple of 64.
+        mode : int
+            Permissions of the shared memory object, exactly; the umask does not cut them.
+        exist_ok : bool
+            When the pool is there already, attach to it, if its parameters are these.
+        ephemeral : bool
+            The name goes away with the last living process.
+        hugepages, prefault, mlock : bool
+            Ask for transparent huge pages; touch every page now; never page out.
+        metadata : int, optional
+            Bytes kept for rings and services.
+
+        Returns
+        -------
+        Pool
+            Attached; close() or ``with`` gives up what this process holds, unlink() removes the name.
+
+        Raises
+        ------
+        FileExistsError
+            A pool of that name is there.
+        PoolMismatch
+            With `exist_ok`: it has other parameters.
+        ValueError
+            A name that cannot be, or parameters out of bounds.
+        OSError
+            ENOSPC: not so much memory is left; nothing was created. Others as the system gives them.
+        """
+        name = names.normalize(name)
+        options = _options(classes, shards, headroom, tailroom, cache, holders, metadata, ephemeral)
+        flags = _flags(ephemeral=ephemeral, hugepages=hugepages, prefault=prefault, mlock=mlock)
+        while True:
+            try:
+                pool = cls._make(name, options, mode, flags)
+            except FileExistsError:
+                if names.retire(name):
+                    continue
+                if not exist_ok:
+                    text = "a shared memory object of that name exists; use Pool.attach() or Pool.unlink()"
+                    raise FileExistsError(errno.EEXIST, text, name) from None
+                try:
+                    pool = cls._find(name, flags & ~_core.EPHEMERAL)
+                except FileNotFoundError:
+                    continue
+                pool._expect(options)
+            if pool is not None:
+                return pool
+
+    @classmethod
+    def attach(
+        cls,
+        name: str,
+        *,
+        timeout: float | None = 0,
+        readonly: bool = False,
+        hugepages: bool = False,
+        prefault: bool = False,
+        mlock: bool = False,
+    ) -> Self:
+        """Attach to a pool that is there.
+
+        Parameters
+        ----------
+        name : str
+            POSIX name; a leading ``/`` is added when missing.
+        timeout : float or None
+            Seconds to wait for the pool to appear; ``0`` does not wait, ``None`` waits for ever. A pool that is
+            being created just now is waited for in any case.
+        readonly : bool
+            Look, do not touch: statistics only, and the permission to read suffices. Takes no holder slot.
+        hugepages, prefault, mlock : bool
+            As for `create`, for this process.
+
+        Returns
+        -------
+        Pool
+
+        Raises
+        ------
+        FileNotFoundError
+            No pool of that name appeared in `timeout`.
+        LayoutMismatch, CorruptionError
+            What has that name is no pool of this version, or a broken one.
+        HoldersExhausted
+            Every holder slot is taken.
+        PermissionError
+            As the system gives it.
+        """
+        name = names.normalize(name)
+        flags = _flags(readonly=readonly, hugepages=hugepages, prefault=prefault, mlock=mlock)
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"'timeout' must be a non-negative number of seconds, or None; not {timeout!r}")
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                return cls._find(name, flags)
+            except FileNotFoundError:
+                if until is not None and time.monotonic() >= until:
+                    text = "no pool of that name; create it with Pool.create(), or wait for it (timeout=)"
+                    raise FileNotFoundError(errno.ENOENT, text, name) from None
+            time.sleep(RETRY_S)
+
+    @classmethod
+    def open(cls, name: str, **create_arguments: Unpack[CreateArguments]) -> Self:
+        """Attach to the pool, or create it if it is not there; safe when several processes do so at once.
+
+        Parameters
+        ----------
+        name : str
+            POSIX name; a leading ``/`` is added when missing.
+        **create_arguments
+            As for `create`. A pool that is there is taken as it is.
+
+        Returns
+        -------
+        Pool
+        """
+        while True:
+            try:
+                return cls.attach(name)
+            except FileNotFoundError:
+                pass
+            try:
+                return cls.create(name, **create_arguments)
+            except FileExistsError:
+                pass
+
+    @classmethod
+    def _make(cls, name: str, options: _Options, mode: int, flags: int) -> Self | None:
+        """Make the pool; None: the name was taken away from under it, try again."""
+        fd = names.create(name, mode)
+        try:
+            pool = cls._create(fd, name, *options[:-1], flags)
+            if names.is_name_of(name, fd):  # it was finished before anybody could think it abandoned
+                return pool._adopt()
+            pool._close()
+            return None
+        except BaseException as error:
+            names.unlink_same(name, fd)
+            if isinstance(error, OSError) and (better := _explain(error, name, options)) is not error:
+                raise better from None
+            raise
+        finally:
+            os.close(fd)
+
+    @classmethod
+    def _find(cls, name: str, flags: int) -> Self:
+        """Attach once. FileNotFoundError: there is none, or an ephemeral one that a crash has left."""
+        if not flags & _core.READONLY and names.retire(name):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        fd = names.open_object(name, writable=not flags & _core.READONLY)
+        try:
+            return cls._attach(fd, name, flags)._adopt()
+        finally:
+            os.close(fd)
+
+    def _adopt(self) -> Self:
+        self._rings = WeakValueDictionary()
+        self._leaves = self.ephemeral and not self.readonly
+        _live[self] = os.getpid()
+        _known.setdefault(self._key(), self)
+        return self
+
+    def _key(self) -> tuple[str, int, bool]:
+        return self.name, self.generation, self.readonly
+
+    def _expect(self, options: _Options) -> None:
+        asked = options._replace(holders=-(-options.holders // 64) * 64, metadata=0)
+        there = _Options(
+            classes=tuple(self.classes.items()),
+            shards=self.shards,
+            headroom=self.headroom,
+            tailroom=self.tailroom,
+            cache=self.cache,
+            holders=self.holder_slots,
+            metadata=0,
+            ephemeral=self.ephemeral,
+        )
+        different = [field for field in _Options._fields if getattr(there, field) != getattr(asked, field)]
+        if different:
+            self.close()
+            raise PoolMismatch(
+                f"pool {self.name!r} exists with other parameters: "
+                + ", ".join(
+                    f"{field}={getattr(there, field)}, not {getattr(asked, field)}" for field in different
+                )
+                + "; use Pool.open() to take it as it is"
+            )
+
+    # ---- leaving ------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Leave the pool: what this process holds goes back, the pool stays for the others.
+
+        Blocks under live memoryviews and arrays stay until the last of them is gone, and so does the memory.
+        Closing twice is fine. The last close of an ephemeral pool removes its name.
+        """
+        gone = self._close()
+        if gone and self._leaves:
+            self._leaves = False
+            names.retire(self.name)
+
+    def unlink(self: Pool | str) -> None:
+        """Remove the pool's name; those who are attached keep the pool. Also ``Pool.unlink(name)``.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such name.
+        """
+        names.unlink(self.name if isinstance(self, Pool) else names.normalize(self))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing() and hasattr(self, "_leaves"):
+            self.close()
+
+    # ---- rings --------------------------------------------------------------------------------
+
+    def ring(
+        self,
+        name: str,
+        capacity: int | None = None,
+        producers: Literal["many", "one"] | None = None,
+        consumers: Literal["many", "one"] | None = None,
+    ) -> Ring:
+        """Open a ring of the pool, or create it if it is not there.
+
+        Parameters
+        ----------
+        name : str
+            1 .. 47 bytes.
+        capacity : int, optional
+            Packets that it takes. By default as it is, or the build's value for a new ring.
+        producers, consumers : {"many", "one"}, optional
+            "one" makes the side exclusive to the first process that uses it, as long as that lives, and free of
+            locks. By default as it is, or "many" for a new ring.
+
+        Returns
+        -------
+        Ring
+            The same object when this Pool has it open already.
+
+        Raises
+        ------
+        RingMismatch
+            The ring exists with other parameters.
+        HoldersExhausted, MetadataExhausted
+            There is no room for another ring.
+        """
+        size = len(name.encode())
+        if not 1 <= size < _core.NAME_SIZE or "\0" in name:
+            raise ValueError(f"a ring's name has 1 .. {_core.NAME_SIZE - 1} bytes without NUL, not {name!r}")
+        wanted = 0 if capacity is None else _number("capacity", capacity, 0, 1, _U32_MAX)
+        ring = self._rings.get(name)
+        if ring is None or ring.closed or self.closed:
+            ring = self._open_ring(name, wanted, _side(producers, "producers"), _side(consumers, "consumers"))
+            ring = self._rings.setdefault(name, ring)
+        there = (ring.capacity, ring.producers, ring.consumers)
+        asked = (wanted or there[0], producers or there[1], consumers or there[2])
+        if there != asked:
+            raise RingMismatch(
+                f"ring {name!r} of pool {self.name!r} exists with (capacity, producers, consumers) = {there}, not "
+                f"{asked}; open it without them, or under another name"
+            )
+        return ring
+
+    def _open_ring(self, name: str, capacity: int, producers: bool | None, consumers: bool | None) -> Ring:
+        """Open it with the flags that it has, where the caller named none."""
+        for attempt in range(2):
+            there = next((ring for ring in self._ring_stats() if ring[0] == name), None)
+            flags = 0 if there is None else there[3]
+            for one, flag in ((producers, _core.ONE_PRODUCER), (consumers, _core.ONE_CONSUMER)):
+                if one is not None:
+                    flags = flags | flag if one else flags & ~flag
+            try:
+                return self._ring(name, capacity, flags)
+            except RingMismatch:
+                if there is not None or attempt > 0:  # otherwise another process has created it just now
+                    raise
+        raise AssertionError("not reached")
+
+    def rings(self) -> list[str]:
+        """Return the names of the pool's rings."""
+        return [ring[0] for ring in self._ring_stats()]
+
+    # ---- looking in, and recovery -------------------------------------------------------------
+
+    def stats(self) -> PoolStats:
+        """Return a snapshot of all counters, per class, shard and ring.
+
+        Returns
+        -------
+        PoolStats
+            Frozen; `PoolStats.to_dict` for json.
+        """
+        shards = range(self.shards)
+        return PoolStats(
+            name=self.name,
+            size=self.size,
+            generation=self.generation,
+            classes=tuple(
+                ClassStats(*self._class_stats(i), tuple(ShardStats(*self._shard_stats(i, k)) for k in shards))
+                for i in range(len(self.classes))
+            ),
+            rings=tuple(_ring_stats(*ring) for ring in self._ring_stats()),
+        )
+
+    def holders(self) -> list[Holder]:
+        """Return who can keep blocks, and how many each keeps: processes, the dead included, and rings."""
+        return [
+            Holder(number, "ring" if is_ring else "process", name, pid, alive, rmid, blocks, size)
+            for number, is_ring, name, pid, alive, rmid, blocks, size in self._holder_list()
+        ]
+
+    def reap(self) -> Reaped:
+        """Take back what dead processes held. Others do so too, when they attach or find nothing free.
+
+        Returns
+        -------
+        Reaped
+            Processes found dead, and blocks that came free.
+        """
+        return Reaped(*self._reap())
+
+    # ---- to other processes -------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.closed:
+            raise ValueError(f"pool is closed: {self.name!r}; attach to it again, and send that")
+        return self._reattach, self._key()
+
+    @classmethod
+    def _reattach(cls, name: str, generation: int, readonly: bool) -> Pool:
+        """Unpickle: one object per pool and process; where it was made, that one."""
+        with _known_lock:
+            pool = _known.get((name, generation, readonly))
+            if pool is not None and not pool.closed and type(pool) is cls:
+                return pool
+            pool = cls.attach(name, readonly=readonly)
+            if pool.generation != generation:
+                pool.close()
+                text = f"that pool (generation {generation:#x}) is gone, its name belongs to another one"
+                raise FileNotFoundError(errno.ENOENT, text, name)
+            _known[pool._key()] = pool
+            return pool
+
+    def __repr__(self) -> str:
+        state = ", closed" if self.closed else ", readonly" if self.readonly else ""
+        return f"<ssm.{type(self).__name__} {self.name!r}: {self.size:,} bytes{state}>"
+
+
+def _side(value: str | None, what: str) -> bool | None:
+    if value not in {None, "many", "one"}:
+        raise ValueError(f"{what} must be 'many' or 'one', not {value!r}")
+    return None if value is None else value == "one"
+
+
+def _ring_stats(
+    name: str,
+    number: int,
+    capacity: int,
+    flags: int,
+    acl: int,
+    depth: int,
+    high_water: int,
+    puts: int,
+    gets: int,
+    recoveries: int,
+) -> RingStats:
+    producers: Literal["many", "one"] = "one" if flags & _core.ONE_PRODUCER else "many"
+    consumers: Literal["many", "one"] = "one" if flags & _core.ONE_CONSUMER else "many"
+    return RingStats(
+        name, number, capacity, producers, consumers, Acl(acl), depth, high_water, puts, gets, recoveries
+    )
+
+
+def list_pools() -> list[str]:
+    """Return the names of the pools on this machine that this user may read.
+
+    Ephemeral pools that a crash has left are removed first.
+    """
+    return [name for name in names.list_names() if not names.retire(name)]
+
+
+# ---- pickling ---------------------------------------------------------------------------------------
+
+_known: WeakValueDictionary[tuple[str, int, bool], Pool] = WeakValueDictionary()
+_known_lock = threading.Lock()
+
+
+def _reopen_ring(pool: Pool, name: str) -> Ring:
+    return pool.ring(name)
+
+
+def _reduce_ring(ring: Ring) -> tuple[Any, ...]:
+    return _reopen_ring, (ring.pool, ring.name)
+
+
+def _refuse(thing: Packet | PacketBatch) -> tuple[Any, ...]:
+    kind = type(thing).__name__
+    raise TypeError(f"cannot pickle {kind}: it belongs to this process; hand it over with Ring.put()")
+
+
+copyreg.pickle(_core.Ring, _reduce_ring)
+copyreg.pickle(_core.Packet, cast("Any", _refuse))
+copyreg.pickle(_core.PacketBatch, cast("Any", _refuse))
+
+
+# ---- the end ----------------------------------------------------------------------------------------
+
+_live: WeakKeyDictionary[Pool, int] = WeakKeyDictionary()  # -> the process that made or attached it
+
+
+@atexit.register
+def _close_all() -> None:
+    """Leave the pools of this process; those that a forked child has inherited are its parent's."""
+    for pool, pid in list(_live.items()):
+        if pid == os.getpid():
+            pool.close()

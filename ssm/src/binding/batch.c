@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * ssm.PacketBatch: many packets at the price of one object. Its arrays are copies, or lie over `handles`, never over
+ * the pool's memory: so it pins nothing. */
+#include "binding.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- life ---------------------------------------------------------------------------------------- */
+
+struct batch_object *batch_new(struct pool_object *pool, uint32_t room)
+{
+    struct batch_object *batch = PyObject_NewVar(struct batch_object, pool->state->batch_type, room);
+    if (batch == NULL)
+        return NULL;
+    Py_INCREF(OBJECT(pool));
+    batch->state = pool->state;
+    batch->pool = pool;
+    batch->status = PACKET_EMPTY;
+    batch->count = 0;
+    return batch;
+}
+
+void batch_adopt(struct batch_object *batch, uint32_t count)
+{
+    batch->count = count;
+    batch->era = *batch->pool->era;
+    batch->status = PACKET_LIVE;
+}
+
+static void batch_dealloc(struct batch_object *self)
+{
+    PyTypeObject *type = Py_TYPE(OBJECT(self));
+    if (batch_is_live(self))
+        ssm_free_many(self->pool->core, self->handles, self->count);
+    Py_DECREF(OBJECT(self->pool));
+    PyObject_Free(self);
+    Py_DECREF(OBJECT(type));
+}
+
+static int finish_locked(struct batch_object *batch, enum packet_status status)
+{
+    if (!batch_is_live(batch))
+        return -SSM_E_STALE;
+    batch->status = status;
+    return ssm_free_many(batch->pool->core, batch->handles, batch->count);
+}
+
+static int finish(struct batch_object *batch, enum packet_status status)
+{
+    int result;
+    OBJECT_LOCK(batch);
+    result = finish_locked(batch, status);
+    OBJECT_UNLOCK();
+    return result;
+}
+
+void batch_finish(struct batch_object *batch, enum packet_status status)
+{
+    finish(batch, status);
+}
+
+void batch_gone(struct batch_object *batch)
+{
+    OBJECT_LOCK(batch);
+    if (batch->status == PACKET_LIVE)
+        batch->status = PACKET_SENT;
+    OBJECT_UNLOCK();
+}
+
+PyObject *batch_raise_stale(const struct batch_object *batch)
+{
+    const char *why = "are not held by this process any more";
+    if (batch->status == PACKET_FREED)
+        why = "were freed; take new ones with pool.alloc_many()";
+    else if (batch->status == PACKET_SENT)
+        why = "were put into a ring and belong to its readers";
+    else if (batch->era != *batch->pool->era)
+        why = "belong to the parent process; a forked child gets packets through a ring";
+    else if (batch->pool->closed)
+        why = "went back when their pool was closed";
+    return PyErr_Format(batch->state->errors[ERROR_StaleHandle], "the %u packets of a batch of pool %R %s", batch->count,
+                        batch->pool->name, why);
+}
+
+static PyObject *raise_batch(const struct batch_object *batch, int code)
+{
+    if (code == -SSM_E_STALE || code == -SSM_E_CLOSED)
+        return batch_raise_stale(batch);
+    return raise_code(batch->pool, code);
+}
+
+/* ---- one packet of it ---------------------------------------------------------------------------- */
+
+/* 0, -SSM_E_STALE ... ; the window is good until the next call that may run Python code. */
+static int view(struct batch_object *batch, uint32_t i, struct ssm_packet *window_out)
+{
+    return batch_is_live(batch) ? ssm_packet_view(batch->pool->core, batch->handles[i], window_out) : -SSM_E_STALE;
+}
+
+static Py_ssize_t batch_length(struct batch_object *self)
+{
+    if (batch_is_live(self))
+        return self->count;
+    batch_raise_stale(self);
+    return -1;
+}
+
+static PyObject *raise_index(Py_ssize_t i, const struct batch_object *batch)
+{
+    return PyErr_Format(PyExc_IndexError, "index %zd is out of range: the batch has %u packets", i, batch->count);
+}
+
+static PyObject *batch_item(struct batch_object *self, Py_ssize_t i)
+{
+    if (!batch_is_live(self))
+        return batch_raise_stale(self);
+    if (i < 0 || i >= (Py_ssize_t)self->count)
+        return raise_index(i, self);
+    struct packet_object *packet = packet_new(self->pool);
+    if (packet == NULL)
+        return NULL;
+    int result = ssm_packet_hold(self->pool->core, self->handles[i]);
+    if (result == 0) {
+        packet_adopt(packet, self->handles[i]);
+        return OBJECT(packet);
+    }
+    Py_DECREF(OBJECT(packet));
+    return raise_batch(self, result);
+}
+
+static PyObject *batch_subscript(struct batch_object *self, PyObject *key)
+{
+    if (!PyIndex_Check(key))
+        return PyErr_Format(PyExc_TypeError, "batch indices must be integers, not %R", Py_TYPE(key));
+    Py_ssize_t i = PyNumber_AsSsize_t(key, PyExc_IndexError);
+    if (i == -1 && PyErr_Occurred())
+        return NULL;
+    if (i < 0 && i + (Py_ssize_t)self->count < 0)
+        return batch_is_live(self) ? raise_index(i, self) : batch_raise_stale(self);
+    return batch_item(self, i < 0 ? i + (Py_ssize_t)self->count : i);
+}
+
+/* ---- lengths and tags ---------------------------------------------------------------------------- */
+
+static PyObject *batch_get_handles(struct batch_object *self, void *unused)
+{
+    (void)unused;
+    if (!batch_is_live(self))
+        return batch_raise_stale(self);
+    return array_over_u64(self->state, OBJECT(self), self->handles, self->count);
+}
+
+/* An array of one number per packet, which `read` looks up. */
+static PyObject *read_column(struct batch_object *self, int (*read)(struct batch_object *, uint32_t, uint64_t *))
+{
+    uint64_t *values;
+    PyObject *array = array_new_u64(self->state, self->count, &values);
+    int result = 0;
+    for (uint32_t i = 0; array != NULL && result == 0 && i < self->count; i++)
+        result = read(self, i, &values[i]);
+    if (result == 0)
+        return array;
+    Py_DECREF(array);
+    return raise_batch(self, result);
+}
+
+static int read_length(struct batch_object *batch, uint32_t i, uint64_t *out)
+{
+    struct ssm_packet window;
+    int result = view(batch, i, &window);
+    *out = result == 0 ? window.length : 0;
+    return result;
+}
+
+static int read_tag(struct batch_object *batch, uint32_t i, uint64_t *out)
+{
+    return batch_is_live(batch) ? ssm_packet_tag(batch->pool->core, batch->handles[i], out) : -SSM_E_STALE;
+}
+
+static PyObject *batch_get_lengths(struct batch_object *self, void *unused)
+{
+    (void)unused;
+    return batch_is_live(self) ? read_column(self, read_length) : batch_raise_stale(self);
+}
+
+static PyObject *batch_get_tags(struct batch_object *self, void *unused)
+{
+    (void)unused;
+    return batch_is_live(self) ? read_column(self, read_tag) : batch_raise_stale(self);
+}
+
+static int set_length(struct batch_object *batch, uint32_t i, uint64_t length)
+{
+    struct ssm_packet window;
+    int result = view(batch, i, &window);
+    if (result == 0 && length > window.length)
+        result = ssm_packet_append(batch->pool->core, batch->handles[i], length - window.length, NULL);
+    else if (result == 0)
+        result = ssm_packet_trim_back(batch->pool->core, batch->handles[i], window.length - length, NULL);
+    return result;
+}
+
+/* Every length is looked at before the first is set. */
+static int check_lengths(struct batch_object *batch, const uint64_t *lengths)
+{
+    for (uint32_t i = 0; i < batch->count; i++) {
+        struct ssm_packet window;
+        int result = view(batch, i, &window);
+        if (result != 0) {
+            raise_batch(batch, result);
+            return -1;
+        }
+        if (lengths[i] > window.length + window.tailroom) {
+            char text[200];
+            snprintf(text, sizeof(text), "length %llu of packet %u exceeds its room of %llu bytes; nothing was changed",
+                     (unsigned long long)lengths[i], i, (unsigned long long)(window.length + window.tailroom));
+            PyErr_SetString(PyExc_ValueError, text);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int apply_lengths(struct batch_object *batch, const uint64_t *lengths)
+{
+    int result = 0;
+    for (uint32_t i = 0; result == 0 && i < batch->count; i++)
+        result = set_length(batch, i, lengths[i]);
+    if (result != 0) /* another process that holds the packet moved its window meanwhile */
+        raise_batch(batch, result);
+    return result == 0 ? 0 : -1;
+}
+
+static int apply_tags(struct batch_object *batch, const uint64_t *tags)
+{
+    int result = batch_is_live(batch) ? 0 : -SSM_E_STALE;
+    for (uint32_t i = 0; result == 0 && i < batch->count; i++)
+        result = ssm_packet_set_tag(batch->pool->core, batch->handles[i], tags[i]);
+    if (result != 0)
+        raise_batch(batch, result);
+    return result == 0 ? 0 : -1;
+}
+
+/* Reads the numbers of an assignment to `what`, or returns NULL with an exception set. */
+static uint64_t *parse_column(struct batch_object *self, PyObject *value, const char *what)
+{
+    uint64_t *values = NULL;
+    if (value == NULL)
+        PyErr_Format(PyExc_TypeError, "the %s of a batch cannot be deleted", what);
+    else if (!batch_is_live(self))
+        batch_raise_stale(self);
+    else if ((values = PyMem_Calloc(self->count, sizeof(*values))) == NULL)
+        PyErr_NoMemory();
+    else if (array_read_u64(self->state, value, what, self->count, values) == 0)
+        return values;
+    PyMem_Free(values);
+    return NULL;
+}
+
+static int batch_set_lengths(struct batch_object *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    uint64_t *lengths = parse_column(self, value, "lengths");
+    if (lengths == NULL)
+        return -1;
+    int result = check_lengths(self, lengths);
+    if (result == 0)
+        result = apply_lengths(self, lengths);
+    PyMem_Free(lengths);
+    return result;
+}
+
+static int batch_set_tags(struct batch_object *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    uint64_t *tags = parse_column(self, value, "tags");
+    int result = tags != NULL ? apply_tags(self, tags) : -1;
+    PyMem_Free(tags);
+    return result;
+}
+
+/* ---- rows <-> packets ---------------------------------------------------------------------------- */
+
+/* All packets must have *row_bytes bytes; with `any` as many as the first has, which *row_bytes is set to. */
+static int check_rows(struct batch_object *self, uint64_t *row_bytes, bool any)
+{
+    for (uint32_t i = 0; i < self->count; i++) {
+        struct ssm_packet window;
+        int result = view(self, i, &window);
+        if (result != 0) {
+            raise_batch(self, result);
+            return -1;
+        }
+        if (any && i == 0)
+            *row_bytes = window.length;
+        if (window.length == *row_bytes)
+            continue;
+        char text[200];
+        snprintf(text, sizeof(text), "rows are %llu bytes, packet %u has %llu; set batch.lengths to one length first",
+                 (unsigned long long)*row_bytes, i, (unsigned long long)window.length);
+        PyErr_SetString(PyExc_ValueError, text);
+        return -1;
+    }
+    return 0;
+}
+
+/* Pins packet i where another thread could close the pool meanwhile, and finds its bytes. */
+static int begin_row(struct batch_object *self, uint32_t i, struct ssm_packet *window_out)
+{
+    int result = view(self, i, window_out);
+#ifdef Py_GIL_DISABLED
+    if (result == 0)
+        result = ssm_packet_pin(self->pool->core, self->handles[i]);
+#endif
+    if (result == 0)
+        return 0;
+    raise_batch(self, result);
+    return -1;
+}
+
+static void end_row(struct batch_object *self, uint32_t i)
+{
+#ifdef Py_GIL_DISABLED
+    ssm_packet_unpin(self->pool->core, self->handles[i], 0);
+#else
+    (void)self, (void)i;
+#endif
+}
+
+static void copy_row(uint8_t *out, const uint8_t *row, Py_ssize_t items, Py_ssize_t item_bytes, Py_ssize_t stride)
+{
+    if (stride == item_bytes) {
+        memcpy(out, row, (size_t)(items * item_bytes));
+        return;
+    }
+    for (Py_ssize_t i = 0; i < items; i++)
+        memcpy(out + i * item_bytes, row + i * stride, (size_t)item_bytes);
+}
+
+static int check_rows_of(struct batch_object *self, const Py_buffer *array)
+{
+    uint64_t row_bytes;
+    if (array->ndim != 2 || array->shape[0] != (Py_ssize_t)self->count) {
+        PyErr_Format(PyExc_ValueError, "scatter() needs a 2-D array of %u rows, one per packet; this one has %d dimension%s and %zd rows",
+                     self->count, array->ndim, array->ndim == 1 ? "" : "s", array->ndim > 0 ? array->shape[0] : (Py_ssize_t)0);
+        return -1;
+    }
+    if (array->format != NULL && strchr(array->format, 'O') != NULL) {
+        PyErr_SetString(PyExc_TypeError, "scatter() cannot copy Python objects into shared memory; use an array of numbers");
+        return -1;
+    }
+    row_bytes = (uint64_t)(array->shape[1] * array->itemsize);
+    return check_rows(self, &row_bytes, false);
+}
+
+PyDoc_STRVAR(batch_scatter_doc,
+"scatter($self, rows, /)\n--\n\n"
+"Copy row i into packet i, for all packets.\n\n"
+"Parameters\n----------\n"
+"rows : array_like\n    2-D with the buffer protocol, ``len(batch)`` rows of as many bytes as the packets have.\n\n"
+"Raises\n------\n"
+"ValueError\n    The shape does not fit; nothing was copied.");
+
+static PyObject *batch_scatter(struct batch_object *self, PyObject *rows)
+{
+    Py_buffer array;
+    if (!batch_is_live(self))
+        return batch_raise_stale(self);
+    if (PyObject_GetBuffer(rows, &array, PyBUF_STRIDED_RO | PyBUF_FORMAT) < 0)
+        return NULL;
+    int result = check_rows_of(self, &array);
+    for (uint32_t i = 0; result == 0 && i < self->count; i++) {
+        struct ssm_packet window;
+        const uint8_t *row = (const uint8_t *)array.buf + i * array.strides[0];
+        result = begin_row(self, i, &window);
+        if (result != 0)
+            break;
+        if (window.length >= (uint64_t)(array.shape[1] * array.itemsize)) /* as it was a moment ago */
+            copy_row(window.data, row, array.shape[1], array.itemsize, array.strides[1]);
+        end_row(self, i);
+    }
+    PyBuffer_Release(&array);
+    if (result != 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(batch_gather_doc,
+"gather($self, /)\n--\n\n"
+"Copy all packets into one array.\n\n"
+"Returns\n-------\n"
+"numpy.ndarray\n    Shape ``(len(batch), length)``, dtype uint8.\n\n"
+"Raises\n------\n"
+"ValueError\n    The packets differ in length.");
+
+static PyObject *batch_gather(struct batch_object *self, PyObject *unused)
+{
+    (void)unused;
+    uint64_t row_bytes = 0;
+    uint8_t *out;
+    if (!batch_is_live(self))
+        return batch_raise_stale(self);
+    if (check_rows(self, &row_bytes, true) < 0)
+        return NULL;
+    PyObject *array = array_new_rows(self->state, self->count, row_bytes, &out);
+    for (uint32_t i = 0; array != NULL && i < self->count; i++) {
+        struct ssm_packet window;
+        if (begin_row(self, i, &window) < 0) {
+            Py_CLEAR(array);
+            break;
+        }
+        uint64_t bytes = window.length < row_bytes ? window.length : row_bytes; /* it was equal a moment ago */
+        memcpy(out + i * row_bytes, window.data, bytes);
+        memset(out + i * row_bytes + bytes, 0, row_bytes - bytes);
+        end_row(self, i);
+    }
+    return array;
+}
+
+/* ---- the rest ------------------------------------------------------------------------------------ */
+
+PyDoc_STRVAR(batch_free_doc,
+"free($self, /)\n--\n\n"
+"Give all packets back to the pool; Packet objects made from the batch keep theirs.\n\n"
+"Raises\n------\n"
+"StaleHandle\n    They were freed or sent before.");
+
+static PyObject *batch_free(struct batch_object *self, PyObject *unused)
+{
+    (void)unused;
+    int result = finish(self, PACKET_FREED);
+    if (result != 0)
+        return raise_batch(self, result);
+    Py_RETURN_NONE;
+}
+
+static PyObject *batch_enter(struct batch_object *self, PyObject *unused)
+{
+    (void)unused;
+    if (!batch_is_live(self))
+        return batch_raise_stale(self);
+    Py_INCREF(OBJECT(self));
+    return OBJECT(self);
+}
+
+static PyObject *batch_exit(struct batch_object *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    (void)args, (void)nargs;
+    finish(self, PACKET_FREED);
+    Py_RETURN_NONE;
+}
+
+static PyObject *batch_repr(struct batch_object *self)
+{
+    const char *status = batch_is_live(self)             ? ""
+                         : self->status == PACKET_FREED ? ", freed"
+                         : self->status == PACKET_SENT  ? ", sent"
+                                                        : ", stale";
+    return PyUnicode_FromFormat("<ssm.PacketBatch of %u packets%s>", self->count, status);
+}
+
+static PyGetSetDef batch_attributes[] = {
+    {"handles", (getter)batch_get_handles, NULL, "numpy.ndarray of uint64, read-only : one handle per packet.", NULL},
+    {"lengths", (getter)batch_get_lengths, (setter)batch_set_lengths,
+     "numpy.ndarray of uint64, read-only : bytes of each packet. Assigning a number, or one per packet, moves the ends of\n"
+     "the packets: all of them, or with ValueError none.", NULL},
+    {"tags", (getter)batch_get_tags, (setter)batch_set_tags,
+     "numpy.ndarray of uint64, read-only : `Packet.tag` of each. Assign a number, or one per packet.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef batch_methods[] = {
+    {"scatter", (PyCFunction)batch_scatter, METH_O, batch_scatter_doc},
+    {"gather", (PyCFunction)batch_gather, METH_NOARGS, batch_gather_doc},
+    {"free", (PyCFunction)batch_free, METH_NOARGS, batch_free_doc},
+    {"__enter__", (PyCFunction)batch_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
+    {"__exit__", FAST(batch_exit), METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\nFree the packets, unless they were freed or sent."},
+    {NULL, NULL, 0, NULL},
+};
+
+PyDoc_STRVAR(batch_doc,
+"Packets of one pool that this process holds, handled as one.\n\n"
+"Made by `Pool.alloc_many` and `Ring.get_many`. ``batch[i]`` and iteration give `Packet` objects, each a reference of\n"
+"its own. free(), the end of ``with batch:``, or the last reference going away gives the packets back.");
+
+static PyType_Slot batch_slots[] = {
+    {Py_tp_doc, (void *)batch_doc},
+    {Py_tp_dealloc, batch_dealloc},
+    {Py_tp_repr, batch_repr},
+    {Py_tp_methods, batch_methods},
+    {Py_tp_getset, batch_attributes},
+    {Py_tp_iter, PySeqIter_New},
+    {Py_sq_length, batch_length},
+    {Py_sq_item, batch_item},
+    {Py_mp_length, batch_length},
+    {Py_mp_subscript, batch_subscript},
+    {0, NULL},
+};
+
+static PyType_Spec batch_spec = {
+    .name = "ssm.PacketBatch",
+    .basicsize = offsetof(struct batch_object, handles),
+    .itemsize = sizeof(uint64_t),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = batch_slots,
+};
+
+int batch_exec(PyObject *module, struct module_state *state)
+{
+    state->batch_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &batch_spec, NULL);
+    return state->batch_type == NULL ? -1 : PyModule_AddType(module, state->batch_type);
+}

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The extension module ssm._core: the core's pools, packets, batches and rings as Python objects. What is not hot
+ * is Python (ssm/pool.py, ssm/stats.py); nothing here knows the layout of a segment.
+ *
+ * Builds: with the GIL, the limited API of 3.11 (one abi3 file for all later versions); without it, the full API.
+ *
+ * Threads. With the GIL, the GIL guards everything here, and serialises the calls into the core (SSM_SERIAL): only
+ * a sleeping call lets other threads run, see wait_begin(). Without it:
+ *     packet->status, exports    the packet's critical section (OBJECT_LOCK)
+ *     batch->status              the batch's critical section
+ *     ring->calls, core          the ring's critical section
+ *     pool->exports, rings       the pool's critical section
+ *     the core's state           the core's own mutex
+ *     bytes of a packet          pinned while they are copied (packet_open), so that a close cannot unmap them
+ * No critical section is held over a call that may sleep.
+ *
+ * Ownership: Packet, PacketBatch and Ring hold their Pool; a Span holds its Packet; views and arrays hold a Span or
+ * a Packet. Nothing points the other way, so none of them needs the cycle collector.
+ */
+#ifndef SSM_BINDING_H
+#define SSM_BINDING_H
+
+#include <pyconfig.h>
+#if !defined(Py_GIL_DISABLED) && !defined(Py_LIMITED_API)
+#define Py_LIMITED_API 0x030B0000
+#endif
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../ssm.h"
+
+#ifdef Py_GIL_DISABLED
+#define OBJECT_LOCK(object) Py_BEGIN_CRITICAL_SECTION(object)
+#define OBJECT_UNLOCK()     Py_END_CRITICAL_SECTION()
+#else
+#define OBJECT_LOCK(object) {
+#define OBJECT_UNLOCK()     }
+#endif
+
+#define OBJECT(pointer) ((PyObject *)(pointer)) /* the limited API's inline functions do not cast */
+#define FAST(function) ((PyCFunction)(void (*)(void))(function)) /* METH_FASTCALL, with or without METH_KEYWORDS */
+
+struct pool_object;
+struct packet_object;
+struct ring_object;
+
+/* ---- module state ------------------------------------------------------------------------------- */
+
+/* The classes of ssm/errors.py that C raises. */
+#define ERROR_CLASSES(X) \
+    X(SSMError) X(PoolExhausted) X(PacketTooLarge) X(StaleHandle) X(RingFull) X(RingEmpty) X(RingShutDown) \
+    X(RingBusy) X(RingMismatch) X(HoldersExhausted) X(MetadataExhausted) X(LayoutMismatch) X(CorruptionError) \
+    X(PoolAbandoned)
+enum error_class {
+#define X(name) ERROR_##name,
+    ERROR_CLASSES(X)
+#undef X
+    ERROR_COUNT
+};
+
+/* Keyword names of the functions that parse them by hand; interned, so that a pointer comparison finds them. */
+#define KEYWORDS(X) \
+    X(size) X(count) X(timeout) X(pkt) X(batch) X(data) X(n) X(block) X(keep) X(dtype) X(shape) X(immediate)
+enum keyword {
+#define X(name) KEYWORD_##name,
+    KEYWORDS(X)
+#undef X
+    KEYWORD_COUNT
+};
+
+struct module_state {
+    PyTypeObject *pool_type, *packet_type, *span_type, *batch_type, *ring_type;
+    PyObject *errors[ERROR_COUNT];
+    PyObject *keywords[KEYWORD_COUNT];
+    PyObject *acl_type;                /* ssm.Acl */
+    bool numpy_ready;                  /* numpy was imported in this interpreter */
+    struct packet_object *spare;       /* dead Packets for reuse, linked through `pool`; unused without the GIL */
+    uint32_t spare_count;
+};
+
+/* ---- errors (errors.c): all return NULL with an exception set ------------------------------------ */
+
+/* What the core answered; `pool` may lack its core (while it is being made). Keeps an exception that a signal
+ * handler raised. */
+PyObject *raise_code(const struct pool_object *pool, int code);
+PyObject *raise_closed(const struct pool_object *pool);
+/* class(errnum, text): for classes that are OSErrors. */
+PyObject *raise_os(PyObject *class, int errnum, const char *format, ...);
+
+/* ---- arguments (arguments.c): 0, or -1 with an exception set -------------------------------------- */
+
+/* One function's parameters, for arguments_bind(). */
+struct parameters {
+    const char *function;
+    uint8_t names[4]; /* enum keyword */
+    uint8_t count, positional, required;
+};
+/* Sorts vectorcall arguments into out[count]; what was not given is NULL. */
+int arguments_bind(const struct module_state *state, const struct parameters *parameters, PyObject *const *args,
+                   Py_ssize_t nargs, PyObject *kwnames, PyObject **out);
+/* Seconds, or None, as nanoseconds. NULL leaves *ns_out alone. */
+int argument_timeout(PyObject *value, int64_t *ns_out);
+/* `block` and `timeout` as queue.Queue has them; either may be NULL. */
+int argument_wait(PyObject *block, PyObject *timeout, int64_t *ns_out);
+int argument_flag(PyObject *value, bool *flag_out); /* NULL leaves *flag_out alone */
+/* An integer as uint64_t: 0, -1 error, or 1: it is below 0, 2: above 2^64 - 1. */
+int argument_u64(PyObject *value, uint64_t *out);
+
+/* ---- Pool (pool.c) ------------------------------------------------------------------------------ */
+
+struct pool_object {
+    PyObject_HEAD
+    PyObject *weakrefs;
+    struct module_state *state;
+    struct ssm_pool *core;     /* NULL while it is being made, and once it is closed and nothing needs the memory */
+    const uint32_t *era;       /* of the core: changes with every fork */
+    bool closed;
+    bool readonly;
+    uint32_t exports;          /* views into the memory, of all packets; those that a fork left here as well */
+    uint32_t calls;            /* calls that sleep in the core */
+    struct ring_object *rings; /* whose core is not closed */
+    uint32_t last_era;         /* what `era` points to when the core is gone */
+    PyObject *name;            /* "/lab" */
+    struct ssm_pool_info info;
+};
+
+int pool_exec(PyObject *module, struct module_state *state);
+/* The size class that a packet of `size` bytes comes from, or -1. */
+int pool_class_for(const struct pool_object *pool, uint64_t size);
+uint64_t pool_max_size(const struct pool_object *pool);
+PyObject *pool_raise_exhausted(struct pool_object *pool, uint64_t size, uint64_t count);
+PyObject *pool_raise_too_large(struct pool_object *pool, uint64_t size);
+void pool_export(struct pool_object *pool);
+void pool_unexport(struct pool_object *pool);
+/* Unmaps the memory of a closed pool as soon as no view, no sleeping call and no ring needs it. */
+void pool_settle(struct pool_object *pool);
+
+/* ---- sleeping (wait.c) -------------------------------------------------------------------------- */
+
+extern const struct ssm_sleep_hooks wait_hooks; /* give up the GIL, answer signals */
+
+/* Brackets a core call that may sleep, so that a close in another thread ends it: the call returns -EINTR then, and
+ * the memory stays until it has. */
+struct wait_scope {
+    struct wait_scope *outer;
+    struct pool_object *pool;
+    const bool *ring_closed; /* or NULL */
+};
+void wait_begin(struct wait_scope *scope, struct pool_object *pool, const bool *ring_closed);
+void wait_end(struct wait_scope *scope);
+
+/* Brackets a core call that works for long without the GIL; the hooks may run in it. */
+void wait_release_gil(void);
+void wait_take_gil(void);
+
+/* ---- Packet and Span (packet.c) ----------------------------------------------------------------- */
+
+/* I1  LIVE: the object has one reference of the core's.
+ * I2  FREED or SENT with exports > 0: it has the reference still, pinned; the last export gives it back.
+ * I3  exports > 0: the reference is pinned.
+ * An object from before a fork has nothing: `era` tells. */
+enum packet_status { PACKET_EMPTY, PACKET_LIVE, PACKET_FREED, PACKET_SENT };
+
+struct packet_object {
+    PyObject_HEAD
+    struct module_state *state;
+    struct pool_object *pool;
+    uint64_t handle;
+    uint32_t era;
+    uint32_t exports;
+    uint32_t status; /* enum packet_status */
+};
+
+int packet_exec(PyObject *module, struct module_state *state);
+void packet_clear_spare(struct module_state *state);
+
+struct packet_object *packet_new(struct pool_object *pool);             /* EMPTY */
+void packet_adopt(struct packet_object *packet, uint64_t handle);       /* EMPTY -> LIVE: takes over a reference */
+PyObject *packet_raise_stale(const struct packet_object *packet);
+/* LIVE -> status, and gives the reference back unless views need it. */
+void packet_finish(struct packet_object *packet, enum packet_status status);
+/* LIVE -> SENT when the reference went with the packet. */
+void packet_gone(struct packet_object *packet);
+
+static inline bool packet_is_live(const struct packet_object *packet)
+{
+    return packet->status == PACKET_LIVE && !packet->pool->closed && packet->era == *packet->pool->era;
+}
+
+/* One more view of the packet; `window_out` is what it covers. -1 with an exception set. */
+int packet_export(struct packet_object *packet, struct ssm_packet *window_out);
+void packet_unexport(struct packet_object *packet);
+
+/* For a look or a copy that runs no Python code in between. */
+int packet_open(struct packet_object *packet, struct ssm_packet *window_out);
+#ifdef Py_GIL_DISABLED
+#define packet_shut packet_unexport
+#else
+static inline void packet_shut(struct packet_object *packet) { (void)packet; }
+#endif
+
+/* A pinned stretch of a packet's bytes: what numpy arrays and partial memoryviews keep alive. */
+struct span_object {
+    PyObject_HEAD
+    struct packet_object *packet;
+    uint8_t *data;
+    Py_ssize_t length;
+};
+struct span_object *span_new(struct packet_object *packet); /* of the whole window */
+
+/* ---- PacketBatch (batch.c) ---------------------------------------------------------------------- */
+
+/* Like a Packet, with `count` references; nothing views its memory for longer than a call. */
+struct batch_object {
+    PyObject_VAR_HEAD
+    struct module_state *state;
+    struct pool_object *pool;
+    uint32_t era;
+    uint32_t status; /* enum packet_status */
+    uint32_t count;
+    uint64_t handles[];
+};
+
+int batch_exec(PyObject *module, struct module_state *state);
+struct batch_object *batch_new(struct pool_object *pool, uint32_t room); /* EMPTY */
+void batch_adopt(struct batch_object *batch, uint32_t count);           /* handles[] is filled: EMPTY -> LIVE */
+PyObject *batch_raise_stale(const struct batch_object *batch);
+/* LIVE -> status, and gives the references back. */
+void batch_finish(struct batch_object *batch, enum packet_status status);
+/* LIVE -> SENT when the references went with the packets. */
+void batch_gone(struct batch_object *batch);
+
+static inline bool batch_is_live(const struct batch_object *batch)
+{
+    return batch->status == PACKET_LIVE && !batch->pool->closed && batch->era == *batch->pool->era;
+}
+
+/* ---- Ring (ring.c) ------------------------------------------------------------------------------ */
+
+struct ring_object {
+    PyObject_HEAD
+    PyObject *weakrefs;
+    struct module_state *state;
+    struct pool_object *pool;
+    struct ssm_ring *core;           /* NULL once closed */
+    PyObject *name;
+    struct ring_object *next, **link; /* in pool->rings */
+    uint32_t calls;                  /* calls in the core: a close waits for the last of them */
+    bool closed;
+};
+
+int ring_exec(PyObject *module, struct module_state *state);
+PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity, uint32_t flags);
+/* Closes the core's ring, unless a call is in it. */
+void ring_settle(struct ring_object *ring);
+
+/* ---- numpy (array.c) ---------------------------------------------------------------------------- */
+
+/* A view of the packet's payload; dtype and shape may be NULL. */
+PyObject *array_of_packet(struct packet_object *packet, PyObject *dtype, PyObject *shape);
+/* A read-only uint64 array over memory that `owner` keeps alive. */
+PyObject *array_over_u64(struct module_state *state, PyObject *owner, const uint64_t *values, uint32_t count);
+/* A new read-only uint64 array; *values_out is its memory, for the caller to fill. */
+PyObject *array_new_u64(struct module_state *state, uint32_t count, uint64_t **values_out);
+/* A new uint8 array of that shape. */
+PyObject *array_new_rows(struct module_state *state, uint32_t rows, uint64_t row_bytes, uint8_t **bytes_out);
+/* A non-negative integer for all, or a sequence of `count` of them. -1 with an exception set. */
+int array_read_u64(struct module_state *state, PyObject *value, const char *what, uint32_t count, uint64_t *values_out);
+
+#endif

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The module itself: multi-phase, one state per interpreter, no static Python objects. It may be loaded into
+ * sub-interpreters with a GIL of their own, and without the GIL.
+ *
+ * Types keep their module alive and objects their type, so the state outlives all that points to it. */
+#include "binding.h"
+
+#include <string.h>
+
+/* Slots that the limited API of 3.11 has no names for; older interpreters refuse them, so they are chosen at run
+ * time. The abi3 file is built once and loaded by all versions. */
+#define SLOT_MULTIPLE_INTERPRETERS 3
+#define PER_INTERPRETER_GIL        ((void *)2)
+#define SLOT_GIL                   4
+#define GIL_NOT_USED               ((void *)1)
+
+/* ---- functions ------------------------------------------------------------------------------------ */
+
+PyDoc_STRVAR(core_defaults_doc,
+"defaults($module, /)\n--\n\n"
+"The options of a pool as the build has them.");
+
+static PyObject *core_defaults(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    struct ssm_pool_options options;
+    ssm_pool_options_default(&options);
+    PyObject *classes = PyDict_New();
+    for (uint32_t i = 0; classes != NULL && i < options.class_count; i++) {
+        PyObject *size = PyLong_FromUnsignedLongLong(options.classes[i].block_size);
+        PyObject *count = PyLong_FromUnsignedLong(options.classes[i].block_count);
+        if (size == NULL || count == NULL || PyDict_SetItem(classes, size, count) < 0)
+            Py_CLEAR(classes);
+        Py_XDECREF(size);
+        Py_XDECREF(count);
+    }
+    if (classes == NULL)
+        return NULL;
+    return Py_BuildValue("{sNsIsIsIsIsIsK}", "classes", classes, "shards", options.shards, "headroom", options.headroom,
+                         "tailroom", options.tailroom, "cache", options.cache, "holders", options.holders, "metadata_bytes",
+                         options.metadata_bytes);
+}
+
+PyDoc_STRVAR(core_retire_doc,
+"retire($module, fd, /)\n--\n\n"
+"Whether the pool behind `fd` is over; then its name may be unlinked until `fd` is closed. False, too, when it is no\n"
+"pool at all.");
+
+static PyObject *core_retire(PyObject *module, PyObject *value)
+{
+    (void)module;
+    long fd = PyLong_AsLong(value);
+    if (fd == -1 && PyErr_Occurred())
+        return NULL;
+    int result;
+    Py_BEGIN_ALLOW_THREADS
+    result = ssm_pool_retire((int)fd);
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(result == 1);
+}
+
+static PyMethodDef core_functions[] = {
+    {"defaults", core_defaults, METH_NOARGS, core_defaults_doc},
+    {"retire", core_retire, METH_O, core_retire_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- state ----------------------------------------------------------------------------------------- */
+
+static int import_classes(struct module_state *state)
+{
+    static const char *const names[] = {
+#define X(name) #name,
+        ERROR_CLASSES(X)
+#undef X
+    };
+    PyObject *errors = PyImport_ImportModule("ssm.errors");
+    PyObject *acl = PyImport_ImportModule("ssm.acl");
+    for (int i = 0; errors != NULL && i < ERROR_COUNT; i++)
+        if ((state->errors[i] = PyObject_GetAttrString(errors, names[i])) == NULL)
+            Py_CLEAR(errors);
+    state->acl_type = acl != NULL ? PyObject_GetAttrString(acl, "Acl") : NULL;
+    int result = errors != NULL && state->acl_type != NULL ? 0 : -1;
+    Py_XDECREF(errors);
+    Py_XDECREF(acl);
+    return result;
+}
+
+static int intern_keywords(struct module_state *state)
+{
+    static const char *const names[] = {
+#define X(name) #name,
+        KEYWORDS(X)
+#undef X
+    };
+    for (int i = 0; i < KEYWORD_COUNT; i++)
+        if ((state->keywords[i] = PyUnicode_InternFromString(names[i])) == NULL)
+            return -1;
+    return 0;
+}
+
+static int add_constants(PyObject *module)
+{
+    static const struct { const char *name; long value; } constants[] = {
+        {"EPHEMERAL", SSM_EPHEMERAL}, {"HUGEPAGES", SSM_HUGEPAGES}, {"PREFAULT", SSM_PREFAULT}, {"MLOCK", SSM_MLOCK},
+        {"READONLY", SSM_READONLY},   {"ONE_PRODUCER", SSM_ONE_PRODUCER}, {"ONE_CONSUMER", SSM_ONE_CONSUMER},
+        {"NAME_SIZE", SSM_NAME_SIZE}, {"CLASS_MAX", SSM_CLASS_MAX}, {"SHARD_MAX", SSM_SHARD_MAX},
+    };
+    for (size_t i = 0; i < sizeof(constants) / sizeof(constants[0]); i++)
+        if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)
+            return -1;
+    return 0;
+}
+
+static int core_exec(PyObject *module)
+{
+    struct module_state *state = PyModule_GetState(module);
+    if (import_classes(state) < 0 || intern_keywords(state) < 0 || add_constants(module) < 0)
+        return -1;
+    if (pool_exec(module, state) < 0 || packet_exec(module, state) < 0 || batch_exec(module, state) < 0)
+        return -1;
+    return ring_exec(module, state);
+}
+
+static int core_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    struct module_state *state = PyModule_GetState(module);
+    Py_VISIT(state->pool_type);
+    Py_VISIT(state->packet_type);
+    Py_VISIT(state->span_type);
+    Py_VISIT(state->batch_type);
+    Py_VISIT(state->ring_type);
+    Py_VISIT(state->acl_type);
+    for (int i = 0; i < ERROR_COUNT; i++)
+        Py_VISIT(state->errors[i]);
+    return 0;
+}
+
+static int core_clear(PyObject *module)
+{
+    struct module_state *state = PyModule_GetState(module);
+    packet_clear_spare(state);
+    Py_CLEAR(state->pool_type);
+    Py_CLEAR(state->packet_type);
+    Py_CLEAR(state->span_type);
+    Py_CLEAR(state->batch_type);
+    Py_CLEAR(state->ring_type);
+    Py_CLEAR(state->acl_type);
+    for (int i = 0; i < ERROR_COUNT; i++)
+        Py_CLEAR(state->errors[i]);
+    for (int i = 0; i < KEYWORD_COUNT; i++)
+        Py_CLEAR(state->keywords[i]);
+    return 0;
+}
+
+static void core_free(void *module)
+{
+    core_clear(module);
+}
+
+/* ---- definition ------------------------------------------------------------------------------------ */
+
+static PyModuleDef_Slot slots_311[] = {
+    {Py_mod_exec, core_exec},
+    {0, NULL},
+};
+
+static PyModuleDef_Slot slots_312[] = {
+    {Py_mod_exec, core_exec},
+    {SLOT_MULTIPLE_INTERPRETERS, PER_INTERPRETER_GIL},
+#ifdef Py_GIL_DISABLED
+    {SLOT_GIL, GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+PyDoc_STRVAR(core_doc, "The C side of ssm; import ssm instead.");
+
+#define DEFINITION(slots) \
+    { \
+        PyModuleDef_HEAD_INIT, .m_name = "ssm._core", .m_doc = core_doc, .m_size = sizeof(struct module_state), \
+        .m_methods = core_functions, .m_slots = slots, .m_traverse = core_traverse, .m_clear = core_clear, .m_free = core_free, \
+    }
+static PyModuleDef definition_311 = DEFINITION(slots_311);
+static PyModuleDef definition_312 = DEFINITION(slots_312);
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+    return PyModuleDef_Init(Py_Version >= 0x030C0000 ? &definition_312 : &definition_311);
+}

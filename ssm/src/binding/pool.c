@@ -1,0 +1,732 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * ssm._core.Pool: what is hot of a pool, and the bricks from which ssm/pool.py builds the rest (names beginning with
+ * an underscore). ssm.Pool is its subclass: alloc() and its like reach C without a Python function in between. */
+#include "binding.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#ifdef Py_GIL_DISABLED
+#define ATTACH_FLAGS 0u
+#else
+#define ATTACH_FLAGS SSM_SERIAL
+#endif
+
+/* ---- errors ------------------------------------------------------------------------------------- */
+
+uint64_t pool_max_size(const struct pool_object *pool)
+{
+    const struct ssm_pool_info *info = &pool->info;
+    return info->classes[info->class_count - 1].block_size - info->headroom - info->tailroom;
+}
+
+int pool_class_for(const struct pool_object *pool, uint64_t size)
+{
+    const struct ssm_pool_info *info = &pool->info;
+    uint64_t overhead = (uint64_t)info->headroom + info->tailroom;
+    for (uint32_t i = 0; i < info->class_count; i++)
+        if (size <= info->classes[i].block_size && overhead <= info->classes[i].block_size - size)
+            return (int)i;
+    return -1;
+}
+
+/* The raw arguments; the text is made when somebody asks for it. Takes over `size` and `count`, which may be NULL. */
+static PyObject *raise_exhausted(struct pool_object *pool, PyObject *size, PyObject *count)
+{
+    PyObject *arguments = size != NULL && count != NULL ? PyTuple_New(3) : NULL;
+    if (arguments == NULL) {
+        Py_XDECREF(size);
+        Py_XDECREF(count);
+        return NULL;
+    }
+    Py_INCREF(OBJECT(pool));
+    PyTuple_SetItem(arguments, 0, OBJECT(pool));
+    PyTuple_SetItem(arguments, 1, size);
+    PyTuple_SetItem(arguments, 2, count);
+    PyErr_SetObject(pool->state->errors[ERROR_PoolExhausted], arguments);
+    Py_DECREF(arguments);
+    return NULL;
+}
+
+PyObject *pool_raise_exhausted(struct pool_object *pool, uint64_t size, uint64_t count)
+{
+    return raise_exhausted(pool, PyLong_FromUnsignedLongLong(size), PyLong_FromUnsignedLongLong(count));
+}
+
+static PyObject *raise_too_large_for(struct pool_object *pool, PyObject *size)
+{
+    const struct ssm_pool_info *info = &pool->info;
+    return PyErr_Format(pool->state->errors[ERROR_PacketTooLarge],
+                        "a packet of %S bytes is too large for pool %R: the limit is %llu (pool.max_size: blocks of %llu "
+                        "bytes less %u headroom and %u tailroom); send it in parts, or create the pool with a larger class",
+                        size, pool->name, (unsigned long long)pool_max_size(pool),
+                        (unsigned long long)info->classes[info->class_count - 1].block_size, info->headroom, info->tailroom);
+}
+
+PyObject *pool_raise_too_large(struct pool_object *pool, uint64_t size)
+{
+    PyObject *number = PyLong_FromUnsignedLongLong(size);
+    if (number != NULL) {
+        raise_too_large_for(pool, number);
+        Py_DECREF(number);
+    }
+    return NULL;
+}
+
+static PyObject *raise_alloc(struct pool_object *pool, int code, uint64_t size, uint64_t count)
+{
+    if (code == -SSM_E_EXHAUSTED)
+        return pool_raise_exhausted(pool, size, count);
+    if (code == -SSM_E_TOO_LARGE)
+        return pool_raise_too_large(pool, size);
+    return raise_code(pool, code);
+}
+
+/* ---- allocating ---------------------------------------------------------------------------------- */
+
+static int parse_size(struct pool_object *pool, PyObject *value, uint64_t *size_out)
+{
+    int range = argument_u64(value, size_out);
+    if (range == 2)
+        raise_too_large_for(pool, value);
+    else if (range == 1 || (range == 0 && *size_out == 0))
+        PyErr_Format(PyExc_ValueError, "size must be 1 .. %llu (pool.max_size) bytes, not %S",
+                     (unsigned long long)pool_max_size(pool), value);
+    else
+        return range;
+    return -1;
+}
+
+PyDoc_STRVAR(pool_alloc_doc,
+"alloc($self, /, size, timeout=0)\n--\n\n"
+"Take one packet buffer from the pool.\n\n"
+"Parameters\n----------\n"
+"size : int\n    Payload bytes, ``1 <= size <= pool.max_size``.\n"
+"timeout : float or None\n    Seconds to wait for a block; ``0`` does not wait, ``None`` waits for ever.\n\n"
+"Returns\n-------\n"
+"Packet\n    Writable buffer of `size` bytes, not zeroed.\n\n"
+"Raises\n------\n"
+"PoolExhausted\n    No block came free in `timeout`; nothing was taken. The message names who holds the blocks.\n"
+"PacketTooLarge\n    No size class has blocks of headroom + `size` + tailroom bytes.");
+
+static PyObject *pool_alloc(struct pool_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const struct parameters parameters = {"alloc", {KEYWORD_size, KEYWORD_timeout}, 2, 2, 1};
+    PyObject *values[2] = {nargs == 1 ? args[0] : NULL, NULL};
+    int64_t timeout_ns = 0;
+    uint64_t size, handle;
+    if ((nargs != 1 || kwnames != NULL) && arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0)
+        return NULL;
+    if (parse_size(self, values[0], &size) < 0 || argument_timeout(values[1], &timeout_ns) < 0)
+        return NULL;
+    if (self->closed)
+        return raise_closed(self);
+    struct packet_object *packet = packet_new(self);
+    if (packet == NULL)
+        return NULL;
+    int result = ssm_alloc(self->core, size, 0, &handle);
+    if (result == -SSM_E_EXHAUSTED && timeout_ns != 0) {
+        struct wait_scope scope;
+        wait_begin(&scope, self, NULL);
+        result = ssm_alloc(self->core, size, timeout_ns, &handle);
+        wait_end(&scope);
+    }
+    if (result == 0) {
+        packet_adopt(packet, handle);
+        return OBJECT(packet);
+    }
+    Py_DECREF(OBJECT(packet));
+    if (result == -SSM_E_EXHAUSTED && PyLong_CheckExact(values[0])) { /* met often: no new number */
+        Py_INCREF(values[0]);
+        return raise_exhausted(self, values[0], PyLong_FromLong(1));
+    }
+    return raise_alloc(self, result, size, 1);
+}
+
+/* -1 with an exception set unless the class could ever serve that many. */
+static int check_many(struct pool_object *self, uint64_t size, uint64_t count)
+{
+    int class_idx = pool_class_for(self, size);
+    if (class_idx < 0)
+        pool_raise_too_large(self, size);
+    else if (count > self->info.classes[class_idx].block_count)
+        pool_raise_exhausted(self, size, count);
+    else
+        return 0;
+    return -1;
+}
+
+PyDoc_STRVAR(pool_alloc_many_doc,
+"alloc_many($self, /, count, size, timeout=0)\n--\n\n"
+"Take `count` packet buffers of `size` bytes: all of them, or none.\n\n"
+"Parameters\n----------\n"
+"count : int\n    Packets, at least 1.\n"
+"size : int\n    Payload bytes of each, ``1 <= size <= pool.max_size``.\n"
+"timeout : float or None\n    Seconds to wait for the blocks; ``0`` does not wait, ``None`` waits for ever.\n\n"
+"Returns\n-------\n"
+"PacketBatch\n    `count` packets, not zeroed.\n\n"
+"Raises\n------\n"
+"PoolExhausted\n    `count` blocks did not come free in `timeout`, or there are not that many; nothing was taken.\n"
+"PacketTooLarge\n    No size class has blocks of headroom + `size` + tailroom bytes.");
+
+static PyObject *pool_alloc_many(struct pool_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const struct parameters parameters = {"alloc_many", {KEYWORD_count, KEYWORD_size, KEYWORD_timeout}, 3, 3, 2};
+    PyObject *values[3];
+    int64_t timeout_ns = 0;
+    uint64_t size, count;
+    if (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0)
+        return NULL;
+    int range = argument_u64(values[0], &count);
+    if (range == 1 || (range == 0 && count == 0))
+        return PyErr_Format(PyExc_ValueError, "count must be 1 or more packets, not %S", values[0]);
+    if (range < 0 || parse_size(self, values[1], &size) < 0 || argument_timeout(values[2], &timeout_ns) < 0)
+        return NULL;
+    if (self->closed)
+        return raise_closed(self);
+    if (check_many(self, size, range == 2 ? UINT64_MAX : count) < 0)
+        return NULL;
+    struct batch_object *batch = batch_new(self, (uint32_t)count);
+    if (batch == NULL)
+        return NULL;
+    int result = ssm_alloc_many(self->core, size, (uint32_t)count, 0, batch->handles);
+    if (result == -SSM_E_EXHAUSTED && timeout_ns != 0) {
+        struct wait_scope scope;
+        wait_begin(&scope, self, NULL);
+        result = ssm_alloc_many(self->core, size, (uint32_t)count, timeout_ns, batch->handles);
+        wait_end(&scope);
+    }
+    if (result == 0) {
+        batch_adopt(batch, (uint32_t)count);
+        return OBJECT(batch);
+    }
+    Py_DECREF(OBJECT(batch));
+    return raise_alloc(self, result, size, count);
+}
+
+PyDoc_STRVAR(pool_packet_doc,
+"packet($self, handle, /)\n--\n\n"
+"The packet of a handle that this process holds.\n\n"
+"Parameters\n----------\n"
+"handle : int\n    As `Packet.handle` gave it, in this process.\n\n"
+"Returns\n-------\n"
+"Packet\n    One more reference: the block goes back when all of them are freed.\n\n"
+"Raises\n------\n"
+"StaleHandle\n    This process does not hold that packet (any more).");
+
+static PyObject *pool_packet(struct pool_object *self, PyObject *value)
+{
+    uint64_t handle;
+    int range = argument_u64(value, &handle);
+    if (range < 0)
+        return NULL;
+    if (self->closed)
+        return raise_closed(self);
+    if (range > 0)
+        return raise_code(self, -SSM_E_STALE);
+    struct packet_object *packet = packet_new(self);
+    if (packet == NULL)
+        return NULL;
+    int result = ssm_packet_hold(self->core, handle);
+    if (result == 0) {
+        packet_adopt(packet, handle);
+        return OBJECT(packet);
+    }
+    Py_DECREF(OBJECT(packet));
+    return raise_code(self, result);
+}
+
+/* ---- views and closing ---------------------------------------------------------------------------- */
+
+void pool_export(struct pool_object *pool)
+{
+    OBJECT_LOCK(pool);
+    pool->exports++;
+    OBJECT_UNLOCK();
+}
+
+void pool_unexport(struct pool_object *pool)
+{
+    OBJECT_LOCK(pool);
+    pool->exports--;
+    OBJECT_UNLOCK();
+    if (pool->closed)
+        pool_settle(pool);
+}
+
+/* Without the GIL another thread may be inside the core at any time: there the memory goes with the Pool object. */
+void pool_settle(struct pool_object *pool)
+{
+#ifndef Py_GIL_DISABLED
+    if (pool->closed && pool->exports == 0 && pool->calls == 0 && pool->rings == NULL && pool->core != NULL) {
+        struct ssm_pool *core = pool->core;
+        pool->core = NULL;
+        pool->last_era = *pool->era;
+        pool->era = &pool->last_era;
+        ssm_pool_destroy(core);
+    }
+#else
+    (void)pool;
+#endif
+}
+
+static void settle_rings(struct pool_object *pool)
+{
+#ifndef Py_GIL_DISABLED
+    for (struct ring_object *ring = pool->rings, *next; ring != NULL; ring = next) {
+        next = ring->next;
+        ring_settle(ring);
+    }
+#else
+    (void)pool;
+#endif
+}
+
+PyDoc_STRVAR(pool_close_doc,
+"_close($self, /)\n--\n\n"
+"Give back what no view needs. True when nothing is left: this process is no holder any more.");
+
+static PyObject *pool_close(struct pool_object *self, PyObject *unused)
+{
+    (void)unused;
+    self->closed = true;
+    int left = self->core != NULL ? ssm_pool_close(self->core) : 0; /* pinned blocks and sleeping calls */
+    bool gone = left <= (int)self->calls;
+    settle_rings(self);
+    pool_settle(self);
+    return left < 0 ? raise_code(self, left) : PyBool_FromLong(gone);
+}
+
+static void pool_dealloc(struct pool_object *self)
+{
+    PyTypeObject *type = Py_TYPE(OBJECT(self));
+    if (self->weakrefs != NULL)
+        PyObject_ClearWeakRefs(OBJECT(self));
+    ssm_pool_destroy(self->core); /* closes it first */
+    Py_XDECREF(self->name);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(OBJECT(type));
+}
+
+/* ---- making --------------------------------------------------------------------------------------- */
+
+/* ssm.Pool is a Python class: the module is known to one of its bases. */
+static struct module_state *state_of(PyTypeObject *type)
+{
+    for (; type != NULL; type = PyType_GetSlot(type, Py_tp_base)) {
+        struct module_state *state = PyType_GetModuleState(type);
+        if (state != NULL)
+            return state;
+        PyErr_Clear();
+    }
+    PyErr_SetString(PyExc_TypeError, "not a subclass of ssm.Pool");
+    return NULL;
+}
+
+static struct pool_object *pool_new(PyTypeObject *type, PyObject *name)
+{
+    struct module_state *state = state_of(type);
+    if (state == NULL)
+        return NULL;
+    struct pool_object *self = (struct pool_object *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->state = state;
+    Py_INCREF(name);
+    self->name = name;
+    return self;
+}
+
+/* Takes over a made attachment, or raises. */
+static PyObject *pool_finish(struct pool_object *self, int result)
+{
+    if (result == 0) {
+        self->era = ssm_pool_era(self->core);
+        result = ssm_pool_info(self->core, &self->info);
+    }
+    if (result == 0)
+        return OBJECT(self);
+    raise_code(self, result);
+    Py_DECREF(OBJECT(self));
+    return NULL;
+}
+
+static int parse_classes(PyObject *classes, struct ssm_pool_options *options)
+{
+    Py_ssize_t count = PyTuple_Size(classes);
+    if (count < 1 || count > SSM_CLASS_MAX) {
+        if (count >= 0)
+            PyErr_Format(PyExc_ValueError, "classes must have 1 .. %d sizes, not %zd", SSM_CLASS_MAX, count);
+        return -1;
+    }
+    options->class_count = (uint32_t)count;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        unsigned long long size;
+        unsigned int blocks;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(classes, i), "KI", &size, &blocks))
+            return -1;
+        options->classes[i] = (struct ssm_class_spec){.block_size = size, .block_count = blocks};
+    }
+    return 0;
+}
+
+PyDoc_STRVAR(pool_create_doc,
+"_create($type, fd, name, classes, shards, headroom, tailroom, cache, holders, metadata_bytes, flags, /)\n--\n\n"
+"Make a pool in an empty shared memory object; `fd` stays the caller's.");
+
+static PyObject *pool_create(PyTypeObject *type, PyObject *args)
+{
+    struct ssm_pool_options options = {0};
+    struct ssm_attach_options attach = {.hooks = wait_hooks};
+    int fd;
+    unsigned int flags;
+    unsigned long long metadata_bytes;
+    PyObject *name, *classes;
+    if (!PyArg_ParseTuple(args, "iUO!IIIIIKI:_create", &fd, &name, &PyTuple_Type, &classes, &options.shards,
+                          &options.headroom, &options.tailroom, &options.cache, &options.holders, &metadata_bytes, &flags) ||
+        parse_classes(classes, &options) < 0)
+        return NULL;
+    options.metadata_bytes = metadata_bytes;
+    options.flags = flags & SSM_EPHEMERAL;
+    attach.flags = ATTACH_FLAGS | (flags & (SSM_HUGEPAGES | SSM_PREFAULT | SSM_MLOCK));
+    struct pool_object *self = pool_new(type, name);
+    if (self == NULL)
+        return NULL;
+    wait_release_gil(); /* reserving memory takes 0.4 s a GiB */
+    int result = ssm_pool_create(fd, &options, &attach, &self->core);
+    wait_take_gil();
+    return pool_finish(self, result);
+}
+
+PyDoc_STRVAR(pool_attach_doc,
+"_attach($type, fd, name, flags, /)\n--\n\n"
+"Attach to the pool behind `fd`, which stays the caller's.");
+
+static PyObject *pool_attach(PyTypeObject *type, PyObject *args)
+{
+    struct ssm_attach_options attach = {.hooks = wait_hooks};
+    int fd;
+    unsigned int flags;
+    PyObject *name;
+    if (!PyArg_ParseTuple(args, "iUI:_attach", &fd, &name, &flags))
+        return NULL;
+    attach.flags = ATTACH_FLAGS | (flags & (SSM_READONLY | SSM_HUGEPAGES | SSM_PREFAULT | SSM_MLOCK));
+    struct pool_object *self = pool_new(type, name);
+    if (self == NULL)
+        return NULL;
+    self->readonly = (flags & SSM_READONLY) != 0;
+    wait_release_gil(); /* another process may be creating it, and prefault takes its time */
+    int result = ssm_pool_attach(fd, &attach, &self->core);
+    wait_take_gil();
+    return pool_finish(self, result);
+}
+
+PyDoc_STRVAR(pool_ring_doc,
+"_ring($self, name, capacity, flags, /)\n--\n\n"
+"Open or create the ring; capacity 0 takes what is there, or the build's value.");
+
+static PyObject *pool_ring(struct pool_object *self, PyObject *args)
+{
+    PyObject *name;
+    unsigned int capacity, flags;
+    if (!PyArg_ParseTuple(args, "UII:_ring", &name, &capacity, &flags))
+        return NULL;
+    return self->closed ? raise_closed(self) : ring_open(self, name, capacity, flags);
+}
+
+static PyObject *pool_refuse(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    (void)args, (void)kwargs;
+    PyErr_Format(PyExc_TypeError, "%R is not called: use its create(), attach() or open()", type);
+    return NULL;
+}
+
+/* ---- looking in, and recovery ---------------------------------------------------------------------- */
+
+PyDoc_STRVAR(pool_free_blocks_doc,
+"free_blocks($self, block_size, /)\n--\n\n"
+"Free blocks of a size class, per shard; those in private caches are not counted.\n\n"
+"Parameters\n----------\n"
+"block_size : int\n    One of `pool.classes`.\n\n"
+"Returns\n-------\n"
+"tuple of int\n    One number per shard.");
+
+static PyObject *pool_free_blocks(struct pool_object *self, PyObject *value)
+{
+    const struct ssm_pool_info *info = &self->info;
+    uint64_t size;
+    uint32_t class_idx = 0;
+    int range = argument_u64(value, &size);
+    if (range < 0)
+        return NULL;
+    while (class_idx < info->class_count && (range != 0 || info->classes[class_idx].block_size != size))
+        class_idx++;
+    if (class_idx == info->class_count)
+        return PyErr_Format(PyExc_ValueError, "pool %R has no blocks of %S bytes; see pool.classes", self->name, value);
+    if (self->closed)
+        return raise_closed(self);
+    PyObject *result = PyTuple_New(info->shards);
+    for (uint32_t i = 0; result != NULL && i < info->shards; i++) {
+        struct ssm_shard_stats stats;
+        int code = ssm_shard_stats(self->core, class_idx, i, &stats);
+        PyObject *number = code < 0 ? raise_code(self, code) : PyLong_FromUnsignedLongLong(stats.free);
+        if (number == NULL || PyTuple_SetItem(result, i, number) < 0)
+            Py_CLEAR(result);
+    }
+    return result;
+}
+
+PyDoc_STRVAR(pool_shard_stats_doc,
+"_shard_stats($self, class_idx, shard_idx, /)\n--\n\n(free, allocs, frees, steals, recoveries, waiters)");
+
+static PyObject *pool_shard_stats(struct pool_object *self, PyObject *args)
+{
+    unsigned int class_idx, shard_idx;
+    struct ssm_shard_stats s;
+    if (!PyArg_ParseTuple(args, "II:_shard_stats", &class_idx, &shard_idx))
+        return NULL;
+    if (self->closed)
+        return raise_closed(self);
+    int result = ssm_shard_stats(self->core, class_idx, shard_idx, &s);
+    return result < 0 ? raise_code(self, result)
+                      : Py_BuildValue("(KKKKKK)", s.free, s.allocs, s.frees, s.steals, s.recoveries, s.waiters);
+}
+
+PyDoc_STRVAR(pool_class_stats_doc, "_class_stats($self, class_idx, /)\n--\n\n(block_size, blocks, free, cached)");
+
+static PyObject *pool_class_stats(struct pool_object *self, PyObject *args)
+{
+    unsigned int class_idx;
+    struct ssm_class_stats s;
+    if (!PyArg_ParseTuple(args, "I:_class_stats", &class_idx))
+        return NULL;
+    if (self->closed)
+        return raise_closed(self);
+    int result = ssm_class_stats(self->core, class_idx, &s);
+    return result < 0 ? raise_code(self, result) : Py_BuildValue("(KKKK)", s.block_size, s.blocks, s.free, s.cached);
+}
+
+/* A name from shared memory: another process wrote it. */
+static PyObject *name_object(const char *name)
+{
+    return PyUnicode_DecodeUTF8(name, (Py_ssize_t)strnlen(name, SSM_NAME_SIZE), "replace");
+}
+
+PyDoc_STRVAR(pool_ring_stats_doc,
+"_ring_stats($self, /)\n--\n\n"
+"[(name, id, capacity, flags, acl, depth, high_water, puts, gets, recoveries)], of every ring.");
+
+static PyObject *pool_ring_stats(struct pool_object *self, PyObject *unused)
+{
+    (void)unused;
+    if (self->closed)
+        return raise_closed(self);
+    PyObject *rings = PyList_New(0);
+    for (uint32_t id = 0; rings != NULL && id < self->info.holders; id++) {
+        struct ssm_ring_stats s;
+        int result = ssm_ring_stats(self->core, id, &s);
+        if (result == -ENOENT)
+            continue;
+        PyObject *ring = result < 0 ? raise_code(self, result)
+                                    : Py_BuildValue("(NIIIIKKKKK)", name_object(s.name), s.id, s.capacity, s.flags, s.acl,
+                                                    s.depth, s.high_water, s.puts, s.gets, s.recoveries);
+        if (ring == NULL || PyList_Append(rings, ring) < 0)
+            Py_CLEAR(rings);
+        Py_XDECREF(OBJECT(ring));
+    }
+    return rings;
+}
+
+PyDoc_STRVAR(pool_holder_list_doc,
+"_holder_list($self, /)\n--\n\n[(id, is_ring, name, pid, alive, rmid, blocks, bytes)], of every holder.");
+
+static PyObject *holder_list(const struct ssm_holder_info *holders, uint32_t count)
+{
+    PyObject *list = PyList_New(0);
+    for (uint32_t i = 0; list != NULL && i < count; i++) {
+        const struct ssm_holder_info *h = &holders[i];
+        if (h->kind == SSM_HOLDER_NONE)
+            continue;
+        PyObject *holder = Py_BuildValue("(INNINIKK)", h->id, PyBool_FromLong(h->kind == SSM_HOLDER_RING),
+                                         name_object(h->name), h->pid, PyBool_FromLong(h->alive != 0), h->rmid, h->blocks,
+                                         h->bytes);
+        if (holder == NULL || PyList_Append(list, holder) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(holder);
+    }
+    return list;
+}
+
+static PyObject *pool_holder_list(struct pool_object *self, PyObject *unused)
+{
+    (void)unused;
+    if (self->closed)
+        return raise_closed(self);
+    struct ssm_holder_info *holders = PyMem_Calloc(self->info.holders, sizeof(*holders));
+    if (holders == NULL)
+        return PyErr_NoMemory();
+    int result = ssm_holder_list(self->core, holders, self->info.holders);
+    PyObject *list = result < 0 ? raise_code(self, result) : holder_list(holders, self->info.holders);
+    PyMem_Free(holders);
+    return list;
+}
+
+PyDoc_STRVAR(pool_reap_doc, "_reap($self, /)\n--\n\nTake back what the dead held: (processes, blocks).");
+
+static PyObject *pool_reap(struct pool_object *self, PyObject *unused)
+{
+    (void)unused;
+    struct ssm_reaped reaped;
+    if (self->closed)
+        return raise_closed(self);
+    int result = ssm_reap(self->core, &reaped);
+    return result < 0 ? raise_code(self, result) : Py_BuildValue("(IK)", reaped.processes, reaped.blocks);
+}
+
+static void append_sentence(void *context, const char *sentence)
+{
+    PyObject **sentences = context;
+    PyObject *text = *sentences != NULL ? PyUnicode_DecodeUTF8(sentence, (Py_ssize_t)strlen(sentence), "replace") : NULL;
+    if (text == NULL || PyList_Append(*sentences, text) < 0)
+        Py_CLEAR(*sentences);
+    Py_XDECREF(text);
+}
+
+PyDoc_STRVAR(pool_check_doc,
+"check($self, /)\n--\n\n"
+"Look for contradictions in the pool; safe while others use it.\n\n"
+"Returns\n-------\n"
+"list of str\n    One sentence per contradiction; empty when the pool is consistent.");
+
+static PyObject *pool_check(struct pool_object *self, PyObject *unused)
+{
+    (void)unused;
+    if (self->closed)
+        return raise_closed(self);
+    PyObject *sentences = PyList_New(0);
+    if (sentences == NULL)
+        return NULL;
+    int result = ssm_check(self->core, append_sentence, &sentences);
+    if (result < 0 && sentences != NULL) {
+        Py_CLEAR(sentences);
+        raise_code(self, result);
+    }
+    return sentences;
+}
+
+/* ---- attributes -------------------------------------------------------------------------------------- */
+
+static PyObject *pool_get_classes(struct pool_object *self, void *unused)
+{
+    (void)unused;
+    PyObject *classes = PyDict_New();
+    for (uint32_t i = 0; classes != NULL && i < self->info.class_count; i++) {
+        PyObject *size = PyLong_FromUnsignedLongLong(self->info.classes[i].block_size);
+        PyObject *count = PyLong_FromUnsignedLong(self->info.classes[i].block_count);
+        if (size == NULL || count == NULL || PyDict_SetItem(classes, size, count) < 0)
+            Py_CLEAR(classes);
+        Py_XDECREF(size);
+        Py_XDECREF(count);
+    }
+    return classes;
+}
+
+static PyObject *pool_get_name(struct pool_object *self, void *unused)
+{
+    (void)unused;
+    Py_INCREF(self->name);
+    return self->name;
+}
+
+static PyObject *pool_get_max_size(struct pool_object *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(pool_max_size(self));
+}
+
+/* The closure is the field's offset in struct ssm_pool_info. */
+static PyObject *pool_get_u32(struct pool_object *self, void *offset)
+{
+    uint32_t value;
+    memcpy(&value, (const char *)&self->info + (size_t)offset, sizeof(value));
+    return PyLong_FromUnsignedLong(value);
+}
+
+static PyObject *pool_get_u64(struct pool_object *self, void *offset)
+{
+    uint64_t value;
+    memcpy(&value, (const char *)&self->info + (size_t)offset, sizeof(value));
+    return PyLong_FromUnsignedLongLong(value);
+}
+
+static PyObject *pool_get_ephemeral(struct pool_object *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong((self->info.flags & SSM_EPHEMERAL) != 0);
+}
+
+#define INFO(field) ((void *)offsetof(struct ssm_pool_info, field))
+static PyGetSetDef pool_attributes[] = {
+    {"name", (getter)pool_get_name, NULL, "str : its POSIX name, with the leading slash.", NULL},
+    {"size", (getter)pool_get_u64, NULL, "int : bytes of shared memory, all reserved.", INFO(size_bytes)},
+    {"generation", (getter)pool_get_u64, NULL, "int : random, chosen at creation; tells pools of one name apart.", INFO(generation)},
+    {"classes", (getter)pool_get_classes, NULL, "dict of int to int : block size in bytes -> number of blocks.", NULL},
+    {"shards", (getter)pool_get_u32, NULL, "int : free lists per size class.", INFO(shards)},
+    {"headroom", (getter)pool_get_u32, NULL, "int : bytes in front of a fresh packet's data.", INFO(headroom)},
+    {"tailroom", (getter)pool_get_u32, NULL, "int : bytes behind a fresh packet's data, at least.", INFO(tailroom)},
+    {"cache", (getter)pool_get_u32, NULL, "int : blocks per class that a process keeps for itself; 0: none.", INFO(cache)},
+    {"holder_slots", (getter)pool_get_u32, NULL, "int : processes and rings that can hold blocks.", INFO(holders)},
+    {"max_size", (getter)pool_get_max_size, NULL, "int : bytes of the largest packet.", NULL},
+    {"ephemeral", (getter)pool_get_ephemeral, NULL, "bool : the name goes with the last process.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef pool_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(struct pool_object, weakrefs), READONLY, NULL},
+    {"closed", T_BOOL, offsetof(struct pool_object, closed), READONLY, "bool : close() was called."},
+    {"readonly", T_BOOL, offsetof(struct pool_object, readonly), READONLY, "bool : attached to look only."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef pool_methods[] = {
+    {"alloc", FAST(pool_alloc), METH_FASTCALL | METH_KEYWORDS, pool_alloc_doc},
+    {"alloc_many", FAST(pool_alloc_many), METH_FASTCALL | METH_KEYWORDS, pool_alloc_many_doc},
+    {"packet", (PyCFunction)pool_packet, METH_O, pool_packet_doc},
+    {"free_blocks", (PyCFunction)pool_free_blocks, METH_O, pool_free_blocks_doc},
+    {"check", (PyCFunction)pool_check, METH_NOARGS, pool_check_doc},
+    {"_create", (PyCFunction)pool_create, METH_VARARGS | METH_CLASS, pool_create_doc},
+    {"_attach", (PyCFunction)pool_attach, METH_VARARGS | METH_CLASS, pool_attach_doc},
+    {"_ring", (PyCFunction)pool_ring, METH_VARARGS, pool_ring_doc},
+    {"_close", (PyCFunction)pool_close, METH_NOARGS, pool_close_doc},
+    {"_shard_stats", (PyCFunction)pool_shard_stats, METH_VARARGS, pool_shard_stats_doc},
+    {"_class_stats", (PyCFunction)pool_class_stats, METH_VARARGS, pool_class_stats_doc},
+    {"_ring_stats", (PyCFunction)pool_ring_stats, METH_NOARGS, pool_ring_stats_doc},
+    {"_holder_list", (PyCFunction)pool_holder_list, METH_NOARGS, pool_holder_list_doc},
+    {"_reap", (PyCFunction)pool_reap, METH_NOARGS, pool_reap_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot pool_slots[] = {
+    {Py_tp_doc, "What ssm.Pool is built on."},
+    {Py_tp_new, pool_refuse},
+    {Py_tp_dealloc, pool_dealloc},
+    {Py_tp_methods, pool_methods},
+    {Py_tp_getset, pool_attributes},
+    {Py_tp_members, pool_members},
+    {0, NULL},
+};
+
+static PyType_Spec pool_spec = {
+    .name = "ssm._core.Pool",
+    .basicsize = sizeof(struct pool_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = pool_slots,
+};
+
+int pool_exec(PyObject *module, struct module_state *state)
+{
+    state->pool_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &pool_spec, NULL);
+    return state->pool_type == NULL ? -1 : PyModule_AddType(module, state->pool_type);
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What happens around a sleep inside the core: the GIL goes, signals are answered, a close ends the wait.
+ *
+ * The hooks run in the thread that made the call and get no argument that says which call it is: thread-local words
+ * do. Scopes nest, for a signal handler may call in again while the outer call sleeps. */
+#include "binding.h"
+
+static _Thread_local struct wait_scope *innermost;
+static _Thread_local PyThreadState *released; /* the call runs without the GIL already */
+
+void wait_begin(struct wait_scope *scope, struct pool_object *pool, const bool *ring_closed)
+{
+    *scope = (struct wait_scope){.outer = innermost, .pool = pool, .ring_closed = ring_closed};
+    innermost = scope;
+    OBJECT_LOCK(pool);
+    pool->calls++;
+    OBJECT_UNLOCK();
+}
+
+void wait_end(struct wait_scope *scope)
+{
+    innermost = scope->outer;
+    OBJECT_LOCK(scope->pool);
+    scope->pool->calls--;
+    OBJECT_UNLOCK();
+    if (scope->pool->closed)
+        pool_settle(scope->pool);
+}
+
+void wait_release_gil(void)
+{
+    released = PyEval_SaveThread();
+}
+
+void wait_take_gil(void)
+{
+    PyEval_RestoreThread(released);
+    released = NULL;
+}
+
+static void *before_sleep(void)
+{
+    return released != NULL ? NULL : PyEval_SaveThread();
+}
+
+static bool is_closed(const struct wait_scope *scope)
+{
+    return scope != NULL && (scope->pool->closed || (scope->ring_closed != NULL && *scope->ring_closed));
+}
+
+static int after_sleep(void *thread_state)
+{
+    bool without_gil = thread_state == NULL;
+    PyEval_RestoreThread(without_gil ? released : thread_state);
+    if (without_gil)
+        released = NULL; /* a signal handler may call in */
+    bool give_up = PyErr_CheckSignals() < 0 || (!without_gil && is_closed(innermost));
+    if (without_gil)
+        released = PyEval_SaveThread();
+    return give_up;
+}
+
+const struct ssm_sleep_hooks wait_hooks = {.before = before_sleep, .after = after_sleep};

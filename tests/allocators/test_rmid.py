@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RmidAllocator: the behaviour of memory-collector's, without its errors, and a model. In BPF: test_rmid_bpf.py."""
+
+from __future__ import annotations
+
+import gc
+import time
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from allocators import AlreadyReleased, InvalidRange, NeverAllocated, OutOfRange, RmidAllocator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    MakeRmids = Callable[..., RmidAllocator]
+
+REST = 2_000_000
+
+
+@pytest.mark.parametrize("max_rmid", [0, -1, 1025, 2**64])
+def test_init_bounds(make_rmids: MakeRmids, max_rmid: int) -> None:
+    with pytest.raises(InvalidRange, match=str(max_rmid)):
+        make_rmids(max_rmid)
+
+
+def test_all_of_them_then_none(make_rmids: MakeRmids) -> None:
+    rmids = make_rmids(1024)
+    assert [rmids.alloc() for _ in range(1025)] == [*range(1, 1025), 0]
+
+
+def test_fresh_ones_need_no_rest(make_rmids: MakeRmids) -> None:
+    """The original refuses while the clock itself is below the minimum free time."""
+    assert make_rmids(4).alloc(now=0) == 1
+
+
+def test_free_time_boundary(make_rmids: MakeRmids) -> None:
+    rmids = make_rmids(1)
+    now = 5000
+    assert rmids.alloc(now) == 1
+    rmids.free(1, now)
+    assert rmids.alloc(now) == 0
+    assert rmids.alloc(now + REST - 1) == 0
+    assert rmids.alloc(now=now + REST) == 1
+
+
+def test_clock_behind_is_too_early(make_rmids: MakeRmids) -> None:
+    """The original subtracts without looking, and takes a clock of the past for one far ahead."""
+    rmids = make_rmids(1)
+    rmids.alloc(now=10 * REST)
+    rmids.free(1, now=10 * REST)
+    assert rmids.alloc(now=10 * REST - 1) == 0
+    assert rmids.alloc(now=0) == 0
+
+
+def test_first_freed_first_reused(make_rmids: MakeRmids) -> None:
+    rmids = make_rmids(4, 0)
+    assert [rmids.alloc(0) for _ in range(4)] == [1, 2, 3, 4]
+    for rmid in (3, 1, 4, 2):
+        rmids.free(rmid, 0)
+    assert [rmids.alloc(0) for _ in range(5)] == [3, 1, 4, 2, 0]
+
+
+def test_the_first_one_resting_stops_the_others(make_rmids: MakeRmids) -> None:
+    rmids = make_rmids(2, 100)
+    rmids.alloc(0)
+    rmids.alloc(0)
+    rmids.free(2, now=1000)
+    rmids.free(1, now=10)  # by a clock that is behind: it still waits for its turn
+    assert rmids.alloc(now=500) == 0
+    assert [rmids.alloc(now=1100) for _ in range(2)] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        (0, OutOfRange),
+        (5, OutOfRange),
+        (-1, OutOfRange),
+        (1025, OutOfRange),
+        (2**64, OutOfRange),
+        (3, NeverAllocated),
+        (2, AlreadyReleased),
+    ],
+)
+def test_wrong_frees_change_nothing(make_rmids: MakeRmids, wrong: int, error: type[Exception]) -> None:
+    rmids = make_rmids(4, 100)
+    rmids.alloc(0)
+    rmids.alloc(0)
+    rmids.free(2, now=7)
+    with pytest.raises(error, match=str(wrong)):
+        rmids.free(wrong, now=8)
+    assert [rmids.is_allocated(i) for i in range(6)] == [False, True, False, False, False, False]
+    assert [rmids.alloc(now=107) for _ in range(4)] == [3, 4, 2, 0]
+
+
+def test_is_allocated_of_what_does_not_exist(make_rmids: MakeRmids) -> None:
+    rmids = make_rmids(4)
+    assert not any(map(rmids.is_allocated, (-1, 0, 5, 1024, 1025, 2**32, 2**64)))
+
+
+def test_the_clock_is_asked(make_rmids: MakeRmids) -> None:
+    now = 50
+    rmids = make_rmids(1, 10, lambda: now)
+    rmids.alloc()
+    rmids.free(1)
+    assert rmids.alloc() == 0
+    now = 59
+    assert rmids.alloc() == 0
+    now = 60
+    assert rmids.alloc() == 1
+
+
+def test_default_clock_is_monotonic(make_rmids: MakeRmids) -> None:
+    rmids = make_rmids(1, min_free_time_ns=10**12)
+    rmids.alloc()
+    before = time.monotonic_ns()
+    rmids.free(1)
+    after = time.monotonic_ns()
+    assert rmids.alloc() == 0
+    assert rmids.alloc(now=before + 10**12 - 1) == 0
+    assert rmids.alloc(now=after + 10**12) == 1
+
+
+def test_clocks_that_fail(make_rmids: MakeRmids) -> None:
+    rmids = make_rmids(1, 10, lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        rmids.alloc()
+    assert not rmids.is_allocated(1)
+    with pytest.raises(TypeError):
+        make_rmids(1, 10, lambda: 1.5).alloc()
+    with pytest.raises(OutOfRange):
+        make_rmids(1, 10, lambda: -1).alloc()
+    with pytest.raises(TypeError):
+        RmidAllocator(1, 10, 5)  # type: ignore[arg-type]
+
+
+def test_wrong_arguments(make_rmids: MakeRmids) -> None:
+    rmids = make_rmids(2)
+    with pytest.raises(OutOfRange):
+        make_rmids(2, -1)
+    with pytest.raises(OutOfRange):
+        rmids.alloc(-5)
+    with pytest.raises(TypeError):
+        rmids.alloc("now")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        rmids.alloc(1, 2)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        rmids.alloc(then=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        rmids.free()  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        rmids.free(1, rmid=1)  # type: ignore[misc]
+    assert rmids.alloc(None) == 1
+
+
+def test_a_clock_may_refer_to_its_allocator() -> None:
+    class Clock:
+        rmids: RmidAllocator
+
+        def __call__(self) -> int:
+            return 0
+
+    clock = Clock()
+    clock.rmids = RmidAllocator(1, 0, clock)
+    gone = weakref.ref(clock)
+    del clock
+    gc.collect()
+    assert gone() is None
+
+
+def test_attributes() -> None:
+    rmids = RmidAllocator(max_rmid=4, min_free_time_ns=7)
+    assert (rmids.max_rmid, rmids.min_free_time_ns) == (4, 7)
+    assert repr(rmids) == "RmidAllocator(4, min_free_time_ns=7)"
+    assert RmidAllocator(1).min_free_time_ns == REST
+
+
+class RmidModel(RuleBasedStateMachine):
+    """A queue of (rmid, when it may be given)."""
+
+    @initialize(max_rmid=st.sampled_from([1, 3, 20, 1024]), rest=st.sampled_from([0, 1, 100]))
+    def create(self, max_rmid: int, rest: int) -> None:
+        self.rmids = RmidAllocator(max_rmid, rest)
+        self.max, self.rest = max_rmid, rest
+        self.queue = deque((i, 0) for i in range(1, max_rmid + 1))
+        self.used: set[int] = set()
+        self.ever: set[int] = set()
+
+    @rule(now=st.integers(0, 300), count=st.integers(1, 30))
+    def alloc(self, now: int, count: int) -> None:
+        for _ in range(count):
+            if not self.queue or now < self.queue[0][1]:
+                assert self.rmids.alloc(now) == 0
+                return
+            rmid, _ = self.queue.popleft()
+            assert self.rmids.alloc(now) == rmid
+            self.used.add(rmid)
+            self.ever.add(rmid)
+
+    @rule(now=st.integers(0, 300), rmids=st.lists(st.integers(0, 30), min_size=1, max_size=30))
+    def free(self, now: int, rmids: list[int]) -> None:
+        for rmid in rmids:
+            if not 1 <= rmid <= self.max:
+                with pytest.raises(OutOfRange):
+                    self.rmids.free(rmid, now)
+            elif rmid not in self.ever:
+                with pytest.raises(NeverAllocated):
+                    self.rmids.free(rmid, now)
+            elif rmid not in self.used:
+                with pytest.raises(AlreadyReleased):
+                    self.rmids.free(rmid, now)
+            else:
+                self.rmids.free(rmid, now)
+                self.used.remove(rmid)
+                self.queue.append((rmid, now + self.rest))
+
+    @invariant()
+    def agrees(self) -> None:
+        if hasattr(self, "rmids"):
+            assert {i for i in range(32) if self.rmids.is_allocated(i)} == {i for i in self.used if i < 32}
+
+
+TestRmidModel = RmidModel.TestCase
+TestRmidModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -1,0 +1,899 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Rings: order, capacity, batches, fan-out, exclusive sides, flags, shutdown; death at every store of a put and a
+ * get; slots and indices that were scribbled on. */
+#include "pool_fixture.h"
+
+#define BLOCKS 16
+#define PATIENT INT64_C(10000000000)
+
+enum { READY, GO }; /* steps of the board */
+
+static struct fixture open_fixture(void)
+{
+    struct ssm_pool_options options = fixture_options();
+    return fixture_open(&options);
+}
+
+/* A packet with a number in it. */
+static uint64_t alloc(struct ssm_pool *pool, uint64_t number)
+{
+    uint64_t handle;
+    struct ssm_packet packet;
+    CHECK_EQ(ssm_alloc(pool, 8, 0, &handle), 0);
+    CHECK_EQ(ssm_packet_view(pool, handle, &packet), 0);
+    memcpy(packet.data, &number, 8);
+    return handle;
+}
+
+static uint64_t number_in(struct ssm_pool *pool, uint64_t handle)
+{
+    struct ssm_packet packet;
+    uint64_t number;
+    CHECK_EQ(ssm_packet_view(pool, handle, &packet), 0);
+    CHECK_EQ(packet.length, 8);
+    memcpy(&number, packet.data, 8);
+    return number;
+}
+
+static void put(struct ssm_pool *pool, struct ssm_ring *ring, uint64_t number)
+{
+    uint64_t handle = alloc(pool, number);
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, 0), 0);
+}
+
+static void get(struct ssm_pool *pool, struct ssm_ring *ring, uint64_t number)
+{
+    uint64_t handle;
+    CHECK_EQ(ssm_ring_get(ring, &handle, 1, 0), 1);
+    CHECK_EQ(number_in(pool, handle), number);
+    CHECK_EQ(ssm_free(pool, handle), 0);
+}
+
+static void check_empty(struct ssm_ring *ring)
+{
+    uint64_t handle;
+    CHECK_EQ(ssm_ring_get(ring, &handle, 1, 0), -SSM_E_EMPTY);
+    CHECK_EQ(ssm_ring_depth(ring), 0);
+}
+
+static struct ssm_ring_shared *shared_of(struct ssm_pool *pool)
+{
+    struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, ring_id(pool, "ring"), NULL);
+    CHECK(shared != NULL);
+    return shared;
+}
+
+/* ---- opening -------------------------------------------------------------------------------------------------------- */
+
+static int try_open(struct ssm_pool *pool, const char *name, uint32_t capacity, uint32_t flags)
+{
+    struct ssm_ring *ring;
+    int result = ssm_ring_open(pool, name, &(struct ssm_ring_options){capacity, flags}, &ring);
+    if (result == 0)
+        ssm_ring_close(ring);
+    return result;
+}
+
+static void test_open(void)
+{
+    struct fixture f = open_fixture();
+    char name[SSM_NAME_SIZE + 1];
+    memset(name, 'r', sizeof name);
+    name[SSM_NAME_SIZE] = 0;
+    CHECK_EQ(try_open(f.pool, name, 4, 0), -EINVAL); /* too long */
+    name[SSM_NAME_SIZE - 1] = 0;
+    CHECK_EQ(try_open(f.pool, name, 4, 0), 0);
+    name[SSM_NAME_SIZE - 2] = 's'; /* differs in the last place */
+    CHECK_EQ(try_open(f.pool, name, 5, 0), 0);
+    CHECK_EQ(try_open(f.pool, "", 4, 0), -EINVAL);
+    CHECK_EQ(try_open(f.pool, "flags", 4, 4), -EINVAL);
+    CHECK_EQ(try_open(f.pool, "large", SSM_RING_MAX + 1, 0), -EINVAL);
+    CHECK_EQ(try_open(f.pool, "large", SSM_RING_MAX, 0), -SSM_E_METADATA);
+    CHECK_EQ(try_open(f.pool, "ring", 5, SSM_ONE_PRODUCER), 0);
+    CHECK_EQ(try_open(f.pool, "ring", 5, 0), -SSM_E_MISMATCH);
+    CHECK_EQ(try_open(f.pool, "ring", 4, SSM_ONE_PRODUCER), -SSM_E_MISMATCH);
+    CHECK_EQ(try_open(f.pool, "ring", 0, SSM_ONE_PRODUCER), 0);
+    struct ssm_ring *ring = ring_open(f.pool, "default", 0, 0);
+    CHECK_EQ(ssm_ring_capacity(ring), SSM_RBUFF_SIZE);
+    CHECK_EQ(ssm_ring_flags(ring), 0);
+    ssm_ring_close(ring);
+    ssm_ring_close(NULL);
+    fixture_close(&f);
+}
+
+/* Rings stand side by side in the metadata area until it is used up, and do not touch each other. */
+static void test_metadata(void)
+{
+    struct ssm_pool_options options = fixture_options();
+    options.metadata_bytes = 8192;
+    struct fixture f = fixture_open(&options);
+    uint64_t end, last_end = 0;
+    uint32_t count = 0;
+    char name[8];
+    for (;; count++) {
+        snprintf(name, sizeof name, "%u", count);
+        int result = try_open(f.pool, name, 3, 0);
+        if (result == -SSM_E_METADATA)
+            break;
+        CHECK_EQ(result, 0);
+        CHECK(ssm_ring_shared_at(f.pool, ring_id(f.pool, name), &end) != NULL);
+        CHECK(end >= last_end + sizeof(struct ssm_ring_shared) + 4 * 8 && end <= 8192);
+        last_end = end;
+    }
+    CHECK(count > 3 && 8192 - last_end < last_end / count); /* there was no room for one more */
+    CHECK_EQ(try_open(f.pool, "0", 3, 0), 0);
+    fixture_close(&f);
+}
+
+/* ---- order, capacity ------------------------------------------------------------------------------------------------- */
+
+/* A hundred times round, with every depth, for capacities that are no powers of two as well. */
+static void test_order(void)
+{
+    static const uint32_t capacities[] = {1, 2, 3, 5, 7, 8};
+    struct fixture f = open_fixture();
+    for (uint32_t i = 0; i < 6; i++) {
+        char name[8];
+        uint64_t in = 0, out = 0;
+        snprintf(name, sizeof name, "%u", i);
+        struct ssm_ring *ring = ring_open(f.pool, name, capacities[i], 0);
+        CHECK_EQ(ssm_ring_capacity(ring), capacities[i]);
+        while (out < capacities[i] * 100) {
+            for (uint64_t n = 1 + check_below(capacities[i]); n > 0 && in - out < capacities[i]; n--)
+                put(f.pool, ring, in++);
+            CHECK_EQ(ssm_ring_depth(ring), in - out);
+            for (uint64_t n = 1 + check_below(capacities[i]); n > 0 && in > out; n--)
+                get(f.pool, ring, out++);
+        }
+        while (in > out)
+            get(f.pool, ring, out++);
+        check_empty(ring);
+        ssm_ring_close(ring);
+    }
+    fixture_close(&f);
+}
+
+static void test_exact_capacity(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 5, 0);
+    uint64_t handles[6];
+    for (uint64_t i = 0; i < 6; i++)
+        handles[i] = alloc(f.pool, i);
+    CHECK_EQ(ssm_ring_put(ring, handles, 0, 0, 0), -EINVAL);
+    CHECK_EQ(ssm_ring_put(ring, handles, 6, 0, 0), -EINVAL); /* can never be */
+    CHECK_EQ(ssm_ring_put(ring, handles, 1, 2, 0), -EINVAL);
+    CHECK_EQ(ssm_ring_get(ring, handles, 0, 0), -EINVAL);
+    CHECK_EQ(ssm_ring_put(ring, handles, 4, 0, 0), 0);
+    CHECK_EQ(ssm_ring_put(ring, handles + 4, 2, 0, 0), -SSM_E_FULL); /* all or nothing */
+    CHECK_EQ(ssm_ring_depth(ring), 4);
+    CHECK_EQ(ssm_ring_put(ring, handles + 4, 1, 0, 0), 0);
+    CHECK_EQ(ssm_ring_put(ring, handles + 5, 1, 0, 0), -SSM_E_FULL); /* eight slots, five packets */
+    CHECK_EQ(number_in(f.pool, handles[5]), 5);                      /* still the caller's */
+    CHECK_EQ(ssm_ring_get(ring, handles, 100, 0), 5);
+    for (uint64_t i = 0; i < 5; i++)
+        CHECK_EQ(number_in(f.pool, handles[i]), i);
+    CHECK_EQ(ssm_free_many(f.pool, handles, 6), 0);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+static void test_time_outs(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 1, 0);
+    uint64_t handle, start_ns = ssm_now_ns();
+    CHECK_EQ(ssm_ring_get(ring, &handle, 1, 50 * (int64_t)MS), -SSM_E_EMPTY);
+    CHECK(ssm_now_ns() - start_ns >= 50 * MS);
+    put(f.pool, ring, 1);
+    handle = alloc(f.pool, 2);
+    start_ns = ssm_now_ns();
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, 50 * (int64_t)MS), -SSM_E_FULL);
+    CHECK(ssm_now_ns() - start_ns >= 50 * MS);
+    CHECK_EQ(ssm_free(f.pool, handle), 0);
+    get(f.pool, ring, 1);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+/* ---- who may put what --------------------------------------------------------------------------------------------------- */
+
+static void test_refused_puts(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 8, 0);
+    uint64_t one = alloc(f.pool, 1), two = alloc(f.pool, 2);
+    const uint64_t twice[] = {one, two, one}, with_stale[] = {one, two + (UINT64_C(1) << 32), two};
+    CHECK_EQ(ssm_ring_put(ring, twice, 3, 0, 0), -SSM_E_QUEUED);
+    CHECK_EQ(ssm_ring_put(ring, with_stale, 3, 0, 0), -SSM_E_STALE);
+    CHECK_EQ(ssm_packet_hold(f.pool, one), 0);
+    CHECK_EQ(ssm_ring_put(ring, twice, 3, 0, 0), -SSM_E_QUEUED); /* two references, but one ring */
+    CHECK_EQ(ssm_ring_depth(ring), 0);
+    CHECK_EQ(ssm_ring_put(ring, twice, 2, 0, 0), 0);
+    CHECK_EQ(ssm_ring_put(ring, &one, 1, 0, 0), -SSM_E_QUEUED); /* the other reference is here still */
+    CHECK_EQ(ssm_ring_put(ring, &two, 1, 0, 0), -SSM_E_STALE);
+    get(f.pool, ring, 1);
+    CHECK_EQ(ssm_ring_put(ring, &one, 1, 0, 0), 0); /* came out: may go in again */
+    get(f.pool, ring, 2);
+    get(f.pool, ring, 1);
+    check_empty(ring);
+    CHECK_EQ(free_blocks(f.pool, 0), BLOCKS);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+/* One packet in three rings and here: it is free when the last has let go. */
+static void test_fan_out(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring *rings[3];
+    uint64_t handle = alloc(f.pool, 7), got[3];
+    for (int i = 0; i < 3; i++) {
+        rings[i] = ring_open(f.pool, (const char *[]){"a", "b", "c"}[i], 4, 0);
+        CHECK_EQ(ssm_ring_put(rings[i], &handle, 1, SSM_KEEP, 0), 0);
+    }
+    CHECK_EQ(ssm_ring_put(rings[0], &handle, 1, SSM_KEEP, 0), -SSM_E_QUEUED);
+    CHECK_EQ(ssm_free(f.pool, handle), 0);
+    CHECK_EQ(free_blocks(f.pool, 0), BLOCKS - 1);
+    struct ssm_pool *other = fixture_attach(f.fd, 0);
+    struct ssm_ring *others = ring_open(other, "b", 4, 0);
+    CHECK_EQ(ssm_ring_get(others, &got[1], 1, 0), 1);
+    CHECK_EQ(number_in(other, got[1]), 7);
+    CHECK_EQ(ssm_ring_get(rings[0], &got[0], 1, 0), 1);
+    CHECK_EQ(ssm_ring_get(rings[2], &got[2], 1, 0), 1);
+    CHECK(got[0] == handle && got[2] == handle);
+    CHECK_EQ(ssm_free(f.pool, handle), 0); /* popped twice: two references */
+    CHECK_EQ(ssm_free(f.pool, handle), 0);
+    CHECK_EQ(ssm_free(f.pool, handle), -SSM_E_STALE);
+    CHECK_EQ(free_blocks(f.pool, 0), BLOCKS - 1);
+    CHECK_EQ(ssm_free(other, got[1]), 0);
+    CHECK_EQ(free_blocks(f.pool, 0), BLOCKS);
+    ssm_ring_close(others);
+    for (int i = 0; i < 3; i++)
+        ssm_ring_close(rings[i]);
+    pool_end(other);
+    fixture_close(&f);
+}
+
+/* ---- processes -------------------------------------------------------------------------------------------------------------- */
+
+#define SENT 3000
+
+static void produce(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_ring *ring = ring_open(f->pool, "ring", 3, 0);
+    uint32_t producer = ssm_add_acqrel_u32(&f->board->step[READY], 1);
+    for (uint64_t i = 0; i < SENT; i++) {
+        uint64_t handle;
+        struct ssm_packet packet;
+        const uint64_t number = (uint64_t)producer << 32 | i;
+        CHECK_EQ(ssm_alloc(f->pool, 8, PATIENT, &handle), 0);
+        CHECK_EQ(ssm_packet_view(f->pool, handle, &packet), 0);
+        memcpy(packet.data, &number, 8);
+        CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, PATIENT), 0);
+    }
+    CHECK_EQ(ssm_pool_close(f->pool), 0);
+}
+
+static void consume(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_ring *ring = ring_open(f->pool, "ring", 3, 0);
+    uint64_t handles[2], next[2] = {0, 0};
+    int got;
+    while ((got = ssm_ring_get(ring, handles, 2, PATIENT)) > 0)
+        for (int i = 0; i < got; i++) {
+            uint64_t number = number_in(f->pool, handles[i]);
+            CHECK((uint32_t)number >= next[number >> 32]); /* of one producer, in its order */
+            next[number >> 32] = (uint32_t)number + 1;
+            ssm_add_acqrel_u64(&f->board->value[number >> 32], (uint32_t)number + 1);
+            CHECK_EQ(ssm_free(f->pool, handles[i]), 0);
+        }
+    CHECK_EQ(got, -SSM_E_SHUTDOWN);
+    CHECK_EQ(ssm_pool_close(f->pool), 0);
+}
+
+static void test_processes(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 3, 0);
+    pid_t consumers[] = {child_start(consume, &f), child_start(consume, &f)};
+    pid_t producers[] = {child_start(produce, &f), child_start(produce, &f)};
+    for (int i = 0; i < 2; i++)
+        child_finish(producers[i]);
+    CHECK_EQ(ssm_ring_shutdown(ring, 0), 0); /* what is queued still comes */
+    for (int i = 0; i < 2; i++)
+        child_finish(consumers[i]);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(ssm_load_relaxed_u64(&f.board->value[i]), (uint64_t)SENT * (SENT + 1) / 2);
+    ssm_ring_close(ring);
+    check_all_there(f.pool, 0);
+    fixture_close(&f);
+}
+
+/* ---- exclusive sides --------------------------------------------------------------------------------------------------------- */
+
+static void claim_both_sides(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_ring *ring = ring_open(f->pool, "ring", 4, SSM_ONE_PRODUCER | SSM_ONE_CONSUMER);
+    put(f->pool, ring, 1);
+    get(f->pool, ring, 1);
+    put(f->pool, ring, 2);
+    board_set(f->board, READY, 1);
+    AWAIT(board_get(f->board, GO) == 1);
+    ssm_ring_close(ring); /* gives the sides back */
+    board_set(f->board, READY, 2);
+    AWAIT(board_get(f->board, GO) == 2);
+}
+
+static void check_busy(struct ssm_pool *pool, struct ssm_ring *ring)
+{
+    uint64_t handle = alloc(pool, 3), got;
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, PATIENT), -SSM_E_BUSY); /* at once */
+    CHECK_EQ(ssm_ring_get(ring, &got, 1, PATIENT), -SSM_E_BUSY);
+    CHECK_EQ(ssm_free(pool, handle), 0);
+}
+
+static void check_exclusive(bool dies)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 4, SSM_ONE_PRODUCER | SSM_ONE_CONSUMER);
+    struct ssm_ring_stats stats;
+    pid_t child = child_start(claim_both_sides, &f);
+    AWAIT(board_get(f.board, READY) == 1);
+    check_busy(f.pool, ring);
+    child_stop(child);
+    check_busy(f.pool, ring); /* stopped is alive */
+    if (dies) {
+        child_kill(child);
+    } else {
+        child_continue(child);
+        board_set(f.board, GO, 1);
+        AWAIT(board_get(f.board, READY) == 2);
+    }
+    put(f.pool, ring, 3);
+    get(f.pool, ring, 2); /* what was delivered stays so */
+    get(f.pool, ring, 3);
+    check_empty(ring);
+    CHECK_EQ(ssm_ring_stats(f.pool, ring_id(f.pool, "ring"), &stats), 0);
+    CHECK_EQ(stats.recoveries, dies ? 2 : 0);
+    board_set(f.board, GO, 2);
+    if (!dies)
+        child_finish(child);
+    ssm_ring_close(ring);
+    check_all_there(f.pool, 0);
+    fixture_close(&f);
+}
+
+/* Closing the pool gives the sides back, with the ring still open. */
+static void test_sides_come_back(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_pool *other = fixture_attach(f.fd, 0);
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 4, SSM_ONE_PRODUCER | SSM_ONE_CONSUMER);
+    struct ssm_ring *others = ring_open(other, "ring", 4, SSM_ONE_PRODUCER | SSM_ONE_CONSUMER);
+    put(other, others, 1);
+    get(other, others, 1);
+    check_busy(f.pool, ring);
+    CHECK_EQ(ssm_pool_close(other), 0);
+    put(f.pool, ring, 2);
+    get(f.pool, ring, 2);
+    struct ssm_ring_stats stats;
+    CHECK_EQ(ssm_ring_stats(f.pool, ring_id(f.pool, "ring"), &stats), 0);
+    CHECK_EQ(stats.recoveries, 0); /* given, not taken */
+    ssm_ring_close(others);
+    ssm_ring_close(ring);
+    ssm_pool_destroy(other);
+    fixture_close(&f);
+}
+
+/* ---- flags, shutdown -------------------------------------------------------------------------------------------------------------- */
+
+static void test_acl(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 4, 0);
+    uint64_t handle = alloc(f.pool, 2), got;
+    put(f.pool, ring, 1);
+    CHECK_EQ(ssm_ring_acl(ring), SSM_ACL_RDWR);
+    CHECK_EQ(ssm_ring_set_acl(ring, 8), -EINVAL);
+    CHECK_EQ(ssm_ring_set_acl(ring, SSM_ACL_DISCARD), -EINVAL);
+    CHECK_EQ(ssm_ring_set_acl(ring, SSM_ACL_RDONLY), 0);
+    CHECK_EQ(ssm_ring_acl(ring), SSM_ACL_RDONLY);
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, PATIENT), -SSM_E_RDONLY);
+    get(f.pool, ring, 1);
+    CHECK_EQ(ssm_ring_get(ring, &got, 1, 0), -SSM_E_EMPTY);
+    CHECK_EQ(ssm_ring_set_acl(ring, SSM_ACL_RDWR), 0);
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, SSM_KEEP, 0), 0);
+    CHECK_EQ(ssm_ring_set_acl(ring, SSM_ACL_FLOWPEER), 0);
+    get(f.pool, ring, 2);
+    CHECK_EQ(ssm_ring_get(ring, &got, 1, PATIENT), -SSM_E_SHUTDOWN);
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, SSM_KEEP, 0), 0); /* the peer is down for gets only */
+    CHECK_EQ(ssm_ring_set_acl(ring, SSM_ACL_FLOWDOWN), 0);
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, PATIENT), -SSM_E_SHUTDOWN);
+    get(f.pool, ring, 2);
+    CHECK_EQ(ssm_ring_get(ring, &got, 1, PATIENT), -SSM_E_SHUTDOWN);
+    CHECK_EQ(ssm_free(f.pool, handle), 0);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+static void wait_to_put(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_ring *ring = ring_open(f->pool, "ring", 1, 0);
+    uint64_t handle = alloc(f->pool, 2);
+    board_set(f->board, READY, 1);
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, SSM_FOREVER), -SSM_E_SHUTDOWN);
+    CHECK_EQ(number_in(f->pool, handle), 2); /* still its own */
+    CHECK_EQ(ssm_pool_close(f->pool), 0);
+}
+
+static void wait_to_get(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_ring *ring = ring_open(f->pool, "ring", 1, 0);
+    uint64_t handle;
+    board_set(f->board, READY, 1);
+    CHECK_EQ(ssm_ring_get(ring, &handle, 1, SSM_FOREVER), -SSM_E_SHUTDOWN);
+    CHECK_EQ(ssm_pool_close(f->pool), 0);
+}
+
+static void check_shutdown_wakes(void (*waiter)(void *), bool full, int immediate)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 1, 0);
+    uint64_t handle;
+    if (full)
+        put(f.pool, ring, 1);
+    pid_t child = child_start(waiter, &f);
+    AWAIT(board_get(f.board, READY) == 1);
+    ssm_nap_ns(5 * MS);
+    CHECK_EQ(ssm_ring_shutdown(ring, immediate), 0);
+    child_finish(child);
+    CHECK_EQ(ssm_ring_acl(ring), SSM_ACL_FLOWDOWN);
+    if (full && !immediate)
+        get(f.pool, ring, 1);
+    CHECK_EQ(ssm_ring_get(ring, &handle, 1, SSM_FOREVER), -SSM_E_SHUTDOWN);
+    CHECK_EQ(free_blocks(f.pool, 0), BLOCKS);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+static void test_shutdown(void)
+{
+    for (int immediate = 0; immediate < 2; immediate++) {
+        check_shutdown_wakes(wait_to_put, true, immediate);
+        check_shutdown_wakes(wait_to_get, false, immediate);
+    }
+}
+
+static void get_and_stamp(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_ring *ring = ring_open(f->pool, "ring", 1, 0);
+    uint64_t handle;
+    board_set(f->board, READY, 1);
+    CHECK_EQ(ssm_ring_get(ring, &handle, 1, SSM_FOREVER), -SSM_E_SHUTDOWN);
+    ssm_store_release_u64(&f->board->value[0], ssm_now_ns());
+    CHECK_EQ(ssm_pool_close(f->pool), 0);
+}
+
+/* Asleep, it would look by itself after up to SSM_RECHECK_NS. */
+static void test_flags_wake(void)
+{
+    enum { ROUNDS = 20 };
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 1, 0);
+    int prompt = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        CHECK_EQ(ssm_ring_set_acl(ring, SSM_ACL_RDWR), 0);
+        board_set(f.board, READY, 0);
+        pid_t child = child_start(get_and_stamp, &f);
+        AWAIT(board_get(f.board, READY) == 1);
+        ssm_nap_ns(2 * MS);
+        uint64_t set_ns = ssm_now_ns();
+        if (round % 2)
+            CHECK_EQ(ssm_ring_shutdown(ring, 0), 0);
+        else
+            CHECK_EQ(ssm_ring_set_acl(ring, SSM_ACL_FLOWPEER), 0);
+        child_finish(child);
+        prompt += ssm_load_acquire_u64(&f.board->value[0]) < set_ns + 4 * MS;
+    }
+    CHECK(prompt > ROUNDS * 3 / 4);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+/* Whoever shuts an exclusive ring down does not become its producer or its consumer by it. */
+static void check_shutdown_of_unclaimed_sides(int immediate)
+{
+    struct fixture f = open_fixture();
+    struct ssm_pool *other = fixture_attach(f.fd, 0);
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 4, SSM_ONE_PRODUCER | SSM_ONE_CONSUMER);
+    struct ssm_ring *others = ring_open(other, "ring", 4, SSM_ONE_PRODUCER | SSM_ONE_CONSUMER);
+    uint64_t handle = alloc(other, 1), got;
+    CHECK_EQ(ssm_ring_shutdown(ring, immediate), 0);
+    CHECK_EQ(ssm_ring_put(others, &handle, 1, 0, 0), -SSM_E_SHUTDOWN);
+    CHECK_EQ(ssm_ring_get(others, &got, 1, 0), -SSM_E_SHUTDOWN);
+    ssm_ring_close(ring);
+    ssm_ring_close(others);
+    pool_end(other);
+    fixture_close(&f);
+}
+
+/* Where the consumer's side is somebody else's, that one discards. */
+static void test_immediate_shutdown_by_the_producer(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_pool *other = fixture_attach(f.fd, 0);
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 4, SSM_ONE_PRODUCER | SSM_ONE_CONSUMER);
+    struct ssm_ring *others = ring_open(other, "ring", 4, SSM_ONE_PRODUCER | SSM_ONE_CONSUMER);
+    uint64_t handle;
+    put(f.pool, ring, 1);
+    put(f.pool, ring, 2);
+    get(other, others, 1);
+    CHECK_EQ(ssm_ring_shutdown(ring, 1), 0);
+    CHECK_EQ(ssm_ring_get(others, &handle, 1, 0), -SSM_E_SHUTDOWN);
+    CHECK_EQ(free_blocks(f.pool, 0), BLOCKS);
+    ssm_ring_close(ring);
+    ssm_ring_close(others);
+    pool_end(other);
+    fixture_close(&f);
+}
+
+/* ---- death at every store of a put ------------------------------------------------------------------------------------------------- */
+
+static int no_repair(struct ssm_pool *pool, void *context)
+{
+    (void)pool, (void)context;
+    return 0;
+}
+
+static uint32_t flags_of_ring; /* of the deaths below */
+
+/* Ring with two packets in it, and some history, so that there are old handles in the slots. */
+static void prepare_ring(struct fixture *f)
+{
+    struct ssm_ring *ring = ring_open(f->pool, "ring", 4, flags_of_ring);
+    for (uint64_t i = 0; i < 7; i++) {
+        put(f->pool, ring, 100 + i);
+        get(f->pool, ring, 100 + i);
+    }
+    put(f->pool, ring, 1);
+    put(f->pool, ring, 2);
+    ssm_ring_close(ring);
+}
+
+/* Store by store, as the table at the top of ring.c has it; one packet goes with the reference, one is kept. */
+static void put_slowly(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_pool *pool = fixture_join(f);
+    uint32_t id = ring_id(pool, "ring");
+    struct ssm_ring_shared *shared = shared_of(pool);
+    struct ssm_side *producer = &shared->producer;
+    const uint64_t handles[2] = {alloc(pool, 3), alloc(pool, 4)};
+    CHECK_EQ(ssm_lock_take(pool, &producer->lock, 0, no_repair, NULL), 0);
+    uint64_t head = ssm_load_relaxed_u64(&producer->index);
+    for (uint64_t i = 0; i < 2; i++) {
+        step(f);
+        ssm_store_relaxed_u64(&shared->slots[(head + i) & 3], handles[i]);
+    }
+    step(f);
+    ssm_store_release_u64(&producer->note, head + 2);
+    step(f);
+    ssm_block_swap(ssm_block_at(pool, block_of(handles[0])), pool->self, id);
+    step(f);
+    ssm_block_add(pool, ssm_block_at(pool, block_of(handles[1])), id);
+    step(f);
+    ssm_store_release_u64(&producer->index, head + 2);
+    board_set(f->board, GO, 1); /* delivered */
+    step(f);
+    ssm_store_release_u64(&producer->note, 0);
+    step(f);
+    if (!(flags_of_ring & SSM_ONE_PRODUCER))
+        ssm_lock_release(&producer->lock);
+    step(f);
+}
+
+/* All of the batch was delivered or none of it; the ring goes on. */
+static void check_after_put(struct fixture *f)
+{
+    struct ssm_ring *ring = ring_open(f->pool, "ring", 4, flags_of_ring);
+    bool delivered = board_get(f->board, GO) == 1;
+    if (!delivered)
+        put(f->pool, ring, 5); /* takes the side over: goes where the other's would have gone */
+    get(f->pool, ring, 1);
+    get(f->pool, ring, 2);
+    get(f->pool, ring, delivered ? 3 : 5);
+    if (delivered)
+        get(f->pool, ring, 4);
+    check_empty(ring);
+    for (uint64_t i = 0; i < 9; i++) {
+        put(f->pool, ring, i);
+        get(f->pool, ring, i);
+    }
+    ssm_ring_close(ring);
+    check_all_there(f->pool, 0);
+}
+
+/* The reaper comes first. */
+static void check_after_put_and_reaper(struct fixture *f)
+{
+    bool delivered = board_get(f->board, GO) == 1;
+    fixture_reap(f->pool);
+    fixture_check(f->pool);
+    CHECK_EQ(free_blocks(f->pool, 0), BLOCKS - (delivered ? 4 : 2));
+    CHECK_EQ(ssm_load_relaxed_u64(&shared_of(f->pool)->producer.note), 0);
+    check_after_put(f);
+}
+
+static void test_deaths_in_put(void)
+{
+    for (flags_of_ring = 0; flags_of_ring <= SSM_ONE_PRODUCER; flags_of_ring += SSM_ONE_PRODUCER) {
+        struct deaths d = {fixture_options(), prepare_ring, put_slowly, check_after_put};
+        CHECK_EQ(die_everywhere(&d), 10);
+        d.after = check_after_put_and_reaper;
+        CHECK_EQ(die_everywhere(&d), 10);
+    }
+}
+
+/* ---- death at every store of a get --------------------------------------------------------------------------------------------------- */
+
+/* Four packets; the second is somebody else's, too. */
+static void prepare_full_ring(struct fixture *f)
+{
+    prepare_ring(f);
+    struct ssm_ring *ring = ring_open(f->pool, "ring", 4, flags_of_ring);
+    uint64_t handle = alloc(f->pool, 3);
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, SSM_KEEP, 0), 0);
+    ssm_store_relaxed_u64(&f->board->value[0], handle);
+    put(f->pool, ring, 4);
+    ssm_ring_close(ring);
+}
+
+static void get_slowly(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_pool *pool = fixture_join(f);
+    uint32_t id = ring_id(pool, "ring");
+    struct ssm_ring_shared *shared = shared_of(pool);
+    CHECK_EQ(ssm_lock_take(pool, &shared->consumer.lock, 0, no_repair, NULL), 0);
+    uint64_t tail = ssm_load_relaxed_u64(&shared->consumer.index);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct ssm_block *block = ssm_block_at(pool, block_of(ssm_load_relaxed_u64(&shared->slots[(tail + i) & 3])));
+        step(f);
+        if (i < 2) {
+            ssm_block_swap(block, id, pool->self);
+        } else {
+            ssm_block_add(pool, block, pool->self);
+            step(f);
+            ssm_block_remove(block, id);
+        }
+        board_set(f->board, GO, i + 1); /* taken */
+    }
+    step(f);
+    ssm_store_release_u64(&shared->consumer.index, tail + 3);
+    step(f);
+    if (!(flags_of_ring & SSM_ONE_CONSUMER))
+        ssm_lock_release(&shared->consumer.lock);
+    step(f);
+}
+
+/* What the dead one took is gone with it; what it did not take comes, once. */
+static void check_after_get(struct fixture *f)
+{
+    struct ssm_ring *ring = ring_open(f->pool, "ring", 4, flags_of_ring);
+    for (uint64_t number = board_get(f->board, GO) + 1; number <= 4; number++)
+        get(f->pool, ring, number);
+    check_empty(ring);
+    put(f->pool, ring, 9);
+    get(f->pool, ring, 9);
+    uint64_t kept = ssm_load_relaxed_u64(&f->board->value[0]);
+    CHECK_EQ(number_in(f->pool, kept), 3);
+    CHECK_EQ(ssm_free(f->pool, kept), 0);
+    ssm_ring_close(ring);
+    check_all_there(f->pool, 0);
+}
+
+static void check_after_get_and_reaper(struct fixture *f)
+{
+    uint32_t taken = board_get(f->board, GO);
+    fixture_reap(f->pool);
+    fixture_check(f->pool);
+    /* Four are queued; the third is also the parent's. */
+    CHECK_EQ(free_blocks(f->pool, 0), BLOCKS - 4 + (taken > 2 ? 2 : taken));
+    check_after_get(f);
+}
+
+static void test_deaths_in_get(void)
+{
+    for (flags_of_ring = 0; flags_of_ring <= SSM_ONE_CONSUMER; flags_of_ring += SSM_ONE_CONSUMER) {
+        struct deaths d = {fixture_options(), prepare_full_ring, get_slowly, check_after_get};
+        CHECK_EQ(die_everywhere(&d), 8);
+        d.after = check_after_get_and_reaper;
+        CHECK_EQ(die_everywhere(&d), 8);
+    }
+}
+
+/* Slots that the dead consumer had emptied are passed over even when the ring is full of them. */
+static void take_all_but_the_index(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_pool *pool = fixture_join(f);
+    struct ssm_ring_shared *shared = shared_of(pool);
+    CHECK_EQ(ssm_lock_take(pool, &shared->consumer.lock, 0, no_repair, NULL), 0);
+    for (uint32_t i = 0; i < 4; i++)
+        ssm_block_swap(ssm_block_at(pool, block_of(ssm_load_relaxed_u64(&shared->slots[i]))), ring_id(pool, "ring"), pool->self);
+    die_here();
+}
+
+static void test_ring_full_of_taken_packets(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 4, 0);
+    for (uint64_t i = 0; i < 4; i++)
+        put(f.pool, ring, i);
+    child_died(child_start(take_all_but_the_index, &f));
+    uint64_t handle = alloc(f.pool, 9);
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, 0), -SSM_E_FULL); /* by the index it is */
+    check_empty(ring);
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, 0), 0);
+    get(f.pool, ring, 9);
+    ssm_ring_close(ring);
+    check_all_there(f.pool, 0);
+    fixture_close(&f);
+}
+
+/* ---- scribbled ---------------------------------------------------------------------------------------------------------------------------- */
+
+static void test_garbage_in_slots(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 8, 0);
+    struct ssm_ring_shared *shared = shared_of(f.pool);
+    uint64_t held = alloc(f.pool, 50), first = alloc(f.pool, 1);
+    CHECK_EQ(ssm_ring_put(ring, &first, 1, 0, 0), 0);
+    for (uint64_t i = 2; i < 7; i++)
+        put(f.pool, ring, i);
+    uint64_t second = ssm_load_relaxed_u64(&shared->slots[1]);
+    ssm_store_relaxed_u64(&shared->slots[1], UINT64_MAX);
+    ssm_store_relaxed_u64(&shared->slots[2], first);                      /* a second time */
+    ssm_store_relaxed_u64(&shared->slots[3], held);                       /* somebody's who did not put it */
+    ssm_store_relaxed_u64(&shared->slots[4], second + (UINT64_C(1) << 32)); /* another generation */
+    get(f.pool, ring, 1);
+    get(f.pool, ring, 6); /* nothing of the rest was handed out */
+    check_empty(ring);
+    CHECK_EQ(number_in(f.pool, held), 50);
+    CHECK_EQ(ssm_free(f.pool, held), 0);
+    uint32_t id = ring_id(f.pool, "ring");
+    for (uint32_t i = 0; i < BLOCKS; i++) /* what the scribbler lost stays the ring's */
+        ssm_block_remove(ssm_block_at(f.pool, i), id);
+    fixture_reap(f.pool);
+    ssm_ring_close(ring);
+    check_all_there(f.pool, 0);
+    fixture_close(&f);
+}
+
+static void test_garbage_indices(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 5, 0);
+    struct ssm_ring_shared *shared = shared_of(f.pool);
+    uint64_t handle = alloc(f.pool, 1), got;
+    ssm_store_relaxed_u64(&shared->producer.index, 6); /* six in five places */
+    CHECK_EQ(ssm_ring_get(ring, &got, 1, 0), -SSM_E_CORRUPT);
+    CHECK(ssm_ring_put(ring, &handle, 1, 0, 0) < 0);
+    CHECK(ssm_ring_depth(ring) <= 5);
+    ssm_store_relaxed_u64(&shared->producer.index, UINT64_MAX); /* behind the tail */
+    CHECK_EQ(ssm_ring_get(ring, &got, 1, 0), -SSM_E_CORRUPT);
+    CHECK(ssm_ring_depth(ring) <= 5);
+    ssm_store_relaxed_u64(&shared->producer.index, 0);
+    ssm_store_relaxed_u64(&shared->producer.peer, 0);
+    ssm_store_relaxed_u64(&shared->consumer.peer, UINT64_MAX); /* a hint: looked up again */
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, 0), 0);
+    get(f.pool, ring, 1);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+/* One packet more than 2^64 - 1 is not none: a ring that contradicts itself takes nothing that it could not deliver. */
+static void test_head_behind_the_tail(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 5, 0);
+    uint64_t handle = alloc(f.pool, 1);
+    ssm_store_relaxed_u64(&shared_of(f.pool)->producer.index, UINT64_MAX);
+    CHECK(ssm_ring_put(ring, &handle, 1, 0, 0) < 0);
+    ssm_store_relaxed_u64(&shared_of(f.pool)->producer.index, 0);
+    CHECK_EQ(ssm_free(f.pool, handle), 0);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+/* A dead producer with a note that reaches far: the repair looks at each slot once. */
+static void scribble_note_and_die(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_pool *pool = fixture_join(f);
+    struct ssm_ring_shared *shared = shared_of(pool);
+    CHECK_EQ(ssm_lock_take(pool, &shared->producer.lock, 0, no_repair, NULL), 0);
+    ssm_store_release_u64(&shared->producer.note, UINT64_MAX);
+    die_here();
+}
+
+static void test_garbage_note(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 5, 0);
+    child_died(child_start(scribble_note_and_die, &f));
+    put(f.pool, ring, 1);
+    get(f.pool, ring, 1);
+    ssm_ring_close(ring);
+    fixture_reap(f.pool);
+    fixture_close(&f);
+}
+
+static void test_garbage_ring(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 5, 0);
+    uint32_t id = ring_id(f.pool, "ring");
+    struct ssm_ring_shared *shared = shared_of(f.pool);
+    struct ssm_ring_stats stats;
+    const uint64_t starts[] = {1, 64, 65536, 65536 - 128, UINT64_MAX - 127};
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
+        ssm_store_relaxed_u64(&ssm_holder_at(f.pool, id)->ring_start, starts[i]);
+        CHECK(ssm_ring_shared_at(f.pool, id, NULL) == NULL);
+        CHECK_EQ(try_open(f.pool, "ring", 5, 0), -SSM_E_CORRUPT);
+        CHECK_EQ(ssm_ring_stats(f.pool, id, &stats), -SSM_E_CORRUPT);
+    }
+    ssm_store_relaxed_u64(&ssm_holder_at(f.pool, id)->ring_start, 0);
+    const uint32_t capacities[] = {0, SSM_RING_MAX, SSM_RING_MAX + 1, UINT32_MAX, 65536 / 8};
+    for (size_t i = 0; i < sizeof capacities / sizeof *capacities; i++) {
+        shared->capacity = capacities[i];
+        CHECK(ssm_ring_shared_at(f.pool, id, NULL) == NULL);
+        CHECK_EQ(try_open(f.pool, "ring", 5, 0), -SSM_E_CORRUPT);
+    }
+    shared->capacity = 5;
+    put(f.pool, ring, 1);
+    get(f.pool, ring, 1);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+int main(void)
+{
+    alarm(WATCHDOG_S);
+    check_seed();
+    test_open();
+    test_metadata();
+    test_order();
+    test_exact_capacity();
+    test_time_outs();
+    test_refused_puts();
+    test_fan_out();
+    test_processes();
+    check_exclusive(false);
+    check_exclusive(true);
+    test_sides_come_back();
+    test_acl();
+    test_shutdown();
+    test_flags_wake();
+    test_immediate_shutdown_by_the_producer();
+    test_deaths_in_put();
+    test_deaths_in_get();
+    test_ring_full_of_taken_packets();
+    test_garbage_in_slots();
+    test_garbage_indices();
+    test_garbage_note();
+    test_garbage_ring();
+    check_shutdown_of_unclaimed_sides(0);
+    check_shutdown_of_unclaimed_sides(1);
+    test_head_behind_the_tail();
+    return 0;
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The eventcount: what its word says, and that no wake-up is lost, between processes that live and that are killed. */
+#include "pool_fixture.h"
+
+#define ROUNDS 4000
+
+static void test_word(void)
+{
+    struct ssm_event event = {0};
+    CHECK_EQ(ssm_event_signal(&event, 1), 0);
+    CHECK_EQ(ssm_load_relaxed_u32(&event.word), 0); /* nobody there: nothing written */
+    uint32_t seen = ssm_event_announce(&event);
+    CHECK_EQ(seen, 1);
+    CHECK_EQ(ssm_event_announce(&event), seen); /* announcing twice changes nothing */
+    CHECK_EQ(ssm_event_signal(&event, 1), 0);
+    CHECK_EQ(ssm_load_relaxed_u32(&event.word), 2); /* the sequence went on; nobody slept, the bit is gone */
+    CHECK_EQ(ssm_event_announce(&event), 3);
+}
+
+static void test_sleep_ends(void)
+{
+    struct ssm_event event = {0};
+    uint32_t seen = ssm_event_announce(&event);
+    uint64_t start_ns = ssm_now_ns();
+    CHECK_EQ(ssm_event_sleep(&event, seen, start_ns + 30 * MS), 0);
+    CHECK(ssm_now_ns() >= start_ns + 30 * MS);
+    ssm_event_signal(&event, 1);
+    start_ns = ssm_now_ns();
+    CHECK_EQ(ssm_event_sleep(&event, seen, start_ns + 5000 * MS), 0); /* signalled since: does not fall asleep */
+    CHECK(ssm_now_ns() < start_ns + 4000 * MS);
+}
+
+static void on_signal(int number)
+{
+    (void)number;
+}
+
+static void test_signal_interrupts(void)
+{
+    struct sigaction action = {.sa_handler = on_signal}, old;
+    CHECK(sigaction(SIGALRM, &action, &old) == 0);
+    struct ssm_event event = {0};
+    uint32_t seen = ssm_event_announce(&event);
+    ualarm(20000, 0);
+    CHECK_EQ(ssm_event_sleep(&event, seen, ssm_now_ns() + 5000 * MS), -EINTR);
+    CHECK(sigaction(SIGALRM, &old, NULL) == 0);
+    alarm(WATCHDOG_S);
+}
+
+/* ---- ping-pong: sleeps are long here, so that a lost wake-up shows ------------------------------------------ */
+
+struct table {
+    struct ssm_event ping_event, pong_event;
+    struct ssm_u32   ping, pong, stop;
+    struct ssm_u32   tokens, taken; /* of test_killed_waiters() */
+};
+
+static void await_value(struct ssm_event *event, const struct ssm_u32 *word, uint32_t value)
+{
+    while (ssm_load_acquire_u32(word) != value) {
+        uint32_t seen = ssm_event_announce(event);
+        if (ssm_load_acquire_u32(word) == value)
+            return;
+        uint64_t until_ns = ssm_now_ns() + 2000 * MS;
+        ssm_event_sleep(event, seen, until_ns);
+        CHECK(ssm_now_ns() < until_ns); /* otherwise a wake-up was lost */
+    }
+}
+
+static void answer(void *context)
+{
+    struct table *t = context;
+    for (uint32_t i = 1; i <= ROUNDS; i++) {
+        await_value(&t->ping_event, &t->ping, i);
+        ssm_store_release_u32(&t->pong, i);
+        ssm_event_signal(&t->pong_event, 1);
+    }
+}
+
+static struct table *table_new(void)
+{
+    void *table = mmap(NULL, sizeof(struct table), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(table != MAP_FAILED);
+    return table;
+}
+
+static void test_no_wake_up_is_lost(void)
+{
+    struct table *t = table_new();
+    pid_t child = child_start(answer, t);
+    for (uint32_t i = 1; i <= ROUNDS; i++) {
+        ssm_store_release_u32(&t->ping, i);
+        ssm_event_signal(&t->ping_event, 1);
+        await_value(&t->pong_event, &t->pong, i);
+    }
+    child_finish(child);
+    munmap(t, sizeof *t);
+}
+
+/* ---- the sticky bit ------------------------------------------------------------------------------------------ */
+
+static void sleep_for_long(void *context)
+{
+    struct table *t = context;
+    uint32_t seen = ssm_event_announce(&t->ping_event);
+    ssm_store_release_u32(&t->ping, 1);
+    CHECK_EQ(ssm_event_sleep(&t->ping_event, seen, ssm_now_ns() + 2000 * MS), 0);
+    ssm_store_release_u32(&t->pong, 1);
+}
+
+/* A signaller that woke nobody takes the bit away, unless somebody announced meanwhile: that one may be asleep by
+ * then, and without the bit the next signal would pass it by. The signaller's steps are written down here, because
+ * the waiter has to come in between. */
+static void test_announced_before_the_bit_is_taken(void)
+{
+    struct table *t = table_new();
+    uint32_t signalled = ssm_event_announce(&t->ping_event) + 2; /* the next in sequence; it woke nobody */
+    ssm_store_release_u32(&t->ping_event.word, signalled);
+    pid_t child = child_start(sleep_for_long, t);
+    AWAIT(ssm_load_acquire_u32(&t->ping) == 1);
+    ssm_nap_ns(20 * MS); /* asleep */
+    ssm_cas_acqrel_u32(&t->ping_event.word, &signalled, signalled & ~UINT32_C(1));
+    CHECK_EQ(ssm_event_signal(&t->ping_event, 1), 1);
+    child_finish(child);
+    munmap(t, sizeof *t);
+}
+
+/* ---- killed waiters: nobody hangs, and all that is published is consumed --------------------------------------- */
+
+static void consume(void *context)
+{
+    struct table *t = context;
+    while (!ssm_load_acquire_u32(&t->stop)) {
+        uint32_t seen = ssm_event_announce(&t->ping_event);
+        uint32_t tokens = ssm_load_acquire_u32(&t->tokens);
+        if (tokens == 0)
+            ssm_event_sleep(&t->ping_event, seen, ssm_now_ns() + SSM_RECHECK_NS);
+        else
+            ssm_cas_acqrel_u32(&t->tokens, &tokens, tokens - 1);
+    }
+}
+
+static void test_killed_waiters(void)
+{
+    enum { WAITERS = 3, KILLS = 60 };
+    struct table *t = table_new();
+    pid_t waiters[WAITERS];
+    for (int i = 0; i < WAITERS; i++)
+        waiters[i] = child_start(consume, t);
+    for (int i = 0; i < KILLS; i++) {
+        for (int k = 0; k < 20; k++) {
+            ssm_add_acqrel_u32(&t->tokens, 1);
+            ssm_event_signal(&t->ping_event, 1);
+        }
+        child_kill(waiters[i % WAITERS]); /* asleep, just woken, or at work */
+        waiters[i % WAITERS] = child_start(consume, t);
+        AWAIT(ssm_load_acquire_u32(&t->tokens) == 0);
+    }
+    ssm_store_release_u32(&t->stop, 1);
+    ssm_event_signal(&t->ping_event, UINT32_MAX);
+    for (int i = 0; i < WAITERS; i++)
+        child_finish(waiters[i]);
+    munmap(t, sizeof *t);
+}
+
+static void sleep_on_word(void *context)
+{
+    struct ssm_u64 *word = context;
+    uint64_t start_ns = ssm_now_ns();
+    while (ssm_load_acquire_u64(word) == UINT64_C(0x500000007))
+        ssm_word_sleep(word, 7, 5000 * MS);
+    CHECK(ssm_now_ns() - start_ns < 4000 * MS);
+}
+
+static void test_lock_word(void)
+{
+    struct board *board = board_new();
+    struct ssm_u64 *word = &board->value[0];
+    ssm_store_release_u64(word, UINT64_C(0x500000007));
+    pid_t child = child_start(sleep_on_word, word);
+    ssm_nap_ns(20 * MS);
+    ssm_store_release_u64(word, UINT64_C(0x500000008)); /* the low half is what is slept on */
+    ssm_word_wake(word);
+    child_finish(child);
+    uint64_t start_ns = ssm_now_ns();
+    ssm_word_sleep(word, 8, 20 * MS); /* bounded */
+    CHECK(ssm_now_ns() - start_ns >= 20 * MS);
+    board_drop(board);
+}
+
+int main(void)
+{
+    alarm(WATCHDOG_S);
+    test_word();
+    test_sleep_ends();
+    test_signal_interrupts();
+    test_killed_waiters();
+    test_lock_word();
+    test_announced_before_the_bit_is_taken();
+    test_no_wake_up_is_lost();
+    return 0;
+}

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What others get: the wheel, and the installed C library with its CMake package and pkg-config file."""
+
+import os
+import re
+import shutil
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from email import message_from_bytes
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from tests.cmake import ROOT, build, run
+
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+USER_C = r"""
+#include <ssm.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int main(void)
+{
+    struct ssm_pool_options options;
+    struct ssm_pool *pool;
+    uint64_t handle;
+    int fd = memfd_create("ssm-test", 0);
+    ssm_pool_options_default(&options);
+    struct ssm_attach_options attach = {.name = "user"};
+    int error = ssm_pool_create(fd, &options, &attach, &pool);
+    if (error == 0)
+        error = ssm_alloc(pool, 100, 0, &handle);
+    if (error == 0)
+        error = ssm_free(pool, handle);
+    if (error != 0) {
+        fprintf(stderr, "%s\n", ssm_strerror(error));
+        return 1;
+    }
+    ssm_pool_close(pool);
+    ssm_pool_destroy(pool);
+    close(fd);
+    printf("shards=%u\n", options.shards);
+    for (uint32_t i = 0; i < options.class_count; i++)
+        printf("%u=%u\n", (unsigned)options.classes[i].block_size, options.classes[i].block_count);
+    return 0;
+}
+"""
+USER_CMAKE = """
+cmake_minimum_required(VERSION 3.25)
+project(user LANGUAGES C)
+find_package(ssm 0.1 REQUIRED)
+add_executable(with_shared user.c)
+target_link_libraries(with_shared PRIVATE ssm::ssm)
+add_executable(with_static user.c)
+target_link_libraries(with_static PRIVATE ssm::ssm_static)
+"""
+DEFAULTS = {
+    "shards": 4,
+    "256": 1024,
+    "512": 768,
+    "1024": 512,
+    "2048": 384,
+    "4096": 256,
+    "16384": 128,
+    "65536": 64,
+    "262144": 32,
+    "1048576": 16,
+}
+
+
+# ---- the wheel -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("wheel")
+    options = ["--no-deps", "--no-build-isolation", "-C", f"build-dir={folder / 'build'}"]
+    log = run(sys.executable, "-m", "pip", "wheel", "--verbose", *options, "--wheel-dir", folder, ROOT)
+    (path,) = folder.glob("*.whl")
+    return path, log
+
+
+def test_wheel_builds_without_a_warning(wheel: tuple[Path, str]) -> None:
+    # pip's own (an index that is away, a newer pip) are not the build's: theirs are not indented.
+    warnings = [line for line in wheel[1].splitlines() if re.search(r"^\s.*\bwarning\b", line, re.IGNORECASE)]
+    assert warnings == []
+
+
+def test_wheel_holds_python_and_extension_modules_only(wheel: tuple[Path, str]) -> None:
+    with zipfile.ZipFile(wheel[0]) as archive:
+        files = [PurePosixPath(name) for name in archive.namelist()]
+    packaged = [file for file in files if not file.parts[0].endswith(".dist-info")]
+    assert {file.parts[0] for file in packaged} == {"ssm", "allocators"}
+    assert {file.suffix for file in packaged if file.name != "py.typed"} == {".py", ".pyi", ".so"}
+    for package in ("ssm", "allocators"):
+        inside = {file.name.split(".")[0]: file for file in packaged if file.parts[0] == package}
+        assert {"__init__", "py", "_core"} <= inside.keys()
+    assert sum(file.suffix == ".so" for file in packaged) == 2
+    assert sum(file.name == "_core.pyi" for file in packaged) == 2
+
+
+def test_wheel_names_its_abi_and_its_licence(wheel: tuple[Path, str]) -> None:
+    _, _, python, abi, platform = wheel[0].stem.split("-")
+    version = "cp{}{}".format(*sys.version_info)
+    assert (python, abi) == ((version, f"{version}t") if FREE_THREADED else ("cp311", "abi3"))
+    assert platform.startswith("linux_")
+    with zipfile.ZipFile(wheel[0]) as archive:
+        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        fields = message_from_bytes(archive.read(metadata))
+        (entry_points,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
+        assert b"ssm = ssm.cli:main" in archive.read(entry_points).replace(b"ssm=", b"ssm = ")
+    assert (fields["Name"], fields["License-Expression"]) == ("ssm-pool", "Apache-2.0")
+    assert fields["License-File"] == "LICENSE"
+
+
+def test_sdist_holds_what_a_build_needs(tmp_path: Path) -> None:
+    command = "import sys; from scikit_build_core.build import build_sdist; build_sdist(sys.argv[1])"
+    run(sys.executable, "-c", command, tmp_path)
+    (path,) = tmp_path.glob("ssm_pool-*.tar.gz")
+    with tarfile.open(path) as archive:
+        files = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "README.md", "CMakeLists.txt", "cmake/python.cmake", "ssm/src/ssm.h"} <= files
+    assert {str(file.relative_to(ROOT)) for file in ROOT.glob("*/src/**/*.[ch]")} <= files
+    assert not [file for file in files if file.startswith((".ci", ".venv", "build/"))]
+
+
+# ---- the C library ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prefix")
+    run("cmake", "--install", build(), "--prefix", folder)
+    return folder
+
+
+@pytest.fixture
+def user_c(tmp_path: Path) -> Path:
+    source = tmp_path / "user.c"
+    source.write_text("#define _GNU_SOURCE\n" + USER_C)
+    (tmp_path / "CMakeLists.txt").write_text(USER_CMAKE)
+    return source
+
+
+def printed(output: str) -> dict[str, int]:
+    return {key: int(value) for key, value in (line.split("=") for line in output.split())}
+
+
+def test_cmake_package_gives_both_libraries(prefix: Path, user_c: Path) -> None:
+    project = user_c.parent
+    run("cmake", "-G", "Ninja", "-S", project, "-B", project / "b", f"-DCMAKE_PREFIX_PATH={prefix}")
+    run("cmake", "--build", project / "b")
+    for program in ("with_shared", "with_static"):
+        assert printed(run(project / "b" / program)) == DEFAULTS
+
+
+def test_c_example_builds_against_the_installed_library(prefix: Path, tmp_path: Path) -> None:
+    run("cmake", "-G", "Ninja", "-S", ROOT / "examples/c", "-B", tmp_path, f"-DCMAKE_PREFIX_PATH={prefix}")
+    run("cmake", "--build", tmp_path)
+    assert (tmp_path / "producer").exists()
+
+
+def pkg_config(prefix: Path, *options: str) -> list[str]:
+    (folder,) = prefix.glob("**/pkgconfig")
+    program = next(filter(shutil.which, ("pkg-config", "pkgconf")), "pkgconf")
+    return run(program, *options, "ssm", env={"PKG_CONFIG_PATH": str(folder)}).split()
+
+
+def test_pkg_config_gives_both_libraries(prefix: Path, user_c: Path) -> None:
+    compiler = os.environ.get("CC", "cc")
+    libdir = pkg_config(prefix, "--variable=libdir")[0]
+    program = user_c.with_suffix("")
+    run(compiler, user_c, *pkg_config(prefix, "--cflags", "--libs"), f"-Wl,-rpath,{libdir}", "-o", program)
+    assert printed(run(program)) == DEFAULTS
+    run(compiler, user_c, *pkg_config(prefix, "--cflags"), f"{libdir}/libssm.a", "-pthread", "-o", program)
+    assert printed(run(program)) == DEFAULTS
+    assert pkg_config(prefix, "--modversion") == ["0.1.0"]
+
+
+def test_moved_prefix_still_works(prefix: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(prefix, moved, symlinks=True)
+    (flag,) = pkg_config(moved, "--cflags")
+    assert Path(flag.removeprefix("-I")).resolve() == (moved / "include").resolve()
+
+
+def test_shared_library_exports_what_the_header_declares(prefix: Path) -> None:
+    header = (prefix / "include/ssm.h").read_text()
+    header = re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)
+    declared = set(re.findall(r"\b(ssm_\w+)\(", header))
+    (library,) = prefix.glob("lib*/**/libssm.so")
+    symbols = run("nm", "--dynamic", "--defined-only", library).splitlines()
+    exported = {line.split()[2] for line in symbols if line.split()[1] in "TtDdBbRr"}
+    assert exported == declared
+
+
+def test_header_is_strict_c11_and_cplusplus(prefix: Path, tmp_path: Path) -> None:
+    source = tmp_path / "user.c"
+    source.write_text("#include <ssm.h>\nint main(void) { return ssm_strerror(0) == 0; }\n")
+    flags = [f"-I{prefix / 'include'}", "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only"]
+    run("cc", "-std=c11", *flags, source)
+    if shutil.which("c++"):
+        run("c++", "-x", "c++", "-std=c++17", *flags, source)
+
+
+def test_cache_variables_reach_the_library(user_c: Path) -> None:
+    project = user_c.parent
+    changed = {"SSM_POOL_SHARDS": 2, "SSM_POOL_256_BLOCKS": 5, "SSM_POOL_1M_BLOCKS": 1}
+    options = [f"-D{name}={value}" for name, value in changed.items()]
+    options += ["-DSSM_TESTS=OFF", "-DSSM_EXAMPLES=OFF"]
+    run("cmake", "-G", "Ninja", "-S", ROOT, "-B", project / "lib", *options)
+    run("cmake", "--build", project / "lib", "--target", "ssm_static")
+    program = project / "user"
+    run("cc", user_c, f"-I{ROOT / 'ssm/src'}", project / "lib/libssm.a", "-pthread", "-o", program)
+    assert printed(run(program)) == {**DEFAULTS, "shards": 2, "256": 5, "1048576": 1}
+
+
+def test_cache_variables_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="SSM_POOL_SHARDS=many: want a number"):
+        run("cmake", "-G", "Ninja", "-S", ROOT, "-B", tmp_path, "-DSSM_POOL_SHARDS=many")

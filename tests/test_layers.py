@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layer order of docs/design.md, read off every #include and every import."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# One layer per line, lowest first; a .h/.c pair counts as one. A file includes only what is in a line above
+# its own, and a .c file its own header.
+CORE = """
+    ssm
+    error atomic liveness segment
+    wait
+    layout
+    attachment
+    registry block
+    lock
+    shard
+    cache
+    pool
+    packet
+    ring
+    recovery check stats
+    attach
+"""
+ALLOCATORS = """
+    flat
+    layers range_tree
+    id pid_bitmap rmid
+    allocators
+"""
+# Packages and modules of Python the same way, each package with the order of what is in it.
+PYTHON = {
+    "": """
+        allocators
+        ssm
+    """,
+    "allocators": """
+        errors node
+        _core
+        policy
+        __init__
+    """,
+    "ssm": """
+        acl errors stats
+        _core
+        names
+        pool
+        __init__
+        demo
+        cli
+        __main__
+    """,
+    "ssm.demo": """
+        __init__ errors flow progress
+        admission library mark table
+        capture crew headers
+        settings source survey
+        stages
+        verdict
+        lab report
+        command
+    """,
+}
+
+# What only these files may contain. A list of files may be empty-handed, but nobody else may have it.
+ONLY_IN = {
+    r"#\s*include\s*<stdatomic\.h>": ["ssm/src/atomic.h"],
+    r"#\s*include\s*<Python\.h>": ["ssm/src/binding/", "allocators/src/binding/"],
+    r"\bSYS_futex\b": ["ssm/src/wait.c"],
+    r"\bfcntl\s*\(": ["ssm/src/liveness.c"],
+    r"\bmmap\s*\(": ["ssm/src/segment.c"],
+}
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
+
+
+def layers(order: str) -> dict[str, int]:
+    return {name: level for level, line in enumerate(order.strip().splitlines()) for name in line.split()}
+
+
+def c_files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).glob("*.[ch]"))
+
+
+def without_comments(text: str) -> str:
+    """Blank the comments out; lines keep their numbers."""
+    return re.sub(r"/\*.*?\*/|//[^\n]*", lambda m: re.sub(r"[^\n]", " ", m[0]), text, flags=re.DOTALL)
+
+
+def located(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, re.Match[str]]]:
+    text = without_comments(path.read_text())
+    for match in pattern.finditer(text):
+        start = match.start() + len(match[0]) - len(match[0].lstrip())
+        yield f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, start) + 1}", match
+
+
+def wrong_includes(folder: str, order: str, *, below: tuple[str, ...] = ()) -> Iterator[str]:
+    level = layers(order)
+    for path in c_files(folder):
+        if path.stem not in level:
+            yield f"{path.relative_to(ROOT)}:1: no layer: name it in this test"
+            continue
+        for where, match in located(path, INCLUDE):
+            name = Path(match[1]).stem
+            itself = name == path.stem and path.suffix == ".c"
+            if itself or name in below or level.get(name, len(level)) < level[path.stem]:
+                continue
+            place = "is not below it" if name in level else "is no part of this layer order"
+            yield f"{where}: {path.name} includes {match[1]}, which {place}"
+
+
+def test_core_includes_only_lower_layers() -> None:
+    public = tuple(path.stem for path in c_files("allocators/src"))
+    assert list(wrong_includes("ssm/src", CORE, below=public)) == []
+
+
+def test_allocators_include_only_their_own() -> None:
+    assert list(wrong_includes("allocators/src", ALLOCATORS)) == []
+
+
+@pytest.mark.parametrize("package", ["ssm", "allocators"])
+def test_bindings_include_only_cores_and_themselves(package: str) -> None:
+    folders = [f"{package}/src/binding", "allocators/src", *(["ssm/src"] if package == "ssm" else [])]
+    known = {path.name for path in c_files(*folders)}
+    wrong = [
+        f"{where}: {path.name} includes {match[1]}"
+        for path in c_files(f"{package}/src/binding")
+        for where, match in located(path, INCLUDE)
+        if Path(match[1]).name not in known
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("pattern", ONLY_IN)
+def test_has_one_place(pattern: str) -> None:
+    allowed = ONLY_IN[pattern]
+    files = c_files("ssm/src", "ssm/src/binding", "allocators/src", "allocators/src/binding")
+    wrong = [
+        f"{where}: {match[0].strip()} belongs into {' or '.join(allowed)}"
+        for path in files
+        for where, match in located(path, re.compile(pattern))
+        if not any(str(path.relative_to(ROOT)).startswith(place) for place in allowed)
+    ]
+    assert wrong == []
+
+
+# ---- Python ----------------------------------------------------------------------------------------
+
+
+def for_types_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
+    """(line, absolute dotted name) of what a module of `package` imports when it runs, functions included."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            base = ".".join([*parents, *filter(None, [node.module])])
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+        elif not for_types_only(node):
+            yield from imported(node, package)
+
+
+def module_of(name: str) -> list[str] | None:
+    """Path of the module of ours that a dotted name is or is in: ``ssm.demo.crew.Crew`` -> ssm demo crew."""
+    package, path = "", []
+    for part in name.split("."):
+        if part not in layers(PYTHON[package]):
+            break
+        path.append(part)
+        package = ".".join(path)
+        if package not in PYTHON:
+            return path
+    return [*path, "__init__"] if path else None
+
+
+def wrong_imports(package: str) -> Iterator[str]:
+    for file in sorted((ROOT / package.replace(".", "/")).glob("*.py")):
+        here = file.relative_to(ROOT)
+        if file.stem not in layers(PYTHON[package]):
+            yield f"{here}:1: no layer: name it in this test"
+            continue
+        own = [*package.split("."), file.stem]
+        for line, name in imported(ast.parse(file.read_text()), package):
+            other = module_of(name)
+            if other is None:
+                continue
+            # Both are in this package, itself or by way of a subpackage: there the order is decided.
+            depth = next((i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b), -1)
+            order = layers(PYTHON[".".join(own[:depth])]) if depth >= 0 else {}
+            if depth < 0 or order[other[depth]] >= order[own[depth]]:
+                yield f"{here}:{line}: {'.'.join(own)} imports {name}, which is not below it"
+
+
+@pytest.mark.parametrize("package", [package for package in PYTHON if package])
+def test_python_imports_only_lower_layers(package: str) -> None:
+    assert list(wrong_imports(package)) == []
+
+
+# ---- the test itself -------------------------------------------------------------------------------
+
+
+def test_a_breach_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core/low.h").write_text('/*\n#include "high.h"\n*/\n#include "high.h"\n')
+    (tmp_path / "core/high.h").write_text('#include "low.h"\n')
+    assert list(wrong_includes("core", "low\nhigh")) == [
+        "core/low.h:4: low.h includes high.h, which is not below it"
+    ]
+    monkeypatch.setitem(globals(), "PYTHON", {"": "under\npkg", "under": "__init__", "pkg": "low\n__init__"})
+    for package in ("pkg", "under"):
+        (tmp_path / package).mkdir()
+    (tmp_path / "pkg/low.py").write_text("import os, under\n\nfrom pkg import Thing\n")
+    (tmp_path / "pkg/__init__.py").write_text("from .low import x\n")
+    (tmp_path / "under/__init__.py").write_text("def f():\n    from pkg.low import x\n")
+    assert list(wrong_imports("pkg")) == ["pkg/low.py:3: pkg.low imports pkg.Thing, which is not below it"]
+    assert list(wrong_imports("under")) == [
+        "under/__init__.py:2: under.__init__ imports pkg.low.x, which is not below it"
+    ]
