@@ -217,7 +217,7 @@ def machine(core: Path | None) -> dict[str, str | float]:
     return {
         "cpu": model[1] if model else platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],  # before the first run: what else the machine was doing
+        "load": round(os.getloadavg()[0], 1),  # before the first run: what else the machine was doing
         "kernel": platform.release(),
         "libc": "-".join(platform.libc_ver()),
         "compiler": compiler,
@@ -239,7 +239,7 @@ def as_document(table: list[Case], about: dict[str, str | float], packets: int) 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=7, help="runs of each case (%(default)s)")
-    parser.add_argument("--packets", type=int, default=200_000, help="packets per run (%(default)s)")
+    parser.add_argument("--packets", type=int, default=1_000_000, help="packets per run (%(default)s)")
     parser.add_argument("--output", type=Path, help="where the JSON goes (benchmarks/results/DATE-CPU.json)")
     parser.add_argument("--python-only", action="store_true", help="do not build and measure the C core")
     args = parser.parse_args(argv)

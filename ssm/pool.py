@@ -20,7 +20,7 @@ from ssm.errors import PoolMismatch, RingMismatch
 from ssm.stats import ClassStats, Holder, PoolStats, Reaped, RingStats, ShardStats
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from ssm._core import Packet, PacketBatch, Ring
@@ -146,8 +146,9 @@ class Pool(_core.Pool):
     attach by name. ``with pool:`` closes it at the end, and does not unlink.
     """
 
-    __slots__ = ("_leaves", "_rings")
+    __slots__ = ("_leaves", "_lock", "_rings")
 
+    _lock: threading.Lock  # of _rings
     _rings: WeakValueDictionary[str, Ring]
     _leaves: bool  # its close may be the end of an ephemeral pool
 
@@ -345,6 +346,7 @@ class Pool(_core.Pool):
             os.close(fd)
 
     def _adopt(self) -> Self:
+        self._lock = threading.Lock()
         self._rings = WeakValueDictionary()
         self._leaves = self.ephemeral and not self.readonly
         _live[self] = os.getpid()
@@ -401,6 +403,8 @@ class Pool(_core.Pool):
         names.unlink(self.name if isinstance(self, Pool) else names.normalize(self))
 
     def __enter__(self) -> Self:
+        if self.closed:
+            raise ValueError(f"pool is closed: {self.name!r}; attach to it again")
         return self
 
     def __exit__(
@@ -408,8 +412,8 @@ class Pool(_core.Pool):
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if not sys.is_finalizing() and hasattr(self, "_leaves"):
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not _is_finalizing() and hasattr(self, "_leaves"):  # globals may be gone; C closes it in any case
             self.close()
 
     # ---- rings --------------------------------------------------------------------------------
@@ -449,10 +453,11 @@ class Pool(_core.Pool):
         if not 1 <= size < _core.NAME_SIZE or "\0" in name:
             raise ValueError(f"a ring's name has 1 .. {_core.NAME_SIZE - 1} bytes without NUL, not {name!r}")
         wanted = 0 if capacity is None else _number("capacity", capacity, 0, 1, _U32_MAX)
-        ring = self._rings.get(name)
-        if ring is None or ring.closed or self.closed:
-            ring = self._open_ring(name, wanted, _side(producers, "producers"), _side(consumers, "consumers"))
-            ring = self._rings.setdefault(name, ring)
+        with self._lock:
+            ring = self._rings.get(name)
+            if ring is None or ring.closed or self.closed:
+                ring = self._open_ring(name, wanted, _side(producers, "producers"), _side(consumers, "consumers"))
+                self._rings[name] = ring
         there = (ring.capacity, ring.producers, ring.consumers)
         asked = (wanted or there[0], producers or there[1], consumers or there[2])
         if there != asked:

@@ -220,6 +220,8 @@ int ssm_enter_reader(struct ssm_pool *pool)
 
 /* ---- create and attach ------------------------------------------------------------------------------------ */
 
+static const struct ssm_attach_options plain;
+
 /* All blocks on the list of shard 0, lowest on top. The file is fresh: everything else is zero already. */
 static void fill_lists(struct ssm_pool *pool)
 {
@@ -255,6 +257,7 @@ int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct
                     struct ssm_pool **pool_out)
 {
     struct ssm_pool *pool;
+    attach = attach != NULL ? attach : &plain;
     if (attach->flags & SSM_READONLY)
         return -EINVAL;
     int result = prepare(fd, attach, &pool);
@@ -325,6 +328,7 @@ static int look_patiently(struct ssm_pool *pool, int64_t timeout_ns)
 int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm_pool **pool_out)
 {
     struct ssm_pool *pool;
+    options = options != NULL ? options : &plain;
     int result = prepare(fd, options, &pool);
     if (result != 0)
         return result;
@@ -358,13 +362,8 @@ static void release_claims(struct ssm_pool *pool)
  * stopped, is done by a reaper: once the liveness lock is dropped, this process counts as dead. */
 static void leave_pool(struct ssm_pool *pool)
 {
-    uint32_t slot = pool->self;
-    if (slot != SSM_NIL && ssm_registry_lock(pool, REGISTRY_PATIENCE_NS) == 0) {
-        if (ssm_cache_seal(pool, slot) == 0) {
-            if (ssm_cache_drain(pool))
-                ssm_registry_leave(pool);
-            ssm_cache_unseal(pool, slot);
-        }
+    if (pool->self != SSM_NIL && ssm_registry_lock(pool, REGISTRY_PATIENCE_NS) == 0) {
+        ssm_leave_slot(pool);
         ssm_registry_unlock(pool);
     }
     pool->self = SSM_NIL;

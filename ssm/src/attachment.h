@@ -56,7 +56,7 @@ struct ssm_pool {
     char                   name[SSM_NAME_SIZE];
     int (*revive)(struct ssm_pool *pool);    /* a forked child takes its own slot */
     bool (*on_stall)(struct ssm_pool *pool); /* nothing came: look for the dead; true: there was something to reap */
-    uint64_t looked_ns;                      /* when on_stall last did so */
+    struct ssm_u64 looked_ns;                /* when on_stall last did so */
     struct ssm_pool *next, **link;           /* the process's list of attachments, for fork */
 };
 

@@ -100,8 +100,8 @@ uint32_t ssm_cache_steal(struct ssm_pool *pool, uint32_t class_idx, uint32_t cou
     return taken;
 }
 
-/* With the cache entered, or sealed. What cannot be given, because its shard is locked, goes back on the stack. */
-static void flush_in_hand(struct ssm_pool *pool, uint32_t class_idx, uint32_t keep, uint64_t patience_ns)
+/* With the cache entered. What cannot be given, because its shard is locked, goes back on the stack. */
+static void flush_in_hand(struct ssm_pool *pool, uint32_t class_idx, uint32_t keep)
 {
     struct ssm_cache *cache = ssm_cache_at(pool, pool->self, class_idx);
     uint32_t blocks[FLUSH_BATCH], stuck = 0;
@@ -110,7 +110,7 @@ static void flush_in_hand(struct ssm_pool *pool, uint32_t class_idx, uint32_t ke
         while (count < FLUSH_BATCH && ssm_load_relaxed_u32(&cache->count) > keep &&
                (blocks[count] = ssm_cache_pop(pool, class_idx, cache)) != SSM_NIL)
             count++;
-        stuck = ssm_shard_give(pool, class_idx, blocks, count, patience_ns);
+        stuck = ssm_shard_give(pool, class_idx, blocks, count, 0);
         for (uint32_t i = 0; i < stuck; i++) {
             uint32_t generation = ssm_load_relaxed_u32(&ssm_block_at(pool, blocks[i])->generation);
             ssm_cache_push(cache, ssm_handle_of(generation, blocks[i]), pool->geometry.cache_slots);
@@ -123,7 +123,7 @@ void ssm_cache_flush(struct ssm_pool *pool, uint32_t class_idx, uint32_t keep)
     struct ssm_cache *cache = ssm_cache_at(pool, pool->self, class_idx);
     if (!ssm_cache_enter(pool, cache))
         return;
-    flush_in_hand(pool, class_idx, keep, 0);
+    flush_in_hand(pool, class_idx, keep);
     ssm_cache_leave(cache);
 }
 
@@ -144,16 +144,6 @@ void ssm_cache_unseal(struct ssm_pool *pool, uint32_t slot)
 {
     for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++)
         ssm_lock_release(&ssm_cache_at(pool, slot, class_idx)->thief);
-}
-
-bool ssm_cache_drain(struct ssm_pool *pool)
-{
-    bool empty = true;
-    for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {
-        flush_in_hand(pool, class_idx, 0, SSM_SHARD_PATIENCE_NS);
-        empty &= ssm_load_relaxed_u32(&ssm_cache_at(pool, pool->self, class_idx)->count) == 0;
-    }
-    return empty;
 }
 
 void ssm_cache_reset(struct ssm_pool *pool)

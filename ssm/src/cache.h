@@ -94,8 +94,6 @@ int ssm_cache_recover(struct ssm_pool *pool, uint32_t slot, uint32_t class_idx);
 int  ssm_cache_seal(struct ssm_pool *pool, uint32_t slot);
 void ssm_cache_unseal(struct ssm_pool *pool, uint32_t slot);
 
-/* Gives back what is in this process's sealed caches; false: a shard's lock stayed taken, some are left. */
-bool ssm_cache_drain(struct ssm_pool *pool);
 /* Forgets what a former owner of this process's slot left in its caches. */
 void ssm_cache_reset(struct ssm_pool *pool);
 

@@ -3,6 +3,7 @@
  * Error codes as sentences. */
 #include "ssm.h"
 
+#include <limits.h>
 #include <string.h>
 
 const char *ssm_strerror(int error)
@@ -26,7 +27,7 @@ const char *ssm_strerror(int error)
         [SSM_E_METADATA - SSM_E_EXHAUSTED]  = "the pool's metadata area is used up",
         [SSM_E_CLOSED - SSM_E_EXHAUSTED]    = "the attachment is closed",
     };
-    if (error < 0)
+    if (error < 0 && error > INT_MIN)
         error = -error;
     if (error >= SSM_E_EXHAUSTED && error <= SSM_E_CLOSED)
         return sentences[error - SSM_E_EXHAUSTED];

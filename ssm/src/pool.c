@@ -10,18 +10,26 @@
 
 /* ---- waiting ---------------------------------------------------------------------------------------- */
 
+/* For people to read. Not of an attachment that was closed meanwhile: its slot may be somebody else's. */
+static void note_waiting(struct ssm_pool *pool, uint32_t code)
+{
+    if (ssm_enter(pool) != 0)
+        return;
+    ssm_store_relaxed_u32(&ssm_holder_at(pool, pool->self)->waiting, code);
+    ssm_leave(pool);
+}
+
 static int sleep_once(struct ssm_pool *pool, const struct ssm_wait *wait, uint32_t seen, uint64_t until_ns)
 {
-    uint32_t slot = pool->self;
-    if (slot != SSM_NIL && wait->class_idx != SSM_NIL)
-        ssm_store_relaxed_u32(&ssm_holder_at(pool, slot)->waiting, 1 + wait->class_idx * pool->geometry.shards + pool->home);
+    if (wait->class_idx != SSM_NIL)
+        note_waiting(pool, 1 + wait->class_idx * pool->geometry.shards + pool->home);
     ssm_add_acqrel_u32(&pool->sleepers, 1);
     void *state = pool->hooks.before != NULL ? pool->hooks.before() : NULL;
     ssm_event_sleep(wait->event, seen, until_ns);
     int interrupted = pool->hooks.after != NULL ? pool->hooks.after(state) : 0;
     ssm_add_acqrel_u32(&pool->sleepers, UINT32_MAX);
-    if (slot != SSM_NIL && slot == pool->self)
-        ssm_store_relaxed_u32(&ssm_holder_at(pool, slot)->waiting, 0);
+    if (wait->class_idx != SSM_NIL)
+        note_waiting(pool, 0);
     return interrupted ? -EINTR : 0;
 }
 
@@ -316,7 +324,7 @@ void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block
 
 static inline int free_one(struct ssm_pool *pool, uint64_t handle)
 {
-    uint32_t block_idx = ssm_claimed_block(pool, handle);
+    uint32_t block_idx = ssm_movable_block(pool, handle);
     if (block_idx == SSM_NIL)
         return -SSM_E_STALE;
     struct ssm_claim *claim = &pool->claims[block_idx];
@@ -342,7 +350,7 @@ int ssm_free_many(struct ssm_pool *pool, const uint64_t *handles, uint32_t count
         return result;
     uint32_t checked = 0; /* references are taken back first, so that a handle that stands twice is counted twice */
     for (; checked < count; checked++) {
-        uint32_t block_idx = ssm_claimed_block(pool, handles[checked]);
+        uint32_t block_idx = ssm_movable_block(pool, handles[checked]);
         if (block_idx == SSM_NIL)
             break;
         pool->claims[block_idx].references--;

@@ -22,6 +22,15 @@ static inline uint32_t ssm_claimed_block(const struct ssm_pool *pool, uint64_t h
     return block_idx;
 }
 
+/* The same, if one of the references is not pinned: only such a one can be given away. */
+static inline uint32_t ssm_movable_block(const struct ssm_pool *pool, uint64_t handle)
+{
+    uint32_t block_idx = ssm_claimed_block(pool, handle);
+    if (block_idx != SSM_NIL && pool->claims[block_idx].references == pool->claims[block_idx].pins)
+        return SSM_NIL;
+    return block_idx;
+}
+
 /* Gives back a block whose bit of this process is set and whose references are 0. */
 void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx);
 

@@ -102,15 +102,33 @@ void ssm_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out)
     free_slots(pool, &dead);
 }
 
-bool ssm_reap_own_slot(struct ssm_pool *pool)
+/* Takes everything out of the own slot; its caches stay sealed. */
+static bool empty_own_slot(struct ssm_pool *pool)
 {
     struct holder_set own = {0};
     own.words[pool->self / 64] = UINT64_C(1) << pool->self % 64;
-    scrub_locks(pool);
     if (seal_caches(pool, &own) == 0)
         return false;
     reclaim_blocks(pool, &own);
+    return true;
+}
+
+bool ssm_reap_own_slot(struct ssm_pool *pool)
+{
+    scrub_locks(pool);
+    if (!empty_own_slot(pool))
+        return false;
     ssm_cache_unseal(pool, pool->self);
+    return true;
+}
+
+bool ssm_leave_slot(struct ssm_pool *pool)
+{
+    uint32_t slot = pool->self;
+    if (!empty_own_slot(pool))
+        return false;
+    ssm_registry_leave(pool);
+    ssm_cache_unseal(pool, slot);
     return true;
 }
 
@@ -119,9 +137,9 @@ bool ssm_reap_try(struct ssm_pool *pool)
     struct holder_set dead;
     struct ssm_reaped reaped = {0};
     uint64_t now_ns = ssm_now_ns();
-    if (now_ns - pool->looked_ns < LOOK_NS || ssm_enter(pool) != 0)
+    if (now_ns - ssm_load_relaxed_u64(&pool->looked_ns) < LOOK_NS || ssm_enter(pool) != 0)
         return false;
-    pool->looked_ns = now_ns;
+    ssm_store_relaxed_u64(&pool->looked_ns, now_ns); /* stale: somebody looks once more */
     if (find_dead(pool, &dead) && ssm_registry_lock(pool, 0) == 0) {
         ssm_reap_locked(pool, false, &reaped);
         ssm_registry_unlock(pool);

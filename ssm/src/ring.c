@@ -144,6 +144,8 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
         return result;
     result = find_or_create(pool, name, options, &id);
     ssm_leave(pool);
+    if (result == -SSM_E_HOLDERS && pool->on_stall(pool)) /* some of the slots were dead processes' */
+        return ssm_ring_open(pool, name, options, ring_out);
     if (result != 0)
         return result;
     struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, id, NULL);
@@ -214,6 +216,20 @@ static int enter_side(struct ssm_ring *ring, struct ssm_side *side, bool exclusi
     return result != -ETIMEDOUT ? result : exclusive ? -SSM_E_BUSY : again;
 }
 
+/* The right for the length of one call by somebody who is neither producer nor consumer: an exclusive side that
+ * nobody has claimed is not claimed by it. */
+static bool borrow_side(struct ssm_ring *ring, struct ssm_side *side, bool *mine)
+{
+    *mine = ssm_lock_is_mine(ring->pool, &side->lock);
+    return *mine || take_side(ring->pool, ring->shared, ring->id, side, SIDE_PATIENCE_NS) == 0;
+}
+
+static void return_side(struct ssm_side *side, bool mine)
+{
+    if (!mine)
+        ssm_lock_release(&side->lock);
+}
+
 static void leave_side(struct ssm_side *side, bool exclusive)
 {
     if (!exclusive)
@@ -267,13 +283,13 @@ struct put_call {
 };
 
 /* Each handle is held by this process, not in this ring, and not twice in the batch. */
-static int check_handles(struct ssm_ring *ring, const uint64_t *handles, uint32_t count)
+static int check_handles(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, bool keep)
 {
     struct ssm_pool *pool = ring->pool;
     uint32_t checked = 0;
     int result = 0;
     for (; checked < count && result == 0; checked++) {
-        uint32_t block_idx = ssm_claimed_block(pool, handles[checked]);
+        uint32_t block_idx = keep ? ssm_claimed_block(pool, handles[checked]) : ssm_movable_block(pool, handles[checked]);
         if (block_idx == SSM_NIL)
             result = -SSM_E_STALE;
         else if (pool->claims[block_idx].mark || ssm_block_has(ssm_block_at(pool, block_idx), ring->id))
@@ -286,20 +302,24 @@ static int check_handles(struct ssm_ring *ring, const uint64_t *handles, uint32_
     return result;
 }
 
-static bool has_room(struct ssm_ring *ring, uint64_t head, uint32_t count)
+static int look_for_room(struct ssm_ring *ring, uint64_t head, uint32_t count)
 {
     struct ssm_side *producer = &ring->shared->producer;
-    uint64_t tail = ssm_load_relaxed_u64(&producer->peer);
-    if (head - tail + count <= ring->capacity && head + count - tail <= ssm_load_relaxed_u64(&producer->count))
-        return true;
+    uint64_t high_water = ssm_load_relaxed_u64(&producer->count);
+    uint64_t depth = head - ssm_load_relaxed_u64(&producer->peer);
+    if (depth < high_water && high_water - depth >= count && high_water <= ring->capacity)
+        return 0;
     /* Full by the tail as last seen, or a new high water mark by it: look. A2: pairs with R2 in get_some(). */
-    tail = ssm_load_acquire_u64(&ring->shared->consumer.index);
+    uint64_t tail = ssm_load_acquire_u64(&ring->shared->consumer.index);
     ssm_store_relaxed_u64(&producer->peer, tail);
-    if (head - tail + count > ring->capacity)
-        return false;
-    if (head + count - tail > ssm_load_relaxed_u64(&producer->count))
-        ssm_store_relaxed_u64(&producer->count, head + count - tail);
-    return true;
+    depth = head - tail;
+    if (depth > ring->capacity)
+        return -SSM_E_CORRUPT;
+    if (ring->capacity - depth < count)
+        return -SSM_E_FULL;
+    if (depth + count > high_water)
+        ssm_store_relaxed_u64(&producer->count, depth + count);
+    return 0;
 }
 
 /* Steps 2 to 6 of put. */
@@ -329,6 +349,12 @@ static void put_all(struct ssm_ring *ring, const uint64_t *handles, uint32_t cou
     ssm_store_release_u64(&producer->note, 0);
 }
 
+static int may_put(const struct ssm_ring *ring)
+{
+    uint32_t acl = ssm_load_acquire_u32(&ring->shared->acl);
+    return acl & SSM_ACL_FLOWDOWN ? -SSM_E_SHUTDOWN : acl & SSM_ACL_RDONLY ? -SSM_E_RDONLY : 0;
+}
+
 static int put_attempt(void *context, bool thorough)
 {
     const struct put_call *call = context;
@@ -339,17 +365,16 @@ static int put_attempt(void *context, bool thorough)
     int result = ssm_enter(ring->pool);
     if (result != 0)
         return result;
-    result = enter_side(ring, producer, exclusive, -SSM_E_FULL);
+    result = may_put(ring);
+    if (result == 0)
+        result = enter_side(ring, producer, exclusive, -SSM_E_FULL);
     if (result == 0) {
         uint64_t head = ssm_load_relaxed_u64(&producer->index);
-        uint32_t acl = ssm_load_acquire_u32(&ring->shared->acl);
-        result = check_handles(ring, call->handles, call->count);
-        if (acl & SSM_ACL_FLOWDOWN)
-            result = -SSM_E_SHUTDOWN;
-        else if (acl & SSM_ACL_RDONLY)
-            result = -SSM_E_RDONLY;
-        else if (result == 0 && !has_room(ring, head, call->count))
-            result = -SSM_E_FULL;
+        result = may_put(ring); /* again: it may have been shut down while this call waited for the right */
+        if (result == 0)
+            result = check_handles(ring, call->handles, call->count, call->flags & SSM_KEEP);
+        if (result == 0)
+            result = look_for_room(ring, head, call->count);
         if (result == 0)
             put_all(ring, call->handles, call->count, call->flags & SSM_KEEP, head);
         leave_side(producer, exclusive);
@@ -425,7 +450,7 @@ static uint32_t get_some(struct ssm_ring *ring, uint32_t count, uint64_t *handle
     }
     if (tail != start) {
         ssm_store_relaxed_u64(&consumer->count, ssm_load_relaxed_u64(&consumer->count) + got);
-        ssm_store_release_u64(&consumer->index, tail); /* R2 -> A2 in has_room(): the slots were read before */
+        ssm_store_release_u64(&consumer->index, tail); /* R2 -> A2 in look_for_room(): the slots were read before */
     }
     return got;
 }
@@ -524,22 +549,20 @@ int ssm_ring_set_acl(struct ssm_ring *ring, uint32_t acl)
 
 int ssm_ring_shutdown(struct ssm_ring *ring, int immediate)
 {
-    struct ssm_side *consumer = &ring->shared->consumer;
-    bool exclusive = ring->flags & SSM_ONE_CONSUMER;
+    struct ssm_side *producer = &ring->shared->producer, *consumer = &ring->shared->consumer;
+    bool mine;
     int result = ssm_enter(ring->pool);
     if (result != 0)
         return result;
     /* Under the producer's right where it can be had: a put that the flags still allowed is over by then. */
-    struct ssm_side *producer = &ring->shared->producer;
-    bool one_producer = ring->flags & SSM_ONE_PRODUCER;
-    bool entered = enter_side(ring, producer, one_producer, -SSM_E_FULL) == 0;
+    bool borrowed = borrow_side(ring, producer, &mine);
     ssm_or_acqrel_u32(&ring->shared->acl, SSM_ACL_FLOWDOWN | (immediate ? SSM_ACL_DISCARD : 0));
-    if (entered)
-        leave_side(producer, one_producer);
+    if (borrowed)
+        return_side(producer, mine);
     /* Where the consumer's side is another live process's, that one discards, at its next get or at its close. */
-    if (immediate && enter_side(ring, consumer, exclusive, -SSM_E_EMPTY) == 0) {
+    if (immediate && borrow_side(ring, consumer, &mine)) {
         discard(ring);
-        leave_side(consumer, exclusive);
+        return_side(consumer, mine);
     }
     ssm_leave(ring->pool);
     wake_everyone(ring);

@@ -155,10 +155,12 @@ void ssm_settle(struct ssm_pool *pool, uint32_t block_idx)
 {
     uint32_t listed = 0;
     uint32_t class_idx = ssm_class_of_block(pool, block_idx);
+    struct ssm_u32 *unsettled = &ssm_class_at(pool, class_idx)->unsettled;
     for (bool settled = false; !settled;) {
         struct place at = {class_idx, home_of(pool, block_idx)};
-        if (lock_shard(pool, at, SSM_SHARD_PATIENCE_NS) != 0) {
-            ssm_store_release_u32(&ssm_class_at(pool, class_idx)->unsettled, 1);
+        /* Where a lock stayed taken just now, it is not waited for once more: there may be many blocks to settle. */
+        if (lock_shard(pool, at, ssm_load_relaxed_u32(unsettled) ? 0 : SSM_SHARD_PATIENCE_NS) != 0) {
+            ssm_store_release_u32(unsettled, 1);
             return;
         }
         settled = list_if_free_locked(pool, at, block_idx, &listed);

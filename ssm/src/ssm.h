@@ -102,7 +102,8 @@ struct ssm_attach_options {
 
 struct ssm_pool;
 
-/* `fd` is the caller's and stays so: the attachment opens the file anew for its liveness lock.
+/* `fd` is the caller's and stays so: the attachment opens the file anew for its liveness lock. Attach options may be
+ * NULL.
  * create: an empty shared memory object that the caller made with O_EXCL; -ENOSPC when memory cannot be
  * reserved (it all is, now). attach: SSM_E_LAYOUT, SSM_E_CORRUPT, SSM_E_ABANDONED, SSM_E_HOLDERS. */
 int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct ssm_attach_options *attach,

@@ -48,9 +48,13 @@ static uint32_t futex_wake(void *word, uint32_t count)
 
 uint32_t ssm_event_announce(struct ssm_event *event)
 {
-    uint32_t seen = ssm_or_acqrel_u32(&event->word, WAITERS) | WAITERS;
+    uint32_t word = ssm_load_relaxed_u32(&event->word); /* stale: the swap fails */
+    uint32_t announced;
+    do
+        announced = (word + SEQUENCE) | WAITERS;
+    while (!ssm_cas_acqrel_u32(&event->word, &word, announced));
     ssm_fence_seqcst(); /* E1: the bit is visible before the caller looks again; pairs with E2 */
-    return seen;
+    return announced;
 }
 
 int ssm_event_sleep(struct ssm_event *event, uint32_t seen, uint64_t until_ns)
@@ -69,7 +73,7 @@ uint32_t ssm_event_signal(struct ssm_event *event, uint32_t count)
         signalled = word + SEQUENCE;
     } while (!ssm_cas_acqrel_u32(&event->word, &word, signalled));
     uint32_t woken = futex_wake(&event->word, count);
-    if (woken == 0) /* nobody asleep; whoever announced since has changed nothing, and sees this change */
+    if (woken == 0) /* nobody asleep; fails when somebody announced since */
         ssm_cas_acqrel_u32(&event->word, &signalled, signalled & ~WAITERS);
     return woken;
 }

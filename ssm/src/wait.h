@@ -2,11 +2,12 @@
  *
  * Waiting: the eventcount, the clock, short naps. The only user of futex and membarrier.
  *
- * An eventcount is one word, `sequence << 1 | waiters`, in shared memory. A waiter announces itself (sets the
- * bit), looks once more for what it waits for, then sleeps while the word is unchanged. A signaller publishes,
- * then looks at the bit: nobody there costs a fence and a load. The bit is sticky: it goes only when a wake-up
- * found nobody asleep, by a compare-and-swap that fails when anyone announced or signalled in between, and any
- * change of the word keeps a waiter from falling asleep on it. So no wake-up is lost while everybody lives.
+ * An eventcount is one word, `sequence << 1 | waiters`, in shared memory. A waiter announces itself (counts up and
+ * sets the bit), looks once more for what it waits for, then sleeps while the word is unchanged. A signaller
+ * publishes, then looks at the bit: nobody there costs a fence and a load. The bit is sticky: it goes only when a
+ * wake-up found nobody asleep, by a compare-and-swap that fails when anyone announced or signalled in between, for
+ * both count up; and any change of the word keeps a waiter from falling asleep on it. So no wake-up is lost while
+ * everybody lives.
  *
  * Death: a signaller may die between publishing and waking, a waiter after it was woken and before it acted.
  * Therefore every sleep is bounded by SSM_RECHECK_NS and its caller looks again.

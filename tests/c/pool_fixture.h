@@ -39,7 +39,7 @@
         CHECK(condition);                                                                                              \
     } while (0)
 
-/* ---- processes ------------------------------------------------------------------------------------------ */
+/* ---- processes ---------------------------------------------------------------------------------------------- */
 
 /* Words that parent and children share, beside any pool. */
 struct board {
@@ -129,7 +129,7 @@ static inline void child_continue(pid_t pid)
     CHECK(kill(pid, SIGCONT) == 0);
 }
 
-/* ---- pools ---------------------------------------------------------------------------------------------- */
+/* ---- pools -------------------------------------------------------------------------------------------------- */
 
 struct fixture {
     int              fd;
@@ -249,7 +249,7 @@ static inline uint32_t die_everywhere(const struct deaths *d)
     return count;
 }
 
-/* ---- looking at a pool ------------------------------------------------------------------------------------ */
+/* ---- looking at a pool -------------------------------------------------------------------------------------- */
 
 /* By the truth. */
 static inline uint32_t free_blocks(const struct ssm_pool *pool, uint32_t class_idx)

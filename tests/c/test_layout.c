@@ -28,9 +28,11 @@ static void check_geometry(const struct ssm_geometry *g)
     regions[n++] = (struct region){0, sizeof(struct ssm_superblock), 1};
     regions[n++] = (struct region){g->holders_start, (uint64_t)g->holders * sizeof(struct ssm_holder), 128};
     regions[n++] = (struct region){g->classes_start, g->class_count * sizeof(struct ssm_class), 128};
-    regions[n++] = (struct region){g->shards_start, (uint64_t)g->class_count * g->shards * sizeof(struct ssm_shard), 128};
-    for (uint32_t i = 0; i < g->class_count; i++)
-        regions[n++] = (struct region){g->classes[i].lists_start, (uint64_t)g->classes[i].block_count * g->shards * 4, 128};
+    regions[n++] = (struct region){g->shards_start, g->class_count * g->shards * sizeof(struct ssm_shard), 128};
+    for (uint32_t i = 0; i < g->class_count; i++) {
+        const struct ssm_class_geometry *c = &g->classes[i];
+        regions[n++] = (struct region){c->lists_start, UINT64_C(4) * c->block_count * g->shards, 128};
+    }
     regions[n++] = (struct region){g->blocks_start, (uint64_t)g->block_total * g->block_bytes, 64};
     regions[n++] = (struct region){g->caches_start, (uint64_t)g->holders * g->class_count * g->cache_bytes, 128};
     regions[n++] = (struct region){g->metadata_start, g->metadata_bytes, 4096};
@@ -137,7 +139,7 @@ static void test_overflow(void)
     EXPECT(-EINVAL, o.classes[0].block_count = UINT32_C(1) << 31); /* and 8 more */
 }
 
-/* ---- superblocks ------------------------------------------------------------------------------------------ */
+/* ---- superblocks -------------------------------------------------------------------------------------------- */
 
 static struct ssm_superblock superblock_of(const struct ssm_pool_options *options, struct ssm_geometry *geometry_out)
 {

@@ -26,7 +26,7 @@ static struct ssm_packet view(struct ssm_pool *pool, uint64_t handle)
     return packet;
 }
 
-/* ---- the window ---------------------------------------------------------------------------------------------------- */
+/* ---- the window --------------------------------------------------------------------------------------------- */
 
 static void test_fresh(void)
 {
@@ -116,7 +116,8 @@ static void test_scribbled(void)
     uint64_t handle = alloc(f.pool, 100), tag;
     struct ssm_block *block = ssm_block_at(f.pool, block_of(handle));
     struct ssm_packet packet;
-    const uint64_t windows[][2] = {{257, 0}, {0, 257}, {200, 57}, {UINT64_MAX, 1}, {1, UINT64_MAX}, {UINT64_MAX, UINT64_MAX}};
+    const uint64_t windows[][2] = {{257, 0},        {0, 257},        {200, 57},
+                                   {UINT64_MAX, 1}, {1, UINT64_MAX}, {UINT64_MAX, UINT64_MAX}};
     for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
         ssm_store_relaxed_u64(&block->start, windows[i][0]);
         ssm_store_relaxed_u64(&block->length, windows[i][1]);
@@ -131,7 +132,7 @@ static void test_scribbled(void)
     fixture_close(&f);
 }
 
-/* ---- references ------------------------------------------------------------------------------------------------------ */
+/* ---- references --------------------------------------------------------------------------------------------- */
 
 static void test_hold(void)
 {

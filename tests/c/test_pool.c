@@ -19,7 +19,7 @@ static void take_all(struct ssm_pool *pool, uint64_t handles[static BLOCKS])
     CHECK_EQ(ssm_alloc_many(pool, 256, BLOCKS, 0, handles), 0);
 }
 
-/* ---- classes ---------------------------------------------------------------------------------------------------- */
+/* ---- classes ------------------------------------------------------------------------------------------------ */
 
 static uint64_t block_size_for(struct ssm_pool *pool, uint64_t size)
 {
@@ -75,7 +75,7 @@ static void test_does_not_spill(void)
     fixture_close(&f);
 }
 
-/* ---- exhaustion, batches ------------------------------------------------------------------------------------------ */
+/* ---- exhaustion, batches ------------------------------------------------------------------------------------ */
 
 static void test_all_or_nothing(void)
 {
@@ -147,7 +147,7 @@ static void test_the_dead_make_room(void)
     fixture_close(&f);
 }
 
-/* ---- stale handles ------------------------------------------------------------------------------------------------- */
+/* ---- stale handles ------------------------------------------------------------------------------------------ */
 
 static void test_stale(void)
 {
@@ -225,7 +225,7 @@ static void test_free_many_into_the_cache(void)
     fixture_close(&f);
 }
 
-/* ---- waiting --------------------------------------------------------------------------------------------------------- */
+/* ---- waiting ------------------------------------------------------------------------------------------------ */
 
 static void test_time_outs(void)
 {
@@ -406,7 +406,7 @@ static void test_waiting_for_a_batch(void)
     fixture_close(&f);
 }
 
-/* ---- attachments that may not ------------------------------------------------------------------------------------------ */
+/* ---- attachments that may not ------------------------------------------------------------------------------- */
 
 static void check_refused(struct ssm_pool *pool, int error)
 {
@@ -436,7 +436,7 @@ static void test_refusals(void)
     fixture_close(&f);
 }
 
-/* ---- model: random calls of two attachments beside plain counting --------------------------------------------------------- */
+/* ---- model: random calls of two attachments beside plain counting ------------------------------------------- */
 
 #define STEPS 20000
 

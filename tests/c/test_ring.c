@@ -64,7 +64,7 @@ static struct ssm_ring_shared *shared_of(struct ssm_pool *pool)
     return shared;
 }
 
-/* ---- opening -------------------------------------------------------------------------------------------------------- */
+/* ---- opening ------------------------------------------------------------------------------------------------ */
 
 static int try_open(struct ssm_pool *pool, const char *name, uint32_t capacity, uint32_t flags)
 {
@@ -126,7 +126,7 @@ static void test_metadata(void)
     fixture_close(&f);
 }
 
-/* ---- order, capacity ------------------------------------------------------------------------------------------------- */
+/* ---- order, capacity ---------------------------------------------------------------------------------------- */
 
 /* A hundred times round, with every depth, for capacities that are no powers of two as well. */
 static void test_order(void)
@@ -197,7 +197,7 @@ static void test_time_outs(void)
     fixture_close(&f);
 }
 
-/* ---- who may put what --------------------------------------------------------------------------------------------------- */
+/* ---- who may put what --------------------------------------------------------------------------------------- */
 
 static void test_refused_puts(void)
 {
@@ -256,7 +256,7 @@ static void test_fan_out(void)
     fixture_close(&f);
 }
 
-/* ---- processes -------------------------------------------------------------------------------------------------------------- */
+/* ---- processes ---------------------------------------------------------------------------------------------- */
 
 #define SENT 3000
 
@@ -313,7 +313,7 @@ static void test_processes(void)
     fixture_close(&f);
 }
 
-/* ---- exclusive sides --------------------------------------------------------------------------------------------------------- */
+/* ---- exclusive sides ---------------------------------------------------------------------------------------- */
 
 static void claim_both_sides(void *context)
 {
@@ -390,7 +390,7 @@ static void test_sides_come_back(void)
     fixture_close(&f);
 }
 
-/* ---- flags, shutdown -------------------------------------------------------------------------------------------------------------- */
+/* ---- flags, shutdown ---------------------------------------------------------------------------------------- */
 
 static void test_acl(void)
 {
@@ -545,7 +545,7 @@ static void test_immediate_shutdown_by_the_producer(void)
     fixture_close(&f);
 }
 
-/* ---- death at every store of a put ------------------------------------------------------------------------------------------------- */
+/* ---- death at every store of a put -------------------------------------------------------------------------- */
 
 static int no_repair(struct ssm_pool *pool, void *context)
 {
@@ -642,7 +642,7 @@ static void test_deaths_in_put(void)
     }
 }
 
-/* ---- death at every store of a get --------------------------------------------------------------------------------------------------- */
+/* ---- death at every store of a get -------------------------------------------------------------------------- */
 
 /* Four packets; the second is somebody else's, too. */
 static void prepare_full_ring(struct fixture *f)
@@ -727,8 +727,10 @@ static void take_all_but_the_index(void *context)
     struct ssm_pool *pool = fixture_join(f);
     struct ssm_ring_shared *shared = shared_of(pool);
     CHECK_EQ(ssm_lock_take(pool, &shared->consumer.lock, 0, no_repair, NULL), 0);
-    for (uint32_t i = 0; i < 4; i++)
-        ssm_block_swap(ssm_block_at(pool, block_of(ssm_load_relaxed_u64(&shared->slots[i]))), ring_id(pool, "ring"), pool->self);
+    for (uint32_t i = 0; i < 4; i++) {
+        uint64_t handle = ssm_load_relaxed_u64(&shared->slots[i]);
+        ssm_block_swap(ssm_block_at(pool, block_of(handle)), ring_id(pool, "ring"), pool->self);
+    }
     die_here();
 }
 
@@ -749,7 +751,7 @@ static void test_ring_full_of_taken_packets(void)
     fixture_close(&f);
 }
 
-/* ---- scribbled ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- scribbled ---------------------------------------------------------------------------------------------- */
 
 static void test_garbage_in_slots(void)
 {

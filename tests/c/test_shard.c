@@ -22,7 +22,7 @@ static void fill_list(struct fixture *f, uint32_t shard_idx, uint32_t count)
     f->pool->home = home;
 }
 
-/* ---- migration, stealing --------------------------------------------------------------------------------------- */
+/* ---- migration, stealing ------------------------------------------------------------------------------------ */
 
 static void test_migration(void)
 {
@@ -106,7 +106,7 @@ static void test_take_and_give(void)
     fixture_close(&f);
 }
 
-/* ---- lists that lie --------------------------------------------------------------------------------------------- */
+/* ---- lists that lie ----------------------------------------------------------------------------------------- */
 
 static struct ssm_u32 *entry(struct fixture *f, uint32_t i)
 {
@@ -211,7 +211,7 @@ static void test_give_to_a_full_list(void)
     fixture_close(&f);
 }
 
-/* ---- death while the lock is held --------------------------------------------------------------------------------- */
+/* ---- death while the lock is held --------------------------------------------------------------------------- */
 
 #define TAKEN 3
 
@@ -349,7 +349,7 @@ static void test_recover(void)
     fixture_close(&f);
 }
 
-/* ---- settling ------------------------------------------------------------------------------------------------------ */
+/* ---- settling ----------------------------------------------------------------------------------------------- */
 
 static void test_settle(void)
 {
@@ -423,7 +423,7 @@ static void test_stopped_owner(void)
     fixture_close(&f);
 }
 
-/* ---- signalling ---------------------------------------------------------------------------------------------------- */
+/* ---- signalling --------------------------------------------------------------------------------------------- */
 
 enum { ASLEEP, STOP }; /* steps of the board; its values: how often each shard's sleeper was woken */
 

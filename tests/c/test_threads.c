@@ -32,7 +32,7 @@ static void run_all(struct worker workers[THREADS], void *(*run)(void *))
         CHECK_EQ(pthread_join(threads[i], NULL), 0);
 }
 
-/* ---- alloc and free ------------------------------------------------------------------------------------------------ */
+/* ---- alloc and free ----------------------------------------------------------------------------------------- */
 
 static void fill(struct ssm_pool *pool, uint64_t handle, uint64_t number)
 {
@@ -75,7 +75,7 @@ static void *alloc_and_free(void *context)
     return NULL;
 }
 
-/* ---- blocks are scarce: everybody sleeps now and then ----------------------------------------------------------------- */
+/* ---- blocks are scarce: everybody sleeps now and then ------------------------------------------------------- */
 
 static void *wait_for_blocks(void *context)
 {
@@ -108,7 +108,7 @@ static void check_waiting_in_vain(struct ssm_pool *pool, struct worker workers[T
     CHECK_EQ(ssm_free_many(pool, handles, 8), 0);
 }
 
-/* ---- put and get --------------------------------------------------------------------------------------------------------- */
+/* ---- put and get -------------------------------------------------------------------------------------------- */
 
 static void *put_and_get(void *context)
 {
@@ -140,7 +140,7 @@ static void check_sums(const struct worker workers[THREADS], struct ssm_ring *ri
     CHECK_EQ(ssm_ring_depth(ring), 0);
 }
 
-/* ---- looking in meanwhile -------------------------------------------------------------------------------------------------- */
+/* ---- looking in meanwhile ----------------------------------------------------------------------------------- */
 
 static void *look_in(void *context)
 {

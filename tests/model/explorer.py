@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Violation(Exception):  # noqa: N818 - a finding, not an error of the model
+class Violation(Exception):
     """A state that the protocol must not reach."""
 
 

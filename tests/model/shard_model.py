@@ -4,16 +4,18 @@
 usage: python tests/model/shard_model.py [--rounds 2] [--kills 1] [--blocks 1] [--homes 0 1] [--bug NAME] ...
 
 What is modelled
-    Two shards (a lock and a list each), blocks (holder set, `listed`, home), processes that take a block,
-    from their own shard or else from the other, and free it, and a recoverer. One shared access a step,
+    Two shards (a lock and a list each), blocks (holder set, `listed`, home, generation), processes that take a
+    block, from their own shard or else from the other, and free it, and a recoverer. One shared access a step,
     sequentially consistent; any process but the recoverer may be killed between any two steps.
 
-    take     with the list's lock: the block's holder set, the list, `listed`, the home, in this order.
-    settle   read the home, take that shard's lock, then read home, holder set, `listed`: if all say so,
-             list it. Home before holder set: found at home here, a block stays here while the lock is held.
-    rebuild  of a list whose lock's owner died: per block at home here clear `listed`, then read the holder
-             set, and list it if that is empty. `listed` before holder set: a reaper that empties the set in
-             between finds the block not listed, and settles it.
+    take     with the list's lock: clear `listed`, set the holder set (the commit), shorten the list, change the
+             generation, then the home.
+    free     with the home's lock: clear the holder set, and list. Where that lock is taken, who holds the block
+             alone may choose the other shard as its home.
+    list     with the lock of what seemed to be its home: read generation, holder set, home, generation; if it
+             is free, at home here, and no list gave it away in between, nobody else can take or list it now:
+             set `listed`, put it on the list. Settle is this for any block, from the home's lock on.
+    rebuild  of a list whose lock's owner died: the same reads for every block of the class.
     reap     rebuild what the dead had locked, clear their bits, settle what is empty and not listed.
 
 What is checked
@@ -34,13 +36,15 @@ if __name__ == "__main__":  # run as a script: the repository's root is where `t
 from tests.model.explorer import Explorer, Result, Violation
 
 BUGS = {
-    "settle_home_last": "settle reads the holder set, then the home",
-    "rebuild_home_last": "rebuild reads the holder set, then the home",
+    "claim_first": "take sets the holder set, then clears `listed`; rebuild clears it of what is held",
+    "bump_last": "take changes the home, then the generation",
+    "settle_by_home": "settle reads the home, then the holder set, and no generation",
+    "settle_home_last": "settle reads the holder set, then the home, and no generation",
+    "rebuild_by_home": "rebuild reads the home, then the holder set, and no generation",
+    "rebuild_home_last": "rebuild reads the holder set, then the home, and no generation",
     "home_unchecked": "settle does not read the home again under the lock",
-    "home_first": "take changes the home before it clears `listed`",
+    "home_early": "take changes the home before it sets the holder set",
     "no_rebuild": "a lock taken over from the dead guards an unrepaired list",
-    "keep_listed": "rebuild does not clear `listed` of what is held",
-    "unlist_last": "rebuild reads the holder set, then clears `listed` of what is held",
 }
 
 
@@ -58,8 +62,9 @@ class Config:
 class Model(Explorer):
     """The transition system; attributes in capitals are offsets into the state, or labels."""
 
-    # program counter; return labels of settle, of rebuild; block + 1; shard; round; flags read; cursor; dead
-    REGS = ("pc", "ret", "ret2", "b", "s", "rd", "x", "n", "m")
+    # program counter; return labels of settle, of rebuild; block + 1; shard; round; cursor of the reaper, or
+    # flags; cursor of a rebuild; the dead; generation read
+    REGS = ("pc", "ret", "ret2", "b", "s", "rd", "x", "n", "m", "g")
 
     def __init__(self, config: Config) -> None:
         if config.bug and config.bug not in BUGS:
@@ -72,11 +77,11 @@ class Model(Explorer):
         self.processes = self.workers + 1
         self.registers = len(self.REGS)
         nb = config.blocks
-        self.H, self.L, self.HOME = 0, nb, 2 * nb
-        self.LOCK = 3 * nb  # of shard 0 and 1
-        self.LIST = 3 * nb + 2  # mask of the blocks listed there
-        self.ALIVE, self.KILLS, self.REAPED = 3 * nb + 4, 3 * nb + 5, 3 * nb + 6
-        self.PROCS = 3 * nb + 7
+        self.H, self.L, self.HOME, self.G = 0, nb, 2 * nb, 3 * nb
+        self.LOCK = 4 * nb  # of shard 0 and 1
+        self.LIST = 4 * nb + 2  # mask of the blocks listed there
+        self.ALIVE, self.KILLS, self.REAPED = 4 * nb + 4, 4 * nb + 5, 4 * nb + 6
+        self.PROCS = 4 * nb + 7
 
     def initial(self) -> bytes:
         s = bytearray(self.PROCS + self.processes * self.registers)
@@ -91,7 +96,7 @@ class Model(Explorer):
     def _unreaped(self, s: bytes | bytearray) -> int:
         return ~s[self.ALIVE] & ~s[self.REAPED] & ((1 << self.processes) - 1)
 
-    # ---- rebuild of the list of shard `s`, whose lock is held ----------------------------------------
+    # ---- rebuild of the list of shard `s`, whose lock is held -----------------------------------------
 
     def at_rebuild(self, s: bytearray, i: int, p: int) -> bool | None:
         s[self.LIST + s[p + 4]] = 0
@@ -101,46 +106,49 @@ class Model(Explorer):
             s[p], s[p + 2] = s[p + 2], 0
         return None
 
+    def _b_next(self, s: bytearray, p: int) -> None:
+        s[p + 7] += 1
+        s[p + 9] = 0
+        s[p] = self.B_LOOK
+
     def at_b_look(self, s: bytearray, i: int, p: int) -> bool | None:
-        """The next block: its home, or with the bug its holder set."""
         b = s[p + 7]
         if b == self.c.blocks:
             s[p + 7] = 0
             s[p], s[p + 2] = s[p + 2], 0
-        elif self.bug == "rebuild_home_last":
-            s[p + 6] = s[self.H + b] == 0
-            s[p] = self.B_HOME
-        elif s[self.HOME + b] != s[p + 4]:
-            s[p + 7] += 1
         else:
-            s[p] = self.B_FREE if self.bug in ("unlist_last", "keep_listed") else self.B_UNLIST
-        return None
-
-    def at_b_home(self, s: bytearray, i: int, p: int) -> bool | None:
-        """Only with the bug: the holder set was read before."""
-        free, s[p + 6] = s[p + 6], 0
-        s[p] = self.B_LIST if free else self.B_UNLIST
-        if s[self.HOME + s[p + 7]] != s[p + 4]:
-            s[p + 7] += 1
-            s[p] = self.B_LOOK
-        return None
-
-    def at_b_unlist(self, s: bytearray, i: int, p: int) -> bool | None:
-        s[self.L + s[p + 7]] = 0
-        s[p] = self.B_FREE
-        if self.bug == "unlist_last":
-            s[p + 7] += 1
-            s[p] = self.B_LOOK
+            s[p + 9] = s[self.G + b]
+            s[p] = self.B_HOME if self.bug == "rebuild_by_home" else self.B_FREE
         return None
 
     def at_b_free(self, s: bytearray, i: int, p: int) -> bool | None:
         if s[self.H + s[p + 7]] == 0:
-            s[p] = self.B_LIST
-        elif self.bug == "unlist_last":
+            s[p] = self.B_LIST if self.bug == "rebuild_by_home" else self.B_HOME
+        elif self.bug == "claim_first" and s[self.HOME + s[p + 7]] == s[p + 4]:
             s[p] = self.B_UNLIST
         else:
-            s[p + 7] += 1
-            s[p] = self.B_LOOK
+            self._b_next(s, p)
+        return None
+
+    def at_b_unlist(self, s: bytearray, i: int, p: int) -> bool | None:
+        s[self.L + s[p + 7]] = 0
+        self._b_next(s, p)
+        return None
+
+    def at_b_home(self, s: bytearray, i: int, p: int) -> bool | None:
+        if s[self.HOME + s[p + 7]] != s[p + 4]:
+            self._b_next(s, p)
+        elif self.bug == "rebuild_by_home":
+            s[p] = self.B_FREE
+        else:
+            s[p] = self.B_LIST if self.bug == "rebuild_home_last" else self.B_SAME
+        return None
+
+    def at_b_same(self, s: bytearray, i: int, p: int) -> bool | None:
+        if s[self.G + s[p + 7]] != s[p + 9]:
+            self._b_next(s, p)  # a list gave it away: whoever has it will list it
+        else:
+            s[p] = self.B_LIST
         return None
 
     def at_b_list(self, s: bytearray, i: int, p: int) -> bool | None:
@@ -150,11 +158,10 @@ class Model(Explorer):
 
     def at_b_push(self, s: bytearray, i: int, p: int) -> bool | None:
         s[self.LIST + s[p + 4]] |= 1 << s[p + 7]
-        s[p + 7] += 1
-        s[p] = self.B_LOOK
+        self._b_next(s, p)
         return None
 
-    # ---- settle --------------------------------------------------------------------------------------
+    # ---- settle; free joins it at list ------------------------------------------------------------------
 
     def _settle(self, s: bytearray, p: int, b: int, ret: int) -> None:
         s[p + 3], s[p + 1], s[p] = b + 1, ret, self.S_HOME
@@ -168,25 +175,37 @@ class Model(Explorer):
         got = self.take(s, i, self.LOCK + s[p + 4])
         if not got:
             return False
-        first = self.S_FREE if self.bug in ("settle_home_last", "home_unchecked") else self.S_STILL
-        s[p], s[p + 2] = (first, 0) if got == 1 else (self.REBUILD, first)
+        s[p], s[p + 2] = (self.S_LOOK, 0) if got == 1 else (self.REBUILD, self.S_LOOK)
+        return None
+
+    def at_s_look(self, s: bytearray, i: int, p: int) -> bool | None:
+        s[p + 9] = s[self.G + s[p + 3] - 1]
+        s[p] = self.S_STILL if self.bug == "settle_by_home" else self.S_FREE
+        return None
+
+    def at_s_free(self, s: bytearray, i: int, p: int) -> bool | None:
+        if s[self.H + s[p + 3] - 1]:
+            s[p] = self.S_UNLOCK  # its last holder will list it
+        else:
+            s[p] = self.S_LISTED if self.bug in ("settle_by_home", "home_unchecked") else self.S_STILL
         return None
 
     def at_s_still(self, s: bytearray, i: int, p: int) -> bool | None:
-        """Is it still at home here? Else from the start."""
         here = s[self.HOME + s[p + 3] - 1] == s[p + 4]
-        following = self.S_LISTED if self.bug == "settle_home_last" else self.S_FREE
+        following = {"settle_by_home": self.S_FREE, "settle_home_last": self.S_LISTED}.get(
+            self.bug, self.S_SAME
+        )
         s[p] = following if here else self.S_AGAIN
+        return None
+
+    def at_s_same(self, s: bytearray, i: int, p: int) -> bool | None:
+        s[p] = self.S_LISTED if s[self.G + s[p + 3] - 1] == s[p + 9] else self.S_AGAIN
         return None
 
     def at_s_again(self, s: bytearray, i: int, p: int) -> bool | None:
         s[self.LOCK + s[p + 4]] = 0
+        s[p + 9] = 0
         s[p] = self.S_HOME
-        return None
-
-    def at_s_free(self, s: bytearray, i: int, p: int) -> bool | None:
-        following = self.S_STILL if self.bug == "settle_home_last" else self.S_LISTED
-        s[p] = self.S_UNLOCK if s[self.H + s[p + 3] - 1] else following
         return None
 
     def at_s_listed(self, s: bytearray, i: int, p: int) -> bool | None:
@@ -208,10 +227,18 @@ class Model(Explorer):
 
     def at_s_unlock(self, s: bytearray, i: int, p: int) -> bool | None:
         s[self.LOCK + s[p + 4]] = 0
-        s[p], s[p + 1], s[p + 3], s[p + 4] = s[p + 1], 0, 0, 0
+        s[p], s[p + 1], s[p + 3], s[p + 4], s[p + 9] = s[p + 1], 0, 0, 0, 0
         return None
 
-    # ---- take and free -------------------------------------------------------------------------------
+    # ---- take and free ----------------------------------------------------------------------------------
+
+    def _after(self, step: str) -> int:
+        steps = {
+            "claim_first": "CLAIM SHRINK UNLIST BUMP HOME UNLOCK",
+            "bump_last": "UNLIST CLAIM SHRINK HOME BUMP UNLOCK",
+            "home_early": "UNLIST HOME CLAIM SHRINK BUMP UNLOCK",
+        }.get(self.bug, "UNLIST CLAIM SHRINK BUMP HOME UNLOCK").split()
+        return int(getattr(self, "T_" + steps[steps.index(step) + 1]))
 
     def at_t_start(self, s: bytearray, i: int, p: int) -> bool | None:
         if s[p + 5] == self.c.rounds:
@@ -223,11 +250,11 @@ class Model(Explorer):
             got = self.take(s, i, self.LOCK + shard)
             if got:
                 s[p + 4] = shard
-                s[p], s[p + 2] = (self.T_CLAIM, 0) if got == 1 else (self.REBUILD, self.T_CLAIM)
+                s[p], s[p + 2] = (self.T_PICK, 0) if got == 1 else (self.REBUILD, self.T_PICK)
                 return None
         return False
 
-    def at_t_claim(self, s: bytearray, i: int, p: int) -> bool | None:
+    def at_t_pick(self, s: bytearray, i: int, p: int) -> bool | None:
         listed = s[self.LIST + s[p + 4]]
         if not listed:
             s[self.LOCK + s[p + 4]] = 0
@@ -237,39 +264,61 @@ class Model(Explorer):
         b = (listed & -listed).bit_length() - 1
         if s[self.H + b] or not s[self.L + b] or s[self.HOME + b] != s[p + 4]:
             raise Violation(f"block {b} is on the list of shard {s[p + 4]}, which lies")
-        s[self.H + b] = 1 << i  # the commit
         s[p + 3] = b + 1
-        s[p] = self.T_SHRINK
-        return None
-
-    def at_t_shrink(self, s: bytearray, i: int, p: int) -> bool | None:
-        s[self.LIST + s[p + 4]] &= ~(1 << (s[p + 3] - 1))
-        s[p] = self.T_HOME if self.bug == "home_first" else self.T_UNLIST
+        s[p] = self.T_CLAIM if self.bug == "claim_first" else self.T_UNLIST
         return None
 
     def at_t_unlist(self, s: bytearray, i: int, p: int) -> bool | None:
         s[self.L + s[p + 3] - 1] = 0
-        s[p] = self.T_UNLOCK if self.bug == "home_first" else self.T_HOME
+        s[p] = self._after("UNLIST")
+        return None
+
+    def at_t_claim(self, s: bytearray, i: int, p: int) -> bool | None:
+        s[self.H + s[p + 3] - 1] = 1 << i  # the commit
+        s[p] = self._after("CLAIM")
+        return None
+
+    def at_t_shrink(self, s: bytearray, i: int, p: int) -> bool | None:
+        s[self.LIST + s[p + 4]] &= ~(1 << (s[p + 3] - 1))
+        s[p] = self._after("SHRINK")
+        return None
+
+    def at_t_bump(self, s: bytearray, i: int, p: int) -> bool | None:
+        s[self.G + s[p + 3] - 1] += 1
+        s[p] = self._after("BUMP")
         return None
 
     def at_t_home(self, s: bytearray, i: int, p: int) -> bool | None:
         s[self.HOME + s[p + 3] - 1] = self.c.homes[i]
-        s[p] = self.T_UNLIST if self.bug == "home_first" else self.T_UNLOCK
+        s[p] = self._after("HOME")
         return None
 
     def at_t_unlock(self, s: bytearray, i: int, p: int) -> bool | None:
         s[self.LOCK + s[p + 4]] = 0
-        s[p + 4] = 0
-        s[p] = self.T_FREE
+        s[p + 4] = self.c.homes[i]
+        s[p] = self.F_LOCK
         return None
 
-    def at_t_free(self, s: bytearray, i: int, p: int) -> bool | None:
+    def at_f_lock(self, s: bytearray, i: int, p: int) -> bool | None:
+        """One try at the home's lock; then, once, the other shard becomes the home."""
         b = s[p + 3] - 1
         if s[self.H + b] != 1 << i:
             raise Violation(f"block {b} is used by {i} and held by {s[self.H + b]:#b}")
-        s[self.H + b] = 0
+        got = self.take(s, i, self.LOCK + s[p + 4])
+        if got:
+            s[p], s[p + 2] = (self.F_CLEAR, 0) if got == 1 else (self.REBUILD, self.F_CLEAR)
+        elif s[p + 6]:
+            return False
+        else:
+            s[self.HOME + b] = s[p + 4] = 1 - s[p + 4]
+            s[p + 6] = 1
+        return None
+
+    def at_f_clear(self, s: bytearray, i: int, p: int) -> bool | None:
+        s[self.H + s[p + 3] - 1] &= ~(1 << i)
         s[p + 5] += 1
-        self._settle(s, p, b, self.T_START)
+        s[p + 6] = 0
+        s[p + 1], s[p] = self.T_START, self.S_LOOK
         return None
 
     # ---- recoverer -----------------------------------------------------------------------------------
@@ -371,7 +420,7 @@ class Model(Explorer):
             [
                 "holders " + " ".join(f"{h:b}" for h in s[self.H : self.H + nb]),
                 f"listed {list(s[self.L : self.L + nb])} home {list(s[self.HOME : self.HOME + nb])}",
-                f"locks {list(s[self.LOCK : self.LOCK + 2])}",
+                f"generation {list(s[self.G : self.G + nb])} locks {list(s[self.LOCK : self.LOCK + 2])}",
                 "lists " + " ".join(f"{m:b}" for m in s[self.LIST : self.LIST + 2]),
                 self.counters(s),
             ]

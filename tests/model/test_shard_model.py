@@ -9,11 +9,11 @@ LIMIT = 1_000_000
 
 SOUND = [
     # configuration, states that it must reach at least
-    ({}, 3_000),
-    ({"homes": (0, 1, 1)}, 30_000),
-    ({"homes": (0, 1, 0, 1), "rounds": 1}, 40_000),
-    ({"blocks": 2, "kills": 2}, 20_000),
-    ({"blocks": 2, "homes": (0, 1, 1), "rounds": 1}, 20_000),
+    ({}, 10_000),
+    ({"homes": (0, 1, 1)}, 100_000),
+    ({"homes": (0, 1, 0, 1), "rounds": 1}, 100_000),
+    ({"blocks": 2, "kills": 2}, 100_000),
+    ({"blocks": 2, "homes": (0, 1, 1), "rounds": 1}, 400_000),
 ]
 
 

@@ -330,6 +330,65 @@ def test_kills_in_the_middle_of_anything(make_pool, children, seed, cache):
         packet.free()
 
 
+def in_and_out(talk, name, count):
+    """Large batches through a ring and back: most of the time is spent inside the pool's own steps."""
+    pool = ssm.Pool.attach(name)
+    ring = pool.ring("r")
+    talk.send("working")
+    while True:
+        with contextlib.suppress(ssm.RingFull, ssm.PoolExhausted):
+            ring.put_many(pool.alloc_many(count, 8), block=False)
+        try:
+            batch = ring.get_many(count, block=False)
+        except ssm.RingEmpty:
+            continue
+        assert len(set(batch.handles.tolist())) == len(batch)
+        batch.free()
+
+
+@pytest.mark.parametrize("cache", [0, 64])
+def test_kills_inside_the_steps(make_pool, children, seed, cache):
+    """One of two is killed, the other goes on; now and then it is killed, too, and the books must balance."""
+    rng = random.Random(seed)
+    pool = make_pool(classes={64: 600}, headroom=0, tailroom=0, cache=cache)
+    ring = pool.ring("r", capacity=220)
+
+    def start():
+        return children.start(in_and_out, pool.name, 100)
+
+    def balance():
+        pool.reap()
+        assert pool.check() == []
+        assert_all_is_there(pool, block_size=64, queued=sum(h.blocks for h in pool.holders() if h.kind == "ring"))
+
+    workers = [start(), start()]
+    until, kills = time.monotonic() + SECONDS, 0
+    while time.monotonic() < until or kills < MIN_KILLS:
+        victim = kills % 2
+        workers[victim].hear()
+        time.sleep(rng.uniform(0.0005, 0.005))
+        other = workers[1 - victim]
+        assert other.process.exitcode is None, other.outcome()
+        workers[victim].kill()
+        kills += 1
+        pool.reap()
+        assert pool.check() == []
+        if kills % 5 == 0:
+            other.hear()
+            time.sleep(rng.uniform(0.0005, 0.005))
+            other.kill()
+            balance()
+            workers[1 - victim] = start()
+        workers[victim] = start()
+    for worker in workers:
+        worker.kill()
+    print(kills, "kills")
+    balance()
+    while not ring.empty():
+        ring.get_many(100, block=False).free()
+    assert_all_is_there(pool, block_size=64)
+
+
 def produce(talk, name, done, slot, first):
     """Puts serial numbers first, first + 1, ..., and notes how many puts have returned."""
     rng = random.Random(slot)

@@ -76,8 +76,8 @@ static int whole_seconds(PyObject *value, int64_t *ns_out)
 {
     int overflow;
     long long seconds = PyLong_AsLongLongAndOverflow(value, &overflow);
-    if (seconds < 0 || overflow < 0)
-        return overflow == 0 && PyErr_Occurred() ? -1 : raise_timeout(value);
+    if (overflow < 0 || (overflow == 0 && seconds < 0))
+        return raise_timeout(value);
     *ns_out = overflow > 0 || (double)seconds > SECONDS_MAX ? SSM_FOREVER : (int64_t)seconds * NS_PER_SECOND;
     return 0;
 }

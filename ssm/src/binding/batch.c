@@ -32,8 +32,10 @@ void batch_adopt(struct batch_object *batch, uint32_t count)
 static void batch_dealloc(struct batch_object *self)
 {
     PyTypeObject *type = Py_TYPE(OBJECT(self));
+    POOL_LOCK(self->pool)
     if (batch_is_live(self))
         ssm_free_many(self->pool->core, self->handles, self->count);
+    POOL_UNLOCK()
     Py_DECREF(OBJECT(self->pool));
     PyObject_Free(self);
     Py_DECREF(OBJECT(type));
@@ -47,39 +49,42 @@ static int finish_locked(struct batch_object *batch, enum packet_status status)
     return ssm_free_many(batch->pool->core, batch->handles, batch->count);
 }
 
-static int finish(struct batch_object *batch, enum packet_status status)
+static int finish(struct batch_object *batch)
 {
     int result;
-    OBJECT_LOCK(batch);
-    result = finish_locked(batch, status);
-    OBJECT_UNLOCK();
+    POOL_LOCK(batch->pool)
+    result = finish_locked(batch, PACKET_FREED);
+    POOL_UNLOCK()
     return result;
 }
 
-void batch_finish(struct batch_object *batch, enum packet_status status)
+void batch_sent(struct batch_object *batch, bool kept)
 {
-    finish(batch, status);
+    if (kept)
+        finish_locked(batch, PACKET_SENT);
+    else
+        batch->status = PACKET_SENT;
 }
 
-void batch_gone(struct batch_object *batch)
+static const char *why_stale(const struct batch_object *batch)
 {
-    OBJECT_LOCK(batch);
-    if (batch->status == PACKET_LIVE)
-        batch->status = PACKET_SENT;
-    OBJECT_UNLOCK();
+    if (batch->status == PACKET_FREED)
+        return "were freed; take new ones with pool.alloc_many()";
+    if (batch->status == PACKET_SENT)
+        return "were put into a ring and belong to its readers";
+    if (batch->pool->closed)
+        return "went back when their pool was closed";
+    if (batch->era != *batch->pool->era)
+        return "belong to the parent process; a forked child gets packets through a ring";
+    return "are not held by this process any more";
 }
 
 PyObject *batch_raise_stale(const struct batch_object *batch)
 {
-    const char *why = "are not held by this process any more";
-    if (batch->status == PACKET_FREED)
-        why = "were freed; take new ones with pool.alloc_many()";
-    else if (batch->status == PACKET_SENT)
-        why = "were put into a ring and belong to its readers";
-    else if (batch->era != *batch->pool->era)
-        why = "belong to the parent process; a forked child gets packets through a ring";
-    else if (batch->pool->closed)
-        why = "went back when their pool was closed";
+    const char *why;
+    POOL_LOCK(batch->pool)
+    why = why_stale(batch);
+    POOL_UNLOCK()
     return PyErr_Format(batch->state->errors[ERROR_StaleHandle], "the %u packets of a batch of pool %R %s", batch->count,
                         batch->pool->name, why);
 }
@@ -93,15 +98,20 @@ static PyObject *raise_batch(const struct batch_object *batch, int code)
 
 /* ---- one packet of it ---------------------------------------------------------------------------- */
 
-/* 0, -SSM_E_STALE ... ; the window is good until the next call that may run Python code. */
+/* result = what the core answers to a call for a packet of the batch, or that it is stale. */
+#define BATCH_CALL(batch, result, call) \
+    POOL_CALL((batch)->pool, result, batch_is_live(batch) ? (call) : -SSM_E_STALE)
+
 static int view(struct batch_object *batch, uint32_t i, struct ssm_packet *window_out)
 {
-    return batch_is_live(batch) ? ssm_packet_view(batch->pool->core, batch->handles[i], window_out) : -SSM_E_STALE;
+    int result;
+    BATCH_CALL(batch, result, ssm_packet_view(batch->pool->core, batch->handles[i], window_out));
+    return result;
 }
 
 static Py_ssize_t batch_length(struct batch_object *self)
 {
-    if (batch_is_live(self))
+    if (batch_check(self))
         return self->count;
     batch_raise_stale(self);
     return -1;
@@ -114,14 +124,15 @@ static PyObject *raise_index(Py_ssize_t i, const struct batch_object *batch)
 
 static PyObject *batch_item(struct batch_object *self, Py_ssize_t i)
 {
-    if (!batch_is_live(self))
+    if (!batch_check(self))
         return batch_raise_stale(self);
     if (i < 0 || i >= (Py_ssize_t)self->count)
         return raise_index(i, self);
     struct packet_object *packet = packet_new(self->pool);
     if (packet == NULL)
         return NULL;
-    int result = ssm_packet_hold(self->pool->core, self->handles[i]);
+    int result;
+    BATCH_CALL(self, result, ssm_packet_hold(self->pool->core, self->handles[i]));
     if (result == 0) {
         packet_adopt(packet, self->handles[i]);
         return OBJECT(packet);
@@ -138,7 +149,7 @@ static PyObject *batch_subscript(struct batch_object *self, PyObject *key)
     if (i == -1 && PyErr_Occurred())
         return NULL;
     if (i < 0 && i + (Py_ssize_t)self->count < 0)
-        return batch_is_live(self) ? raise_index(i, self) : batch_raise_stale(self);
+        return batch_check(self) ? raise_index(i, self) : batch_raise_stale(self);
     return batch_item(self, i < 0 ? i + (Py_ssize_t)self->count : i);
 }
 
@@ -147,7 +158,7 @@ static PyObject *batch_subscript(struct batch_object *self, PyObject *key)
 static PyObject *batch_get_handles(struct batch_object *self, void *unused)
 {
     (void)unused;
-    if (!batch_is_live(self))
+    if (!batch_check(self))
         return batch_raise_stale(self);
     return array_over_u64(self->state, OBJECT(self), self->handles, self->count);
 }
@@ -176,29 +187,31 @@ static int read_length(struct batch_object *batch, uint32_t i, uint64_t *out)
 
 static int read_tag(struct batch_object *batch, uint32_t i, uint64_t *out)
 {
-    return batch_is_live(batch) ? ssm_packet_tag(batch->pool->core, batch->handles[i], out) : -SSM_E_STALE;
+    int result;
+    BATCH_CALL(batch, result, ssm_packet_tag(batch->pool->core, batch->handles[i], out));
+    return result;
 }
 
 static PyObject *batch_get_lengths(struct batch_object *self, void *unused)
 {
     (void)unused;
-    return batch_is_live(self) ? read_column(self, read_length) : batch_raise_stale(self);
+    return batch_check(self) ? read_column(self, read_length) : batch_raise_stale(self);
 }
 
 static PyObject *batch_get_tags(struct batch_object *self, void *unused)
 {
     (void)unused;
-    return batch_is_live(self) ? read_column(self, read_tag) : batch_raise_stale(self);
+    return batch_check(self) ? read_column(self, read_tag) : batch_raise_stale(self);
 }
 
-static int set_length(struct batch_object *batch, uint32_t i, uint64_t length)
+static int set_length_locked(struct ssm_pool *core, uint64_t handle, uint64_t length)
 {
     struct ssm_packet window;
-    int result = view(batch, i, &window);
+    int result = ssm_packet_view(core, handle, &window);
     if (result == 0 && length > window.length)
-        result = ssm_packet_append(batch->pool->core, batch->handles[i], length - window.length, NULL);
+        result = ssm_packet_append(core, handle, length - window.length, NULL);
     else if (result == 0)
-        result = ssm_packet_trim_back(batch->pool->core, batch->handles[i], window.length - length, NULL);
+        result = ssm_packet_trim_back(core, handle, window.length - length, NULL);
     return result;
 }
 
@@ -227,7 +240,7 @@ static int apply_lengths(struct batch_object *batch, const uint64_t *lengths)
 {
     int result = 0;
     for (uint32_t i = 0; result == 0 && i < batch->count; i++)
-        result = set_length(batch, i, lengths[i]);
+        BATCH_CALL(batch, result, set_length_locked(batch->pool->core, batch->handles[i], lengths[i]));
     if (result != 0) /* another process that holds the packet moved its window meanwhile */
         raise_batch(batch, result);
     return result == 0 ? 0 : -1;
@@ -235,9 +248,9 @@ static int apply_lengths(struct batch_object *batch, const uint64_t *lengths)
 
 static int apply_tags(struct batch_object *batch, const uint64_t *tags)
 {
-    int result = batch_is_live(batch) ? 0 : -SSM_E_STALE;
+    int result = 0;
     for (uint32_t i = 0; result == 0 && i < batch->count; i++)
-        result = ssm_packet_set_tag(batch->pool->core, batch->handles[i], tags[i]);
+        BATCH_CALL(batch, result, ssm_packet_set_tag(batch->pool->core, batch->handles[i], tags[i]));
     if (result != 0)
         raise_batch(batch, result);
     return result == 0 ? 0 : -1;
@@ -249,7 +262,7 @@ static uint64_t *parse_column(struct batch_object *self, PyObject *value, const 
     uint64_t *values = NULL;
     if (value == NULL)
         PyErr_Format(PyExc_TypeError, "the %s of a batch cannot be deleted", what);
-    else if (!batch_is_live(self))
+    else if (!batch_check(self))
         batch_raise_stale(self);
     else if ((values = PyMem_Calloc(self->count, sizeof(*values))) == NULL)
         PyErr_NoMemory();
@@ -306,13 +319,13 @@ static int check_rows(struct batch_object *self, uint64_t *row_bytes, bool any)
     return 0;
 }
 
-/* Pins packet i where another thread could close the pool meanwhile, and finds its bytes. */
+/* Finds the bytes of packet i; without the GIL it pins them as well, against a close in another thread. */
 static int begin_row(struct batch_object *self, uint32_t i, struct ssm_packet *window_out)
 {
     int result = view(self, i, window_out);
 #ifdef Py_GIL_DISABLED
     if (result == 0)
-        result = ssm_packet_pin(self->pool->core, self->handles[i]);
+        BATCH_CALL(self, result, ssm_packet_pin(self->pool->core, self->handles[i]));
 #endif
     if (result == 0)
         return 0;
@@ -323,7 +336,9 @@ static int begin_row(struct batch_object *self, uint32_t i, struct ssm_packet *w
 static void end_row(struct batch_object *self, uint32_t i)
 {
 #ifdef Py_GIL_DISABLED
+    POOL_LOCK(self->pool)
     ssm_packet_unpin(self->pool->core, self->handles[i], 0);
+    POOL_UNLOCK()
 #else
     (void)self, (void)i;
 #endif
@@ -366,7 +381,7 @@ PyDoc_STRVAR(batch_scatter_doc,
 static PyObject *batch_scatter(struct batch_object *self, PyObject *rows)
 {
     Py_buffer array;
-    if (!batch_is_live(self))
+    if (!batch_check(self))
         return batch_raise_stale(self);
     if (PyObject_GetBuffer(rows, &array, PyBUF_STRIDED_RO | PyBUF_FORMAT) < 0)
         return NULL;
@@ -400,7 +415,7 @@ static PyObject *batch_gather(struct batch_object *self, PyObject *unused)
     (void)unused;
     uint64_t row_bytes = 0;
     uint8_t *out;
-    if (!batch_is_live(self))
+    if (!batch_check(self))
         return batch_raise_stale(self);
     if (check_rows(self, &row_bytes, true) < 0)
         return NULL;
@@ -430,7 +445,7 @@ PyDoc_STRVAR(batch_free_doc,
 static PyObject *batch_free(struct batch_object *self, PyObject *unused)
 {
     (void)unused;
-    int result = finish(self, PACKET_FREED);
+    int result = finish(self);
     if (result != 0)
         return raise_batch(self, result);
     Py_RETURN_NONE;
@@ -439,7 +454,7 @@ static PyObject *batch_free(struct batch_object *self, PyObject *unused)
 static PyObject *batch_enter(struct batch_object *self, PyObject *unused)
 {
     (void)unused;
-    if (!batch_is_live(self))
+    if (!batch_check(self))
         return batch_raise_stale(self);
     Py_INCREF(OBJECT(self));
     return OBJECT(self);
@@ -448,13 +463,13 @@ static PyObject *batch_enter(struct batch_object *self, PyObject *unused)
 static PyObject *batch_exit(struct batch_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
     (void)args, (void)nargs;
-    finish(self, PACKET_FREED);
+    finish(self);
     Py_RETURN_NONE;
 }
 
 static PyObject *batch_repr(struct batch_object *self)
 {
-    const char *status = batch_is_live(self)             ? ""
+    const char *status = batch_check(self)             ? ""
                          : self->status == PACKET_FREED ? ", freed"
                          : self->status == PACKET_SENT  ? ", sent"
                                                         : ", stale";

@@ -6,14 +6,10 @@
  * Builds: with the GIL, the limited API of 3.11 (one abi3 file for all later versions); without it, the full API.
  *
  * Threads. With the GIL, the GIL guards everything here, and serialises the calls into the core (SSM_SERIAL): only
- * a sleeping call lets other threads run, see wait_begin(). Without it:
- *     packet->status, exports    the packet's critical section (OBJECT_LOCK)
- *     batch->status              the batch's critical section
- *     ring->calls, core          the ring's critical section
- *     pool->exports, rings       the pool's critical section
- *     the core's state           the core's own mutex
- *     bytes of a packet          pinned while they are copied (packet_open), so that a close cannot unmap them
- * No critical section is held over a call that may sleep.
+ * a sleeping call lets other threads run, see wait_begin(). Without it, the critical section of a Pool (POOL_LOCK)
+ * does the same for the Pool, its Packets, PacketBatches and Rings: their fields, and each call into the core but for
+ * those that wait or are bracketed by ring_begin(), whom `calls` protects. The bytes of a packet are pinned while they
+ * are copied (packet_open), so that a close cannot unmap them; copying itself needs no lock.
  *
  * Ownership: Packet, PacketBatch and Ring hold their Pool; a Span holds its Packet; views and arrays hold a Span or
  * a Packet. Nothing points the other way, so none of them needs the cycle collector.
@@ -35,12 +31,20 @@
 #include "../ssm.h"
 
 #ifdef Py_GIL_DISABLED
-#define OBJECT_LOCK(object) Py_BEGIN_CRITICAL_SECTION(object)
-#define OBJECT_UNLOCK()     Py_END_CRITICAL_SECTION()
+#define POOL_LOCK(pool) Py_BEGIN_CRITICAL_SECTION(pool);
+#define POOL_UNLOCK()   Py_END_CRITICAL_SECTION();
 #else
-#define OBJECT_LOCK(object) {
-#define OBJECT_UNLOCK()     }
+#define POOL_LOCK(pool) {
+#define POOL_UNLOCK()   }
 #endif
+
+/* result = what the core answers to `call`, or that the pool is closed. */
+#define POOL_CALL(pool, result, call) \
+    do { \
+        POOL_LOCK(pool) \
+        (result) = (pool)->closed ? -SSM_E_CLOSED : (call); \
+        POOL_UNLOCK() \
+    } while (0)
 
 #define OBJECT(pointer) ((PyObject *)(pointer)) /* the limited API's inline functions do not cast */
 #define FAST(function) ((PyCFunction)(void (*)(void))(function)) /* METH_FASTCALL, with or without METH_KEYWORDS */
@@ -135,9 +139,7 @@ int pool_class_for(const struct pool_object *pool, uint64_t size);
 uint64_t pool_max_size(const struct pool_object *pool);
 PyObject *pool_raise_exhausted(struct pool_object *pool, uint64_t size, uint64_t count);
 PyObject *pool_raise_too_large(struct pool_object *pool, uint64_t size);
-void pool_export(struct pool_object *pool);
-void pool_unexport(struct pool_object *pool);
-/* Unmaps the memory of a closed pool as soon as no view, no sleeping call and no ring needs it. */
+/* Unmaps the memory of a closed pool as soon as no view, no sleeping call and no ring needs it. With POOL_LOCK. */
 void pool_settle(struct pool_object *pool);
 
 /* ---- sleeping (wait.c) -------------------------------------------------------------------------- */
@@ -145,13 +147,13 @@ void pool_settle(struct pool_object *pool);
 extern const struct ssm_sleep_hooks wait_hooks; /* give up the GIL, answer signals */
 
 /* Brackets a core call that may sleep, so that a close in another thread ends it: the call returns -EINTR then, and
- * the memory stays until it has. */
+ * the memory stays until it has. wait_begin(): false when the pool is closed already. */
 struct wait_scope {
     struct wait_scope *outer;
     struct pool_object *pool;
     const bool *ring_closed; /* or NULL */
 };
-void wait_begin(struct wait_scope *scope, struct pool_object *pool, const bool *ring_closed);
+bool wait_begin(struct wait_scope *scope, struct pool_object *pool, const bool *ring_closed);
 void wait_end(struct wait_scope *scope);
 
 /* Brackets a core call that works for long without the GIL; the hooks may run in it. */
@@ -182,14 +184,23 @@ void packet_clear_spare(struct module_state *state);
 struct packet_object *packet_new(struct pool_object *pool);             /* EMPTY */
 void packet_adopt(struct packet_object *packet, uint64_t handle);       /* EMPTY -> LIVE: takes over a reference */
 PyObject *packet_raise_stale(const struct packet_object *packet);
-/* LIVE -> status, and gives the reference back unless views need it. */
-void packet_finish(struct packet_object *packet, enum packet_status status);
-/* LIVE -> SENT when the reference went with the packet. */
-void packet_gone(struct packet_object *packet);
+/* LIVE -> SENT. kept: the reference did not go with the packet, it is given back unless views need it.
+ * With POOL_LOCK. */
+void packet_sent(struct packet_object *packet, bool kept);
 
+/* With POOL_LOCK. */
 static inline bool packet_is_live(const struct packet_object *packet)
 {
     return packet->status == PACKET_LIVE && !packet->pool->closed && packet->era == *packet->pool->era;
+}
+
+static inline bool packet_check(const struct packet_object *packet)
+{
+    bool live;
+    POOL_LOCK(packet->pool)
+    live = packet_is_live(packet);
+    POOL_UNLOCK()
+    return live;
 }
 
 /* One more view of the packet; `window_out` is what it covers. -1 with an exception set. */
@@ -230,14 +241,21 @@ int batch_exec(PyObject *module, struct module_state *state);
 struct batch_object *batch_new(struct pool_object *pool, uint32_t room); /* EMPTY */
 void batch_adopt(struct batch_object *batch, uint32_t count);           /* handles[] is filled: EMPTY -> LIVE */
 PyObject *batch_raise_stale(const struct batch_object *batch);
-/* LIVE -> status, and gives the references back. */
-void batch_finish(struct batch_object *batch, enum packet_status status);
-/* LIVE -> SENT when the references went with the packets. */
-void batch_gone(struct batch_object *batch);
+void batch_sent(struct batch_object *batch, bool kept);                 /* as packet_sent() */
 
+/* With POOL_LOCK. */
 static inline bool batch_is_live(const struct batch_object *batch)
 {
     return batch->status == PACKET_LIVE && !batch->pool->closed && batch->era == *batch->pool->era;
+}
+
+static inline bool batch_check(const struct batch_object *batch)
+{
+    bool live;
+    POOL_LOCK(batch->pool)
+    live = batch_is_live(batch);
+    POOL_UNLOCK()
+    return live;
 }
 
 /* ---- Ring (ring.c) ------------------------------------------------------------------------------ */
@@ -256,7 +274,7 @@ struct ring_object {
 
 int ring_exec(PyObject *module, struct module_state *state);
 PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity, uint32_t flags);
-/* Closes the core's ring, unless a call is in it. */
+/* Closes the core's ring, unless a call is in it. With POOL_LOCK. */
 void ring_settle(struct ring_object *ring);
 
 /* ---- numpy (array.c) ---------------------------------------------------------------------------- */

@@ -82,19 +82,13 @@ static void packet_dealloc(struct packet_object *self)
 {
     PyTypeObject *type = Py_TYPE(OBJECT(self));
     struct pool_object *pool = self->pool;
+    POOL_LOCK(pool)
     if (packet_is_live(self)) /* no views: they hold the object */
         ssm_free(pool->core, self->handle);
+    POOL_UNLOCK()
     keep_spare(self);
     Py_DECREF(OBJECT(pool));
     Py_DECREF(OBJECT(type));
-}
-
-void packet_gone(struct packet_object *packet)
-{
-    OBJECT_LOCK(packet);
-    if (packet->status == PACKET_LIVE)
-        packet->status = PACKET_SENT;
-    OBJECT_UNLOCK();
 }
 
 static bool finish_locked(struct packet_object *packet, enum packet_status status)
@@ -107,35 +101,47 @@ static bool finish_locked(struct packet_object *packet, enum packet_status statu
     return true;
 }
 
-static bool finish(struct packet_object *packet, enum packet_status status)
+/* LIVE -> FREED, and gives the reference back unless views need it. False: it was not live. */
+static bool finish(struct packet_object *packet)
 {
     bool done;
-    OBJECT_LOCK(packet);
-    done = finish_locked(packet, status);
-    OBJECT_UNLOCK();
+    POOL_LOCK(packet->pool)
+    done = finish_locked(packet, PACKET_FREED);
+    POOL_UNLOCK()
     return done;
 }
 
-void packet_finish(struct packet_object *packet, enum packet_status status)
+void packet_sent(struct packet_object *packet, bool kept)
 {
-    finish(packet, status);
+    if (kept)
+        finish_locked(packet, PACKET_SENT);
+    else
+        packet->status = PACKET_SENT;
 }
 
 /* ---- errors -------------------------------------------------------------------------------------- */
 
+static const char *why_stale(const struct packet_object *packet)
+{
+    if (packet->status == PACKET_FREED)
+        return "was freed; take a new one with pool.alloc()";
+    if (packet->status == PACKET_SENT)
+        return "was put into a ring and belongs to its reader; ring.put(packet, keep=True) keeps it as well";
+    if (packet->pool->closed)
+        return "went back when its pool was closed";
+    if (packet->era != *packet->pool->era)
+        return "belongs to the parent process; a forked child gets packets through a ring";
+    return "is not held by this process any more";
+}
+
 PyObject *packet_raise_stale(const struct packet_object *packet)
 {
-    const char *why = "is not held by this process any more";
+    const char *why;
     char handle[32];
+    POOL_LOCK(packet->pool)
+    why = why_stale(packet);
+    POOL_UNLOCK()
     snprintf(handle, sizeof(handle), "0x%016llx", (unsigned long long)packet->handle);
-    if (packet->status == PACKET_FREED)
-        why = "was freed; take a new one with pool.alloc()";
-    else if (packet->status == PACKET_SENT)
-        why = "was put into a ring and belongs to its reader; ring.put(packet, keep=True) keeps it as well";
-    else if (packet->era != *packet->pool->era)
-        why = "belongs to the parent process; a forked child gets packets through a ring";
-    else if (packet->pool->closed)
-        why = "went back when its pool was closed";
     return PyErr_Format(packet->state->errors[ERROR_StaleHandle], "packet %s of pool %R %s", handle, packet->pool->name, why);
 }
 
@@ -158,7 +164,7 @@ static int export_locked(struct packet_object *packet, struct ssm_packet *window
         result = ssm_packet_pin(pool->core, packet->handle);
     if (result == 0) {
         packet->exports++;
-        pool_export(pool);
+        pool->exports++;
     }
     return result;
 }
@@ -166,9 +172,9 @@ static int export_locked(struct packet_object *packet, struct ssm_packet *window
 int packet_export(struct packet_object *packet, struct ssm_packet *window_out)
 {
     int result;
-    OBJECT_LOCK(packet);
+    POOL_LOCK(packet->pool)
     result = export_locked(packet, window_out);
-    OBJECT_UNLOCK();
+    POOL_UNLOCK()
     if (result == 0)
         return 0;
     raise_packet(packet, result);
@@ -177,11 +183,13 @@ int packet_export(struct packet_object *packet, struct ssm_packet *window_out)
 
 void packet_unexport(struct packet_object *packet)
 {
-    OBJECT_LOCK(packet);
-    if (--packet->exports == 0 && packet->era == *packet->pool->era)
-        ssm_packet_unpin(packet->pool->core, packet->handle, packet->status != PACKET_LIVE);
-    OBJECT_UNLOCK();
-    pool_unexport(packet->pool);
+    struct pool_object *pool = packet->pool;
+    POOL_LOCK(pool)
+    if (--packet->exports == 0 && packet->era == *pool->era)
+        ssm_packet_unpin(pool->core, packet->handle, packet->status != PACKET_LIVE);
+    pool->exports--;
+    pool_settle(pool);
+    POOL_UNLOCK()
 }
 
 #ifdef Py_GIL_DISABLED
@@ -586,7 +594,7 @@ PyDoc_STRVAR(packet_free_doc,
 static PyObject *packet_free(struct packet_object *self, PyObject *unused)
 {
     (void)unused;
-    if (!finish(self, PACKET_FREED))
+    if (!finish(self))
         return packet_raise_stale(self);
     Py_RETURN_NONE;
 }
@@ -594,7 +602,7 @@ static PyObject *packet_free(struct packet_object *self, PyObject *unused)
 static PyObject *packet_enter(struct packet_object *self, PyObject *unused)
 {
     (void)unused;
-    if (!packet_is_live(self))
+    if (!packet_check(self))
         return packet_raise_stale(self);
     Py_INCREF(OBJECT(self));
     return OBJECT(self);
@@ -604,7 +612,7 @@ static PyObject *packet_enter(struct packet_object *self, PyObject *unused)
 static PyObject *packet_exit(struct packet_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
     (void)args, (void)nargs;
-    finish(self, PACKET_FREED);
+    finish(self);
     Py_RETURN_NONE;
 }
 
@@ -612,7 +620,10 @@ static PyObject *packet_repr(struct packet_object *self)
 {
     struct ssm_packet window;
     char text[160];
-    bool live = packet_is_live(self) && ssm_packet_view(self->pool->core, self->handle, &window) == 0;
+    bool live;
+    POOL_LOCK(self->pool)
+    live = packet_is_live(self) && ssm_packet_view(self->pool->core, self->handle, &window) == 0;
+    POOL_UNLOCK()
     if (live)
         snprintf(text, sizeof(text), "<ssm.Packet 0x%016llx: %llu bytes in a block of %llu>",
                  (unsigned long long)self->handle, (unsigned long long)window.length, (unsigned long long)window.block_size);
@@ -625,7 +636,7 @@ static PyObject *packet_repr(struct packet_object *self)
 static PyObject *packet_get_handle(struct packet_object *self, void *unused)
 {
     (void)unused;
-    return packet_is_live(self) ? PyLong_FromUnsignedLongLong(self->handle) : packet_raise_stale(self);
+    return packet_check(self) ? PyLong_FromUnsignedLongLong(self->handle) : packet_raise_stale(self);
 }
 
 /* The closure is the field's offset in struct ssm_packet. */
@@ -644,7 +655,8 @@ static PyObject *packet_get_tag(struct packet_object *self, void *unused)
 {
     (void)unused;
     uint64_t tag;
-    int result = packet_is_live(self) ? ssm_packet_tag(self->pool->core, self->handle, &tag) : -SSM_E_STALE;
+    int result;
+    POOL_CALL(self->pool, result, packet_is_live(self) ? ssm_packet_tag(self->pool->core, self->handle, &tag) : -SSM_E_STALE);
     return result == 0 ? PyLong_FromUnsignedLongLong(tag) : raise_packet(self, result);
 }
 
@@ -661,7 +673,8 @@ static int packet_set_tag(struct packet_object *self, PyObject *value, void *unu
         PyErr_Format(PyExc_OverflowError, "a tag is an integer in 0 .. 2**64 - 1, not %S", value);
     if (range != 0)
         return -1;
-    int result = packet_is_live(self) ? ssm_packet_set_tag(self->pool->core, self->handle, tag) : -SSM_E_STALE;
+    int result;
+    POOL_CALL(self->pool, result, packet_is_live(self) ? ssm_packet_set_tag(self->pool->core, self->handle, tag) : -SSM_E_STALE);
     if (result != 0)
         raise_packet(self, result);
     return result == 0 ? 0 : -1;

@@ -99,6 +99,17 @@ static int parse_size(struct pool_object *pool, PyObject *value, uint64_t *size_
     return -1;
 }
 
+/* The second attempt, after one that did not wait. */
+static int alloc_waiting(struct pool_object *self, uint64_t size, uint32_t count, int64_t timeout_ns, uint64_t *handles_out)
+{
+    struct wait_scope scope;
+    if (!wait_begin(&scope, self, NULL))
+        return -SSM_E_CLOSED;
+    int result = ssm_alloc_many(self->core, size, count, timeout_ns, handles_out);
+    wait_end(&scope);
+    return result;
+}
+
 PyDoc_STRVAR(pool_alloc_doc,
 "alloc($self, /, size, timeout=0)\n--\n\n"
 "Take one packet buffer from the pool.\n\n"
@@ -126,13 +137,10 @@ static PyObject *pool_alloc(struct pool_object *self, PyObject *const *args, Py_
     struct packet_object *packet = packet_new(self);
     if (packet == NULL)
         return NULL;
-    int result = ssm_alloc(self->core, size, 0, &handle);
-    if (result == -SSM_E_EXHAUSTED && timeout_ns != 0) {
-        struct wait_scope scope;
-        wait_begin(&scope, self, NULL);
-        result = ssm_alloc(self->core, size, timeout_ns, &handle);
-        wait_end(&scope);
-    }
+    int result;
+    POOL_CALL(self, result, ssm_alloc(self->core, size, 0, &handle));
+    if (result == -SSM_E_EXHAUSTED && timeout_ns != 0)
+        result = alloc_waiting(self, size, 1, timeout_ns, &handle);
     if (result == 0) {
         packet_adopt(packet, handle);
         return OBJECT(packet);
@@ -191,13 +199,10 @@ static PyObject *pool_alloc_many(struct pool_object *self, PyObject *const *args
     struct batch_object *batch = batch_new(self, (uint32_t)count);
     if (batch == NULL)
         return NULL;
-    int result = ssm_alloc_many(self->core, size, (uint32_t)count, 0, batch->handles);
-    if (result == -SSM_E_EXHAUSTED && timeout_ns != 0) {
-        struct wait_scope scope;
-        wait_begin(&scope, self, NULL);
-        result = ssm_alloc_many(self->core, size, (uint32_t)count, timeout_ns, batch->handles);
-        wait_end(&scope);
-    }
+    int result;
+    POOL_CALL(self, result, ssm_alloc_many(self->core, size, (uint32_t)count, 0, batch->handles));
+    if (result == -SSM_E_EXHAUSTED && timeout_ns != 0)
+        result = alloc_waiting(self, size, (uint32_t)count, timeout_ns, batch->handles);
     if (result == 0) {
         batch_adopt(batch, (uint32_t)count);
         return OBJECT(batch);
@@ -229,7 +234,8 @@ static PyObject *pool_packet(struct pool_object *self, PyObject *value)
     struct packet_object *packet = packet_new(self);
     if (packet == NULL)
         return NULL;
-    int result = ssm_packet_hold(self->core, handle);
+    int result;
+    POOL_CALL(self, result, ssm_packet_hold(self->core, handle));
     if (result == 0) {
         packet_adopt(packet, handle);
         return OBJECT(packet);
@@ -240,48 +246,28 @@ static PyObject *pool_packet(struct pool_object *self, PyObject *value)
 
 /* ---- views and closing ---------------------------------------------------------------------------- */
 
-void pool_export(struct pool_object *pool)
-{
-    OBJECT_LOCK(pool);
-    pool->exports++;
-    OBJECT_UNLOCK();
-}
-
-void pool_unexport(struct pool_object *pool)
-{
-    OBJECT_LOCK(pool);
-    pool->exports--;
-    OBJECT_UNLOCK();
-    if (pool->closed)
-        pool_settle(pool);
-}
-
-/* Without the GIL another thread may be inside the core at any time: there the memory goes with the Pool object. */
 void pool_settle(struct pool_object *pool)
 {
-#ifndef Py_GIL_DISABLED
-    if (pool->closed && pool->exports == 0 && pool->calls == 0 && pool->rings == NULL && pool->core != NULL) {
-        struct ssm_pool *core = pool->core;
-        pool->core = NULL;
-        pool->last_era = *pool->era;
-        pool->era = &pool->last_era;
-        ssm_pool_destroy(core);
-    }
-#else
-    (void)pool;
-#endif
+    if (!pool->closed || pool->exports > 0 || pool->calls > 0 || pool->rings != NULL || pool->core == NULL)
+        return;
+    struct ssm_pool *core = pool->core;
+    pool->core = NULL;
+    pool->last_era = *pool->era;
+    pool->era = &pool->last_era;
+    ssm_pool_destroy(core);
 }
 
-static void settle_rings(struct pool_object *pool)
+/* Pinned blocks and sleeping calls are left: how many, or an error. */
+static int close_locked(struct pool_object *pool)
 {
-#ifndef Py_GIL_DISABLED
+    pool->closed = true;
+    int left = pool->core != NULL ? ssm_pool_close(pool->core) : 0;
     for (struct ring_object *ring = pool->rings, *next; ring != NULL; ring = next) {
         next = ring->next;
         ring_settle(ring);
     }
-#else
-    (void)pool;
-#endif
+    pool_settle(pool);
+    return left;
 }
 
 PyDoc_STRVAR(pool_close_doc,
@@ -291,12 +277,12 @@ PyDoc_STRVAR(pool_close_doc,
 static PyObject *pool_close(struct pool_object *self, PyObject *unused)
 {
     (void)unused;
-    self->closed = true;
-    int left = self->core != NULL ? ssm_pool_close(self->core) : 0; /* pinned blocks and sleeping calls */
-    bool gone = left <= (int)self->calls;
-    settle_rings(self);
-    pool_settle(self);
-    return left < 0 ? raise_code(self, left) : PyBool_FromLong(gone);
+    int left, sleeping;
+    POOL_LOCK(self)
+    left = close_locked(self);
+    sleeping = (int)self->calls;
+    POOL_UNLOCK()
+    return left < 0 ? raise_code(self, left) : PyBool_FromLong(left <= sleeping);
 }
 
 static void pool_dealloc(struct pool_object *self)
@@ -470,7 +456,8 @@ static PyObject *pool_free_blocks(struct pool_object *self, PyObject *value)
     PyObject *result = PyTuple_New(info->shards);
     for (uint32_t i = 0; result != NULL && i < info->shards; i++) {
         struct ssm_shard_stats stats;
-        int code = ssm_shard_stats(self->core, class_idx, i, &stats);
+        int code;
+        POOL_CALL(self, code, ssm_shard_stats(self->core, class_idx, i, &stats));
         PyObject *number = code < 0 ? raise_code(self, code) : PyLong_FromUnsignedLongLong(stats.free);
         if (number == NULL || PyTuple_SetItem(result, i, number) < 0)
             Py_CLEAR(result);
@@ -487,9 +474,8 @@ static PyObject *pool_shard_stats(struct pool_object *self, PyObject *args)
     struct ssm_shard_stats s;
     if (!PyArg_ParseTuple(args, "II:_shard_stats", &class_idx, &shard_idx))
         return NULL;
-    if (self->closed)
-        return raise_closed(self);
-    int result = ssm_shard_stats(self->core, class_idx, shard_idx, &s);
+    int result;
+    POOL_CALL(self, result, ssm_shard_stats(self->core, class_idx, shard_idx, &s));
     return result < 0 ? raise_code(self, result)
                       : Py_BuildValue("(KKKKKK)", s.free, s.allocs, s.frees, s.steals, s.recoveries, s.waiters);
 }
@@ -502,9 +488,8 @@ static PyObject *pool_class_stats(struct pool_object *self, PyObject *args)
     struct ssm_class_stats s;
     if (!PyArg_ParseTuple(args, "I:_class_stats", &class_idx))
         return NULL;
-    if (self->closed)
-        return raise_closed(self);
-    int result = ssm_class_stats(self->core, class_idx, &s);
+    int result;
+    POOL_CALL(self, result, ssm_class_stats(self->core, class_idx, &s));
     return result < 0 ? raise_code(self, result) : Py_BuildValue("(KKKK)", s.block_size, s.blocks, s.free, s.cached);
 }
 
@@ -521,12 +506,11 @@ PyDoc_STRVAR(pool_ring_stats_doc,
 static PyObject *pool_ring_stats(struct pool_object *self, PyObject *unused)
 {
     (void)unused;
-    if (self->closed)
-        return raise_closed(self);
     PyObject *rings = PyList_New(0);
     for (uint32_t id = 0; rings != NULL && id < self->info.holders; id++) {
         struct ssm_ring_stats s;
-        int result = ssm_ring_stats(self->core, id, &s);
+        int result;
+        POOL_CALL(self, result, ssm_ring_stats(self->core, id, &s));
         if (result == -ENOENT)
             continue;
         PyObject *ring = result < 0 ? raise_code(self, result)
@@ -567,7 +551,8 @@ static PyObject *pool_holder_list(struct pool_object *self, PyObject *unused)
     struct ssm_holder_info *holders = PyMem_Calloc(self->info.holders, sizeof(*holders));
     if (holders == NULL)
         return PyErr_NoMemory();
-    int result = ssm_holder_list(self->core, holders, self->info.holders);
+    int result;
+    POOL_CALL(self, result, ssm_holder_list(self->core, holders, self->info.holders));
     PyObject *list = result < 0 ? raise_code(self, result) : holder_list(holders, self->info.holders);
     PyMem_Free(holders);
     return list;
@@ -579,9 +564,8 @@ static PyObject *pool_reap(struct pool_object *self, PyObject *unused)
 {
     (void)unused;
     struct ssm_reaped reaped;
-    if (self->closed)
-        return raise_closed(self);
-    int result = ssm_reap(self->core, &reaped);
+    int result;
+    POOL_CALL(self, result, ssm_reap(self->core, &reaped));
     return result < 0 ? raise_code(self, result) : Py_BuildValue("(IK)", reaped.processes, reaped.blocks);
 }
 
@@ -608,7 +592,8 @@ static PyObject *pool_check(struct pool_object *self, PyObject *unused)
     PyObject *sentences = PyList_New(0);
     if (sentences == NULL)
         return NULL;
-    int result = ssm_check(self->core, append_sentence, &sentences);
+    int result;
+    POOL_CALL(self, result, ssm_check(self->core, append_sentence, &sentences));
     if (result < 0 && sentences != NULL) {
         Py_CLEAR(sentences);
         raise_code(self, result);

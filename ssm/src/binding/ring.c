@@ -61,40 +61,31 @@ static PyObject *raise_ring(const struct ring_object *ring, int code, bool putti
 
 /* ---- life ---------------------------------------------------------------------------------------- */
 
+/* With POOL_LOCK. */
 static void link_ring(struct ring_object *ring)
 {
     struct pool_object *pool = ring->pool;
-    OBJECT_LOCK(pool);
     ring->next = pool->rings;
     ring->link = &pool->rings;
     if (ring->next != NULL)
         ring->next->link = &ring->next;
     pool->rings = ring;
-    OBJECT_UNLOCK();
 }
 
 static void unlink_ring(struct ring_object *ring)
 {
-    OBJECT_LOCK(ring->pool);
     *ring->link = ring->next;
     if (ring->next != NULL)
         ring->next->link = ring->link;
-    OBJECT_UNLOCK();
 }
 
 void ring_settle(struct ring_object *ring)
 {
-    struct ssm_ring *core = NULL;
-    OBJECT_LOCK(ring);
-    if (ring->calls == 0) {
-        core = ring->core;
-        ring->core = NULL;
-    }
-    OBJECT_UNLOCK();
-    if (core == NULL)
+    if (ring->calls > 0 || ring->core == NULL)
         return;
+    ssm_ring_close(ring->core);
+    ring->core = NULL;
     unlink_ring(ring);
-    ssm_ring_close(core);
     pool_settle(ring->pool);
 }
 
@@ -102,10 +93,10 @@ void ring_settle(struct ring_object *ring)
 static bool ring_begin(struct ring_object *ring)
 {
     bool open;
-    OBJECT_LOCK(ring);
+    POOL_LOCK(ring->pool)
     open = !ring->closed && !ring->pool->closed;
     ring->calls += open;
-    OBJECT_UNLOCK();
+    POOL_UNLOCK()
     if (!open)
         raise_ring_closed(ring);
     return open;
@@ -113,12 +104,11 @@ static bool ring_begin(struct ring_object *ring)
 
 static void ring_end(struct ring_object *ring)
 {
-    bool settle;
-    OBJECT_LOCK(ring);
-    settle = --ring->calls == 0 && (ring->closed || ring->pool->closed);
-    OBJECT_UNLOCK();
-    if (settle)
+    POOL_LOCK(ring->pool)
+    ring->calls--;
+    if (ring->closed || ring->pool->closed)
         ring_settle(ring);
+    POOL_UNLOCK()
 }
 
 static void ring_dealloc(struct ring_object *self)
@@ -126,7 +116,9 @@ static void ring_dealloc(struct ring_object *self)
     PyTypeObject *type = Py_TYPE(OBJECT(self));
     if (self->weakrefs != NULL)
         PyObject_ClearWeakRefs(OBJECT(self));
+    POOL_LOCK(self->pool)
     ring_settle(self);
+    POOL_UNLOCK()
     Py_DECREF(OBJECT(self->pool));
     Py_DECREF(self->name);
     PyObject_Free(self);
@@ -152,11 +144,14 @@ PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity,
     ring->core = NULL;
     ring->calls = 0;
     ring->closed = false;
-    int result = ssm_ring_open(pool->core, text, &options, &ring->core);
-    if (result == 0) {
+    int result;
+    POOL_LOCK(pool)
+    result = pool->closed ? -SSM_E_CLOSED : ssm_ring_open(pool->core, text, &options, &ring->core);
+    if (result == 0)
         link_ring(ring);
+    POOL_UNLOCK()
+    if (result == 0)
         return OBJECT(ring);
-    }
     Py_DECREF(OBJECT(ring));
     if (result == -SSM_E_MISMATCH)
         return PyErr_Format(pool->state->errors[ERROR_RingMismatch],
@@ -173,25 +168,83 @@ PyDoc_STRVAR(ring_close_doc,
 static PyObject *ring_close(struct ring_object *self, PyObject *unused)
 {
     (void)unused;
+    POOL_LOCK(self->pool)
     self->closed = true;
     ring_settle(self);
+    POOL_UNLOCK()
     Py_RETURN_NONE;
 }
 
 /* ---- put ------------------------------------------------------------------------------------------ */
 
-/* *kept_out: this process still has its references after success. */
-static int deliver(struct ring_object *ring, const uint64_t *handles, uint32_t count, bool keep, int64_t timeout_ns, bool *kept_out)
+/* What is put, and whose it is. */
+struct parcel {
+    const uint64_t *handles;
+    uint32_t count;
+    struct packet_object *const *packets; /* `count` of them, or NULL */
+    struct batch_object *batch;           /* or NULL */
+    bool kept;                            /* after success: this process has the references still */
+};
+
+/* 0 or -SSM_E_STALE. *viewed_out: there are views, which need the references. With POOL_LOCK. */
+static int parcel_look(const struct parcel *parcel, bool *viewed_out)
 {
-    int result = ssm_ring_put(ring->core, handles, count, keep ? SSM_KEEP : 0u, 0);
-    *kept_out = keep;
-    if (result != -SSM_E_FULL || timeout_ns == 0)
-        return result;
+    *viewed_out = false;
+    if (parcel->batch != NULL && !batch_is_live(parcel->batch))
+        return -SSM_E_STALE;
+    for (uint32_t i = 0; parcel->packets != NULL && i < parcel->count; i++) {
+        if (!packet_is_live(parcel->packets[i]))
+            return -SSM_E_STALE;
+        *viewed_out |= parcel->packets[i]->exports > 0;
+    }
+    return 0;
+}
+
+/* With POOL_LOCK. */
+static void parcel_sent(const struct parcel *parcel)
+{
+    if (parcel->batch != NULL)
+        batch_sent(parcel->batch, parcel->kept);
+    for (uint32_t i = 0; parcel->packets != NULL && i < parcel->count; i++)
+        packet_sent(parcel->packets[i], parcel->kept);
+}
+
+/* One attempt. Where views need the references, the ring gets some of its own, and the last view gives these back. */
+static int put_now(struct ring_object *ring, struct parcel *parcel, bool keep)
+{
+    bool viewed;
+    int result = parcel_look(parcel, &viewed);
+    parcel->kept = keep || viewed;
+    if (result == 0)
+        result = ssm_ring_put(ring->core, parcel->handles, parcel->count, parcel->kept ? SSM_KEEP : 0u, 0);
+    if (result == 0 && !keep)
+        parcel_sent(parcel);
+    return result;
+}
+
+static int put_waiting(struct ring_object *ring, struct parcel *parcel, bool keep, int64_t timeout_ns)
+{
     struct wait_scope scope;
-    wait_begin(&scope, ring->pool, &ring->closed);
-    result = ssm_ring_put(ring->core, handles, count, SSM_KEEP, timeout_ns);
+    if (!wait_begin(&scope, ring->pool, &ring->closed))
+        return -SSM_E_CLOSED;
+    parcel->kept = true;
+    int result = ssm_ring_put(ring->core, parcel->handles, parcel->count, SSM_KEEP, timeout_ns);
+    if (result == 0 && !keep) {
+        POOL_LOCK(ring->pool)
+        parcel_sent(parcel);
+        POOL_UNLOCK()
+    }
     wait_end(&scope);
-    *kept_out = true;
+    return result;
+}
+
+/* Called inside ring_begin() .. ring_end(). */
+static int deliver(struct ring_object *ring, struct parcel *parcel, bool keep, int64_t timeout_ns)
+{
+    int result;
+    POOL_CALL(ring->pool, result, put_now(ring, parcel, keep));
+    if (result == -SSM_E_FULL && timeout_ns != 0)
+        result = put_waiting(ring, parcel, keep, timeout_ns);
     return result;
 }
 
@@ -210,26 +263,16 @@ static PyObject *put_one(struct ring_object *ring, PyObject *object, bool keep, 
 {
     struct packet_object *packet = (struct packet_object *)object;
     if (Py_TYPE(object) != ring->state->packet_type)
-        return PyErr_Format(PyExc_TypeError, "a ring takes a Packet, not %R; use send() for bytes and put_many() for a batch", Py_TYPE(object));
-    if (check_pool(ring, packet->pool, "packet is") < 0)
+        return PyErr_Format(PyExc_TypeError, "a ring takes a Packet, not %R; use send() for bytes and put_many() for a batch",
+                            Py_TYPE(object));
+    if (check_pool(ring, packet->pool, "packet is") < 0 || !ring_begin(ring))
         return NULL;
-    if (!packet_is_live(packet))
-        return packet_raise_stale(packet);
-    if (!ring_begin(ring))
-        return NULL;
-    /* Views need the reference: then the ring gets one of its own, and the last view gives this one back. */
-    bool kept;
-    int result = deliver(ring, &packet->handle, 1, keep || packet->exports > 0, timeout_ns, &kept);
+    struct parcel parcel = {.handles = &packet->handle, .count = 1, .packets = &packet};
+    int result = deliver(ring, &parcel, keep, timeout_ns);
     ring_end(ring);
-    if (result == -SSM_E_STALE || result == -SSM_E_CLOSED)
-        return packet_raise_stale(packet);
-    if (result < 0)
-        return raise_ring(ring, result, true);
-    if (!kept)
-        packet_gone(packet);
-    else if (!keep)
-        packet_finish(packet, PACKET_SENT);
-    Py_RETURN_NONE;
+    if (result == 0)
+        Py_RETURN_NONE;
+    return result == -SSM_E_STALE ? packet_raise_stale(packet) : raise_ring(ring, result, true);
 }
 
 PyDoc_STRVAR(ring_put_doc,
@@ -289,79 +332,70 @@ static int check_capacity(const struct ring_object *ring, Py_ssize_t count)
 
 static PyObject *put_batch(struct ring_object *ring, struct batch_object *batch, bool keep, int64_t timeout_ns)
 {
-    if (check_pool(ring, batch->pool, "batch is") < 0)
+    struct parcel parcel = {.handles = batch->handles, .count = batch->count, .batch = batch};
+    if (check_pool(ring, batch->pool, "batch is") < 0 || !ring_begin(ring))
         return NULL;
-    if (!batch_is_live(batch))
-        return batch_raise_stale(batch);
-    if (!ring_begin(ring))
-        return NULL;
-    bool kept;
-    int result = -EINVAL;
-    if (check_capacity(ring, batch->count) == 0)
-        result = deliver(ring, batch->handles, batch->count, keep, timeout_ns, &kept);
+    bool fits = check_capacity(ring, batch->count) == 0;
+    int result = fits ? deliver(ring, &parcel, keep, timeout_ns) : -EINVAL;
     ring_end(ring);
-    if (result == -EINVAL)
-        return PyErr_Occurred() ? NULL : raise_ring(ring, result, true);
-    if (result == -SSM_E_STALE || result == -SSM_E_CLOSED)
-        return batch_raise_stale(batch);
-    if (result < 0)
-        return raise_ring(ring, result, true);
-    if (!kept)
-        batch_gone(batch);
-    else if (!keep)
-        batch_finish(batch, PACKET_SENT);
-    Py_RETURN_NONE;
+    if (result == 0)
+        Py_RETURN_NONE;
+    if (!fits)
+        return NULL;
+    return result == -SSM_E_STALE ? batch_raise_stale(batch) : raise_ring(ring, result, true);
 }
 
-/* Looks at each packet and notes its handle; *viewed_out: one of them has views. */
-static int collect(struct ring_object *ring, PyObject *packets, uint64_t *handles, bool *viewed_out)
+/* Looks at each object and notes it and its handle; -1 with an exception set. */
+static int collect(struct ring_object *ring, PyObject *objects, uint64_t *handles, struct packet_object **packets)
 {
-    Py_ssize_t count = PyTuple_Size(packets);
+    Py_ssize_t count = PyTuple_Size(objects);
     for (Py_ssize_t i = 0; i < count; i++) {
-        struct packet_object *packet = (struct packet_object *)PyTuple_GetItem(packets, i);
-        if (Py_TYPE(OBJECT(packet)) != ring->state->packet_type) {
-            PyErr_Format(PyExc_TypeError, "put_many() takes a PacketBatch or Packets, not %R", Py_TYPE(OBJECT(packet)));
+        PyObject *object = PyTuple_GetItem(objects, i); /* borrowed */
+        if (Py_TYPE(object) != ring->state->packet_type) {
+            PyErr_Format(PyExc_TypeError, "put_many() takes a PacketBatch or Packets, not %R", Py_TYPE(object));
             return -1;
         }
-        if (check_pool(ring, packet->pool, "packet is") < 0)
+        packets[i] = (struct packet_object *)object;
+        if (check_pool(ring, packets[i]->pool, "packet is") < 0)
             return -1;
-        if (!packet_is_live(packet)) {
-            packet_raise_stale(packet);
+        if (!packet_check(packets[i])) {
+            packet_raise_stale(packets[i]);
             return -1;
         }
-        handles[i] = packet->handle;
-        *viewed_out |= packet->exports > 0;
+        handles[i] = packets[i]->handle;
     }
     return 0;
 }
 
-/* `packets` is a tuple: nobody changes it while the call sleeps. */
-static PyObject *put_tuple(struct ring_object *ring, PyObject *packets, bool keep, int64_t timeout_ns)
+/* `objects` is a tuple: nobody changes it while the call sleeps. -1 with an exception set. */
+static int put_collected(struct ring_object *ring, PyObject *objects, bool keep, int64_t timeout_ns)
 {
-    Py_ssize_t count = PyTuple_Size(packets);
-    bool kept, viewed = false;
-    if (count == 0)
-        Py_RETURN_NONE;
+    Py_ssize_t count = PyTuple_Size(objects);
+    uint64_t *handles = PyMem_Calloc((size_t)count, sizeof(*handles));
+    struct packet_object **packets = PyMem_Calloc((size_t)count, sizeof(struct packet_object *));
+    int result = -EINVAL; /* with its exception */
+    if (handles == NULL || packets == NULL) {
+        PyErr_NoMemory();
+    } else if (collect(ring, objects, handles, packets) == 0) {
+        struct parcel parcel = {.handles = handles, .count = (uint32_t)count, .packets = packets};
+        result = deliver(ring, &parcel, keep, timeout_ns);
+    }
+    PyMem_Free(handles);
+    PyMem_Free(packets);
+    return result;
+}
+
+static PyObject *put_tuple(struct ring_object *ring, PyObject *objects, bool keep, int64_t timeout_ns)
+{
     if (!ring_begin(ring))
         return NULL;
-    uint64_t *handles = PyMem_Malloc((size_t)count * sizeof(*handles));
-    int result = -EINVAL;
-    if (handles == NULL)
-        PyErr_NoMemory();
-    else if (check_capacity(ring, count) == 0 && collect(ring, packets, handles, &viewed) == 0)
-        result = deliver(ring, handles, (uint32_t)count, keep || viewed, timeout_ns, &kept);
-    PyMem_Free(handles);
+    int result = 0;
+    if (PyTuple_Size(objects) > 0)
+        result = check_capacity(ring, PyTuple_Size(objects)) == 0 ? put_collected(ring, objects, keep, timeout_ns) : -EINVAL;
     ring_end(ring);
-    if (result < 0)
-        return PyErr_Occurred() ? NULL : raise_ring(ring, result, true);
-    for (Py_ssize_t i = 0; i < count; i++) {
-        struct packet_object *packet = (struct packet_object *)PyTuple_GetItem(packets, i);
-        if (!kept)
-            packet_gone(packet);
-        else if (!keep)
-            packet_finish(packet, PACKET_SENT);
-    }
-    Py_RETURN_NONE;
+    if (result == 0)
+        Py_RETURN_NONE;
+    return PyErr_Occurred() ? NULL : raise_ring(ring, result, true);
 }
 
 PyDoc_STRVAR(ring_put_many_doc,
@@ -413,11 +447,13 @@ static int64_t remaining(int64_t timeout_ns, int64_t since_ns)
 
 static int alloc_for(struct ring_object *ring, uint64_t size, int64_t timeout_ns, uint64_t *handle_out)
 {
-    int result = ssm_alloc(ring->pool->core, size, 0, handle_out);
+    int result;
+    POOL_CALL(ring->pool, result, ssm_alloc(ring->pool->core, size, 0, handle_out));
     if (result != -SSM_E_EXHAUSTED || timeout_ns == 0)
         return result;
     struct wait_scope scope;
-    wait_begin(&scope, ring->pool, &ring->closed);
+    if (!wait_begin(&scope, ring->pool, &ring->closed))
+        return -SSM_E_CLOSED;
     result = ssm_alloc(ring->pool->core, size, timeout_ns, handle_out);
     wait_end(&scope);
     return result;
@@ -449,15 +485,15 @@ static PyObject *send(struct ring_object *ring, const Py_buffer *source, int64_t
 {
     int64_t since_ns = timeout_ns > 0 ? now_ns() : 0;
     uint64_t handle;
-    bool kept = true;
+    struct parcel parcel = {.handles = &handle, .count = 1};
     if (!ring_begin(ring))
         return NULL;
     int result = alloc_for(ring, (uint64_t)source->len, timeout_ns, &handle);
     if (result == 0) {
         result = copy_in(ring->pool, handle, source);
         if (result == 0)
-            result = deliver(ring, &handle, 1, false, remaining(timeout_ns, since_ns), &kept);
-        if (result != 0 || kept)
+            result = deliver(ring, &parcel, false, remaining(timeout_ns, since_ns));
+        if (result != 0 || parcel.kept)
             ssm_free(ring->pool->core, handle);
     }
     ring_end(ring);
@@ -499,11 +535,13 @@ static PyObject *ring_send(struct ring_object *self, PyObject *const *args, Py_s
 /* Called inside ring_begin() .. ring_end(). */
 static int take(struct ring_object *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns)
 {
-    int result = ssm_ring_get(ring->core, handles_out, count, 0);
+    int result;
+    POOL_CALL(ring->pool, result, ssm_ring_get(ring->core, handles_out, count, 0));
     if (result != -SSM_E_EMPTY || timeout_ns == 0)
         return result;
     struct wait_scope scope;
-    wait_begin(&scope, ring->pool, &ring->closed);
+    if (!wait_begin(&scope, ring->pool, &ring->closed))
+        return -SSM_E_CLOSED;
     result = ssm_ring_get(ring->core, handles_out, count, timeout_ns);
     wait_end(&scope);
     return result;

@@ -9,23 +9,26 @@
 static _Thread_local struct wait_scope *innermost;
 static _Thread_local PyThreadState *released; /* the call runs without the GIL already */
 
-void wait_begin(struct wait_scope *scope, struct pool_object *pool, const bool *ring_closed)
+bool wait_begin(struct wait_scope *scope, struct pool_object *pool, const bool *ring_closed)
 {
+    bool open;
+    POOL_LOCK(pool)
+    open = !pool->closed;
+    pool->calls += open;
+    POOL_UNLOCK()
     *scope = (struct wait_scope){.outer = innermost, .pool = pool, .ring_closed = ring_closed};
-    innermost = scope;
-    OBJECT_LOCK(pool);
-    pool->calls++;
-    OBJECT_UNLOCK();
+    if (open)
+        innermost = scope;
+    return open;
 }
 
 void wait_end(struct wait_scope *scope)
 {
     innermost = scope->outer;
-    OBJECT_LOCK(scope->pool);
+    POOL_LOCK(scope->pool)
     scope->pool->calls--;
-    OBJECT_UNLOCK();
-    if (scope->pool->closed)
-        pool_settle(scope->pool);
+    pool_settle(scope->pool);
+    POOL_UNLOCK()
 }
 
 void wait_release_gil(void)
