@@ -71,18 +71,13 @@ def _number(what: str, value: int | None, default: int, low: int, high: int) -> 
     return number
 
 
-def _classes(classes: Mapping[int, int], overhead: int) -> tuple[tuple[int, int], ...]:
+def _classes(classes: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
     pairs = tuple(sorted((operator.index(size), operator.index(count)) for size, count in classes.items()))
     if not 1 <= len(pairs) <= _core.CLASS_MAX:
         raise ValueError(f"classes must have 1 .. {_core.CLASS_MAX} block sizes, not {len(pairs)}")
     for size, count in pairs:
         _number("a block size in classes", size, 0, 64, 2**62)
         _number(f"the number of blocks of {size} bytes in classes", count, 0, 1, 2**31)
-    if overhead >= pairs[-1][0]:
-        raise ValueError(
-            f"headroom + tailroom = {overhead} bytes leave nothing of the largest block size, {pairs[-1][0]}; "
-            "lower them, or add a larger class"
-        )
     return pairs
 
 
@@ -97,13 +92,11 @@ def _options(
     ephemeral: bool = False,
 ) -> _Options:
     build = _core.defaults()
-    head = _number("headroom", headroom, build["headroom"], 0, _U32_MAX)
-    tail = _number("tailroom", tailroom, build["tailroom"], 0, _U32_MAX)
     return _Options(
-        classes=_classes(build["classes"] if classes is None else classes, head + tail),
+        classes=_classes(build["classes"] if classes is None else classes),
         shards=_number("shards", shards, build["shards"], 1, _core.SHARD_MAX),
-        headroom=head,
-        tailroom=tail,
+        headroom=_number("headroom", headroom, build["headroom"], 0, _U32_MAX),
+        tailroom=_number("tailroom", tailroom, build["tailroom"], 0, _U32_MAX),
         cache=_number("cache", cache, build["cache"], 0, _U32_MAX),
         holders=_number("holders", holders, build["holders"], 1, _U32_MAX),
         metadata=_number("metadata", metadata, build["metadata_bytes"], 0, 2**62),
@@ -467,20 +460,16 @@ class Pool(_core.Pool):
             )
         return ring
 
-    def _open_ring(self, name: str, capacity: int, producers: bool | None, consumers: bool | None) -> Ring:
-        """Open it with the flags that it has, where the caller named none."""
-        for attempt in range(2):
-            there = next((ring for ring in self._ring_stats() if ring[0] == name), None)
-            flags = 0 if there is None else there[3]
-            for one, flag in ((producers, _core.ONE_PRODUCER), (consumers, _core.ONE_CONSUMER)):
-                if one is not None:
-                    flags = flags | flag if one else flags & ~flag
-            try:
-                return self._ring(name, capacity, flags)
-            except RingMismatch:
-                if there is not None or attempt > 0:  # otherwise another process has created it just now
-                    raise
-        raise AssertionError("not reached")
+    def _open_ring(self, name: str, capacity: int, producers: bool, consumers: bool) -> Ring:
+        """Open it as it is; the caller compares. One that is not there is created as asked."""
+        flags = (_core.ONE_PRODUCER if producers else 0) | (_core.ONE_CONSUMER if consumers else 0)
+        for there in self._ring_stats():
+            if there[0] == name:
+                return self._ring(name, 0, there[3])
+        try:
+            return self._ring(name, capacity, flags)
+        except RingMismatch:  # another process has created it just now
+            return self._open_ring(name, capacity, producers, consumers)
 
     def rings(self) -> list[str]:
         """Return the names of the pool's rings."""
@@ -552,10 +541,10 @@ class Pool(_core.Pool):
         return f"<ssm.{type(self).__name__} {self.name!r}: {self.size:,} bytes{state}>"
 
 
-def _side(value: str | None, what: str) -> bool | None:
+def _side(value: str | None, what: str) -> bool:
     if value not in {None, "many", "one"}:
         raise ValueError(f"{what} must be 'many' or 'one', not {value!r}")
-    return None if value is None else value == "one"
+    return value == "one"
 
 
 def _ring_stats(

@@ -4,10 +4,11 @@
  *
  * Creating: the creator holds the registry's byte lock from its first look at the empty file until the state is
  * READY, so an attacher that finds the pool unfinished knows by the lock whether somebody is still at it. A creator
- * that dies leaves an unfinished file whose lock is free: attach says SSM_E_ABANDONED, ssm_pool_retire() agrees.
+ * that dies leaves an unfinished file whose lock is free: attach says SSM_E_ABANDONED, ssm_pool_retire() agrees. The
+ * magic is written first: an unfinished file that is not empty and lacks it is somebody else's, and left alone.
  *
  * Fork: the child's handler opens the file anew, closes the inherited description (the liveness lock stays with
- * the parent alone), and forgets the parent's claims; at its first call the child takes a slot of its own.
+ * the parent alone; the inherited mapping is of another description), and forgets the parent's claims; at its first call the child takes a slot of its own.
  */
 #include "liveness.h"
 #include "pool.h"
@@ -141,7 +142,13 @@ static int map(struct ssm_pool *pool)
     unsigned advice = (pool->flags & SSM_HUGEPAGES ? SSM_ADVICE_HUGEPAGES : 0u) |
                       (pool->flags & SSM_PREFAULT ? SSM_ADVICE_PREFAULT : 0u) |
                       (pool->flags & SSM_MLOCK ? SSM_ADVICE_MLOCK : 0u);
-    int result = ssm_segment_map(pool->fd, pool->geometry.size_bytes, writable, advice, &pool->segment);
+    /* A mapping keeps its description alive, and a forked child keeps the mapping: were it the description of the
+     * liveness lock, a parent could not die before its children. */
+    int fd = ssm_file_reopen(pool->fd, writable);
+    if (fd < 0)
+        return fd;
+    int result = ssm_segment_map(fd, pool->geometry.size_bytes, writable, advice, &pool->segment);
+    close(fd);
     if (result != 0)
         return result;
     pool->base = pool->segment.base;
@@ -242,7 +249,10 @@ static int build(struct ssm_pool *pool)
     int64_t size = ssm_segment_file_size(pool->fd);
     if (size != 0)
         return size < 0 ? (int)size : -EEXIST;
-    int result = ssm_segment_reserve(pool->fd, pool->geometry.size_bytes);
+    static const uint64_t magic = SSM_MAGIC;
+    int result = ssm_segment_mark(pool->fd, &magic, sizeof magic); /* whoever finds it unfinished knows what it is */
+    if (result == 0)
+        result = ssm_segment_reserve(pool->fd, pool->geometry.size_bytes);
     if (result == 0)
         result = map(pool);
     if (result != 0)
@@ -276,13 +286,12 @@ int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct
 /* What stands in the file: 0 a pool, -EAGAIN one that is not finished yet, or an error. */
 static int look(struct ssm_pool *pool)
 {
-    struct ssm_superblock superblock;
+    struct ssm_superblock superblock = {0};
     int64_t size = ssm_segment_file_size(pool->fd);
     int64_t got = size < 0 ? size : ssm_segment_peek(pool->fd, &superblock, sizeof superblock);
     if (got < 0)
         return (int)got;
-    static const uint8_t zeros[sizeof superblock.magic];
-    if (size == 0 || (got == sizeof superblock && memcmp(&superblock, zeros, sizeof zeros) == 0))
+    if (size == 0 || (superblock.magic == SSM_MAGIC && superblock.layout_hash == 0))
         return -EAGAIN;
     if (got < (int64_t)sizeof superblock)
         return -SSM_E_LAYOUT;

@@ -50,10 +50,7 @@ static int check_options(const struct ssm_pool_options *options)
             return -EINVAL;
         total += spec->block_count;
     }
-    uint64_t largest = options->classes[options->class_count - 1].block_size;
-    if (total > SSM_BLOCK_MAX || (uint64_t)options->headroom + options->tailroom >= largest)
-        return -EINVAL;
-    return 0;
+    return total > SSM_BLOCK_MAX ? -EINVAL : 0;
 }
 
 /* Takes `count` pieces of `bytes` at the end of what is laid out so far; false when that exceeds the limit. */
@@ -144,7 +141,8 @@ static uint64_t params_hash(const struct ssm_superblock *s)
 
 void ssm_superblock_write(struct ssm_superblock *s, const struct ssm_geometry *g)
 {
-    memset(s, 0, sizeof *s);
+    s->magic = SSM_MAGIC; /* it stands there already: a pool that is being made has it from the first store on */
+    memset(&s->layout_hash, 0, sizeof *s - offsetof(struct ssm_superblock, layout_hash));
     s->size_bytes = g->size_bytes;
     s->generation = ssm_random_u64();
     s->metadata_bytes = g->metadata_bytes;
@@ -161,7 +159,6 @@ void ssm_superblock_write(struct ssm_superblock *s, const struct ssm_geometry *g
     }
     s->params_hash = params_hash(s);
     s->layout_hash = layout_hash();
-    s->magic = SSM_MAGIC;
 }
 
 int ssm_superblock_read(const struct ssm_superblock *s, uint64_t file_size, struct ssm_geometry *geometry_out)
@@ -176,7 +173,7 @@ int ssm_superblock_read(const struct ssm_superblock *s, uint64_t file_size, stru
     };
     memcpy(options.classes, s->classes, sizeof options.classes);
     if (ssm_layout_compute(&options, geometry_out) != 0 || geometry_out->size_bytes != s->size_bytes ||
-        file_size < s->size_bytes)
+        file_size != s->size_bytes)
         return -SSM_E_CORRUPT;
     return 0;
 }

@@ -41,7 +41,7 @@ enum ssm_state { SSM_STATE_CREATING = 0, SSM_STATE_READY = 0x79646572, SSM_STATE
 
 struct ssm_superblock { /* written once, by the creator, but for the last two fields */
     uint64_t magic;
-    uint64_t layout_hash; /* version, struct sizes and constants of the build that made the pool */
+    uint64_t layout_hash; /* version, struct sizes and constants of the build that made the pool; 0: not yet made */
     uint64_t params_hash; /* of all that follows but the state: a scribbled superblock is told from a pool */
     uint64_t size_bytes;
     uint64_t generation;  /* random */
@@ -174,7 +174,7 @@ struct ssm_geometry {
 /* Checks the options and computes the geometry. -EINVAL: out of bounds; -EOVERFLOW: larger than 2^62 bytes. */
 int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geometry *geometry_out);
 
-/* Writes everything but the state. */
+/* Writes everything, the state as CREATING. */
 void ssm_superblock_write(struct ssm_superblock *superblock, const struct ssm_geometry *geometry);
 /* Of a copy of what stands in the file: is it a pool, is it whole, what is its geometry?
  * SSM_E_LAYOUT: not a pool of this build's layout; SSM_E_CORRUPT: it was one. Says nothing of the state. */

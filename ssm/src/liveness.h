@@ -6,7 +6,7 @@
  * They are open-file-description locks (F_OFD_SETLK): held by a description, not by a process id, so they work
  * across PID namespaces and pid reuse, and go only when the whole process has let go of its files: after that no
  * thread of it can write to the segment any more. The descriptor is opened anew for each attachment, is closed
- * on exec, and a forked child closes its copy at once. A lock never conflicts with one's own: the caller
+ * on exec, is never mapped (a mapping keeps it alive), and a forked child closes its copy at once. A lock never conflicts with one's own: the caller
  * remembers what it holds.
  *
  * Bytes: 0 serialises attaching, reaping and the creation of rings; 1 + i is the liveness lock of holder slot i.

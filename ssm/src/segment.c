@@ -32,6 +32,12 @@ int64_t ssm_segment_peek(int fd, void *buffer, size_t bytes)
     return got >= 0 ? got : -errno;
 }
 
+int ssm_segment_mark(int fd, const void *bytes, size_t count)
+{
+    ssize_t written = pwrite(fd, bytes, count, 0);
+    return written == (ssize_t)count ? 0 : written < 0 ? -errno : -ENOSPC;
+}
+
 int ssm_segment_map(int fd, uint64_t size, bool writable, unsigned advice, struct ssm_segment *segment_out)
 {
     int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;

@@ -22,6 +22,9 @@ int64_t ssm_segment_file_size(int fd);
 /* Reads the first bytes without mapping them: a file that is too short is no SIGBUS. Bytes read, or -errno. */
 int64_t ssm_segment_peek(int fd, void *buffer, size_t bytes);
 
+/* Writes the first bytes of an empty file: from then on it is known whose it is. */
+int ssm_segment_mark(int fd, const void *bytes, size_t count);
+
 enum ssm_segment_advice { SSM_ADVICE_HUGEPAGES = 1, SSM_ADVICE_PREFAULT = 2, SSM_ADVICE_MLOCK = 4 };
 int  ssm_segment_map(int fd, uint64_t size, bool writable, unsigned advice, struct ssm_segment *segment_out);
 void ssm_segment_unmap(struct ssm_segment *segment);

@@ -184,7 +184,16 @@ def test_no_references_leak(make_pool, operation):
     Not in each round, for the interpreter and numpy fill caches now and then; a leak would show in all of them.
     """
     bench = Workbench(make_pool(cache=0))
-    participants = (bench.pool, bench.ring, bench.rows, *TYPES, _core.Pool, ssm.RingFull, ssm.PoolExhausted)
+    participants = (
+        bench.pool,
+        bench.ring,
+        bench.rows,
+        *TYPES,
+        _core.Pool,
+        ssm.RingFull,
+        ssm.PoolExhausted,
+        None,
+    )
     run = OPERATIONS[operation]
 
     def measure(times):

@@ -399,7 +399,7 @@ static PyObject *batch_scatter(struct batch_object *self, PyObject *rows)
     PyBuffer_Release(&array);
     if (result != 0)
         return NULL;
-    Py_RETURN_NONE;
+    RETURN_NONE;
 }
 
 PyDoc_STRVAR(batch_gather_doc,
@@ -448,7 +448,7 @@ static PyObject *batch_free(struct batch_object *self, PyObject *unused)
     int result = finish(self);
     if (result != 0)
         return raise_batch(self, result);
-    Py_RETURN_NONE;
+    RETURN_NONE;
 }
 
 static PyObject *batch_enter(struct batch_object *self, PyObject *unused)
@@ -464,7 +464,7 @@ static PyObject *batch_exit(struct batch_object *self, PyObject *const *args, Py
 {
     (void)args, (void)nargs;
     finish(self);
-    Py_RETURN_NONE;
+    RETURN_NONE;
 }
 
 static PyObject *batch_repr(struct batch_object *self)

@@ -47,6 +47,8 @@
     } while (0)
 
 #define OBJECT(pointer) ((PyObject *)(pointer)) /* the limited API's inline functions do not cast */
+/* Py_RETURN_NONE of newer headers does not count the reference, and the abi3 file is loaded by 3.11 as well. */
+#define RETURN_NONE    return Py_NewRef(Py_None)
 #define FAST(function) ((PyCFunction)(void (*)(void))(function)) /* METH_FASTCALL, with or without METH_KEYWORDS */
 
 struct pool_object;

@@ -388,7 +388,7 @@ static PyObject *packet_truncate(struct packet_object *self, PyObject *value)
         result = ssm_packet_trim_back(self->pool->core, self->handle, window.length - size, NULL);
     packet_shut(self);
     if (result == 0)
-        Py_RETURN_NONE;
+        RETURN_NONE;
     return result == -SSM_E_ROOM ? raise_room("truncate", size, &window) : raise_packet(self, result);
 }
 
@@ -596,7 +596,7 @@ static PyObject *packet_free(struct packet_object *self, PyObject *unused)
     (void)unused;
     if (!finish(self))
         return packet_raise_stale(self);
-    Py_RETURN_NONE;
+    RETURN_NONE;
 }
 
 static PyObject *packet_enter(struct packet_object *self, PyObject *unused)
@@ -613,7 +613,7 @@ static PyObject *packet_exit(struct packet_object *self, PyObject *const *args, 
 {
     (void)args, (void)nargs;
     finish(self);
-    Py_RETURN_NONE;
+    RETURN_NONE;
 }
 
 static PyObject *packet_repr(struct packet_object *self)

@@ -19,7 +19,9 @@
 uint64_t pool_max_size(const struct pool_object *pool)
 {
     const struct ssm_pool_info *info = &pool->info;
-    return info->classes[info->class_count - 1].block_size - info->headroom - info->tailroom;
+    uint64_t largest = info->classes[info->class_count - 1].block_size;
+    uint64_t overhead = (uint64_t)info->headroom + info->tailroom;
+    return largest > overhead ? largest - overhead : 0;
 }
 
 int pool_class_for(const struct pool_object *pool, uint64_t size)

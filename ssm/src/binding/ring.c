@@ -172,7 +172,7 @@ static PyObject *ring_close(struct ring_object *self, PyObject *unused)
     self->closed = true;
     ring_settle(self);
     POOL_UNLOCK()
-    Py_RETURN_NONE;
+    RETURN_NONE;
 }
 
 /* ---- put ------------------------------------------------------------------------------------------ */
@@ -271,7 +271,7 @@ static PyObject *put_one(struct ring_object *ring, PyObject *object, bool keep, 
     int result = deliver(ring, &parcel, keep, timeout_ns);
     ring_end(ring);
     if (result == 0)
-        Py_RETURN_NONE;
+        RETURN_NONE;
     return result == -SSM_E_STALE ? packet_raise_stale(packet) : raise_ring(ring, result, true);
 }
 
@@ -339,7 +339,7 @@ static PyObject *put_batch(struct ring_object *ring, struct batch_object *batch,
     int result = fits ? deliver(ring, &parcel, keep, timeout_ns) : -EINVAL;
     ring_end(ring);
     if (result == 0)
-        Py_RETURN_NONE;
+        RETURN_NONE;
     if (!fits)
         return NULL;
     return result == -SSM_E_STALE ? batch_raise_stale(batch) : raise_ring(ring, result, true);
@@ -394,7 +394,7 @@ static PyObject *put_tuple(struct ring_object *ring, PyObject *objects, bool kee
         result = check_capacity(ring, PyTuple_Size(objects)) == 0 ? put_collected(ring, objects, keep, timeout_ns) : -EINVAL;
     ring_end(ring);
     if (result == 0)
-        Py_RETURN_NONE;
+        RETURN_NONE;
     return PyErr_Occurred() ? NULL : raise_ring(ring, result, true);
 }
 
@@ -498,7 +498,7 @@ static PyObject *send(struct ring_object *ring, const Py_buffer *source, int64_t
     }
     ring_end(ring);
     if (result == 0)
-        Py_RETURN_NONE;
+        RETURN_NONE;
     return raise_send(ring, result, (uint64_t)source->len);
 }
 
@@ -675,7 +675,7 @@ static PyObject *ring_shutdown(struct ring_object *self, PyObject *const *args, 
     ring_end(self);
     if (result < 0)
         return raise_ring(self, result, true);
-    Py_RETURN_NONE;
+    RETURN_NONE;
 }
 
 static Py_ssize_t ring_length(struct ring_object *self)
