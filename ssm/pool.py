@@ -449,7 +449,9 @@ class Pool(_core.Pool):
         with self._lock:
             ring = self._rings.get(name)
             if ring is None or ring.closed or self.closed:
-                ring = self._open_ring(name, wanted, _side(producers, "producers"), _side(consumers, "consumers"))
+                ring = self._open_ring(
+                    name, wanted, _side(producers, "producers"), _side(consumers, "consumers")
+                )
                 self._rings[name] = ring
         there = (ring.capacity, ring.producers, ring.consumers)
         asked = (wanted or there[0], producers or there[1], consumers or there[2])

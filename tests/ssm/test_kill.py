@@ -359,7 +359,9 @@ def test_kills_inside_the_steps(make_pool, children, seed, cache):
     def balance():
         pool.reap()
         assert pool.check() == []
-        assert_all_is_there(pool, block_size=64, queued=sum(h.blocks for h in pool.holders() if h.kind == "ring"))
+        assert_all_is_there(
+            pool, block_size=64, queued=sum(h.blocks for h in pool.holders() if h.kind == "ring")
+        )
 
     workers = [start(), start()]
     until, kills = time.monotonic() + SECONDS, 0
