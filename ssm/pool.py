@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 RETRY_S = 0.01  # between two looks for a pool that is not there yet
 
 _U32_MAX = 2**32 - 1
+_HOLDER_MAX = _CACHE_MAX = 4096  # as layout.h has them
 
 
 class CreateArguments(TypedDict, total=False):
@@ -97,8 +98,8 @@ def _options(
         shards=_number("shards", shards, build["shards"], 1, _core.SHARD_MAX),
         headroom=_number("headroom", headroom, build["headroom"], 0, _U32_MAX),
         tailroom=_number("tailroom", tailroom, build["tailroom"], 0, _U32_MAX),
-        cache=_number("cache", cache, build["cache"], 0, _U32_MAX),
-        holders=_number("holders", holders, build["holders"], 1, _U32_MAX),
+        cache=_number("cache", cache, build["cache"], 0, _CACHE_MAX),
+        holders=_number("holders", holders, build["holders"], 1, _HOLDER_MAX),
         metadata=_number("metadata", metadata, build["metadata_bytes"], 0, 2**62),
         ephemeral=bool(ephemeral),
     )
@@ -180,9 +181,9 @@ class Pool(_core.Pool):
         headroom, tailroom : int, optional
             Bytes kept free in front of a fresh packet's data, and at least behind it.
         cache : int, optional
-            Blocks per class that a process may keep for itself; 0 switches that off.
+            Blocks per class that a process may keep for itself, up to 4096; 0 switches that off.
         holders : int, optional
-            Processes and rings that can keep blocks; rounded up to a multiple of 64.
+            Processes and rings that can keep blocks, up to 4096; rounded up to a multiple of 64.
         mode : int
             Permissions of the shared memory object, exactly; the umask does not cut them.
         exist_ok : bool
@@ -442,7 +443,7 @@ class Pool(_core.Pool):
         HoldersExhausted, MetadataExhausted
             There is no room for another ring.
         """
-        size = len(name.encode())
+        size = len(str.encode(name))  # TypeError for what is no str
         if not 1 <= size < _core.NAME_SIZE or "\0" in name:
             raise ValueError(f"a ring's name has 1 .. {_core.NAME_SIZE - 1} bytes without NUL, not {name!r}")
         wanted = 0 if capacity is None else _number("capacity", capacity, 0, 1, _U32_MAX)

@@ -146,6 +146,12 @@ void ssm_cache_unseal(struct ssm_pool *pool, uint32_t slot)
         ssm_lock_release(&ssm_cache_at(pool, slot, class_idx)->thief);
 }
 
+void ssm_cache_forget(struct ssm_pool *pool, uint32_t slot)
+{
+    for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++)
+        ssm_store_release_u32(&ssm_cache_at(pool, slot, class_idx)->count, 0);
+}
+
 void ssm_cache_reset(struct ssm_pool *pool)
 {
     for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {

@@ -93,6 +93,8 @@ int ssm_cache_recover(struct ssm_pool *pool, uint32_t slot, uint32_t class_idx);
  * come to an end (it is stopped); then none is sealed. */
 int  ssm_cache_seal(struct ssm_pool *pool, uint32_t slot);
 void ssm_cache_unseal(struct ssm_pool *pool, uint32_t slot);
+/* Of sealed caches whose owner's bits were cleared: all entries are void. */
+void ssm_cache_forget(struct ssm_pool *pool, uint32_t slot);
 
 /* Forgets what a former owner of this process's slot left in its caches. */
 void ssm_cache_reset(struct ssm_pool *pool);

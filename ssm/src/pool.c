@@ -149,9 +149,22 @@ static uint32_t refill(struct ssm_pool *pool, uint32_t class_idx, uint32_t count
     return 1;
 }
 
+/* Is there as much at all? Who takes part of what he needs and gives it back wakes those who wait, himself too. */
+static bool looks_enough(const struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
+{
+    uint64_t free_count = 0; /* of hints */
+    for (uint32_t i = 0; i < pool->geometry.shards; i++)
+        free_count += ssm_load_relaxed_u32(&ssm_shard_at(pool, class_idx, i)->free_count);
+    for (uint32_t slot = 0; free_count < count && slot < ssm_holder_high(pool); slot++)
+        free_count += ssm_load_relaxed_u32(&ssm_cache_at(pool, slot, class_idx)->count);
+    return free_count >= count;
+}
+
 /* All or nothing; 0, -SSM_E_EXHAUSTED, -SSM_E_CORRUPT. */
 static int take_blocks(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, bool thorough, uint32_t *blocks_out)
 {
+    if (count > 1 && !looks_enough(pool, class_idx, count) && !(thorough && ssm_class_settle(pool, class_idx)))
+        return -SSM_E_EXHAUSTED;
     uint32_t taken = take_from_cache(pool, class_idx, count, blocks_out);
     bool busy = false;
     if (taken < count)

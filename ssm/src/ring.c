@@ -266,9 +266,11 @@ void ssm_ring_close(struct ssm_ring *ring)
 {
     if (ring == NULL)
         return;
-    if (ssm_enter(ring->pool) == 0) {
-        release_if_mine(ring->pool, &ring->shared->producer);
-        release_if_mine(ring->pool, &ring->shared->consumer);
+    if (ssm_enter_reader(ring->pool) == 0) { /* a forked child that is no holder yet has nothing to give up */
+        if (ring->pool->self != SSM_NIL) {
+            release_if_mine(ring->pool, &ring->shared->producer);
+            release_if_mine(ring->pool, &ring->shared->consumer);
+        }
         ssm_leave(ring->pool);
     }
     free(ring);

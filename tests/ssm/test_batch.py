@@ -250,3 +250,37 @@ def test_views_outlive_a_batch(pool):
     assert bytes(view) == b"\3" * 8
     view.release()
     assert free(pool) == 64
+
+
+def test_columns_write_through(pool):
+    batch = pool.alloc_many(4, 10)
+    batch.lengths[1] = 7
+    batch.lengths[2:] = [3, 4]
+    assert [len(packet) for packet in batch] == [10, 7, 3, 4]
+    batch.lengths += 1
+    assert batch.lengths.tolist() == [11, 8, 4, 5]
+    batch.tags[:] = range(4)
+    assert [packet.tag for packet in batch] == [0, 1, 2, 3]
+    lengths = batch.lengths
+    with pytest.raises(ValueError, match="exceeds its room"):
+        lengths[:] = [1, 1, 1, 10_000]
+    assert lengths.tolist() == batch.lengths.tolist() == [11, 8, 4, 5]
+
+
+def test_what_is_computed_from_a_column_is_an_array_like_any_other(pool):
+    batch = pool.alloc_many(2, 10)
+    doubled = batch.lengths * 2
+    doubled[0] = 1
+    copy = batch.lengths.copy()
+    copy[0] = 1
+    assert batch.lengths.tolist() == [10, 10]
+    with pytest.raises(ValueError, match="assign to batch"):
+        batch.lengths[:1][0] = 5
+
+
+def test_a_column_does_not_keep_the_packets(pool):
+    lengths = pool.alloc_many(2, 10).lengths
+    gc.collect()
+    assert free(pool) == 64
+    with pytest.raises(ValueError, match="gone"):
+        lengths[0] = 5

@@ -23,7 +23,7 @@ def processes_of(pool):
 # ---- inherited objects ------------------------------------------------------------------------
 
 
-def try_everything(talk, pool, packet, batch):
+def try_everything(talk, pool, packet, batch, handle):
     """Every use of an inherited packet is refused."""
     uses = {
         "len": lambda: len(packet),
@@ -36,7 +36,7 @@ def try_everything(talk, pool, packet, batch):
         "append": lambda: packet.append(1),
         "tag": lambda: packet.tag,
         "free": lambda: packet.free(),
-        "by handle": lambda: pool.packet(packet.handle),
+        "by handle": lambda: pool.packet(handle),
         "put": lambda: pool.ring("r").put(packet),
         "put kept": lambda: pool.ring("r").put(packet, keep=True),
         "batch item": lambda: batch[0],
@@ -62,7 +62,7 @@ def test_inherited_packets_are_stale(pool, children):
     packet = pool.alloc(8)
     packet[:] = b"parent's"
     batch = pool.alloc_many(2, 8)
-    child = children.start(try_everything, pool, packet, batch, method="fork")
+    child = children.start(try_everything, pool, packet, batch, packet.handle, method="fork")
     allowed = child.result()
     # an item of a batch may be a packet object that is stale itself
     assert [a for a in allowed if a != "batch item"] == []

@@ -5,6 +5,7 @@ These are random; SSM_TEST_SEED repeats the choices (not the timing), SSM_TEST_S
 """
 
 import contextlib
+import itertools
 import mmap
 import os
 import random
@@ -334,16 +335,13 @@ def in_and_out(talk, name, count):
     """Large batches through a ring and back: most of the time is spent inside the pool's own steps."""
     pool = ssm.Pool.attach(name)
     ring = pool.ring("r")
-    talk.send("working")
-    while True:
+    for lap in itertools.count():
+        if lap == 20:
+            talk.send("warm")
         with contextlib.suppress(ssm.RingFull, ssm.PoolExhausted):
             ring.put_many(pool.alloc_many(count, 8), block=False)
-        try:
-            batch = ring.get_many(count, block=False)
-        except ssm.RingEmpty:
-            continue
-        assert len(set(batch.handles.tolist())) == len(batch)
-        batch.free()
+        with contextlib.suppress(ssm.RingEmpty):
+            ring.get_many(count, block=False).free()
 
 
 @pytest.mark.parametrize("cache", [0, 64])
@@ -384,7 +382,8 @@ def test_kills_inside_the_steps(make_pool, children, seed, cache):
         workers[victim] = start()
     for worker in workers:
         worker.kill()
-    print(kills, "kills")
+    takeovers = [s.recoveries for s in pool.stats().classes[0].shards] + [pool.stats().rings[0].recoveries]
+    print(kills, "kills, lock owners among them:", takeovers)
     balance()
     while not ring.empty():
         ring.get_many(100, block=False).free()

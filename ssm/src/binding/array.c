@@ -181,7 +181,6 @@ PyObject *array_new_u64(struct module_state *state, uint32_t count, uint64_t **v
     if (array == NULL)
         return NULL;
     *values_out = PyArray_DATA((PyArrayObject *)array);
-    PyArray_CLEARFLAGS((PyArrayObject *)array, NPY_ARRAY_WRITEABLE); /* writing to it would change nothing */
     return array;
 }
 

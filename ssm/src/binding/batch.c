@@ -15,6 +15,7 @@ struct batch_object *batch_new(struct pool_object *pool, uint32_t room)
     if (batch == NULL)
         return NULL;
     Py_INCREF(OBJECT(pool));
+    batch->weakrefs = NULL;
     batch->state = pool->state;
     batch->pool = pool;
     batch->status = PACKET_EMPTY;
@@ -32,6 +33,8 @@ void batch_adopt(struct batch_object *batch, uint32_t count)
 static void batch_dealloc(struct batch_object *self)
 {
     PyTypeObject *type = Py_TYPE(OBJECT(self));
+    if (self->weakrefs != NULL)
+        PyObject_ClearWeakRefs(OBJECT(self));
     POOL_LOCK(self->pool)
     if (batch_is_live(self))
         ssm_free_many(self->pool->core, self->handles, self->count);
@@ -163,8 +166,19 @@ static PyObject *batch_get_handles(struct batch_object *self, void *unused)
     return array_over_u64(self->state, OBJECT(self), self->handles, self->count);
 }
 
-/* An array of one number per packet, which `read` looks up. */
-static PyObject *read_column(struct batch_object *self, int (*read)(struct batch_object *, uint32_t, uint64_t *))
+/* Steals the array; the class that writes through is Python (ssm/columns.py). */
+static PyObject *make_column(struct batch_object *self, PyObject *array, const char *name)
+{
+    PyObject *module = PyImport_ImportModule("ssm.columns");
+    PyObject *column = module != NULL ? PyObject_CallMethod(module, "column", "OOs", array, self, name) : NULL;
+    Py_XDECREF(module);
+    Py_DECREF(array);
+    return column;
+}
+
+/* One number per packet, which `read` looks up. */
+static PyObject *read_column(struct batch_object *self, const char *name,
+                             int (*read)(struct batch_object *, uint32_t, uint64_t *))
 {
     uint64_t *values;
     PyObject *array = array_new_u64(self->state, self->count, &values);
@@ -172,7 +186,7 @@ static PyObject *read_column(struct batch_object *self, int (*read)(struct batch
     for (uint32_t i = 0; array != NULL && result == 0 && i < self->count; i++)
         result = read(self, i, &values[i]);
     if (result == 0)
-        return array;
+        return array != NULL ? make_column(self, array, name) : NULL;
     Py_DECREF(array);
     return raise_batch(self, result);
 }
@@ -195,13 +209,13 @@ static int read_tag(struct batch_object *batch, uint32_t i, uint64_t *out)
 static PyObject *batch_get_lengths(struct batch_object *self, void *unused)
 {
     (void)unused;
-    return batch_check(self) ? read_column(self, read_length) : batch_raise_stale(self);
+    return batch_check(self) ? read_column(self, "lengths", read_length) : batch_raise_stale(self);
 }
 
 static PyObject *batch_get_tags(struct batch_object *self, void *unused)
 {
     (void)unused;
-    return batch_check(self) ? read_column(self, read_tag) : batch_raise_stale(self);
+    return batch_check(self) ? read_column(self, "tags", read_tag) : batch_raise_stale(self);
 }
 
 static int set_length_locked(struct ssm_pool *core, uint64_t handle, uint64_t length)
@@ -479,10 +493,10 @@ static PyObject *batch_repr(struct batch_object *self)
 static PyGetSetDef batch_attributes[] = {
     {"handles", (getter)batch_get_handles, NULL, "numpy.ndarray of uint64, read-only : one handle per packet.", NULL},
     {"lengths", (getter)batch_get_lengths, (setter)batch_set_lengths,
-     "numpy.ndarray of uint64, read-only : bytes of each packet. Assigning a number, or one per packet, moves the ends of\n"
-     "the packets: all of them, or with ValueError none.", NULL},
+     "numpy.ndarray of uint64 : bytes of each packet. Assigning to it, or to parts of it, moves the ends of the packets:\n"
+     "all of them, or with ValueError none.", NULL},
     {"tags", (getter)batch_get_tags, (setter)batch_set_tags,
-     "numpy.ndarray of uint64, read-only : `Packet.tag` of each. Assign a number, or one per packet.", NULL},
+     "numpy.ndarray of uint64 : `Packet.tag` of each. Assign to it, or to parts of it.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -500,9 +514,15 @@ PyDoc_STRVAR(batch_doc,
 "Made by `Pool.alloc_many` and `Ring.get_many`. ``batch[i]`` and iteration give `Packet` objects, each a reference of\n"
 "its own. free(), the end of ``with batch:``, or the last reference going away gives the packets back.");
 
+static PyMemberDef batch_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(struct batch_object, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyType_Slot batch_slots[] = {
     {Py_tp_doc, (void *)batch_doc},
     {Py_tp_dealloc, batch_dealloc},
+    {Py_tp_members, batch_members},
     {Py_tp_repr, batch_repr},
     {Py_tp_methods, batch_methods},
     {Py_tp_getset, batch_attributes},

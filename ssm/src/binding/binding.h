@@ -231,6 +231,7 @@ struct span_object *span_new(struct packet_object *packet); /* of the whole wind
 /* Like a Packet, with `count` references; nothing views its memory for longer than a call. */
 struct batch_object {
     PyObject_VAR_HEAD
+    PyObject *weakrefs;
     struct module_state *state;
     struct pool_object *pool;
     uint32_t era;
@@ -285,7 +286,7 @@ void ring_settle(struct ring_object *ring);
 PyObject *array_of_packet(struct packet_object *packet, PyObject *dtype, PyObject *shape);
 /* A read-only uint64 array over memory that `owner` keeps alive. */
 PyObject *array_over_u64(struct module_state *state, PyObject *owner, const uint64_t *values, uint32_t count);
-/* A new read-only uint64 array; *values_out is its memory, for the caller to fill. */
+/* A new uint64 array; *values_out is its memory, for the caller to fill. */
 PyObject *array_new_u64(struct module_state *state, uint32_t count, uint64_t **values_out);
 /* A new uint8 array of that shape. */
 PyObject *array_new_rows(struct module_state *state, uint32_t rows, uint64_t row_bytes, uint8_t **bytes_out);
