@@ -298,7 +298,7 @@ class Demo:
 
     def __init__(self, *args: object) -> None:
         self.process = subprocess.Popen(
-            command("--synthetic", 100_000, "--batch", 1, *args),
+            command("--synthetic", 300_000, "--batch", 1, "--ring", 4, *args),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
