@@ -49,7 +49,7 @@ PYTHON = {
     "ssm": """
         acl errors stats
         _core
-        names
+        columns names
         pool
         __init__
         demo

@@ -205,26 +205,6 @@ static int go(struct ssm_pool *pool, int result, struct ssm_pool **pool_out)
     return 0;
 }
 
-int ssm_enter_slowly(struct ssm_pool *pool)
-{
-    int result = pool->status & SSM_STATUS_CLOSED   ? -SSM_E_CLOSED
-               : pool->status & SSM_STATUS_READONLY ? -EACCES
-                                                    : pool->revive(pool);
-    if (result != 0)
-        ssm_leave(pool);
-    return result;
-}
-
-int ssm_enter_reader(struct ssm_pool *pool)
-{
-    if (!(pool->flags & SSM_SERIAL))
-        pthread_mutex_lock(&pool->mutex);
-    if (!(pool->status & SSM_STATUS_CLOSED))
-        return 0;
-    ssm_leave(pool);
-    return -SSM_E_CLOSED;
-}
-
 /* ---- create and attach ------------------------------------------------------------------------------------ */
 
 static const struct ssm_attach_options plain;
