@@ -8,6 +8,7 @@ a pipe to the test; what it returns, or raises, is what :meth:`Child.result` ret
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 START_METHODS = ("fork", "forkserver", "spawn")
+PR_SET_PDEATHSIG = 1
 PATIENCE_S = 60.0  # far above what anything here needs; a wait that long is a hang
+
+_LIBC = ctypes.CDLL(None)
 
 
 class ChildFailedError(AssertionError):
@@ -61,6 +65,7 @@ def is_asleep(pid: int) -> bool:
 
 def _run(talk: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     """In the child: the function, and how it ended."""
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a test run that is cut short leaves nobody behind
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         value = function(talk, *args)

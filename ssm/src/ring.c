@@ -346,7 +346,7 @@ static void put_all(struct ssm_ring *ring, const uint64_t *handles, uint32_t cou
         if (!keep)
             claim->references--;
     }
-    /* R1 -> A1 in get_some(): slots, holder sets and payload are written before the index is seen. */
+    /* R1 -> A1 in head_beyond(): slots, holder sets and payload are written before the index is seen. */
     ssm_store_release_u64(&producer->index, head + count);
     ssm_store_release_u64(&producer->note, 0);
 }
@@ -432,20 +432,33 @@ static bool take_slot(struct ssm_ring *ring, uint64_t handle)
     return true;
 }
 
+/* How far the consumer may read; UINT64_MAX when the indices contradict each other. The head as last seen will do
+ * while there is something before it; slots that are passed over may use that up. */
+static uint64_t head_beyond(struct ssm_ring *ring, uint64_t tail)
+{
+    struct ssm_u64 *peer = &ring->shared->consumer.peer;
+    uint64_t head = ssm_load_relaxed_u64(peer);
+    if (head - tail - 1 < ring->capacity) /* not equal, and not too far */
+        return head;
+    head = ssm_load_acquire_u64(&ring->shared->producer.index); /* A1: pairs with R1 in put_all() */
+    ssm_store_relaxed_u64(peer, head);
+    return head - tail <= ring->capacity ? head : UINT64_MAX;
+}
+
 /* Up to `count` packets; how many. Passed-over slots count towards the tail only. */
 static uint32_t get_some(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
 {
     struct ssm_side *consumer = &ring->shared->consumer;
-    uint64_t start = ssm_load_relaxed_u64(&consumer->index), tail = start;
-    uint64_t head = ssm_load_relaxed_u64(&consumer->peer);
+    uint64_t start = ssm_load_relaxed_u64(&consumer->index), tail = start, head = start;
     uint32_t got = 0;
-    if (head - tail < count || head - tail > ring->capacity) {
-        head = ssm_load_acquire_u64(&ring->shared->producer.index); /* A1: pairs with R1 in put_all() */
-        ssm_store_relaxed_u64(&consumer->peer, head);
-    }
-    if (head - tail > ring->capacity)
-        return UINT32_MAX;
-    while (got < count && tail != head) {
+    while (got < count) {
+        if (tail == head) {
+            head = head_beyond(ring, tail);
+            if (head == UINT64_MAX && tail == start)
+                return UINT32_MAX;
+            if (head == UINT64_MAX || head == tail)
+                break;
+        }
         uint64_t handle = ssm_load_relaxed_u64(&ring->shared->slots[tail++ & ring->mask]);
         if (take_slot(ring, handle))
             handles_out[got++] = handle;

@@ -1,0 +1,622 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The checker; see checker.h. */
+#include "checker.h"
+
+#include "block.h"
+#include "liveness.h"
+#include "lock.h"
+#include "ring.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CALL_MAX_NS  UINT64_C(1000000000)
+#define PATIENCE_NS  INT64_C(1000000)
+#define BLOCKED_NS   INT64_C(5000000000)
+#define AWAKE_MAX_NS UINT64_C(1000000000) /* the re-check comes after 20 ms; the machine may be busy */
+#define NEW_CAPACITY 4
+#define VISIT_SERIAL UINT64_C(1000) /* + ring: what a visitor puts */
+#define MARK_SERIAL  UINT64_C(2000) /* + ring: what the survivor puts */
+
+const char *const manner_names[MANNERS] = {"going on", "reaping", "attaching", "blocked"};
+
+struct check {
+    struct world    *world;
+    struct ssm_pool *self; /* the survivor, or the newcomer */
+    struct ssm_ring *rings[RINGS];
+    struct ssm_pool *living[ACTORS];
+    uint32_t         living_count;
+    struct serials   drained[RINGS];
+    bool             marked[RINGS];
+    uint64_t         handles[BLOCKS]; /* of each block, when it was allocated last */
+};
+
+__attribute__((format(printf, 2, 3), noreturn)) static void complain(const struct check *check, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(check->world->note->complaint, sizeof check->world->note->complaint, format, arguments);
+    va_end(arguments);
+    _exit(1);
+}
+
+/* The result of a call that may not take long. */
+#define TIMED(check, call) timed(check, ssm_now_ns(), call, #call)
+static int timed(const struct check *check, uint64_t since_ns, int result, const char *call)
+{
+    uint64_t took_ns = ssm_now_ns() - since_ns;
+    if (took_ns > CALL_MAX_NS)
+        complain(check, "%s took %lu ms", call, (unsigned long)(took_ns / 1000000));
+    return result;
+}
+
+/* ---- the books: 2 ------------------------------------------------------------------------------------------------ */
+
+static struct ssm_pool *living_holder(const struct check *check, uint32_t id)
+{
+    for (uint32_t i = 0; i < check->living_count; i++)
+        if (check->living[i]->self == id)
+            return check->living[i];
+    return NULL;
+}
+
+static uint32_t times_listed(const struct check *check, uint32_t block_idx)
+{
+    uint32_t times = 0;
+    for (uint32_t shard_idx = 0; shard_idx < check->self->geometry.shards; shard_idx++) {
+        uint32_t count = ssm_load_acquire_u32(&ssm_shard_at(check->self, 0, shard_idx)->free_count);
+        if (count > BLOCKS)
+            complain(check, "the list of shard %u has %u entries", shard_idx, count);
+        for (uint32_t i = 0; i < count; i++)
+            times += ssm_load_acquire_u32(&ssm_list_at(check->self, 0, shard_idx)[i]) == block_idx;
+    }
+    return times;
+}
+
+static uint32_t times_cached(const struct check *check, uint32_t id, uint32_t block_idx)
+{
+    const struct ssm_cache *cache = ssm_cache_at(check->self, id, 0);
+    uint32_t generation = ssm_load_acquire_u32(&ssm_block_at(check->self, block_idx)->generation), times = 0;
+    for (uint32_t i = 0; i < ssm_load_acquire_u32(&cache->count) && i < check->self->geometry.cache_slots; i++)
+        times += ssm_load_acquire_u64(&cache->handles[i]) == ssm_handle_of(generation, block_idx);
+    return times;
+}
+
+static uint32_t times_queued(const struct check *check, uint32_t id, uint32_t block_idx)
+{
+    const struct ssm_ring_shared *shared = ssm_ring_shared_at(check->self, id, NULL);
+    uint32_t generation = ssm_load_acquire_u32(&ssm_block_at(check->self, block_idx)->generation), times = 0;
+    uint64_t slots = 1, head = ssm_load_acquire_u64(&shared->producer.index);
+    while (slots < shared->capacity)
+        slots *= 2;
+    for (uint64_t at = ssm_load_acquire_u64(&shared->consumer.index); at != head; at++)
+        times += ssm_load_acquire_u64(&shared->slots[at % slots]) == ssm_handle_of(generation, block_idx);
+    return times;
+}
+
+/* Of one holder whose bit is set: does it know of the block? */
+static void balance_holder(const struct check *check, uint32_t block_idx, uint32_t id)
+{
+    uint32_t kind = ssm_load_acquire_u32(&ssm_holder_at(check->self, id)->kind);
+    if (kind == SSM_HOLDER_RING) {
+        uint32_t times = times_queued(check, id, block_idx);
+        if (times != 1)
+            complain(check, "block %u carries ring %u, which has it %u times", block_idx, id, times);
+        return;
+    }
+    const struct ssm_pool *holder = living_holder(check, id);
+    if (holder == NULL)
+        complain(check, "block %u is held by slot %u, where nobody lives", block_idx, id);
+    uint32_t places = times_cached(check, id, block_idx) + (holder->claims[block_idx].references > 0);
+    if (places != 1)
+        complain(check, "block %u is held by slot %u, which has it in %u places", block_idx, id, places);
+}
+
+static bool in_a_cache(const struct check *check, uint32_t block_idx)
+{
+    for (uint32_t i = 0; i < check->living_count; i++)
+        if (ssm_block_has(ssm_block_at(check->self, block_idx), check->living[i]->self) &&
+            times_cached(check, check->living[i]->self, block_idx) == 1)
+            return true;
+    return false;
+}
+
+/* A ring is made whole or not at all: each has a name, and its own place. */
+static void look_at_ring_slot(const struct check *check, uint32_t id)
+{
+    const struct ssm_holder *ring = ssm_holder_at(check->self, id);
+    if (ring->name[0] == 0)
+        complain(check, "ring %u has no name", id);
+    for (uint32_t other = 0; other < id; other++)
+        if (ssm_load_acquire_u32(&ssm_holder_at(check->self, other)->kind) == SSM_HOLDER_RING &&
+            ssm_load_acquire_u64(&ssm_holder_at(check->self, other)->ring_start) ==
+                ssm_load_acquire_u64(&ring->ring_start))
+            complain(check, "rings %u and %u are in the same place", other, id);
+}
+
+static void balance_slots(const struct check *check)
+{
+    for (uint32_t id = 0; id < check->self->geometry.holders; id++)
+        if (ssm_load_acquire_u32(&ssm_holder_at(check->self, id)->kind) == SSM_HOLDER_RING)
+            look_at_ring_slot(check, id);
+    for (uint32_t id = 0; id < check->self->geometry.holders; id++)
+        if (id != check->self->self && !ssm_byte_is_locked(check->self->fd, SSM_BYTE_HOLDER(id)) &&
+            ssm_load_acquire_u32(&ssm_holder_at(check->self, id)->kind) == SSM_HOLDER_PROCESS)
+            complain(check, "slot %u is still a dead process's", id);
+}
+
+/* After a reap. Returns how many blocks can be allocated: those that are free, and those in caches. */
+static uint32_t balance(const struct check *check)
+{
+    uint32_t available = 0;
+    balance_slots(check);
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        const struct ssm_block *block = ssm_block_at(check->self, i);
+        bool free = true;
+        for (uint32_t id = 0; id < check->self->geometry.holders; id++)
+            if (ssm_block_has(block, id)) {
+                balance_holder(check, i, id);
+                free = false;
+            }
+        for (uint32_t k = 0; k < check->living_count; k++)
+            if (check->living[k]->claims[i].references > 0 && !ssm_block_has(block, check->living[k]->self))
+                complain(check, "block %u is held by slot %u, but does not say so", i, check->living[k]->self);
+        uint32_t listed = times_listed(check, i);
+        if (listed != free || ssm_load_acquire_u32(&block->listed) != listed)
+            complain(check, "block %u is %s, on %u lists, marked %u", i, free ? "free" : "held", listed,
+                     ssm_load_acquire_u32(&block->listed));
+        available += free || in_a_cache(check, i);
+    }
+    return available;
+}
+
+/* Nobody is in the middle of anything; an exclusive side of a ring is kept. */
+static void look_at_locks(const struct check *check)
+{
+    for (uint32_t id = 0; id < check->self->geometry.holders; id++) {
+        const struct ssm_ring_shared *shared = NULL;
+        if (ssm_load_acquire_u64(&ssm_cache_at(check->self, id, 0)->thief.word) != 0)
+            complain(check, "the cache of slot %u is still locked", id);
+        if (ssm_load_acquire_u32(&ssm_holder_at(check->self, id)->kind) == SSM_HOLDER_RING)
+            shared = ssm_ring_shared_at(check->self, id, NULL);
+        if (shared != NULL && shared->flags == 0 && (ssm_load_acquire_u64(&shared->producer.lock.word) != 0 ||
+                                                     ssm_load_acquire_u64(&shared->consumer.lock.word) != 0))
+            complain(check, "ring %u is still locked", id);
+    }
+    for (uint32_t shard_idx = 0; shard_idx < check->self->geometry.shards; shard_idx++)
+        if (ssm_load_acquire_u64(&ssm_shard_at(check->self, 0, shard_idx)->lock.word) != 0)
+            complain(check, "shard %u is still locked", shard_idx);
+}
+
+static void report(void *context, const char *sentence)
+{
+    complain(context, "ssm_check: %s", sentence);
+}
+
+static void balance_all(struct check *check)
+{
+    balance(check);
+    look_at_locks(check);
+    int result = ssm_check(check->self, report, check);
+    if (result != 0)
+        complain(check, "ssm_check: %d", result);
+}
+
+/* ---- nobody owns what somebody else owns: 3 ---------------------------------------------------------------------- */
+
+static void look_at_held(const struct check *check)
+{
+    struct ssm_packet packet;
+    for (uint32_t i = 0; i < check->world->held_count; i++) {
+        const struct held *held = &check->world->held[i];
+        int result = ssm_packet_view(check->world->pools[PEER], held->handle, &packet);
+        if (result != 0)
+            complain(check, "packet %lu, held by the peer: %d", (unsigned long)held->serial, result);
+        if (!stamp_is_whole((uint64_t *)packet.data) || *(uint64_t *)packet.data != held->serial)
+            complain(check, "packet %lu, held by the peer, was written by somebody else", (unsigned long)held->serial);
+    }
+}
+
+/* Allocates everything once, and writes to it. */
+static void exhaust(struct check *check, uint32_t available)
+{
+    uint64_t handles[BLOCKS + 1];
+    uint64_t seen = 0;
+    uint32_t count = 0;
+    struct ssm_packet packet;
+    int result;
+    while (count <= BLOCKS && (result = TIMED(check, ssm_alloc(check->self, 1, 0, &handles[count]))) == 0) {
+        if (seen >> (uint32_t)handles[count] & 1)
+            complain(check, "block %u was allocated twice", (uint32_t)handles[count]);
+        seen |= UINT64_C(1) << (uint32_t)handles[count];
+        if (handles[count] == check->handles[(uint32_t)handles[count]])
+            complain(check, "handle %#lx was given out twice", (unsigned long)handles[count]);
+        check->handles[(uint32_t)handles[count]] = handles[count];
+        if (ssm_packet_view(check->self, handles[count], &packet) != 0)
+            complain(check, "block %u was allocated, but is stale", (uint32_t)handles[count]);
+        memset(packet.data, 0xff, BLOCK_SIZE);
+        count++;
+    }
+    if (result != -SSM_E_EXHAUSTED || count != available)
+        complain(check, "%u of %u free blocks could be allocated, then: %s", count, available, ssm_strerror(result));
+    look_at_held(check);
+    for (uint32_t i = 0; i < count; i++)
+        if ((result = TIMED(check, ssm_free(check->self, handles[i]))) != 0)
+            complain(check, "freeing block %u: %d", (uint32_t)handles[i], result);
+}
+
+/* Allocates all that can be had, and frees it. */
+static void use_up(const struct check *check)
+{
+    uint64_t handles[BLOCKS];
+    uint32_t count = 0;
+    while (count < BLOCKS && TIMED(check, ssm_alloc(check->self, 1, 0, &handles[count])) == 0)
+        count++;
+    int result = count > 0 ? TIMED(check, ssm_free_many(check->self, handles, count)) : 0;
+    if (result != 0)
+        complain(check, "freeing everything: %d", result);
+}
+
+/* ---- rings: 4 ---------------------------------------------------------------------------------------------------- */
+
+static bool is_refusal(int result)
+{
+    return result == -SSM_E_BUSY || result == -SSM_E_SHUTDOWN || result == -SSM_E_FULL || result == -SSM_E_EMPTY;
+}
+
+/* By the survivor, or where the side is the peer's, by that one. */
+static int get_one(const struct check *check, int ring, struct ssm_pool **taker_out, uint64_t *handle_out)
+{
+    *taker_out = check->self;
+    int result = TIMED(check, ssm_ring_get(check->rings[ring], handle_out, 1, 0));
+    if (result != -SSM_E_BUSY)
+        return result;
+    *taker_out = check->world->pools[PEER];
+    return TIMED(check, ssm_ring_get(check->world->rings[PEER][ring], handle_out, 1, 0));
+}
+
+static int alloc_stamped(struct ssm_pool *pool, uint64_t serial, uint64_t *handle_out)
+{
+    struct ssm_packet packet;
+    int result = ssm_alloc(pool, BLOCK_SIZE, PATIENCE_NS, handle_out);
+    if (result == 0)
+        result = ssm_packet_view(pool, *handle_out, &packet);
+    if (result == 0)
+        result = ssm_packet_set_tag(pool, *handle_out, serial);
+    if (result == 0)
+        stamp_write((uint64_t *)packet.data, serial);
+    return result;
+}
+
+static int put_one(const struct check *check, int ring, uint64_t serial)
+{
+    uint64_t handle;
+    struct ssm_pool *giver = check->self;
+    for (int try = 0; try < 2; try++) {
+        int result = TIMED(check, alloc_stamped(giver, serial, &handle));
+        if (result != 0)
+            return result;
+        struct ssm_ring *to = giver == check->self ? check->rings[ring] : check->world->rings[PEER][ring];
+        result = TIMED(check, ssm_ring_put(to, &handle, 1, 0, 0));
+        if (result != 0)
+            ssm_free(giver, handle);
+        if (result != -SSM_E_BUSY)
+            return result;
+        giver = check->world->pools[PEER];
+    }
+    return -SSM_E_BUSY;
+}
+
+/* It was delivered: looks at it, writes it down, frees it. */
+static void receive(struct check *check, int ring, struct ssm_pool *taker, uint64_t handle)
+{
+    uint64_t tag;
+    struct ssm_packet packet;
+    struct serials *drained = &check->drained[ring];
+    int result;
+    if (ssm_packet_view(taker, handle, &packet) != 0 || ssm_packet_tag(taker, handle, &tag) != 0)
+        complain(check, "a packet was delivered that is stale");
+    if (packet.length != BLOCK_SIZE || !stamp_is_whole((uint64_t *)packet.data) || *(uint64_t *)packet.data != tag)
+        complain(check, "packet %lu was delivered torn", (unsigned long)tag);
+    if (drained->count < SERIALS)
+        drained->serial[drained->count++] = tag;
+    if ((result = ssm_free(taker, handle)) != 0)
+        complain(check, "freeing a delivered packet: %d", result);
+}
+
+static bool drain_one(struct check *check, int ring)
+{
+    uint64_t handle;
+    struct ssm_pool *taker;
+    int result = get_one(check, ring, &taker, &handle);
+    if (result < 0 && !is_refusal(result))
+        complain(check, "get: %s (%d)", ssm_strerror(result), result);
+    uint32_t depth = ssm_ring_depth(check->rings[ring]);
+    if (result == -SSM_E_EMPTY && depth != 0)
+        complain(check, "get says that ring %d is empty, but it has %u packets", ring, depth);
+    if (result == 1)
+        receive(check, ring, taker, handle);
+    return result == 1;
+}
+
+static void append(struct serials *to, const struct serials *from)
+{
+    for (uint32_t i = 0; i < from->count && to->count < SERIALS; i++)
+        to->serial[to->count++] = from->serial[i];
+}
+
+static bool is_rest_of(const struct serials *drained, const struct serials *all, uint32_t taken)
+{
+    return taken <= all->count && all->count - taken == drained->count &&
+           memcmp(drained->serial, all->serial + taken, drained->count * sizeof drained->serial[0]) == 0;
+}
+
+struct range { uint32_t min, max; };
+
+/* How many packets are gone with the dead. */
+static struct range taken_from(const struct check *check, int ring)
+{
+    const struct expectation *expect = &check->world->expect[ring];
+    const struct note *note = check->world->note;
+    const struct visit *visit = &note->visits[ring];
+    struct range range = {0, expect->take_max};
+    if (expect->take_stage != 0 && ssm_load_relaxed_u32(&note->stage) >= expect->take_stage) {
+        int32_t result = note->results[expect->take_stage - 1];
+        range.min = result > 0 ? (uint32_t)result : result == 0 ? expect->take_max : 0;
+        range.max = range.min;
+    }
+    if (visit->get_begun && !(visit->get_done && visit->get_result < 0)) {
+        range.max++;
+        range.min += visit->get_done;
+    }
+    return range;
+}
+
+static bool delivered_as_promised(const struct check *check, int ring)
+{
+    const struct expectation *expect = &check->world->expect[ring];
+    const struct visit *visit = &check->world->note->visits[ring];
+    const struct serials visited = {{VISIT_SERIAL + (uint32_t)ring}, 1}, mark = {{MARK_SERIAL + (uint32_t)ring}, 1};
+    bool returned = expect->put_stage != 0 && ssm_load_relaxed_u32(&check->world->note->stage) >= expect->put_stage;
+    struct range range = taken_from(check, ring);
+    for (int with = 0; with < 4; with++) {
+        bool with_put = with & 1, with_visit = with & 2;
+        if ((with_put ? expect->put.count == 0 : returned && expect->put.count > 0) ||
+            (with_visit ? !visit->put_begun : visit->put_done && visit->put_result == 0))
+            continue;
+        struct serials all = expect->queued;
+        if (with_put)
+            append(&all, &expect->put);
+        if (with_visit)
+            append(&all, &visited);
+        if (check->marked[ring])
+            append(&all, &mark);
+        for (uint32_t taken = range.min; taken <= range.max; taken++)
+            if (is_rest_of(&check->drained[ring], &all, taken))
+                return true;
+    }
+    return false;
+}
+
+static void drain(struct check *check)
+{
+    for (int ring = 0; ring < RINGS; ring++) {
+        while (drain_one(check, ring)) {}
+        if (delivered_as_promised(check, ring))
+            continue;
+        char list[SERIALS * 8] = "";
+        for (uint32_t i = 0; i < check->drained[ring].count; i++) {
+            size_t end = strlen(list);
+            snprintf(list + end, sizeof list - end, " %lu", (unsigned long)check->drained[ring].serial[i]);
+        }
+        complain(check, "ring %d delivered these packets, against the promise:%s", ring, list);
+    }
+}
+
+/* ---- going on: 1 ------------------------------------------------------------------------------------------------- */
+
+static void go_on(struct check *check)
+{
+    uint64_t handles[3];
+    for (int ring = 0; ring < RINGS; ring++) {
+        int result = put_one(check, ring, MARK_SERIAL + (uint32_t)ring);
+        check->marked[ring] = result == 0;
+        if (result != 0 && !is_refusal(result) && result != -SSM_E_EXHAUSTED)
+            complain(check, "put: %s (%d)", ssm_strerror(result), result);
+        drain_one(check, ring);
+    }
+    int result = TIMED(check, ssm_alloc_many(check->self, 1, 3, PATIENCE_NS, handles));
+    if (result != 0 && result != -SSM_E_EXHAUSTED)
+        complain(check, "alloc_many: %s (%d)", ssm_strerror(result), result);
+    if (result == 0 && (result = TIMED(check, ssm_free_many(check->self, handles, 3))) != 0)
+        complain(check, "free_many: %d", result);
+}
+
+static void visit_to_put(struct world *world, enum actor actor, int ring)
+{
+    struct visit *visit = &world->note->visits[ring];
+    uint64_t handle;
+    if (alloc_stamped(world->pools[actor], VISIT_SERIAL + (uint32_t)ring, &handle) != 0)
+        return;
+    visit->put_begun = true;
+    ssm_fence_compiler(); /* this process may be killed in between */
+    visit->put_result = ssm_ring_put(world->rings[actor][ring], &handle, 1, 0, 0);
+    ssm_fence_compiler();
+    visit->put_done = true;
+    ssm_fence_compiler();
+    if (visit->put_result != 0)
+        ssm_free(world->pools[actor], handle);
+}
+
+static void visit_to_get(struct world *world, enum actor actor, int ring)
+{
+    struct visit *visit = &world->note->visits[ring];
+    uint64_t handle;
+    visit->get_begun = true;
+    ssm_fence_compiler(); /* this process may be killed in between */
+    visit->get_result = ssm_ring_get(world->rings[actor][ring], &handle, 1, 0);
+    ssm_fence_compiler();
+    visit->get_done = true;
+    ssm_fence_compiler();
+    if (visit->get_result == 1)
+        ssm_free(world->pools[actor], handle);
+}
+
+void checker_visit(struct world *world, enum actor actor)
+{
+    for (int ring = 0; ring < RINGS; ring++) {
+        visit_to_put(world, actor, ring);
+        visit_to_get(world, actor, ring);
+    }
+}
+
+/* ---- the blocked: 1 ---------------------------------------------------------------------------------------------- */
+
+void checker_relieve(struct world *world, enum block blocked)
+{
+    uint32_t depth = ssm_ring_depth(world->rings[PEER][RING_MANY]);
+    if (blocked == ON_GET && depth == 0)
+        visit_to_put(world, PEER, RING_MANY);
+    if (blocked == ON_PUT && depth == CAPACITY_MANY)
+        visit_to_get(world, PEER, RING_MANY);
+}
+
+/* Calls, and waits until the victim is dead whatever came of it. */
+static void block(struct check *check, enum block blocked)
+{
+    uint64_t handle, over_ns;
+    int result = 0;
+    if (blocked == ON_PUT)
+        result = alloc_stamped(check->self, MARK_SERIAL + RING_MANY, &handle);
+    if (result == 0)
+        result = blocked == ON_ALLOC ? ssm_alloc(check->self, 1, BLOCKED_NS, &handle)
+               : blocked == ON_PUT   ? ssm_ring_put(check->rings[RING_MANY], &handle, 1, 0, BLOCKED_NS)
+                                     : ssm_ring_get(check->rings[RING_MANY], &handle, 1, BLOCKED_NS);
+    uint64_t until_ns = ssm_now_ns();
+    while ((over_ns = ssm_load_acquire_u64(&check->world->note->over_ns)) == 0)
+        ssm_nap_ns(100000);
+    if (result < 0)
+        complain(check, "the blocked call: %s (%d)", ssm_strerror(result), result);
+    if (until_ns > over_ns + AWAKE_MAX_NS)
+        complain(check, "the blocked call went on %lu ms later", (unsigned long)((until_ns - over_ns) / 1000000));
+    check->marked[RING_MANY] = blocked == ON_PUT;
+    if (blocked == ON_GET)
+        receive(check, RING_MANY, check->self, handle);
+    else if (blocked == ON_ALLOC && (result = ssm_free(check->self, handle)) != 0)
+        complain(check, "freeing what the blocked call got: %d", result);
+}
+
+/* ---- as good as new: 5 ------------------------------------------------------------------------------------------- */
+
+static void pass_capacity(struct check *check, int ring)
+{
+    uint32_t capacity = ssm_ring_capacity(check->rings[ring]);
+    int result = ssm_ring_set_acl(check->rings[ring], SSM_ACL_RDWR);
+    check->drained[ring].count = 0;
+    for (uint64_t i = 0; result == 0 && i < capacity; i++)
+        result = put_one(check, ring, i);
+    if (result != 0 || put_one(check, ring, capacity) != -SSM_E_FULL)
+        complain(check, "ring %d does not take as many packets as it holds: %d", ring, result);
+    while (drain_one(check, ring)) {}
+    for (uint64_t i = 0; i < capacity; i++)
+        if (check->drained[ring].count != capacity || check->drained[ring].serial[i] != i)
+            complain(check, "ring %d does not pass packets in order", ring);
+}
+
+static void pass_new_ring(struct check *check)
+{
+    struct ssm_ring_options options = {.capacity = NEW_CAPACITY};
+    struct ssm_ring *ring;
+    uint64_t handles[NEW_CAPACITY], got[NEW_CAPACITY];
+    int result = TIMED(check, ssm_ring_open(check->self, "new", &options, &ring));
+    if (result == -SSM_E_HOLDERS && check->world->dummies > 0)
+        return; /* the table is full of the living */
+    if (result == 0)
+        result = ssm_alloc_many(check->self, 1, NEW_CAPACITY, 0, handles);
+    if (result == 0)
+        result = ssm_ring_put(ring, handles, NEW_CAPACITY, 0, 0);
+    if (result == 0)
+        result = ssm_ring_get(ring, got, NEW_CAPACITY, 0);
+    if (result != NEW_CAPACITY || memcmp(handles, got, sizeof got) != 0)
+        complain(check, "the new ring: %d", result);
+    if ((result = ssm_free_many(check->self, got, NEW_CAPACITY)) != 0)
+        complain(check, "freeing what the new ring passed: %d", result);
+    ssm_ring_close(ring);
+}
+
+static void as_good_as_new(struct check *check)
+{
+    look_at_held(check);
+    for (uint32_t i = 0; i < check->world->held_count; i++)
+        if (ssm_free(check->world->pools[PEER], check->world->held[i].handle) != 0)
+            complain(check, "the peer cannot free what it holds");
+    check->world->held_count = 0;
+    for (int ring = 0; ring < RINGS; ring++)
+        pass_capacity(check, ring);
+    pass_new_ring(check);
+    uint32_t available = balance(check);
+    if (available != BLOCKS)
+        complain(check, "%u of %u blocks are free in the end", available, (uint32_t)BLOCKS);
+    exhaust(check, BLOCKS);
+    balance_all(check);
+}
+
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
+
+static void unlock_shards(const struct check *check)
+{
+    for (uint32_t shard_idx = 0; shard_idx < 2; shard_idx++)
+        if (check->world->locked >> shard_idx & 1)
+            ssm_lock_release(&ssm_shard_at(check->self, 0, shard_idx)->lock);
+}
+
+static void reap(const struct check *check)
+{
+    struct ssm_reaped reaped;
+    int result = TIMED(check, ssm_reap(check->self, &reaped));
+    if (result != 0)
+        complain(check, "reap: %d", result);
+}
+
+static void become_newcomer(struct check *check)
+{
+    struct ssm_attach_options options = {.name = "newcomer"};
+    int result = TIMED(check, ssm_pool_attach(check->world->fd, &options, &check->self));
+    if (result != 0)
+        complain(check, "attach: %s (%d)", ssm_strerror(result), result);
+    struct ssm_ring_options many = {.capacity = CAPACITY_MANY};
+    struct ssm_ring_options one = {.capacity = CAPACITY_ONE, .flags = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER};
+    if ((result = ssm_ring_open(check->self, "many", &many, &check->rings[RING_MANY])) != 0 ||
+        (result = ssm_ring_open(check->self, "one", &one, &check->rings[RING_ONE])) != 0)
+        complain(check, "ring_open: %s (%d)", ssm_strerror(result), result);
+    check->living[check->living_count++] = check->self;
+}
+
+void checker_run(struct world *world, const struct scenario *scenario, enum manner manner)
+{
+    struct check check = {.world = world, .self = world->pools[SURVIVOR]};
+    memcpy(check.rings, world->rings[SURVIVOR], sizeof check.rings);
+    check.living[check.living_count++] = world->pools[SURVIVOR];
+    check.living[check.living_count++] = world->pools[PEER];
+    if (manner == BLOCKED)
+        block(&check, scenario->blocked);
+    if (manner == NEWCOMER)
+        become_newcomer(&check);
+    if (manner == GO_ON || manner == NEWCOMER)
+        go_on(&check);
+    if (manner == REAP) { /* while shards may still be locked: what could not be settled then is found when needed */
+        reap(&check);
+        unlock_shards(&check);
+        use_up(&check);
+    } else {
+        unlock_shards(&check);
+        reap(&check);
+    }
+    balance_all(&check);
+    exhaust(&check, balance(&check));
+    drain(&check);
+    as_good_as_new(&check);
+}

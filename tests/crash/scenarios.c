@@ -1,0 +1,599 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Operations and states; see scenarios.h. The victim's shard is 0, where all blocks are at first; the peer's and the
+ * survivor's is 1. */
+#include "scenarios.h"
+
+#include "cache.h"
+#include "shard.h"
+
+#include <stdlib.h>
+
+#define HAND(world)  ((world)->packets)
+#define NOW          0
+
+static struct ssm_pool *me(const struct world *world) { return world->pools[VICTIM]; }
+static struct ssm_ring *many(const struct world *world) { return world->rings[VICTIM][RING_MANY]; }
+static struct ssm_ring *one(const struct world *world) { return world->rings[VICTIM][RING_ONE]; }
+
+static void as_it_is(struct world *world) { (void)world; }
+
+/* ---- what may come out of the rings ------------------------------------------------------------------------------ */
+
+/* The victim puts all that it has, with its call number `stage`. */
+static void expect_put(struct world *world, int ring, uint32_t stage)
+{
+    struct expectation *expect = &world->expect[ring];
+    expect->put_stage = stage;
+    for (uint32_t i = 0; i < world->packet_count; i++)
+        expect->put.serial[expect->put.count++] = world_serial_of(world, HAND(world)[i]);
+}
+
+static void expect_take(struct world *world, int ring, uint32_t count)
+{
+    world->expect[ring].take_max = count;
+    world->expect[ring].take_stage = 1;
+}
+
+/* ---- alloc ------------------------------------------------------------------------------------------------------- */
+
+static void alloc(struct world *world) { world_returned(world, ssm_alloc(me(world), 64, NOW, world->note->handles)); }
+static void alloc_3(struct world *world)
+{
+    world_returned(world, ssm_alloc_many(me(world), 64, 3, NOW, world->note->handles));
+}
+static void alloc_9(struct world *world)
+{
+    world_returned(world, ssm_alloc_many(me(world), 64, 9, NOW, world->note->handles));
+}
+
+static void free_all(struct world *world, enum actor actor, uint32_t count)
+{
+    while (count-- > 0)
+        ssm_free(world->pools[actor], HAND(world)[--world->packet_count]);
+}
+
+static void cached(struct world *world)
+{
+    world_give(world, VICTIM, CACHE);
+    free_all(world, VICTIM, CACHE);
+}
+
+static void own_shard_empty(struct world *world)
+{
+    world->pools[VICTIM]->home = 1;
+    world_keep(world, PEER, 1);
+    world_uncache(world, PEER);
+    world_uncache(world, VICTIM);
+}
+
+static void blocks_in_both_shards(struct world *world)
+{
+    world_give(world, PEER, 2);
+    free_all(world, VICTIM, 2); /* home 1 */
+    world_uncache(world, VICTIM);
+    world_keep_all(world);
+    for (int i = 0; i < 6; i++)
+        ssm_free(world->pools[PEER], world->held[--world->held_count].handle);
+    world_uncache(world, PEER); /* six in shard 1 */
+}
+
+static void blocks_in_another_cache(struct world *world)
+{
+    world_keep_all(world);
+    for (int i = 0; i < 3; i++)
+        ssm_free(world->pools[PEER], world->held[--world->held_count].handle);
+}
+
+static void blocks_everywhere(struct world *world)
+{
+    blocks_in_both_shards(world);
+    world_give(world, VICTIM, 2);
+    free_all(world, VICTIM, 2);
+    for (int i = 0; i < 3; i++)
+        ssm_free(world->pools[PEER], world->held[--world->held_count].handle); /* three in the peer's cache */
+}
+
+/* All is held by the living and by one who is dead. */
+static void dead_neighbour(struct world *world)
+{
+    for (uint64_t serial, i = 0; i < 6; i++)
+        world_alloc(world, RESCUER, &serial);
+    world_keep_all(world);
+    world->rescuer_is_dead = true;
+}
+
+/* As above, and the dead one was in the middle of taking from shard 0. */
+static void dead_owner(struct world *world)
+{
+    struct ssm_shard *shard = ssm_shard_at(world->pools[RESCUER], 0, 0);
+    uint32_t last = ssm_load_relaxed_u32(&shard->free_count) - 1;
+    uint32_t block_idx = ssm_load_relaxed_u32(&ssm_list_at(world->pools[RESCUER], 0, 0)[last]);
+    ssm_store_relaxed_u64(&shard->lock.word, world->pools[RESCUER]->lock_word);
+    ssm_block_claim(ssm_block_at(world->pools[RESCUER], block_idx), world->pools[RESCUER]->self);
+    ssm_store_relaxed_u32(&shard->free_count, last);
+    world->rescuer_is_dead = true;
+}
+
+static void own_shard_locked(struct world *world)
+{
+    world_give(world, PEER, 2);
+    free_all(world, VICTIM, 2);
+    world_uncache(world, VICTIM);
+    world_uncache(world, PEER);
+    world_lock_shard(world, 0);
+}
+
+/* ---- free -------------------------------------------------------------------------------------------------------- */
+
+static void free_first(struct world *world) { world_returned(world, ssm_free(me(world), HAND(world)[0])); }
+static void free_4(struct world *world) { world_returned(world, ssm_free_many(me(world), HAND(world), 4)); }
+
+static void one_packet(struct world *world)
+{
+    world_give(world, VICTIM, 1);
+    world_uncache(world, VICTIM);
+}
+
+static void foreign_packet(struct world *world)
+{
+    world_give(world, PEER, 1);
+    world_uncache(world, PEER);
+}
+
+static void full_cache(struct world *world)
+{
+    for (int i = 0; i < 5; i++)
+        world_give(world, i % 2 == 0 ? PEER : VICTIM, 1);
+    world_uncache(world, VICTIM);
+    world_uncache(world, PEER);
+    free_all(world, VICTIM, CACHE); /* of both homes by turns; the first packet stays in hand */
+}
+
+static void foreign_packet_awaited(struct world *world)
+{
+    foreign_packet(world);
+    world_announce(world);
+}
+
+static void awaited_own_shard_locked(struct world *world)
+{
+    one_packet(world);
+    world_announce(world);
+    world_lock_shard(world, 0);
+}
+
+static void awaited_all_locked(struct world *world)
+{
+    awaited_own_shard_locked(world);
+    world_lock_shard(world, 1);
+}
+
+static void full_cache_own_shard_locked(struct world *world)
+{
+    full_cache(world);
+    world_lock_shard(world, 0);
+}
+
+/* The peer holds it too. */
+static void shared_packet(struct world *world)
+{
+    uint64_t serial, got, handle = world_alloc(world, PEER, &serial);
+    ssm_ring_put(world->rings[PEER][RING_MANY], &handle, 1, SSM_KEEP, NOW);
+    ssm_ring_get(many(world), &got, 1, NOW);
+    world->held[world->held_count++] = (struct held){handle, serial};
+    world->packets[world->packet_count++] = got;
+    world_uncache(world, PEER);
+}
+
+static void four_kinds_of_packets(struct world *world)
+{
+    shared_packet(world);
+    foreign_packet(world);
+    world_give(world, VICTIM, 2);
+    world_uncache(world, VICTIM);
+}
+
+static void four_kinds_of_packets_awaited(struct world *world)
+{
+    four_kinds_of_packets(world);
+    world_announce(world);
+}
+
+/* ---- put --------------------------------------------------------------------------------------------------------- */
+
+static void put(struct world *world) { world_returned(world, ssm_ring_put(many(world), HAND(world), 1, 0, NOW)); }
+static void put_3(struct world *world) { world_returned(world, ssm_ring_put(many(world), HAND(world), 3, 0, NOW)); }
+static void put_one(struct world *world) { world_returned(world, ssm_ring_put(one(world), HAND(world), 1, 0, NOW)); }
+static void put_one_3(struct world *world) { world_returned(world, ssm_ring_put(one(world), HAND(world), 3, 0, NOW)); }
+
+static void fan_out(struct world *world)
+{
+    world_returned(world, ssm_ring_put(many(world), HAND(world), 1, SSM_KEEP, NOW));
+    world_returned(world, ssm_ring_put(one(world), HAND(world), 1, 0, NOW));
+}
+
+static void to_put(struct world *world)
+{
+    one_packet(world);
+    expect_put(world, RING_MANY, 1);
+}
+
+static void to_put_nearly_full(struct world *world)
+{
+    world_rotate(world, RING_MANY, 2);
+    world_queue(world, PEER, RING_MANY, CAPACITY_MANY - 1);
+    to_put(world);
+}
+
+static void to_put_full(struct world *world)
+{
+    world_queue(world, PEER, RING_MANY, CAPACITY_MANY);
+    one_packet(world); /* will not be put */
+}
+
+static void to_put_3_wrapped(struct world *world)
+{
+    world_give(world, PEER, 1);
+    world_give(world, VICTIM, 2);
+    world_rotate(world, RING_MANY, 2);
+    expect_put(world, RING_MANY, 1);
+}
+
+/* The slot where it will stand has the handle of a packet that is queued behind it, from a former round. */
+static void to_put_over_an_old_handle(struct world *world)
+{
+    uint64_t serial, handle = world_alloc(world, PEER, &serial);
+    struct serials *queued = &world->expect[RING_MANY].queued;
+    ssm_ring_put(world->rings[PEER][RING_MANY], &handle, 1, 0, NOW);
+    ssm_ring_get(world->rings[PEER][RING_MANY], &handle, 1, NOW);
+    ssm_ring_put(world->rings[PEER][RING_MANY], &handle, 1, 0, NOW);
+    queued->serial[queued->count++] = serial;
+    world_queue(world, PEER, RING_MANY, 2);
+    to_put(world);
+}
+
+static void to_put_shared(struct world *world)
+{
+    shared_packet(world);
+    expect_put(world, RING_MANY, 1);
+}
+
+/* The victim has two references: its own stays. */
+static void to_put_twice_held(struct world *world)
+{
+    one_packet(world);
+    ssm_packet_hold(me(world), HAND(world)[0]);
+    expect_put(world, RING_MANY, 1);
+}
+
+static void to_put_one(struct world *world)
+{
+    one_packet(world);
+    expect_put(world, RING_ONE, 1);
+}
+
+/* Its side is the victim's already, the other one the peer's. */
+static void to_put_one_claimed(struct world *world)
+{
+    uint64_t got;
+    world_rotate(world, RING_ONE, 2);
+    world_queue(world, VICTIM, RING_ONE, 2);
+    ssm_ring_get(world->rings[PEER][RING_ONE], &got, 1, NOW);
+    ssm_free(world->pools[PEER], got);
+    struct serials *queued = &world->expect[RING_ONE].queued;
+    queued->serial[0] = queued->serial[1];
+    queued->count = 1;
+    to_put_one(world);
+}
+
+static void to_put_one_3_wrapped(struct world *world)
+{
+    world_give(world, PEER, 1);
+    world_give(world, VICTIM, 2);
+    world_rotate(world, RING_ONE, 2);
+    expect_put(world, RING_ONE, 1);
+}
+
+static void to_fan_out(struct world *world)
+{
+    one_packet(world);
+    expect_put(world, RING_MANY, 1);
+    expect_put(world, RING_ONE, 2);
+}
+
+/* ---- get --------------------------------------------------------------------------------------------------------- */
+
+static void get(struct world *world) { world_returned(world, ssm_ring_get(many(world), world->note->handles, 1, NOW)); }
+static void get_3(struct world *world)
+{
+    world_returned(world, ssm_ring_get(many(world), world->note->handles, 3, NOW));
+}
+static void get_one(struct world *world)
+{
+    world_returned(world, ssm_ring_get(one(world), world->note->handles, 1, NOW));
+}
+static void get_one_2(struct world *world)
+{
+    world_returned(world, ssm_ring_get(one(world), world->note->handles, 2, NOW));
+}
+
+static void to_get(struct world *world)
+{
+    world_queue(world, PEER, RING_MANY, 2);
+    expect_take(world, RING_MANY, 1);
+}
+
+static void to_get_3_wrapped(struct world *world)
+{
+    world_rotate(world, RING_MANY, 2);
+    world_queue(world, PEER, RING_MANY, 4);
+    expect_take(world, RING_MANY, 3);
+}
+
+/* Queued in both rings and held by the peer. */
+static void to_get_shared(struct world *world)
+{
+    uint64_t serial, handle = world_alloc(world, PEER, &serial);
+    for (int ring = 0; ring < RINGS; ring++) {
+        struct serials *queued = &world->expect[ring].queued;
+        ssm_ring_put(world->rings[PEER][ring], &handle, 1, SSM_KEEP, NOW);
+        queued->serial[queued->count++] = serial;
+    }
+    world->held[world->held_count++] = (struct held){handle, serial};
+    expect_take(world, RING_MANY, 1);
+}
+
+/* The victim holds it already. */
+static void to_get_again(struct world *world)
+{
+    one_packet(world);
+    ssm_ring_put(many(world), HAND(world), 1, SSM_KEEP, NOW);
+    struct serials *queued = &world->expect[RING_MANY].queued;
+    queued->serial[queued->count++] = world_serial_of(world, HAND(world)[0]);
+    expect_take(world, RING_MANY, 1);
+}
+
+static void to_get_one(struct world *world)
+{
+    world_queue(world, PEER, RING_ONE, 2);
+    expect_take(world, RING_ONE, 1);
+}
+
+static void to_get_one_2_wrapped(struct world *world)
+{
+    world_rotate(world, RING_ONE, 2);
+    world_queue(world, PEER, RING_ONE, CAPACITY_ONE);
+    expect_take(world, RING_ONE, 2);
+}
+
+/* A consumer died between taking two packets and advancing. */
+static void to_get_behind_the_dead(struct world *world)
+{
+    uint64_t got[2];
+    world_queue(world, PEER, RING_MANY, 3);
+    struct ssm_ring_shared *shared = (struct ssm_ring_shared *)(me(world)->base + me(world)->geometry.metadata_start);
+    uint64_t tail = ssm_load_relaxed_u64(&shared->consumer.index);
+    ssm_ring_get(world->rings[RESCUER][RING_MANY], got, 2, NOW);
+    ssm_store_relaxed_u64(&shared->consumer.index, tail);
+    ssm_store_relaxed_u64(&shared->consumer.lock.word, world->pools[RESCUER]->lock_word);
+    struct serials *queued = &world->expect[RING_MANY].queued;
+    queued->serial[0] = queued->serial[2];
+    queued->count = 1;
+    world->rescuer_is_dead = true;
+    expect_take(world, RING_MANY, 1);
+}
+
+/* ---- rings as a whole -------------------------------------------------------------------------------------------- */
+
+static void shutdown_now(struct world *world) { world_returned(world, ssm_ring_shutdown(many(world), 1)); }
+static void shutdown_one_now(struct world *world) { world_returned(world, ssm_ring_shutdown(one(world), 1)); }
+static void shutdown_later(struct world *world) { world_returned(world, ssm_ring_shutdown(many(world), 0)); }
+static void close_ring(struct world *world) { ssm_ring_close(one(world)); world_returned(world, 0); }
+
+static void to_shut_down(struct world *world)
+{
+    to_get_shared(world);
+    world_queue(world, PEER, RING_MANY, 2);
+    expect_take(world, RING_MANY, 3);
+}
+
+static void to_shut_down_one(struct world *world)
+{
+    world_queue(world, PEER, RING_ONE, CAPACITY_ONE);
+    world_unclaim(world, PEER);
+    expect_take(world, RING_ONE, CAPACITY_ONE);
+}
+
+static void two_queued(struct world *world) { world_queue(world, PEER, RING_MANY, 2); }
+
+static void both_sides_claimed(struct world *world)
+{
+    uint64_t got;
+    world_queue(world, VICTIM, RING_ONE, 3);
+    ssm_ring_get(one(world), &got, 1, NOW);
+    struct serials *queued = &world->expect[RING_ONE].queued;
+    queued->serial[0] = queued->serial[1];
+    queued->serial[1] = queued->serial[2];
+    queued->count = 2;
+}
+
+static void open_new(struct world *world)
+{
+    struct ssm_ring_options options = {.capacity = 4};
+    world_returned(world, ssm_ring_open(me(world), "new", &options, &world->opened));
+}
+
+static void open_known(struct world *world)
+{
+    struct ssm_ring_options options = {.capacity = CAPACITY_MANY};
+    world_returned(world, ssm_ring_open(me(world), "many", &options, &world->opened));
+}
+
+/* ---- coming and going -------------------------------------------------------------------------------------------- */
+
+static void attach(struct world *world)
+{
+    struct ssm_attach_options options = {.name = "newcomer"};
+    struct ssm_pool *pool;
+    world_returned(world, ssm_pool_attach(world->fd, &options, &pool));
+}
+
+static void close_pool(struct world *world) { world_returned(world, ssm_pool_close(me(world))); }
+
+static void detached(struct world *world)
+{
+    for (int ring = 0; ring < RINGS; ring++) {
+        ssm_ring_close(world->rings[VICTIM][ring]);
+        world->rings[VICTIM][ring] = NULL;
+    }
+    ssm_pool_destroy(world->pools[VICTIM]);
+    world->pools[VICTIM] = NULL;
+}
+
+static void detached_and_a_dead_one(struct world *world)
+{
+    detached(world);
+    dead_owner(world);
+}
+
+/* No slot is free but a dead process's. */
+static void detached_and_full_table(struct world *world)
+{
+    struct ssm_attach_options options = {.name = "crowd"};
+    detached_and_a_dead_one(world);
+    world->rescuer_is_dead = true;
+    while (ssm_pool_attach(world->fd, &options, &world->crowd[world->dummies]) == 0)
+        world->dummies++;
+}
+
+static void everything_in_hand(struct world *world)
+{
+    both_sides_claimed(world);
+    shared_packet(world);
+    world_give(world, PEER, 2);
+    world_give(world, VICTIM, 4);
+    free_all(world, VICTIM, 2); /* in its cache */
+}
+
+/* ---- recovery, and looking in ------------------------------------------------------------------------------------ */
+
+static void reap(struct world *world)
+{
+    struct ssm_reaped reaped;
+    world_returned(world, ssm_reap(me(world), &reaped));
+}
+
+static void check(struct world *world) { world_returned(world, ssm_check(me(world), NULL, NULL)); }
+
+/* The dead one had packets in hand, blocks in its cache, both sides of a ring, and the locks of a shard, of a ring's
+ * side and of the peer's cache. */
+static void dead_with_everything(struct world *world)
+{
+    struct ssm_pool *dead = world->pools[RESCUER];
+    uint64_t serial, handle;
+    world_queue(world, RESCUER, RING_ONE, 2);
+    ssm_ring_get(world->rings[RESCUER][RING_ONE], &handle, 1, NOW);
+    struct serials *queued = &world->expect[RING_ONE].queued;
+    queued->serial[0] = queued->serial[1];
+    queued->count = 1;
+    to_get_behind_the_dead(world);
+    world->expect[RING_MANY].take_max = 0;
+    handle = world_alloc(world, RESCUER, &serial);
+    ssm_free(dead, world_alloc(world, RESCUER, &serial));
+    world_keep(world, PEER, 1);
+    ssm_free(world->pools[PEER], world_alloc(world, PEER, &serial));
+    ssm_store_relaxed_u64(&ssm_cache_at(dead, world->pools[PEER]->self, 0)->thief.word, dead->lock_word);
+    dead_owner(world);
+}
+
+/* ---- with somebody who waits ------------------------------------------------------------------------------------- */
+
+static void the_only_packet(struct world *world)
+{
+    one_packet(world);
+    world_keep_all(world);
+}
+
+static void the_only_packets_and_a_cache(struct world *world)
+{
+    world_give(world, VICTIM, 3);
+    world_uncache(world, VICTIM);
+    world_keep_all(world);
+}
+
+static void to_get_full(struct world *world)
+{
+    world_queue(world, PEER, RING_MANY, CAPACITY_MANY);
+    expect_take(world, RING_MANY, 1);
+}
+
+/* ---- the table --------------------------------------------------------------------------------------------------- */
+
+const struct scenario scenarios[] = {
+    {"alloc: from the cache", cached, alloc, {0}, NOBODY},
+    {"alloc: refill from the own shard", as_it_is, alloc, {0}, NOBODY},
+    {"alloc: from another shard", own_shard_empty, alloc, {0}, NOBODY},
+    {"alloc: own shard locked", own_shard_locked, alloc, {0}, NOBODY},
+    {"alloc: from another process's cache", blocks_in_another_cache, alloc, {0}, NOBODY},
+    {"alloc: exhausted", world_keep_all, alloc, {-SSM_E_EXHAUSTED}, NOBODY},
+    {"alloc: what a dead process had", dead_neighbour, alloc, {0}, NOBODY},
+    {"alloc: lock of a dead process", dead_owner, alloc, {0}, NOBODY},
+    {"alloc_many: from all places", blocks_everywhere, alloc_9, {0}, NOBODY},
+    {"alloc_many: own shard", as_it_is, alloc_3, {0}, NOBODY},
+    {"alloc_many: too many", blocks_in_another_cache, alloc_9, {-SSM_E_EXHAUSTED}, NOBODY},
+
+    {"free: to the cache", one_packet, free_first, {0}, NOBODY},
+    {"free: foreign packet", foreign_packet, free_first, {0}, NOBODY},
+    {"free: cache overflows", full_cache, free_first, {0}, NOBODY},
+    {"free: cache overflows, shard locked", full_cache_own_shard_locked, free_first, {0}, NOBODY},
+    {"free: awaited, to another shard", foreign_packet_awaited, free_first, {0}, NOBODY},
+    {"free: awaited, shard locked", awaited_own_shard_locked, free_first, {0}, NOBODY},
+    {"free: awaited, both shards locked", awaited_all_locked, free_first, {0}, NOBODY},
+    {"free: shared packet", shared_packet, free_first, {0}, NOBODY},
+    {"free_many: own, foreign, shared", four_kinds_of_packets, free_4, {0}, NOBODY},
+    {"free_many: the same, awaited", four_kinds_of_packets_awaited, free_4, {0}, NOBODY},
+
+    {"put: empty ring", to_put, put, {0}, NOBODY},
+    {"put: last place, wrapped", to_put_nearly_full, put, {0}, NOBODY},
+    {"put: full ring", to_put_full, put, {-SSM_E_FULL}, NOBODY},
+    {"put: over an old handle", to_put_over_an_old_handle, put, {0}, NOBODY},
+    {"put: shared packet", to_put_shared, put, {0}, NOBODY},
+    {"put: held twice", to_put_twice_held, put, {0}, NOBODY},
+    {"put: 3 packets, wrapped", to_put_3_wrapped, put_3, {0}, NOBODY},
+    {"put: fan-out to two rings", to_fan_out, fan_out, {0, 0}, NOBODY},
+    {"put, one/one: first use", to_put_one, put_one, {0}, NOBODY},
+    {"put, one/one: claimed", to_put_one_claimed, put_one, {0}, NOBODY},
+    {"put, one/one: 3 packets, wrapped", to_put_one_3_wrapped, put_one_3, {0}, NOBODY},
+
+    {"get: one of two", to_get, get, {1}, NOBODY},
+    {"get: empty ring", as_it_is, get, {-SSM_E_EMPTY}, NOBODY},
+    {"get: 3 of 4 packets, wrapped", to_get_3_wrapped, get_3, {3}, NOBODY},
+    {"get: shared packet", to_get_shared, get, {1}, NOBODY},
+    {"get: held already", to_get_again, get, {1}, NOBODY},
+    {"get: behind a dead consumer", to_get_behind_the_dead, get, {1}, NOBODY},
+    {"get, one/one: one of two", to_get_one, get_one, {1}, NOBODY},
+    {"get, one/one: 2 of 3, wrapped", to_get_one_2_wrapped, get_one_2, {2}, NOBODY},
+
+    {"shutdown: immediate", to_shut_down, shutdown_now, {0}, NOBODY},
+    {"shutdown, one/one: immediate", to_shut_down_one, shutdown_one_now, {0}, NOBODY},
+    {"shutdown: drain", two_queued, shutdown_later, {0}, NOBODY},
+    {"ring_open: new", as_it_is, open_new, {0}, NOBODY},
+    {"ring_open: known", two_queued, open_known, {0}, NOBODY},
+    {"ring_close: both sides claimed", both_sides_claimed, close_ring, {0}, NOBODY},
+
+    {"attach", detached, attach, {0}, NOBODY},
+    {"attach: reaps a dead process", detached_and_a_dead_one, attach, {0}, NOBODY},
+    {"attach: adopts a dead one's slot", detached_and_full_table, attach, {0}, NOBODY},
+    {"close: everything in hand", everything_in_hand, close_pool, {0}, NOBODY},
+    {"reap: nobody is dead", as_it_is, reap, {0}, NOBODY},
+    {"reap: a dead process, all in hand", dead_with_everything, reap, {0}, NOBODY},
+    {"check", everything_in_hand, check, {0}, NOBODY},
+
+    {"free: somebody sleeps for a block", the_only_packet, free_first, {0}, ON_ALLOC},
+    {"close: somebody sleeps for a block", the_only_packets_and_a_cache, close_pool, {0}, ON_ALLOC},
+    {"put: somebody sleeps for a packet", to_put, put, {0}, ON_GET},
+    {"get: somebody sleeps for a place", to_get_full, get, {1}, ON_PUT},
+};
+
+const uint32_t scenario_count = sizeof scenarios / sizeof *scenarios;

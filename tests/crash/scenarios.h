@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the victim does, and in which state: one operation of the public interface each. */
+#ifndef CRASH_SCENARIOS_H
+#define CRASH_SCENARIOS_H
+
+#include "world.h"
+
+/* A call of the survivor that is under way all the time, and must come to an end. */
+enum block { NOBODY, ON_ALLOC, ON_GET, ON_PUT };
+
+struct scenario {
+    const char *name;
+    void (*prepare)(struct world *world);
+    void (*operate)(struct world *world); /* the victim */
+    int results[CALLS];                   /* of its calls when it is not killed, or the test is not what it says */
+    enum block blocked;
+};
+
+extern const struct scenario scenarios[];
+extern const uint32_t scenario_count;
+
+#endif

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The world of one test; see world.h. */
+#include "world.h"
+
+#include "cache.h"
+#include "liveness.h"
+#include "shard.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define WIDE_SLOT 64 /* the victim's, in a wide world */
+
+static void must(bool holds, const char *what)
+{
+    if (holds)
+        return;
+    fprintf(stderr, "the world cannot be prepared: %s\n", what);
+    abort();
+}
+#define MUST(condition) must(condition, #condition)
+
+/* ---- stamps ------------------------------------------------------------------------------------------------------ */
+
+static uint64_t stamp_word(uint64_t serial, uint32_t i)
+{
+    uint64_t x = serial * UINT64_C(0x9e3779b97f4a7c15) + i;
+    return (x ^ x >> 31) * UINT64_C(0xbf58476d1ce4e5b9);
+}
+
+void stamp_write(uint64_t *payload, uint64_t serial)
+{
+    payload[0] = serial;
+    for (uint32_t i = 1; i < BLOCK_SIZE / 8; i++)
+        payload[i] = stamp_word(serial, i);
+}
+
+bool stamp_is_whole(const uint64_t *payload)
+{
+    for (uint32_t i = 1; i < BLOCK_SIZE / 8; i++)
+        if (payload[i] != stamp_word(payload[0], i))
+            return false;
+    return true;
+}
+
+/* ---- building ---------------------------------------------------------------------------------------------------- */
+
+static struct ssm_pool *attach(const struct world *world, const char *name)
+{
+    struct ssm_attach_options options = {.name = name};
+    struct ssm_pool *pool = NULL;
+    MUST(ssm_pool_attach(world->fd, &options, &pool) == 0);
+    return pool;
+}
+
+static void open_ring(struct world *world, enum actor actor, int ring)
+{
+    static const char *const names[RINGS] = {[RING_MANY] = "many", [RING_ONE] = "one"};
+    struct ssm_ring_options options = {
+        .capacity = ring == RING_ONE ? CAPACITY_ONE : CAPACITY_MANY,
+        .flags = ring == RING_ONE ? SSM_ONE_PRODUCER | SSM_ONE_CONSUMER : 0,
+    };
+    MUST(ssm_ring_open(world->pools[actor], names[ring], &options, &world->rings[actor][ring]) == 0);
+}
+
+static void open_rings(struct world *world, enum actor actor)
+{
+    for (int ring = 0; ring < RINGS; ring++)
+        open_ring(world, actor, ring);
+}
+
+void world_build(struct world *world, bool wide)
+{
+    struct ssm_pool_options options = {
+        .classes = {{BLOCK_SIZE, BLOCKS}}, .class_count = 1, .shards = 2, .cache = CACHE,
+        .holders = wide ? 128 : 64, .metadata_bytes = 8192,
+    };
+    struct ssm_attach_options survivor = {.name = "survivor"};
+    *world = (struct world){.fd = memfd_create("ssm-crash", MFD_CLOEXEC), .wide = wide};
+    MUST(world->fd >= 0);
+    MUST(ssm_pool_create(world->fd, &options, &survivor, &world->pools[SURVIVOR]) == 0);
+    world->pools[PEER] = attach(world, "peer");
+    open_rings(world, SURVIVOR);
+    open_rings(world, PEER);
+    for (uint32_t used = 2 + RINGS; wide && used < WIDE_SLOT; used++)
+        world->crowd[world->dummies++] = attach(world, "dummy");
+    world->pools[VICTIM] = attach(world, "victim");
+    world->pools[RESCUER] = attach(world, "rescuer");
+    open_rings(world, VICTIM);
+    open_rings(world, RESCUER);
+    while (world->dummies > 0)
+        ssm_pool_destroy(world->crowd[--world->dummies]);
+    for (int actor = 0; actor < ACTORS; actor++) /* one process plays all: they would have one home */
+        world->pools[actor]->home = actor == VICTIM || actor == RESCUER ? 0 : 1;
+    world->note = mmap(NULL, sizeof *world->note, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    MUST(world->note != MAP_FAILED);
+}
+
+static uint64_t size_of(const struct world *world)
+{
+    return world->pools[SURVIVOR]->geometry.size_bytes;
+}
+
+void world_seal(struct world *world)
+{
+    struct ssm_pool *victim = world->pools[VICTIM];
+    world->image = malloc(size_of(world));
+    MUST(world->image != NULL);
+    memcpy(world->image, world->pools[SURVIVOR]->base, size_of(world));
+    if (victim != NULL)
+        ssm_byte_unlock(victim->fd, SSM_BYTE_HOLDER(victim->self));
+    world_rescuer_lives(world, !world->rescuer_is_dead);
+}
+
+void world_rescuer_lives(struct world *world, bool lives)
+{
+    struct ssm_pool *rescuer = world->pools[RESCUER];
+    if (lives)
+        MUST(ssm_byte_try_lock(rescuer->fd, SSM_BYTE_HOLDER(rescuer->self)) == 0);
+    else
+        ssm_byte_unlock(rescuer->fd, SSM_BYTE_HOLDER(rescuer->self));
+}
+
+void world_restore(struct world *world, const uint8_t *image)
+{
+    memcpy(world->pools[SURVIVOR]->base, image, size_of(world));
+}
+
+/* Nothing is given back in order: the file goes as a whole. */
+void world_destroy(struct world *world)
+{
+    for (int actor = ACTORS; actor-- > 0;) {
+        if (world->pools[actor] == NULL)
+            continue;
+        world->pools[actor]->self = SSM_NIL; /* nothing to say goodbye to */
+        world->pools[actor]->pinned = 0;
+        for (int ring = 0; ring < RINGS; ring++)
+            free(world->rings[actor][ring]);
+        ssm_pool_destroy(world->pools[actor]);
+    }
+    while (world->dummies > 0) {
+        world->crowd[--world->dummies]->self = SSM_NIL;
+        ssm_pool_destroy(world->crowd[world->dummies]);
+    }
+    munmap(world->note, sizeof *world->note);
+    free(world->image);
+    close(world->fd);
+}
+
+static uint64_t mix(uint64_t hash, const void *bytes, uint64_t count)
+{
+    const uint64_t *words = bytes;
+    for (uint64_t i = 0; i < count / 8; i++)
+        hash = (hash ^ words[i]) * UINT64_C(0x9e3779b97f4a7c15), hash ^= hash >> 29;
+    return hash;
+}
+
+uint64_t world_hash(const struct world *world)
+{
+    const struct ssm_pool *pool = world->pools[SURVIVOR];
+    uint64_t hash = 1, at = pool->geometry.holders_start;
+    for (uint32_t slot = 0; slot < pool->geometry.holders; slot++) {
+        struct ssm_holder holder = *ssm_holder_at(pool, slot);
+        holder.pid.word = holder.pid.word != 0;
+        hash = mix(hash, &holder, sizeof holder);
+    }
+    hash = mix(hash, pool->base, at); /* the superblock */
+    at += pool->geometry.holders * sizeof(struct ssm_holder);
+    return mix(hash, pool->base + at, size_of(world) - at);
+}
+
+/* ---- in children ------------------------------------------------------------------------------------------------- */
+
+void world_become(struct world *world, enum actor actor)
+{
+    struct ssm_pool *pool = world->pools[actor];
+    int fd = ssm_file_reopen(world->fd, true);
+    MUST(fd >= 0 && dup3(fd, pool->fd, O_CLOEXEC) == pool->fd);
+    close(fd);
+    MUST(ssm_byte_try_lock(pool->fd, SSM_BYTE_HOLDER(pool->self)) == 0);
+}
+
+void world_returned(struct world *world, int result)
+{
+    uint32_t stage = ssm_load_relaxed_u32(&world->note->stage);
+    world->note->results[stage] = result;
+    ssm_store_release_u32(&world->note->stage, stage + 1);
+}
+
+/* ---- preparing --------------------------------------------------------------------------------------------------- */
+
+uint64_t world_alloc(struct world *world, enum actor actor, uint64_t *serial_out)
+{
+    uint64_t handle, serial = ++world->last_serial;
+    struct ssm_packet packet;
+    MUST(ssm_alloc(world->pools[actor], BLOCK_SIZE, 0, &handle) == 0);
+    MUST(ssm_packet_view(world->pools[actor], handle, &packet) == 0);
+    MUST(ssm_packet_set_tag(world->pools[actor], handle, serial) == 0);
+    stamp_write((uint64_t *)packet.data, serial);
+    *serial_out = serial;
+    return handle;
+}
+
+static void pass(struct world *world, enum actor from, enum actor to, uint64_t handle)
+{
+    uint64_t got;
+    MUST(ssm_ring_put(world->rings[from][RING_MANY], &handle, 1, 0, 0) == 0);
+    MUST(ssm_ring_get(world->rings[to][RING_MANY], &got, 1, 0) == 1 && got == handle);
+}
+
+void world_give(struct world *world, enum actor actor, uint32_t count)
+{
+    for (uint64_t serial; count > 0; count--) {
+        uint64_t handle = world_alloc(world, actor, &serial);
+        if (actor != VICTIM)
+            pass(world, actor, VICTIM, handle);
+        world->packets[world->packet_count++] = handle;
+    }
+}
+
+static void remember(struct world *world, uint64_t handle, uint64_t serial)
+{
+    world->held[world->held_count++] = (struct held){handle, serial};
+}
+
+void world_keep(struct world *world, enum actor actor, uint32_t count)
+{
+    for (uint64_t serial; count > 0; count--) {
+        uint64_t handle = world_alloc(world, actor, &serial);
+        remember(world, handle, serial);
+    }
+}
+
+void world_keep_all(struct world *world)
+{
+    uint64_t handle;
+    struct ssm_packet packet;
+    while (ssm_alloc(world->pools[PEER], BLOCK_SIZE, 0, &handle) == 0) {
+        MUST(ssm_packet_view(world->pools[PEER], handle, &packet) == 0);
+        MUST(ssm_packet_set_tag(world->pools[PEER], handle, ++world->last_serial) == 0);
+        stamp_write((uint64_t *)packet.data, world->last_serial);
+        remember(world, handle, world->last_serial);
+    }
+}
+
+void world_queue(struct world *world, enum actor actor, int ring, uint32_t count)
+{
+    struct serials *queued = &world->expect[ring].queued;
+    for (uint64_t serial; count > 0; count--) {
+        uint64_t handle = world_alloc(world, actor, &serial);
+        MUST(ssm_ring_put(world->rings[actor][ring], &handle, 1, 0, 0) == 0);
+        queued->serial[queued->count++] = serial;
+    }
+}
+
+void world_unclaim(struct world *world, enum actor actor)
+{
+    ssm_ring_close(world->rings[actor][RING_ONE]);
+    open_ring(world, actor, RING_ONE);
+}
+
+void world_rotate(struct world *world, int ring, uint32_t count)
+{
+    for (uint64_t serial, got; count > 0; count--) {
+        uint64_t handle = world_alloc(world, PEER, &serial);
+        MUST(ssm_ring_put(world->rings[PEER][ring], &handle, 1, 0, 0) == 0);
+        MUST(ssm_ring_get(world->rings[PEER][ring], &got, 1, 0) == 1);
+        MUST(ssm_free(world->pools[PEER], got) == 0);
+    }
+    if (ring == RING_ONE)
+        world_unclaim(world, PEER);
+}
+
+void world_uncache(struct world *world, enum actor actor)
+{
+    ssm_cache_flush(world->pools[actor], 0, 0);
+}
+
+void world_lock_shard(struct world *world, uint32_t shard_idx)
+{
+    MUST(ssm_shard_lock(world->pools[PEER], 0, shard_idx, 0) == 0);
+    world->locked |= UINT32_C(1) << shard_idx;
+}
+
+void world_announce(struct world *world)
+{
+    struct ssm_pool *pool = world->pools[SURVIVOR];
+    for (uint32_t shard_idx = 0; shard_idx < pool->geometry.shards; shard_idx++)
+        ssm_event_announce(&ssm_shard_at(pool, 0, shard_idx)->event);
+    ssm_class_announce(pool, 0);
+}
+
+uint64_t world_serial_of(const struct world *world, uint64_t handle)
+{
+    uint64_t serial;
+    memcpy(&serial, ssm_payload_at(world->pools[SURVIVOR], 0, (uint32_t)handle), sizeof serial);
+    return serial;
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The world of one test: a small pool in a memory file, the processes that are attached to it, and what is known
+ * of the packets in it. It is built once for each scenario; then its segment is put back from an image before each
+ * try, so that a try costs a fork and no attaching.
+ *
+ * All actors are attached from the one process that drives the test. A child that plays an actor who may die opens
+ * the file anew and takes the actor's liveness lock, as if it had attached itself: from then on the lock goes when
+ * the child is killed. Children are forked without fork handlers, so the actor's private memory is in them as it was.
+ *
+ * Packets are stamped: a serial number, then words computed from it, all the payload full.
+ */
+#ifndef CRASH_WORLD_H
+#define CRASH_WORLD_H
+
+#include "attachment.h"
+
+enum actor {
+    SURVIVOR, /* an idle neighbour; does the checking */
+    PEER,     /* holds packets, locks and blocks all through the test, and lives */
+    VICTIM,   /* runs the operation */
+    RESCUER,  /* the recoverer that is killed, too; or somebody who died before */
+    ACTORS
+};
+enum { RING_MANY, RING_ONE, RINGS };
+
+enum {
+    BLOCKS        = 32,
+    BLOCK_SIZE    = 64,
+    CACHE         = 4, /* an eighth of the blocks */
+    CAPACITY_MANY = 4, /* all slots */
+    CAPACITY_ONE  = 3, /* of four slots */
+    SERIALS       = 16,
+    CALLS         = 2, /* of one operation */
+};
+
+/* What the victim says as it goes, in memory that outlives it. */
+struct note {
+    struct ssm_u32 stage; /* how many of its calls have returned */
+    int32_t  results[CALLS];
+    uint64_t handles[BLOCKS];
+    struct visit { /* of somebody who went on with the rings, and may have died, too */
+        bool    put_begun, put_done, get_begun, get_done;
+        int32_t put_result, get_result;
+    } visits[RINGS];
+    struct ssm_u64 over_ns; /* when the victim was dead (and the peer had helped), for who is blocked */
+    char complaint[400]; /* a checker's; empty: none */
+};
+
+struct serials { uint64_t serial[SERIALS]; uint32_t count; };
+
+/* What a ring may deliver afterwards: what was queued, less some taken from its front, then what was put. */
+struct expectation {
+    struct serials queued, put;
+    uint32_t put_stage;  /* once so many calls have returned, the put ones are there; 0: nothing is put */
+    uint32_t take_max;   /* so many may be gone with the dead */
+    uint32_t take_stage; /* once so many calls have returned: its result says how many, 0 stands for take_max */
+};
+
+struct held { uint64_t handle, serial; };
+
+struct world {
+    int      fd;
+    bool     wide;                  /* holder sets of two words, the victim in the second */
+    uint32_t dummies;
+    struct ssm_pool *pools[ACTORS];
+    struct ssm_pool *crowd[128];    /* keep slots taken while the world is built; or all the time */
+    struct ssm_ring *rings[ACTORS][RINGS];
+    struct note     *note;
+    uint8_t         *image;         /* of the segment, before the operation */
+    uint64_t         last_serial;
+
+    struct expectation expect[RINGS];
+    struct held        held[BLOCKS]; /* by the peer, or by an actor who lives */
+    uint32_t           held_count;
+    uint64_t           packets[BLOCKS]; /* the victim's, for its operation */
+    uint32_t           packet_count;
+    uint32_t           locked;          /* shards whose lock the peer has, as bits */
+    bool               rescuer_is_dead;
+    struct ssm_ring   *opened;          /* by the operation */
+};
+
+/* ---- making one: aborts where something fails -------------------------------------------------------------------- */
+
+void world_build(struct world *world, bool wide);
+/* The scenario is prepared: takes the image; the victim's liveness lock is free for a child from here on. */
+void world_seal(struct world *world);
+void world_restore(struct world *world, const uint8_t *image);
+void world_destroy(struct world *world);
+/* Of what is in the segment, but for what differs from run to run: pids and random numbers. */
+uint64_t world_hash(const struct world *world);
+
+/* In a child: it plays the actor. */
+void world_become(struct world *world, enum actor actor);
+/* In the driver: whether the rescuer lives in the driver (or is free to be played, or dead). */
+void world_rescuer_lives(struct world *world, bool lives);
+
+/* A call of the operation returned. */
+void world_returned(struct world *world, int result);
+
+/* ---- preparing --------------------------------------------------------------------------------------------------- */
+
+uint64_t world_alloc(struct world *world, enum actor actor, uint64_t *serial_out); /* a stamped packet */
+void world_give(struct world *world, enum actor actor, uint32_t count);  /* the victim's packets, made by actor */
+void world_keep(struct world *world, enum actor actor, uint32_t count);  /* held by actor, who lives */
+void world_keep_all(struct world *world);                                /* the peer takes what is there */
+void world_queue(struct world *world, enum actor actor, int ring, uint32_t count);
+void world_rotate(struct world *world, int ring, uint32_t count);        /* the ring has passed so many */
+void world_unclaim(struct world *world, enum actor actor);               /* RING_ONE: its sides are nobody's */
+void world_uncache(struct world *world, enum actor actor);
+void world_lock_shard(struct world *world, uint32_t shard_idx);          /* the peer has it */
+void world_announce(struct world *world);                                /* somebody waits for a block */
+uint64_t world_serial_of(const struct world *world, uint64_t handle);    /* of a stamped packet */
+
+/* ---- stamps ------------------------------------------------------------------------------------------------------ */
+
+void stamp_write(uint64_t *payload, uint64_t serial);
+bool stamp_is_whole(const uint64_t *payload);
+
+#endif
