@@ -52,7 +52,8 @@ static inline uint32_t ssm_cache_block(const struct ssm_pool *pool, uint32_t cla
     if (!ssm_block_is_of_class(pool, block_idx, class_idx))
         return SSM_NIL;
     const struct ssm_block *block = ssm_block_at(pool, block_idx);
-    if (ssm_load_relaxed_u32(&block->generation) != handle >> 32 || !ssm_block_has(block, slot))
+    /* The bit first: when it was set anew, the generation had changed before (G3). */
+    if (!ssm_block_has(block, slot) || ssm_load_relaxed_u32(&block->generation) != handle >> 32)
         return SSM_NIL;
     return block_idx;
 }

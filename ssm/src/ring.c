@@ -181,7 +181,7 @@ static int repair_producer(struct ssm_pool *pool, void *context)
         if (block_idx >= pool->geometry.block_total)
             continue;
         struct ssm_block *block = ssm_block_at(pool, block_idx);
-        if (ssm_load_relaxed_u32(&block->generation) != handle >> 32 || !ssm_block_has(block, of->id))
+        if (!ssm_block_has(block, of->id) || ssm_load_relaxed_u32(&block->generation) != handle >> 32)
             continue; /* the bit was not set yet, and the block may be another packet by now */
         ssm_block_remove(block, of->id);
         if (ssm_block_is_free(pool, block))
@@ -416,7 +416,8 @@ static bool take_slot(struct ssm_ring *ring, uint64_t handle)
     if (block_idx >= pool->geometry.block_total)
         return false; /* scribbled: nothing can be said of it */
     struct ssm_block *block = ssm_block_at(pool, block_idx);
-    if (ssm_load_relaxed_u32(&block->generation) != handle >> 32 || !ssm_block_has(block, ring->id))
+    /* The bit first: with it, the block's generation is that of the packet that is queued (G3). */
+    if (!ssm_block_has(block, ring->id) || ssm_load_relaxed_u32(&block->generation) != handle >> 32)
         return false;
     struct ssm_claim *claim = &pool->claims[block_idx];
     if (claim->references > 0) {

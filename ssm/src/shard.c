@@ -18,9 +18,23 @@ static void push_locked(struct ssm_pool *pool, struct place at, uint32_t block_i
     ssm_store_release_u32(&shard->free_count, count + 1);
 }
 
-/* The list anew from the truth. The home is read last: it changes only while somebody holds the block, so of a free
- * one it stays; and whoever listed the block elsewhere had changed its home before, so `listed` with this home is
- * the dead owner's. */
+enum whereabouts { HELD, HERE, ELSEWHERE };
+
+/* Free, and at home here, both at one moment? While it is looked at, a block that is free on another shard's list may be
+ * claimed there and given this home. But its generation changes in between (G1), so it is looked at before and after. */
+static enum whereabouts find_block(const struct ssm_pool *pool, struct place at, const struct ssm_block *block)
+{
+    uint32_t generation = ssm_load_acquire_u32(&block->generation);
+    if (!ssm_block_is_free(pool, block))
+        return HELD;
+    uint32_t home = ssm_load_acquire_u32(&block->home);
+    ssm_fence_acquire(); /* G2: set and home are read before the generation is read again; pairs with G1 */
+    return home == at.shard_idx && ssm_load_relaxed_u32(&block->generation) == generation ? HERE : ELSEWHERE;
+}
+
+/* The list anew from the truth. A block that changes while it is looked at is held, or at home elsewhere; whoever frees
+ * it to this shard waits for its lock. Held and `listed` is what only a broken process leaves: had it been listed
+ * elsewhere since, its home would be another. */
 static int rebuild(struct ssm_pool *pool, void *context)
 {
     const struct place at = *(const struct place *)context;
@@ -29,13 +43,10 @@ static int rebuild(struct ssm_pool *pool, void *context)
     ssm_store_release_u32(&shard->free_count, 0);
     for (uint32_t i = 0; i < c->block_count; i++) {
         struct ssm_block *block = ssm_block_at(pool, c->first_block + i);
-        bool free = ssm_block_is_free(pool, block);
-        bool listed = ssm_load_acquire_u32(&block->listed) != 0;
-        if (ssm_load_acquire_u32(&block->home) != at.shard_idx)
-            continue;
-        if (free)
+        enum whereabouts found = find_block(pool, at, block);
+        if (found == HERE)
             push_locked(pool, at, c->first_block + i);
-        else if (listed)
+        else if (found == HELD && ssm_load_acquire_u32(&block->listed) && ssm_load_acquire_u32(&block->home) == at.shard_idx)
             ssm_store_release_u32(&block->listed, 0);
     }
     ssm_store_relaxed_u32(&shard->recoveries, ssm_load_relaxed_u32(&shard->recoveries) + 1);
@@ -84,19 +95,31 @@ static uint32_t peek_locked(struct ssm_pool *pool, struct place at, uint32_t cou
     return count;
 }
 
-/* Claim all (the commit), shorten the list, then mark. */
+static void next_generation(struct ssm_block *block)
+{
+    ssm_store_release_u32(&block->generation, ssm_load_relaxed_u32(&block->generation) + 1);
+}
+
+/* `listed` goes before the claim: a block that is held is never listed, so a reaper never takes it for settled. The
+ * generation changes before the claim, so that what named the block is void when the bit is seen; and after it (G1),
+ * before the home does, so that whoever saw the block free learns of it. */
+static void claim_locked(struct ssm_pool *pool, struct ssm_block *block)
+{
+    ssm_store_release_u32(&block->listed, 0);
+    next_generation(block);
+    ssm_block_claim(block, pool->self); /* the commit */
+    next_generation(block);
+}
+
+/* Claim all, shorten the list, then move them: until then they belong to this list. */
 static void unlink_locked(struct ssm_pool *pool, struct place at, const uint32_t *blocks, uint32_t count)
 {
     struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
     for (uint32_t i = 0; i < count; i++)
-        ssm_block_claim(ssm_block_at(pool, blocks[i]), pool->self);
+        claim_locked(pool, ssm_block_at(pool, blocks[i]));
     ssm_store_release_u32(&shard->free_count, ssm_load_relaxed_u32(&shard->free_count) - count);
-    for (uint32_t i = 0; i < count; i++) {
-        struct ssm_block *block = ssm_block_at(pool, blocks[i]);
-        ssm_store_release_u32(&block->listed, 0);
-        ssm_store_release_u32(&block->home, pool->home); /* after the commit: until then it belongs to this list */
-        ssm_store_release_u32(&block->generation, ssm_load_relaxed_u32(&block->generation) + 1);
-    }
+    for (uint32_t i = 0; i < count; i++)
+        ssm_store_release_u32(&ssm_block_at(pool, blocks[i])->home, pool->home);
     ssm_store_relaxed_u64(&shard->allocs, ssm_load_relaxed_u64(&shard->allocs) + count);
     if (at.shard_idx != pool->home)
         ssm_store_relaxed_u64(&shard->steals, ssm_load_relaxed_u64(&shard->steals) + count);
@@ -122,16 +145,13 @@ int ssm_shard_take(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx
     return taken == UINT32_MAX ? -SSM_E_CORRUPT : (int)taken;
 }
 
-/* With the home's lock held. False: its home is another by now. */
+/* With the home's lock held. False: its home is another by now; look again. */
 static bool list_if_free_locked(struct ssm_pool *pool, struct place at, uint32_t block_idx, uint32_t *listed)
 {
     struct ssm_block *block = ssm_block_at(pool, block_idx);
-    if (!ssm_block_is_free(pool, block))
-        return true; /* its last holder will settle it */
-    if (ssm_load_acquire_u32(&block->home) != at.shard_idx)
-        return false;
-    if (ssm_load_relaxed_u32(&block->listed))
-        return true;
+    enum whereabouts found = find_block(pool, at, block);
+    if (found != HERE || ssm_load_relaxed_u32(&block->listed))
+        return found != ELSEWHERE; /* held: its last holder will settle it */
     struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
     if (ssm_load_relaxed_u32(&shard->free_count) >= pool->geometry.classes[at.class_idx].block_count)
         rebuild(pool, &at); /* the list lies; this lists the block, too */

@@ -7,8 +7,8 @@
  * it: blocks migrate to where they are used (sharding, stealing and signalling after the Ouroboros SSM pool).
  *
  * Death while the lock is held, at any store: the next owner rebuilds the list from the descriptors.
+ *   on the list, listed == 0     free, home here: the rebuild lists it
  *   claimed, still on the list   not free: the rebuild leaves it out; the reaper gives it back
- *   off the list, listed == 1    not free: the rebuild clears `listed`
  *   released, not yet listed     free, home here: the rebuild lists it
  */
 #ifndef SSM_SHARD_H

@@ -233,17 +233,19 @@ static void take_slowly(void *context)
     for (uint32_t i = 0; i < TAKEN; i++) {
         blocks[i] = ssm_block_at(pool, ssm_load_relaxed_u32(&ssm_list_at(pool, 0, 1)[count - 1 - i]));
         step(f);
+        ssm_store_release_u32(&blocks[i]->listed, 0);
+        step(f);
+        ssm_store_release_u32(&blocks[i]->generation, ssm_load_relaxed_u32(&blocks[i]->generation) + 1);
+        step(f);
         ssm_block_claim(blocks[i], pool->self);
+        step(f);
+        ssm_store_release_u32(&blocks[i]->generation, ssm_load_relaxed_u32(&blocks[i]->generation) + 1);
     }
     step(f);
     ssm_store_release_u32(&shard->free_count, count - TAKEN);
     for (uint32_t i = 0; i < TAKEN; i++) {
         step(f);
-        ssm_store_release_u32(&blocks[i]->listed, 0);
-        step(f);
         ssm_store_release_u32(&blocks[i]->home, 3);
-        step(f);
-        ssm_store_release_u32(&blocks[i]->generation, ssm_load_relaxed_u32(&blocks[i]->generation) + 1);
     }
     step(f);
     ssm_lock_release(&shard->lock);

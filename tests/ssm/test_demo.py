@@ -303,6 +303,7 @@ class Demo:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
         )
         wait_until(self.has_traffic, "packets on their way")
         self.members = self.children()
