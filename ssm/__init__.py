@@ -22,7 +22,7 @@ import sys
 if sys.platform != "linux":
     raise ImportError("ssm needs Linux: open-file-description locks and futexes carry its crash safety.")
 
-from ssm._core import Packet, PacketBatch, Ring
+from ssm._core import Packet, PacketBatch, Pid, Ring
 from ssm.acl import Acl
 from ssm.errors import (
     CorruptionError,
@@ -39,26 +39,42 @@ from ssm.errors import (
     RingFull,
     RingMismatch,
     RingShutDown,
+    ServiceMismatch,
     SSMError,
     StaleHandle,
 )
 from ssm.pool import CreateArguments, Pool, list_pools
-from ssm.stats import ClassStats, Holder, PoolStats, Reaped, RingStats, ShardStats
+from ssm.service import AddressService, IdService, PidService, RmidService
+from ssm.stats import (
+    ClassStats,
+    Holder,
+    Owner,
+    PoolStats,
+    Reaped,
+    RingStats,
+    ServiceStats,
+    ShardStats,
+)
 
 __version__: str
 
 __all__ = [
     "Acl",
+    "AddressService",
     "ClassStats",
     "CorruptionError",
     "CreateArguments",
     "Holder",
     "HoldersExhausted",
+    "IdService",
     "LayoutMismatch",
     "MetadataExhausted",
+    "Owner",
     "Packet",
     "PacketBatch",
     "PacketTooLarge",
+    "Pid",
+    "PidService",
     "Pool",
     "PoolAbandoned",
     "PoolExhausted",
@@ -73,7 +89,10 @@ __all__ = [
     "RingMismatch",
     "RingShutDown",
     "RingStats",
+    "RmidService",
     "SSMError",
+    "ServiceMismatch",
+    "ServiceStats",
     "ShardStats",
     "StaleHandle",
     "list_pools",

@@ -9,6 +9,7 @@ RingFull, RingEmpty queue.Full, queue.Empty
 RingShutDown        queue.ShutDown, where the queue module has it (Python 3.13)
 RingBusy            OSError with errno EBUSY, as for a device that somebody else has opened
 RingMismatch        ValueError: the arguments contradict the ring that is there
+ServiceMismatch     ValueError: the arguments contradict the service that is there
 PoolMismatch        ValueError: the arguments contradict the pool that is there
 HoldersExhausted    OSError with errno EUSERS
 MetadataExhausted   OSError with errno ENOSPC
@@ -134,6 +135,10 @@ class RingMismatch(SSMError, ValueError):
     """The ring exists with another capacity, or other producers or consumers."""
 
 
+class ServiceMismatch(SSMError, ValueError):
+    """The service exists as another kind of allocator, or with other parameters."""
+
+
 class PoolMismatch(SSMError, ValueError):
     """The pool exists with other parameters."""
 
@@ -143,7 +148,7 @@ class HoldersExhausted(SSMError, OSError):
 
 
 class MetadataExhausted(SSMError, OSError):
-    """The pool has no room for another ring."""
+    """The pool has no room for another ring or service."""
 
 
 class LayoutMismatch(SSMError, ValueError):

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict, Unpack, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from ssm import _core, names
+from ssm import _core, names, service
 from ssm.acl import Acl
 from ssm.errors import PoolMismatch, RingMismatch
 from ssm.stats import ClassStats, Holder, PoolStats, Reaped, RingStats, ShardStats
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ssm._core import Packet, PacketBatch, Ring
+    from ssm.service import AddressService, IdService, PidService, RmidService
 
 RETRY_S = 0.01  # between two looks for a pool that is not there yet
 
@@ -478,10 +479,132 @@ class Pool(_core.Pool):
         """Return the names of the pool's rings."""
         return [ring[0] for ring in self._ring_stats()]
 
+    # ---- services -----------------------------------------------------------------------------
+
+    def ids(self, name: str, range_base: int, range_end: int, *, reclaim: bool = False) -> IdService:
+        """Open a shared id allocator of the pool, or create it if it is not there.
+
+        Parameters
+        ----------
+        name : str
+            1 .. 47 bytes.
+        range_base, range_end : int
+            ``0 <= range_base <= range_end < 2**32``, both included. Each id takes 4.2 bytes of the metadata area.
+        reclaim : bool
+            What a process has goes back when that closes the pool or dies. Otherwise it stays allocated until
+            somebody frees it; see `IdService.owned`.
+
+        Returns
+        -------
+        IdService
+            With the methods of `allocators.IdAllocator`.
+
+        Raises
+        ------
+        ServiceMismatch
+            A service of that name exists with other parameters.
+        MetadataExhausted
+            There is no room for it: create the pool with a larger ``metadata=``.
+        InvalidRange
+            The range is none.
+        """
+        return service.ids(self, name, range_base, range_end, reclaim)
+
+    def addresses(
+        self, name: str, base: int, size: int, *, ranges: int | None = None, reclaim: bool = False
+    ) -> AddressService:
+        """Open a shared address space of the pool, or create it if it is not there.
+
+        Parameters
+        ----------
+        name : str
+            1 .. 47 bytes.
+        base, size : int
+            First address, and how many there are; the last one is below ``2**64``.
+        ranges : int, optional
+            The most ranges that are allocated at once; each takes 128 bytes of the metadata area. By default as it
+            is, or 1024 for a new one.
+        reclaim : bool
+            As for `ids`.
+
+        Returns
+        -------
+        AddressService
+            With the methods of `allocators.AddressAllocator`.
+
+        Raises
+        ------
+        ServiceMismatch, MetadataExhausted
+            As for `ids`.
+        Underflow, Overflow, InvalidRange
+            As `allocators.AddressAllocator` raises them.
+        """
+        return service.addresses(self, name, base, size, ranges, reclaim)
+
+    def pids(self, name: str, order: int, *, reclaim: bool = False) -> PidService:
+        """Open a shared pid allocator of the pool, or create it if it is not there.
+
+        Parameters
+        ----------
+        name : str
+            1 .. 47 bytes.
+        order : int
+            There are ``order * 64`` pids; each takes 4.2 bytes of the metadata area.
+        reclaim : bool
+            As for `ids`.
+
+        Returns
+        -------
+        PidService
+            With the methods of `allocators.PidAllocator`. A Pid that a child inherits by fork is its parent's.
+
+        Raises
+        ------
+        ServiceMismatch, MetadataExhausted
+            As for `ids`.
+        InvalidSize
+            The order is none.
+        """
+        return service.pids(self, name, order, reclaim)
+
+    def rmids(
+        self, name: str, max_rmid: int, min_free_time_ns: int = 2_000_000, *, reclaim: bool = False
+    ) -> RmidService:
+        """Open a shared RMID allocator of the pool, or create it if it is not there.
+
+        Parameters
+        ----------
+        name : str
+            1 .. 47 bytes.
+        max_rmid : int
+            RMIDs 1 .. max_rmid, at most 1024.
+        min_free_time_ns : int
+            How long an RMID rests after it was freed, by CLOCK_MONOTONIC.
+        reclaim : bool
+            As for `ids`.
+
+        Returns
+        -------
+        RmidService
+            With the methods of `allocators.RmidAllocator`.
+
+        Raises
+        ------
+        ServiceMismatch, MetadataExhausted
+            As for `ids`.
+        InvalidRange, OutOfRange
+            As `allocators.RmidAllocator` raises them.
+        """
+        return service.rmids(self, name, max_rmid, min_free_time_ns, reclaim)
+
+    def services(self) -> list[str]:
+        """Return the names of the pool's services."""
+        return [entry[0] for entry in self._service_stats()]
+
     # ---- looking in, and recovery -------------------------------------------------------------
 
     def stats(self) -> PoolStats:
-        """Return a snapshot of all counters, per class, shard and ring.
+        """Return a snapshot of all counters, per class, shard, ring and service.
 
         Returns
         -------
@@ -498,6 +621,7 @@ class Pool(_core.Pool):
                 for i in range(len(self.classes))
             ),
             rings=tuple(_ring_stats(*ring) for ring in self._ring_stats()),
+            services=service.stats_of(self),
         )
 
     def holders(self) -> list[Holder]:

@@ -78,6 +78,64 @@ class RingStats:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ServiceStats:
+    """One service: an allocator that processes share by name."""
+
+    name: str
+    """Its name."""
+    kind: str
+    """Which allocator it is: "ids", "addresses", "pids" or "rmids"."""
+    reclaim: bool
+    """Whether what a process has goes back when that leaves or dies."""
+    first: int
+    """Of ids and addresses, the first one; of pids, the order; of rmids, the highest one."""
+    last: int
+    """Of ids and addresses, the last one; of rmids, how long each rests, in nanoseconds; of pids, 0."""
+    ranges: int
+    """Of addresses, how many ranges can be allocated at once; otherwise 0."""
+    capacity: int
+    """Values, or ranges, that can be allocated at once."""
+    used: int
+    """Those that are allocated now."""
+    allocs: int
+    """Those that ever were."""
+    recoveries: int
+    """Times its lock was taken over from a dead process."""
+    bytes: int
+    """What it takes of the pool's metadata area."""
+
+    @property
+    def description(self) -> str:
+        """The call that opens it, without its name."""
+        return self.describe(self.kind, self.first, self.last, self.ranges, self.reclaim)
+
+    @staticmethod
+    def describe(kind: str, first: int, last: int, ranges: int, reclaim: bool) -> str:
+        """Return the call that opens a service with these parameters, without its name."""
+        parameters = {
+            "ids": f"{first}, {last}",
+            "addresses": f"{first:#x}, {last - first + 1:#x}, ranges={ranges}",
+            "pids": f"order={first}",
+            "rmids": f"{first}, min_free_time_ns={last}",
+        }[kind]
+        return f"{kind}({parameters}, reclaim={reclaim})"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Owner:
+    """Who allocated something of a service."""
+
+    id: int
+    """Its slot in the holder table; if it is gone, the slot may be another's by now."""
+    pid: int
+    """Process id, as its own PID namespace has it; 0: not known any more, the slot has been used again."""
+    name: str
+    """The process's name as the kernel had it; empty: not known any more."""
+    alive: bool
+    """Whether it is still attached."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class PoolStats:
     """A pool; the parts are read one after the other, while others go on working."""
 
@@ -91,6 +149,8 @@ class PoolStats:
     """Its size classes, smallest first."""
     rings: tuple[RingStats, ...]
     """Its rings, in the order of their ids."""
+    services: tuple[ServiceStats, ...]
+    """Its services, in the order of their creation."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain dicts, tuples, numbers and strings, fit for json."""

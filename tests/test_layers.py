@@ -20,8 +20,8 @@ CORE = """
     attachment
     registry block
     lock
-    shard
-    cache
+    shard metadata hosted
+    cache service
     pool
     packet
     ring
@@ -49,7 +49,7 @@ PYTHON = {
     "ssm": """
         acl errors stats
         _core
-        columns names
+        columns names service
         pool
         __init__
         demo

@@ -8,13 +8,16 @@
  * magic is written first: an unfinished file that is not empty and lacks it is somebody else's, and left alone.
  *
  * Fork: the child's handler opens the file anew, closes the inherited description (the liveness lock stays with
- * the parent alone; the inherited mapping is of another description), and forgets the parent's claims; at its first call the child takes a slot of its own.
+ * the parent alone; the inherited mapping is of another description), and forgets the parent's claims; at its first
+ * call the child takes a slot of its own.
  */
 #include "liveness.h"
+#include "metadata.h"
 #include "pool.h"
 #include "recovery.h"
 #include "registry.h"
 #include "ring.h"
+#include "service.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -239,6 +242,9 @@ static int build(struct ssm_pool *pool)
         return result;
     ssm_superblock_write(ssm_superblock_of(pool), &pool->geometry);
     fill_lists(pool);
+    result = ssm_metadata_init(pool);
+    if (result != 0)
+        return result;
     ssm_store_release_u32(&ssm_superblock_of(pool)->state, SSM_STATE_READY);
     return become_holder(pool);
 }

@@ -124,6 +124,11 @@ static inline struct ssm_cache *ssm_cache_at(const struct ssm_pool *pool, uint32
     return (struct ssm_cache *)(pool->base + g->caches_start + ((uint64_t)slot * g->class_count + class_idx) * g->cache_bytes);
 }
 
+static inline struct ssm_service_shared *ssm_service_at(const struct ssm_pool *pool, uint32_t service_idx)
+{
+    return (struct ssm_service_shared *)(pool->base + pool->geometry.services_start) + service_idx;
+}
+
 static inline uint8_t *ssm_payload_at(const struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
 {
     const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];

@@ -7,8 +7,10 @@
  * is reported. What a dead process has left for the reaper is not wrong.
  */
 #include "block.h"
+#include "metadata.h"
 #include "registry.h"
 #include "ring.h"
+#include "service.h"
 #include "shard.h"
 
 #include <errno.h>
@@ -19,6 +21,7 @@
 
 #define LOOKS   60
 #define NAP_NS  UINT64_C(2000000)
+#define REGISTRY_PATIENCE_NS UINT64_C(100000000)
 
 struct findings {
     void (*report)(void *context, const char *sentence);
@@ -172,7 +175,7 @@ static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ss
 
 static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, struct findings *f)
 {
-    const struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, id, NULL);
+    const struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, id);
     if (shared == NULL) {
         find(f, "ring %u: what stands in its place cannot be a ring", id);
         return;
@@ -197,6 +200,30 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
         find(f, "ring %u: %u blocks are the ring's, but are not queued in it", id, strays);
 }
 
+/* ---- the metadata area and what is in it --------------------------------------------------------------------- */
+
+struct about { struct findings *findings; const char *name; };
+
+static void tell(void *context, const char *what, uint64_t where, uint64_t value)
+{
+    const struct about *about = context;
+    find(about->findings, "%.*s: %s (%llu, %llu)", SSM_NAME_SIZE - 1, about->name, what, (unsigned long long)where,
+         (unsigned long long)value);
+}
+
+static void check_metadata(struct ssm_pool *pool, struct findings *f)
+{
+    struct about about = {f, "metadata area"};
+    if (ssm_registry_lock(pool, REGISTRY_PATIENCE_NS) == 0) { /* otherwise its owner is stopped */
+        (void)ssm_metadata_check(pool, tell, &about);
+        ssm_registry_unlock(pool);
+    }
+    for (uint32_t i = 0; i < SSM_SERVICE_MAX; i++) {
+        about.name = ssm_service_at(pool, i)->name;
+        (void)ssm_service_check(pool, i, tell, &about);
+    }
+}
+
 int ssm_check(struct ssm_pool *pool, void (*report)(void *context, const char *sentence), void *context)
 {
     struct findings findings = {.report = report, .context = context};
@@ -210,6 +237,8 @@ int ssm_check(struct ssm_pool *pool, void (*report)(void *context, const char *s
     }
     if (pool->self != SSM_NIL) /* a read-only attachment cannot take locks: it looks at everything else */
         check_lists(pool, scratch, &findings);
+    if (pool->self != SSM_NIL)
+        check_metadata(pool, &findings);
     check_blocks(pool, scratch, &findings);
     for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
         if (ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) == SSM_HOLDER_RING)

@@ -26,10 +26,17 @@ const char *ssm_strerror(int error)
         [SSM_E_ROOM - SSM_E_EXHAUSTED]      = "not enough room in the block, or in the data",
         [SSM_E_METADATA - SSM_E_EXHAUSTED]  = "the pool's metadata area is used up",
         [SSM_E_CLOSED - SSM_E_EXHAUSTED]    = "the attachment is closed",
+        [SSM_E_UNAVAILABLE - SSM_E_EXHAUSTED] = "nothing that fits is free, or there is no such range",
+        [SSM_E_OVERFLOW - SSM_E_EXHAUSTED]  = "the largest id there is has been handed out",
+        [SSM_E_UNMANAGED - SSM_E_EXHAUSTED] = "the service has no such value",
+        [SSM_E_RELEASED - SSM_E_EXHAUSTED]  = "it is free already",
+        [SSM_E_NEVER - SSM_E_EXHAUSTED]     = "it was never handed out",
+        [SSM_E_RESTING - SSM_E_EXHAUSTED]   = "what is free has not rested long enough",
+        [SSM_E_CROWDED - SSM_E_EXHAUSTED]   = "the service has room for no more ranges",
     };
     if (error < 0 && error > INT_MIN)
         error = -error;
-    if (error >= SSM_E_EXHAUSTED && error <= SSM_E_CLOSED)
+    if (error >= SSM_E_EXHAUSTED && error <= SSM_E_CROWDED)
         return sentences[error - SSM_E_EXHAUSTED];
     return strerror(error);
 }

@@ -3,6 +3,7 @@
  * The layout of the segment; see layout.h. */
 #include "layout.h"
 
+#include "range_tree.h"
 #include "segment.h"
 
 #include <errno.h>
@@ -95,6 +96,8 @@ int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geomet
     g->block_bytes = (uint32_t)round_up(sizeof(struct ssm_block) + g->holder_words * sizeof(uint64_t), SSM_CACHELINE);
     g->cache_slots = g->cache + SSM_PARK_SLOTS;
     g->cache_bytes = (uint32_t)round_up(sizeof(struct ssm_cache) + g->cache_slots * sizeof(uint64_t), SSM_NO_SHARING);
+    g->carver_nodes = 2 * (g->holders + SSM_SERVICE_MAX) + 1;
+    g->carver_bytes = al_tree_size_bytes(g->carver_nodes);
     lay_out_classes(options, g);
 
     uint64_t end = sizeof(struct ssm_superblock);
@@ -106,6 +109,8 @@ int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geomet
                     &g->classes[i].lists_start);
     fits = fits && take(&end, g->block_total, g->block_bytes, PAGE, &g->blocks_start) &&
            take(&end, (uint64_t)g->holders * g->class_count, g->cache_bytes, PAGE, &g->caches_start) &&
+           take(&end, SSM_SERVICE_MAX, sizeof(struct ssm_service_shared), PAGE, &g->services_start) &&
+           take(&end, 1, g->carver_bytes, SSM_NO_SHARING, &g->carver_start) &&
            take(&end, 1, g->metadata_bytes, PAGE, &g->metadata_start);
     for (uint32_t i = 0; fits && i < g->class_count; i++) {
         uint64_t alignment = i == 0 || g->classes[i].stride >= HUGE_PAGE ? PAGE : SSM_CACHELINE;
@@ -128,7 +133,7 @@ static uint64_t layout_hash(void)
     const uint64_t facts[] = {
         SSM_LAYOUT_VERSION, sizeof(struct ssm_superblock), sizeof(struct ssm_holder), sizeof(struct ssm_class),
         sizeof(struct ssm_shard), sizeof(struct ssm_block), sizeof(struct ssm_cache), sizeof(struct ssm_ring_shared),
-        SSM_CLASS_MAX, SSM_SHARD_MAX, SSM_NAME_SIZE, SSM_PARK_SLOTS, SSM_NO_SHARING,
+        sizeof(struct ssm_service_shared), SSM_SERVICE_MAX, SSM_CLASS_MAX, SSM_SHARD_MAX, SSM_NAME_SIZE, SSM_PARK_SLOTS, SSM_NO_SHARING,
     };
     return fnv1a(UINT64_C(0xcbf29ce484222325), facts, sizeof facts);
 }

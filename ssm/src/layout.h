@@ -2,7 +2,8 @@
  *
  * The layout of the segment: every struct that lives in shared memory, and what stands where.
  *
- *     superblock | holder slots | classes | shards | free lists | block descriptors | caches | metadata | payload
+ *     superblock | holder slots | classes | shards | free lists | block descriptors | caches | services | carver |
+ *     metadata | payload
  *
  * Shared structs hold fixed-width fields and indices, never pointers. Each field says who may write it. Whatever
  * is read from here was written by another process: what serves as an index, offset or length is checked first.
@@ -19,6 +20,9 @@
  *   settle      lock the home; if the set is empty and the block is not listed, list it. Idempotent
  *   reap        clear the bits of the dead everywhere, settle every block that is empty and not listed
  *   lock word   0, or incarnation << 32 | waiters << 31 | holder slot + 1
+ *   service     an allocator of ids, addresses, pids or RMIDs that processes share by name
+ *   owner       who allocated a value of a service: the low 20 bits of an incarnation << 12 | holder slot
+ *   carver      the range tree that says which parts of the metadata area are whose
  */
 #ifndef SSM_LAYOUT_H
 #define SSM_LAYOUT_H
@@ -66,6 +70,23 @@ struct ssm_holder {
     struct ssm_u32 waiting;     /* written by its process: 0, or 1 + class * shards + shard where it sleeps */
     struct ssm_u64 ring_start;  /* a ring: offset of struct ssm_ring_shared in the metadata area */
     char           name[SSM_NAME_SIZE];
+};
+
+/* One entry of the service directory; the allocator itself is in the metadata area. What is not atomic is written once,
+ * under the registry's byte lock, before `kind`; `lock` guards the allocator and the counters. ssm_check() verifies
+ * the allocator's own invariants, and
+ *   I9  with SSM_RECLAIM, the owner of each value is a process as its slot has it now */
+struct ssm_service_shared {
+    SSM_SHARED_ALIGNED
+    struct ssm_u32  kind;  /* enum ssm_service_kind; written last */
+    uint32_t        flags; /* SSM_RECLAIM */
+    struct ssm_lock lock;
+    uint64_t        start, bytes; /* in the metadata area */
+    uint64_t        first, last;  /* as in struct ssm_service_options */
+    uint32_t        ranges;
+    struct ssm_u32  recoveries;
+    struct ssm_u64  used, allocs; /* values allocated now, and ever */
+    char            name[SSM_NAME_SIZE];
 };
 
 /* What the shards of one class share. Anybody writes. */
@@ -142,6 +163,7 @@ struct ssm_ring_shared {
 };
 
 _Static_assert(sizeof(struct ssm_holder) == SSM_NO_SHARING, "holder slots do not share lines");
+_Static_assert(sizeof(struct ssm_service_shared) == SSM_NO_SHARING, "services do not share lines");
 _Static_assert(sizeof(struct ssm_class) == SSM_NO_SHARING, "classes do not share lines");
 _Static_assert(sizeof(struct ssm_shard) == 2 * SSM_NO_SHARING, "a shard's lock and its waiters do not share lines");
 _Static_assert(sizeof(struct ssm_block) + 2 * 8 == SSM_CACHELINE, "a descriptor with 128 holders is one line");
@@ -167,6 +189,8 @@ struct ssm_geometry {
     uint32_t cache_bytes;
     uint64_t metadata_bytes;
     uint64_t holders_start, classes_start, shards_start, blocks_start, caches_start, metadata_start;
+    uint64_t services_start, carver_start, carver_bytes;
+    uint32_t carver_nodes; /* enough for a range per holder slot and service, and the gaps between them */
     uint64_t size_bytes;
     struct ssm_class_geometry classes[SSM_CLASS_MAX];
 };

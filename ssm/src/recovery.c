@@ -6,6 +6,7 @@
 #include "cache.h"
 #include "registry.h"
 #include "ring.h"
+#include "service.h"
 #include "shard.h"
 
 #include <string.h>
@@ -40,6 +41,17 @@ static void scrub_locks(struct ssm_pool *pool)
     for (uint32_t class_idx = 0; class_idx < g->class_count; class_idx++)
         for (uint32_t shard_idx = 0; shard_idx < g->shards; shard_idx++)
             ssm_shard_recover(pool, class_idx, shard_idx);
+    for (uint32_t i = 0; i < SSM_SERVICE_MAX; i++)
+        ssm_service_scrub(pool, i);
+}
+
+/* False: a service's lock stayed taken (by somebody who is stopped); then the dead are left for the next reaper. */
+static bool reclaim_services(struct ssm_pool *pool, const struct holder_set *dead)
+{
+    bool done = true;
+    for (uint32_t i = 0; i < SSM_SERVICE_MAX; i++)
+        done &= ssm_service_reclaim(pool, i, dead->words);
+    return done;
 }
 
 /* A dead process one of whose caches cannot be sealed now (its thief is stopped) is left for the next reaper. */
@@ -98,6 +110,8 @@ void ssm_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out)
     if (!any && !audit)
         return;
     scrub_locks(pool);
+    if (any && !reclaim_services(pool, &dead))
+        memset(&dead, 0, sizeof dead);
     out->processes = seal_caches(pool, &dead);
     out->blocks = reclaim_blocks(pool, &dead);
     free_slots(pool, &dead);
@@ -108,7 +122,7 @@ static bool empty_own_slot(struct ssm_pool *pool)
 {
     struct holder_set own = {0};
     own.words[pool->self / 64] = UINT64_C(1) << pool->self % 64;
-    if (seal_caches(pool, &own) == 0)
+    if (!reclaim_services(pool, &own) || seal_caches(pool, &own) == 0)
         return false;
     reclaim_blocks(pool, &own);
     ssm_cache_forget(pool, pool->self);

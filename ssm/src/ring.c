@@ -26,6 +26,7 @@
  */
 #include "ring.h"
 
+#include "metadata.h"
 #include "pool.h"
 #include "registry.h"
 
@@ -60,7 +61,7 @@ static uint64_t ring_bytes(uint32_t capacity)
     return (bytes + SSM_NO_SHARING - 1) / SSM_NO_SHARING * SSM_NO_SHARING;
 }
 
-struct ssm_ring_shared *ssm_ring_shared_at(const struct ssm_pool *pool, uint32_t holder_id, uint64_t *end_out)
+struct ssm_ring_shared *ssm_ring_shared_at(const struct ssm_pool *pool, uint32_t holder_id)
 {
     const struct ssm_geometry *g = &pool->geometry;
     uint64_t start = ssm_load_relaxed_u64(&ssm_holder_at(pool, holder_id)->ring_start);
@@ -69,40 +70,32 @@ struct ssm_ring_shared *ssm_ring_shared_at(const struct ssm_pool *pool, uint32_t
     struct ssm_ring_shared *shared = (struct ssm_ring_shared *)(pool->base + g->metadata_start + start);
     if (shared->capacity == 0 || shared->capacity > SSM_RING_MAX || ring_bytes(shared->capacity) > g->metadata_bytes - start)
         return NULL;
-    if (end_out != NULL)
-        *end_out = start + ring_bytes(shared->capacity);
     return shared;
 }
 
-/* The holder id of the ring of that name, or SSM_NIL; also where the used part of the metadata area ends. */
-static uint32_t find(const struct ssm_pool *pool, const char *name, uint64_t *used_out)
+/* The holder id of the ring of that name, or SSM_NIL. */
+static uint32_t find(const struct ssm_pool *pool, const char *name)
 {
-    uint32_t found = SSM_NIL;
-    *used_out = 0;
     for (uint32_t id = 0; id < ssm_holder_high(pool); id++) {
         const struct ssm_holder *holder = ssm_holder_at(pool, id);
-        uint64_t end;
-        if (ssm_load_acquire_u32(&holder->kind) != SSM_HOLDER_RING)
-            continue;
-        if (ssm_ring_shared_at(pool, id, &end) != NULL && end > *used_out)
-            *used_out = end;
-        if (strncmp(holder->name, name, sizeof holder->name) == 0)
-            found = id;
+        if (ssm_load_acquire_u32(&holder->kind) == SSM_HOLDER_RING && strncmp(holder->name, name, sizeof holder->name) == 0)
+            return id;
     }
-    return found;
+    return SSM_NIL;
 }
 
 /* With the registry locked. The slot becomes a ring by its last store: a death before it leaves nothing behind. */
-static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options, uint64_t used,
-                  uint32_t *id_out)
+static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options, uint32_t *id_out)
 {
     uint32_t id = ssm_registry_find_free(pool);
     uint32_t capacity = options->capacity != 0 ? options->capacity : SSM_RBUFF_SIZE;
     if (id == SSM_NIL)
         return -SSM_E_HOLDERS;
-    if (ring_bytes(capacity) > pool->geometry.metadata_bytes - used)
-        return -SSM_E_METADATA;
-    struct ssm_ring_shared *shared = (struct ssm_ring_shared *)(pool->base + pool->geometry.metadata_start + used);
+    uint64_t start;
+    int result = ssm_metadata_carve(pool, ring_bytes(capacity), id, &start);
+    if (result != 0)
+        return result;
+    struct ssm_ring_shared *shared = (struct ssm_ring_shared *)(pool->base + pool->geometry.metadata_start + start);
     memset(shared, 0, ring_bytes(capacity));
     shared->capacity = capacity;
     shared->flags = options->flags;
@@ -110,7 +103,7 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
     ssm_store_relaxed_u32(&holder->incarnation, ssm_load_relaxed_u32(&holder->incarnation) + 1);
     ssm_store_relaxed_u32(&holder->pid, 0);
     ssm_store_relaxed_u32(&holder->waiting, 0);
-    ssm_store_relaxed_u64(&holder->ring_start, used);
+    ssm_store_relaxed_u64(&holder->ring_start, start);
     memset(holder->name, 0, sizeof holder->name);
     strncpy(holder->name, name, sizeof holder->name - 1);
     ssm_registry_mark_used(pool, id);
@@ -121,13 +114,12 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
 
 static int find_or_create(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options, uint32_t *id_out)
 {
-    uint64_t used;
     int result = ssm_registry_lock(pool, REGISTRY_PATIENCE_NS);
     if (result != 0)
         return result;
-    *id_out = find(pool, name, &used);
+    *id_out = find(pool, name);
     if (*id_out == SSM_NIL)
-        result = create(pool, name, options, used, id_out);
+        result = create(pool, name, options, id_out);
     ssm_registry_unlock(pool);
     return result;
 }
@@ -148,7 +140,7 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
         return ssm_ring_open(pool, name, options, ring_out);
     if (result != 0)
         return result;
-    struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, id, NULL);
+    struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, id);
     if (shared == NULL)
         return -SSM_E_CORRUPT;
     if ((options->capacity != 0 && options->capacity != shared->capacity) || options->flags != shared->flags)
@@ -244,7 +236,7 @@ static void release_if_mine(struct ssm_pool *pool, struct ssm_side *side)
 
 void ssm_ring_scrub(struct ssm_pool *pool, uint32_t holder_id)
 {
-    struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id, NULL);
+    struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
     if (shared == NULL)
         return;
     struct ssm_side *const sides[] = {&shared->producer, &shared->consumer};
@@ -255,7 +247,7 @@ void ssm_ring_scrub(struct ssm_pool *pool, uint32_t holder_id)
 
 void ssm_ring_let_go(struct ssm_pool *pool, uint32_t holder_id)
 {
-    struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id, NULL);
+    struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
     if (shared == NULL)
         return;
     release_if_mine(pool, &shared->producer);

@@ -8,9 +8,8 @@
 
 #define SSM_ACL_DISCARD (UINT32_C(1) << 31) /* shut down at once: what is queued is freed, not delivered */
 
-/* The shared part of the ring with that holder id, or NULL when what stands there cannot be one; also where it
- * ends in the metadata area. */
-struct ssm_ring_shared *ssm_ring_shared_at(const struct ssm_pool *pool, uint32_t holder_id, uint64_t *end_out);
+/* The shared part of the ring with that holder id, or NULL when what stands there cannot be one. */
+struct ssm_ring_shared *ssm_ring_shared_at(const struct ssm_pool *pool, uint32_t holder_id);
 
 /* Takes over the sides that the dead have, and repairs them. */
 void ssm_ring_scrub(struct ssm_pool *pool, uint32_t holder_id);

@@ -36,6 +36,7 @@ extern "C" {
 #define SSM_NAME_SIZE 48 /* bytes of a ring's or a process's name, the final NUL included */
 #define SSM_CLASS_MAX 32 /* size classes of a pool */
 #define SSM_SHARD_MAX 64 /* shards of a size class */
+#define SSM_SERVICE_MAX 64 /* services of a pool */
 
 enum ssm_error {
     SSM_E_EXHAUSTED = 4097, /* no block of the class is free */
@@ -54,7 +55,14 @@ enum ssm_error {
     SSM_E_MISMATCH,         /* it exists with other parameters */
     SSM_E_ROOM,             /* not enough headroom, tailroom or data */
     SSM_E_METADATA,         /* the pool's metadata area is used up */
-    SSM_E_CLOSED            /* the attachment is closed */
+    SSM_E_CLOSED,           /* the attachment is closed */
+    SSM_E_UNAVAILABLE,      /* service: nothing free that fits, or no such range */
+    SSM_E_OVERFLOW,         /* service: the largest id there is has been handed out */
+    SSM_E_UNMANAGED,        /* service: not one of its values */
+    SSM_E_RELEASED,         /* service: free already */
+    SSM_E_NEVER,            /* service: never handed out */
+    SSM_E_RESTING,          /* service: free, but not for long enough */
+    SSM_E_CROWDED           /* service: as many ranges as it has room for */
 };
 const char *ssm_strerror(int error); /* one short sentence, for either sign */
 
@@ -206,6 +214,78 @@ uint32_t ssm_ring_acl(struct ssm_ring *ring);
 int      ssm_ring_set_acl(struct ssm_ring *ring, uint32_t acl); /* wakes everyone who waits */
 /* No more puts; gets drain what is there, or with `immediate` nothing: queued packets are freed. */
 int ssm_ring_shutdown(struct ssm_ring *ring, int immediate);
+
+/* ---- services ----------------------------------------------------------------------------------- */
+
+/* Allocators that processes share by name. After a death inside any call, the call has happened or it has not. */
+enum ssm_service_kind {
+    SSM_SERVICE_NONE,
+    SSM_SERVICE_IDS,       /* numbers of a range, the smallest free one first */
+    SSM_SERVICE_PIDS,      /* numbers from 0 on, the smallest free one first */
+    SSM_SERVICE_RMIDS,     /* numbers from 1 on, the first freed first, each after a rest */
+    SSM_SERVICE_ADDRESSES  /* ranges of an address space */
+};
+enum ssm_service_flags { SSM_RECLAIM = 1u << 0 }; /* what a process has goes back when it leaves or dies */
+
+struct ssm_service;
+struct ssm_service_options {
+    uint32_t kind, flags;
+    uint64_t first, last; /* ids, addresses: the range, both included; pids: order, 0; rmids: the highest, rest in ns */
+    uint32_t ranges;      /* addresses: the most at once; 0: as it is, or 1024 for a new service */
+};
+
+/* Opens the service of that name, or creates it. -EINVAL: such parameters cannot be. SSM_E_MISMATCH: it exists with
+ * others. SSM_E_METADATA: no room in the metadata area, or in the directory. */
+int  ssm_service_open(struct ssm_pool *pool, const char *name, const struct ssm_service_options *options,
+                      struct ssm_service **service_out);
+void ssm_service_close(struct ssm_service *service); /* what was allocated stays so */
+
+/* Ids, pids and rmids. `now_ns` is CLOCK_MONOTONIC's, and of interest to rmids only.
+ * alloc: SSM_E_UNAVAILABLE, SSM_E_OVERFLOW, SSM_E_RESTING. free: SSM_E_UNMANAGED, SSM_E_RELEASED, SSM_E_NEVER. */
+int ssm_number_alloc(struct ssm_service *service, uint64_t now_ns, uint32_t *number_out);
+int ssm_number_free(struct ssm_service *service, uint32_t number, uint64_t now_ns);
+int ssm_number_is_allocated(struct ssm_service *service, uint32_t number); /* 1, 0, or an error */
+
+enum ssm_range_policy { SSM_RANGE_FIRST, SSM_RANGE_LAST, SSM_RANGE_EXACT };
+struct ssm_range_request {
+    uint64_t size, align; /* a power of two */
+    uint64_t min, max;    /* bounds of the whole range, both included */
+    uint64_t exact;       /* its start, for SSM_RANGE_EXACT */
+    uint32_t policy;
+};
+/* Addresses. alloc: -EINVAL, SSM_E_UNAVAILABLE, SSM_E_CROWDED. free, of a whole range as alloc gave it:
+ * SSM_E_UNAVAILABLE, SSM_E_RELEASED. */
+int ssm_range_alloc(struct ssm_service *service, const struct ssm_range_request *request, uint64_t *start_out);
+int ssm_range_free(struct ssm_service *service, uint64_t start, uint64_t end);
+
+/* What is allocated, and of an address space the free ranges, too, in order. */
+struct ssm_service_item {
+    uint64_t start, end; /* the same for a number */
+    uint32_t owner;      /* see ssm_service_owner() */
+    uint32_t allocated;
+};
+/* Those that overlap start .. end, all of one moment. How many there are, of which at most `room` were written. */
+int64_t ssm_service_list(struct ssm_service *service, uint64_t start, uint64_t end, struct ssm_service_item *items_out,
+                         uint64_t room);
+
+struct ssm_service_owner {
+    uint32_t holder; /* id; it may be somebody else's by now */
+    uint32_t alive;
+    uint32_t pid;    /* 0: not known any more */
+    char     name[SSM_NAME_SIZE];
+};
+int ssm_service_owner(struct ssm_service *service, uint32_t owner, struct ssm_service_owner *out);
+
+struct ssm_service_stats {
+    char     name[SSM_NAME_SIZE];
+    uint32_t kind, flags, ranges;
+    uint64_t first, last; /* as in the options */
+    uint64_t capacity;    /* values that can be allocated at once; addresses: ranges */
+    uint64_t used, allocs, recoveries;
+    uint64_t bytes;       /* of the metadata area */
+};
+/* service_idx < SSM_SERVICE_MAX. -ENOENT: there is none. */
+int ssm_service_stats(struct ssm_pool *pool, uint32_t service_idx, struct ssm_service_stats *out);
 
 /* ---- looking in, and recovery ------------------------------------------------------------------- */
 

@@ -74,7 +74,7 @@ int ssm_ring_stats(struct ssm_pool *pool, uint32_t holder_id, struct ssm_ring_st
     const struct ssm_ring_shared *shared = NULL;
     if (ssm_load_acquire_u32(&holder->kind) != SSM_HOLDER_RING)
         result = -ENOENT;
-    else if ((shared = ssm_ring_shared_at(pool, holder_id, NULL)) == NULL)
+    else if ((shared = ssm_ring_shared_at(pool, holder_id)) == NULL)
         result = -SSM_E_CORRUPT;
     if (result == 0) {
         uint64_t tail = ssm_load_acquire_u64(&shared->consumer.index); /* before the head: never more than was put */

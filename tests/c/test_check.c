@@ -127,7 +127,7 @@ static void marked_but_held(struct fixture *f)
 static struct ssm_ring_shared *make_ring(struct fixture *f)
 {
     ssm_ring_close(ring_open(f->pool, "ring", 4, 0));
-    return ssm_ring_shared_at(f->pool, ring_id(f->pool, "ring"), NULL);
+    return ssm_ring_shared_at(f->pool, ring_id(f->pool, "ring"));
 }
 
 static void no_ring(struct fixture *f)

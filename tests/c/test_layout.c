@@ -23,7 +23,7 @@ static void check_order(const struct region *regions, uint32_t count, uint64_t s
 
 static void check_geometry(const struct ssm_geometry *g)
 {
-    struct region regions[7 + 2 * SSM_CLASS_MAX];
+    struct region regions[9 + 2 * SSM_CLASS_MAX];
     uint32_t n = 0, first = 0;
     regions[n++] = (struct region){0, sizeof(struct ssm_superblock), 1};
     regions[n++] = (struct region){g->holders_start, (uint64_t)g->holders * sizeof(struct ssm_holder), 128};
@@ -35,6 +35,8 @@ static void check_geometry(const struct ssm_geometry *g)
     }
     regions[n++] = (struct region){g->blocks_start, (uint64_t)g->block_total * g->block_bytes, 64};
     regions[n++] = (struct region){g->caches_start, (uint64_t)g->holders * g->class_count * g->cache_bytes, 128};
+    regions[n++] = (struct region){g->services_start, SSM_SERVICE_MAX * sizeof(struct ssm_service_shared), 128};
+    regions[n++] = (struct region){g->carver_start, g->carver_bytes, 128};
     regions[n++] = (struct region){g->metadata_start, g->metadata_bytes, 4096};
     for (uint32_t i = 0; i < g->class_count; i++) {
         const struct ssm_class_geometry *c = &g->classes[i];

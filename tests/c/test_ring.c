@@ -59,7 +59,7 @@ static void check_empty(struct ssm_ring *ring)
 
 static struct ssm_ring_shared *shared_of(struct ssm_pool *pool)
 {
-    struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, ring_id(pool, "ring"), NULL);
+    struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, ring_id(pool, "ring"));
     CHECK(shared != NULL);
     return shared;
 }
@@ -108,7 +108,7 @@ static void test_metadata(void)
     struct ssm_pool_options options = fixture_options();
     options.metadata_bytes = 8192;
     struct fixture f = fixture_open(&options);
-    uint64_t end, last_end = 0;
+    uint64_t last_end = 0;
     uint32_t count = 0;
     char name[8];
     for (;; count++) {
@@ -117,8 +117,11 @@ static void test_metadata(void)
         if (result == -SSM_E_METADATA)
             break;
         CHECK_EQ(result, 0);
-        CHECK(ssm_ring_shared_at(f.pool, ring_id(f.pool, name), &end) != NULL);
-        CHECK(end >= last_end + sizeof(struct ssm_ring_shared) + 4 * 8 && end <= 8192);
+        uint32_t id = ring_id(f.pool, name);
+        CHECK(ssm_ring_shared_at(f.pool, id) != NULL);
+        uint64_t start = ssm_load_relaxed_u64(&ssm_holder_at(f.pool, id)->ring_start);
+        uint64_t end = start + sizeof(struct ssm_ring_shared) + 4 * 8;
+        CHECK(start >= last_end && end <= 8192);
         last_end = end;
     }
     CHECK(count > 3 && 8192 - last_end < last_end / count); /* there was no room for one more */
@@ -850,7 +853,7 @@ static void test_garbage_ring(void)
     const uint64_t starts[] = {1, 64, 65536, 65536 - 128, UINT64_MAX - 127};
     for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
         ssm_store_relaxed_u64(&ssm_holder_at(f.pool, id)->ring_start, starts[i]);
-        CHECK(ssm_ring_shared_at(f.pool, id, NULL) == NULL);
+        CHECK(ssm_ring_shared_at(f.pool, id) == NULL);
         CHECK_EQ(try_open(f.pool, "ring", 5, 0), -SSM_E_CORRUPT);
         CHECK_EQ(ssm_ring_stats(f.pool, id, &stats), -SSM_E_CORRUPT);
     }
@@ -858,7 +861,7 @@ static void test_garbage_ring(void)
     const uint32_t capacities[] = {0, SSM_RING_MAX, SSM_RING_MAX + 1, UINT32_MAX, 65536 / 8};
     for (size_t i = 0; i < sizeof capacities / sizeof *capacities; i++) {
         shared->capacity = capacities[i];
-        CHECK(ssm_ring_shared_at(f.pool, id, NULL) == NULL);
+        CHECK(ssm_ring_shared_at(f.pool, id) == NULL);
         CHECK_EQ(try_open(f.pool, "ring", 5, 0), -SSM_E_CORRUPT);
     }
     shared->capacity = 5;

@@ -60,7 +60,7 @@ struct ring_object;
 /* The classes of ssm/errors.py that C raises. */
 #define ERROR_CLASSES(X) \
     X(SSMError) X(PoolExhausted) X(PacketTooLarge) X(StaleHandle) X(RingFull) X(RingEmpty) X(RingShutDown) \
-    X(RingBusy) X(RingMismatch) X(HoldersExhausted) X(MetadataExhausted) X(LayoutMismatch) X(CorruptionError) \
+    X(RingBusy) X(RingMismatch) X(ServiceMismatch) X(HoldersExhausted) X(MetadataExhausted) X(LayoutMismatch) X(CorruptionError) \
     X(PoolAbandoned)
 enum error_class {
 #define X(name) ERROR_##name,
@@ -69,9 +69,20 @@ enum error_class {
     ERROR_COUNT
 };
 
+/* Those of allocators/errors.py. */
+#define ALLOCATOR_ERRORS(X) \
+    X(Overflow) X(OutOfRange) X(AlreadyReleased) X(NeverAllocated) X(ResourceNotAvailable) X(InvalidStateTransition) \
+    X(CorruptionError)
+enum allocator_error {
+#define X(name) ALLOCATOR_##name,
+    ALLOCATOR_ERRORS(X)
+#undef X
+    ALLOCATOR_ERROR_COUNT
+};
+
 /* Keyword names of the functions that parse them by hand; interned, so that a pointer comparison finds them. */
 #define KEYWORDS(X) \
-    X(size) X(count) X(timeout) X(pkt) X(batch) X(data) X(n) X(block) X(keep) X(dtype) X(shape) X(immediate)
+    X(size) X(count) X(timeout) X(pkt) X(batch) X(data) X(n) X(block) X(keep) X(dtype) X(shape) X(immediate) X(now) X(rmid)
 enum keyword {
 #define X(name) KEYWORD_##name,
     KEYWORDS(X)
@@ -81,7 +92,9 @@ enum keyword {
 
 struct module_state {
     PyTypeObject *pool_type, *packet_type, *span_type, *batch_type, *ring_type;
+    PyTypeObject *service_types[SSM_SERVICE_ADDRESSES + 1], *pid_type; /* [SSM_SERVICE_NONE]: the base */
     PyObject *errors[ERROR_COUNT];
+    PyObject *allocator_errors[ALLOCATOR_ERROR_COUNT];
     PyObject *keywords[KEYWORD_COUNT];
     PyObject *acl_type;                /* ssm.Acl */
     bool numpy_ready;                  /* numpy was imported in this interpreter */
@@ -136,6 +149,10 @@ struct pool_object {
 };
 
 int pool_exec(PyObject *module, struct module_state *state);
+/* Of ssm.Pool and its like, which are Python classes: the module is known to one of their bases. */
+struct module_state *state_of(PyTypeObject *type);
+/* A name from shared memory: another process wrote it. */
+PyObject *name_object(const char *name);
 /* The size class that a packet of `size` bytes comes from, or -1. */
 int pool_class_for(const struct pool_object *pool, uint64_t size);
 uint64_t pool_max_size(const struct pool_object *pool);
@@ -279,6 +296,11 @@ int ring_exec(PyObject *module, struct module_state *state);
 PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity, uint32_t flags);
 /* Closes the core's ring, unless a call is in it. With POOL_LOCK. */
 void ring_settle(struct ring_object *ring);
+
+/* ---- services (service.c) ------------------------------------------------------------------------ */
+
+int service_exec(PyObject *module, struct module_state *state);
+PyObject *service_stats(struct pool_object *pool, PyObject *unused);
 
 /* ---- numpy (array.c) ---------------------------------------------------------------------------- */
 

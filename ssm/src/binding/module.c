@@ -106,6 +106,9 @@ static int add_constants(PyObject *module)
         {"EPHEMERAL", SSM_EPHEMERAL}, {"HUGEPAGES", SSM_HUGEPAGES}, {"PREFAULT", SSM_PREFAULT}, {"MLOCK", SSM_MLOCK},
         {"READONLY", SSM_READONLY},   {"ONE_PRODUCER", SSM_ONE_PRODUCER}, {"ONE_CONSUMER", SSM_ONE_CONSUMER},
         {"NAME_SIZE", SSM_NAME_SIZE}, {"CLASS_MAX", SSM_CLASS_MAX}, {"SHARD_MAX", SSM_SHARD_MAX},
+        {"IDS", SSM_SERVICE_IDS}, {"PIDS", SSM_SERVICE_PIDS}, {"RMIDS", SSM_SERVICE_RMIDS},
+        {"ADDRESSES", SSM_SERVICE_ADDRESSES}, {"FIRST", SSM_RANGE_FIRST}, {"LAST", SSM_RANGE_LAST},
+        {"EXACT", SSM_RANGE_EXACT}, {"SERVICE_MAX", SSM_SERVICE_MAX},
     };
     for (size_t i = 0; i < sizeof(constants) / sizeof(constants[0]); i++)
         if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)
@@ -120,7 +123,7 @@ static int core_exec(PyObject *module)
         return -1;
     if (pool_exec(module, state) < 0 || packet_exec(module, state) < 0 || batch_exec(module, state) < 0)
         return -1;
-    return ring_exec(module, state);
+    return ring_exec(module, state) < 0 ? -1 : service_exec(module, state);
 }
 
 static int core_traverse(PyObject *module, visitproc visit, void *arg)
@@ -131,6 +134,11 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->span_type);
     Py_VISIT(state->batch_type);
     Py_VISIT(state->ring_type);
+    Py_VISIT(state->pid_type);
+    for (int i = 0; i <= SSM_SERVICE_ADDRESSES; i++)
+        Py_VISIT(state->service_types[i]);
+    for (int i = 0; i < ALLOCATOR_ERROR_COUNT; i++)
+        Py_VISIT(state->allocator_errors[i]);
     Py_VISIT(state->acl_type);
     for (int i = 0; i < ERROR_COUNT; i++)
         Py_VISIT(state->errors[i]);
@@ -146,6 +154,11 @@ static int core_clear(PyObject *module)
     Py_CLEAR(state->span_type);
     Py_CLEAR(state->batch_type);
     Py_CLEAR(state->ring_type);
+    Py_CLEAR(state->pid_type);
+    for (int i = 0; i <= SSM_SERVICE_ADDRESSES; i++)
+        Py_CLEAR(state->service_types[i]);
+    for (int i = 0; i < ALLOCATOR_ERROR_COUNT; i++)
+        Py_CLEAR(state->allocator_errors[i]);
     Py_CLEAR(state->acl_type);
     for (int i = 0; i < ERROR_COUNT; i++)
         Py_CLEAR(state->errors[i]);

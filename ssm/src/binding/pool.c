@@ -300,8 +300,7 @@ static void pool_dealloc(struct pool_object *self)
 
 /* ---- making --------------------------------------------------------------------------------------- */
 
-/* ssm.Pool is a Python class: the module is known to one of its bases. */
-static struct module_state *state_of(PyTypeObject *type)
+struct module_state *state_of(PyTypeObject *type)
 {
     for (; type != NULL; type = PyType_GetSlot(type, Py_tp_base)) {
         struct module_state *state = PyType_GetModuleState(type);
@@ -309,7 +308,7 @@ static struct module_state *state_of(PyTypeObject *type)
             return state;
         PyErr_Clear();
     }
-    PyErr_SetString(PyExc_TypeError, "not a subclass of ssm.Pool");
+    PyErr_SetString(PyExc_TypeError, "not a subclass of a type of ssm");
     return NULL;
 }
 
@@ -495,8 +494,7 @@ static PyObject *pool_class_stats(struct pool_object *self, PyObject *args)
     return result < 0 ? raise_code(self, result) : Py_BuildValue("(KKKK)", s.block_size, s.blocks, s.free, s.cached);
 }
 
-/* A name from shared memory: another process wrote it. */
-static PyObject *name_object(const char *name)
+PyObject *name_object(const char *name)
 {
     return PyUnicode_DecodeUTF8(name, (Py_ssize_t)strnlen(name, SSM_NAME_SIZE), "replace");
 }
@@ -524,6 +522,10 @@ static PyObject *pool_ring_stats(struct pool_object *self, PyObject *unused)
     }
     return rings;
 }
+
+PyDoc_STRVAR(pool_service_stats_doc,
+"_service_stats($self, /)\n--\n\n"
+"[(name, kind, reclaim, first, last, ranges, capacity, used, allocs, recoveries, bytes)], of every service.");
 
 PyDoc_STRVAR(pool_holder_list_doc,
 "_holder_list($self, /)\n--\n\n[(id, is_ring, name, pid, alive, rmid, blocks, bytes)], of every holder.");
@@ -690,6 +692,7 @@ static PyMethodDef pool_methods[] = {
     {"_shard_stats", (PyCFunction)pool_shard_stats, METH_VARARGS, pool_shard_stats_doc},
     {"_class_stats", (PyCFunction)pool_class_stats, METH_VARARGS, pool_class_stats_doc},
     {"_ring_stats", (PyCFunction)pool_ring_stats, METH_NOARGS, pool_ring_stats_doc},
+    {"_service_stats", (PyCFunction)service_stats, METH_NOARGS, pool_service_stats_doc},
     {"_holder_list", (PyCFunction)pool_holder_list, METH_NOARGS, pool_holder_list_doc},
     {"_reap", (PyCFunction)pool_reap, METH_NOARGS, pool_reap_doc},
     {NULL, NULL, 0, NULL},

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Services: the allocators of the package `allocators`, hosted in a pool and shared by name.
+
+Methods and errors are those of the standalone classes, which also check the parameters here. What is hot is in C, see
+src/binding/service.c and service_numbers.c.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from allocators import (
+    AddressAllocator,
+    AllocPolicy,
+    Constraint,
+    IdAllocator,
+    InvalidSize,
+    InvalidStateTransition,
+    Node,
+    NodeState,
+    RangeInclusive,
+    ResourceNotAvailable,
+    RmidAllocator,
+)
+from ssm import _core
+from ssm.errors import ServiceMismatch
+from ssm.stats import Owner, ServiceStats
+
+if TYPE_CHECKING:
+    from ssm.pool import Pool
+
+KINDS = {_core.IDS: "ids", _core.PIDS: "pids", _core.RMIDS: "rmids", _core.ADDRESSES: "addresses"}
+ORDER_MAX = 1 << 26
+RANGES_MAX = 1 << 30
+TOP = (1 << 64) - 1
+
+_S = TypeVar("_S", bound="_core.Service")
+_V = TypeVar("_V")
+
+
+def _open(
+    cls: type[_S], pool: Pool, name: str, kind: int, reclaim: bool, first: int, last: int, ranges: int = 0
+) -> _S:
+    size = len(name.encode())
+    if not 1 <= size < _core.NAME_SIZE or "\0" in name:
+        raise ValueError(f"a service's name has 1 .. {_core.NAME_SIZE - 1} bytes without NUL, not {name!r}")
+    try:
+        return cls._open(pool, name, kind, bool(reclaim), first, last, ranges)
+    except ServiceMismatch:
+        there = next(s for s in stats_of(pool) if s.name == name)
+        asked = ServiceStats.describe(KINDS[kind], first, last, ranges or there.ranges, bool(reclaim))
+        raise ServiceMismatch(
+            f"service {name!r} of pool {pool.name!r} exists as {there.description}, not as {asked}; open it like that, "
+            "or under another name"
+        ) from None
+
+
+def _reopen(cls: type[_S], pool: Pool, name: str, parameters: tuple[int, bool, int, int, int]) -> _S:
+    return _open(cls, pool, name, *parameters)
+
+
+def stats_of(pool: Pool) -> tuple[ServiceStats, ...]:
+    """Return what the pool's directory says of each service."""
+    return tuple(ServiceStats(entry[0], KINDS[entry[1]], *entry[2:]) for entry in pool._service_stats())
+
+
+class _Owned(Generic[_V]):
+    """What all services offer beside the methods of their standalone class."""
+
+    __slots__ = ()
+
+    def owned(self) -> list[tuple[_V, Owner]]:
+        """Return what is allocated, in order, and by whom.
+
+        Returns
+        -------
+        list of (int or RangeInclusive, Owner)
+            All of one moment. `Owner.alive` is False for who has left or died and left it behind.
+        """
+        service = cast("_core.Service", self)
+        owners: dict[int, Owner] = {}
+        found = []
+        for first, last, owner, allocated in service._list(0, TOP):
+            if owner not in owners:
+                owners[owner] = Owner(*service._owner(owner))
+            if allocated:
+                found.append((self._value(first, last), owners[owner]))
+        return found
+
+    def _value(self, first: int, last: int) -> _V:
+        return cast("_V", first)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        service = cast("_core.Service", self)
+        return _reopen, (type(self), service.pool, service.name, service._parameters)
+
+    def __repr__(self) -> str:
+        service = cast("_core.Service", self)
+        description = ServiceStats.describe(
+            KINDS[service._parameters[0]], *service._parameters[2:], service.reclaim
+        )
+        return f"<ssm.{type(self).__name__} {service.name!r} of pool {service.pool.name!r}: {description}>"
+
+
+class IdService(_Owned[int], _core.IdService):
+    """Ids shared by processes; made by `Pool.ids`. As `allocators.IdAllocator`."""
+
+    __slots__ = ()
+
+
+class PidService(_Owned[int], _core.PidService):
+    """Pids shared by processes; made by `Pool.pids`. As `allocators.PidAllocator`."""
+
+    __slots__ = ()
+
+
+class RmidService(_Owned[int], _core.RmidService):
+    """RMIDs shared by processes; made by `Pool.rmids`. As `allocators.RmidAllocator`, by CLOCK_MONOTONIC."""
+
+    __slots__ = ()
+
+
+class AddressService(_Owned[RangeInclusive], _core.AddressService):
+    """An address space shared by processes; made by `Pool.addresses`. As `allocators.AddressAllocator`."""
+
+    __slots__ = ()
+
+    @property
+    def base(self) -> int:
+        """First address managed."""
+        return self._parameters[2]
+
+    @property
+    def end(self) -> int:
+        """Last address managed, included."""
+        return self._parameters[3]
+
+    @property
+    def tree(self) -> ServiceTree:
+        """The ranges, free and allocated, as an `allocators.IntervalTree` shows them."""
+        return ServiceTree(self)
+
+    def allocate(
+        self, size: int, alignment: int = 4, policy: AllocPolicy = AllocPolicy.FIRST_MATCH
+    ) -> RangeInclusive:
+        """Allocate a range of addresses.
+
+        Parameters
+        ----------
+        size : int
+            Addresses, at least 1.
+        alignment : int
+            Power of two; the start is a multiple of it.
+        policy : AllocPolicy
+            The lowest place, the highest one, or exactly one.
+
+        Returns
+        -------
+        RangeInclusive
+
+        Raises
+        ------
+        InvalidSize, InvalidAlignment, UnalignedAddress, Overflow
+            As Constraint raises them.
+        ResourceNotAvailable
+            Nothing free fits, or the service has room for no more ranges.
+        """
+        return self.allocate_constraint(Constraint(size, alignment, policy))
+
+    def allocate_constraint(self, constraint: Constraint) -> RangeInclusive:
+        """Allocate a range as the Constraint says.
+
+        Raises
+        ------
+        ResourceNotAvailable
+            Nothing free fits, or the service has room for no more ranges.
+        """
+        c, exact = constraint, constraint.policy.address
+        policy = (
+            _core.EXACT
+            if exact is not None
+            else _core.LAST
+            if c.policy == AllocPolicy.LAST_MATCH
+            else _core.FIRST
+        )
+        start = self._allocate(c.size, c.align, c.min, c.max, policy, exact or 0)
+        return RangeInclusive(start, start + c.size - 1)
+
+    def free(self, range: RangeInclusive) -> None:
+        """Give back a range, as allocate() returned it; whichever process has it.
+
+        Raises
+        ------
+        InvalidStateTransition
+            It is free already.
+        ResourceNotAvailable
+            It was not allocated as one range. Nothing was changed.
+        """
+        try:
+            self._free(range.start, range.end)
+        except InvalidStateTransition:
+            raise InvalidStateTransition(f"[{range.start:#x}, {range.end:#x}] is free already") from None
+        except ResourceNotAvailable:
+            text = f"[{range.start:#x}, {range.end:#x}] was not allocated as one range, it cannot be freed as one"
+            raise ResourceNotAvailable(text) from None
+
+    def ranges(self) -> list[RangeInclusive]:
+        """Return the ranges that are allocated, in order."""
+        return [RangeInclusive(first, last) for first, last, _, allocated in self._list(0, TOP) if allocated]
+
+    def _value(self, first: int, last: int) -> RangeInclusive:
+        return RangeInclusive(first, last)
+
+
+class ServiceTree:
+    """What `AddressService.tree` shows: every range, free and allocated, of the moment of each call."""
+
+    __slots__ = ("_service",)
+
+    def __init__(self, service: AddressService) -> None:
+        self._service = service
+
+    def nodes(self) -> list[Node]:
+        """Return all ranges, in order."""
+        return self._nodes(0, TOP)
+
+    def overlapping(self, range: RangeInclusive) -> list[Node]:
+        """Return those that overlap this range, in order."""
+        return self._nodes(range.start, range.end)
+
+    def search(self, range: RangeInclusive) -> Node | None:
+        """Return the one with exactly this range, or None."""
+        return next((node for node in self.overlapping(range) if node.range == range), None)
+
+    def search_superset(self, range: RangeInclusive) -> Node | None:
+        """Return the one whose range contains this one, or None."""
+        return next((node for node in self.overlapping(range) if node.range.contains(range)), None)
+
+    def allocate(self, constraint: Constraint) -> RangeInclusive:
+        """As `AddressService.allocate_constraint`."""
+        return self._service.allocate_constraint(constraint)
+
+    def free(self, range: RangeInclusive) -> None:
+        """As `AddressService.free`."""
+        self._service.free(range)
+
+    def _nodes(self, start: int, end: int) -> list[Node]:
+        return [
+            Node(RangeInclusive(first, last), NodeState.ALLOCATED if allocated else NodeState.FREE)
+            for first, last, _, allocated in self._service._list(start, end)
+        ]
+
+
+# ---- opening: the standalone classes check the parameters, with their errors --------------------------
+
+
+def ids(pool: Pool, name: str, range_base: int, range_end: int, reclaim: bool) -> IdService:
+    """Open or create; see `Pool.ids`."""
+    checked = IdAllocator(range_base, range_end)
+    return _open(IdService, pool, name, _core.IDS, reclaim, checked.range_base, checked.range_end)
+
+
+def addresses(
+    pool: Pool, name: str, base: int, size: int, ranges: int | None, reclaim: bool
+) -> AddressService:
+    """Open or create; see `Pool.addresses`."""
+    checked = AddressAllocator(base, size)
+    room = 0 if ranges is None else operator.index(ranges)
+    if ranges is not None and not 1 <= room < RANGES_MAX:
+        raise InvalidSize(f"ranges {ranges}: want 1 <= ranges < {RANGES_MAX}")
+    return _open(AddressService, pool, name, _core.ADDRESSES, reclaim, checked.base, checked.end, room)
+
+
+def pids(pool: Pool, name: str, order: int, reclaim: bool) -> PidService:
+    """Open or create; see `Pool.pids`."""
+    words = operator.index(order)
+    if not 1 <= words <= ORDER_MAX:
+        raise InvalidSize(f"order {order}: want 1 <= order <= {ORDER_MAX}, for order * 64 pids")
+    return _open(PidService, pool, name, _core.PIDS, reclaim, words, 0)
+
+
+def rmids(pool: Pool, name: str, max_rmid: int, min_free_time_ns: int, reclaim: bool) -> RmidService:
+    """Open or create; see `Pool.rmids`."""
+    checked = RmidAllocator(max_rmid, min_free_time_ns)
+    return _open(RmidService, pool, name, _core.RMIDS, reclaim, checked.max_rmid, checked.min_free_time_ns)

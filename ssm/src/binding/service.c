@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Services of a pool: the base class, address spaces, and the directory; see service.h. What is not hot is Python
+ * (ssm/service.py): the checks of parameters and requests, which it has from the standalone allocators. */
+#include "service.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+
+PyObject *service_raise_error(const struct service_object *service, enum allocator_error class, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    PyErr_FormatV(service->state->allocator_errors[class], format, list);
+    va_end(list);
+    return NULL;
+}
+
+PyObject *service_raise(const struct service_object *service, int code)
+{
+    if (code == -SSM_E_CORRUPT)
+        return service_raise_error(service, ALLOCATOR_CorruptionError,
+                                   "service %R of pool %R contradicts itself: something wrote over it; pool.check() says "
+                                   "what", service->name, service->pool->name);
+    return raise_code(service->pool, code);
+}
+
+/* ---- opening -------------------------------------------------------------------------------------- */
+
+static PyObject *raise_open(const struct service_object *service, int code)
+{
+    const struct pool_object *pool = service->pool;
+    switch (code) {
+    case -SSM_E_MISMATCH:
+        return PyErr_Format(pool->state->errors[ERROR_ServiceMismatch],
+                            "service %R of pool %R exists with other parameters, see pool.stats().services; open it with those, "
+                            "or under another name", service->name, pool->name);
+    case -SSM_E_METADATA:
+        return raise_os(pool->state->errors[ERROR_MetadataExhausted], ENOSPC,
+                        "pool %R has no room left for service %R of that size, or %d services already; ask for less, or create "
+                        "the pool with a larger metadata=", pool->name, service->name, SSM_SERVICE_MAX);
+    case -EINVAL:
+        return PyErr_Format(PyExc_ValueError, "service %R: such parameters cannot be", service->name);
+    default:
+        return service_raise(service, code);
+    }
+}
+
+PyDoc_STRVAR(service_open_doc,
+"_open($type, pool, name, kind, reclaim, first, last, ranges, /)\n--\n\n"
+"Open or create the service; the parameters are those of struct ssm_service_options.");
+
+static PyObject *service_open(PyTypeObject *type, PyObject *args)
+{
+    PyObject *pool_argument, *name;
+    unsigned int kind, ranges;
+    int reclaim;
+    unsigned long long first, last;
+    if (!PyArg_ParseTuple(args, "OUIpKKI:_open", &pool_argument, &name, &kind, &reclaim, &first, &last, &ranges))
+        return NULL;
+    struct module_state *state = state_of(type);
+    if (state == NULL)
+        return NULL;
+    int is_pool = PyObject_IsInstance(pool_argument, OBJECT(state->pool_type));
+    if (is_pool <= 0)
+        return is_pool < 0 ? NULL : PyErr_Format(PyExc_TypeError, "want a Pool, not %R", pool_argument);
+    struct pool_object *pool = (struct pool_object *)pool_argument;
+    const char *text = PyUnicode_AsUTF8AndSize(name, NULL);
+    if (text == NULL || pool->closed)
+        return text == NULL ? NULL : raise_closed(pool);
+    struct service_object *self = (struct service_object *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (self == NULL)
+        return NULL;
+    Py_INCREF(pool_argument);
+    Py_INCREF(name);
+    self->state = state;
+    self->pool = pool;
+    self->name = name;
+    self->options = (struct ssm_service_options){
+        .kind = kind, .flags = reclaim ? SSM_RECLAIM : 0u, .first = first, .last = last, .ranges = ranges,
+    };
+    int result = ssm_service_open(pool->core, text, &self->options, &self->core);
+    if (result == 0)
+        return OBJECT(self);
+    raise_open(self, result);
+    Py_DECREF(OBJECT(self));
+    return NULL;
+}
+
+static void service_dealloc(struct service_object *self)
+{
+    PyTypeObject *type = Py_TYPE(OBJECT(self));
+    ssm_service_close(self->core);
+    Py_XDECREF(OBJECT(self->pool));
+    Py_XDECREF(self->name);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(OBJECT(type));
+}
+
+static PyObject *service_refuse(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    (void)args, (void)kwargs;
+    return PyErr_Format(PyExc_TypeError, "%R is not called: use pool.ids(), addresses(), pids() or rmids()", type);
+}
+
+/* ---- what is allocated ----------------------------------------------------------------------------- */
+
+/* All items of one moment; NULL with an exception set. */
+static struct ssm_service_item *list_items(struct service_object *self, uint64_t start, uint64_t end, int64_t *count_out)
+{
+    uint64_t room = 64;
+    for (;;) {
+        struct ssm_service_item *items = PyMem_Calloc(room, sizeof(*items));
+        struct wait_scope scope;
+        if (items == NULL)
+            return (struct ssm_service_item *)PyErr_NoMemory();
+        if (!service_begin(self, &scope)) {
+            PyMem_Free(items);
+            return NULL;
+        }
+        *count_out = ssm_service_list(self->core, start, end, items, room);
+        service_end(&scope);
+        if (*count_out >= 0 && (uint64_t)*count_out <= room)
+            return items;
+        PyMem_Free(items);
+        if (*count_out < 0)
+            return (struct ssm_service_item *)service_raise(self, (int)*count_out);
+        room = (uint64_t)*count_out + 64; /* others may be at work */
+    }
+}
+
+PyDoc_STRVAR(service_list_doc,
+"_list($self, start, end, /)\n--\n\n"
+"[(first, last, owner, allocated)] of what overlaps start .. end; of an address space, the free ranges too.");
+
+static PyObject *service_list(struct service_object *self, PyObject *args)
+{
+    unsigned long long start, end;
+    int64_t count;
+    if (!PyArg_ParseTuple(args, "KK:_list", &start, &end))
+        return NULL;
+    struct ssm_service_item *items = list_items(self, start, end, &count);
+    PyObject *list = items != NULL ? PyList_New((Py_ssize_t)count) : NULL;
+    for (Py_ssize_t i = 0; list != NULL && i < count; i++) {
+        PyObject *item = Py_BuildValue("(KKIN)", (unsigned long long)items[i].start, (unsigned long long)items[i].end,
+                                       items[i].owner, PyBool_FromLong(items[i].allocated != 0));
+        if (item == NULL || PyList_SetItem(list, i, item) < 0)
+            Py_CLEAR(list);
+    }
+    PyMem_Free(items);
+    return list;
+}
+
+PyDoc_STRVAR(service_owner_doc, "_owner($self, owner, /)\n--\n\n(holder, pid, name, alive); pid 0: not known any more.");
+
+static PyObject *service_owner(struct service_object *self, PyObject *value)
+{
+    unsigned long owner = PyLong_AsUnsignedLong(value);
+    struct ssm_service_owner o;
+    if (owner == (unsigned long)-1 && PyErr_Occurred())
+        return NULL;
+    if (self->pool->closed)
+        return raise_closed(self->pool);
+    int result = ssm_service_owner(self->core, (uint32_t)owner, &o);
+    return result < 0 ? service_raise(self, result)
+                      : Py_BuildValue("(IINN)", o.holder, o.pid, name_object(o.name), PyBool_FromLong(o.alive != 0));
+}
+
+/* ---- address spaces --------------------------------------------------------------------------------- */
+
+PyDoc_STRVAR(addresses_allocate_doc,
+"_allocate($self, size, align, min, max, policy, exact, /)\n--\n\n"
+"Where the range starts. The request was checked: see struct ssm_range_request.");
+
+static PyObject *addresses_allocate(struct service_object *self, PyObject *args)
+{
+    unsigned long long size, align, min, max, exact;
+    struct ssm_range_request request = {0};
+    struct wait_scope scope;
+    uint64_t start;
+    if (!PyArg_ParseTuple(args, "KKKKIK:_allocate", &size, &align, &min, &max, &request.policy, &exact) ||
+        !service_begin(self, &scope))
+        return NULL;
+    request.size = size;
+    request.align = align;
+    request.min = min;
+    request.max = max;
+    request.exact = exact;
+    int result = ssm_range_alloc(self->core, &request, &start);
+    service_end(&scope);
+    switch (result) {
+    case 0:
+        return PyLong_FromUnsignedLongLong(start);
+    case -SSM_E_UNAVAILABLE:
+        return service_raise_error(self, ALLOCATOR_ResourceNotAvailable,
+                                   request.policy == SSM_RANGE_EXACT
+                                       ? "the %llu addresses from %llu on are not free, or not all of them may be allocated here"
+                                       : "no free range holds %llu addresses; wanted is a multiple of %llu",
+                                   size, request.policy == SSM_RANGE_EXACT ? exact : align);
+    case -SSM_E_CROWDED:
+        return service_raise_error(self, ALLOCATOR_ResourceNotAvailable,
+                                   "%R has no room for one more range: free one, or create the service with a larger ranges=",
+                                   self->name);
+    default:
+        return service_raise(self, result);
+    }
+}
+
+PyDoc_STRVAR(addresses_free_doc, "_free($self, start, end, /)\n--\n\nGive a range back.");
+
+static PyObject *addresses_free(struct service_object *self, PyObject *args)
+{
+    unsigned long long start, end;
+    struct wait_scope scope;
+    if (!PyArg_ParseTuple(args, "KK:_free", &start, &end) || !service_begin(self, &scope))
+        return NULL;
+    int result = ssm_range_free(self->core, start, end);
+    service_end(&scope);
+    switch (result) {
+    case 0:
+        Py_RETURN_NONE;
+    case -SSM_E_UNAVAILABLE:
+        return service_raise_error(self, ALLOCATOR_ResourceNotAvailable,
+                                   "%llu..%llu was not allocated as one range, it cannot be freed as one", start, end);
+    case -SSM_E_RELEASED:
+        return service_raise_error(self, ALLOCATOR_InvalidStateTransition, "%llu..%llu is free already", start, end);
+    default:
+        return service_raise(self, result);
+    }
+}
+
+/* ---- the directory ---------------------------------------------------------------------------------- */
+
+PyObject *service_stats(struct pool_object *pool, PyObject *unused)
+{
+    (void)unused;
+    if (pool->closed)
+        return raise_closed(pool);
+    PyObject *list = PyList_New(0);
+    for (uint32_t i = 0; list != NULL && i < SSM_SERVICE_MAX; i++) {
+        struct ssm_service_stats s;
+        int result = ssm_service_stats(pool->core, i, &s);
+        if (result == -ENOENT)
+            continue;
+        PyObject *item = result < 0 ? raise_code(pool, result)
+                                    : Py_BuildValue("(NINKKIKKKKK)", name_object(s.name), s.kind,
+                                                    PyBool_FromLong((s.flags & SSM_RECLAIM) != 0), s.first, s.last, s.ranges,
+                                                    s.capacity, s.used, s.allocs, s.recoveries, s.bytes);
+        if (item == NULL || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+/* ---- types ------------------------------------------------------------------------------------------ */
+
+static PyObject *service_get_name(struct service_object *self, void *unused)
+{
+    (void)unused;
+    Py_INCREF(self->name);
+    return self->name;
+}
+
+static PyObject *service_get_pool(struct service_object *self, void *unused)
+{
+    (void)unused;
+    Py_INCREF(OBJECT(self->pool));
+    return OBJECT(self->pool);
+}
+
+static PyObject *service_get_reclaim(struct service_object *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong((self->options.flags & SSM_RECLAIM) != 0);
+}
+
+/* What ssm/service.py needs to open it again. */
+static PyObject *service_get_parameters(struct service_object *self, void *unused)
+{
+    (void)unused;
+    const struct ssm_service_options *o = &self->options;
+    return Py_BuildValue("(INKKI)", o->kind, PyBool_FromLong((o->flags & SSM_RECLAIM) != 0), (unsigned long long)o->first,
+                         (unsigned long long)o->last, o->ranges);
+}
+
+static PyGetSetDef service_attributes[] = {
+    {"name", (getter)service_get_name, NULL, "str : its name in the pool.", NULL},
+    {"pool", (getter)service_get_pool, NULL, "Pool : that it was opened through.", NULL},
+    {"reclaim", (getter)service_get_reclaim, NULL, "bool : what a process has goes back when it leaves or dies.", NULL},
+    {"_parameters", (getter)service_get_parameters, NULL, "(kind, reclaim, first, last, ranges)", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef service_methods[] = {
+    {"_open", (PyCFunction)service_open, METH_VARARGS | METH_CLASS, service_open_doc},
+    {"_list", (PyCFunction)service_list, METH_VARARGS, service_list_doc},
+    {"_owner", (PyCFunction)service_owner, METH_O, service_owner_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot service_slots[] = {
+    {Py_tp_doc, "What the services in ssm/service.py are built on."},
+    {Py_tp_new, service_refuse},
+    {Py_tp_dealloc, service_dealloc},
+    {Py_tp_methods, service_methods},
+    {Py_tp_getset, service_attributes},
+    {0, NULL},
+};
+
+static PyType_Spec service_spec = {
+    .name = "ssm._core.Service",
+    .basicsize = sizeof(struct service_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = service_slots,
+};
+
+static PyMethodDef addresses_methods[] = {
+    {"_allocate", (PyCFunction)addresses_allocate, METH_VARARGS, addresses_allocate_doc},
+    {"_free", (PyCFunction)addresses_free, METH_VARARGS, addresses_free_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot addresses_slots[] = {
+    {Py_tp_doc, "What ssm.AddressService is built on."},
+    {Py_tp_methods, addresses_methods},
+    {0, NULL},
+};
+
+static PyType_Spec addresses_spec = {
+    .name = "ssm._core.AddressService",
+    .basicsize = sizeof(struct service_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = addresses_slots,
+};
+
+static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTypeObject **type_out)
+{
+    *type_out = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, OBJECT(base));
+    return *type_out == NULL ? -1 : PyModule_AddType(module, *type_out);
+}
+
+static int import_errors(struct module_state *state)
+{
+    static const char *const names[] = {
+#define X(name) #name,
+        ALLOCATOR_ERRORS(X)
+#undef X
+    };
+    PyObject *errors = PyImport_ImportModule("allocators.errors");
+    for (int i = 0; errors != NULL && i < ALLOCATOR_ERROR_COUNT; i++)
+        if ((state->allocator_errors[i] = PyObject_GetAttrString(errors, names[i])) == NULL)
+            Py_CLEAR(errors);
+    Py_XDECREF(errors);
+    return errors != NULL ? 0 : -1;
+}
+
+int service_exec(PyObject *module, struct module_state *state)
+{
+    PyTypeObject **types = state->service_types;
+    if (import_errors(state) < 0 || add_type(module, &service_spec, NULL, &types[SSM_SERVICE_NONE]) < 0)
+        return -1;
+    PyTypeObject *base = types[SSM_SERVICE_NONE];
+    if (add_type(module, &ids_spec, base, &types[SSM_SERVICE_IDS]) < 0 ||
+        add_type(module, &pids_spec, base, &types[SSM_SERVICE_PIDS]) < 0 ||
+        add_type(module, &rmids_spec, base, &types[SSM_SERVICE_RMIDS]) < 0 ||
+        add_type(module, &addresses_spec, base, &types[SSM_SERVICE_ADDRESSES]) < 0)
+        return -1;
+    return add_type(module, &pid_spec, NULL, &state->pid_type);
+}

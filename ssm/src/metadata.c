@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The metadata area; see metadata.h. */
+#include "metadata.h"
+
+static uint64_t round_up(uint64_t bytes)
+{
+    return (bytes + SSM_NO_SHARING - 1) / SSM_NO_SHARING * SSM_NO_SHARING;
+}
+
+int ssm_metadata_init(struct ssm_pool *pool)
+{
+    const struct ssm_geometry *g = &pool->geometry;
+    struct al_tree carver;
+    int result = al_tree_init(&carver, pool->base + g->carver_start, g->carver_bytes, g->carver_nodes);
+    if (result == AL_OK && g->metadata_bytes > 0)
+        result = al_tree_insert(&carver, 0, g->metadata_bytes - 1, AL_TREE_FREE, 0, NULL);
+    return result == AL_OK ? 0 : -SSM_E_CORRUPT;
+}
+
+/* Whoever had the registry before may have died inside an operation. */
+static int open_carver(struct ssm_pool *pool, struct al_tree *carver)
+{
+    const struct ssm_geometry *g = &pool->geometry;
+    if (al_tree_attach(carver, pool->base + g->carver_start, g->carver_bytes) != AL_OK ||
+        carver->capacity != g->carver_nodes || al_tree_recover(carver) != AL_OK)
+        return -SSM_E_CORRUPT;
+    return 0;
+}
+
+static bool is_owned(const struct ssm_pool *pool, const struct al_tree_node *range)
+{
+    if (range->owner & SSM_OWNER_SERVICE) {
+        uint32_t service_idx = range->owner & ~SSM_OWNER_SERVICE;
+        return service_idx < SSM_SERVICE_MAX &&
+               ssm_load_acquire_u32(&ssm_service_at(pool, service_idx)->kind) != SSM_SERVICE_NONE;
+    }
+    return range->owner < pool->geometry.holders &&
+           ssm_load_acquire_u32(&ssm_holder_at(pool, range->owner)->kind) == SSM_HOLDER_RING;
+}
+
+static bool find_leftover(const struct ssm_pool *pool, const struct al_tree *carver, struct al_tree_node *range_out)
+{
+    struct al_tree_iter iter;
+    int result = al_tree_iterate(carver, 0, UINT64_MAX, &iter);
+    while (result == AL_OK && (result = al_tree_next(carver, &iter, range_out)) == AL_OK)
+        if (range_out->state == AL_TREE_ALLOCATED && !is_owned(pool, range_out))
+            return true;
+    return false;
+}
+
+int ssm_metadata_carve(struct ssm_pool *pool, uint64_t bytes, uint32_t owner, uint64_t *start_out)
+{
+    struct al_tree_constraint wanted = {.align = SSM_NO_SHARING, .policy = AL_TREE_FIRST};
+    struct al_tree carver;
+    struct al_tree_node leftover;
+    int result = open_carver(pool, &carver);
+    if (result != 0)
+        return result;
+    while (find_leftover(pool, &carver, &leftover))
+        if (al_tree_free(&carver, leftover.start, leftover.end) != AL_OK)
+            return -SSM_E_CORRUPT;
+    if (bytes > pool->geometry.metadata_bytes || pool->geometry.metadata_bytes == 0)
+        return -SSM_E_METADATA;
+    wanted.size = round_up(bytes);
+    wanted.max = pool->geometry.metadata_bytes - 1;
+    result = al_tree_alloc(&carver, &wanted, owner, start_out);
+    if (result != AL_OK)
+        return result == AL_NOT_AVAILABLE ? -SSM_E_METADATA : -SSM_E_CORRUPT;
+    if (*start_out % SSM_NO_SHARING == 0 && *start_out <= wanted.max && wanted.max - *start_out >= wanted.size - 1)
+        return 0;
+    return -SSM_E_CORRUPT; /* scribbled */
+}
+
+void ssm_metadata_give_back(struct ssm_pool *pool, uint64_t start, uint64_t bytes)
+{
+    struct al_tree carver;
+    if (open_carver(pool, &carver) == 0)
+        (void)al_tree_free(&carver, start, start + round_up(bytes) - 1); /* at worst it stays a leftover */
+}
+
+uint64_t ssm_metadata_check(struct ssm_pool *pool, al_report_fn report, void *context)
+{
+    struct al_tree carver;
+    if (open_carver(pool, &carver) == 0)
+        return al_tree_check(&carver, report, context);
+    report(context, "carver: what stands in its place is none", 0, 0);
+    return 1;
+}

@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Services: allocators that processes share by name; see service.h. */
+#include "service.h"
+
+#include "hosted.h"
+#include "lock.h"
+#include "metadata.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define REGISTRY_PATIENCE_NS UINT64_C(10000000000)
+#define LOCK_PATIENCE_NS     UINT64_C(1000000)  /* then the call lets others of its process run for a while */
+#define SCRUB_PATIENCE_NS    UINT64_C(10000000) /* a reaper's: the next one may have more luck */
+#define NAP_NS               UINT64_C(100000)
+#define RANGES_DEFAULT       1024
+#define LOOKS                60 /* while a process joins, what its slot's former owner had is still there */
+#define LOOK_NS              UINT64_C(2000000)
+
+struct ssm_service {
+    struct ssm_pool           *pool;
+    struct ssm_service_shared *shared;
+    struct ssm_hosted          hosted;
+    uint32_t                   flags;
+};
+
+_Static_assert(SSM_HOLDER_MAX <= SSM_OWNER_SLOT + 1, "an owner names any holder slot");
+_Static_assert((int)SSM_RANGE_FIRST == AL_TREE_FIRST && (int)SSM_RANGE_LAST == AL_TREE_LAST &&
+               (int)SSM_RANGE_EXACT == AL_TREE_EXACT, "policies are passed on");
+
+static uint32_t owner_of(uint32_t incarnation, uint32_t slot)
+{
+    return incarnation << SSM_OWNER_SLOT_BITS | slot;
+}
+
+static uint32_t myself(const struct ssm_pool *pool)
+{
+    return owner_of((uint32_t)(pool->lock_word >> 32), pool->self);
+}
+
+/* ---- the directory -------------------------------------------------------------------------------------- */
+
+static struct ssm_service_options options_of(const struct ssm_service_shared *shared)
+{
+    return (struct ssm_service_options){
+        .kind = ssm_load_acquire_u32(&shared->kind), .flags = shared->flags, .first = shared->first, .last = shared->last,
+        .ranges = shared->ranges,
+    };
+}
+
+/* A private view of an entry. -ENOENT: there is none; -SSM_E_CORRUPT: what stands there cannot be one. */
+static int map_service(struct ssm_pool *pool, uint32_t service_idx, struct ssm_service *service_out)
+{
+    const struct ssm_geometry *g = &pool->geometry;
+    struct ssm_service_shared *shared = ssm_service_at(pool, service_idx);
+    const struct ssm_service_options options = options_of(shared);
+    if (options.kind == SSM_SERVICE_NONE)
+        return -ENOENT;
+    uint64_t bytes = ssm_hosted_bytes(&options), start = shared->start;
+    if (bytes == 0 || start % SSM_NO_SHARING != 0 || start > g->metadata_bytes || bytes > g->metadata_bytes - start)
+        return -SSM_E_CORRUPT;
+    *service_out = (struct ssm_service){.pool = pool, .shared = shared, .flags = options.flags};
+    int result = ssm_hosted_attach(&service_out->hosted, &options, pool->base + g->metadata_start + start);
+    return result == AL_OK ? 0 : -SSM_E_CORRUPT;
+}
+
+static uint32_t find(const struct ssm_pool *pool, const char *name, uint32_t *free_out)
+{
+    *free_out = SSM_NIL;
+    for (uint32_t i = SSM_SERVICE_MAX; i-- > 0;) {
+        const struct ssm_service_shared *shared = ssm_service_at(pool, i);
+        if (ssm_load_acquire_u32(&shared->kind) == SSM_SERVICE_NONE)
+            *free_out = i;
+        else if (strncmp(shared->name, name, sizeof shared->name) == 0)
+            return i;
+    }
+    return SSM_NIL;
+}
+
+/* With the registry locked. The entry becomes a service by its last store. */
+static int create(struct ssm_pool *pool, const char *name, const struct ssm_service_options *options, uint32_t service_idx)
+{
+    struct ssm_service_shared *shared = ssm_service_at(pool, service_idx);
+    struct ssm_hosted hosted;
+    uint64_t bytes = ssm_hosted_bytes(options), start;
+    int result = ssm_metadata_carve(pool, bytes, SSM_OWNER_SERVICE | service_idx, &start);
+    if (result != 0)
+        return result;
+    if (ssm_hosted_init(&hosted, options, pool->base + pool->geometry.metadata_start + start) != AL_OK) {
+        ssm_metadata_give_back(pool, start, bytes);
+        return -EINVAL;
+    }
+    shared->flags = options->flags;
+    shared->start = start;
+    shared->bytes = bytes;
+    shared->first = options->first;
+    shared->last = options->last;
+    shared->ranges = options->ranges;
+    memset(shared->name, 0, sizeof shared->name);
+    strncpy(shared->name, name, sizeof shared->name - 1);
+    ssm_store_release_u32(&shared->kind, options->kind); /* S1 -> S2 in options_of(): the entry is seen whole */
+    return 0;
+}
+
+static bool is_same(const struct ssm_service_options *there, const struct ssm_service_options *asked)
+{
+    return there->kind == asked->kind && there->flags == asked->flags && there->first == asked->first &&
+           there->last == asked->last && (asked->ranges == 0 || asked->ranges == there->ranges);
+}
+
+static int find_or_create(struct ssm_pool *pool, const char *name, const struct ssm_service_options *options,
+                          struct ssm_service *service_out)
+{
+    uint32_t unused, service_idx;
+    int result = ssm_registry_lock(pool, REGISTRY_PATIENCE_NS);
+    if (result != 0)
+        return result;
+    service_idx = find(pool, name, &unused);
+    if (service_idx == SSM_NIL) {
+        struct ssm_service_options made = *options;
+        if (made.kind == SSM_SERVICE_ADDRESSES && made.ranges == 0)
+            made.ranges = RANGES_DEFAULT;
+        service_idx = unused;
+        result = unused == SSM_NIL ? -SSM_E_METADATA : create(pool, name, &made, unused);
+    }
+    ssm_registry_unlock(pool);
+    if (result == 0)
+        result = map_service(pool, service_idx, service_out);
+    if (result == 0) {
+        struct ssm_service_options there = options_of(service_out->shared);
+        result = is_same(&there, options) ? 0 : -SSM_E_MISMATCH;
+    }
+    return result;
+}
+
+int ssm_service_open(struct ssm_pool *pool, const char *name, const struct ssm_service_options *options,
+                     struct ssm_service **service_out)
+{
+    struct ssm_service_options checked = *options;
+    size_t length = strnlen(name, SSM_NAME_SIZE);
+    if (checked.kind == SSM_SERVICE_ADDRESSES && checked.ranges == 0)
+        checked.ranges = RANGES_DEFAULT;
+    if (length == 0 || length == SSM_NAME_SIZE || options->flags & ~(uint32_t)SSM_RECLAIM || ssm_hosted_bytes(&checked) == 0 ||
+        (options->kind != SSM_SERVICE_ADDRESSES && options->ranges != 0))
+        return -EINVAL;
+    struct ssm_service *service = malloc(sizeof *service);
+    if (service == NULL)
+        return -ENOMEM;
+    int result = ssm_enter(pool);
+    if (result == 0) {
+        result = find_or_create(pool, name, options, service);
+        ssm_leave(pool);
+    }
+    if (result != 0)
+        free(service);
+    else
+        *service_out = service;
+    return result;
+}
+
+void ssm_service_close(struct ssm_service *service)
+{
+    free(service);
+}
+
+/* ---- the lock ------------------------------------------------------------------------------------------- */
+
+static void publish_use(struct ssm_service *service)
+{
+    ssm_store_relaxed_u64(&service->shared->used, ssm_hosted_used(&service->hosted)); /* for people to read */
+}
+
+static int repair(struct ssm_pool *pool, void *context)
+{
+    struct ssm_service *service = context;
+    struct ssm_u32 *recoveries = &service->shared->recoveries;
+    (void)pool;
+    if (ssm_hosted_recover(&service->hosted) != AL_OK)
+        return -SSM_E_CORRUPT;
+    publish_use(service);
+    ssm_store_relaxed_u32(recoveries, ssm_load_relaxed_u32(recoveries) + 1);
+    return 0;
+}
+
+static int take_lock(struct ssm_service *service, uint64_t patience_ns)
+{
+    return ssm_lock_take(service->pool, &service->shared->lock, patience_ns, repair, service);
+}
+
+static int nap(struct ssm_pool *pool)
+{
+    void *state = pool->hooks.before != NULL ? pool->hooks.before() : NULL;
+    ssm_nap_ns(NAP_NS);
+    return pool->hooks.after != NULL && pool->hooks.after(state) ? -EINTR : 0;
+}
+
+/* Waits for as long as a live process keeps the lock: that is for ever only where it is stopped (SIGSTOP). */
+static int enter(struct ssm_service *service)
+{
+    struct ssm_pool *pool = service->pool;
+    for (;;) {
+        int result = ssm_enter(pool);
+        if (result != 0)
+            return result;
+        result = take_lock(service, LOCK_PATIENCE_NS);
+        if (result == 0)
+            return 0;
+        ssm_leave(pool);
+        if (result != -ETIMEDOUT || (result = nap(pool)) != 0)
+            return result;
+    }
+}
+
+static void leave(struct ssm_service *service)
+{
+    ssm_lock_release(&service->shared->lock);
+    ssm_leave(service->pool);
+}
+
+/* After an operation: counts it, and translates its result. */
+static int finish(struct ssm_service *service, int result, bool allocates)
+{
+    struct ssm_u64 *allocs = &service->shared->allocs;
+    if (result == AL_OK) {
+        if (allocates)
+            ssm_store_relaxed_u64(allocs, ssm_load_relaxed_u64(allocs) + 1);
+        publish_use(service);
+        leave(service);
+        return 0;
+    }
+    leave(service);
+    switch (result) {
+    case AL_NOT_AVAILABLE:      return -SSM_E_UNAVAILABLE;
+    case AL_OVERFLOW:           return -SSM_E_OVERFLOW;
+    case AL_OUT_OF_RANGE:       return -SSM_E_UNMANAGED;
+    case AL_ALREADY_RELEASED:   return -SSM_E_RELEASED;
+    case AL_INVALID_TRANSITION: return -SSM_E_RELEASED;
+    case AL_NEVER_ALLOCATED:    return -SSM_E_NEVER;
+    case AL_RESTING:            return -SSM_E_RESTING;
+    case AL_NO_MEMORY:          return -SSM_E_CROWDED;
+    default:                    return -SSM_E_CORRUPT;
+    }
+}
+
+/* ---- numbers -------------------------------------------------------------------------------------------- */
+
+int ssm_number_alloc(struct ssm_service *service, uint64_t now_ns, uint32_t *number_out)
+{
+    int result = enter(service);
+    if (result != 0)
+        return result;
+    result = ssm_hosted_take_number(&service->hosted, myself(service->pool), now_ns, number_out);
+    return finish(service, result, true);
+}
+
+int ssm_number_free(struct ssm_service *service, uint32_t number, uint64_t now_ns)
+{
+    int result = enter(service);
+    return result != 0 ? result : finish(service, ssm_hosted_free_number(&service->hosted, number, now_ns), false);
+}
+
+int ssm_number_is_allocated(struct ssm_service *service, uint32_t number)
+{
+    int result = enter(service);
+    if (result != 0)
+        return result;
+    result = ssm_hosted_has_number(&service->hosted, number);
+    leave(service);
+    return result;
+}
+
+/* ---- ranges --------------------------------------------------------------------------------------------- */
+
+int ssm_range_alloc(struct ssm_service *service, const struct ssm_range_request *request, uint64_t *start_out)
+{
+    const struct al_tree_constraint wanted = {
+        .size = request->size, .align = request->align, .min = request->min, .max = request->max, .exact = request->exact,
+        .policy = request->policy,
+    };
+    if (service->hosted.kind != SSM_SERVICE_ADDRESSES || wanted.policy > AL_TREE_EXACT || al_tree_constraint_check(&wanted) != AL_OK)
+        return -EINVAL;
+    int result = enter(service);
+    if (result != 0)
+        return result;
+    result = al_tree_alloc(&service->hosted.addresses, &wanted, myself(service->pool), start_out);
+    return finish(service, result, true);
+}
+
+int ssm_range_free(struct ssm_service *service, uint64_t start, uint64_t end)
+{
+    if (service->hosted.kind != SSM_SERVICE_ADDRESSES || start > end)
+        return -EINVAL;
+    int result = enter(service);
+    return result != 0 ? result : finish(service, al_tree_free(&service->hosted.addresses, start, end), false);
+}
+
+/* ---- looking in ----------------------------------------------------------------------------------------- */
+
+int64_t ssm_service_list(struct ssm_service *service, uint64_t start, uint64_t end, struct ssm_service_item *items_out,
+                         uint64_t room)
+{
+    struct ssm_service_item item;
+    int64_t count = 0;
+    int result = enter(service);
+    if (result != 0)
+        return result;
+    for (uint64_t from = start; ssm_hosted_next(&service->hosted, from, &item) && item.start <= end; from = item.end + 1) {
+        if ((uint64_t)count < room)
+            items_out[count] = item;
+        count++;
+        if (item.end == UINT64_MAX)
+            break;
+    }
+    leave(service);
+    return count;
+}
+
+static bool is_alive(struct ssm_pool *pool, uint32_t owner)
+{
+    uint32_t slot = owner & SSM_OWNER_SLOT;
+    if (slot >= pool->geometry.holders)
+        return false;
+    const struct ssm_holder *holder = ssm_holder_at(pool, slot);
+    uint32_t incarnation = ssm_load_acquire_u32(&holder->incarnation);
+    return owner_of(incarnation, slot) == owner && ssm_load_acquire_u32(&holder->kind) == SSM_HOLDER_PROCESS &&
+           !ssm_holder_is_dead(pool, slot, incarnation);
+}
+
+int ssm_service_owner(struct ssm_service *service, uint32_t owner, struct ssm_service_owner *out)
+{
+    struct ssm_pool *pool = service->pool;
+    uint32_t slot = owner & SSM_OWNER_SLOT;
+    int result = ssm_enter_reader(pool);
+    if (result != 0)
+        return result;
+    *out = (struct ssm_service_owner){.holder = slot, .alive = is_alive(pool, owner)};
+    if (slot < pool->geometry.holders) {
+        const struct ssm_holder *holder = ssm_holder_at(pool, slot);
+        if (owner_of(ssm_load_acquire_u32(&holder->incarnation), slot) == owner) { /* nobody had the slot after it */
+            out->pid = ssm_load_relaxed_u32(&holder->pid);
+            memcpy(out->name, holder->name, sizeof out->name);
+            out->name[sizeof out->name - 1] = 0; /* another process wrote it */
+        }
+    }
+    ssm_leave(pool);
+    return 0;
+}
+
+int ssm_service_stats(struct ssm_pool *pool, uint32_t service_idx, struct ssm_service_stats *out)
+{
+    if (service_idx >= SSM_SERVICE_MAX)
+        return -EINVAL;
+    int result = ssm_enter_reader(pool);
+    if (result != 0)
+        return result;
+    const struct ssm_service_shared *shared = ssm_service_at(pool, service_idx);
+    const struct ssm_service_options options = options_of(shared);
+    if (options.kind == SSM_SERVICE_NONE)
+        result = -ENOENT;
+    else if (ssm_hosted_bytes(&options) == 0)
+        result = -SSM_E_CORRUPT;
+    if (result == 0) {
+        *out = (struct ssm_service_stats){
+            .kind = options.kind, .flags = options.flags, .ranges = options.ranges, .first = options.first,
+            .last = options.last, .capacity = ssm_hosted_capacity(&options), .bytes = shared->bytes,
+            .used = ssm_load_relaxed_u64(&shared->used), .allocs = ssm_load_relaxed_u64(&shared->allocs),
+            .recoveries = ssm_load_relaxed_u32(&shared->recoveries),
+        };
+        memcpy(out->name, shared->name, sizeof out->name);
+        out->name[sizeof out->name - 1] = 0;
+    }
+    ssm_leave(pool);
+    return result;
+}
+
+/* ---- for the reaper and the check ------------------------------------------------------------------------ */
+
+void ssm_service_scrub(struct ssm_pool *pool, uint32_t service_idx)
+{
+    struct ssm_service service;
+    if (map_service(pool, service_idx, &service) == 0 && ssm_lock_owner_is_dead(pool, &service.shared->lock) &&
+        take_lock(&service, 0) == 0)
+        ssm_lock_release(&service.shared->lock);
+}
+
+bool ssm_service_reclaim(struct ssm_pool *pool, uint32_t service_idx, const uint64_t *slots)
+{
+    struct ssm_service service;
+    if (map_service(pool, service_idx, &service) != 0 || !(service.flags & SSM_RECLAIM))
+        return true; /* of a corrupt one nothing can be said */
+    int result = take_lock(&service, SCRUB_PATIENCE_NS);
+    if (result != 0)
+        return result != -ETIMEDOUT;
+    (void)ssm_hosted_reclaim(&service.hosted, slots, ssm_now_ns());
+    publish_use(&service);
+    ssm_lock_release(&service.shared->lock);
+    return true;
+}
+
+/* Values that nobody would ever give back. */
+static uint64_t count_orphans(struct ssm_service *service)
+{
+    struct ssm_service_item item;
+    uint64_t orphans = 0;
+    for (uint64_t from = 0; ssm_hosted_next(&service->hosted, from, &item); from = item.end + 1) {
+        const struct ssm_holder *holder = ssm_holder_at(service->pool, item.owner & SSM_OWNER_SLOT);
+        if (item.allocated)
+            orphans += (item.owner & SSM_OWNER_SLOT) >= service->pool->geometry.holders ||
+                       ssm_load_acquire_u32(&holder->kind) != SSM_HOLDER_PROCESS ||
+                       owner_of(ssm_load_relaxed_u32(&holder->incarnation), item.owner & SSM_OWNER_SLOT) != item.owner;
+        if (item.end == UINT64_MAX)
+            break;
+    }
+    return orphans;
+}
+
+uint64_t ssm_service_check(struct ssm_pool *pool, uint32_t service_idx,
+                           void (*report)(void *context, const char *what, uint64_t where, uint64_t value), void *context)
+{
+    struct ssm_service service;
+    uint64_t broken = 0, orphans = 0;
+    int result = map_service(pool, service_idx, &service);
+    if (result == -ENOENT)
+        return 0;
+    for (int look = 0; result == 0 && look < LOOKS; look++) {
+        result = take_lock(&service, SCRUB_PATIENCE_NS);
+        if (result == -ETIMEDOUT)
+            return 0; /* its owner is stopped: nothing can be said of it */
+        if (result != 0)
+            break;
+        broken = look == 0 ? ssm_hosted_check(&service.hosted, report, context) : broken;
+        orphans = service.flags & SSM_RECLAIM && broken == 0 ? count_orphans(&service) : 0;
+        ssm_lock_release(&service.shared->lock);
+        if (orphans == 0)
+            return broken;
+        ssm_nap_ns(LOOK_NS);
+    }
+    if (result != 0)
+        report(context, "what stands in its place cannot be a service", service_idx, 0);
+    else
+        report(context, "values whose owners are gone, although it reclaims them", orphans, 0);
+    return broken + 1;
+}

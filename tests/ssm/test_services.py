@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Services: allocators that processes share by name. What each does is tested in tests/allocators, form "hosted"."""
+
+import contextlib
+import os
+import pickle
+import random
+import signal
+import time
+
+import pytest
+
+import ssm
+from allocators import AllocPolicy, AlreadyReleased, InvalidRange, RangeInclusive, ResourceNotAvailable
+from tests.processes import wait_until
+
+SECONDS = float(os.environ.get("SSM_TEST_SECONDS", "3"))
+OPEN = {
+    "ids": lambda pool, **more: pool.ids("ids", 5, 1004, **more),
+    "addresses": lambda pool, **more: pool.addresses("addresses", 0x1000, 0x10000, ranges=500, **more),
+    "pids": lambda pool, **more: pool.pids("pids", order=8, **more),
+    "rmids": lambda pool, **more: pool.rmids("rmids", 100, 0, **more),
+}
+KINDS = list(OPEN)
+
+
+def take(service):
+    """Allocate one; what free() takes."""
+    if isinstance(service, ssm.IdService):
+        return service.allocate_id()
+    if isinstance(service, ssm.PidService):
+        return service.allocate()
+    if isinstance(service, ssm.AddressService):
+        return service.allocate(16)
+    rmid = service.alloc()
+    while rmid == 0:  # the first free one was freed after this process looked at the clock
+        rmid = service.alloc()
+    return rmid
+
+
+def give(service, value):
+    if isinstance(service, ssm.IdService):
+        service.free_id(value)
+    elif isinstance(service, ssm.PidService):
+        value.free()
+    else:
+        service.free(value)
+
+
+def key(value):
+    return value.start if isinstance(value, RangeInclusive) else int(value)
+
+
+def used(pool, name):
+    return next(s.used for s in pool.stats().services if s.name == name)
+
+
+# ---- opening ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_opened_twice_it_is_the_same(pool, kind):
+    first, second = OPEN[kind](pool), OPEN[kind](pool)
+    value = take(first)
+    assert pool.services() == [kind]
+    assert used(pool, kind) == len(second.owned()) == 1
+    assert (first.name, first.pool, first.reclaim) == (kind, pool, False)
+    give(second, value)
+    assert used(pool, kind) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "other"),
+    [
+        ("ids", lambda pool: pool.ids("ids", 5, 1005)),
+        ("ids", lambda pool: pool.pids("ids", 1)),
+        ("ids", lambda pool: pool.ids("ids", 5, 1004, reclaim=True)),
+        ("addresses", lambda pool: pool.addresses("addresses", 0x1000, 0x10001)),
+        ("addresses", lambda pool: pool.addresses("addresses", 0x1000, 0x10000, ranges=501)),
+        ("pids", lambda pool: pool.pids("pids", order=9)),
+        ("rmids", lambda pool: pool.rmids("rmids", 100)),
+    ],
+)
+def test_other_arguments_are_an_error(pool, kind, other):
+    OPEN[kind](pool)
+    with pytest.raises(ValueError, match=kind) as caught:
+        other(pool)
+    assert isinstance(caught.value, ssm.ServiceMismatch)
+    assert pool.services() == [kind]
+
+
+def test_ranges_may_be_left_out(pool):
+    OPEN["addresses"](pool).allocate(4)
+    assert len(pool.addresses("addresses", 0x1000, 0x10000).owned()) == 1
+
+
+@pytest.mark.parametrize("name", ["", "x" * 48, "a\0b"])
+def test_names_that_cannot_be(pool, name):
+    with pytest.raises(ValueError, match=r"1 \.\. 47 bytes"):
+        pool.pids(name, 1)
+
+
+def test_wrong_parameters_make_nothing(pool):
+    with pytest.raises(InvalidRange):
+        pool.ids("x", 5, 4)
+    with pytest.raises(ssm.MetadataExhausted, match="metadata="):
+        pool.ids("x", 0, 2**32 - 1)
+    assert pool.services() == []
+    assert pool.check() == []
+
+
+def test_metadata_exhausted(make_pool):
+    pool = make_pool(metadata=64 << 10)
+    names = [f"s{i}" for i in range(20)]
+    with pytest.raises(ssm.MetadataExhausted):
+        [pool.ids(name, 0, 999) for name in names]
+    assert 10 < len(pool.services()) < 20
+    with pytest.raises(ssm.MetadataExhausted):
+        pool.ring("r", capacity=4096)
+    pool.ids(names[0], 0, 999).allocate_id()
+
+
+def test_the_directory_is_full(pool):
+    for i in range(64):
+        pool.pids(f"p{i}", 1)
+    with pytest.raises(ssm.MetadataExhausted):
+        pool.pids("one more", 1)
+
+
+def test_closed_and_readonly(pool):
+    ids = OPEN["ids"](pool)
+    with ssm.Pool.attach(pool.name, readonly=True) as monitor:
+        assert monitor.services() == ["ids"]
+        with pytest.raises(PermissionError):
+            OPEN["ids"](monitor)
+    other = ssm.Pool.attach(pool.name)
+    ids, pids = OPEN["ids"](other), OPEN["pids"](other)
+    pid = pids.allocate()
+    other.close()
+    for call in (ids.allocate_id, ids.owned, pids.allocate, pid.free, lambda: OPEN["ids"](other)):
+        with pytest.raises(ValueError, match="closed"):
+            call()
+    del pid  # no error either
+
+
+def open_and_count(talk, name, kind):
+    talk.recv()
+    with ssm.Pool.attach(name) as pool:
+        service = OPEN[kind](pool)
+        return [key(take(service)) for _ in range(20)] if kind != "pids" else [0] * 20
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_created_by_several_at_once(pool, children, kind):
+    started = [children.start(open_and_count, pool.name, kind) for _ in range(4)]
+    for child in started:
+        child.say()
+    values = [value for child in started for value in child.result()]
+    assert pool.services() == [kind]
+    if kind != "pids":
+        assert len(set(values)) == used(pool, kind) == 80
+
+
+# ---- other processes --------------------------------------------------------------------------
+
+
+def use_services(talk, services):
+    return [key(take(service)) for service in services if not isinstance(service, ssm.PidService)]
+
+
+def test_as_arguments(pool, children, start_method):
+    services = [OPEN[kind](pool) for kind in KINDS]
+    assert children.run(use_services, services, method=start_method) == [5, 0x1000, 1]
+    assert [used(pool, kind) for kind in KINDS] == [1, 1, 0, 1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pickled_it_is_the_same(pool, kind):
+    service = OPEN[kind](pool, reclaim=True)
+    copy = pickle.loads(pickle.dumps(service))
+    assert (type(copy), copy.name, copy.reclaim) == (type(service), kind, True)
+    keep = take(copy)
+    assert len(service.owned()) == 1
+    assert kind in repr(service)
+    del keep
+
+
+def test_a_pid_is_not_pickled(pool):
+    with OPEN["pids"](pool).allocate() as pid, pytest.raises(TypeError):
+        pickle.dumps(pid)
+
+
+def use_inherited(talk, pids, pid):
+    seen = [repr(pid)]
+    for use in (pid.free, pid.__enter__):
+        try:
+            use()
+        except ssm.StaleHandle as error:
+            seen.append("parent" in str(error) or str(error))
+    own = pids.allocate()
+    return [*seen, int(own), int(pid)]
+
+
+def test_an_inherited_pid_is_the_parents(pool, children):
+    pids = OPEN["pids"](pool)
+    pid = pids.allocate()
+    seen = children.run(use_inherited, pids, pid, method="fork")
+    assert seen[1:3] == [seen[1], seen[2]]
+    assert seen[-2:] == [1, 0]
+    assert 0 in pids
+    pid.free()
+    assert 0 not in pids
+
+
+def drop_inherited(talk, pid):
+    del pid
+
+
+def test_an_inherited_pid_that_is_dropped(pool, children):
+    pids = OPEN["pids"](pool)
+    pid = pids.allocate()
+    children.run(drop_inherited, pid, method="fork")
+    assert pid in pids
+    with pytest.raises(AlreadyReleased):
+        pid.free() or pid.free()
+
+
+# ---- owners -----------------------------------------------------------------------------------
+
+
+def take_some(talk, name, reclaim):
+    pool = ssm.Pool.attach(name)
+    held = {kind: [take(OPEN[kind](pool, reclaim=reclaim)) for _ in range(5)] for kind in KINDS}
+    talk.send(os.getpid())
+    talk.recv()
+    pool.close()
+    del held
+
+
+@pytest.mark.parametrize("reclaim", [False, True])
+@pytest.mark.parametrize("end", ["kill", "close"])
+def test_what_is_left_behind(pool, children, reclaim, end):
+    services = {kind: OPEN[kind](pool, reclaim=reclaim) for kind in KINDS}
+    mine = {kind: take(service) for kind, service in services.items()}
+    child = children.start(take_some, pool.name, reclaim)
+    pid = child.hear()
+    for service in services.values():
+        owners = [owner for _, owner in service.owned()]
+        assert [o.pid for o in owners] == [os.getpid()] + [pid] * 5
+        assert all(o.alive for o in owners)
+    if end == "kill":
+        child.kill()
+    else:
+        child.say()
+        child.result()
+    pool.reap()
+    for kind, service in services.items():
+        owned = service.owned()
+        assert len(owned) == used(pool, kind) == (1 if reclaim else 6)
+        assert [o.alive for _, o in owned] == [True] + [False] * (len(owned) - 1)
+        assert [o.pid for _, o in owned[1:]] == [pid] * (len(owned) - 1)
+    assert pool.check() == []
+    for value, owner in services["ids"].owned():
+        if not owner.alive:
+            services["ids"].free_id(value)  # anybody may
+    assert used(pool, "ids") == 1
+    del mine
+
+
+def attach_take_leave(talk, name, kill):
+    with ssm.Pool.attach(name) as pool:
+        held = [take(OPEN[kind](pool, reclaim=True)) for kind in KINDS]
+        if kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+        del held
+
+
+def test_many_cycles_leave_nothing(pool, children):
+    for kind in KINDS:
+        OPEN[kind](pool, reclaim=True)
+    for i in range(24):
+        child = children.start(attach_take_leave, pool.name, i % 2 == 0)
+        child.join()
+    for _ in range(300):
+        with ssm.Pool.attach(pool.name) as other:
+            OPEN["ids"](other, reclaim=True).allocate_id()
+    pool.reap()
+    assert [used(pool, kind) for kind in KINDS] == [0] * 4
+    assert [h.pid for h in pool.holders()] == [os.getpid()]
+    assert pool.check() == []
+
+
+# ---- stress -----------------------------------------------------------------------------------
+
+
+def churn(talk, name, kind, seed, seconds):
+    """Allocate and free at random; report each value that is held, so that the test may compare."""
+    rng = random.Random(seed)
+    with ssm.Pool.attach(name) as pool:
+        service, held, until = OPEN[kind](pool), [], time.monotonic() + seconds
+        while time.monotonic() < until:
+            for _ in range(50):
+                if rng.random() < 0.55 and len(held) < 20:
+                    with contextlib.suppress(ResourceNotAvailable):
+                        held.append(take(service))
+                elif held:
+                    give(service, held.pop(rng.randrange(len(held))))
+        talk.send([key(value) for value in held])
+        talk.recv()
+        for value in held:
+            give(service, value)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_given_twice_and_nothing_lost(pool, children, kind):
+    service = OPEN[kind](pool)
+    started = [children.start(churn, pool.name, kind, seed, SECONDS / 3) for seed in range(3)]
+    held = [child.hear() for child in started]
+    values = [value for values in held for value in values]
+    assert len(values) == len(set(values))
+    assert sorted(values) == [key(value) for value, _ in service.owned()]
+    for child in started:
+        child.say()
+        child.result()
+    assert service.owned() == []
+    assert used(pool, kind) == 0
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_at_any_moment(pool, children, kind):
+    seed = int(os.environ.get("SSM_TEST_SEED", "0")) or time.time_ns() & 0xFFFFFF
+    print("SSM_TEST_SEED =", seed)
+    rng, until, kills = random.Random(seed), time.monotonic() + SECONDS, 0
+    service = OPEN[kind](pool, reclaim=True)
+    while time.monotonic() < until or kills < 5:
+        started = [children.start(churn_reclaimed, pool.name, kind, rng.random()) for _ in range(2)]
+        for child in started:
+            child.hear()
+        time.sleep(rng.uniform(0, 0.02))
+        for child in started:
+            child.kill()
+            kills += 1
+        pool.reap()
+        assert service.owned() == []
+        assert pool.check() == []
+    wait_until(lambda: [h.pid for h in pool.holders()] == [os.getpid()], "all slots free")
+
+
+def churn_reclaimed(talk, name, kind, seed):
+    rng = random.Random(seed)
+    pool = ssm.Pool.attach(name)
+    service, held = OPEN[kind](pool, reclaim=True), []
+    talk.send("at it")
+    while True:
+        if rng.random() < 0.55 and len(held) < 20:
+            held.append(take(service))
+        elif held:
+            give(service, held.pop(rng.randrange(len(held))))
+
+
+def test_exact_addresses_are_shared(pool):
+    one, two = OPEN["addresses"](pool), OPEN["addresses"](pool)
+    one.allocate(16, 16, AllocPolicy.exact(0x2000))
+    with pytest.raises(ResourceNotAvailable):
+        two.allocate(1, 1, AllocPolicy.exact(0x200F))
+    assert two.ranges() == [RangeInclusive(0x2000, 0x200F)]
