@@ -54,6 +54,7 @@ from ssm.stats import (
     RingStats,
     ServiceStats,
     ShardStats,
+    Usage,
 )
 
 __version__: str
@@ -95,6 +96,7 @@ __all__ = [
     "ServiceStats",
     "ShardStats",
     "StaleHandle",
+    "Usage",
     "list_pools",
 ]
 

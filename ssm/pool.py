@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from ssm import _core, names, service
 from ssm.acl import Acl
 from ssm.errors import PoolMismatch, RingMismatch
-from ssm.stats import ClassStats, Holder, PoolStats, Reaped, RingStats, ShardStats
+from ssm.stats import ClassStats, Holder, PoolStats, Reaped, RingStats, ShardStats, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,6 +47,7 @@ class CreateArguments(TypedDict, total=False):
     prefault: bool
     mlock: bool
     metadata: int | None
+    quota: int | None
 
 
 class _Options(NamedTuple):
@@ -167,6 +168,7 @@ class Pool(_core.Pool):
         prefault: bool = False,
         mlock: bool = False,
         metadata: int | None = None,
+        quota: int | None = None,
     ) -> Self:
         """Create a pool and attach to it. All its memory is reserved now.
 
@@ -195,6 +197,8 @@ class Pool(_core.Pool):
             Ask for transparent huge pages; touch every page now; never page out.
         metadata : int, optional
             Bytes kept for rings and services.
+        quota : int, optional
+            As for `attach`.
 
         Returns
         -------
@@ -230,7 +234,7 @@ class Pool(_core.Pool):
                     continue
                 pool._expect(options)
             if pool is not None:
-                return pool
+                return pool._limit(quota)
 
     @classmethod
     def attach(
@@ -242,6 +246,7 @@ class Pool(_core.Pool):
         hugepages: bool = False,
         prefault: bool = False,
         mlock: bool = False,
+        quota: int | None = None,
     ) -> Self:
         """Attach to a pool that is there.
 
@@ -256,6 +261,9 @@ class Pool(_core.Pool):
             Look, do not touch: statistics only, and the permission to read suffices. Takes no holder slot.
         hugepages, prefault, mlock : bool
             As for `create`, for this process.
+        quota : int, optional
+            Bytes that this attachment may hold, block sizes added up: beyond it, alloc() raises QuotaExceeded. What
+            comes out of rings counts, but is never refused.
 
         Returns
         -------
@@ -279,7 +287,7 @@ class Pool(_core.Pool):
         until = None if timeout is None else time.monotonic() + timeout
         while True:
             try:
-                return cls._find(name, flags)
+                return cls._find(name, flags)._limit(quota)
             except FileNotFoundError:
                 if until is not None and time.monotonic() >= until:
                     text = "no pool of that name; create it with Pool.create(), or wait for it (timeout=)"
@@ -303,7 +311,7 @@ class Pool(_core.Pool):
         """
         while True:
             try:
-                return cls.attach(name)
+                return cls.attach(name, quota=create_arguments.get("quota"))
             except FileNotFoundError:
                 pass
             try:
@@ -346,6 +354,11 @@ class Pool(_core.Pool):
         self._leaves = self.ephemeral and not self.readonly
         _live[self] = os.getpid()
         _known.setdefault(self._key(), self)
+        return self
+
+    def _limit(self, quota: int | None) -> Self:
+        if quota is not None:
+            self._set_quota(quota)
         return self
 
     def _key(self) -> tuple[str, int, bool]:
@@ -630,6 +643,13 @@ class Pool(_core.Pool):
             Holder(number, "ring" if is_ring else "process", name, pid, alive, rmid, blocks, size)
             for number, is_ring, name, pid, alive, rmid, blocks, size in self._holder_list()
         ]
+
+    def usage(self) -> list[Usage]:
+        """Return what each attached process uses, by RMID: blocks and bytes of each size now, and the peak.
+
+        Rings are not told of; see `holders`.
+        """
+        return [Usage(*entry) for entry in self._usage()]
 
     def reap(self) -> Reaped:
         """Take back what dead processes held. Others do so too, when they attach or find nothing free.

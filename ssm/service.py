@@ -80,7 +80,7 @@ class _Owned(Generic[_V]):
         """
         service = cast("_core.Service", self)
         owners: dict[int, Owner] = {}
-        found = []
+        found: list[tuple[_V, Owner]] = []
         for first, last, owner, allocated in service._list(0, TOP):
             if owner not in owners:
                 owners[owner] = Owner(*service._owner(owner))

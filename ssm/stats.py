@@ -179,6 +179,36 @@ class Holder:
     """Their block sizes added up."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Usage:
+    """What one process uses of the pool, under its RMID."""
+
+    rmid: int
+    """Resource monitoring id: no other process gets it within 2 ms of the end of this one; 0 for none."""
+    name: str
+    """The process's name as the kernel has it."""
+    pid: int
+    """Process id, as its own PID namespace has it."""
+    id: int
+    """Its slot in the holder table, see `Holder.id`."""
+    alive: bool
+    """Whether it lives; the dead are told of until they are reaped."""
+    blocks: dict[int, int]
+    """Block size in bytes -> blocks that it holds; cached ones are free."""
+    peak: int
+    """The most bytes that it has held at once, block sizes added up."""
+
+    @property
+    def bytes(self) -> dict[int, int]:
+        """Block size in bytes -> bytes that it holds."""
+        return {size: size * count for size, count in self.blocks.items()}
+
+    @property
+    def total(self) -> int:
+        """Bytes that it holds, block sizes added up."""
+        return sum(self.bytes.values())
+
+
 class Reaped(NamedTuple):
     """What `Pool.reap` took back."""
 

@@ -61,6 +61,7 @@ static void become_child(struct ssm_pool *pool)
         return;
     pool->self = SSM_NIL;
     pool->pinned = 0;
+    pool->held_bytes = pool->peak_bytes = 0;
     ssm_store_relaxed_u32(&pool->sleepers, 0); /* the sleeping threads stayed with the parent */
     ssm_private_clear(pool->claims, pool->geometry.block_total * sizeof *pool->claims);
     pool->status = (pool->status & SSM_STATUS_CLOSED) | SSM_STATUS_FORKED;
@@ -123,6 +124,7 @@ static int prepare(int fd, const struct ssm_attach_options *options, struct ssm_
     pool->flags = options->flags;
     pool->hooks = options->hooks;
     pool->self = SSM_NIL;
+    pool->quota_bytes = UINT64_MAX;
     pool->many_cpus = sysconf(_SC_NPROCESSORS_ONLN) > 1;
     if (options->name != NULL)
         strncpy(pool->name, options->name, sizeof pool->name - 1);
@@ -243,6 +245,8 @@ static int build(struct ssm_pool *pool)
     ssm_superblock_write(ssm_superblock_of(pool), &pool->geometry);
     fill_lists(pool);
     result = ssm_metadata_init(pool);
+    if (result == 0)
+        result = ssm_registry_init(pool);
     if (result != 0)
         return result;
     ssm_store_release_u32(&ssm_superblock_of(pool)->state, SSM_STATE_READY);
@@ -454,6 +458,16 @@ int ssm_pool_retire(int fd)
     if (result != 1)
         ssm_registry_unlock(&pool);
     return result;
+}
+
+int ssm_pool_set_quota(struct ssm_pool *pool, uint64_t bytes)
+{
+    int result = ssm_enter_reader(pool);
+    if (result != 0)
+        return result;
+    pool->quota_bytes = bytes;
+    ssm_leave(pool);
+    return 0;
 }
 
 /* ---- what an attachment is ------------------------------------------------------------------------------------ */

@@ -44,6 +44,9 @@ struct ssm_pool {
     uint64_t            lock_word; /* what this process writes into a lock that it takes */
     bool                fenced;    /* see struct ssm_holder */
 
+    uint64_t            held_bytes, peak_bytes; /* block sizes of what it holds, and the most that ever was */
+    uint64_t            quota_bytes;            /* alloc does not go beyond */
+
     struct ssm_geometry    geometry;
     struct ssm_segment     segment;
     struct ssm_sleep_hooks hooks;

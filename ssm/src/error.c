@@ -33,10 +33,11 @@ const char *ssm_strerror(int error)
         [SSM_E_NEVER - SSM_E_EXHAUSTED]     = "it was never handed out",
         [SSM_E_RESTING - SSM_E_EXHAUSTED]   = "what is free has not rested long enough",
         [SSM_E_CROWDED - SSM_E_EXHAUSTED]   = "the service has room for no more ranges",
+        [SSM_E_QUOTA - SSM_E_EXHAUSTED]     = "the process would hold more than its quota",
     };
     if (error < 0 && error > INT_MIN)
         error = -error;
-    if (error >= SSM_E_EXHAUSTED && error <= SSM_E_CROWDED)
+    if (error >= SSM_E_EXHAUSTED && error <= SSM_E_QUOTA)
         return sentences[error - SSM_E_EXHAUSTED];
     return strerror(error);
 }

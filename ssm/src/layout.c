@@ -4,6 +4,7 @@
 #include "layout.h"
 
 #include "range_tree.h"
+#include "rmid.h"
 #include "segment.h"
 
 #include <errno.h>
@@ -111,6 +112,7 @@ int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geomet
            take(&end, (uint64_t)g->holders * g->class_count, g->cache_bytes, PAGE, &g->caches_start) &&
            take(&end, SSM_SERVICE_MAX, sizeof(struct ssm_service_shared), PAGE, &g->services_start) &&
            take(&end, 1, g->carver_bytes, SSM_NO_SHARING, &g->carver_start) &&
+           take(&end, 1, sizeof(struct al_rmid), SSM_NO_SHARING, &g->rmids_start) &&
            take(&end, 1, g->metadata_bytes, PAGE, &g->metadata_start);
     for (uint32_t i = 0; fits && i < g->class_count; i++) {
         uint64_t alignment = i == 0 || g->classes[i].stride >= HUGE_PAGE ? PAGE : SSM_CACHELINE;
@@ -133,7 +135,7 @@ static uint64_t layout_hash(void)
     const uint64_t facts[] = {
         SSM_LAYOUT_VERSION, sizeof(struct ssm_superblock), sizeof(struct ssm_holder), sizeof(struct ssm_class),
         sizeof(struct ssm_shard), sizeof(struct ssm_block), sizeof(struct ssm_cache), sizeof(struct ssm_ring_shared),
-        sizeof(struct ssm_service_shared), SSM_SERVICE_MAX, SSM_CLASS_MAX, SSM_SHARD_MAX, SSM_NAME_SIZE, SSM_PARK_SLOTS, SSM_NO_SHARING,
+        sizeof(struct ssm_service_shared), sizeof(struct al_rmid), SSM_SERVICE_MAX, SSM_CLASS_MAX, SSM_SHARD_MAX, SSM_NAME_SIZE, SSM_PARK_SLOTS, SSM_NO_SHARING,
     };
     return fnv1a(UINT64_C(0xcbf29ce484222325), facts, sizeof facts);
 }

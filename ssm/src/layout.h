@@ -3,7 +3,7 @@
  * The layout of the segment: every struct that lives in shared memory, and what stands where.
  *
  *     superblock | holder slots | classes | shards | free lists | block descriptors | caches | services | carver |
- *     metadata | payload
+ *     RMIDs | metadata | payload
  *
  * Shared structs hold fixed-width fields and indices, never pointers. Each field says who may write it. Whatever
  * is read from here was written by another process: what serves as an index, offset or length is checked first.
@@ -38,6 +38,7 @@
 #define SSM_BLOCK_MAX      (UINT64_C(1) << 31)
 #define SSM_RING_MAX       (UINT32_C(1) << 24) /* capacity */
 #define SSM_NIL            UINT32_MAX
+#define SSM_RMID_REST_NS   UINT64_C(2000000) /* of a process's RMID, before another process gets it */
 
 #define SSM_SHARED_ALIGNED __attribute__((aligned(SSM_NO_SHARING)))
 
@@ -69,6 +70,7 @@ struct ssm_holder {
     struct ssm_u32 fenced;      /* 1: this process fences its cache itself, it cannot take part in membarrier */
     struct ssm_u32 waiting;     /* written by its process: 0, or 1 + class * shards + shard where it sleeps */
     struct ssm_u64 ring_start;  /* a ring: offset of struct ssm_ring_shared in the metadata area */
+    struct ssm_u64 peak_bytes;  /* written by its process: the most it has held at once */
     char           name[SSM_NAME_SIZE];
 };
 
@@ -189,7 +191,7 @@ struct ssm_geometry {
     uint32_t cache_bytes;
     uint64_t metadata_bytes;
     uint64_t holders_start, classes_start, shards_start, blocks_start, caches_start, metadata_start;
-    uint64_t services_start, carver_start, carver_bytes;
+    uint64_t services_start, carver_start, carver_bytes, rmids_start;
     uint32_t carver_nodes; /* enough for a range per holder slot and service, and the gaps between them */
     uint64_t size_bytes;
     struct ssm_class_geometry classes[SSM_CLASS_MAX];

@@ -79,6 +79,8 @@ int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t tim
 
 /* ---- allocating ------------------------------------------------------------------------------------- */
 
+static void give_block(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx);
+
 /* Fills the cache from what was taken beyond the need; what does not fit goes back. */
 static void stow(struct ssm_pool *pool, uint32_t class_idx, uint32_t *blocks, uint32_t count)
 {
@@ -95,7 +97,7 @@ static void stow(struct ssm_pool *pool, uint32_t class_idx, uint32_t *blocks, ui
     }
     uint32_t stuck = ssm_shard_give(pool, class_idx, blocks, count, SSM_SHARD_PATIENCE_NS);
     for (uint32_t i = 0; i < stuck; i++)
-        ssm_block_release(pool, class_idx, blocks[i]);
+        give_block(pool, class_idx, blocks[i]);
 }
 
 static uint32_t take_from_cache(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, uint32_t *blocks_out)
@@ -203,6 +205,7 @@ static inline uint64_t hand_out(struct ssm_pool *pool, uint32_t class_idx, uint3
     if (ssm_load_relaxed_u32(&block->home) != pool->home)
         ssm_store_relaxed_u32(&block->home, pool->home);
     pool->claims[block_idx] = (struct ssm_claim){.references = 1, .class_idx = (uint8_t)class_idx};
+    ssm_hold_bytes(pool, class_idx);
     return ssm_handle_of(generation, block_idx);
 }
 
@@ -232,7 +235,8 @@ static int alloc_attempt(void *context, bool thorough)
     int result = ssm_enter(pool);
     if (result != 0)
         return result;
-    result = take_blocks(pool, call->class_idx, call->count, thorough, pool->scratch);
+    result = ssm_quota_allows(pool, call->class_idx, call->count)
+           ? take_blocks(pool, call->class_idx, call->count, thorough, pool->scratch) : -SSM_E_QUOTA;
     for (uint32_t i = 0; result == 0 && i < call->count; i++)
         call->handles_out[i] = hand_out(pool, call->class_idx, pool->scratch[i], call->size);
     ssm_leave(pool);
@@ -247,7 +251,7 @@ static inline bool alloc_fast(struct ssm_pool *pool, uint32_t class_idx, uint64_
     if (ssm_enter(pool) != 0)
         return false;
     cache = ssm_cache_at(pool, pool->self, class_idx);
-    if (ssm_cache_enter(pool, cache)) {
+    if (ssm_quota_allows(pool, class_idx, 1) && ssm_cache_enter(pool, cache)) {
         block_idx = ssm_cache_pop(pool, class_idx, cache);
         ssm_cache_leave(cache);
     }
@@ -316,6 +320,13 @@ static void give_home(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_
 }
 
 void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
+{
+    ssm_drop_bytes(pool, class_idx);
+    give_block(pool, class_idx, block_idx);
+}
+
+/* A block that carries this process's bit, and no claim does. */
+static void give_block(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
 {
     struct ssm_block *block = ssm_block_at(pool, block_idx);
     uint32_t limit = pool->geometry.classes[class_idx].cache_blocks;

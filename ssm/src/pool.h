@@ -31,7 +31,28 @@ static inline uint32_t ssm_movable_block(const struct ssm_pool *pool, uint64_t h
     return block_idx;
 }
 
-/* Gives back a block whose bit of this process is set and whose references are 0. */
+/* Around every change of a claim's references from 0 and to 0. */
+static inline void ssm_hold_bytes(struct ssm_pool *pool, uint32_t class_idx)
+{
+    pool->held_bytes += pool->geometry.classes[class_idx].block_size;
+    if (pool->held_bytes > pool->peak_bytes) {
+        pool->peak_bytes = pool->held_bytes;
+        ssm_store_relaxed_u64(&ssm_holder_at(pool, pool->self)->peak_bytes, pool->peak_bytes); /* for people to read */
+    }
+}
+
+static inline void ssm_drop_bytes(struct ssm_pool *pool, uint32_t class_idx)
+{
+    pool->held_bytes -= pool->geometry.classes[class_idx].block_size;
+}
+
+static inline bool ssm_quota_allows(const struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
+{
+    uint64_t bytes = pool->geometry.classes[class_idx].block_size * count;
+    return bytes <= pool->quota_bytes && pool->held_bytes <= pool->quota_bytes - bytes;
+}
+
+/* Gives back a block whose bit of this process is set and whose references are 0 since just now. */
 void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx);
 
 /* Blocking: tries, spins briefly, then announces itself, tries again, sleeps.

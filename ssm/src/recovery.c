@@ -97,7 +97,7 @@ static void free_slots(struct ssm_pool *pool, const struct holder_set *dead)
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
         if (dead->words[slot / 64] >> slot % 64 & 1) {
             ssm_cache_forget(pool, slot);
-            ssm_store_release_u32(&ssm_holder_at(pool, slot)->kind, SSM_HOLDER_NONE);
+            ssm_registry_release(pool, slot);
             ssm_cache_unseal(pool, slot);
         }
 }

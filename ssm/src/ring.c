@@ -337,6 +337,8 @@ static void put_all(struct ssm_ring *ring, const uint64_t *handles, uint32_t cou
         }
         if (!keep)
             claim->references--;
+        if (!mine_too)
+            ssm_drop_bytes(pool, claim->class_idx);
     }
     /* R1 -> A1 in head_beyond(): slots, holder sets and payload are written before the index is seen. */
     ssm_store_release_u64(&producer->index, head + count);
@@ -420,8 +422,10 @@ static bool take_slot(struct ssm_ring *ring, uint64_t handle)
         ssm_block_add(pool, block, pool->self);
         ssm_block_remove(block, ring->id);
     }
-    if (claim->references++ == 0)
+    if (claim->references++ == 0) {
         claim->class_idx = (uint8_t)ssm_class_of_block(pool, block_idx);
+        ssm_hold_bytes(pool, claim->class_idx);
+    }
     return true;
 }
 

@@ -62,7 +62,8 @@ enum ssm_error {
     SSM_E_RELEASED,         /* service: free already */
     SSM_E_NEVER,            /* service: never handed out */
     SSM_E_RESTING,          /* service: free, but not for long enough */
-    SSM_E_CROWDED           /* service: as many ranges as it has room for */
+    SSM_E_CROWDED,          /* service: as many ranges as it has room for */
+    SSM_E_QUOTA             /* it would hold more than ssm_pool_set_quota() allows */
 };
 const char *ssm_strerror(int error); /* one short sentence, for either sign */
 
@@ -129,6 +130,10 @@ void ssm_pool_destroy(struct ssm_pool *pool);
  * any more; the right to unlink its name is the caller's until it closes `fd`. 0: in use, or meant to stay.
  * SSM_E_LAYOUT: not a pool. `fd` must be an open file description of its own, open for writing. */
 int ssm_pool_retire(int fd);
+
+/* From now on alloc answers SSM_E_QUOTA where this attachment would hold more than so many bytes, block sizes added up.
+ * What comes out of rings counts, but is never refused. UINT64_MAX: no quota. */
+int ssm_pool_set_quota(struct ssm_pool *pool, uint64_t bytes);
 
 /* Changes with every fork: what was made in another era was the parent's. The address stays valid. */
 const uint32_t *ssm_pool_era(const struct ssm_pool *pool);
@@ -322,6 +327,19 @@ int ssm_class_stats(struct ssm_pool *pool, uint32_t class_idx, struct ssm_class_
 int ssm_ring_stats(struct ssm_pool *pool, uint32_t holder_id, struct ssm_ring_stats *out); /* -ENOENT: no ring */
 /* All `holders` slots in one pass over the blocks: `out` has room for them. */
 int ssm_holder_list(struct ssm_pool *pool, struct ssm_holder_info *out, uint32_t count);
+
+/* What one process uses, under its RMID: the resource monitoring id by which it is told from those before and after it
+ * in its slot. An RMID rests for 2 ms before another process gets it. */
+struct ssm_usage {
+    uint32_t rmid;       /* 0: every RMID has a process already */
+    uint32_t pid, alive;
+    uint32_t holder;     /* id; UINT32_MAX: no process has this slot, the rest means nothing */
+    char     name[SSM_NAME_SIZE];
+    uint64_t peak_bytes; /* the most it has held at once, block sizes added up */
+    uint64_t blocks[SSM_CLASS_MAX]; /* held now, by size class; cached ones do not count */
+};
+/* All `holders` slots in one pass over the blocks: `out` has room for `count` of them. */
+int ssm_usage(struct ssm_pool *pool, struct ssm_usage *out, uint32_t count);
 
 struct ssm_reaped { uint32_t processes; uint64_t blocks; };
 int ssm_reap(struct ssm_pool *pool, struct ssm_reaped *out); /* what the dead held goes back; any time, by anyone */

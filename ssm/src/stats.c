@@ -144,3 +144,63 @@ int ssm_holder_list(struct ssm_pool *pool, struct ssm_holder_info *out, uint32_t
     ssm_leave(pool);
     return 0;
 }
+
+/* ---- who uses how much --------------------------------------------------------------------------------------- */
+
+static void begin_usage(const struct ssm_pool *pool, uint32_t slot, struct ssm_usage *usage)
+{
+    const struct ssm_holder *holder = ssm_holder_at(pool, slot);
+    *usage = (struct ssm_usage){.holder = SSM_NIL};
+    if (ssm_load_acquire_u32(&holder->kind) != SSM_HOLDER_PROCESS)
+        return;
+    usage->holder = slot;
+    usage->rmid = ssm_load_relaxed_u32(&holder->rmid);
+    usage->pid = ssm_load_relaxed_u32(&holder->pid);
+    usage->alive = !ssm_holder_slot_is_dead(pool, slot);
+    usage->peak_bytes = ssm_load_relaxed_u64(&holder->peak_bytes);
+    copy_name(usage->name, holder->name);
+    for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) /* modulo 2^64, as in describe() */
+        usage->blocks[class_idx] -= ssm_load_relaxed_u32(&ssm_cache_at(pool, slot, class_idx)->count);
+}
+
+static void count_usage(const struct ssm_pool *pool, uint32_t block_idx, struct ssm_usage *out, uint32_t count)
+{
+    const struct ssm_block *block = ssm_block_at(pool, block_idx);
+    uint32_t class_idx = ssm_class_of_block(pool, block_idx);
+    for (uint32_t w = 0; w * 64 < count; w++)
+        for (uint64_t bits = ssm_load_relaxed_u64(&block->holders[w]); bits != 0; bits &= bits - 1) {
+            uint32_t slot = w * 64 + (uint32_t)__builtin_ctzll(bits);
+            if (slot < count && out[slot].holder != SSM_NIL)
+                out[slot].blocks[class_idx]++;
+        }
+}
+
+/* The slot may have become another process's while the blocks were counted: then nothing is told of either. */
+static void end_usage(const struct ssm_pool *pool, uint32_t slot, struct ssm_usage *usage)
+{
+    const struct ssm_holder *holder = ssm_holder_at(pool, slot);
+    if (ssm_load_acquire_u32(&holder->kind) != SSM_HOLDER_PROCESS || ssm_load_relaxed_u32(&holder->rmid) != usage->rmid ||
+        ssm_load_relaxed_u32(&holder->pid) != usage->pid)
+        usage->holder = SSM_NIL;
+    for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++)
+        if ((int64_t)usage->blocks[class_idx] < 0) /* the cache shrank between the two counts */
+            usage->blocks[class_idx] = 0;
+}
+
+int ssm_usage(struct ssm_pool *pool, struct ssm_usage *out, uint32_t count)
+{
+    int result = ssm_enter_reader(pool);
+    if (result != 0)
+        return result;
+    if (count > pool->geometry.holders)
+        count = pool->geometry.holders;
+    for (uint32_t slot = 0; slot < count; slot++)
+        begin_usage(pool, slot, &out[slot]);
+    for (uint32_t i = 0; i < pool->geometry.block_total; i++)
+        count_usage(pool, i, out, count);
+    for (uint32_t slot = 0; slot < count; slot++)
+        if (out[slot].holder != SSM_NIL)
+            end_usage(pool, slot, &out[slot]);
+    ssm_leave(pool);
+    return 0;
+}

@@ -61,7 +61,7 @@ struct ring_object;
 #define ERROR_CLASSES(X) \
     X(SSMError) X(PoolExhausted) X(PacketTooLarge) X(StaleHandle) X(RingFull) X(RingEmpty) X(RingShutDown) \
     X(RingBusy) X(RingMismatch) X(ServiceMismatch) X(HoldersExhausted) X(MetadataExhausted) X(LayoutMismatch) X(CorruptionError) \
-    X(PoolAbandoned)
+    X(PoolAbandoned) X(QuotaExceeded)
 enum error_class {
 #define X(name) ERROR_##name,
     ERROR_CLASSES(X)
@@ -301,6 +301,11 @@ void ring_settle(struct ring_object *ring);
 
 int service_exec(PyObject *module, struct module_state *state);
 PyObject *service_stats(struct pool_object *pool, PyObject *unused);
+
+/* ---- use of memory (usage.c) ---------------------------------------------------------------------- */
+
+PyObject *pool_set_quota(struct pool_object *pool, PyObject *value);
+PyObject *pool_usage(struct pool_object *pool, PyObject *unused);
 
 /* ---- numpy (array.c) ---------------------------------------------------------------------------- */
 

@@ -83,6 +83,10 @@ static PyObject *raise_alloc(struct pool_object *pool, int code, uint64_t size, 
         return pool_raise_exhausted(pool, size, count);
     if (code == -SSM_E_TOO_LARGE)
         return pool_raise_too_large(pool, size);
+    if (code == -SSM_E_QUOTA)
+        return PyErr_Format(pool->state->errors[ERROR_QuotaExceeded],
+                            "%llu x %llu bytes would exceed this process's quota in pool %R: free packets first, or attach with "
+                            "a larger quota=", (unsigned long long)count, (unsigned long long)size, pool->name);
     return raise_code(pool, code);
 }
 
@@ -693,6 +697,9 @@ static PyMethodDef pool_methods[] = {
     {"_class_stats", (PyCFunction)pool_class_stats, METH_VARARGS, pool_class_stats_doc},
     {"_ring_stats", (PyCFunction)pool_ring_stats, METH_NOARGS, pool_ring_stats_doc},
     {"_service_stats", (PyCFunction)service_stats, METH_NOARGS, pool_service_stats_doc},
+    {"_set_quota", (PyCFunction)pool_set_quota, METH_O, "_set_quota($self, bytes, /)\n--\n\nLet alloc go no further."},
+    {"_usage", (PyCFunction)pool_usage, METH_NOARGS,
+     "_usage($self, /)\n--\n\n[(rmid, name, pid, holder, alive, blocks, peak)], of every process."},
     {"_holder_list", (PyCFunction)pool_holder_list, METH_NOARGS, pool_holder_list_doc},
     {"_reap", (PyCFunction)pool_reap, METH_NOARGS, pool_reap_doc},
     {NULL, NULL, 0, NULL},
