@@ -39,6 +39,7 @@ lint: $(VENV)/.installed $(VENV)/.group-lint
 
 bench: $(VENV)/.installed $(VENV)/.group-bench
 	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python benchmarks/allocators.py --short
 
 install: $(VENV)/.installed
 

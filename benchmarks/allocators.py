@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long do the allocators take, in C and through Python? Nanoseconds per operation, the best of several runs.
 
-    python benchmarks/allocators.py [--output FILE]
+    python benchmarks/allocators.py [--short] [--output FILE]
 
 C: benchmarks/allocators.c, built here with the C compiler and run. Python: the same states and operations; the
 numbers include the loop around the calls, as a user has it. `allocate` leaves its result in a list.
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 if __name__ == "__main__" and sys.path and Path(sys.path[0]).name == "benchmarks":
     sys.path.pop(0)  # this file is called as the package it measures
 
+import ssm
 from allocators import AddressAllocator, AllocPolicy, IdAllocator, PidAllocator, RmidAllocator
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 CORE = HERE.parent / "allocators" / "src"
 RUNS = 7
+SHORT_RUNS = 2
 BATCH = 1000
 ROOM = 1 << 40
 
@@ -52,10 +54,14 @@ class Result:
     ns: float
 
 
+runs = RUNS
+levels = 3  # of each allocator's three sizes, how many
+
+
 def best(batch: int, operation: Callable[[], object], undo: Callable[[], object] = lambda: None) -> float:
     """Nanoseconds for one of the `batch` things the operation does; `undo` is not timed."""
     least = float("inf")
-    for _ in range(RUNS):
+    for _ in range(runs):
         start = time.perf_counter_ns()
         operation()
         least = min(least, (time.perf_counter_ns() - start) / batch)
@@ -67,7 +73,7 @@ def best(batch: int, operation: Callable[[], object], undo: Callable[[], object]
 
 
 def ids() -> Iterator[tuple[str, str, str, float]]:
-    for in_use in (1_000, 100_000, 1_000_000):
+    for in_use in (1_000, 100_000, 1_000_000)[:levels]:
         allocator = IdAllocator(0, 2**32 - 1)
         for _ in range(in_use):
             allocator.allocate_id()
@@ -99,7 +105,7 @@ def ids() -> Iterator[tuple[str, str, str, float]]:
 
 
 def pids() -> Iterator[tuple[str, str, str, float]]:
-    for order in (8, 64, 4096):
+    for order in (8, 64, 4096)[:levels]:
         for percent in (0, 50, 99):
             allocator = PidAllocator(order)
             every = [allocator.allocate() for _ in range(allocator.capacity)]
@@ -116,7 +122,7 @@ def pids() -> Iterator[tuple[str, str, str, float]]:
 
 
 def ranges() -> Iterator[tuple[str, str, str, float]]:
-    for live in (100, 10_000, 100_000):
+    for live in (100, 10_000, 100_000)[:levels]:
         space = AddressAllocator(0, ROOM)
         blocked = space.allocate(ROOM // 2, 1)  # the lower half: searches from below meet the holes first
         every = [space.allocate(16 * random.randint(1, 16), 1) for _ in range(2 * live)]
@@ -186,6 +192,35 @@ def rmids() -> Iterator[tuple[str, str, str, float]]:
         yield "rmids", f"of {max_rmid}", "alloc + free, by the clock", clock
 
 
+def hosted() -> Iterator[tuple[str, str, str, float]]:
+    """The same in a pool, one process at work."""
+    pool = ssm.Pool.create(f"ssm-bench-{os.getpid()}", classes={512: 8}, metadata=16 << 20, ephemeral=True)
+    with pool:
+        ids, pids = pool.ids("ids", 0, 2**20), pool.pids("pids", order=64)
+        rmids, space = pool.rmids("rmids", 4, 0), pool.addresses("space", 0, ROOM)
+
+        def pairs_of_ids() -> None:
+            for _ in range(BATCH):
+                ids.free_id(ids.allocate_id())
+
+        def pairs_of_pids() -> None:
+            for _ in range(BATCH):
+                pids.allocate()
+
+        def pairs_of_rmids() -> None:
+            for _ in range(BATCH):
+                rmids.free(rmids.alloc(5), 5)
+
+        def pairs_of_ranges() -> None:
+            for _ in range(BATCH):
+                space.free(space.allocate(16))
+
+        yield "ids", "hosted", "allocate + free", best(BATCH, pairs_of_ids)
+        yield "pids", "hosted, order 64", "allocate + recycle", best(BATCH, pairs_of_pids)
+        yield "rmids", "hosted, of 4", "alloc + free", best(BATCH, pairs_of_rmids)
+        yield "ranges", "hosted", "FirstMatch + free", best(BATCH, pairs_of_ranges)
+
+
 # ---- C -----------------------------------------------------------------------------------------------
 
 
@@ -222,17 +257,22 @@ def machine() -> dict[str, str]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--output", type=Path, help="write the results there too, as JSON")
+    parser.add_argument("--short", action="store_true", help="small states, few runs, Python only")
     arguments = parser.parse_args(argv)
+    if arguments.short:
+        global runs, levels
+        runs, levels = SHORT_RUNS, 1
     random.seed(1)
     about = machine()
     print(" | ".join(f"{key} {value}" for key, value in about.items()))
     results = []
     for language, measure in (
-        ("C", core),
+        ("C", core if not arguments.short else tuple),
         ("Python", ids),
         ("Python", pids),
         ("Python", ranges),
         ("Python", rmids),
+        ("Python", hosted),
     ):
         for line in measure():
             results.append(Result(language, *line))
