@@ -17,7 +17,6 @@
 #include "recovery.h"
 #include "registry.h"
 #include "ring.h"
-#include "service.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -87,7 +87,7 @@ static uint32_t times_cached(const struct check *check, uint32_t id, uint32_t bl
 
 static uint32_t times_queued(const struct check *check, uint32_t id, uint32_t block_idx)
 {
-    const struct ssm_ring_shared *shared = ssm_ring_shared_at(check->self, id, NULL);
+    const struct ssm_ring_shared *shared = ssm_ring_shared_at(check->self, id);
     uint32_t generation = ssm_load_acquire_u32(&ssm_block_at(check->self, block_idx)->generation), times = 0;
     uint64_t slots = 1, head = ssm_load_acquire_u64(&shared->producer.index);
     while (slots < shared->capacity)
@@ -181,7 +181,7 @@ static void look_at_locks(const struct check *check)
         if (ssm_load_acquire_u64(&ssm_cache_at(check->self, id, 0)->thief.word) != 0)
             complain(check, "the cache of slot %u is still locked", id);
         if (ssm_load_acquire_u32(&ssm_holder_at(check->self, id)->kind) == SSM_HOLDER_RING)
-            shared = ssm_ring_shared_at(check->self, id, NULL);
+            shared = ssm_ring_shared_at(check->self, id);
         if (shared != NULL && shared->flags == 0 && (ssm_load_acquire_u64(&shared->producer.lock.word) != 0 ||
                                                      ssm_load_acquire_u64(&shared->consumer.lock.word) != 0))
             complain(check, "ring %u is still locked", id);

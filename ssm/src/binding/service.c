@@ -219,7 +219,7 @@ static PyObject *addresses_free(struct service_object *self, PyObject *args)
     service_end(&scope);
     switch (result) {
     case 0:
-        Py_RETURN_NONE;
+        RETURN_NONE;
     case -SSM_E_UNAVAILABLE:
         return service_raise_error(self, ALLOCATOR_ResourceNotAvailable,
                                    "%llu..%llu was not allocated as one range, it cannot be freed as one", start, end);

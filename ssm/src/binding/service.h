@@ -22,12 +22,10 @@ struct service_object {
 
 static inline bool service_begin(struct service_object *service, struct wait_scope *scope)
 {
-    if (service->pool->closed) {
-        raise_closed(service->pool);
-        return false;
-    }
-    wait_begin(scope, service->pool, NULL);
-    return true;
+    if (wait_begin(scope, service->pool, NULL))
+        return true;
+    raise_closed(service->pool);
+    return false;
 }
 
 static inline void service_end(struct wait_scope *scope)

@@ -124,7 +124,7 @@ static PyObject *pids_allocate(struct service_object *self, PyObject *unused)
     int result = ssm_number_alloc(self->core, 0, &number);
     service_end(&scope);
     if (result == -SSM_E_UNAVAILABLE)
-        Py_RETURN_NONE;
+        RETURN_NONE;
     if (result != 0)
         return service_raise(self, result);
     struct pid_object *pid = PyObject_New(struct pid_object, self->state->pid_type);
@@ -163,10 +163,10 @@ static bool pid_is_inherited(const struct pid_object *pid)
 static bool pid_finish(struct pid_object *pid)
 {
     bool live;
-    OBJECT_LOCK(pid);
+    POOL_LOCK(pid->service->pool)
     live = pid->status == LIVE;
     pid->status = DONE;
-    OBJECT_UNLOCK();
+    POOL_UNLOCK()
     return live;
 }
 
@@ -225,7 +225,7 @@ static PyObject *pid_free(struct pid_object *self, PyObject *unused)
         return NULL;
     if (given == 0)
         return pid_raise_gone(self, ", this handle was freed before");
-    Py_RETURN_NONE;
+    RETURN_NONE;
 }
 
 static PyObject *pid_enter(struct pid_object *self, PyObject *unused)
@@ -242,7 +242,7 @@ static PyObject *pid_exit(struct pid_object *self, PyObject *args)
     (void)args;
     if (pid_give_back(self) < 0)
         return NULL;
-    Py_RETURN_NONE;
+    RETURN_NONE;
 }
 
 static PyObject *pid_int(struct pid_object *self)
@@ -357,7 +357,7 @@ static PyObject *rmids_free(struct service_object *self, PyObject *const *args, 
     service_end(&scope);
     switch (result) {
     case 0:
-        Py_RETURN_NONE;
+        RETURN_NONE;
     case -SSM_E_UNMANAGED:
         return service_raise_error(self, ALLOCATOR_OutOfRange, "RMID %S is not one of 1..%llu", values[0],
                                    (unsigned long long)self->options.first);

@@ -16,7 +16,7 @@ PyObject *pool_set_quota(struct pool_object *pool, PyObject *value)
     int result = ssm_pool_set_quota(pool->core, bytes);
     if (result < 0)
         return raise_code(pool, result);
-    Py_RETURN_NONE;
+    RETURN_NONE;
 }
 
 static PyObject *blocks_of(const struct pool_object *pool, const struct ssm_usage *usage)
