@@ -468,7 +468,12 @@ int main(void)
     test_reclaim(false);
     test_reclaim(true);
     test_garbage();
-    if (steps_possible())
+#ifdef __SANITIZE_THREAD__ /* it sees no deaths, and makes a step cost fifty times as much */
+    bool wanted = false;
+#else
+    bool wanted = true;
+#endif
+    if (wanted && steps_possible())
         test_death();
     return 0;
 }
