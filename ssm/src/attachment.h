@@ -36,8 +36,6 @@ struct ssm_pool {
     uint32_t            flags;  /* SSM_SERIAL ... as attached */
     uint32_t            self;   /* this process's holder slot, or SSM_NIL */
     uint32_t            home;   /* this process's own shard: pid % shards */
-    uint64_t            self_bit;
-    uint32_t            self_word;
     uint32_t            era;
     struct ssm_claim   *claims; /* one per block; a private mapping, cleared by a fork */
     uint8_t            *base;

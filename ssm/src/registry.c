@@ -127,8 +127,6 @@ static void write_slot(struct ssm_pool *pool, uint32_t slot)
     ssm_registry_mark_used(pool, slot);
     ssm_store_release_u32(&holder->kind, SSM_HOLDER_PROCESS);
     pool->self = slot;
-    pool->self_word = slot / 64;
-    pool->self_bit = UINT64_C(1) << slot % 64;
     pool->home = pid % pool->geometry.shards;
     pool->lock_word = (uint64_t)incarnation << 32 | (slot + 1);
 }
