@@ -13,6 +13,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
+from ssm.errors import SSMError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,7 +27,21 @@ class Command(NamedTuple):
     module: str
 
 
-COMMANDS = (Command("demo", "run the packets of a capture through several processes", "ssm.demo.command"),)
+COMMANDS = (
+    Command("list", "the pools on this machine", "ssm.commands.list"),
+    Command("stat", "the counters of a pool", "ssm.commands.stat"),
+    Command("top", "the same, live: rates, depths, who holds what and for how long", "ssm.commands.top"),
+    Command("holders", "who holds how many blocks, or which", "ssm.commands.holders"),
+    Command("check", "does a pool contradict itself?", "ssm.commands.check"),
+    Command("reap", "take back what dead processes held", "ssm.commands.reap"),
+    Command("unlink", "remove the name of a pool", "ssm.commands.unlink"),
+    Command("dump", "look at the packets that are queued in a ring", "ssm.commands.dump"),
+    Command("record", "the packets of a ring into a file", "ssm.commands.record"),
+    Command("replay", "the packets of a file into a ring", "ssm.commands.replay"),
+    Command("metrics", "a pool's counters for Prometheus, or as lines of JSON", "ssm.commands.metrics"),
+    Command("bench", "nanoseconds per operation on this machine", "ssm.commands.bench"),
+    Command("demo", "run the packets of a capture through several processes", "ssm.demo.command"),
+)
 
 
 class CommandModule(Protocol):
@@ -47,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         module = cast("CommandModule", importlib.import_module(command.module))
         subparser = commands.add_parser(command.name, help=command.help, description=command.help)
         module.add_arguments(subparser)
-        subparser.set_defaults(run=module.run)
+        subparser.set_defaults(run=module.run, command=command.name)
     return parser
 
 
@@ -68,7 +84,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = args.run(args)
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (OSError, ValueError, SSMError) as error:
+        print(f"ssm {args.command}: {_sentence(error)}", file=sys.stderr)
+        return 2
     return status
+
+
+def _sentence(error: Exception) -> str:
+    """Return what an error says, without errno's number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror
+    return str(error)

@@ -25,7 +25,7 @@ CORE = """
     pool
     packet
     ring
-    recovery check stats
+    recovery check stats peek
     attach
 """
 ALLOCATORS = """
@@ -53,8 +53,15 @@ PYTHON = {
         pool
         __init__
         demo
+        commands
         cli
         __main__
+    """,
+    "ssm.commands": """
+        __init__
+        output recording
+        list stat holders check reap unlink record replay bench
+        dump top metrics
     """,
     "ssm.demo": """
         __init__ errors flow progress

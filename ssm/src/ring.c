@@ -47,17 +47,9 @@ struct ssm_ring {
 
 /* ---- finding and creating ----------------------------------------------------------------------------- */
 
-static uint32_t slot_count(uint32_t capacity)
-{
-    uint32_t slots = 1;
-    while (slots < capacity)
-        slots *= 2;
-    return slots;
-}
-
 static uint64_t ring_bytes(uint32_t capacity)
 {
-    uint64_t bytes = sizeof(struct ssm_ring_shared) + (uint64_t)slot_count(capacity) * sizeof(struct ssm_u64);
+    uint64_t bytes = sizeof(struct ssm_ring_shared) + (uint64_t)ssm_ring_slot_count(capacity) * sizeof(struct ssm_u64);
     return (bytes + SSM_NO_SHARING - 1) / SSM_NO_SHARING * SSM_NO_SHARING;
 }
 
@@ -150,7 +142,7 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
         return -ENOMEM;
     *ring = (struct ssm_ring){
         .pool = pool, .shared = shared, .id = id, .capacity = shared->capacity, .flags = shared->flags,
-        .mask = slot_count(shared->capacity) - 1,
+        .mask = ssm_ring_slot_count(shared->capacity) - 1,
     };
     *ring_out = ring;
     return 0;
@@ -166,7 +158,7 @@ static int repair_producer(struct ssm_pool *pool, void *context)
     const struct side_of *of = context;
     struct ssm_side *producer = &of->shared->producer;
     uint64_t head = ssm_load_relaxed_u64(&producer->index), note = ssm_load_relaxed_u64(&producer->note);
-    uint64_t slots = slot_count(of->shared->capacity);
+    uint64_t slots = ssm_ring_slot_count(of->shared->capacity);
     for (uint64_t at = head; note > head && at < note && at - head < slots; at++) {
         uint64_t handle = ssm_load_relaxed_u64(&of->shared->slots[at & (slots - 1)]);
         uint32_t block_idx = (uint32_t)handle;

@@ -8,6 +8,14 @@
 
 #define SSM_ACL_DISCARD (UINT32_C(1) << 31) /* shut down at once: what is queued is freed, not delivered */
 
+static inline uint32_t ssm_ring_slot_count(uint32_t capacity)
+{
+    uint32_t slots = 1;
+    while (slots < capacity)
+        slots *= 2;
+    return slots;
+}
+
 /* The shared part of the ring with that holder id, or NULL when what stands there cannot be one. */
 struct ssm_ring_shared *ssm_ring_shared_at(const struct ssm_pool *pool, uint32_t holder_id);
 

@@ -341,6 +341,19 @@ struct ssm_usage {
 /* All `holders` slots in one pass over the blocks: `out` has room for `count` of them. */
 int ssm_usage(struct ssm_pool *pool, struct ssm_usage *out, uint32_t count);
 
+/* Packets that are queued in a ring, oldest first, without taking them: how many handles were written. They may be gone
+ * the next moment. -ENOENT: no ring has that holder id. */
+int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_out, uint32_t room);
+
+struct ssm_peek { uint64_t length, headroom, block_size, tag; };
+/* Copies up to `room` bytes of a packet that somebody else has. SSM_E_STALE: it is gone, or went while it was copied. */
+int ssm_packet_peek(struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, uint64_t room, struct ssm_peek *out);
+
+/* Who holds what: all packets that somebody holds, how many there are, of which at most `room` were written; and the
+ * holder ids of one of them, likewise. SSM_E_STALE: it is gone. */
+int64_t ssm_packet_list(struct ssm_pool *pool, uint64_t *handles_out, uint64_t room);
+int     ssm_packet_holders(struct ssm_pool *pool, uint64_t handle, uint32_t *holders_out, uint32_t room);
+
 struct ssm_reaped { uint32_t processes; uint64_t blocks; };
 int ssm_reap(struct ssm_pool *pool, struct ssm_reaped *out); /* what the dead held goes back; any time, by anyone */
 

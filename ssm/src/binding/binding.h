@@ -302,6 +302,13 @@ void ring_settle(struct ring_object *ring);
 int service_exec(PyObject *module, struct module_state *state);
 PyObject *service_stats(struct pool_object *pool, PyObject *unused);
 
+/* ---- looking at packets (peek.c) ------------------------------------------------------------------- */
+
+PyObject *pool_peek_ring(struct pool_object *pool, PyObject *args);
+PyObject *pool_peek_packet(struct pool_object *pool, PyObject *args);
+PyObject *pool_packet_list(struct pool_object *pool, PyObject *unused);
+PyObject *pool_packet_holders(struct pool_object *pool, PyObject *handle);
+
 /* ---- use of memory (usage.c) ---------------------------------------------------------------------- */
 
 PyObject *pool_set_quota(struct pool_object *pool, PyObject *value);

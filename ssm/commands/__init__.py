@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of ``ssm``: one module each, see ssm/cli.py."""

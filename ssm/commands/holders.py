@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ssm holders``: who holds how many blocks, and with ``--packets`` which."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from ssm.commands.output import add_json, add_pool, print_json, print_table
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ssm import Pool
+    from ssm.stats import Holder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``ssm holders``."""
+    add_pool(parser)
+    parser.add_argument("--packets", action="store_true", help="each packet, and who holds it")
+    add_json(parser)
+
+
+def describe(holder: Holder) -> str:
+    """Return a holder in a few words: ``parser (pid 71)``, ``ring 'frames'``."""
+    if holder.kind == "ring":
+        return f"ring {holder.name!r}"
+    return f"{holder.name} (pid {holder.pid}{'' if holder.alive else ', dead'})"
+
+
+def packets_of(pool: Pool) -> list[dict[str, Any]]:
+    """Return each packet that somebody holds; those that go meanwhile are left out."""
+    from ssm import StaleHandle
+
+    packets: list[dict[str, Any]] = []
+    for handle in pool._packet_list():
+        try:
+            _, length, _, block_size, tag = pool._peek_packet(handle, 0)
+            holders = pool._packet_holders(handle)
+        except StaleHandle:
+            continue
+        packets.append(
+            {"handle": handle, "block_size": block_size, "length": length, "tag": tag, "holders": holders}
+        )
+    return packets
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the holders."""
+    from ssm import Pool
+
+    with Pool.attach(args.pool, readonly=True) as pool:
+        holders = pool.holders()
+        packets = packets_of(pool) if args.packets else []
+    if args.json:
+        found: dict[str, Any] = {"holders": [dataclasses.asdict(holder) for holder in holders]}
+        print_json({**found, "packets": packets} if args.packets else found)
+        return 0
+    if args.packets:
+        names = {holder.id: describe(holder) for holder in holders}
+        columns = ["handle", "block size", "length", "tag", "held by"]
+        rows = [
+            [
+                f"{packet['handle']:#018x}",
+                packet["block_size"],
+                packet["length"],
+                packet["tag"],
+                ", ".join(names.get(each, f"holder {each}, gone") for each in packet["holders"]),
+            ]
+            for packet in packets
+        ]
+        print_table(columns, rows)
+        return 0
+    print_table(
+        ["id", "kind", "name", "pid", "alive", "rmid", "blocks", "bytes"],
+        [
+            [
+                h.id,
+                h.kind,
+                h.name,
+                str(h.pid or ""),
+                "yes" if h.alive else "DEAD",
+                h.rmid or "",
+                h.blocks,
+                h.bytes,
+            ]
+            for h in holders
+        ],
+    )
+    return 0

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ssm metrics``: counters of pools for Prometheus over HTTP, or as one line of JSON per interval."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from ssm.commands.output import add_json
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+
+    from ssm import Pool
+    from ssm.stats import ClassStats, RingStats, ServiceStats
+
+PORT = 9464
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``ssm metrics``."""
+    add = parser.add_argument
+    add(
+        "pools", nargs="*", metavar="POOL", help="pools by name; without any, all that are there at each look"
+    )
+    add("--port", type=int, default=PORT, help="of the HTTP server (%(default)s; 0 takes a free one)")
+    add("--address", default="127.0.0.1", help="that it listens on (%(default)s)")
+    add("--interval", type=float, default=10.0, metavar="S", help="between lines with --json (%(default)s)")
+    add("--count", type=int, metavar="N", help="stop after so many lines of JSON")
+    add_json(parser)
+
+
+# One row per metric: its name, what it counts, "gauge" or "counter", and how it is read.
+_CLASS: list[tuple[str, str, str, Callable[[ClassStats], int]]] = [
+    ("ssm_blocks", "Blocks of a size class.", "gauge", lambda c: c.blocks),
+    ("ssm_blocks_free", "Blocks on the free lists.", "gauge", lambda c: c.free),
+    ("ssm_blocks_cached", "Free blocks in private caches.", "gauge", lambda c: c.cached),
+    ("ssm_blocks_held", "Blocks that processes and rings hold.", "gauge", lambda c: c.held),
+    ("ssm_waiters", "Processes that wait for a block.", "gauge", lambda c: sum(s.waiters for s in c.shards)),
+    ("ssm_allocs", "Blocks that left a free list.", "counter", lambda c: sum(s.allocs for s in c.shards)),
+    ("ssm_steals", "Blocks taken from another shard.", "counter", lambda c: sum(s.steals for s in c.shards)),
+    (
+        "ssm_shard_recoveries",
+        "Shard locks taken over from the dead.",
+        "counter",
+        lambda c: sum(s.recoveries for s in c.shards),
+    ),
+]
+_RING: list[tuple[str, str, str, Callable[[RingStats], int]]] = [
+    ("ssm_ring_depth", "Packets queued.", "gauge", lambda r: r.depth),
+    ("ssm_ring_capacity", "Packets that a ring takes.", "gauge", lambda r: r.capacity),
+    ("ssm_ring_high_water", "The most that were ever queued.", "gauge", lambda r: r.high_water),
+    ("ssm_ring_puts", "Packets put.", "counter", lambda r: r.puts),
+    ("ssm_ring_gets", "Packets taken out.", "counter", lambda r: r.gets),
+    ("ssm_ring_recoveries", "Sides taken over from the dead.", "counter", lambda r: r.recoveries),
+]
+_SERVICE: list[tuple[str, str, str, Callable[[ServiceStats], int]]] = [
+    ("ssm_service_used", "Values allocated.", "gauge", lambda s: s.used),
+    ("ssm_service_capacity", "Values that can be allocated at once.", "gauge", lambda s: s.capacity),
+    ("ssm_service_allocs", "Values ever allocated.", "counter", lambda s: s.allocs),
+]
+
+
+def _attached(names: list[str]) -> Iterator[Pool]:
+    """Yield the pools, read-only; one that went meanwhile is passed over."""
+    from ssm import Pool, SSMError, list_pools
+
+    for name in names or list_pools():
+        try:
+            pool = Pool.attach(name, readonly=True)
+        except (OSError, SSMError):
+            continue
+        with pool:
+            yield pool
+
+
+def collect(names: list[str]) -> Iterator[Any]:
+    """Yield prometheus_client's metric families of these pools, or of all."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+    families: dict[str, Metric] = {}
+
+    def add(row: tuple[str, str, str, Any], labels: dict[str, str], value: float) -> None:
+        name, text, kind, _ = row
+        family = families.get(name)
+        if family is None:
+            make = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+            family = families[name] = make(name, text, labels=list(labels))
+        family.add_metric(list(labels.values()), value)  # type: ignore[attr-defined]
+
+    for pool in _attached(names):
+        stats = pool.stats()
+        for each in stats.classes:
+            for row in _CLASS:
+                add(row, {"pool": stats.name, "block_size": str(each.block_size)}, row[3](each))
+        for ring in stats.rings:
+            for ring_row in _RING:
+                add(ring_row, {"pool": stats.name, "ring": ring.name}, ring_row[3](ring))
+        for service in stats.services:
+            for service_row in _SERVICE:
+                add(service_row, {"pool": stats.name, "service": service.name}, service_row[3](service))
+        for use in pool.usage():
+            labels = {"pool": stats.name, "pid": str(use.pid), "name": use.name, "rmid": str(use.rmid)}
+            add(("ssm_process_bytes", "Bytes that a process holds.", "gauge", None), labels, use.total)
+            add(("ssm_process_peak_bytes", "The most it ever held.", "gauge", None), labels, use.peak)
+            add(("ssm_process_alive", "1: lives; 0: dead, not yet reaped.", "gauge", None), labels, use.alive)
+    yield from families.values()
+
+
+class _Collector:
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def collect(self) -> Iterator[Any]:
+        return collect(self._names)
+
+
+def _serve(args: argparse.Namespace) -> None:
+    try:
+        from prometheus_client import CollectorRegistry, start_http_server
+    except ModuleNotFoundError as error:
+        text = 'metrics are served by prometheus_client: pip install "ssm-pool[metrics]"; or use --json'
+        raise ValueError(text) from error
+    registry = CollectorRegistry()
+    registry.register(_Collector(args.pools))
+    server, thread = start_http_server(args.port, addr=args.address, registry=registry)
+    try:
+        print(f"http://{args.address}:{server.server_port}/metrics  Ctrl-C ends", flush=True)
+        threading.Event().wait()
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _lines(args: argparse.Namespace) -> None:
+    number = 0
+    while True:
+        pools = [pool.stats().to_dict() for pool in _attached(args.pools)]
+        print(json.dumps({"time": time.time(), "pools": pools}), flush=True)
+        number += 1
+        if number == args.count:
+            return
+        time.sleep(args.interval)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until Ctrl-C."""
+    if args.json:
+        _lines(args)
+    else:
+        _serve(args)
+    return 0

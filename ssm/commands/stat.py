@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ssm stat``: the counters of a pool, once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ssm.commands.output import add_json, add_pool, print_json, print_table
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ssm.stats import PoolStats
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``ssm stat``."""
+    add_pool(parser)
+    add_json(parser)
+
+
+def _print_classes(stats: PoolStats) -> None:
+    print_table(
+        [
+            "block size",
+            "blocks",
+            "held",
+            "free",
+            "cached",
+            "free by shard",
+            "allocs",
+            "steals",
+            "waiters",
+            "recoveries",
+        ],
+        [
+            [
+                each.block_size,
+                each.blocks,
+                each.held,
+                each.free,
+                each.cached,
+                " ".join(str(shard.free) for shard in each.shards),
+                sum(shard.allocs for shard in each.shards),
+                sum(shard.steals for shard in each.shards),
+                sum(shard.waiters for shard in each.shards),
+                sum(shard.recoveries for shard in each.shards),
+            ]
+            for each in stats.classes
+        ],
+    )
+
+
+def _print_rings(stats: PoolStats) -> None:
+    print_table(
+        [
+            "ring",
+            "depth",
+            "capacity",
+            "high water",
+            "put",
+            "got",
+            "producers",
+            "consumers",
+            "flags",
+            "recoveries",
+        ],
+        [
+            [
+                ring.name,
+                ring.depth,
+                ring.capacity,
+                ring.high_water,
+                ring.puts,
+                ring.gets,
+                ring.producers,
+                ring.consumers,
+                str(ring.acl.name),
+                ring.recoveries,
+            ]
+            for ring in stats.rings
+        ],
+    )
+
+
+def _print_services(stats: PoolStats) -> None:
+    print_table(
+        ["service", "opened as", "used", "capacity", "allocs", "recoveries"],
+        [[s.name, s.description, s.used, s.capacity, s.allocs, s.recoveries] for s in stats.services],
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the counters."""
+    from ssm import Pool
+
+    with Pool.attach(args.pool, readonly=True) as pool:
+        stats = pool.stats()
+    if args.json:
+        print_json(stats.to_dict())
+        return 0
+    print(f"{stats.name}: {stats.size:,} bytes, generation {stats.generation:#x}\n")
+    _print_classes(stats)
+    if stats.rings:
+        print()
+        _print_rings(stats)
+    if stats.services:
+        print()
+        _print_services(stats)
+    return 0

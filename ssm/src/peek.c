@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Looking at queued packets without taking them. Holds nothing, stops nobody, works read-only: others may take, free
+ * and refill a block while it is copied. The generation tells: it is looked at before and after, and a copy that was
+ * overtaken is thrown away. What a holder writes into its own packet meanwhile is seen in parts, and nothing tells of
+ * that; nor, on a processor that reorders stores, of a new owner's first bytes. Good for a person's eye, not for a decision.
+ */
+#include "cache.h"
+#include "registry.h"
+#include "ring.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TRIES 3 /* an edge that is being moved stands again at the next look */
+
+/* The bit first: with it, the block's generation is that of the packet that is queued (G3). */
+static bool is_queued(const struct ssm_pool *pool, uint32_t ring_id, uint64_t handle)
+{
+    if ((uint32_t)handle >= pool->geometry.block_total)
+        return false;
+    const struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
+    return ssm_block_has(block, ring_id) && ssm_load_relaxed_u32(&block->generation) == handle >> 32;
+}
+
+int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_out, uint32_t room)
+{
+    if (holder_id >= pool->geometry.holders)
+        return -EINVAL;
+    int result = ssm_enter_reader(pool);
+    if (result != 0)
+        return result;
+    const struct ssm_ring_shared *shared = NULL;
+    uint32_t found = 0;
+    if (ssm_load_acquire_u32(&ssm_holder_at(pool, holder_id)->kind) != SSM_HOLDER_RING)
+        result = -ENOENT;
+    else if ((shared = ssm_ring_shared_at(pool, holder_id)) == NULL)
+        result = -SSM_E_CORRUPT;
+    if (result == 0) {
+        uint64_t tail = ssm_load_acquire_u64(&shared->consumer.index);
+        uint64_t head = ssm_load_acquire_u64(&shared->producer.index); /* A1: pairs with R1 in put_all() */
+        uint64_t depth = head - tail < shared->capacity ? head - tail : shared->capacity;
+        uint32_t mask = ssm_ring_slot_count(shared->capacity) - 1;
+        for (uint64_t i = 0; i < depth && found < room; i++) {
+            uint64_t handle = ssm_load_relaxed_u64(&shared->slots[(tail + i) & mask]);
+            if (is_queued(pool, holder_id, handle))
+                handles_out[found++] = handle;
+        }
+    }
+    ssm_leave(pool);
+    return result != 0 ? result : (int)found;
+}
+
+/* One look; -EAGAIN when the packet was replaced meanwhile. */
+static int copy_packet(const struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, uint64_t room, struct ssm_peek *out)
+{
+    uint32_t block_idx = (uint32_t)handle;
+    const struct ssm_block *block = ssm_block_at(pool, block_idx);
+    uint32_t class_idx = ssm_class_of_block(pool, block_idx);
+    if (ssm_load_acquire_u32(&block->generation) != handle >> 32 || ssm_block_is_free(pool, block))
+        return -SSM_E_STALE;
+    uint64_t start = ssm_load_relaxed_u64(&block->start), length = ssm_load_relaxed_u64(&block->length);
+    uint64_t block_size = pool->geometry.classes[class_idx].block_size;
+    *out = (struct ssm_peek){
+        .length = length, .headroom = start, .block_size = block_size, .tag = ssm_load_relaxed_u64(&block->tag),
+    };
+    bool whole = start <= block_size && length <= block_size - start;
+    if (whole)
+        memcpy(bytes_out, ssm_payload_at(pool, class_idx, block_idx) + start, length < room ? length : room);
+    ssm_fence_acquire(); /* all of it was read before the generation is read again */
+    if (ssm_load_relaxed_u32(&block->generation) != handle >> 32)
+        return -SSM_E_STALE;
+    return whole ? 0 : -EAGAIN; /* its holder is moving an edge, or it is scribbled */
+}
+
+int ssm_packet_peek(struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, uint64_t room, struct ssm_peek *out)
+{
+    int result = ssm_enter_reader(pool);
+    if (result != 0)
+        return result;
+    result = (uint32_t)handle < pool->geometry.block_total ? -EAGAIN : -SSM_E_STALE;
+    for (int i = 0; i < TRIES && result == -EAGAIN; i++)
+        result = copy_packet(pool, handle, bytes_out, room, out);
+    ssm_leave(pool);
+    return result == -EAGAIN ? -SSM_E_CORRUPT : result;
+}
+
+/* ---- who holds what ------------------------------------------------------------------------------------- */
+
+/* Blocks in private caches carry a bit and are free all the same. */
+static void mark_cached(const struct ssm_pool *pool, uint8_t *cached)
+{
+    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
+        for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {
+            const struct ssm_cache *cache = ssm_cache_at(pool, slot, class_idx);
+            uint32_t count = ssm_load_acquire_u32(&cache->count);
+            for (uint32_t i = 0; i < count && count <= pool->geometry.cache_slots; i++) {
+                uint32_t block_idx = ssm_cache_block(pool, class_idx, slot, ssm_load_relaxed_u64(&cache->handles[i]));
+                if (block_idx != SSM_NIL)
+                    cached[block_idx] = 1;
+            }
+        }
+}
+
+int64_t ssm_packet_list(struct ssm_pool *pool, uint64_t *handles_out, uint64_t room)
+{
+    int result = ssm_enter_reader(pool);
+    if (result != 0)
+        return result;
+    uint8_t *cached = calloc(pool->geometry.block_total, 1);
+    uint64_t found = 0;
+    if (cached != NULL)
+        mark_cached(pool, cached);
+    for (uint32_t i = 0; cached != NULL && i < pool->geometry.block_total; i++) {
+        const struct ssm_block *block = ssm_block_at(pool, i);
+        if (cached[i] || ssm_block_is_free(pool, block))
+            continue;
+        if (found < room)
+            handles_out[found] = ssm_handle_of(ssm_load_relaxed_u32(&block->generation), i);
+        found++;
+    }
+    result = cached == NULL ? -ENOMEM : 0;
+    free(cached);
+    ssm_leave(pool);
+    return result != 0 ? result : (int64_t)found;
+}
+
+int ssm_packet_holders(struct ssm_pool *pool, uint64_t handle, uint32_t *holders_out, uint32_t room)
+{
+    int result = ssm_enter_reader(pool);
+    if (result != 0)
+        return result;
+    const struct ssm_block *block = (uint32_t)handle < pool->geometry.block_total ? ssm_block_at(pool, (uint32_t)handle) : NULL;
+    uint32_t found = 0;
+    if (block == NULL || ssm_load_acquire_u32(&block->generation) != handle >> 32)
+        result = -SSM_E_STALE;
+    for (uint32_t id = 0; result == 0 && id < pool->geometry.holders; id++)
+        if (ssm_block_has(block, id)) {
+            if (found < room)
+                holders_out[found] = id;
+            found++;
+        }
+    ssm_leave(pool);
+    return result != 0 ? result : (int)found;
+}
