@@ -44,6 +44,7 @@ from ssm.errors import (
     StaleHandle,
 )
 from ssm.pool import CreateArguments, Pool, list_pools
+from ssm.ready import wait
 from ssm.service import AddressService, IdService, PidService, RmidService
 from ssm.stats import (
     ClassStats,
@@ -98,6 +99,7 @@ __all__ = [
     "StaleHandle",
     "Usage",
     "list_pools",
+    "wait",
 ]
 
 

@@ -25,7 +25,7 @@ CORE = """
     pool
     packet
     ring
-    recovery check stats peek
+    recovery check stats peek ready
     attach
 """
 ALLOCATORS = """
@@ -50,7 +50,7 @@ PYTHON = {
         acl errors stats
         _core
         columns names service
-        pool
+        pool ready aio
         __init__
         demo
         commands

@@ -46,18 +46,12 @@ static int spin_for(struct ssm_pool *pool, const struct ssm_wait *wait)
     return result;
 }
 
-static uint64_t deadline(int64_t timeout_ns)
-{
-    uint64_t now_ns = ssm_now_ns();
-    return timeout_ns < 0 || (uint64_t)timeout_ns > INT64_MAX - now_ns ? INT64_MAX : now_ns + (uint64_t)timeout_ns;
-}
-
 int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t timeout_ns)
 {
     int result = wait->attempt(wait->context, true);
     if (result != wait->again || timeout_ns == 0)
         return result;
-    uint64_t until_ns = deadline(timeout_ns);
+    uint64_t until_ns = ssm_deadline_ns(timeout_ns);
     result = spin_for(pool, wait);
     while (result == wait->again) {
         uint32_t seen = ssm_event_announce(wait->event);

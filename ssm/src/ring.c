@@ -524,6 +524,8 @@ uint32_t ssm_ring_depth(struct ssm_ring *ring)
     return head - tail < ring->capacity ? (uint32_t)(head - tail) : ring->capacity;
 }
 
+struct ssm_ring_shared *ssm_ring_shared_of(const struct ssm_ring *ring) { return ring->shared; }
+struct ssm_pool *ssm_ring_pool(const struct ssm_ring *ring) { return ring->pool; }
 uint32_t ssm_ring_capacity(const struct ssm_ring *ring) { return ring->capacity; }
 uint32_t ssm_ring_flags(const struct ssm_ring *ring) { return ring->flags; }
 

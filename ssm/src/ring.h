@@ -19,6 +19,9 @@ static inline uint32_t ssm_ring_slot_count(uint32_t capacity)
 /* The shared part of the ring with that holder id, or NULL when what stands there cannot be one. */
 struct ssm_ring_shared *ssm_ring_shared_at(const struct ssm_pool *pool, uint32_t holder_id);
 
+struct ssm_ring_shared *ssm_ring_shared_of(const struct ssm_ring *ring);
+struct ssm_pool        *ssm_ring_pool(const struct ssm_ring *ring);
+
 /* Takes over the sides that the dead have, and repairs them. */
 void ssm_ring_scrub(struct ssm_pool *pool, uint32_t holder_id);
 /* Gives up the sides that this process has. */

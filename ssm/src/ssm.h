@@ -220,6 +220,22 @@ int      ssm_ring_set_acl(struct ssm_ring *ring, uint32_t acl); /* wakes everyon
 /* No more puts; gets drain what is there, or with `immediate` nothing: queued packets are freed. */
 int ssm_ring_shutdown(struct ssm_ring *ring, int immediate);
 
+/* Waits until one of several rings, of one pool or of many, is worth a try. Nothing is taken: a ring that is ready may be
+ * empty again when its turn comes. Returns how many are, with `ready` set in each; 0: none in time, or woken. The rings
+ * stay open meanwhile. -EINTR as other calls that wait. */
+enum ssm_readiness { SSM_READY_TO_GET, SSM_READY_TO_PUT }; /* so is a ring that is shut down: the call will say so */
+struct ssm_interest {
+    struct ssm_ring *ring;
+    uint32_t         what;  /* enum ssm_readiness */
+    uint32_t         ready; /* out */
+};
+/* Another thread's means to end the wait; may be NULL. */
+struct ssm_waker;
+struct ssm_waker *ssm_waker_new(void);
+void              ssm_waker_free(struct ssm_waker *waker);
+void              ssm_waker_wake(struct ssm_waker *waker); /* the wait under way returns, or the next one */
+int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_waker *waker, int64_t timeout_ns);
+
 /* ---- services ----------------------------------------------------------------------------------- */
 
 /* Allocators that processes share by name. After a death inside any call, the call has happened or it has not. */

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define ALONE_NS UINT64_C(1000000) /* longest sleep on one of several words */
 #define WAITERS  UINT32_C(1)
 #define SEQUENCE UINT32_C(2)
 
@@ -24,6 +25,12 @@ uint64_t ssm_now_ns(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t ssm_deadline_ns(int64_t timeout_ns)
+{
+    uint64_t now_ns = ssm_now_ns();
+    return timeout_ns < 0 || (uint64_t)timeout_ns > INT64_MAX - now_ns ? INT64_MAX : now_ns + (uint64_t)timeout_ns;
 }
 
 void ssm_nap_ns(uint64_t duration_ns)
@@ -60,6 +67,31 @@ uint32_t ssm_event_announce(struct ssm_event *event)
 int ssm_event_sleep(struct ssm_event *event, uint32_t seen, uint64_t until_ns)
 {
     return futex_wait(&event->word, seen, until_ns);
+}
+
+/* As the kernel's headers have it since 5.16; older ones do not. */
+struct waitv { uint64_t seen, word; uint32_t flags, reserved; };
+#define WAITV_32BIT   2u /* shared between processes */
+#define WAITV_SYSCALL 449L
+
+static bool futex_waitv(const struct ssm_watched *watched, uint32_t count, uint64_t until_ns, int *result_out)
+{
+    struct waitv all[SSM_WATCHED_MAX];
+    struct timespec until = timespec_of(until_ns);
+    for (uint32_t i = 0; i < count; i++)
+        all[i] = (struct waitv){.seen = watched[i].seen, .word = (uintptr_t)&watched[i].event->word, .flags = WAITV_32BIT};
+    *result_out = syscall(WAITV_SYSCALL, all, count, 0, &until, CLOCK_MONOTONIC) < 0 && errno == EINTR ? -EINTR : 0;
+    return *result_out != 0 || (errno != ENOSYS && errno != EPERM); /* EPERM: a sandbox that does not know it */
+}
+
+int ssm_events_sleep(const struct ssm_watched *watched, uint32_t count, uint64_t until_ns)
+{
+    int result;
+    errno = 0;
+    if (futex_waitv(watched, count, until_ns, &result))
+        return result;
+    uint64_t soon_ns = ssm_now_ns() + ALONE_NS;
+    return futex_wait(&watched[0].event->word, watched[0].seen, soon_ns < until_ns ? soon_ns : until_ns);
 }
 
 uint32_t ssm_event_signal(struct ssm_event *event, uint32_t count)

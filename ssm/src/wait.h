@@ -22,12 +22,18 @@
 struct ssm_event { struct ssm_u32 word; };
 
 uint64_t ssm_now_ns(void);                 /* CLOCK_MONOTONIC */
+uint64_t ssm_deadline_ns(int64_t timeout_ns); /* now and so long; below 0: never */
 void     ssm_nap_ns(uint64_t duration_ns); /* a signal may end it early */
 
 /* Announces a waiter; returns the word to sleep on. The caller looks again before it sleeps (E2 -> E1). */
 uint32_t ssm_event_announce(struct ssm_event *event);
 /* Sleeps while the word is `seen`, until `until_ns`; spurious returns are normal. -EINTR after a signal. */
 int ssm_event_sleep(struct ssm_event *event, uint32_t seen, uint64_t until_ns);
+/* The same for several at once: until one of the words is not what was seen. At most SSM_WATCHED_MAX; where the kernel
+ * has no futex_waitv (before 5.16), the first of them is slept on, for a millisecond at most. */
+#define SSM_WATCHED_MAX 128u
+struct ssm_watched { struct ssm_event *event; uint32_t seen; };
+int ssm_events_sleep(const struct ssm_watched *watched, uint32_t count, uint64_t until_ns);
 /* After a publish: wakes up to `count` waiters; returns how many. */
 uint32_t ssm_event_signal(struct ssm_event *event, uint32_t count);
 

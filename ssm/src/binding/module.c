@@ -63,6 +63,10 @@ static PyObject *core_retire(PyObject *module, PyObject *value)
 static PyMethodDef core_functions[] = {
     {"defaults", core_defaults, METH_NOARGS, core_defaults_doc},
     {"retire", core_retire, METH_O, core_retire_doc},
+    {"waker", core_waker, METH_NOARGS, "waker($module, /)\n--\n\nWhat ends a wait_rings() of another thread."},
+    {"wake", core_wake, METH_O, "wake($module, waker, /)\n--\n\nThe wait_rings() under way returns, or the next one."},
+    {"wait_rings", core_wait_rings, METH_VARARGS,
+     "wait_rings($module, pairs, timeout, waker, /)\n--\n\nIndices of the pairs (ring, puts) that are worth a try."},
     {NULL, NULL, 0, NULL},
 };
 

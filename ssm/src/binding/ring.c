@@ -89,8 +89,7 @@ void ring_settle(struct ring_object *ring)
     pool_settle(ring->pool);
 }
 
-/* Brackets the calls into the core's ring: it stays while one is in it. false with an exception set. */
-static bool ring_begin(struct ring_object *ring)
+bool ring_begin(struct ring_object *ring)
 {
     bool open;
     POOL_LOCK(ring->pool)
@@ -102,7 +101,7 @@ static bool ring_begin(struct ring_object *ring)
     return open;
 }
 
-static void ring_end(struct ring_object *ring)
+void ring_end(struct ring_object *ring)
 {
     POOL_LOCK(ring->pool)
     ring->calls--;
@@ -796,6 +795,41 @@ static PyObject *ring_repr(struct ring_object *self)
     return PyUnicode_FromFormat("<ssm.Ring %R of pool %R: %u of %u>", self->name, self->pool->name, depth, capacity);
 }
 
+/* ---- awaiting (ready.c) ----------------------------------------------------------------------------- */
+
+PyDoc_STRVAR(ring_aget_doc,
+"aget($self, /)\n--\n\n"
+"get() that is awaited: the event loop goes on while the ring is empty.");
+
+static PyObject *ring_aget(struct ring_object *self, PyObject *unused)
+{
+    (void)unused;
+    return ring_async(self, "get", NULL, NULL);
+}
+
+PyDoc_STRVAR(ring_aget_many_doc,
+"aget_many($self, /, n)\n--\n\n"
+"get_many() that is awaited.");
+
+static PyObject *ring_aget_many(struct ring_object *self, PyObject *args, PyObject *kwargs)
+{
+    return ring_async(self, "get_many", args, kwargs);
+}
+
+PyDoc_STRVAR(ring_aput_doc,
+"aput($self, /, pkt, *, keep=False)\n--\n\n"
+"put() that is awaited: the event loop goes on while the ring is full.");
+
+static PyObject *ring_aput(struct ring_object *self, PyObject *args, PyObject *kwargs)
+{
+    return ring_async(self, "put", args, kwargs);
+}
+
+static PyObject *ring_anext(struct ring_object *self)
+{
+    return ring_async(self, "next_packet", NULL, NULL);
+}
+
 static PyGetSetDef ring_attributes[] = {
     {"name", (getter)ring_get_name, NULL, "str : its name in the pool.", NULL},
     {"pool", (getter)ring_get_pool, NULL, "Pool : that it was opened through.", NULL},
@@ -820,6 +854,9 @@ static PyMethodDef ring_methods[] = {
     {"get", FAST(ring_get), METH_FASTCALL | METH_KEYWORDS, ring_get_doc},
     {"get_nowait", (PyCFunction)ring_get_nowait, METH_NOARGS, ring_get_nowait_doc},
     {"get_many", FAST(ring_get_many), METH_FASTCALL | METH_KEYWORDS, ring_get_many_doc},
+    {"aget", (PyCFunction)ring_aget, METH_NOARGS, ring_aget_doc},
+    {"aget_many", (PyCFunction)(void (*)(void))ring_aget_many, METH_VARARGS | METH_KEYWORDS, ring_aget_many_doc},
+    {"aput", (PyCFunction)(void (*)(void))ring_aput, METH_VARARGS | METH_KEYWORDS, ring_aput_doc},
     {"shutdown", FAST(ring_shutdown), METH_FASTCALL | METH_KEYWORDS, ring_shutdown_doc},
     {"qsize", (PyCFunction)ring_qsize, METH_NOARGS, ring_qsize_doc},
     {"empty", (PyCFunction)ring_empty, METH_NOARGS, ring_empty_doc},
@@ -843,6 +880,8 @@ static PyType_Slot ring_slots[] = {
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, ring_next},
     {Py_mp_length, ring_length},
+    {Py_am_aiter, PyObject_SelfIter},
+    {Py_am_anext, ring_anext},
     {0, NULL},
 };
 

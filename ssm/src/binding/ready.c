@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Waiting for several rings; what is awaited goes through here, too (ssm/aio.py). */
+#include "binding.h"
+
+#define SLICE_NS   INT64_C(20000000) /* so often is it looked whether a ring was closed */
+#define WAKER_NAME "ssm._core.waker"
+
+static void free_waker(PyObject *capsule)
+{
+    ssm_waker_free(PyCapsule_GetPointer(capsule, WAKER_NAME));
+}
+
+PyObject *core_waker(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    struct ssm_waker *waker = ssm_waker_new();
+    if (waker == NULL)
+        return PyErr_NoMemory();
+    PyObject *capsule = PyCapsule_New(waker, WAKER_NAME, free_waker);
+    if (capsule == NULL)
+        ssm_waker_free(waker);
+    return capsule;
+}
+
+PyObject *core_wake(PyObject *module, PyObject *capsule)
+{
+    (void)module;
+    struct ssm_waker *waker = PyCapsule_GetPointer(capsule, WAKER_NAME);
+    if (waker == NULL)
+        return NULL;
+    ssm_waker_wake(waker);
+    RETURN_NONE;
+}
+
+/* The rings that were begun, and what is waited for. */
+struct watch {
+    struct ring_object  **rings;
+    struct ssm_interest  *interests;
+    uint32_t              count; /* of rings that were begun */
+};
+
+/* false with an exception set. */
+static bool watch_add(struct watch *watch, const struct module_state *state, PyObject *pair)
+{
+    PyObject *ring;
+    int puts;
+    if (!PyArg_ParseTuple(pair, "Op:wait_rings", &ring, &puts))
+        return false;
+    if (Py_TYPE(ring) != state->ring_type) {
+        PyErr_Format(PyExc_TypeError, "rings are waited for, not %R", Py_TYPE(ring));
+        return false;
+    }
+    if (!ring_begin((struct ring_object *)ring))
+        return false;
+    watch->rings[watch->count] = (struct ring_object *)ring;
+    watch->interests[watch->count++] = (struct ssm_interest){
+        .ring = ((struct ring_object *)ring)->core, .what = puts ? SSM_READY_TO_PUT : SSM_READY_TO_GET,
+    };
+    return true;
+}
+
+static bool watch_is_open(const struct watch *watch)
+{
+    for (uint32_t i = 0; i < watch->count; i++)
+        if (watch->rings[i]->closed || watch->rings[i]->pool->closed)
+            return false;
+    return true;
+}
+
+static int watch_wait(struct watch *watch, struct ssm_waker *waker, int64_t timeout_ns)
+{
+    int result;
+    struct wait_scope scope;
+    if (!wait_begin(&scope, watch->rings[0]->pool, &watch->rings[0]->closed))
+        return -SSM_E_CLOSED;
+    for (;;) {
+        int64_t slice_ns = timeout_ns < 0 || timeout_ns > SLICE_NS ? SLICE_NS : timeout_ns;
+        result = ssm_wait_rings(watch->interests, watch->count, waker, slice_ns);
+        timeout_ns -= timeout_ns < 0 ? 0 : slice_ns;
+        if (result == 0 && !watch_is_open(watch))
+            result = -SSM_E_CLOSED;
+        if (result != 0 || timeout_ns == 0 || waker != NULL) /* with one, the caller comes again anyway */
+            break;
+    }
+    wait_end(&scope);
+    return result;
+}
+
+static PyObject *ready_ones(const struct watch *watch)
+{
+    PyObject *list = PyList_New(0);
+    for (uint32_t i = 0; list != NULL && i < watch->count; i++) {
+        if (!watch->interests[i].ready)
+            continue;
+        PyObject *index = PyLong_FromUnsignedLong(i);
+        if (index == NULL || PyList_Append(list, index) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(index);
+    }
+    return list;
+}
+
+static PyObject *watch_run(struct watch *watch, struct ssm_waker *waker, int64_t timeout_ns)
+{
+    int result = watch_wait(watch, waker, timeout_ns);
+    if (result >= 0)
+        return ready_ones(watch);
+    if (PyErr_Occurred())
+        return NULL;
+    for (uint32_t i = 0; i < watch->count; i++)
+        if (watch->rings[i]->closed)
+            return PyErr_Format(PyExc_ValueError, "ring %R of pool %R was closed while it was waited for", watch->rings[i]->name,
+                                watch->rings[i]->pool->name);
+    return raise_closed(watch->rings[0]->pool);
+}
+
+PyObject *core_wait_rings(PyObject *module, PyObject *args)
+{
+    const struct module_state *state = PyModule_GetState(module);
+    PyObject *pairs, *timeout, *capsule, *list = NULL;
+    int64_t timeout_ns = SSM_FOREVER;
+    if (!PyArg_ParseTuple(args, "O!OO:wait_rings", &PyTuple_Type, &pairs, &timeout, &capsule) ||
+        argument_timeout(timeout, &timeout_ns) < 0)
+        return NULL;
+    struct ssm_waker *waker = capsule == Py_None ? NULL : PyCapsule_GetPointer(capsule, WAKER_NAME);
+    if (capsule != Py_None && waker == NULL)
+        return NULL;
+    size_t count = (size_t)PyTuple_Size(pairs);
+    if (count == 0)
+        return PyErr_Format(PyExc_ValueError, "there is no ring to wait for");
+    struct watch watch = {PyMem_Calloc(count, sizeof(struct ring_object *)), PyMem_Calloc(count, sizeof(struct ssm_interest)), 0};
+    bool added = watch.rings != NULL && watch.interests != NULL;
+    if (!added)
+        PyErr_NoMemory();
+    for (size_t i = 0; added && i < count; i++)
+        added = watch_add(&watch, state, PyTuple_GetItem(pairs, (Py_ssize_t)i));
+    if (added)
+        list = watch_run(&watch, waker, timeout_ns);
+    while (watch.count > 0)
+        ring_end(watch.rings[--watch.count]);
+    PyMem_Free(watch.rings);
+    PyMem_Free(watch.interests);
+    return list;
+}
+
+/* A coroutine of ssm.aio with the ring as its first argument. */
+PyObject *ring_async(struct ring_object *ring, const char *function, PyObject *args, PyObject *kwargs)
+{
+    PyObject *module = PyImport_ImportModule("ssm.aio");
+    PyObject *callable = module == NULL ? NULL : PyObject_GetAttrString(module, function);
+    PyObject *mine = callable == NULL ? NULL : PyTuple_Pack(1, OBJECT(ring));
+    PyObject *all = mine == NULL ? NULL : args == NULL ? Py_NewRef(mine) : PySequence_Concat(mine, args);
+    PyObject *awaitable = all == NULL ? NULL : PyObject_Call(callable, all, kwargs);
+    Py_XDECREF(all);
+    Py_XDECREF(mine);
+    Py_XDECREF(callable);
+    Py_XDECREF(module);
+    return awaitable;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Waiting for the first of several rings, of one pool or of many.
+ *
+ * As every wait of this library: announce at each ring's eventcount, look again, sleep, in bounded steps. Nothing is
+ * taken, so a ring that was ready may be empty when its caller gets there. Whoever is woken here and does nothing with
+ * it has used up a wake-up that another waiter of that ring might have had: that one looks again by itself, in time.
+ */
+#include "pool.h"
+#include "ring.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define CROWDED_NS UINT64_C(1000000) /* longest sleep when not all of the words can be slept on at once */
+
+struct ssm_waker { struct ssm_event event; struct ssm_u32 pending; };
+
+static bool is_ready(const struct ssm_interest *interest)
+{
+    struct ssm_ring *ring = interest->ring;
+    uint32_t acl = ssm_ring_acl(ring), depth = ssm_ring_depth(ring); /* the flags first, as in get_attempt() */
+    if (interest->what == SSM_READY_TO_GET)
+        return depth > 0 || acl & (SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER);
+    return depth < ssm_ring_capacity(ring) || acl & (SSM_ACL_FLOWDOWN | SSM_ACL_RDONLY);
+}
+
+static struct ssm_event *event_of(const struct ssm_interest *interest)
+{
+    struct ssm_ring_shared *shared = ssm_ring_shared_of(interest->ring);
+    return interest->what == SSM_READY_TO_GET ? &shared->not_empty : &shared->not_full;
+}
+
+static int look(struct ssm_interest *interests, uint32_t count)
+{
+    int ready = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        interests[i].ready = is_ready(&interests[i]);
+        ready += interests[i].ready != 0;
+    }
+    return ready;
+}
+
+/* The words to sleep on: as many as the kernel takes at once. How many. */
+static uint32_t announce(const struct ssm_interest *interests, uint32_t count, struct ssm_waker *waker, struct ssm_watched *watched)
+{
+    uint32_t words = 0;
+    if (waker != NULL) {
+        watched[words].event = &waker->event;
+        watched[words++].seen = ssm_event_announce(&waker->event);
+    }
+    for (uint32_t i = 0; i < count && words < SSM_WATCHED_MAX; i++) {
+        watched[words].event = event_of(&interests[i]);
+        watched[words].seen = ssm_event_announce(watched[words].event);
+        words++;
+    }
+    return words;
+}
+
+/* With the hooks of one of the pools; every pool knows that its memory is slept on. */
+static int sleep_on(const struct ssm_interest *interests, uint32_t count, const struct ssm_watched *watched, uint32_t words, uint64_t until_ns)
+{
+    const struct ssm_sleep_hooks *hooks = &ssm_ring_pool(interests[0].ring)->hooks;
+    for (uint32_t i = 0; i < count; i++)
+        ssm_add_acqrel_u32(&ssm_ring_pool(interests[i].ring)->sleepers, 1);
+    void *state = hooks->before != NULL ? hooks->before() : NULL;
+    ssm_events_sleep(watched, words, until_ns);
+    int interrupted = hooks->after != NULL ? hooks->after(state) : 0;
+    for (uint32_t i = 0; i < count; i++)
+        ssm_add_acqrel_u32(&ssm_ring_pool(interests[i].ring)->sleepers, UINT32_MAX);
+    return interrupted ? -EINTR : 0;
+}
+
+int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_waker *waker, int64_t timeout_ns)
+{
+    struct ssm_watched watched[SSM_WATCHED_MAX];
+    if (count == 0)
+        return -EINVAL;
+    uint64_t until_ns = ssm_deadline_ns(timeout_ns);
+    int ready = look(interests, count);
+    while (ready == 0) {
+        uint32_t words = announce(interests, count, waker, watched);
+        bool woken = waker != NULL && ssm_exchange_acqrel_u32(&waker->pending, 0) != 0;
+        ready = look(interests, count);
+        uint64_t now_ns = ssm_now_ns();
+        if (ready != 0 || woken || now_ns >= until_ns)
+            break;
+        uint64_t step_ns = words == count + (waker != NULL) ? SSM_RECHECK_NS : CROWDED_NS;
+        uint64_t look_ns = now_ns + step_ns < until_ns ? now_ns + step_ns : until_ns;
+        if (sleep_on(interests, count, watched, words, look_ns) != 0)
+            return -EINTR;
+        for (uint32_t i = 0; i < count && ssm_now_ns() >= look_ns; i++) {
+            struct ssm_pool *pool = ssm_ring_pool(interests[i].ring);
+            pool->on_stall(pool);
+        }
+        ready = look(interests, count);
+    }
+    return ready;
+}
+
+struct ssm_waker *ssm_waker_new(void)
+{
+    return calloc(1, sizeof(struct ssm_waker));
+}
+
+void ssm_waker_free(struct ssm_waker *waker)
+{
+    free(waker);
+}
+
+void ssm_waker_wake(struct ssm_waker *waker)
+{
+    ssm_store_release_u32(&waker->pending, 1);
+    ssm_event_signal(&waker->event, 1);
+}
