@@ -26,7 +26,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 demo: $(VENV)/.installed
 	$(BIN)/ssm demo $(ARGS)
 
-test: $(VENV)/.installed $(VENV)/.group-test
+test: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-examples
 	PYTHONDEVMODE=1 $(BIN)/python -m pytest -n $(JOBS) --maxschedchunk 4 $(ARGS)
 
 lint: $(VENV)/.installed $(VENV)/.group-lint
@@ -56,6 +56,11 @@ $(VENV)/.python:
 
 $(VENV)/.group-%: pyproject.toml | $(VENV)/.python
 	$(PIP) install --quiet --group $*
+	@touch $@
+
+# What examples need and others do not; where an interpreter has no wheel of it, those examples are skipped.
+$(VENV)/.group-examples: pyproject.toml | $(VENV)/.python
+	$(PIP) install --quiet --only-binary :all: --group examples || echo 'Some examples will be skipped.'
 	@touch $@
 
 $(VENV)/.installed: $(NATIVE) | $(VENV)/.group-build

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("[0-9][0-9]_*.py"))
@@ -68,3 +69,60 @@ def test_two_processes_is_the_readmes():
     del program.body[0]  # the docstring
     assert ast.dump(program) in [ast.dump(ast.parse(block)) for block in blocks]
     assert run(example).splitlines() == [f"{number} b'hello'" for number in range(3)]
+
+
+def example(stem: str) -> Path:
+    (path,) = (path for path in EXAMPLES if path.stem.endswith(stem))
+    return path
+
+
+def skip_if_it_says_so(out: str) -> None:
+    if out.startswith("skipped: "):
+        pytest.skip(out.removeprefix("skipped: ").strip())
+
+
+def test_video_detectors_see_every_frame(tmp_path):
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    path = tmp_path / "video.mp4"
+    with av.open(str(path), "w") as video:
+        stream = video.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for number in range(12):
+            picture = av.VideoFrame.from_ndarray(np.full((240, 320, 3), number * 20, "u1"), format="rgb24")
+            video.mux(stream.encode(picture))
+        video.mux(stream.encode())
+    out = run(example("video_detectors"), path)
+    assert len(re.findall(r"^(?:brightness|edges|reddest) +12 frames", out, re.MULTILINE)) == 3
+
+
+def test_audio_delays_are_all_counted():
+    out = run(example("audio_deadlines"), 0.2)
+    blocks = int(re.match(r"(\d+) blocks of 2.67 ms, peak 1.00", out)[1])
+    assert blocks == 75
+    counts = [int(count) for count in re.findall(r"us(?: and more)? +(\d+) ?#*$", out, re.MULTILINE)]
+    assert sum(counts) == blocks
+
+
+def test_tensors_arrive_as_with_the_data_loader():
+    out = run(example("training_tensors"), 5)
+    skip_if_it_says_so(out)
+    losses = re.findall(r"last loss ([\d.]+)$", out, re.MULTILINE)
+    assert len(losses) == 2
+    assert losses[0] == losses[1]
+
+
+def test_every_line_of_a_log_is_in_the_parquet(tmp_path):
+    log, output = tmp_path / "log", tmp_path / "log.parquet"
+    log.write_text("".join(f"line {number}\n\n" for number in range(500)))
+    out = run(example("log_to_parquet"), log, output)
+    skip_if_it_says_so(out)
+    assert out.startswith("1,000 lines")
+    assert output.exists()
+
+
+def test_containers_both_are_pid_1():
+    out = run(example("containers"))
+    skip_if_it_says_so(out)
+    assert "doomed: I am pid 1 and hold job 0" in out
+    assert "worker: job 1, 2, 3" in out
+    assert "1 process reaped, 1 block came back" in out
