@@ -4,6 +4,7 @@
 #   make test     the whole suite
 #   make lint     format, lint and types
 #   make bench    nanoseconds and packets per second
+#   make docs     the documentation, into build/docs
 #
 # Needs git, Python >= 3.11 and a C compiler; everything else is installed into .venv by pip. A change of a C
 # file or of pyproject.toml rebuilds on the next call, a change of a Python file needs nothing.
@@ -20,7 +21,7 @@ NATIVE := $(wildcard ssm/src/*.[ch] ssm/src/binding/*.[ch] allocators/src/*.[ch]
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test lint bench clean install
+.PHONY: demo test lint bench docs clean install
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -40,6 +41,10 @@ lint: $(VENV)/.installed $(VENV)/.group-lint
 bench: $(VENV)/.installed $(VENV)/.group-bench
 	$(BIN)/python -m benchmarks $(ARGS)
 	$(BIN)/python benchmarks/allocators.py --short
+
+docs: $(VENV)/.installed $(VENV)/.group-docs
+	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going --builder html docs build/docs
+	@echo build/docs/index.html
 
 install: $(VENV)/.installed
 

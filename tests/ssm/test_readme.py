@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Python code in README.md and docs/*.md that is marked runnable runs, as it stands there.
-
-Marked is a fenced block whose info string is ``python runnable``, or one right after ``<!-- runnable -->``.
-Each block is a script of its own.
-"""
+"""The Python code in README.md and docs runs, as it stands there. Each block is a script of its own."""
 
 import re
 import subprocess
@@ -15,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(
-    r"(?P<mark><!--\s*runnable\s*-->\s*\n)?^(?P<fence>`{3,})(?P<info>[^\n`]*)\n(?P<code>.*?)^(?P=fence)\s*$",
+    r"^(?P<fence>`{3,})(?P<info>[^\n`]*)\n(?P<code>.*?)^(?P=fence)\s*$",
     re.MULTILINE | re.DOTALL,
 )
 POOL_NAME = re.compile(r"""Pool\.(?:create|open|attach)\(\s*["']/?([^"']+)["']""")
@@ -34,13 +30,12 @@ class Block(NamedTuple):
 
 def blocks_of(file, text):
     for match in FENCE.finditer(text):
-        words = match["info"].split()
-        if words[:1] == ["python"] and (match["mark"] or "runnable" in words[1:]):
+        if match["info"].split()[:1] == ["python"]:
             yield Block(file, text.count("\n", 0, match.start("code")) + 1, match["code"])
 
 
 def documents():
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 BLOCKS = [block for file in documents() if file.exists() for block in blocks_of(file, file.read_text())]
@@ -72,26 +67,19 @@ def test_block_runs(block, tmp_path):
 
 
 def test_the_readme_has_runnable_code():
-    assert any(block.file.name == "README.md" for block in BLOCKS), "mark it: ```python runnable"
+    assert any(block.file.name == "README.md" for block in BLOCKS)
 
 
 def test_finding_blocks():
     text = "\n".join(
         [
-            "```python runnable",
+            "```python",
             "a = 1",
             "```",
-            "```python",
-            "not = this",
-            "```",
-            "<!-- runnable -->",
-            "```python",
-            "b = 2",
-            "```",
-            "```sh runnable",
+            "```sh",
             "c",
             "```",
-            "````python runnable title=x",
+            "````python title=x",
             "d = '''",
             "```",
             "'''",
@@ -99,5 +87,5 @@ def test_finding_blocks():
         ]
     )
     found = list(blocks_of(ROOT / "x.md", text))
-    assert [b.code for b in found] == ["a = 1\n", "b = 2\n", "d = '''\n```\n'''\n"]
-    assert [b.line for b in found] == [2, 9, 15]
+    assert [b.code for b in found] == ["a = 1\n", "d = '''\n```\n'''\n"]
+    assert [b.line for b in found] == [2, 8]
