@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the allocators under test come from: each behaviour test takes a factory, and runs once per form.
 
-"alone": in private memory. "hosted": a service of a pool, made by the test's first call.
+"alone": in private memory. "hosted": a service of a pool, made by the test's first call. The models also run in the
+forms "fork" and "spawn": a service of which another process, started so, makes every second call.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ import pytest
 
 import allocators
 import ssm
+from tests.allocators.shared import Other, Shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.processes import Children
+
     Factory = Callable[[str, type[Any]], Callable[..., Any]]
 
 FORMS = ["alone", "hosted"]
+SHARED_FORMS = ["fork", "spawn"]
 
 
 @pytest.fixture(params=FORMS)
@@ -28,26 +33,40 @@ def form(request: pytest.FixtureRequest) -> str:
 
 
 class Host:
-    """A pool of services, there from the first one on."""
+    """Pools of services: a new one whenever the directory of the last one is full."""
 
     METADATA = 24 << 20
+    SERVICES = 48
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, new_name: Callable[[], str], other: Other | None) -> None:
+        self.new_name, self.other = new_name, other
         self.pool: ssm.Pool | None = None
         self.number = itertools.count()
+        self.wrong: list[str] = []  # said at the end: not in an example that is innocent of it
 
     def make(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        number = next(self.number)
+        if number % self.SERVICES == 0:
+            self.end_pool()
         if self.pool is None:
-            self.pool = ssm.Pool.create(self.name, classes={512: 1}, metadata=self.METADATA)
+            self.pool = ssm.Pool.create(self.new_name(), classes={512: 1}, metadata=self.METADATA)
+        if self.other is not None:
+            kwargs["reclaim"] = True
+        service = getattr(self.pool, method)(f"service {number}", *args, **kwargs)
+        return service if self.other is None else Shared(service, self.other)
+
+    def end_pool(self) -> None:
+        if self.other is not None:
+            self.other.leave()
+        if self.pool is not None:
+            self.wrong += self.pool.check()
+            self.pool.close()
             self.pool.unlink()
-        return getattr(self.pool, method)(f"service {next(self.number)}", *args, **kwargs)
+            self.pool = None
 
     def close(self) -> None:
-        if self.pool is not None:
-            wrong = self.pool.check()
-            self.pool.close()
-            assert wrong == []
+        self.end_pool()
+        assert self.wrong == []
 
 
 def make_hosted_rmids(host: Host, *args: Any, **kwargs: Any) -> Any:
@@ -57,11 +76,11 @@ def make_hosted_rmids(host: Host, *args: Any, **kwargs: Any) -> Any:
 
 
 @pytest.fixture
-def factory(form: str, new_name: Callable[[], str]) -> Iterator[Factory]:
-    host = Host(new_name())
+def factory(form: str, new_name: Callable[[], str], children: Children) -> Iterator[Factory]:
+    host = Host(new_name, Other(children, form) if form in SHARED_FORMS else None)
     methods = {
         allocators.IdAllocator: lambda base, end: host.make("ids", base, end),
-        allocators.AddressAllocator: lambda base, size: host.make("addresses", base, size),
+        allocators.AddressAllocator: lambda *args, **kwargs: host.make("addresses", *args, **kwargs),
         allocators.PidAllocator: lambda order: host.make("pids", order),
         allocators.RmidAllocator: lambda *args, **kwargs: make_hosted_rmids(host, *args, **kwargs),
     }

@@ -6,12 +6,11 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from allocators import (
     AddressAllocator,
@@ -22,12 +21,14 @@ from allocators import (
     InvalidRange,
     InvalidSize,
     InvalidStateTransition,
+    NodeState,
     Overflow,
     RangeInclusive,
     ResourceNotAvailable,
     UnalignedAddress,
     Underflow,
 )
+from tests.allocators.model import Model, in_every_form, run_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -256,14 +257,66 @@ def test_bounds(
         assert space.allocate_constraint(constraint) == R(want, want + 0xFF)
 
 
+# ---- queries --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three(make_addresses: MakeAddresses) -> AddressAllocator:
+    """[0x90, 0xff] free, [0x100, 0x110] allocated, [0x111, 0x1ff] free, [0x200, 0x2ff] allocated."""
+    space = make_addresses(0x90, 0x270)
+    space.allocate(0x11, 1, exact(0x100))
+    space.allocate(0x100, 1, exact(0x200))
+    return space
+
+
+@pytest.mark.parametrize(
+    ("query", "overlapping", "superset"),
+    [
+        (R(0, 0x8F), [], None),
+        (R(0, 0x90), [0x90], None),
+        (R(0x90, 0xFF), [0x90], 0x90),
+        (R(0xFF, 0x100), [0x90, 0x100], None),
+        (R(0x101, 0x10F), [0x100], 0x100),
+        (R(0x110, 0x200), [0x100, 0x111, 0x200], None),
+        (R(0x2FF, 0x2FF), [0x200], 0x200),
+        (R(0x2FF, TOP), [0x200], None),
+        (R(0x300, TOP), [], None),
+        (R(1, TOP), [0x90, 0x100, 0x111, 0x200], None),
+    ],
+)
+def test_queries(
+    three: AddressAllocator, query: RangeInclusive, overlapping: list[int], superset: int | None
+) -> None:
+    assert [node.range.start for node in three.tree.overlapping(query)] == overlapping
+    found = three.tree.search_superset(query)
+    assert (found and found.range.start) == superset
+
+
+def test_states(three: AddressAllocator) -> None:
+    tree = three.tree
+    assert tree.search(R(0x100, 0x110)) == (R(0x100, 0x110), NodeState.ALLOCATED)
+    assert tree.search(R(0x90, 0xFF)) == (R(0x90, 0xFF), NodeState.FREE)
+    assert tree.search(R(0x90, 0x91)) is None
+    for unknown in (R(0x90, 0x110), R(0x100, 0x10F), R(0, 1)):
+        with pytest.raises(ResourceNotAvailable):
+            tree.free(unknown)
+    tree.free(R(0x100, 0x110))
+    assert tree.search(R(0x90, 0x1FF)) == (R(0x90, 0x1FF), NodeState.FREE)  # merged with both neighbours
+    for free in (R(0x100, 0x110), R(0x90, 0x1FF)):
+        with pytest.raises(InvalidStateTransition):
+            tree.free(free)
+    assert tree.allocate(Constraint(0x170, 1)) == R(0x90, 0x1FF)
+
+
 # ---- cost -----------------------------------------------------------------------------------------------
 
 
-def test_many_holes_that_do_not_fit_cost_nothing() -> None:
+def test_many_holes_that_do_not_fit_cost_nothing(form: str, make_addresses: Callable[..., Any]) -> None:
     """Only the tail fits. O(n) takes a hundred times as long at a hundred times as many ranges; this does not."""
 
     def nanoseconds(count: int) -> float:
-        space = AddressAllocator(0, count * 32 + 0x10000)
+        room = {"ranges": 3 * count} if form == "hosted" else {}
+        space = make_addresses(0, count * 32 + 0x10000, **room)
         taken = [space.allocate(16, 16) for _ in range(2 * count)]
         for r in taken[::2]:
             space.free(r)
@@ -291,13 +344,13 @@ def test_memory_is_for_what_is_used() -> None:
 SPACE = 300
 
 
-class AddressModel(RuleBasedStateMachine):
+class AddressModel(Model):
     """A bytearray: what is allocated. Ranges are where allocate() said."""
 
     @initialize(base=st.sampled_from([0, 1, 0x1000 - 100, TOP - SPACE + 1]))
     def create(self, base: int) -> None:
         self.base = base
-        self.space = AddressAllocator(base, SPACE)
+        self.allocator = self.make(base, SPACE)
         self.model = bytearray(SPACE)
         self.live: list[RangeInclusive] = []
 
@@ -323,8 +376,11 @@ class AddressModel(RuleBasedStateMachine):
         policy=st.sampled_from(["first", "last", "exact"]),
         at=st.integers(0, SPACE),
         bounds=st.none() | st.tuples(st.integers(0, SPACE), st.integers(0, SPACE)),
+        count=st.integers(1, 10),
     )
-    def allocate(self, size: int, align: int, policy: str, at: int, bounds: tuple[int, int] | None) -> None:
+    def allocate(
+        self, size: int, align: int, policy: str, at: int, bounds: tuple[int, int] | None, count: int
+    ) -> None:
         address = min(self.base + at, TOP) // align * align
         chosen = {"first": FIRST, "last": LAST, "exact": exact(address)}[policy]
         low, high = (None, None) if bounds is None else sorted(min(self.base + b, TOP) for b in bounds)
@@ -334,40 +390,50 @@ class AddressModel(RuleBasedStateMachine):
             assert policy == "exact"
             assert address + size > 2**64
             return
+        for _ in range(count):
+            self.allocate_one(constraint)
+
+    def allocate_one(self, constraint: Constraint) -> None:
         want = self.place(constraint)
         if want is None:
             with pytest.raises(ResourceNotAvailable):
-                self.space.allocate_constraint(constraint)
+                self.allocator.allocate_constraint(constraint)
             return
-        got = self.space.allocate_constraint(constraint)
-        assert got == R(want, want + size - 1)
+        got = self.allocator.allocate_constraint(constraint)
+        assert got == R(want, want + constraint.size - 1)
         self.live.append(got)
-        self.model[want - self.base : want - self.base + size] = b"\1" * size
+        self.model[want - self.base : want - self.base + constraint.size] = b"\1" * constraint.size
 
     @rule(which=st.lists(st.integers(0, 1000), min_size=1, max_size=8))
     def free(self, which: list[int]) -> None:
         for i in which:
             if self.live:
                 r = self.live.pop(i % len(self.live))
-                self.space.free(r)
+                self.allocator.free(r)
                 self.model[r.start - self.base : r.start - self.base + r.length] = bytes(r.length)
                 with pytest.raises(AllocatorError):
-                    self.space.free(r)
+                    self.allocator.free(r)
 
     @rule(a=st.integers(0, SPACE - 1), b=st.integers(0, SPACE - 1))
     def overlapping(self, a: int, b: int) -> None:
         low, high = sorted((self.base + a, self.base + b))
-        got = [n.range for n in self.space.tree.overlapping(R(low, high))]
-        assert got == [n.range for n in self.space.tree.nodes() if n.range.overlaps(R(low, high))]
+        got = [n.range for n in self.allocator.tree.overlapping(R(low, high))]
+        assert got == [n.range for n in self.allocator.tree.nodes() if n.range.overlaps(R(low, high))]
+
+    def lose(self, key: int) -> None:
+        r = next(r for r in self.live if r.start == key)
+        self.live.remove(r)
+        self.model[key - self.base : key - self.base + r.length] = bytes(r.length)
 
     @invariant()
     def agrees(self) -> None:
-        if hasattr(self, "space"):
-            assert self.space.ranges() == sorted(self.live)
-            free = [n.range for n in self.space.tree.nodes() if n.range not in self.live]
+        if self.allocator is not None:
+            assert self.allocator.ranges() == sorted(self.live)
+            free = [n.range for n in self.allocator.tree.nodes() if n.range not in self.live]
             assert sum(r.length for r in free) == self.model.count(0)
             assert all(a.end + 1 < b.start for a, b in itertools.pairwise(free))  # merged
 
 
-TestAddressModel = AddressModel.TestCase
-TestAddressModel.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+@in_every_form
+def test_model(make_addresses: MakeAddresses, form: str) -> None:
+    run_model(AddressModel, make_addresses, form)

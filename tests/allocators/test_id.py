@@ -7,9 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from allocators import (
     AlreadyReleased,
@@ -20,6 +19,7 @@ from allocators import (
     Overflow,
     ResourceNotAvailable,
 )
+from tests.allocators.model import Model, in_every_form, run_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,7 +130,7 @@ def test_all_of_u32_costs_what_is_used() -> None:
     assert [ids.allocate_id() for _ in range(3)] == [0, 3, 6]
 
 
-class IdModel(RuleBasedStateMachine):
+class IdModel(Model):
     """A set of the ids in use, and how far we have come."""
 
     @initialize(base=st.sampled_from([0, 7, U32_MAX - 150]), size=st.sampled_from([1, 64, 65, 151]))
@@ -138,16 +138,16 @@ class IdModel(RuleBasedStateMachine):
         self.base, self.end = base, min(base + size - 1, U32_MAX)
         self.next = base
         self.used: set[int] = set()
-        self.ids = IdAllocator(self.base, self.end)
+        self.allocator = self.make(self.base, self.end)
 
     def allocate_one(self) -> None:
         free = next((i for i in range(self.base, self.next) if i not in self.used), self.next)
         if free > self.end:
             error = Overflow if self.end == U32_MAX else ResourceNotAvailable
             with pytest.raises(error):
-                self.ids.allocate_id()
+                self.allocator.allocate_id()
             return
-        assert self.ids.allocate_id() == free
+        assert self.allocator.allocate_id() == free
         self.used.add(free)
         self.next = max(self.next, free + 1)
 
@@ -161,23 +161,27 @@ class IdModel(RuleBasedStateMachine):
         for i in (self.base + offset for offset in offsets):
             if not self.base <= i <= self.end:
                 with pytest.raises(OutOfRange):
-                    self.ids.free_id(i)
+                    self.allocator.free_id(i)
             elif i >= self.next:
                 with pytest.raises(NeverAllocated):
-                    self.ids.free_id(i)
+                    self.allocator.free_id(i)
             elif i not in self.used:
                 with pytest.raises(AlreadyReleased):
-                    self.ids.free_id(i)
+                    self.allocator.free_id(i)
             else:
-                assert self.ids.free_id(i) == i
+                assert self.allocator.free_id(i) == i
                 self.used.remove(i)
+
+    def lose(self, key: int) -> None:
+        self.used.remove(key)
 
     @invariant()
     def agrees(self) -> None:
-        if hasattr(self, "ids"):
-            in_use = [i for i in range(self.base, self.end + 1) if self.ids.is_allocated(i)]
+        if self.allocator is not None:
+            in_use = [i for i in range(self.base, self.end + 1) if self.allocator.is_allocated(i)]
             assert in_use == sorted(self.used)
 
 
-TestIdModel = IdModel.TestCase
-TestIdModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+@in_every_form
+def test_model(make_ids: MakeIds, form: str) -> None:
+    run_model(IdModel, make_ids, form)

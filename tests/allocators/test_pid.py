@@ -7,11 +7,11 @@ import gc
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from allocators import AlreadyReleased, InvalidSize, Pid, PidAllocator
+from tests.allocators.model import Model, in_every_form, run_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,9 +41,9 @@ def test_every_pid_once(make_pids: MakePids, order: int) -> None:
 
 
 @pytest.mark.parametrize("order", [0, -1, 2**26 + 1, 2**64])
-def test_invalid_order(order: int) -> None:
+def test_invalid_order(make_pids: MakePids, order: int) -> None:
     with pytest.raises(InvalidSize, match=str(order)):
-        PidAllocator(order)
+        make_pids(order)
 
 
 def test_contains(make_pids: MakePids) -> None:
@@ -121,12 +121,12 @@ def test_pids_come_from_their_allocator_only() -> None:
         Pid()
 
 
-class PidModel(RuleBasedStateMachine):
+class PidModel(Model):
     """A bytearray with a byte per pid."""
 
     @initialize(order=st.sampled_from([1, 2, 3]))
     def create(self, order: int) -> None:
-        self.pids = PidAllocator(order)
+        self.allocator = self.make(order)
         self.model = bytearray(order * 64)
         self.handles: dict[int, Pid] = {}
 
@@ -134,7 +134,7 @@ class PidModel(RuleBasedStateMachine):
     def allocate(self, count: int) -> None:
         for _ in range(count):
             want = self.model.find(0)
-            pid = self.pids.allocate()
+            pid = self.allocator.allocate()
             if want < 0:
                 assert pid is None
                 return
@@ -160,11 +160,16 @@ class PidModel(RuleBasedStateMachine):
                     pass
             del pid
 
+    def lose(self, key: int) -> None:
+        self.model[key] = 0
+        del self.handles[key]
+
     @invariant()
     def agrees(self) -> None:
-        if hasattr(self, "pids"):
-            assert bytes(n in self.pids for n in range(len(self.model))) == self.model
+        if self.allocator is not None:
+            assert bytes(n in self.allocator for n in range(len(self.model))) == self.model
 
 
-TestPidModel = PidModel.TestCase
-TestPidModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+@in_every_form
+def test_model(make_pids: MakePids, form: str) -> None:
+    run_model(PidModel, make_pids, form)

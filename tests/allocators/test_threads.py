@@ -10,17 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from allocators import (
-    AddressAllocator,
-    AllocPolicy,
-    IdAllocator,
-    PidAllocator,
-    ResourceNotAvailable,
-    RmidAllocator,
-)
+from allocators import AllocPolicy, ResourceNotAvailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from allocators import AddressAllocator, IdAllocator, PidAllocator, RmidAllocator
 
 THREADS = 4
 ROUNDS = 4000
@@ -68,8 +63,8 @@ def in_threads(work: Callable[[random.Random], None]) -> None:
         raise errors[0]
 
 
-def test_ids() -> None:
-    ids, once = IdAllocator(0, 2**32 - 1), Once()
+def test_ids(make_ids: Callable[[int, int], IdAllocator]) -> None:
+    ids, once = make_ids(0, 2**20), Once()
 
     def work(random: random.Random) -> None:
         mine: list[int] = []
@@ -91,8 +86,8 @@ def test_ids() -> None:
     assert not ids.is_allocated(1)
 
 
-def test_pids() -> None:
-    pids, once = PidAllocator(2), Once()
+def test_pids(make_pids: Callable[[int], PidAllocator]) -> None:
+    pids, once = make_pids(2), Once()
 
     def work(random: random.Random) -> None:
         mine: list[Any] = []
@@ -113,8 +108,8 @@ def test_pids() -> None:
     assert [int(pid) for pid in [pids.allocate() for _ in range(128)] if pid is not None] == list(range(128))
 
 
-def test_a_pid_is_freed_once_by_whoever_is_first() -> None:
-    pids = PidAllocator(1)
+def test_a_pid_is_freed_once_by_whoever_is_first(make_pids: Callable[[int], PidAllocator]) -> None:
+    pids = make_pids(1)
     for _ in range(200):
         pid = pids.allocate()
         assert pid is not None
@@ -131,8 +126,8 @@ def test_a_pid_is_freed_once_by_whoever_is_first() -> None:
         assert frees == [True]
 
 
-def test_rmids() -> None:
-    rmids, once = RmidAllocator(32, 0), Once()
+def test_rmids(make_rmids: Callable[[int, int], RmidAllocator]) -> None:
+    rmids, once = make_rmids(32, 0), Once()
 
     def work(random: random.Random) -> None:
         mine: list[int] = []
@@ -153,8 +148,8 @@ def test_rmids() -> None:
     assert not any(rmids.is_allocated(i) for i in range(33))
 
 
-def test_addresses() -> None:
-    space, once = AddressAllocator(0, 4096), Once()
+def test_addresses(make_addresses: Callable[[int, int], AddressAllocator]) -> None:
+    space, once = make_addresses(0, 4096), Once()
 
     def work(random: random.Random) -> None:
         mine: list[Any] = []

@@ -109,6 +109,18 @@ def test_wrong_parameters_make_nothing(pool):
     assert pool.check() == []
 
 
+def test_a_range_of_2_to_the_24_ids(make_pool):
+    count = 1 << 24
+    pool = make_pool(metadata=72 << 20)
+    ids = pool.ids("many", 7, 7 + count - 1)
+    (service,) = pool.stats().services
+    assert (service.capacity, service.bytes < 4.3 * count) == (count, True)
+    assert [ids.allocate_id() for _ in range(1000)] == list(range(7, 1007))
+    for i in range(7, 1007, 3):
+        ids.free_id(i)
+    assert [ids.allocate_id() for _ in range(3)] == [7, 10, 13]
+
+
 def test_metadata_exhausted(make_pool):
     pool = make_pool(metadata=64 << 10)
     names = [f"s{i}" for i in range(20)]
