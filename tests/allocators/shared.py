@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any, Self
 
-from allocators import RangeInclusive
+from tests.services import key
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -17,11 +17,6 @@ ALLOCATING = ("allocate_id", "alloc", "allocate", "allocate_constraint")
 FREEING = ("free_id", "free")
 
 Place = tuple[str, str]  # of a service: the pool's name and its own
-
-
-def key(value: Any) -> int:
-    """What stands for a value in a set: the number, or where the range starts."""
-    return int(value.start if isinstance(value, RangeInclusive) else value)
 
 
 class Hands:

@@ -1,59 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Services: allocators that processes share by name. What each does is tested in tests/allocators, form "hosted"."""
+"""Services: allocators that processes share by name.
 
-import contextlib
+What each does is tested in tests/allocators, form "hosted"; many processes at once in tests/stress.
+"""
+
 import os
 import pickle
-import random
 import signal
-import time
 
 import pytest
 
 import ssm
 from allocators import AllocPolicy, AlreadyReleased, InvalidRange, RangeInclusive, ResourceNotAvailable
-from tests.processes import wait_until
-
-SECONDS = float(os.environ.get("SSM_TEST_SECONDS", "3"))
-OPEN = {
-    "ids": lambda pool, **more: pool.ids("ids", 5, 1004, **more),
-    "addresses": lambda pool, **more: pool.addresses("addresses", 0x1000, 0x10000, ranges=500, **more),
-    "pids": lambda pool, **more: pool.pids("pids", order=8, **more),
-    "rmids": lambda pool, **more: pool.rmids("rmids", 100, 0, **more),
-}
-KINDS = list(OPEN)
-
-
-def take(service):
-    """Allocate one; what free() takes."""
-    if isinstance(service, ssm.IdService):
-        return service.allocate_id()
-    if isinstance(service, ssm.PidService):
-        return service.allocate()
-    if isinstance(service, ssm.AddressService):
-        return service.allocate(16)
-    rmid = service.alloc()
-    while rmid == 0:  # the first free one was freed after this process looked at the clock
-        rmid = service.alloc()
-    return rmid
-
-
-def give(service, value):
-    if isinstance(service, ssm.IdService):
-        service.free_id(value)
-    elif isinstance(service, ssm.PidService):
-        value.free()
-    else:
-        service.free(value)
-
-
-def key(value):
-    return value.start if isinstance(value, RangeInclusive) else int(value)
-
-
-def used(pool, name):
-    return next(s.used for s in pool.stats().services if s.name == name)
-
+from tests.services import KINDS, OPEN, give, key, take, used
 
 # ---- opening ----------------------------------------------------------------------------------
 
@@ -300,76 +259,6 @@ def test_many_cycles_leave_nothing(pool, children):
     assert [used(pool, kind) for kind in KINDS] == [0] * 4
     assert [h.pid for h in pool.holders()] == [os.getpid()]
     assert pool.check() == []
-
-
-# ---- stress -----------------------------------------------------------------------------------
-
-
-def churn(talk, name, kind, seed, seconds):
-    """Allocate and free at random; report each value that is held, so that the test may compare."""
-    rng = random.Random(seed)
-    with ssm.Pool.attach(name) as pool:
-        service, held, until = OPEN[kind](pool), [], time.monotonic() + seconds
-        while time.monotonic() < until:
-            for _ in range(50):
-                if rng.random() < 0.55 and len(held) < 20:
-                    with contextlib.suppress(ResourceNotAvailable):
-                        held.append(take(service))
-                elif held:
-                    give(service, held.pop(rng.randrange(len(held))))
-        talk.send([key(value) for value in held])
-        talk.recv()
-        for value in held:
-            give(service, value)
-
-
-@pytest.mark.stress
-@pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_given_twice_and_nothing_lost(pool, children, kind):
-    service = OPEN[kind](pool)
-    started = [children.start(churn, pool.name, kind, seed, SECONDS / 3) for seed in range(3)]
-    held = [child.hear() for child in started]
-    values = [value for values in held for value in values]
-    assert len(values) == len(set(values))
-    assert sorted(values) == [key(value) for value, _ in service.owned()]
-    for child in started:
-        child.say()
-        child.result()
-    assert service.owned() == []
-    assert used(pool, kind) == 0
-
-
-@pytest.mark.stress
-@pytest.mark.parametrize("kind", KINDS)
-def test_killed_at_any_moment(pool, children, kind):
-    seed = int(os.environ.get("SSM_TEST_SEED", "0")) or time.time_ns() & 0xFFFFFF
-    print("SSM_TEST_SEED =", seed)
-    rng, until, kills = random.Random(seed), time.monotonic() + SECONDS, 0
-    service = OPEN[kind](pool, reclaim=True)
-    while time.monotonic() < until or kills < 5:
-        started = [children.start(churn_reclaimed, pool.name, kind, rng.random()) for _ in range(2)]
-        for child in started:
-            child.hear()
-        time.sleep(rng.uniform(0, 0.02))
-        for child in started:
-            child.kill()
-            kills += 1
-        pool.reap()
-        assert service.owned() == []
-        assert pool.check() == []
-    wait_until(lambda: [h.pid for h in pool.holders()] == [os.getpid()], "all slots free")
-
-
-def churn_reclaimed(talk, name, kind, seed):
-    rng = random.Random(seed)
-    pool = ssm.Pool.attach(name)
-    service, held = OPEN[kind](pool, reclaim=True), []
-    talk.send("at it")
-    while True:
-        if rng.random() < 0.55 and len(held) < 20:
-            held.append(take(service))
-        elif held:
-            give(service, held.pop(rng.randrange(len(held))))
 
 
 def test_exact_addresses_are_shared(pool):
