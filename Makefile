@@ -40,7 +40,7 @@ lint: $(VENV)/.installed $(VENV)/.group-lint
 
 bench: $(VENV)/.installed $(VENV)/.group-bench
 	$(BIN)/python -m benchmarks $(ARGS)
-	$(BIN)/python benchmarks/allocators.py --short
+	$(BIN)/python -m benchmarks.allocators
 
 docs: $(VENV)/.installed $(VENV)/.group-docs
 	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going --builder html docs build/docs

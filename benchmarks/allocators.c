@@ -2,9 +2,13 @@
  *
  * How long do the allocators' cores take? Not a test: it checks no more than that calls succeed.
  *
- * Prints lines of "allocator TAB state TAB operation TAB nanoseconds", the best of several runs each. Which id, pid or
- * range an operation is about is random and decided before the clock starts; `loop` is what the loop alone takes and
- * is not subtracted.
+ *   allocators_bench COUNT    the first COUNT (1 .. 3) sizes of each allocator
+ *   allocators_bench about    the compiler
+ *
+ * Prints lines of "allocator TAB state TAB operation TAB nanoseconds", each the median of many short runs. Which id,
+ * pid or range an operation is about is random and decided before the clock starts; the loop around the calls is part
+ * of the figure. benchmarks/allocators.py does the same through Python; the names of states and operations are its
+ * keys too.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,18 +17,26 @@
 
 #include "allocators.h"
 
-#define RUNS 7
+#ifdef __clang__
+#define COMPILER "clang " __clang_version__
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
+
+#define RUNS  31u
 #define BATCH 1000u
+#define SIZES 3u
 
 static uint64_t random_state = 1;
 
 /* splitmix64 (Steele, Lea, Flood 2014) */
-static uint64_t below(uint64_t bound)
+static uint32_t below(uint64_t bound)
 {
     uint64_t z = random_state += UINT64_C(0x9e3779b97f4a7c15);
+
     z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
     z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return (z ^ z >> 31) % bound;
+    return (uint32_t)((z ^ z >> 31) % bound);
 }
 
 static uint64_t now_ns(void)
@@ -53,116 +65,158 @@ static void *memory(uint64_t bytes)
     return mem;
 }
 
-static void keep_least(double *best, uint64_t start, uint64_t end, uint64_t count)
-{
-    double ns = (double)(end - start) / (double)count;
+/* Nanoseconds per operation of one case, run by run. */
+struct times {
+    double   ns[RUNS];
+    uint32_t runs;
+};
 
-    if (*best == 0 || ns < *best)
-        *best = ns;
+static void note(struct times *times, uint64_t start_ns, uint64_t end_ns, uint32_t operations)
+{
+    times->ns[times->runs++] = (double)(end_ns - start_ns) / operations;
 }
 
-static void show(const char *allocator, const char *state, const char *operation, double ns)
+static int compare(const void *a, const void *b)
 {
-    printf("%s\t%s\t%s\t%.2f\n", allocator, state, operation, ns);
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static void show(const char *allocator, const char *state, const char *operation, struct times *times)
+{
+    qsort(times->ns, times->runs, sizeof times->ns[0], compare);
+    printf("%s\t%s\t%s\t%.2f\n", allocator, state, operation, times->ns[times->runs / 2]);
     fflush(stdout);
+}
+
+static uint32_t batch_of(uint32_t in_use)
+{
+    return in_use / 2 < BATCH ? in_use / 2 : BATCH;
+}
+
+/* A random sample in front, every time another one. */
+static void sample(uint32_t *all, uint32_t count, uint32_t wanted)
+{
+    for (uint32_t i = 0; i < wanted; i++) {
+        uint32_t j = i + below(count - i), taken = all[i];
+        all[i] = all[j];
+        all[j] = taken;
+    }
 }
 
 /* ---- ids ---- */
 
-static void ids(uint32_t in_use, bool half_free)
+/* `in_use` ids, the lowest; or, with `holes`, of twice as many that were allocated a random half. */
+static uint32_t *ids_fill(struct al_id *a, uint32_t in_use, bool holes)
 {
-    uint32_t     capacity = in_use * 2, id, *some = malloc(BATCH * sizeof *some);
+    uint32_t made = holes ? 2 * in_use : in_use, *live = malloc(made * sizeof *live);
+
+    for (uint32_t i = 0; i < made; i++)
+        must(al_id_alloc(a, &live[i]), "alloc");
+    if (holes) {
+        sample(live, made, made - 1);
+        for (uint32_t i = in_use; i < made; i++)
+            must(al_id_free(a, live[i]), "free");
+    }
+    return live;
+}
+
+static void ids(uint32_t in_use, bool holes)
+{
+    uint32_t     capacity = 2 * in_use, batch = batch_of(in_use);
     uint64_t     bytes = al_id_size_bytes(capacity);
     struct al_id a;
-    double       alloc_ns = 0, free_ns = 0, pair_ns = 0;
+    struct times freeing = {.runs = 0}, allocating = {.runs = 0}, both = {.runs = 0};
     char         state[64];
 
     must(al_id_init(&a, memory(bytes), bytes, 0, capacity - 1, capacity), "init");
-    for (uint32_t i = 0; i < (half_free ? capacity : in_use); i++)
-        must(al_id_alloc(&a, &id), "alloc");
-    while (al_id_used_count(&a) > in_use)
-        (void)al_id_free(&a, (uint32_t)below(capacity));
-    for (int run = 0; run < RUNS * 20; run++) {
-        for (uint32_t i = 0; i < BATCH; i++) {
-            do
-                some[i] = (uint32_t)below(half_free ? capacity : in_use);
-            while (!al_id_is_allocated(&a, some[i]));
-            must(al_id_free(&a, some[i]), "free");
-        }
-        for (uint32_t i = 0; i < BATCH; i++)
-            must(al_id_take(&a, some[i]), "take");
+    uint32_t *live = ids_fill(&a, in_use, holes);
+    for (uint32_t run = 0; run < RUNS; run++) {
+        sample(live, in_use, batch);
         uint64_t t0 = now_ns();
-        for (uint32_t i = 0; i < BATCH; i++)
-            must(al_id_free(&a, some[i]), "free");
+        for (uint32_t i = 0; i < batch; i++)
+            must(al_id_free(&a, live[i]), "free");
         uint64_t t1 = now_ns();
-        for (uint32_t i = 0; i < BATCH; i++)
-            must(al_id_alloc(&a, &id), "alloc");
+        for (uint32_t i = 0; i < batch; i++)
+            must(al_id_alloc(&a, &live[i]), "alloc");
         uint64_t t2 = now_ns();
-        for (uint32_t i = 0; i < BATCH; i++) {
-            must(al_id_alloc(&a, &id), "alloc");
-            must(al_id_free(&a, id), "free");
-        }
+        sample(live, in_use, batch);
         uint64_t t3 = now_ns();
-        keep_least(&free_ns, t0, t1, BATCH);
-        keep_least(&alloc_ns, t1, t2, BATCH);
-        keep_least(&pair_ns, t2, t3, BATCH);
+        for (uint32_t i = 0; i < batch; i++) {
+            must(al_id_free(&a, live[i]), "free");
+            must(al_id_alloc(&a, &live[i]), "alloc");
+        }
+        note(&both, t3, now_ns(), batch);
+        note(&freeing, t0, t1, batch);
+        note(&allocating, t1, t2, batch);
     }
-    (void)snprintf(state, sizeof state, "%u in use%s", in_use, half_free ? ", as many freed" : "");
-    show("ids", state, "free, a random one", free_ns);
-    show("ids", state, "allocate", alloc_ns);
-    show("ids", state, "allocate + free", pair_ns);
+    (void)snprintf(state, sizeof state, "%u in use%s", in_use, holes ? ", as many free below" : "");
+    show("ids", state, "free, a random one", &freeing);
+    show("ids", state, "allocate", &allocating);
+    show("ids", state, "free a random one + allocate", &both);
+    free(live);
     free(a.head);
-    free(some);
 }
 
 /* ---- pids ---- */
 
-static void pids(uint32_t order, uint32_t percent)
+static void pids(uint32_t order, uint32_t percent, const char *how_full)
 {
     struct al_pid a;
     uint64_t      bytes = al_pid_size_bytes(order);
-    uint32_t      pid, capacity = order * 64, target = capacity / 100 * percent + capacity % 100 * percent / 100;
-    double        pair_ns = 0, random_ns = 0;
+    uint32_t      pid, capacity = order * 64, in_use = (uint32_t)((uint64_t)capacity * percent / 100);
+    uint32_t     *live = malloc(capacity * sizeof *live), batch = batch_of(in_use);
+    struct times  lowest = {.runs = 0}, random = {.runs = 0};
     char          state[64];
 
     must(al_pid_init(&a, memory(bytes), bytes, order), "init");
-    while (al_pid_used_count(&a) < target)
-        (void)al_pid_take(&a, (uint32_t)below(capacity));
-    for (int run = 0; run < RUNS * 20; run++) {
+    for (uint32_t i = 0; i < capacity; i++)
+        live[i] = i;
+    sample(live, capacity, capacity - 1);
+    for (uint32_t i = 0; i < in_use; i++)
+        must(al_pid_take(&a, live[i]), "take");
+    for (uint32_t run = 0; run < RUNS; run++) {
+        sample(live, in_use, batch);
         uint64_t t0 = now_ns();
         for (uint32_t i = 0; i < BATCH; i++) {
             must(al_pid_alloc(&a, &pid), "alloc");
             must(al_pid_free(&a, pid), "free");
         }
         uint64_t t1 = now_ns();
-        keep_least(&pair_ns, t0, t1, BATCH);
-        if (percent == 0)
-            continue;
-        uint32_t some[BATCH];
-        for (uint32_t i = 0; i < BATCH; i++) /* one in use, now free; the allocation takes the lowest */
-            some[i] = (uint32_t)below(capacity);
+        for (uint32_t i = 0; i < batch; i++) {
+            must(al_pid_free(&a, live[i]), "free");
+            must(al_pid_alloc(&a, &live[i]), "alloc");
+        }
         uint64_t t2 = now_ns();
-        for (uint32_t i = 0; i < BATCH; i++)
-            if (al_pid_free(&a, some[i]) == AL_OK)
-                must(al_pid_alloc(&a, &pid), "alloc");
-        keep_least(&random_ns, t2, now_ns(), BATCH);
+        note(&lowest, t0, t1, BATCH);
+        if (batch > 0)
+            note(&random, t1, t2, batch);
     }
-    (void)snprintf(state, sizeof state, "order %u, %u %% in use", order, percent);
-    show("pids", state, "allocate + recycle", pair_ns);
-    if (percent != 0)
-        show("pids", state, "recycle a random one + allocate", random_ns);
+    (void)snprintf(state, sizeof state, "order %u, %s", order, how_full);
+    show("pids", state, "allocate + recycle", &lowest);
+    if (batch > 0)
+        show("pids", state, "recycle a random one + allocate", &random);
+    free(live);
     free(a.head);
 }
 
 /* ---- ranges ---- */
 
-#define HOLE_UNIT 16u
-#define HOLE_UNITS 16u
+#define UNIT  16u
+#define UNITS 16u                    /* of the longest range */
+#define ROOM  (UINT64_C(1) << 40)
+#define NONE_FITS (8u * UNITS * UNIT) /* longer than any hole: neighbouring holes have merged */
+
+struct range {
+    uint64_t start, size;
+};
 
 struct space {
-    struct al_tree       t;
-    struct al_tree_node *live;
-    uint32_t             count;
+    struct al_tree t;
+    struct range  *live;
+    uint32_t       count;
+    struct range   head, tail; /* free, on both sides of all the live ranges */
 };
 
 static uint64_t place(struct al_tree *t, uint64_t size, uint64_t align, uint32_t policy, uint64_t exact)
@@ -174,138 +228,137 @@ static uint64_t place(struct al_tree *t, uint64_t size, uint64_t align, uint32_t
     return start;
 }
 
-/* `live` ranges of random lengths, with holes of random lengths between them; room at both ends. */
-static struct space space_make(uint32_t live)
-{
-    struct space   s = {.live = malloc(live * sizeof *s.live), .count = live};
-    uint32_t       capacity = live * 5 + 4 * BATCH, made = live * 2;
-    uint64_t       bytes = al_tree_size_bytes(capacity), room = UINT64_C(1) << 40;
-    uint64_t      *start = malloc(made * sizeof *start), *size = malloc(made * sizeof *size);
+static void take(struct al_tree *t, struct range r) { (void)place(t, r.size, 1, AL_TREE_EXACT, r.start); }
+static void give(struct al_tree *t, struct range r) { must(al_tree_free(t, r.start, r.start + r.size - 1), "free"); }
 
-    must(al_tree_init(&s.t, memory(bytes), bytes, capacity), "init");
-    must(al_tree_insert(&s.t, 0, room - 1, AL_TREE_FREE, 0, NULL), "insert");
-    uint64_t at = room / 2;
+static void shuffle(struct range *r, uint32_t count, uint32_t wanted)
+{
+    for (uint32_t i = 0; i < wanted; i++) {
+        uint32_t     j = i + below(count - i);
+        struct range taken = r[i];
+        r[i] = r[j];
+        r[j] = taken;
+    }
+}
+
+static uint64_t random_size(void) { return (1 + below(UNITS)) * UNIT; }
+
+static void space_init(struct space *s, uint32_t live, uint32_t made)
+{
+    uint32_t capacity = 2 * (made + BATCH) + 3;
+    uint64_t bytes = al_tree_size_bytes(capacity);
+
+    must(al_tree_init(&s->t, memory(bytes), bytes, capacity), "init");
+    must(al_tree_insert(&s->t, 0, ROOM - 1, AL_TREE_FREE, 0, NULL), "insert");
+    s->live = malloc(made * sizeof *s->live);
+    s->count = live;
+}
+
+/* `live` ranges of random lengths: a random half of twice as many, made side by side and freed in random order. */
+static void space_holes(struct space *s, uint32_t live)
+{
+    uint32_t made = 2 * live;
+    uint64_t at = ROOM / 2;
+
+    space_init(s, live, made);
     for (uint32_t i = 0; i < made; i++) {
-        size[i] = (1 + below(HOLE_UNITS)) * HOLE_UNIT;
-        start[i] = place(&s.t, size[i], 1, AL_TREE_EXACT, at);
-        at += size[i];
+        s->live[i] = (struct range){at, random_size()};
+        take(&s->t, s->live[i]);
+        at += s->live[i].size;
     }
-    for (uint32_t i = made - 1; i > 0; i--) { /* in random order, as a program would */
-        uint32_t j = (uint32_t)below(i + 1);
-        uint64_t a = start[i], b = size[i];
-        start[i] = start[j], size[i] = size[j];
-        start[j] = a, size[j] = b;
-    }
+    shuffle(s->live, made, made - 1);
     for (uint32_t i = live; i < made; i++)
-        must(al_tree_free(&s.t, start[i], start[i] + size[i] - 1), "free");
-    for (uint32_t i = 0; i < live; i++)
-        s.live[i] = (struct al_tree_node){.start = start[i], .end = start[i] + size[i] - 1};
-    free(start);
-    free(size);
-    return s;
+        give(&s->t, s->live[i]);
+    uint64_t first = ROOM, last = 0;
+    for (uint32_t i = 0; i < live; i++) {
+        first = s->live[i].start < first ? s->live[i].start : first;
+        last = s->live[i].start > last ? s->live[i].start + s->live[i].size - 1 : last;
+    }
+    s->head = (struct range){0, first};
+    s->tail = (struct range){last + 1, ROOM - 1 - last};
+}
+
+/* Holes of 32, each long enough for 32 aligned to 32, none with room for it. */
+static void space_misaligned(struct space *s, uint32_t live)
+{
+    space_init(s, live, live + 1);
+    for (uint32_t i = 0; i <= live; i++)
+        take(&s->t, i == 0 ? (struct range){0, 16} : (struct range){(uint64_t)64 * i - 16, 32});
+}
+
+static void space_end(struct space *s)
+{
+    free(s->t.head);
+    free(s->live);
 }
 
 /* Free random live ranges, take each back by its address. */
-static void ranges_exact(struct space *s, double *exact_ns, double *free_ns)
+static void ranges_exact(struct space *s, const char *state)
 {
-    struct al_tree_node *some = malloc(BATCH * sizeof *some);
-    uint32_t             batch = s->count / 2 < BATCH ? s->count / 2 : BATCH;
+    uint32_t     batch = batch_of(s->count);
+    struct times taking = {.runs = 0}, freeing = {.runs = 0};
 
-    for (uint32_t i = 0; i < batch; i++) { /* a random sample in front */
-        uint32_t            j = i + (uint32_t)below(s->count - i);
-        struct al_tree_node n = s->live[i];
-        s->live[i] = s->live[j];
-        s->live[j] = n;
+    for (uint32_t run = 0; run < RUNS; run++) {
+        shuffle(s->live, s->count, batch);
+        uint64_t t0 = now_ns();
+        for (uint32_t i = 0; i < batch; i++)
+            give(&s->t, s->live[i]);
+        uint64_t t1 = now_ns();
+        for (uint32_t i = 0; i < batch; i++)
+            take(&s->t, s->live[i]);
+        uint64_t t2 = now_ns();
+        note(&freeing, t0, t1, batch);
+        note(&taking, t1, t2, batch);
     }
-    uint64_t t0 = now_ns();
-    for (uint32_t i = 0; i < batch; i++)
-        must(al_tree_free(&s->t, s->live[i].start, s->live[i].end), "free");
-    uint64_t t1 = now_ns();
-    for (uint32_t i = 0; i < batch; i++)
-        (void)place(&s->t, s->live[i].end - s->live[i].start + 1, 1, AL_TREE_EXACT, s->live[i].start);
-    uint64_t t2 = now_ns();
-    keep_least(free_ns, t0, t1, batch);
-    keep_least(exact_ns, t1, t2, batch);
-    free(some);
+    show("ranges", state, "free, a random one", &freeing);
+    show("ranges", state, "ExactMatch, a random hole", &taking);
 }
 
-/* Allocate by policy, free again in random order. */
-static void ranges_policy(struct space *s, uint32_t policy, uint64_t units, uint64_t align, double *alloc_ns,
-                          double *free_ns)
+/* Allocate by policy; free again, not timed. A size of 0: random ones. */
+static void ranges_policy(struct space *s, const char *state, const char *operation, uint32_t policy, uint64_t size,
+                          uint64_t align, uint32_t batch)
 {
-    uint64_t start[BATCH], size[BATCH];
-    uint32_t batch = s->count / 2 < BATCH ? s->count / 2 : BATCH;
+    struct range taken[BATCH];
+    struct times times = {.runs = 0};
 
-    for (uint32_t i = 0; i < batch; i++)
-        size[i] = (units ? units : 1 + below(HOLE_UNITS)) * HOLE_UNIT;
-    uint64_t t0 = now_ns();
-    for (uint32_t i = 0; i < batch; i++)
-        start[i] = place(&s->t, size[i], align, policy, 0);
-    uint64_t t1 = now_ns();
-    for (uint32_t i = batch - 1; i > 0; i--) {
-        uint32_t j = (uint32_t)below(i + 1);
-        uint64_t a = start[i], b = size[i];
-        start[i] = start[j], size[i] = size[j];
-        start[j] = a, size[j] = b;
+    for (uint32_t run = 0; run < RUNS; run++) {
+        for (uint32_t i = 0; i < batch; i++)
+            taken[i].size = size != 0 ? size : random_size();
+        uint64_t t0 = now_ns();
+        for (uint32_t i = 0; i < batch; i++)
+            taken[i].start = place(&s->t, taken[i].size, align, policy, 0);
+        uint64_t t1 = now_ns();
+        shuffle(taken, batch, batch - 1);
+        for (uint32_t i = 0; i < batch; i++)
+            give(&s->t, taken[i]);
+        note(&times, t0, t1, batch);
     }
-    uint64_t t2 = now_ns();
-    for (uint32_t i = 0; i < batch; i++)
-        must(al_tree_free(&s->t, start[i], start[i] + size[i] - 1), "free");
-    uint64_t t3 = now_ns();
-    keep_least(alloc_ns, t0, t1, batch);
-    keep_least(free_ns, t2, t3, batch);
+    show("ranges", state, operation, &times);
 }
 
 static void ranges(uint32_t live)
 {
-    struct space s = space_make(live);
+    struct space s;
+    uint32_t     batch = batch_of(live);
     char         state[64];
-    double       exact_ns = 0, free_ns = 0, ignored = 0;
 
-    (void)snprintf(state, sizeof state, "%u live ranges, holes", live);
-    for (int run = 0; run < RUNS * 10; run++)
-        ranges_exact(&s, &exact_ns, &free_ns);
-    show("ranges", state, "ExactMatch, a random hole", exact_ns);
-    show("ranges", state, "free, a random range", free_ns);
+    (void)snprintf(state, sizeof state, "%u live, random holes", live);
+    space_holes(&s, live);
+    ranges_exact(&s, state);
+    take(&s.t, s.head); /* else there is room for everything at once */
+    ranges_policy(&s, state, "FirstMatch, into holes", AL_TREE_FIRST, 0, 1, batch);
+    ranges_policy(&s, state, "FirstMatch, only the tail fits", AL_TREE_FIRST, NONE_FITS, 1, batch);
+    ranges_policy(&s, state, "FirstMatch, alignment 4096", AL_TREE_FIRST, UNIT, 4096, batch);
+    give(&s.t, s.head);
+    take(&s.t, s.tail);
+    ranges_policy(&s, state, "LastMatch, into holes", AL_TREE_LAST, 0, 1, batch);
+    ranges_policy(&s, state, "LastMatch, only the head fits", AL_TREE_LAST, NONE_FITS, 1, batch);
+    space_end(&s);
 
-    static const struct {
-        const char *name;
-        uint32_t    policy;
-        uint64_t    units, align;
-    } cases[] = {
-        {"FirstMatch, into holes", AL_TREE_FIRST, 0, 1},
-        {"LastMatch, into holes", AL_TREE_LAST, 0, 1},
-        {"FirstMatch, no hole is large enough", AL_TREE_FIRST, 8 * HOLE_UNITS, 1},
-        {"LastMatch, no hole is large enough", AL_TREE_LAST, 8 * HOLE_UNITS, 1},
-        {"FirstMatch, alignment 16", AL_TREE_FIRST, 0, 16},
-        {"FirstMatch, alignment 4096", AL_TREE_FIRST, 1, 4096},
-        {"LastMatch, alignment 4096", AL_TREE_LAST, 1, 4096},
-    };
-    /* Fill the room at the ends but for a hole each, so that holes in the middle are what is found first. */
-    uint64_t room = UINT64_C(1) << 40, left = s.live[0].start, right = s.live[0].end;
-    for (uint32_t i = 0; i < live; i++) {
-        left = s.live[i].start < left ? s.live[i].start : left;
-        right = s.live[i].end > right ? s.live[i].end : right;
-    }
-    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
-        double   alloc_ns = 0;
-        bool     from_left = cases[i].policy == AL_TREE_FIRST;
-        uint64_t from = from_left ? 0 : right + 1, to = from_left ? left - 1 : room - 1;
-        struct al_tree_iter it;
-        struct al_tree_node n;
-        /* Block the roomy end the search would take at once: it must pass all holes and take the other end. */
-        (void)al_tree_iterate(&s.t, from, to, &it);
-        must(al_tree_next(&s.t, &it, &n), "next");
-        (void)place(&s.t, n.end - n.start + 1, 1, AL_TREE_EXACT, n.start);
-        for (int run = 0; run < RUNS * 10; run++)
-            ranges_policy(&s, cases[i].policy, cases[i].units, cases[i].align, &alloc_ns, &ignored);
-        must(al_tree_free(&s.t, n.start, n.end), "free");
-        show("ranges", state, cases[i].name, alloc_ns);
-    }
-    printf("# height %u, %llu bytes of memory\n", al_tree_height(&s.t),
-           (unsigned long long)al_tree_size_bytes(s.t.capacity));
-    free(s.t.head);
-    free(s.live);
+    (void)snprintf(state, sizeof state, "%u live, misaligned holes", live);
+    space_misaligned(&s, live);
+    ranges_policy(&s, state, "FirstMatch, alignment 32", AL_TREE_FIRST, 32, 32, 4);
+    space_end(&s);
 }
 
 /* ---- RMIDs ---- */
@@ -313,40 +366,51 @@ static void ranges(uint32_t live)
 static void rmids(uint32_t max_rmid)
 {
     struct al_rmid *a = memory(sizeof *a);
-    double          ns = 0;
-    char            state[64];
+    struct times    times = {.runs = 0};
+    uint64_t        now = 0;
     al_rmid_u32     rmid;
+    char            state[64];
 
     must(al_rmid_init(a, max_rmid, 100), "init");
-    for (int run = 0; run < RUNS * 20; run++) {
+    for (uint32_t run = 0; run < RUNS; run++) {
         uint64_t t0 = now_ns();
-        for (uint32_t i = 0; i < BATCH; i++) {
-            uint64_t now = (uint64_t)run * BATCH * 1000 + i * 1000;
+        for (uint32_t i = 0; i < BATCH; i++, now += 1000) {
             must(al_rmid_alloc(a, now, &rmid), "alloc");
             must(al_rmid_free(a, rmid, now), "free");
         }
-        keep_least(&ns, t0, now_ns(), BATCH);
+        note(&times, t0, now_ns(), BATCH);
     }
     (void)snprintf(state, sizeof state, "of %u", max_rmid);
-    show("rmids", state, "alloc + free", ns);
+    show("rmids", state, "alloc + free", &times);
     free(a);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    static const uint32_t id_counts[] = {1000, 100000, 1000000}, range_counts[] = {100, 10000, 100000};
-    static const uint32_t orders[] = {8, 64, 4096}, percents[] = {0, 50, 99};
+    static const uint32_t id_counts[SIZES] = {1000, 100000, 1000000}, range_counts[SIZES] = {100, 10000, 100000};
+    static const uint32_t orders[SIZES] = {8, 64, 4096}, rmid_counts[SIZES] = {4, 64, 1024};
+    uint32_t              sizes = argc == 2 ? (uint32_t)strtoul(argv[1], NULL, 10) : 0;
 
-    for (unsigned i = 0; i < 3; i++) {
+    if (argc == 2 && strcmp(argv[1], "about") == 0) {
+        puts(COMPILER);
+        return 0;
+    }
+    if (sizes < 1 || sizes > SIZES) {
+        fprintf(stderr, "usage: allocators_bench COUNT, 1 .. %u sizes of each allocator\n", SIZES);
+        return 2;
+    }
+    for (uint32_t i = 0; i < sizes; i++) {
         ids(id_counts[i], false);
         ids(id_counts[i], true);
     }
-    for (unsigned i = 0; i < 3; i++)
-        for (unsigned j = 0; j < 3; j++)
-            pids(orders[i], percents[j]);
-    for (unsigned i = 0; i < 3; i++)
+    for (uint32_t i = 0; i < sizes; i++) {
+        pids(orders[i], 0, "empty");
+        pids(orders[i], 50, "half full");
+        pids(orders[i], 99, "nearly full");
+    }
+    for (uint32_t i = 0; i < sizes; i++)
         ranges(range_counts[i]);
-    rmids(4);
-    rmids(1024);
+    for (uint32_t i = 0; i < sizes; i++)
+        rmids(rmid_counts[i]);
     return 0;
 }

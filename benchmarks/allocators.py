@@ -1,289 +1,463 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long do the allocators take, in C and through Python? Nanoseconds per operation, the best of several runs.
+"""How long do the allocators take: in C, through Python alone, and through Python hosted in a pool?
 
-    python benchmarks/allocators.py [--short] [--output FILE]
+    python -m benchmarks.allocators [--rounds N] [--short] [--python-only] [--output FILE] [--docs]
 
-C: benchmarks/allocators.c, built here with the C compiler and run. Python: the same states and operations; the
-numbers include the loop around the calls, as a user has it. `allocate` leaves its result in a list.
+Every round measures every case once, C and Python in turn, so that a slow minute of the machine falls on all of them;
+within a round a case is the median of many short runs. The table shows the median of the rounds. Which id, pid or
+range an operation is about is random and decided before the clock starts; the loop around the calls is part of the
+figure. `--docs` puts the table into docs/allocators.md, too.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import random
 import re
-import shutil
+import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if __name__ == "__main__" and sys.path and Path(sys.path[0]).name == "benchmarks":
-    sys.path.pop(0)  # this file is called as the package it measures
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ssm
-from allocators import AddressAllocator, AllocPolicy, IdAllocator, PidAllocator, RmidAllocator
+from allocators import AddressAllocator, AllocPolicy, IdAllocator, PidAllocator, RangeInclusive, RmidAllocator
+from benchmarks.bench import PATIENCE_S, RESULTS, build_core, machine, note, results_file, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-HERE = Path(__file__).resolve().parent
-CORE = HERE.parent / "allocators" / "src"
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "allocators.md"
+BEGIN, END = "<!-- benchmarks/allocators.py: begin -->\n", "<!-- benchmarks/allocators.py: end -->"
+
+FORMS = ("C", "Python", "hosted")
 RUNS = 7
-SHORT_RUNS = 2
 BATCH = 1000
+SIZES = 3
+ID_COUNTS, ORDERS, RANGE_COUNTS, RMID_COUNTS = (
+    (1000, 100_000, 1_000_000),
+    (8, 64, 4096),
+    (100, 10_000, 100_000),
+    (4, 64, 1024),
+)
+FULLNESS = ((0, "empty"), (50, "half full"), (99, "nearly full"))
+UNIT, UNITS = 16, 16
 ROOM = 1 << 40
+NONE_FITS = 8 * UNITS * UNIT  # longer than any hole: neighbouring holes have merged
+FIRST, LAST = AllocPolicy.FIRST_MATCH, AllocPolicy.LAST_MATCH
+METADATA = (4 << 20, 16 << 20, 128 << 20)  # of the pool, for so many sizes of all allocators
 
 
-@dataclass
-class Result:
-    """One line of the table."""
+class Case(NamedTuple):
+    """One line of the table; as in allocators.c."""
 
-    language: str
     allocator: str
     state: str
     operation: str
-    ns: float
 
 
-runs = RUNS
-levels = 3  # of each allocator's three sizes, how many
+# What the allocators that ours are after take on the same kind of machine, in ns: given figures, not measured here.
+ORIGINALS = {
+    Case("ids", "1000 in use", "free a random one + allocate"): "17",
+    Case("ids", "1000000 in use, as many free below", "free a random one + allocate"): "62 .. 73",
+    Case("rmids", "of 4", "alloc + free"): "2.2",
+}
+for _operation, _figures in {
+    "FirstMatch, only the tail fits": ("1,400", "125,000", "1,370,000"),
+    "LastMatch, only the head fits": ("1,300", "140,000", "4,200,000"),
+    "ExactMatch, a random hole": ("73", "196", "270"),
+    "free, a random one": ("180", "492", "1,026"),
+}.items():
+    for _count, _figure in zip(RANGE_COUNTS, _figures, strict=True):
+        ORIGINALS[Case("ranges", f"{_count} live, random holes", _operation)] = _figure
+for _order in ORDERS[:2]:
+    for _, _how_full in FULLNESS:
+        ORIGINALS[Case("pids", f"order {_order}, {_how_full}", "allocate + recycle")] = "8.7 .. 14.5"
 
 
-def best(batch: int, operation: Callable[[], object], undo: Callable[[], object] = lambda: None) -> float:
-    """Nanoseconds for one of the `batch` things the operation does; `undo` is not timed."""
-    least = float("inf")
-    for _ in range(runs):
+def goal_ns(case: Case) -> int | None:
+    """What C is to stay below, on a machine with nothing else to do."""
+    if case.allocator == "ranges":
+        return 1000 if case.state == f"{RANGE_COUNTS[-1]} live, random holes" else None
+    return 15 if case.allocator == "rmids" else 50
+
+
+# ---- Python: the same cases for what stands alone and what is hosted -----------------------------------
+
+
+class Alone:
+    """Makes allocators in private memory."""
+
+    def ids(self, count: int) -> Any:
+        return IdAllocator(0, count - 1)
+
+    def pids(self, order: int) -> Any:
+        return PidAllocator(order)
+
+    def rmids(self, max_rmid: int) -> Any:
+        return RmidAllocator(max_rmid, 0)
+
+    def addresses(self, size: int, ranges: int) -> Any:
+        return AddressAllocator(0, size)
+
+
+class Hosted:
+    """Makes services of a pool that no other process uses."""
+
+    def __init__(self, pool: ssm.Pool) -> None:
+        self.pool = pool
+
+    def ids(self, count: int) -> Any:
+        return self.pool.ids(self.name(), 0, count - 1)
+
+    def pids(self, order: int) -> Any:
+        return self.pool.pids(self.name(), order)
+
+    def rmids(self, max_rmid: int) -> Any:
+        return self.pool.rmids(self.name(), max_rmid, 0)
+
+    def addresses(self, size: int, ranges: int) -> Any:
+        return self.pool.addresses(self.name(), 0, size, ranges=ranges)
+
+    def name(self) -> str:
+        return f"s{len(self.pool.services())}"
+
+
+Maker = Alone | Hosted
+
+
+def nothing() -> None:
+    pass
+
+
+def median(
+    count: int,
+    operation: Callable[[], object],
+    undo: Callable[[], object] = nothing,
+    prepare: Callable[[], object] = nothing,
+) -> float:
+    """Nanoseconds for one of the `count` things the operation does. What comes before and after is not timed."""
+    times = []
+    for _ in range(RUNS):
+        prepare()
         start = time.perf_counter_ns()
         operation()
-        least = min(least, (time.perf_counter_ns() - start) / batch)
+        times.append((time.perf_counter_ns() - start) / count)
         undo()
-    return least
+    return statistics.median(times)
 
 
-# ---- Python ------------------------------------------------------------------------------------------
+def batch_of(in_use: int) -> int:
+    return min(in_use // 2, BATCH)
 
 
-def ids() -> Iterator[tuple[str, str, str, float]]:
-    for in_use in (1_000, 100_000, 1_000_000)[:levels]:
-        allocator = IdAllocator(0, 2**32 - 1)
-        for _ in range(in_use):
-            allocator.allocate_id()
-        some = random.sample(range(in_use), BATCH)
-        allocate, free = allocator.allocate_id, allocator.free_id
+def choose(live: list[Any], some: list[Any]) -> None:
+    """Put what was chosen back, and move as many others, at random, from `live` to `some`."""
+    live += some
+    for i in range(len(some)):
+        j = random.randrange(len(live))
+        live[j], live[-1] = live[-1], live[j]
+        some[i] = live.pop()
 
-        def all_free(some: list[int] = some, free: Callable[[int], int] = free) -> None:
-            for i in some:
-                free(i)
 
-        def all_allocate(some: list[int] = some, allocate: Callable[[], int] = allocate) -> None:
-            for _ in some:
-                allocate()
+def ids(make: Maker, in_use: int, holes: bool) -> Iterator[tuple[Case, float]]:
+    allocator = make.ids(2 * in_use)
+    allocate, free = allocator.allocate_id, allocator.free_id
+    live = [allocate() for _ in range(2 * in_use if holes else in_use)]
+    if holes:
+        random.shuffle(live)
+        for i in live[in_use:]:
+            free(i)
+        del live[in_use:]
+    some = live[: batch_of(in_use)]
+    del live[: len(some)]
+    batch = len(some)
 
-        def pairs(
-            some: list[int] = some,
-            free: Callable[[int], int] = free,
-            allocate: Callable[[], int] = allocate,
-        ) -> None:
-            for _ in some:
-                free(allocate())
+    def all_free() -> None:
+        for i in some:
+            free(i)
 
-        state = f"{in_use} in use"
-        yield "ids", state, "free, a random one", best(BATCH, all_free, all_allocate)
+    def all_allocate() -> None:
+        for i in range(batch):
+            some[i] = allocate()
+
+    def choose_and_free() -> None:
+        choose(live, some)
         all_free()
-        yield "ids", state, "allocate", best(BATCH, all_allocate, all_free)
-        all_allocate()
-        yield "ids", state, "allocate + free", best(BATCH, pairs)
+
+    def pairs() -> None:
+        for i in range(batch):
+            free(some[i])
+            some[i] = allocate()
+
+    state = f"{in_use} in use{', as many free below' if holes else ''}"
+    yield (
+        Case("ids", state, "free, a random one"),
+        median(batch, all_free, all_allocate, partial(choose, live, some)),
+    )
+    yield Case("ids", state, "allocate"), median(batch, all_allocate, prepare=choose_and_free)
+    yield (
+        Case("ids", state, "free a random one + allocate"),
+        median(batch, pairs, prepare=partial(choose, live, some)),
+    )
 
 
-def pids() -> Iterator[tuple[str, str, str, float]]:
-    for order in (8, 64, 4096)[:levels]:
-        for percent in (0, 50, 99):
-            allocator = PidAllocator(order)
-            every = [allocator.allocate() for _ in range(allocator.capacity)]
-            kept = random.sample(every, allocator.capacity * percent // 100)
-            del every
-            allocate = allocator.allocate
+def pids(make: Maker, order: int, percent: int, how_full: str) -> Iterator[tuple[Case, float]]:
+    allocator = make.pids(order)
+    allocate = allocator.allocate
+    live = [allocate() for _ in range(allocator.capacity)]
+    random.shuffle(live)
+    del live[allocator.capacity * percent // 100 :]
+    some = live[: batch_of(len(live))]
+    del live[: len(some)]
 
-            def pairs(allocate: Callable[[], object] = allocate) -> None:
-                for _ in range(BATCH):
-                    allocate()  # dropped at once, and so recycled
+    def lowest() -> None:
+        for _ in range(BATCH):
+            allocate()  # dropped at once, and so recycled
 
-            yield "pids", f"order {order}, {percent} % in use", "allocate + recycle", best(BATCH, pairs)
-            del kept
+    def of_random_ones() -> None:
+        for i in range(len(some)):
+            some[i] = None
+            some[i] = allocate()
+
+    state = f"order {order}, {how_full}"
+    yield Case("pids", state, "allocate + recycle"), median(BATCH, lowest)
+    if some:
+        ns = median(len(some), of_random_ones, prepare=partial(choose, live, some))
+        yield Case("pids", state, "recycle a random one + allocate"), ns
 
 
-def ranges() -> Iterator[tuple[str, str, str, float]]:
-    for live in (100, 10_000, 100_000)[:levels]:
-        space = AddressAllocator(0, ROOM)
-        blocked = space.allocate(ROOM // 2, 1)  # the lower half: searches from below meet the holes first
-        every = [space.allocate(16 * random.randint(1, 16), 1) for _ in range(2 * live)]
-        random.shuffle(every)
-        for r in every[live:]:
+def random_size() -> int:
+    return UNIT * random.randint(1, UNITS)
+
+
+def policy(space: Any, arguments: list[tuple[Any, ...]]) -> float:
+    """Allocate, timed; free again in another order, not timed."""
+    taken: list[Any] = []
+
+    def allocate() -> None:
+        for each in arguments:
+            taken.append(space.allocate(*each))
+
+    def give_back() -> None:
+        random.shuffle(taken)
+        for r in taken:
             space.free(r)
-        batch = min(BATCH, live // 2)
-        some = every[:batch]
-        sizes = [16 * random.randint(1, 16) for _ in some]
-        taken: list[object] = []
-        state = f"{live} live ranges, holes"
+        taken.clear()
 
-        def free_some() -> None:
-            for r in some:  # noqa: B023
-                space.free(r)  # noqa: B023
+    return median(len(arguments), allocate, give_back)
 
-        exact = [(r.length, 1, AllocPolicy.exact(r.start)) for r in some]
 
-        def take_back() -> None:
-            for arguments in exact:  # noqa: B023
-                space.allocate(*arguments)  # noqa: B023
+def exact(space: Any, live: list[RangeInclusive], state: str) -> Iterator[tuple[Case, float]]:
+    """Free random live ranges, take each back by its address."""
+    some, places = live[: batch_of(len(live))], []
+    del live[: len(some)]
 
-        yield "ranges", state, "free, a random range", best(batch, free_some, take_back)
+    def prepare() -> None:
+        choose(live, some)
+        places[:] = [(r.length, 1, AllocPolicy.exact(r.start)) for r in some]
+
+    def free_some() -> None:
+        for r in some:
+            space.free(r)
+
+    def take_back() -> None:
+        for each in places:
+            space.allocate(*each)
+
+    def prepare_and_free() -> None:
+        prepare()
         free_some()
-        yield "ranges", state, "ExactMatch, a random hole", best(batch, take_back, free_some)
-        take_back()
 
-        def give_back() -> None:
-            for r in taken:  # noqa: B023
-                space.free(r)  # type: ignore[arg-type]  # noqa: B023
-            taken.clear()  # noqa: B023
-
-        for name, policy, wanted, align in (
-            ("FirstMatch, into holes", AllocPolicy.FIRST_MATCH, sizes, 1),
-            ("LastMatch", AllocPolicy.LAST_MATCH, sizes, 1),
-            ("FirstMatch, no hole is large enough", AllocPolicy.FIRST_MATCH, [2048] * batch, 1),
-            ("FirstMatch, alignment 4096", AllocPolicy.FIRST_MATCH, [16] * batch, 4096),
-        ):
-
-            def allocate(
-                wanted: list[int] = wanted, align: int = align, policy: AllocPolicy = policy
-            ) -> None:
-                for size in wanted:
-                    taken.append(space.allocate(size, align, policy))  # noqa: B023
-
-            yield "ranges", state, name, best(batch, allocate, give_back)
-        space.free(blocked)
+    ns = median(len(some), free_some, take_back, prepare)
+    yield Case("ranges", state, "free, a random one"), ns
+    ns = median(len(some), take_back, prepare=prepare_and_free)
+    yield Case("ranges", state, "ExactMatch, a random hole"), ns
 
 
-def rmids() -> Iterator[tuple[str, str, str, float]]:
-    for max_rmid in (4, 1024):
-        allocator = RmidAllocator(max_rmid, 0)
-        alloc, free = allocator.alloc, allocator.free
+def ranges(make: Maker, count: int) -> Iterator[tuple[Case, float]]:
+    batch, state = batch_of(count), f"{count} live, random holes"
+    space = make.addresses(ROOM, 2 * count + BATCH + 1)
+    head = space.allocate(ROOM // 2, 1)  # else there is room for everything at once
+    live = [space.allocate(random_size(), 1) for _ in range(2 * count)]
+    random.shuffle(live)
+    for r in live[count:]:
+        space.free(r)
+    del live[count:]
+    into_holes = [random_size() for _ in range(batch)]
 
-        def pairs(alloc: Callable[[int], int] = alloc, free: Callable[[int, int], None] = free) -> None:
-            for _ in range(BATCH):
-                free(alloc(5), 5)
+    def case(operation: str, sizes: list[int], align: int, which: AllocPolicy) -> tuple[Case, float]:
+        return Case("ranges", state, operation), policy(space, [(size, align, which) for size in sizes])
 
-        def clocked(alloc: Callable[[], int] = alloc, free: Callable[[int], None] = free) -> None:
-            for _ in range(BATCH):
-                free(alloc())
+    yield from exact(space, live, state)
+    yield case("FirstMatch, into holes", into_holes, 1, FIRST)
+    yield case("FirstMatch, only the tail fits", [NONE_FITS] * batch, 1, FIRST)
+    yield case("FirstMatch, alignment 4096", [UNIT] * batch, 4096, FIRST)
+    space.free(head)
+    (tail,) = (n.range for n in space.tree.overlapping(RangeInclusive(ROOM - 1, ROOM - 1)))
+    space.allocate(tail.length, 1, AllocPolicy.exact(tail.start))
+    yield case("LastMatch, into holes", into_holes, 1, LAST)
+    yield case("LastMatch, only the head fits", [NONE_FITS] * batch, 1, LAST)
 
-        yield "rmids", f"of {max_rmid}", "alloc + free", best(BATCH, pairs)
-        allocator = RmidAllocator(max_rmid, 0)
-        alloc, free = allocator.alloc, allocator.free
-        clock = best(BATCH, partial(clocked, alloc, free))
-        yield "rmids", f"of {max_rmid}", "alloc + free, by the clock", clock
+
+def misaligned(make: Maker, live: int) -> Iterator[tuple[Case, float]]:
+    """Holes of 32, each long enough for 32 aligned to 32, none with room for it: the search looks at them all."""
+    space = make.addresses(ROOM, 2 * live + BATCH)
+    space.allocate(16, 1, AllocPolicy.exact(0))
+    for i in range(1, live + 1):
+        space.allocate(32, 1, AllocPolicy.exact(64 * i - 16))
+    case = Case("ranges", f"{live} live, misaligned holes", "FirstMatch, alignment 32")
+    yield case, policy(space, [(32, 32, FIRST)] * 4)
 
 
-def hosted() -> Iterator[tuple[str, str, str, float]]:
-    """The same in a pool, one process at work."""
-    pool = ssm.Pool.create(f"ssm-bench-{os.getpid()}", classes={512: 8}, metadata=16 << 20, ephemeral=True)
-    with pool:
-        ids, pids = pool.ids("ids", 0, 2**20), pool.pids("pids", order=64)
-        rmids, space = pool.rmids("rmids", 4, 0), pool.addresses("space", 0, ROOM)
+def rmids(make: Maker, max_rmid: int) -> Iterator[tuple[Case, float]]:
+    allocator = make.rmids(max_rmid)
+    alloc, free = allocator.alloc, allocator.free
 
-        def pairs_of_ids() -> None:
-            for _ in range(BATCH):
-                ids.free_id(ids.allocate_id())
+    def pairs() -> None:
+        for _ in range(BATCH):
+            free(alloc(5), 5)
 
-        def pairs_of_pids() -> None:
-            for _ in range(BATCH):
-                pids.allocate()
+    yield Case("rmids", f"of {max_rmid}", "alloc + free"), median(BATCH, pairs)
 
-        def pairs_of_rmids() -> None:
-            for _ in range(BATCH):
-                rmids.free(rmids.alloc(5), 5)
 
-        def pairs_of_ranges() -> None:
-            for _ in range(BATCH):
-                space.free(space.allocate(16))
+def python(make: Maker, sizes: int) -> Iterator[tuple[Case, float]]:
+    """Every case, in the order of the table."""
+    for count in ID_COUNTS[:sizes]:
+        yield from ids(make, count, holes=False)
+        yield from ids(make, count, holes=True)
+    for order in ORDERS[:sizes]:
+        for percent, how_full in FULLNESS:
+            yield from pids(make, order, percent, how_full)
+    for live in RANGE_COUNTS[:sizes]:
+        yield from ranges(make, live)
+        yield from misaligned(make, live)
+    for max_rmid in RMID_COUNTS[:sizes]:
+        yield from rmids(make, max_rmid)
 
-        yield "ids", "hosted", "allocate + free", best(BATCH, pairs_of_ids)
-        yield "pids", "hosted, order 64", "allocate + recycle", best(BATCH, pairs_of_pids)
-        yield "rmids", "hosted, of 4", "alloc + free", best(BATCH, pairs_of_rmids)
-        yield "ranges", "hosted", "FirstMatch + free", best(BATCH, pairs_of_ranges)
+
+def hosted(sizes: int) -> Iterator[tuple[Case, float]]:
+    name = f"ssm-bench-{os.getpid()}"
+    with ssm.Pool.create(name, classes={512: 8}, metadata=METADATA[sizes - 1], ephemeral=True) as pool:
+        yield from python(Hosted(pool), sizes)
 
 
 # ---- C -----------------------------------------------------------------------------------------------
 
 
-def core() -> Iterator[tuple[str, str, str, float]]:
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        print("No C compiler: the cores are not measured.", file=sys.stderr)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder) / "allocators"
-        sources = [HERE / "allocators.c", *sorted(CORE.glob("*.c"))]
-        subprocess.run([compiler, "-O2", "-std=gnu11", f"-I{CORE}", *sources, "-o", program], check=True)
-        output = subprocess.run([program], check=True, capture_output=True, text=True).stdout
-    for line in output.splitlines():
-        if not line.startswith("#"):
-            allocator, state, operation, ns = line.split("\t")
-            yield allocator, state, operation, float(ns)
+def core(program: Path, sizes: int) -> Iterator[tuple[Case, float]]:
+    command = [program, str(sizes)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S)
+    for line in done.stdout.splitlines():
+        *case, ns = line.split("\t")
+        yield Case(*case), float(ns)
 
 
 # ---- the table ---------------------------------------------------------------------------------------
 
 
-def machine() -> dict[str, str]:
-    model = re.search(
-        r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE
-    )
-    return {
-        "cpu": model[1] if model else platform.machine(),
-        "kernel": platform.release(),
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-    }
+def measure(program: Path | None, rounds: int, sizes: int) -> dict[Case, dict[str, list[float]]]:
+    """Case -> form -> nanoseconds, one figure per round."""
+    figures: dict[Case, dict[str, list[float]]] = {}
+    for turn in range(rounds):
+        for form in FORMS:
+            note(f"round {turn + 1} of {rounds}: {form}")
+            if form == "C":
+                measured = core(program, sizes) if program else iter(())
+            else:
+                measured = python(Alone(), sizes) if form == "Python" else hosted(sizes)
+            for case, ns in measured:
+                figures.setdefault(case, {}).setdefault(form, []).append(ns)
+    note("")
+    return figures
+
+
+def as_document(figures: dict[Case, dict[str, list[float]]], about: dict[str, str | float]) -> dict[str, Any]:
+    results = [
+        {**case._asdict(), "form": form, "unit": "ns", "runs": runs, "median": statistics.median(runs)}
+        for case, forms in figures.items()
+        for form, runs in forms.items()
+    ]
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"when": when, "machine": about, "results": results}
+
+
+def rows(document: dict[str, Any]) -> Iterator[tuple[Case, dict[str, float]]]:
+    """Case, and form -> median."""
+    table: dict[Case, dict[str, float]] = {}
+    for r in document["results"]:
+        table.setdefault(Case(r["allocator"], r["state"], r["operation"]), {})[r["form"]] = r["median"]
+    yield from table.items()
+
+
+def in_words(ns: float | None) -> str:
+    return "" if ns is None else f"{ns:,.1f}" if ns < 100 else f"{ns:,.0f}"
+
+
+def print_table(document: dict[str, Any]) -> None:
+    print(" | ".join(f"{key} {value}" for key, value in document["machine"].items()))
+    print(f"{'nanoseconds':<75}{'C':>12}{'Python':>12}{'hosted':>12}{'goal for C':>12}")
+    for case, medians in rows(document):
+        columns = "".join(f"{in_words(ns):>12}" for ns in (*map(medians.get, FORMS), goal_ns(case)))
+        print(f"{case.allocator:<7}{case.state:<36}{case.operation:<32}{columns}")
+
+
+def markdown(document: dict[str, Any]) -> str:
+    """Return the table as docs/allocators.md has it."""
+    about = document["machine"]
+    rounds = max(len(result["runs"]) for result in document["results"])
+    lines = [
+        f"Measured {document['when'][:10]} on {about['cpu']}, {about['cores']} cores, load {about['load']}, Linux "
+        f"{about['kernel']},",
+        f"{about['compiler']}, {about['python']}: `python -m benchmarks.allocators --rounds {rounds} --docs`.",
+        "",
+        "| | | C | goal | Python | hosted | the original |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for case, medians in rows(document):
+        goal, ns = goal_ns(case), medians.get("C")
+        figures = [
+            f"**{in_words(ns)}**" if goal and ns and ns > goal else in_words(ns),
+            f"{goal:,}" if goal else "",
+        ]
+        figures += [in_words(medians.get("Python")), in_words(medians.get("hosted")), ORIGINALS.get(case, "")]
+        state = re.sub(r"\d{5,}", lambda m: f"{int(m[0]):,}", case.state)
+        lines.append(f"| {case.allocator}, {state} | {case.operation} | {' | '.join(figures)} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_docs(document: dict[str, Any]) -> None:
+    before, _, rest = DOCS.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    DOCS.write_text(f"{before}{BEGIN}{markdown(document)}{END}{after}", encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--output", type=Path, help="write the results there too, as JSON")
-    parser.add_argument("--short", action="store_true", help="small states, few runs, Python only")
+    parser.add_argument("--rounds", type=int, default=7, help="runs of each case (%(default)s)")
+    parser.add_argument("--short", action="store_true", help="the smallest state of each, one round, no file")
+    parser.add_argument("--python-only", action="store_true", help="do not build and measure the C cores")
+    parser.add_argument(
+        "--output", type=Path, help="where the JSON goes (benchmarks/results/allocators/DATE-CPU.json)"
+    )
+    parser.add_argument("--docs", action="store_true", help="put the table into docs/allocators.md")
     arguments = parser.parse_args(argv)
-    if arguments.short:
-        global runs, levels
-        runs, levels = SHORT_RUNS, 1
+    if arguments.docs and (arguments.short or arguments.python_only):
+        parser.error("--docs wants the whole table")
     random.seed(1)
-    about = machine()
-    print(" | ".join(f"{key} {value}" for key, value in about.items()))
-    results = []
-    for language, measure in (
-        ("C", core if not arguments.short else tuple),
-        ("Python", ids),
-        ("Python", pids),
-        ("Python", ranges),
-        ("Python", rmids),
-        ("Python", hosted),
-    ):
-        for line in measure():
-            results.append(Result(language, *line))
-            result = results[-1]
-            print(
-                f"{language:<7}{result.allocator:<7}{result.state:<32}{result.operation:<38}{result.ns:>10,.1f}"
-            )
-    if arguments.output:
-        when = datetime.now(UTC).isoformat(timespec="seconds")
-        document = {"when": when, "machine": about, "unit": "ns", "results": [asdict(r) for r in results]}
-        arguments.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    program = None if arguments.python_only else build_core("allocators_bench")
+    about = machine(program)
+    rounds, sizes = (1, 1) if arguments.short else (arguments.rounds, SIZES)
+    document = as_document(measure(program, rounds, sizes), about)
+    print_table(document)
+    if arguments.output or not arguments.short:
+        write(document, arguments.output or results_file(RESULTS / "allocators", about))
+    if arguments.docs:
+        write_docs(document)
     return 0
 
 

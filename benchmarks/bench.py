@@ -148,8 +148,8 @@ def consume(pool: ssm.Pool, packets: int, batch: int, pipe: Connection) -> None:
 # ---- C -----------------------------------------------------------------------------------------------
 
 
-def build_core() -> Path | None:
-    """Return the benchmark of the C core, built anew where it must be."""
+def build_core(target: str = "ssm_bench") -> Path | None:
+    """Return a benchmark of the C cores, built anew where it must be."""
     cmake = shutil.which("cmake")
     if cmake is None:
         print("No cmake: the C core is not measured.", file=sys.stderr)
@@ -157,13 +157,13 @@ def build_core() -> Path | None:
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     commands = (
         [cmake, "-S", HERE, "-B", BUILD, *generator, "-DCMAKE_BUILD_TYPE=Release"],
-        [cmake, "--build", BUILD, "--target", "ssm_bench"],
+        [cmake, "--build", BUILD, "--target", target],
     )
     for command in commands:
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"The C benchmark does not build:\n{done.stdout}{done.stderr}")
-    return BUILD / "ssm_bench"
+    return BUILD / target
 
 
 def run_core(core: Path, case: str, packets: int) -> float:
@@ -236,6 +236,17 @@ def as_document(table: list[Case], about: dict[str, str | float], packets: int) 
     return {"when": when, "machine": about, "packets": packets, "payload": PAYLOAD, "results": results}
 
 
+def results_file(folder: Path, about: dict[str, str | float]) -> Path:
+    slug = re.sub(r"[^a-z0-9]+", "-", str(about["cpu"]).lower()).strip("-")
+    return folder / f"{datetime.now(UTC):%Y-%m-%d}-{slug}.json"
+
+
+def write(document: dict[str, object], output: Path) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    print(f"written to {os.path.relpath(output)}")
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=7, help="runs of each case (%(default)s)")
@@ -256,11 +267,7 @@ def main(argv: list[str] | None = None) -> int:
 
     print(" | ".join(f"{key} {value}" for key, value in about.items()))
     print_table(table)
-    slug = re.sub(r"[^a-z0-9]+", "-", str(about["cpu"]).lower()).strip("-")
-    output = args.output or RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{slug}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(as_document(table, about, packets), indent=2) + "\n", encoding="utf-8")
-    print(f"written to {os.path.relpath(output)}")
+    write(as_document(table, about, packets), args.output or results_file(RESULTS, about))
     return 0
 
 
