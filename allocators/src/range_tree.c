@@ -919,7 +919,7 @@ static void check_spare(const struct al_tree *t, struct checker *c)
     const struct al_tree_top *top = &t->head->top;
     uint32_t                  spare = 0, i = top->spare;
 
-    for (; i != AL_TREE_NIL && spare <= top->fresh; i = t->node[i].child[0], spare++)
+    for (; i != AL_TREE_NIL && spare <= t->capacity; i = t->node[i].child[0], spare++)
         if (!is_node(t, i) || i >= top->fresh || t->node[i].state != AL_TREE_UNUSED) {
             broken(c, "tree I4: a spare node is none (node)", i, 0);
             return;

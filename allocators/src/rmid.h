@@ -212,25 +212,25 @@ al_rmid_check(const struct al_rmid *a,
               void (*report)(void *context, const char *what, al_rmid_u64 where, al_rmid_u64 value), void *context)
 {
     al_rmid_u64 broken = 0;
-    al_rmid_u32 allocated = 0;
+    al_rmid_u32 allocated = 0, max_rmid = a->max_rmid; /* once: another process may write there */
 
 #define AL_RMID_BROKEN(what, where, value) (broken++, report ? report(context, what, where, value) : (void)0)
-    if (al_rmid_attach(a) != AL_RMID_OK) {
-        AL_RMID_BROKEN("rmid: not laid out (magic, max_rmid)", a->magic, a->max_rmid);
+    if (al_rmid_attach(a) != AL_RMID_OK || max_rmid > AL_RMID_MAX) {
+        AL_RMID_BROKEN("rmid: not laid out (magic, max_rmid)", a->magic, max_rmid);
         return broken;
     }
-    for (al_rmid_u32 rmid = 1; rmid <= a->max_rmid; rmid++) {
+    for (al_rmid_u32 rmid = 1; rmid <= max_rmid; rmid++) {
         al_rmid_u64 ticket = a->state[rmid];
         if (ticket == AL_RMID_ALLOCATED)
             allocated++;
         else if (ticket < a->head || ticket >= a->tail || a->ring[ticket & (AL_RMID_MAX - 1)] != rmid)
             AL_RMID_BROKEN("rmid I3: neither allocated nor in the queue (rmid, ticket)", rmid, ticket);
     }
-    if (a->head > a->tail || a->tail - a->head != a->max_rmid - allocated)
+    if (a->head > a->tail || a->tail - a->head != max_rmid - allocated)
         AL_RMID_BROKEN("rmid I1: the queue is not as long as there are free RMIDs (head, tail)", a->head, a->tail);
     for (al_rmid_u64 t = a->head; t < a->tail && t - a->head < AL_RMID_MAX; t++) {
         al_rmid_u32 rmid = a->ring[t & (AL_RMID_MAX - 1)];
-        if (rmid == 0 || rmid > a->max_rmid || a->state[rmid] != t)
+        if (rmid == 0 || rmid > max_rmid || a->state[rmid] != t)
             AL_RMID_BROKEN("rmid I2: a place in the queue is not that of its RMID (ticket, rmid)", t, rmid);
     }
 #undef AL_RMID_BROKEN

@@ -186,6 +186,8 @@ static int revive(struct ssm_pool *pool)
 {
     if (pool->fd < 0)
         return pool->fd;
+    if (!ssm_pool_is_whole(pool))
+        return -SSM_E_CORRUPT;
     int result = ssm_registry_lock(pool, REGISTRY_PATIENCE_NS);
     if (result != 0)
         return result;
@@ -287,6 +289,8 @@ static int look(struct ssm_pool *pool)
     int result = ssm_superblock_read(&superblock, (uint64_t)size, &pool->geometry);
     if (result != 0)
         return result;
+    if (!ssm_segment_is_reserved(pool->fd))
+        return -SSM_E_CORRUPT; /* it was cut, and has grown again */
     uint32_t state = ssm_load_relaxed_u32(&superblock.state); /* a copy; looked at again with the registry locked */
     return state == SSM_STATE_READY ? 0 : state == SSM_STATE_CREATING ? -EAGAIN
          : state == SSM_STATE_POISONED ? -SSM_E_ABANDONED : -SSM_E_CORRUPT;
@@ -360,7 +364,7 @@ static void release_claims(struct ssm_pool *pool)
  * stopped, is done by a reaper: once the liveness lock is dropped, this process counts as dead. */
 static void leave_pool(struct ssm_pool *pool)
 {
-    if (pool->self != SSM_NIL && ssm_registry_lock(pool, REGISTRY_PATIENCE_NS) == 0) {
+    if (pool->self != SSM_NIL && ssm_pool_is_whole(pool) && ssm_registry_lock(pool, REGISTRY_PATIENCE_NS) == 0) {
         ssm_leave_slot(pool);
         ssm_registry_unlock(pool);
     }
@@ -374,7 +378,7 @@ int ssm_pool_close(struct ssm_pool *pool)
     if (!(pool->flags & SSM_SERIAL))
         pthread_mutex_lock(&pool->mutex);
     if (!(pool->status & SSM_STATUS_CLOSED)) {
-        if (pool->self != SSM_NIL) {
+        if (pool->self != SSM_NIL && ssm_pool_is_whole(pool)) {
             for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
                 if (ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) == SSM_HOLDER_RING)
                     ssm_ring_let_go(pool, id);
@@ -394,14 +398,15 @@ int ssm_packet_unpin(struct ssm_pool *pool, uint64_t handle, int drop)
     if (!(pool->flags & SSM_SERIAL)) /* not ssm_enter(): this works on a closed attachment */
         pthread_mutex_lock(&pool->mutex);
     int result = 0;
-    uint32_t block_idx = ssm_claimed_block(pool, handle);
-    if (block_idx == SSM_NIL || pool->claims[block_idx].pins == 0) {
+    bool cut = pool->status & SSM_STATUS_CLOSED && !ssm_pool_is_whole(pool); /* nothing to look at, or to give back */
+    uint32_t block_idx = cut ? (uint32_t)handle : ssm_claimed_block(pool, handle);
+    if (block_idx >= pool->geometry.block_total || pool->claims[block_idx].pins == 0) {
         result = -SSM_E_STALE;
     } else {
         struct ssm_claim *claim = &pool->claims[block_idx];
         if (--claim->pins == 0)
             pool->pinned--;
-        if ((drop || pool->status & SSM_STATUS_CLOSED) && --claim->references == 0)
+        if ((drop || pool->status & SSM_STATUS_CLOSED) && --claim->references == 0 && !cut)
             ssm_block_release(pool, claim->class_idx, block_idx);
         if (pool->status & SSM_STATUS_CLOSED && pool->pinned == 0)
             leave_pool(pool);

@@ -77,7 +77,11 @@ static inline void ssm_leave(struct ssm_pool *pool)
         pthread_mutex_unlock(&pool->mutex);
 }
 
-/* Begins a call that only looks: allowed read-only and in a forked child. */
+/* False when somebody cut the file: what it lost is SIGBUS at a touch. A system call, so only calls that look, wait,
+ * reap or close ask; one that is cut in the middle of a call is not helped. */
+bool ssm_pool_is_whole(const struct ssm_pool *pool);
+
+/* Begins a call that only looks: allowed read-only and in a forked child. -SSM_E_CORRUPT: it is not whole. */
 int ssm_enter_reader(struct ssm_pool *pool);
 
 static inline struct ssm_superblock *ssm_superblock_of(const struct ssm_pool *pool)

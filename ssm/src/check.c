@@ -156,12 +156,10 @@ static struct positions positions_of(const struct ssm_ring_shared *shared)
 }
 
 /* Blocks that carry the ring's bit and stand in no slot, of a ring that did not change while it was looked at. */
-static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ssm_ring_shared *shared, struct positions at,
-                             uint8_t *queued)
+static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ssm_ring_shared *shared, uint32_t capacity,
+                             struct positions at, uint8_t *queued)
 {
-    uint32_t slots = 1, strays = 0;
-    while (slots < shared->capacity)
-        slots *= 2;
+    uint32_t slots = ssm_ring_slot_count(capacity), strays = 0;
     memset(queued, 0, pool->geometry.block_total);
     for (uint64_t i = at.tail; i != at.head; i++) {
         uint32_t block_idx = (uint32_t)ssm_load_relaxed_u64(&shared->slots[i & (slots - 1)]);
@@ -180,22 +178,22 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
         find(f, "ring %u: what stands in its place cannot be a ring", id);
         return;
     }
-    uint32_t strays = 0;
+    uint32_t capacity = shared->capacity, strays = 0;
     uint64_t depth = 0;
     for (int look = 0; look < LOOKS; look++) {
         struct positions before = positions_of(shared);
         depth = before.head - before.tail;
-        strays = depth <= shared->capacity ? count_strays(pool, id, shared, before, queued) : 0;
+        strays = depth <= capacity ? count_strays(pool, id, shared, capacity, before, queued) : 0;
         struct positions after = positions_of(shared);
         bool quiet = memcmp(&before, &after, sizeof before) == 0 && before.note == 0;
-        if (depth <= shared->capacity && (strays == 0 || ssm_lock_owner_is_dead(pool, &shared->producer.lock)))
+        if (depth <= capacity && (strays == 0 || ssm_lock_owner_is_dead(pool, &shared->producer.lock)))
             return;
         if (!quiet)
             strays = 0; /* somebody was between two steps */
         ssm_nap_ns(NAP_NS);
     }
-    if (depth > shared->capacity)
-        find(f, "ring %u: %lu packets in %u places", id, (unsigned long)depth, shared->capacity);
+    if (depth > capacity)
+        find(f, "ring %u: %lu packets in %u places", id, (unsigned long)depth, capacity);
     if (strays > 0)
         find(f, "ring %u: %u blocks are the ring's, but are not queued in it", id, strays);
 }

@@ -18,6 +18,12 @@ bool ssm_lock_owner_is_dead(const struct ssm_pool *pool, const struct ssm_lock *
     return word != 0 && word_is_dead(pool, word);
 }
 
+/* No lock is taken twice: one in the taker's own name was scribbled, and would never be given back. */
+static bool is_to_steal(const struct ssm_pool *pool, uint64_t word)
+{
+    return (word & ~SSM_LOCK_WAITERS) == pool->lock_word || word_is_dead(pool, word);
+}
+
 static bool spin(struct ssm_pool *pool, struct ssm_lock *lock)
 {
     for (int i = 0; pool->many_cpus && i < SPINS; i++) {
@@ -51,7 +57,7 @@ static int take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t pa
                 return 0;
             continue;
         }
-        if (word_is_dead(pool, word)) {
+        if (is_to_steal(pool, word)) {
             if (ssm_cas_acqrel_u64(&lock->word, &word, mine))
                 return steal(pool, lock, repair, context);
             continue;

@@ -20,7 +20,7 @@
 /* Makes whole what the lock guards; may run several times. 0, or the error with which taking the lock fails. */
 typedef int (*ssm_repair)(struct ssm_pool *pool, void *context);
 
-/* 0; -ETIMEDOUT when a live owner kept it for `patience_ns` (0: a short spin only); the error of the repair. */
+/* Not recursive. 0; -ETIMEDOUT when a live owner kept it for `patience_ns` (0: a short spin only); the error of the repair. */
 int ssm_lock_take(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_repair repair, void *context);
 
 void ssm_lock_release_slowly(struct ssm_lock *lock);

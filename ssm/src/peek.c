@@ -40,8 +40,8 @@ int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_o
     if (result == 0) {
         uint64_t tail = ssm_load_acquire_u64(&shared->consumer.index);
         uint64_t head = ssm_load_acquire_u64(&shared->producer.index); /* A1: pairs with R1 in put_all() */
-        uint64_t depth = head - tail < shared->capacity ? head - tail : shared->capacity;
-        uint32_t mask = ssm_ring_slot_count(shared->capacity) - 1;
+        uint32_t capacity = shared->capacity, mask = ssm_ring_slot_count(capacity) - 1;
+        uint64_t depth = head - tail < capacity ? head - tail : capacity;
         for (uint64_t i = 0; i < depth && found < room; i++) {
             uint64_t handle = ssm_load_relaxed_u64(&shared->slots[(tail + i) & mask]);
             if (is_queued(pool, holder_id, handle))

@@ -28,6 +28,8 @@ static int sleep_once(struct ssm_pool *pool, const struct ssm_wait *wait, uint32
     ssm_event_sleep(wait->event, seen, until_ns);
     int interrupted = pool->hooks.after != NULL ? pool->hooks.after(state) : 0;
     ssm_add_acqrel_u32(&pool->sleepers, UINT32_MAX);
+    if (ssm_now_ns() >= until_ns && !ssm_pool_is_whole(pool))
+        return -SSM_E_CORRUPT;
     if (wait->class_idx != SSM_NIL)
         note_waiting(pool, 0);
     return interrupted ? -EINTR : 0;
@@ -62,8 +64,9 @@ int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t tim
         if (result != wait->again || now_ns >= until_ns)
             break;
         uint64_t look_ns = now_ns + SSM_RECHECK_NS < until_ns ? now_ns + SSM_RECHECK_NS : until_ns;
-        if (sleep_once(pool, wait, seen, look_ns) != 0)
-            return -EINTR;
+        int stopped = sleep_once(pool, wait, seen, look_ns);
+        if (stopped != 0)
+            return stopped;
         if (ssm_now_ns() >= look_ns)
             pool->on_stall(pool);
         result = wait->attempt(wait->context, false);
@@ -299,7 +302,8 @@ static bool keep_in_cache(struct ssm_pool *pool, uint32_t class_idx, uint32_t bl
 }
 
 /* Home, or where the home's lock stays taken, any other shard's list: who has a block alone chooses its home. With
- * all of them locked it is parked in the cache, whose slots reach beyond its size. */
+ * all of them locked it is parked in the cache, whose slots reach beyond its size; and when these are full, let go of:
+ * then whoever finds nothing else free lists it. */
 static void give_home(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
 {
     struct ssm_u32 *home = &ssm_block_at(pool, block_idx)->home;
@@ -310,7 +314,8 @@ static void give_home(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_
     }
     if (keep_in_cache(pool, class_idx, block_idx, pool->geometry.cache_slots))
         return;
-    while (ssm_shard_give(pool, class_idx, &block_idx, 1, SSM_SHARD_PATIENCE_NS) != 0) {}
+    ssm_block_remove(ssm_block_at(pool, block_idx), pool->self);
+    ssm_settle(pool, block_idx);
 }
 
 void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)

@@ -66,9 +66,13 @@ static int sleep_on(const struct ssm_interest *interests, uint32_t count, const 
     void *state = hooks->before != NULL ? hooks->before() : NULL;
     ssm_events_sleep(watched, words, until_ns);
     int interrupted = hooks->after != NULL ? hooks->after(state) : 0;
-    for (uint32_t i = 0; i < count; i++)
-        ssm_add_acqrel_u32(&ssm_ring_pool(interests[i].ring)->sleepers, UINT32_MAX);
-    return interrupted ? -EINTR : 0;
+    bool late = ssm_now_ns() >= until_ns, whole = true;
+    for (uint32_t i = 0; i < count; i++) {
+        struct ssm_pool *pool = ssm_ring_pool(interests[i].ring);
+        ssm_add_acqrel_u32(&pool->sleepers, UINT32_MAX);
+        whole &= !late || ssm_pool_is_whole(pool);
+    }
+    return !whole ? -SSM_E_CORRUPT : interrupted ? -EINTR : 0;
 }
 
 int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_waker *waker, int64_t timeout_ns)
@@ -87,8 +91,9 @@ int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_wa
             break;
         uint64_t step_ns = words == count + (waker != NULL) ? SSM_RECHECK_NS : CROWDED_NS;
         uint64_t look_ns = now_ns + step_ns < until_ns ? now_ns + step_ns : until_ns;
-        if (sleep_on(interests, count, watched, words, look_ns) != 0)
-            return -EINTR;
+        int stopped = sleep_on(interests, count, watched, words, look_ns);
+        if (stopped != 0)
+            return stopped;
         for (uint32_t i = 0; i < count && ssm_now_ns() >= look_ns; i++) {
             struct ssm_pool *pool = ssm_ring_pool(interests[i].ring);
             pool->on_stall(pool);

@@ -60,7 +60,8 @@ struct ssm_ring_shared *ssm_ring_shared_at(const struct ssm_pool *pool, uint32_t
     if (start % SSM_NO_SHARING != 0 || start > g->metadata_bytes || g->metadata_bytes - start < sizeof(struct ssm_ring_shared))
         return NULL;
     struct ssm_ring_shared *shared = (struct ssm_ring_shared *)(pool->base + g->metadata_start + start);
-    if (shared->capacity == 0 || shared->capacity > SSM_RING_MAX || ring_bytes(shared->capacity) > g->metadata_bytes - start)
+    uint32_t capacity = shared->capacity;
+    if (capacity == 0 || capacity > SSM_RING_MAX || ring_bytes(capacity) > g->metadata_bytes - start)
         return NULL;
     return shared;
 }
@@ -135,14 +136,15 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
     struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, id);
     if (shared == NULL)
         return -SSM_E_CORRUPT;
-    if ((options->capacity != 0 && options->capacity != shared->capacity) || options->flags != shared->flags)
+    uint32_t capacity = shared->capacity;
+    if ((options->capacity != 0 && options->capacity != capacity) || options->flags != shared->flags)
         return -SSM_E_MISMATCH;
     struct ssm_ring *ring = malloc(sizeof *ring);
     if (ring == NULL)
         return -ENOMEM;
     *ring = (struct ssm_ring){
-        .pool = pool, .shared = shared, .id = id, .capacity = shared->capacity, .flags = shared->flags,
-        .mask = ssm_ring_slot_count(shared->capacity) - 1,
+        .pool = pool, .shared = shared, .id = id, .capacity = capacity, .flags = options->flags,
+        .mask = ssm_ring_slot_count(capacity) - 1,
     };
     *ring_out = ring;
     return 0;
@@ -150,7 +152,7 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
 
 /* ---- the rights --------------------------------------------------------------------------------------- */
 
-struct side_of { struct ssm_ring_shared *shared; uint32_t id; };
+struct side_of { struct ssm_ring_shared *shared; uint32_t id, slots; }; /* slots: as they were when it was mapped */
 
 /* The producer's side after a death: what was not published loses the ring's bit. */
 static int repair_producer(struct ssm_pool *pool, void *context)
@@ -158,7 +160,7 @@ static int repair_producer(struct ssm_pool *pool, void *context)
     const struct side_of *of = context;
     struct ssm_side *producer = &of->shared->producer;
     uint64_t head = ssm_load_relaxed_u64(&producer->index), note = ssm_load_relaxed_u64(&producer->note);
-    uint64_t slots = ssm_ring_slot_count(of->shared->capacity);
+    uint64_t slots = of->slots;
     for (uint64_t at = head; note > head && at < note && at - head < slots; at++) {
         uint64_t handle = ssm_load_relaxed_u64(&of->shared->slots[at & (slots - 1)]);
         uint32_t block_idx = (uint32_t)handle;
@@ -185,10 +187,16 @@ static int repair_consumer(struct ssm_pool *pool, void *context)
     return 0;
 }
 
-static int take_side(struct ssm_pool *pool, struct ssm_ring_shared *shared, uint32_t id, struct ssm_side *side, uint64_t patience_ns)
+static int take_side(struct ssm_pool *pool, struct side_of *of, struct ssm_side *side, uint64_t patience_ns)
 {
-    struct side_of of = {shared, id};
-    return ssm_lock_take(pool, &side->lock, patience_ns, side == &shared->producer ? repair_producer : repair_consumer, &of);
+    bool producer = side == &of->shared->producer;
+    return ssm_lock_take(pool, &side->lock, patience_ns, producer ? repair_producer : repair_consumer, of);
+}
+
+static int take_ring_side(struct ssm_ring *ring, struct ssm_side *side, uint64_t patience_ns)
+{
+    struct side_of of = {ring->shared, ring->id, ring->mask + 1};
+    return take_side(ring->pool, &of, side, patience_ns);
 }
 
 /* The right to a side. An exclusive side is claimed by its first use and kept. `again`: not now. */
@@ -196,7 +204,7 @@ static int enter_side(struct ssm_ring *ring, struct ssm_side *side, bool exclusi
 {
     if (exclusive && ssm_lock_is_mine(ring->pool, &side->lock))
         return 0;
-    int result = take_side(ring->pool, ring->shared, ring->id, side, exclusive ? 0 : SIDE_PATIENCE_NS);
+    int result = take_ring_side(ring, side, exclusive ? 0 : SIDE_PATIENCE_NS);
     return result != -ETIMEDOUT ? result : exclusive ? -SSM_E_BUSY : again;
 }
 
@@ -205,7 +213,7 @@ static int enter_side(struct ssm_ring *ring, struct ssm_side *side, bool exclusi
 static bool borrow_side(struct ssm_ring *ring, struct ssm_side *side, bool *mine)
 {
     *mine = ssm_lock_is_mine(ring->pool, &side->lock);
-    return *mine || take_side(ring->pool, ring->shared, ring->id, side, SIDE_PATIENCE_NS) == 0;
+    return *mine || take_ring_side(ring, side, SIDE_PATIENCE_NS) == 0;
 }
 
 static void return_side(struct ssm_side *side, bool mine)
@@ -231,9 +239,10 @@ void ssm_ring_scrub(struct ssm_pool *pool, uint32_t holder_id)
     struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
     if (shared == NULL)
         return;
+    struct side_of of = {shared, holder_id, ssm_ring_slot_count(shared->capacity)};
     struct ssm_side *const sides[] = {&shared->producer, &shared->consumer};
     for (int i = 0; i < 2; i++)
-        if (ssm_lock_owner_is_dead(pool, &sides[i]->lock) && take_side(pool, shared, holder_id, sides[i], 0) == 0)
+        if (ssm_lock_owner_is_dead(pool, &sides[i]->lock) && take_side(pool, &of, sides[i], 0) == 0)
             ssm_lock_release(&sides[i]->lock);
 }
 

@@ -11,7 +11,7 @@
 static inline uint32_t ssm_ring_slot_count(uint32_t capacity)
 {
     uint32_t slots = 1;
-    while (slots < capacity)
+    while (slots < capacity && slots < SSM_RING_MAX) /* of a capacity that somebody may have scribbled */
         slots *= 2;
     return slots;
 }

@@ -5,9 +5,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,6 +26,15 @@ int64_t ssm_segment_file_size(int fd)
 {
     struct stat st;
     return fstat(fd, &st) == 0 ? (int64_t)st.st_size : -errno;
+}
+
+bool ssm_segment_is_reserved(int fd)
+{
+    struct statfs fs;
+    struct stat st;
+    if (fstatfs(fd, &fs) != 0 || (uint64_t)fs.f_type != TMPFS_MAGIC || fstat(fd, &st) != 0)
+        return true;
+    return (uint64_t)st.st_blocks * 512 >= (uint64_t)st.st_size;
 }
 
 int64_t ssm_segment_peek(int fd, void *buffer, size_t bytes)

@@ -19,6 +19,9 @@ struct ssm_segment {
 int ssm_segment_reserve(int fd, uint64_t size);
 /* Size of the file, or -errno. */
 int64_t ssm_segment_file_size(int fd);
+/* Has it memory for all its bytes? A file that was cut and grew again has a hole: SIGBUS at the first touch when memory
+ * is short. Only tmpfs can tell; elsewhere the answer is true. */
+bool ssm_segment_is_reserved(int fd);
 /* Reads the first bytes without mapping them: a file that is too short is no SIGBUS. Bytes read, or -errno. */
 int64_t ssm_segment_peek(int fd, void *buffer, size_t bytes);
 

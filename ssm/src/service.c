@@ -13,6 +13,7 @@
 
 #define REGISTRY_PATIENCE_NS UINT64_C(10000000000)
 #define LOCK_PATIENCE_NS     UINT64_C(1000000)  /* then the call lets others of its process run for a while */
+#define ENTER_PATIENCE_NS    UINT64_C(10000000000)
 #define SCRUB_PATIENCE_NS    UINT64_C(10000000) /* a reaper's: the next one may have more luck */
 #define NAP_NS               UINT64_C(100000)
 #define RANGES_DEFAULT       1024
@@ -196,11 +197,11 @@ static int nap(struct ssm_pool *pool)
     return pool->hooks.after != NULL && pool->hooks.after(state) ? -EINTR : 0;
 }
 
-/* Waits for as long as a live process keeps the lock: that is for ever only where it is stopped (SIGSTOP). */
+/* A live process that keeps the lock for so long is stopped (SIGSTOP), or somebody scribbled its name: -ETIMEDOUT. */
 static int enter(struct ssm_service *service)
 {
     struct ssm_pool *pool = service->pool;
-    for (;;) {
+    for (uint64_t until_ns = 0;;) {
         int result = ssm_enter(pool);
         if (result != 0)
             return result;
@@ -208,7 +209,10 @@ static int enter(struct ssm_service *service)
         if (result == 0)
             return 0;
         ssm_leave(pool);
-        if (result != -ETIMEDOUT || (result = nap(pool)) != 0)
+        uint64_t now_ns = ssm_now_ns();
+        if (until_ns == 0)
+            until_ns = now_ns + ENTER_PATIENCE_NS;
+        if (result != -ETIMEDOUT || now_ns >= until_ns || (result = nap(pool)) != 0)
             return result;
     }
 }

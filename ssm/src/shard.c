@@ -13,6 +13,8 @@ static void push_locked(struct ssm_pool *pool, struct place at, uint32_t block_i
 {
     struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
     uint32_t count = ssm_load_relaxed_u32(&shard->free_count); /* only the owner of the lock writes it */
+    if (count >= pool->geometry.classes[at.class_idx].block_count)
+        return; /* or somebody who scribbles */
     ssm_store_release_u32(&ssm_block_at(pool, block_idx)->listed, 1);
     ssm_store_relaxed_u32(&ssm_list_at(pool, at.class_idx, at.shard_idx)[count], block_idx);
     ssm_store_release_u32(&shard->free_count, count + 1);
@@ -111,18 +113,24 @@ static void claim_locked(struct ssm_pool *pool, struct ssm_block *block)
     next_generation(block);
 }
 
-/* Claim all, shorten the list, then move them: until then they belong to this list. */
-static void unlink_locked(struct ssm_pool *pool, struct place at, const uint32_t *blocks, uint32_t count)
+/* Claim all, shorten the list, then move them: until then they belong to this list. How many: one that stands there twice
+ * is claimed once, and the list made anew. */
+static uint32_t unlink_locked(struct ssm_pool *pool, struct place at, const uint32_t *blocks, uint32_t wanted)
 {
     struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
-    for (uint32_t i = 0; i < count; i++)
-        claim_locked(pool, ssm_block_at(pool, blocks[i]));
-    ssm_store_release_u32(&shard->free_count, ssm_load_relaxed_u32(&shard->free_count) - count);
+    uint32_t count = 0;
+    for (; count < wanted && ssm_load_relaxed_u32(&ssm_block_at(pool, blocks[count])->listed); count++)
+        claim_locked(pool, ssm_block_at(pool, blocks[count]));
+    if (count == wanted)
+        ssm_store_release_u32(&shard->free_count, ssm_load_relaxed_u32(&shard->free_count) - count);
+    else
+        rebuild(pool, &at);
     for (uint32_t i = 0; i < count; i++)
         ssm_store_release_u32(&ssm_block_at(pool, blocks[i])->home, pool->home);
     ssm_store_relaxed_u64(&shard->allocs, ssm_load_relaxed_u64(&shard->allocs) + count);
     if (at.shard_idx != pool->home)
         ssm_store_relaxed_u64(&shard->steals, ssm_load_relaxed_u64(&shard->steals) + count);
+    return count;
 }
 
 int ssm_shard_take(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx, uint32_t count, uint64_t patience_ns,
@@ -139,8 +147,13 @@ int ssm_shard_take(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx
         rebuild(pool, &at);
         taken = peek_locked(pool, at, count, blocks_out);
     }
-    if (taken != UINT32_MAX)
-        unlink_locked(pool, at, blocks_out, taken);
+    if (taken != UINT32_MAX) {
+        uint32_t claimed = unlink_locked(pool, at, blocks_out, taken);
+        if (claimed < taken) { /* the list is a new one */
+            taken = peek_locked(pool, at, count - claimed, blocks_out + claimed);
+            taken = claimed + (taken != UINT32_MAX ? unlink_locked(pool, at, blocks_out + claimed, taken) : 0);
+        }
+    }
     unlock_shard(pool, at);
     return taken == UINT32_MAX ? -SSM_E_CORRUPT : (int)taken;
 }

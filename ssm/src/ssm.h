@@ -6,7 +6,7 @@
  * - Linux only: open-file-description locks and futexes carry the crash safety.
  * - Whoever can attach can write: the pool is as trustworthy as the processes that attach to it.
  *   What is read from the segment is checked before use, so a broken peer costs an error, not a crash;
- *   a peer that truncates the file costs SIGBUS.
+ *   a peer that truncates the file costs SIGBUS, but for calls that look, wait or close: SSM_E_CORRUPT.
  * - A handle is worth something only in a process that holds the packet: pass packets through rings.
  *
  * Words. A *pool* is one shared memory segment. A *block* is a fixed piece of its payload area; a block
@@ -261,7 +261,8 @@ int  ssm_service_open(struct ssm_pool *pool, const char *name, const struct ssm_
                       struct ssm_service **service_out);
 void ssm_service_close(struct ssm_service *service); /* what was allocated stays so */
 
-/* Ids, pids and rmids. `now_ns` is CLOCK_MONOTONIC's, and of interest to rmids only.
+/* All calls: -ETIMEDOUT when a live process, one that is stopped, has kept the service's lock for ten seconds.
+ * Ids, pids and rmids. `now_ns` is CLOCK_MONOTONIC's, and of interest to rmids only.
  * alloc: SSM_E_UNAVAILABLE, SSM_E_OVERFLOW, SSM_E_RESTING. free: SSM_E_UNMANAGED, SSM_E_RELEASED, SSM_E_NEVER. */
 int ssm_number_alloc(struct ssm_service *service, uint64_t now_ns, uint32_t *number_out);
 int ssm_number_free(struct ssm_service *service, uint32_t number, uint64_t now_ns);

@@ -88,6 +88,10 @@ PyObject *raise_code(const struct pool_object *pool, int code)
                         pool->name);
     case ENOMEM:
         return PyErr_NoMemory();
+    case ETIMEDOUT:
+        return raise_os(PyExc_TimeoutError, ETIMEDOUT,
+                        "pool %R: a live process has kept a lock of it for ten seconds; one that is stopped (SIGSTOP) does: "
+                        "continue it or end it", pool->name);
     default:
         if (error < SSM_E_EXHAUSTED)
             return raise_errno(pool, error);

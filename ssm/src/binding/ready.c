@@ -112,7 +112,7 @@ static PyObject *watch_run(struct watch *watch, struct ssm_waker *waker, int64_t
         if (watch->rings[i]->closed)
             return PyErr_Format(PyExc_ValueError, "ring %R of pool %R was closed while it was waited for", watch->rings[i]->name,
                                 watch->rings[i]->pool->name);
-    return raise_closed(watch->rings[0]->pool);
+    return raise_code(watch->rings[0]->pool, result);
 }
 
 PyObject *core_wait_rings(PyObject *module, PyObject *args)
