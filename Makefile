@@ -5,6 +5,7 @@
 #   make lint     format, lint and types
 #   make bench    nanoseconds and packets per second
 #   make docs     the documentation, into build/docs
+#   make fuzz     damaged pools, for SECONDS=60; needs clang and its runtime (Debian: libclang-rt-dev)
 #
 # Needs git, Python >= 3.11 and a C compiler; everything else is installed into .venv by pip. A change of a C
 # file or of pyproject.toml rebuilds on the next call, a change of a Python file needs nothing.
@@ -21,7 +22,7 @@ NATIVE := $(wildcard ssm/src/*.[ch] ssm/src/binding/*.[ch] allocators/src/*.[ch]
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test lint bench docs clean install
+.PHONY: demo test lint bench docs fuzz fuzz-corpus clean install
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -45,6 +46,25 @@ bench: $(VENV)/.installed $(VENV)/.group-bench
 docs: $(VENV)/.installed $(VENV)/.group-docs
 	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going --builder html docs build/docs
 	@echo build/docs/index.html
+
+# Starts from tests/fuzz/corpus and keeps what is new in build/fuzz/corpus; what failed is build/fuzz/crash-... The
+# address space is laid out plainly: AddressSanitizer of older compilers does not get along with the kernel's dice.
+fuzz: SECONDS ?= 60
+fuzz: $(VENV)/.group-build
+	$(BIN)/cmake --preset fuzz
+	$(BIN)/cmake --build --preset fuzz --target fuzz_pool
+	mkdir -p build/fuzz/corpus
+	$$(setarch -R true 2>/dev/null && echo setarch -R) build/fuzz/tests/fuzz/fuzz_pool -max_total_time=$(SECONDS) \
+	  -max_len=500 -len_control=0 -timeout=10 -verbosity=0 -print_final_stats=1 -artifact_prefix=build/fuzz/ \
+	  build/fuzz/corpus tests/fuzz/corpus
+
+# What adds to the coverage, of both corpora, becomes the one in the repository; those named found-... stay.
+fuzz-corpus: fuzz
+	mkdir -p build/fuzz/kept
+	$$(setarch -R true 2>/dev/null && echo setarch -R) build/fuzz/tests/fuzz/fuzz_pool -merge=1 -use_counters=0 \
+	  build/fuzz/kept tests/fuzz/corpus build/fuzz/corpus
+	find tests/fuzz/corpus -type f ! -name 'found-*' -delete
+	mv build/fuzz/kept/* tests/fuzz/corpus/
 
 install: $(VENV)/.installed
 

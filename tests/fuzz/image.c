@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * See image.h. */
+#include "image.h"
+
+#include "attachment.h"
+#include "cache.h"
+#include "check.h"
+#include "sandbox.h"
+#include "shard.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static const struct ssm_pool_options options = {
+    .classes = {{64, 24}, {256, 16}}, .class_count = 2, .shards = 2, .headroom = 16, .tailroom = 8, .cache = 4,
+    .holders = 64, .metadata_bytes = 40960,
+};
+const char *const image_ring_names[] = {"many", "one"};
+const struct ssm_ring_options image_rings[] = {{8, 0}, {5, SSM_ONE_PRODUCER | SSM_ONE_CONSUMER}};
+const char *const image_service_names[] = {"ids", "pids", "rmids", "addresses"};
+const struct ssm_service_options image_services[] = {
+    {.kind = SSM_SERVICE_IDS, .first = 10, .last = 209, .flags = SSM_RECLAIM},
+    {.kind = SSM_SERVICE_PIDS, .first = 2},
+    {.kind = SSM_SERVICE_RMIDS, .first = 16, .last = 1000, .flags = SSM_RECLAIM},
+    {.kind = SSM_SERVICE_ADDRESSES, .first = 0x1000, .last = 0xffff, .ranges = 12, .flags = SSM_RECLAIM},
+};
+
+static struct ssm_geometry geometry;
+static uint8_t            *images[IMAGE_KINDS];
+
+int image_file(void)
+{
+    int fd = memfd_create("ssm-fuzz", MFD_CLOEXEC);
+    CHECK(fd >= 0);
+    return fd;
+}
+
+static void use_services(struct ssm_pool *pool)
+{
+    for (int i = 0; i < IMAGE_SERVICES; i++) {
+        struct ssm_service *service;
+        uint32_t number;
+        uint64_t start;
+        CHECK_EQ(ssm_service_open(pool, image_service_names[i], &image_services[i], &service), 0);
+        for (uint64_t size = 1; size <= 3; size++)
+            if (image_services[i].kind == SSM_SERVICE_ADDRESSES)
+                CHECK_EQ(ssm_range_alloc(service, &(struct ssm_range_request){.size = size * 256, .align = 256, .max = 0xffff}, &start), 0);
+            else
+                CHECK_EQ(ssm_number_alloc(service, ssm_now_ns(), &number), 0);
+        ssm_service_close(service);
+    }
+}
+
+/* Packets in both rings, some held by this process too, some in its cache. */
+static void use_rings(struct ssm_pool *pool)
+{
+    for (int i = 0; i < IMAGE_RINGS; i++) {
+        struct ssm_ring *ring;
+        uint64_t handles[6];
+        CHECK_EQ(ssm_ring_open(pool, image_ring_names[i], &image_rings[i], &ring), 0);
+        CHECK_EQ(ssm_alloc_many(pool, 20, 6, 0, handles), 0);
+        CHECK_EQ(ssm_ring_put(ring, handles, 3, 0, 0), 0);
+        CHECK_EQ(ssm_ring_put(ring, handles + 3, 1, SSM_KEEP, 0), 0);
+        CHECK_EQ(ssm_ring_get(ring, handles, 1, 0), 1);
+        CHECK_EQ(ssm_free(pool, handles[5]), 0);
+        if (i == 0)
+            ssm_ring_close(ring);
+        else
+            free(ring); /* its exclusive sides stay this process's */
+    }
+}
+
+static void keep(int fd, enum image_kind kind)
+{
+    images[kind] = malloc(geometry.size_bytes);
+    CHECK(images[kind] != NULL);
+    CHECK(pread(fd, images[kind], geometry.size_bytes, 0) == (ssize_t)geometry.size_bytes);
+}
+
+static void make_images(void)
+{
+    struct ssm_pool *pool;
+    int fd = image_file();
+    sandbox_begin();
+    CHECK_EQ(ssm_pool_create(fd, &options, &(struct ssm_attach_options){.name = "maker"}, &pool), 0);
+    geometry = pool->geometry;
+    pool->home = 0; /* whatever its pid is */
+    ssm_store_relaxed_u32(&((struct ssm_holder *)(pool->base + geometry.holders_start))[pool->self].pid, 1);
+    use_services(pool);
+    use_rings(pool);
+    CHECK_EQ(ssm_shard_lock(pool, 1, 0, 0), 0);
+    keep(fd, IMAGE_DEAD);
+    ssm_lock_release(&ssm_shard_at(pool, 1, 0)->lock);
+    ssm_pool_destroy(pool);
+    keep(fd, IMAGE_QUIET);
+    close(fd);
+}
+
+const struct ssm_geometry *image_write(int fd, enum image_kind kind)
+{
+    if (images[kind] == NULL)
+        make_images();
+    CHECK(ftruncate(fd, (off_t)geometry.size_bytes) == 0);
+    CHECK(pwrite(fd, images[kind], geometry.size_bytes, 0) == (ssize_t)geometry.size_bytes);
+    return &geometry;
+}
