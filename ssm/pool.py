@@ -74,8 +74,17 @@ def _number(what: str, value: int | None, default: int, low: int, high: int) -> 
     return number
 
 
+def _quota(quota: int | None) -> int | None:
+    return None if quota is None else _number("quota", quota, 0, 0, 2**64 - 1)
+
+
 def _classes(classes: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
-    pairs = tuple(sorted((operator.index(size), operator.index(count)) for size, count in classes.items()))
+    try:
+        items = classes.items()
+    except AttributeError:
+        text = f"classes must map block sizes to numbers of blocks, as in {{256: 1024}}, not {classes!r}"
+        raise TypeError(text) from None
+    pairs = tuple(sorted((operator.index(size), operator.index(count)) for size, count in items))
     if not 1 <= len(pairs) <= _core.CLASS_MAX:
         raise ValueError(f"classes must have 1 .. {_core.CLASS_MAX} block sizes, not {len(pairs)}")
     for size, count in pairs:
@@ -219,6 +228,7 @@ class Pool(_core.Pool):
         name = names.normalize(name)
         options = _options(classes, shards, headroom, tailroom, cache, holders, metadata, ephemeral)
         flags = _flags(ephemeral=ephemeral, hugepages=hugepages, prefault=prefault, mlock=mlock)
+        quota = _quota(quota)  # before anything is made
         while True:
             try:
                 pool = cls._make(name, options, mode, flags)
@@ -282,6 +292,7 @@ class Pool(_core.Pool):
         """
         name = names.normalize(name)
         flags = _flags(readonly=readonly, hugepages=hugepages, prefault=prefault, mlock=mlock)
+        quota = _quota(quota)
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"'timeout' must be a non-negative number of seconds, or None; not {timeout!r}")
         until = None if timeout is None else time.monotonic() + timeout

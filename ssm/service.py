@@ -39,6 +39,11 @@ _S = TypeVar("_S", bound="_core.Service")
 _V = TypeVar("_V")
 
 
+def _expect(value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"want a {kind.__name__}, not {value!r}")
+
+
 def _open(
     cls: type[_S], pool: Pool, name: str, kind: int, reclaim: bool, first: int, last: int, ranges: int = 0
 ) -> _S:
@@ -48,7 +53,9 @@ def _open(
     try:
         return cls._open(pool, name, kind, bool(reclaim), first, last, ranges)
     except ServiceMismatch:
-        there = next(s for s in stats_of(pool) if s.name == name)
+        there = next((s for s in stats_of(pool) if s.name == name), None)
+        if there is None:  # somebody wrote over the directory
+            raise
         asked = ServiceStats.describe(KINDS[kind], first, last, ranges or there.ranges, bool(reclaim))
         raise ServiceMismatch(
             f"service {name!r} of pool {pool.name!r} exists as {there.description}, not as {asked}; open it like that, "
@@ -176,6 +183,7 @@ class AddressService(_Owned[RangeInclusive], _core.AddressService):
         ResourceNotAvailable
             Nothing free fits, or the service has room for no more ranges.
         """
+        _expect(constraint, Constraint)
         c, exact = constraint, constraint.policy.address
         policy = (
             _core.EXACT
@@ -197,6 +205,7 @@ class AddressService(_Owned[RangeInclusive], _core.AddressService):
         ResourceNotAvailable
             It was not allocated as one range. Nothing was changed.
         """
+        _expect(range, RangeInclusive)
         try:
             self._free(range.start, range.end)
         except InvalidStateTransition:
@@ -227,6 +236,7 @@ class ServiceTree:
 
     def overlapping(self, range: RangeInclusive) -> list[Node]:
         """Return those that overlap this range, in order."""
+        _expect(range, RangeInclusive)
         return self._nodes(range.start, range.end)
 
     def search(self, range: RangeInclusive) -> Node | None:
