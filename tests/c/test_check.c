@@ -256,11 +256,125 @@ static void test_busy_pool(void)
     fixture_close(&f);
 }
 
+/* ---- ... and under fire ----------------------------------------------------------------------------------- */
+
+enum { WORKERS = 4, SERVICES = 4 };
+#define FIRE_NS (2500 * MS)
+
+static const struct ssm_service_options services[SERVICES] = {
+    {.kind = SSM_SERVICE_IDS, .first = 1, .last = 100, .flags = SSM_RECLAIM},
+    {.kind = SSM_SERVICE_PIDS, .first = 2, .flags = SSM_RECLAIM},
+    {.kind = SSM_SERVICE_RMIDS, .first = 20, .flags = SSM_RECLAIM},
+    {.kind = SSM_SERVICE_ADDRESSES, .last = 0xffff, .ranges = 30, .flags = SSM_RECLAIM},
+};
+
+/* Takes one value and gives one back; those of the dead are reclaimed, so it may be gone. */
+static void use_service(struct ssm_pool *pool, uint32_t i)
+{
+    const char *const names[SERVICES] = {"ids", "pids", "rmids", "addresses"};
+    struct ssm_service *service;
+    uint32_t number;
+    uint64_t start;
+    CHECK_EQ(ssm_service_open(pool, names[i], &services[i], &service), 0);
+    if (services[i].kind == SSM_SERVICE_ADDRESSES) {
+        uint64_t size = 1 + check_below(300);
+        if (ssm_range_alloc(service, &(struct ssm_range_request){.size = size, .align = 1, .max = 0xffff}, &start) == 0 &&
+            check_below(4) > 0)
+            CHECK_EQ(ssm_range_free(service, start, start + size - 1), 0);
+    } else if (ssm_number_alloc(service, ssm_now_ns(), &number) == 0 && check_below(4) > 0) {
+        CHECK_EQ(ssm_number_free(service, number, ssm_now_ns()), 0);
+    }
+    ssm_service_close(service);
+}
+
+static void use_packets(struct ssm_pool *pool, struct ssm_ring *const *rings)
+{
+    uint64_t handles[3];
+    uint32_t count = 1 + (uint32_t)check_below(3), which = (uint32_t)check_below(2);
+    int got = ssm_ring_get(rings[which], handles, count, check_below(8) == 0 ? (int64_t)MS : 0);
+    if (got > 0)
+        CHECK_EQ(ssm_free_many(pool, handles, (uint32_t)got), 0);
+    if (ssm_alloc_many(pool, check_below(2) ? 256 : 1000, count, check_below(8) == 0 ? (int64_t)MS : 0, handles) != 0)
+        return;
+    (void)ssm_packet_trim_front(pool, handles[0], check_below(50), NULL);
+    (void)ssm_packet_prepend(pool, handles[0], check_below(50), NULL);
+    if (ssm_ring_put(rings[which], handles, count, check_below(2) ? SSM_KEEP : 0, 0) != 0)
+        CHECK_EQ(ssm_free_many(pool, handles, count), 0);
+    else
+        (void)ssm_free_many(pool, handles, count); /* what was kept */
+}
+
+/* Comes, works for a while, goes, and comes again. */
+static void come_and_go(void *context)
+{
+    struct fixture *f = context;
+    check_random_state ^= (uint64_t)getpid() << 20;
+    while (board_get(f->board, STOP) == 0) {
+        struct ssm_pool *pool = fixture_attach(f->fd, 0);
+        struct ssm_ring *rings[] = {ring_open(pool, "many", 5, 0), ring_open(pool, "fan", 3, 0)};
+        for (uint64_t left = check_below(400); left > 0 && board_get(f->board, STOP) == 0; left--) {
+            use_packets(pool, rings);
+            if (check_below(4) == 0)
+                use_service(pool, (uint32_t)check_below(SERVICES));
+        }
+        for (int i = 0; i < 2; i++)
+            ssm_ring_close(rings[i]);
+        pool_end(pool);
+    }
+}
+
+/* One is killed, and another takes its place; or one is stopped, perhaps with a lock, and goes on the next time. */
+static void fire(struct fixture *f, pid_t *workers, pid_t *stopped)
+{
+    uint32_t i = (uint32_t)check_below(WORKERS);
+    if (*stopped != 0) {
+        child_continue(*stopped);
+        *stopped = 0;
+    } else if (check_below(3) == 0) {
+        child_stop(workers[i]);
+        *stopped = workers[i];
+    } else {
+        child_kill(workers[i]);
+        workers[i] = child_start(come_and_go, f);
+    }
+}
+
+static void test_pool_under_fire(void)
+{
+    struct ssm_pool_options options = fixture_options();
+    options.cache = 2;
+    options.metadata_bytes = 1 << 18;
+    struct fixture f = fixture_open(&options);
+    struct ssm_pool *reader = fixture_attach(f.fd, SSM_READONLY);
+    pid_t workers[WORKERS], stopped = 0;
+    uint32_t checks = 0;
+    for (int i = 0; i < WORKERS; i++)
+        workers[i] = child_start(come_and_go, &f);
+    for (uint64_t until_ns = ssm_now_ns() + FIRE_NS; ssm_now_ns() < until_ns; checks++) {
+        fixture_check(checks % 4 == 3 ? reader : f.pool);
+        fire(&f, workers, &stopped);
+        if (stopped == 0 && check_below(4) == 0) /* a reaper waits for who comes or goes */
+            fixture_reap(f.pool);
+    }
+    board_set(f.board, STOP, 1);
+    if (stopped != 0)
+        child_continue(stopped);
+    for (int i = 0; i < WORKERS; i++)
+        child_finish(workers[i]);
+    printf("%u checks\n", checks);
+    CHECK(checks > 5);
+    fixture_reap(f.pool);
+    pool_end(reader);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     alarm(WATCHDOG_S);
+    check_seed();
     test_the_dead_are_no_finding();
     test_busy_pool();
+    test_pool_under_fire();
     test_findings();
     test_without_a_reporter();
     return 0;
