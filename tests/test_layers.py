@@ -20,7 +20,7 @@ CORE = """
     attachment
     registry block
     lock
-    shard metadata hosted
+    shard metadata hosted redelivery
     cache service
     pool
     packet

@@ -15,6 +15,7 @@
 #include "metadata.h"
 #include "pool.h"
 #include "recovery.h"
+#include "redelivery.h"
 #include "registry.h"
 #include "ring.h"
 
@@ -109,6 +110,7 @@ static void dispose(struct ssm_pool *pool)
     ssm_private_unmap(pool->claims, blocks * sizeof *pool->claims);
     ssm_private_unmap(pool->scratch, blocks * sizeof *pool->scratch);
     ssm_segment_unmap(&pool->segment);
+    ssm_redelivery_dispose(pool);
     if (pool->fd >= 0)
         close(pool->fd);
     pthread_mutex_destroy(&pool->mutex);

@@ -20,7 +20,15 @@ struct ssm_claim {
     uint32_t references;
     uint16_t pins;      /* of the references: those that outlive ssm_pool_close() */
     uint8_t  class_idx; /* valid while references > 0 */
-    uint8_t  mark;      /* scratch of one call, 0 between calls */
+    uint8_t  flags;     /* enum ssm_claim_flags */
+};
+
+enum ssm_claim_flags {
+    SSM_CLAIM_MARKED      = 1u << 0, /* scratch of one call, not set between calls */
+    SSM_CLAIM_DELIVERED   = 1u << 1, /* taken out of a redelivering ring: this process may be named in its table */
+    SSM_CLAIM_SEVERAL     = 1u << 2, /* more than once, perhaps out of several */
+    SSM_CLAIM_REDELIVERED = 1u << 3, /* another process had it, and died */
+    SSM_CLAIM_OF_DELIVERY = SSM_CLAIM_DELIVERED | SSM_CLAIM_SEVERAL | SSM_CLAIM_REDELIVERED /* not set without references */
 };
 
 enum ssm_status {
@@ -54,6 +62,7 @@ struct ssm_pool {
     struct ssm_u32         sleepers;  /* calls of this process that sleep on words of the segment */
     uint32_t              *scratch;   /* block indices, room for all; of one call */
     bool                   many_cpus; /* spinning for another process can help */
+    struct ssm_redelivery *redeliveries; /* the redelivering rings that this process ever opened */
     char                   name[SSM_NAME_SIZE];
     int (*revive)(struct ssm_pool *pool);    /* a forked child takes its own slot */
     bool (*on_stall)(struct ssm_pool *pool); /* nothing came: look for the dead; true: there was something to reap */

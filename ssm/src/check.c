@@ -155,19 +155,25 @@ static struct positions positions_of(const struct ssm_ring_shared *shared)
     };
 }
 
-/* Blocks that carry the ring's bit and stand in no slot, of a ring that did not change while it was looked at. */
+/* Blocks that carry the ring's bit, stand in no slot and were not returned, of a ring that did not change while it was
+ * looked at. */
 static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ssm_ring_shared *shared, uint32_t capacity,
                              struct positions at, uint8_t *queued)
 {
     uint32_t slots = ssm_ring_slot_count(capacity), strays = 0;
+    struct ssm_redelivery table;
+    bool redelivers = ssm_ring_table(pool, id, &table);
     memset(queued, 0, pool->geometry.block_total);
     for (uint64_t i = at.tail; i != at.head; i++) {
         uint32_t block_idx = (uint32_t)ssm_load_relaxed_u64(&shared->slots[i & (slots - 1)]);
         if (block_idx < pool->geometry.block_total)
             queued[block_idx] = 1;
     }
-    for (uint32_t i = 0; i < pool->geometry.block_total; i++)
-        strays += ssm_block_has(ssm_block_at(pool, i), id) && !queued[i];
+    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
+        const struct ssm_block *block = ssm_block_at(pool, i);
+        uint64_t handle = ssm_handle_of(ssm_load_relaxed_u32(&block->generation), i);
+        strays += ssm_block_has(block, id) && !queued[i] && !(redelivers && ssm_redelivery_is_returned(&table, handle));
+    }
     return strays;
 }
 
@@ -196,6 +202,58 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
         find(f, "ring %u: %lu packets in %u places", id, (unsigned long)depth, capacity);
     if (strays > 0)
         find(f, "ring %u: %u blocks are the ring's, but are not queued in it", id, strays);
+}
+
+/* ---- deliveries: I10, I11 ----------------------------------------------------------------------------------- */
+
+static bool anybody_is_dead(const struct ssm_pool *pool)
+{
+    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
+        if (ssm_holder_slot_is_dead(pool, slot))
+            return true;
+    return false;
+}
+
+/* Of the entries that looked wrong so far, those that do so still; how many. */
+static uint32_t keep_suspects(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint8_t *suspect)
+{
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
+        suspect[i] = suspect[i] && ssm_redelivery_fault(pool, table, i) != NULL;
+        left += suspect[i];
+    }
+    return left;
+}
+
+/* Packets were returned, nobody is looking for them, and no get will. */
+static bool is_forgotten(const struct ssm_pool *pool, const struct ssm_ring_shared *shared, const struct ssm_redelivery *table)
+{
+    return ssm_load_acquire_u32(&shared->returned) == 0 && ssm_load_acquire_u64(&shared->consumer.lock.word) == 0 &&
+           ssm_redelivery_count(pool, table) > 0;
+}
+
+static void check_deliveries(struct ssm_pool *pool, uint32_t id, uint8_t *suspect, struct findings *f)
+{
+    struct ssm_redelivery table;
+    if (!ssm_ring_table(pool, id, &table))
+        return;
+    const struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, id);
+    memset(suspect, 1, pool->geometry.block_total);
+    bool forgotten = true;
+    for (int look = 0; look < LOOKS; look++) {
+        if (look > 0)
+            ssm_nap_ns(NAP_NS);
+        forgotten = forgotten && is_forgotten(pool, shared, &table);
+        if ((keep_suspects(pool, &table, suspect) == 0 && !forgotten) || anybody_is_dead(pool))
+            return; /* what a reaper would have to do is not wrong */
+    }
+    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
+        const char *fault = suspect[i] ? ssm_redelivery_fault(pool, &table, i) : NULL;
+        if (fault != NULL)
+            find(f, "ring %u, block %u: %s", id, i, fault);
+    }
+    if (forgotten)
+        find(f, "ring %u: packets were returned to it, but no get looks for them", id);
 }
 
 /* ---- the metadata area and what is in it --------------------------------------------------------------------- */
@@ -239,8 +297,10 @@ int ssm_check(struct ssm_pool *pool, void (*report)(void *context, const char *s
         check_metadata(pool, &findings);
     check_blocks(pool, scratch, &findings);
     for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
-        if (ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) == SSM_HOLDER_RING)
+        if (ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) == SSM_HOLDER_RING) {
             check_ring(pool, id, scratch, &findings);
+            check_deliveries(pool, id, scratch, &findings);
+        }
     free(scratch);
     ssm_leave(pool);
     return findings.count;

@@ -22,6 +22,7 @@
  *   lock word   0, or incarnation << 32 | waiters << 31 | holder slot + 1
  *   service     an allocator of ids, addresses, pids or RMIDs that processes share by name
  *   owner       who allocated a value of a service: the low 20 bits of an incarnation << 12 | holder slot
+ *   delivery    a packet that a process took out of a redelivering ring and has neither freed nor handed on
  *   carver      the range tree that says which parts of the metadata area are whose
  */
 #ifndef SSM_LAYOUT_H
@@ -31,7 +32,7 @@
 #include "wait.h"
 
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
-#define SSM_LAYOUT_VERSION 1u
+#define SSM_LAYOUT_VERSION 2u
 #define SSM_HOLDER_MAX     4096u
 #define SSM_CACHE_MAX      4096u
 #define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard is locked just now */
@@ -146,18 +147,31 @@ struct ssm_side {
     struct ssm_lock lock;
     struct ssm_u64  index;      /* the next position to write (producer: head) or to read (consumer: tail) */
     struct ssm_u64  note;       /* producer: position up to which it may have set the ring's bit; 0: none */
+    struct ssm_u64  span;       /* producer: who puts deliveries of redelivering rings, and how many packets; 0: nobody */
     struct ssm_u64  peer;       /* the other side's index as last seen */
     struct ssm_u64  count;      /* consumer: packets handed out; producer: highest depth seen */
     struct ssm_u64  recoveries;
 };
 
-/* A ring: a power-of-two array of handles. ssm_check() verifies:
+/* What a redelivering ring knows of one block; see redelivery.h. ssm_check() verifies, of an entry whose generation is the
+ * block's:
+ *   I10 it names a process that is there, and that process or the ring carries the block
+ *   I11 returned: the ring carries the block, and `returned` of the ring is set */
+struct ssm_delivery {
+    struct ssm_u64 taken;    /* generation << 32 | state and owner */
+    struct ssm_u64 position; /* the index at which it was taken: the order at the front */
+};
+
+/* A ring: a power-of-two array of handles, and when it redelivers, an entry for each block of the pool behind it.
+ * ssm_check() verifies:
  *   I7  tail <= head <= tail + capacity
  *   I8  a block carries the ring's bit exactly when a slot between tail and head, or between head and the note,
- *       has its handle; never two slots */
+ *       has its handle, never two slots; or when its entry says that it was returned */
 struct ssm_ring_shared {
     uint32_t       capacity, flags; /* written once */
     struct ssm_u32 acl;             /* enum ssm_acl and SSM_ACL_DISCARD; anybody writes */
+    struct ssm_u32 returned;        /* 1: a get looks for returned packets first; set by reapers */
+    struct ssm_u64 redelivered;     /* packets handed out once more; under the consumer's right */
     struct ssm_side producer, consumer;
     SSM_SHARED_ALIGNED struct ssm_event not_empty;
     SSM_SHARED_ALIGNED struct ssm_event not_full;
@@ -168,6 +182,7 @@ _Static_assert(sizeof(struct ssm_holder) == SSM_NO_SHARING, "holder slots do not
 _Static_assert(sizeof(struct ssm_service_shared) == SSM_NO_SHARING, "services do not share lines");
 _Static_assert(sizeof(struct ssm_class) == SSM_NO_SHARING, "classes do not share lines");
 _Static_assert(sizeof(struct ssm_shard) == 2 * SSM_NO_SHARING, "a shard's lock and its waiters do not share lines");
+_Static_assert(sizeof(struct ssm_side) == SSM_NO_SHARING, "the sides of a ring do not share lines");
 _Static_assert(sizeof(struct ssm_block) + 2 * 8 == SSM_CACHELINE, "a descriptor with 128 holders is one line");
 
 /* ---- what stands where: private to the process ------------------------------------------------------ */

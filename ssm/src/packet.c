@@ -133,6 +133,17 @@ int ssm_packet_set_tag(struct ssm_pool *pool, uint64_t handle, uint64_t tag)
     return result;
 }
 
+int ssm_packet_redelivered(struct ssm_pool *pool, uint64_t handle)
+{
+    int result = ssm_enter(pool);
+    if (result != 0)
+        return result;
+    uint32_t block_idx = ssm_claimed_block(pool, handle);
+    result = block_idx == SSM_NIL ? -SSM_E_STALE : (pool->claims[block_idx].flags & SSM_CLAIM_REDELIVERED) != 0;
+    ssm_leave(pool);
+    return result;
+}
+
 int ssm_packet_hold(struct ssm_pool *pool, uint64_t handle)
 {
     int result = ssm_enter(pool);

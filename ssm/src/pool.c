@@ -3,6 +3,8 @@
  * Allocating and freeing; see pool.h. */
 #include "pool.h"
 
+#include "redelivery.h"
+
 #include <errno.h>
 
 #define SPIN_NS    UINT64_C(10000) /* before the first sleep, where another processor can be at work */
@@ -320,6 +322,11 @@ static void give_home(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_
 
 void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
 {
+    struct ssm_claim *claim = &pool->claims[block_idx];
+    if (claim->flags & SSM_CLAIM_OF_DELIVERY) {
+        ssm_redelivery_settle(pool, block_idx); /* before this process's bit goes */
+        claim->flags &= (uint8_t)~SSM_CLAIM_OF_DELIVERY;
+    }
     ssm_drop_bytes(pool, class_idx);
     give_block(pool, class_idx, block_idx);
 }
@@ -386,13 +393,13 @@ int ssm_free_many(struct ssm_pool *pool, const uint64_t *handles, uint32_t count
     }
     for (uint32_t i = 0; i < count; i++) {
         struct ssm_claim *claim = &pool->claims[(uint32_t)handles[i]];
-        if (claim->references == 0 && claim->mark == 0) {
-            claim->mark = 1; /* it may stand in the batch once more */
+        if (claim->references == 0 && !(claim->flags & SSM_CLAIM_MARKED)) {
+            claim->flags |= SSM_CLAIM_MARKED; /* it may stand in the batch once more */
             ssm_block_release(pool, claim->class_idx, (uint32_t)handles[i]);
         }
     }
     for (uint32_t i = 0; i < count; i++)
-        pool->claims[(uint32_t)handles[i]].mark = 0;
+        pool->claims[(uint32_t)handles[i]].flags &= (uint8_t)~SSM_CLAIM_MARKED;
     ssm_leave(pool);
     return 0;
 }

@@ -45,6 +45,25 @@ static void scrub_locks(struct ssm_pool *pool)
         ssm_service_scrub(pool, i);
 }
 
+/* A dead process whose put somebody is completing just now is left for the next reaper: its deliveries are neither here
+ * nor there until that is done. */
+static void leave_out_putters(const struct ssm_pool *pool, struct holder_set *dead)
+{
+    for (uint32_t id = 0; id < ssm_holder_high(pool); id++) {
+        if (ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) != SSM_HOLDER_RING)
+            continue;
+        uint32_t slot = ssm_ring_putter(pool, id);
+        if (slot < SSM_HOLDER_MAX)
+            dead->words[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+    }
+}
+
+static void return_deliveries(struct ssm_pool *pool, const struct holder_set *dead)
+{
+    for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
+        ssm_ring_return(pool, id, dead->words);
+}
+
 /* False: a service's lock stayed taken (by somebody who is stopped); then the dead are left for the next reaper. */
 static bool reclaim_services(struct ssm_pool *pool, const struct holder_set *dead)
 {
@@ -110,6 +129,8 @@ void ssm_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out)
     if (!any && !audit)
         return;
     scrub_locks(pool);
+    leave_out_putters(pool, &dead);
+    return_deliveries(pool, &dead);
     if (any && !reclaim_services(pool, &dead))
         memset(&dead, 0, sizeof dead);
     out->processes = seal_caches(pool, &dead);
@@ -117,11 +138,17 @@ void ssm_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out)
     free_slots(pool, &dead);
 }
 
-/* Takes everything out of the own slot; its caches stay sealed. */
-static bool empty_own_slot(struct ssm_pool *pool)
+static struct holder_set own_slot(const struct ssm_pool *pool)
 {
     struct holder_set own = {0};
     own.words[pool->self / 64] = UINT64_C(1) << pool->self % 64;
+    return own;
+}
+
+/* Takes everything out of the own slot; its caches stay sealed. */
+static bool empty_own_slot(struct ssm_pool *pool)
+{
+    struct holder_set own = own_slot(pool);
     if (!reclaim_services(pool, &own) || seal_caches(pool, &own) == 0)
         return false;
     reclaim_blocks(pool, &own);
@@ -131,7 +158,12 @@ static bool empty_own_slot(struct ssm_pool *pool)
 
 bool ssm_reap_own_slot(struct ssm_pool *pool)
 {
+    struct holder_set own = own_slot(pool);
     scrub_locks(pool);
+    leave_out_putters(pool, &own);
+    if (own.words[pool->self / 64] == 0)
+        return false;
+    return_deliveries(pool, &own); /* its former owner's: this process has taken nothing yet */
     if (!empty_own_slot(pool))
         return false;
     ssm_cache_unseal(pool, pool->self);

@@ -4,10 +4,11 @@
  * at any store: each step is idempotent, and a dead process keeps its slot until the last of them is done.
  *
  *   1  locks in the name of a dead process are taken over, which repairs what they guard
- *   2  what it owns in services that reclaim is freed
- *   3  its caches are sealed: no thief is at work in them
- *   4  its bit is cleared everywhere; every block that is empty and not listed is settled
- *   5  its slot becomes free
+ *   2  what it took out of redelivering rings goes back to their front
+ *   3  what it owns in services that reclaim is freed
+ *   4  its caches are sealed: no thief is at work in them
+ *   5  its bit is cleared everywhere; every block that is empty and not listed is settled
+ *   6  its slot becomes free
  */
 #ifndef SSM_RECOVERY_H
 #define SSM_RECOVERY_H

@@ -17,17 +17,27 @@
  * Step 4 comes before 5, so that a block which its producer has alone is handed over by one plain store, before
  * any consumer can see it. (The note must not precede the slots: an old handle there would be taken for the new.)
  *
+ * put of deliveries, packets that this process took out of a redelivering ring:
+ *   3  span = who, how many; then the note                                no effect: it counts with the note only
+ *   4  their own bits stay                                                not delivered; a reaper returns them
+ *   5  head += n (R1)                                                     delivered; the repair does step 6 for who died
+ *   6  their entries become void; span = 0; note = 0                      as above, until all are void
+ *   7  own bits cleared, what is free then settled                        a reaper clears them
+ * While a span names somebody dead, its repair is under way: reapers leave that one alone.
+ *
  * get, under the consumer's right:
  *   1  read the slot; a block that lacks the ring's bit, or has another generation, was taken by somebody who died
  *      before step 3: it is passed over
  *   2  own bit set, ring's bit cleared                                    the slot is passed over; the reaper frees
  *   3  tail += n, with release (R2)
- * So the consumer's side needs no repair, and the producer's is exact, idempotent and without a log.
+ * So the consumer's side needs no repair, and the producer's is exact, idempotent and without a log. A redelivering ring
+ * notes each get in a table before step 2, and what has come back is got first; see redelivery.h.
  */
 #include "ring.h"
 
 #include "metadata.h"
 #include "pool.h"
+#include "redelivery.h"
 #include "registry.h"
 
 #include <errno.h>
@@ -36,6 +46,11 @@
 
 #define REGISTRY_PATIENCE_NS UINT64_C(10000000000)
 #define SIDE_PATIENCE_NS     UINT64_C(10000000) /* for a side's lock; then the caller's own time-out counts on */
+#define LOOKS                20                 /* at what another process is about to do, or a reaper */
+#define LOOK_NAP_NS          UINT64_C(500000)
+#define SPAN_STAYS           (UINT64_C(1) << 31)
+
+_Static_assert(SSM_RING_MAX < SPAN_STAYS, "a span counts any batch");
 
 struct ssm_ring {
     struct ssm_pool        *pool;
@@ -43,27 +58,58 @@ struct ssm_ring {
     uint32_t                id;       /* holder id */
     uint32_t                capacity, flags;
     uint32_t                mask;     /* slots - 1 */
+    const struct ssm_redelivery *table; /* or NULL: an ordinary ring */
 };
 
 /* ---- finding and creating ----------------------------------------------------------------------------- */
 
-static uint64_t ring_bytes(uint32_t capacity)
+/* Where the entries of a redelivering ring begin. */
+static uint64_t table_start(uint32_t capacity)
 {
     uint64_t bytes = sizeof(struct ssm_ring_shared) + (uint64_t)ssm_ring_slot_count(capacity) * sizeof(struct ssm_u64);
     return (bytes + SSM_NO_SHARING - 1) / SSM_NO_SHARING * SSM_NO_SHARING;
 }
 
-struct ssm_ring_shared *ssm_ring_shared_at(const struct ssm_pool *pool, uint32_t holder_id)
+static uint64_t ring_bytes(const struct ssm_pool *pool, uint32_t capacity, uint32_t flags)
+{
+    uint64_t entries = flags & SSM_REDELIVER ? pool->geometry.block_total : 0;
+    return table_start(capacity) + entries * sizeof(struct ssm_delivery);
+}
+
+/* As it was when it was found sound: somebody may scribble over it meanwhile. */
+struct shape { uint32_t capacity, flags; };
+
+static struct ssm_ring_shared *find_shared(const struct ssm_pool *pool, uint32_t holder_id, struct shape *shape_out)
 {
     const struct ssm_geometry *g = &pool->geometry;
     uint64_t start = ssm_load_relaxed_u64(&ssm_holder_at(pool, holder_id)->ring_start);
     if (start % SSM_NO_SHARING != 0 || start > g->metadata_bytes || g->metadata_bytes - start < sizeof(struct ssm_ring_shared))
         return NULL;
     struct ssm_ring_shared *shared = (struct ssm_ring_shared *)(pool->base + g->metadata_start + start);
-    uint32_t capacity = shared->capacity;
-    if (capacity == 0 || capacity > SSM_RING_MAX || ring_bytes(capacity) > g->metadata_bytes - start)
+    uint32_t capacity = shared->capacity, flags = shared->flags;
+    if (capacity == 0 || capacity > SSM_RING_MAX || ring_bytes(pool, capacity, flags) > g->metadata_bytes - start)
         return NULL;
+    *shape_out = (struct shape){capacity, flags};
     return shared;
+}
+
+struct ssm_ring_shared *ssm_ring_shared_at(const struct ssm_pool *pool, uint32_t holder_id)
+{
+    struct shape shape;
+    return find_shared(pool, holder_id, &shape);
+}
+
+bool ssm_ring_table(const struct ssm_pool *pool, uint32_t holder_id, struct ssm_redelivery *table_out)
+{
+    struct shape shape;
+    struct ssm_ring_shared *shared = NULL;
+    if (ssm_load_acquire_u32(&ssm_holder_at(pool, holder_id)->kind) == SSM_HOLDER_RING)
+        shared = find_shared(pool, holder_id, &shape);
+    if (shared == NULL || !(shape.flags & SSM_REDELIVER))
+        return false;
+    struct ssm_delivery *entries = (struct ssm_delivery *)((uint8_t *)shared + table_start(shape.capacity));
+    *table_out = (struct ssm_redelivery){.entries = entries, .ring_id = holder_id};
+    return true;
 }
 
 /* The holder id of the ring of that name, or SSM_NIL. */
@@ -85,11 +131,12 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
     if (id == SSM_NIL)
         return -SSM_E_HOLDERS;
     uint64_t start;
-    int result = ssm_metadata_carve(pool, ring_bytes(capacity), id, &start);
+    uint64_t bytes = ring_bytes(pool, capacity, options->flags);
+    int result = ssm_metadata_carve(pool, bytes, id, &start);
     if (result != 0)
         return result;
     struct ssm_ring_shared *shared = (struct ssm_ring_shared *)(pool->base + pool->geometry.metadata_start + start);
-    memset(shared, 0, ring_bytes(capacity));
+    memset(shared, 0, bytes);
     shared->capacity = capacity;
     shared->flags = options->flags;
     struct ssm_holder *holder = ssm_holder_at(pool, id);
@@ -117,9 +164,22 @@ static int find_or_create(struct ssm_pool *pool, const char *name, const struct 
     return result;
 }
 
+static int open_table(struct ssm_ring *ring)
+{
+    struct ssm_redelivery found;
+    if (!ssm_ring_table(ring->pool, ring->id, &found))
+        return -SSM_E_CORRUPT;
+    int result = ssm_enter(ring->pool);
+    if (result != 0)
+        return result;
+    ring->table = ssm_redelivery_open(ring->pool, ring->id, found.entries);
+    ssm_leave(ring->pool);
+    return ring->table != NULL ? 0 : -ENOMEM;
+}
+
 int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options, struct ssm_ring **ring_out)
 {
-    const uint32_t known = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER;
+    const uint32_t known = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER;
     uint32_t id = SSM_NIL;
     size_t length = strnlen(name, SSM_NAME_SIZE);
     if (length == 0 || length == SSM_NAME_SIZE || options->capacity > SSM_RING_MAX || options->flags & ~known)
@@ -146,22 +206,39 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
         .pool = pool, .shared = shared, .id = id, .capacity = capacity, .flags = options->flags,
         .mask = ssm_ring_slot_count(capacity) - 1,
     };
-    *ring_out = ring;
-    return 0;
+    result = ring->flags & SSM_REDELIVER ? open_table(ring) : 0;
+    if (result != 0)
+        free(ring);
+    else
+        *ring_out = ring;
+    return result;
 }
 
 /* ---- the rights --------------------------------------------------------------------------------------- */
 
 struct side_of { struct ssm_ring_shared *shared; uint32_t id, slots; }; /* slots: as they were when it was mapped */
 
-/* The producer's side after a death: what was not published loses the ring's bit. */
-static int repair_producer(struct ssm_pool *pool, void *context)
+/* Step 6 of a put that was published, in the name of who died in it. The slots are as it left them: only who has the right
+ * writes them. */
+static void complete_handover(struct ssm_pool *pool, const struct side_of *of, uint64_t note, uint64_t span)
 {
-    const struct side_of *of = context;
-    struct ssm_side *producer = &of->shared->producer;
-    uint64_t head = ssm_load_relaxed_u64(&producer->index), note = ssm_load_relaxed_u64(&producer->note);
+    uint64_t mask = of->slots - 1, count = span & (SPAN_STAYS - 1);
+    struct ssm_redelivery table;
+    if (span & SPAN_STAYS || count > note || count > mask + 1)
+        return;
+    for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
+        for (uint64_t at = note - count; ssm_ring_table(pool, id, &table) && at != note; at++) {
+            uint64_t handle = ssm_load_relaxed_u64(&of->shared->slots[at & mask]);
+            if ((uint32_t)handle < pool->geometry.block_total)
+                ssm_redelivery_void(&table, handle, (uint32_t)(span >> 32));
+        }
+}
+
+/* The slots [head, note) of a put that was not published lose the ring's bit. */
+static void undo_put(struct ssm_pool *pool, const struct side_of *of, uint64_t head, uint64_t note)
+{
     uint64_t slots = of->slots;
-    for (uint64_t at = head; note > head && at < note && at - head < slots; at++) {
+    for (uint64_t at = head; at < note && at - head < slots; at++) {
         uint64_t handle = ssm_load_relaxed_u64(&of->shared->slots[at & (slots - 1)]);
         uint32_t block_idx = (uint32_t)handle;
         if (block_idx >= pool->geometry.block_total)
@@ -173,6 +250,20 @@ static int repair_producer(struct ssm_pool *pool, void *context)
         if (ssm_block_is_free(pool, block))
             ssm_settle(pool, block_idx);
     }
+}
+
+/* The producer's side after a death. */
+static int repair_producer(struct ssm_pool *pool, void *context)
+{
+    const struct side_of *of = context;
+    struct ssm_side *producer = &of->shared->producer;
+    uint64_t head = ssm_load_relaxed_u64(&producer->index), note = ssm_load_relaxed_u64(&producer->note);
+    uint64_t span = ssm_load_relaxed_u64(&producer->span);
+    if (note > head)
+        undo_put(pool, of, head, note);
+    else if (note != 0 && span != 0)
+        complete_handover(pool, of, note, span);
+    ssm_store_release_u64(&producer->span, 0);
     ssm_store_release_u64(&producer->note, 0);
     ssm_store_relaxed_u64(&producer->recoveries, ssm_load_relaxed_u64(&producer->recoveries) + 1);
     return 0;
@@ -246,6 +337,26 @@ void ssm_ring_scrub(struct ssm_pool *pool, uint32_t holder_id)
             ssm_lock_release(&sides[i]->lock);
 }
 
+uint32_t ssm_ring_putter(const struct ssm_pool *pool, uint32_t holder_id)
+{
+    const struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
+    uint64_t span = shared != NULL ? ssm_load_acquire_u64(&shared->producer.span) : 0;
+    return span != 0 ? ssm_redelivery_slot((uint32_t)(span >> 32)) : SSM_NIL;
+}
+
+void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const uint64_t *dead)
+{
+    struct ssm_redelivery table;
+    struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
+    if (shared == NULL || !ssm_ring_table(pool, holder_id, &table))
+        return;
+    uint32_t returned = ssm_redelivery_return(pool, &table, dead, ssm_load_acquire_u32(&shared->acl) & SSM_ACL_DISCARD);
+    if (returned == 0)
+        return;
+    ssm_store_release_u32(&shared->returned, 1); /* D5 -> D6 in take_returned(): after all of them carry the ring's bit */
+    ssm_event_signal(&shared->not_empty, returned);
+}
+
 void ssm_ring_let_go(struct ssm_pool *pool, uint32_t holder_id)
 {
     struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
@@ -277,8 +388,15 @@ struct put_call {
     uint32_t         count, flags;
 };
 
-/* Each handle is held by this process, not in this ring, and not twice in the batch. */
-static int check_handles(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, bool keep)
+/* It is in this ring, or between this ring and whoever took it out. The bit first: see redelivery.h (D4). */
+static bool is_in_ring(const struct ssm_ring *ring, uint64_t handle)
+{
+    return ssm_block_has(ssm_block_at(ring->pool, (uint32_t)handle), ring->id) ||
+           (ring->table != NULL && ssm_redelivery_is_under_way(ring->pool, ring->table, handle));
+}
+
+/* Each handle is held by this process, not in this ring, and not twice in the batch. `flags_out`: all their claims'. */
+static int check_handles(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, bool keep, uint8_t *flags_out)
 {
     struct ssm_pool *pool = ring->pool;
     uint32_t checked = 0;
@@ -287,13 +405,13 @@ static int check_handles(struct ssm_ring *ring, const uint64_t *handles, uint32_
         uint32_t block_idx = keep ? ssm_claimed_block(pool, handles[checked]) : ssm_movable_block(pool, handles[checked]);
         if (block_idx == SSM_NIL)
             result = -SSM_E_STALE;
-        else if (pool->claims[block_idx].mark || ssm_block_has(ssm_block_at(pool, block_idx), ring->id))
+        else if (pool->claims[block_idx].flags & SSM_CLAIM_MARKED || is_in_ring(ring, handles[checked]))
             result = -SSM_E_QUEUED;
         else
-            pool->claims[block_idx].mark = 1;
+            *flags_out |= pool->claims[block_idx].flags |= SSM_CLAIM_MARKED;
     }
     for (uint32_t i = 0; i + (result != 0) < checked; i++) /* the last one looked at got no mark when it failed */
-        pool->claims[(uint32_t)handles[i]].mark = 0;
+        pool->claims[(uint32_t)handles[i]].flags &= (uint8_t)~SSM_CLAIM_MARKED;
     return result;
 }
 
@@ -317,33 +435,75 @@ static int look_for_room(struct ssm_ring *ring, uint64_t head, uint32_t count)
     return 0;
 }
 
-/* Steps 2 to 6 of put. */
-static void put_all(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, bool keep, uint64_t head)
+/* Step 4 for one block. A delivery stays until the index is published: a process that dies in between has it still. */
+static void hand_to_ring(struct ssm_ring *ring, uint64_t handle, bool keep)
 {
     struct ssm_pool *pool = ring->pool;
-    struct ssm_side *producer = &ring->shared->producer;
-    for (uint32_t i = 0; i < count; i++)
-        ssm_store_relaxed_u64(&ring->shared->slots[(head + i) & ring->mask], handles[i]);
-    ssm_store_release_u64(&producer->note, head + count);
-    for (uint32_t i = 0; i < count; i++) {
-        struct ssm_block *block = ssm_block_at(pool, (uint32_t)handles[i]);
-        struct ssm_claim *claim = &pool->claims[(uint32_t)handles[i]];
-        bool mine_too = keep || claim->references > 1;
-        if (!mine_too && ssm_block_is_exactly(pool, block, pool->self)) {
-            ssm_block_swap(block, pool->self, ring->id);
-        } else {
-            ssm_block_add(pool, block, ring->id);
-            if (!mine_too)
-                ssm_block_remove(block, pool->self);
-        }
-        if (!keep)
-            claim->references--;
+    struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
+    struct ssm_claim *claim = &pool->claims[(uint32_t)handle];
+    bool delivery = claim->flags & SSM_CLAIM_OF_DELIVERY, mine_too = keep || delivery || claim->references > 1;
+    if (!mine_too && ssm_block_is_exactly(pool, block, pool->self)) {
+        ssm_block_swap(block, pool->self, ring->id);
+    } else {
+        ssm_block_add(pool, block, ring->id);
         if (!mine_too)
-            ssm_drop_bytes(pool, claim->class_idx);
+            ssm_block_remove(block, pool->self);
     }
+    if (keep || delivery)
+        return; /* see finish_deliveries() */
+    claim->references--;
+    if (!mine_too)
+        ssm_drop_bytes(pool, claim->class_idx);
+}
+
+/* Step 6 for the deliveries of a batch: the rings that they came from forget them. Those that came out of several rings wait
+ * for the last reference. */
+static void forget_deliveries(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if ((pool->claims[(uint32_t)handles[i]].flags & (SSM_CLAIM_DELIVERED | SSM_CLAIM_SEVERAL)) == SSM_CLAIM_DELIVERED)
+            ssm_redelivery_settle(pool, (uint32_t)handles[i]);
+}
+
+/* Step 7: the references that went with them. Whoever took such a packet out may have freed it already. */
+static void finish_deliveries(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct ssm_claim *claim = &pool->claims[(uint32_t)handles[i]];
+        if (claim->flags & SSM_CLAIM_OF_DELIVERY && --claim->references == 0)
+            ssm_block_release(pool, claim->class_idx, (uint32_t)handles[i]);
+    }
+}
+
+/* Who puts deliveries, and how many packets; with SPAN_STAYS they stay this process's deliveries. */
+static uint64_t span_of(const struct ssm_pool *pool, uint32_t count, bool stays)
+{
+    return (uint64_t)ssm_redelivery_self(pool) << 32 | (stays ? SPAN_STAYS : 0) | count;
+}
+
+/* Steps 2 to 7 of put. `claims`: the flags of all claims. */
+static void put_all(struct ssm_ring *ring, const struct put_call *call, uint64_t head, uint8_t claims)
+{
+    struct ssm_side *producer = &ring->shared->producer;
+    uint32_t count = call->count;
+    bool keep = call->flags & SSM_KEEP, deliveries = claims & SSM_CLAIM_OF_DELIVERY;
+    bool forget = deliveries && (!keep || call->flags & SSM_HANDOVER);
+    for (uint32_t i = 0; i < count; i++)
+        ssm_store_relaxed_u64(&ring->shared->slots[(head + i) & ring->mask], call->handles[i]);
+    if (deliveries)
+        ssm_store_release_u64(&producer->span, span_of(ring->pool, count, !forget || claims & SSM_CLAIM_SEVERAL));
+    ssm_store_release_u64(&producer->note, head + count);
+    for (uint32_t i = 0; i < count; i++)
+        hand_to_ring(ring, call->handles[i], keep);
     /* R1 -> A1 in head_beyond(): slots, holder sets and payload are written before the index is seen. */
     ssm_store_release_u64(&producer->index, head + count);
+    if (forget)
+        forget_deliveries(ring->pool, call->handles, count);
+    if (deliveries)
+        ssm_store_release_u64(&producer->span, 0);
     ssm_store_release_u64(&producer->note, 0);
+    if (deliveries && !keep)
+        finish_deliveries(ring->pool, call->handles, count);
 }
 
 static int may_put(const struct ssm_ring *ring)
@@ -367,13 +527,14 @@ static int put_attempt(void *context, bool thorough)
         result = enter_side(ring, producer, exclusive, -SSM_E_FULL);
     if (result == 0) {
         uint64_t head = ssm_load_relaxed_u64(&producer->index);
+        uint8_t claims = 0;
         result = may_put(ring); /* again: it may have been shut down while this call waited for the right */
         if (result == 0)
-            result = check_handles(ring, call->handles, call->count, call->flags & SSM_KEEP);
+            result = check_handles(ring, call->handles, call->count, call->flags & SSM_KEEP, &claims);
         if (result == 0)
             result = look_for_room(ring, head, call->count);
         if (result == 0)
-            put_all(ring, call->handles, call->count, call->flags & SSM_KEEP, head);
+            put_all(ring, call, head, claims);
         leave_side(producer, exclusive);
     }
     ssm_leave(ring->pool);
@@ -383,13 +544,19 @@ static int put_attempt(void *context, bool thorough)
 int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns)
 {
     struct put_call call = {ring, handles, count, flags};
-    if (count == 0 || count > ring->capacity || flags & ~(uint32_t)SSM_KEEP)
+    if (count == 0 || count > ring->capacity || flags & ~(uint32_t)(SSM_KEEP | SSM_HANDOVER))
         return -EINVAL;
     struct ssm_wait wait = {
         .attempt = put_attempt, .context = &call, .again = -SSM_E_FULL, .class_idx = SSM_NIL,
         .event = &ring->shared->not_full,
     };
     int result = ssm_wait_for(ring->pool, &wait, timeout_ns);
+    /* Whoever passed it on to this process may be about to say so (step 6), or have died before. */
+    for (int look = 0; ring->table != NULL && result == -SSM_E_QUEUED && look < LOOKS; look++) {
+        ring->pool->on_stall(ring->pool);
+        ssm_nap_ns(LOOK_NAP_NS);
+        result = put_attempt(&call, true);
+    }
     if (result == 0)
         ssm_event_signal(&ring->shared->not_empty, count);
     return result;
@@ -403,17 +570,22 @@ struct get_call {
     uint32_t         count;
 };
 
-/* Takes the packet in a slot: true; false when it was taken by somebody who died. */
-static bool take_slot(struct ssm_ring *ring, uint64_t handle)
+/* The slot's packet is there still: nobody took it and died, nor was it returned since. */
+static bool is_queued(const struct ssm_ring *ring, uint64_t handle)
+{
+    if ((uint32_t)handle >= ring->pool->geometry.block_total)
+        return false; /* scribbled: nothing can be said of it */
+    const struct ssm_block *block = ssm_block_at(ring->pool, (uint32_t)handle);
+    /* The bit first: with it, the block's generation is that of the packet that is queued (G3). */
+    return ssm_block_has(block, ring->id) && ssm_load_relaxed_u32(&block->generation) == handle >> 32 &&
+           (ring->table == NULL || !ssm_redelivery_is_returned(ring->table, handle));
+}
+
+/* Step 2 of get. */
+static void take_block(struct ssm_ring *ring, uint32_t block_idx)
 {
     struct ssm_pool *pool = ring->pool;
-    uint32_t block_idx = (uint32_t)handle;
-    if (block_idx >= pool->geometry.block_total)
-        return false; /* scribbled: nothing can be said of it */
     struct ssm_block *block = ssm_block_at(pool, block_idx);
-    /* The bit first: with it, the block's generation is that of the packet that is queued (G3). */
-    if (!ssm_block_has(block, ring->id) || ssm_load_relaxed_u32(&block->generation) != handle >> 32)
-        return false;
     struct ssm_claim *claim = &pool->claims[block_idx];
     if (claim->references > 0) {
         ssm_block_remove(block, ring->id);
@@ -427,6 +599,16 @@ static bool take_slot(struct ssm_ring *ring, uint64_t handle)
         claim->class_idx = (uint8_t)ssm_class_of_block(pool, block_idx);
         ssm_hold_bytes(pool, claim->class_idx);
     }
+    if (ring->table != NULL)
+        claim->flags |= claim->flags & SSM_CLAIM_DELIVERED ? SSM_CLAIM_SEVERAL : SSM_CLAIM_DELIVERED;
+}
+
+/* Takes the packet in a slot: true; false when it was taken by somebody who died. */
+static bool take_slot(struct ssm_ring *ring, uint64_t handle, uint64_t at)
+{
+    if (!is_queued(ring, handle) || (ring->table != NULL && !ssm_redelivery_take(ring->pool, ring->table, handle, at)))
+        return false;
+    take_block(ring, (uint32_t)handle);
     return true;
 }
 
@@ -443,8 +625,43 @@ static uint64_t head_beyond(struct ssm_ring *ring, uint64_t tail)
     return head - tail <= ring->capacity ? head : UINT64_MAX;
 }
 
+/* Passes over what the dead have taken. Otherwise a slot of theirs would count again, when its packet was returned, is
+ * taken, and put into this ring once more. */
+static void pass_over(struct ssm_ring *ring)
+{
+    struct ssm_side *consumer = &ring->shared->consumer;
+    uint64_t start = ssm_load_relaxed_u64(&consumer->index), tail = start, head = start;
+    for (;; tail++) {
+        if (tail == head)
+            head = head_beyond(ring, tail);
+        if (head == UINT64_MAX || head == tail || is_queued(ring, ssm_load_relaxed_u64(&ring->shared->slots[tail & ring->mask])))
+            break;
+    }
+    if (tail != start)
+        ssm_store_release_u64(&consumer->index, tail); /* R2 */
+}
+
+/* Up to `count` packets that came back from the dead. The flag is down while the table is looked through: a reaper that
+ * returns more meanwhile sets it, and one that comes for this process, too. */
+static uint32_t take_returned(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
+{
+    struct ssm_ring_shared *shared = ring->shared;
+    uint32_t got = 0, left = 1;
+    ssm_exchange_acqrel_u32(&shared->returned, 0); /* D6: pairs with D5 in ssm_ring_return() */
+    pass_over(ring);
+    while (got < count && left > 0 && ssm_redelivery_take_first(ring->pool, ring->table, &handles_out[got], &left)) {
+        take_block(ring, (uint32_t)handles_out[got]);
+        ring->pool->claims[(uint32_t)handles_out[got++]].flags |= SSM_CLAIM_REDELIVERED;
+    }
+    if (left > 0)
+        ssm_store_release_u32(&shared->returned, 1);
+    ssm_store_relaxed_u64(&shared->redelivered, ssm_load_relaxed_u64(&shared->redelivered) + got);
+    ssm_store_relaxed_u64(&shared->consumer.count, ssm_load_relaxed_u64(&shared->consumer.count) + got);
+    return got;
+}
+
 /* Up to `count` packets; how many. Passed-over slots count towards the tail only. */
-static uint32_t get_some(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
+static uint32_t get_queued(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
 {
     struct ssm_side *consumer = &ring->shared->consumer;
     uint64_t start = ssm_load_relaxed_u64(&consumer->index), tail = start, head = start;
@@ -457,8 +674,8 @@ static uint32_t get_some(struct ssm_ring *ring, uint32_t count, uint64_t *handle
             if (head == UINT64_MAX || head == tail)
                 break;
         }
-        uint64_t handle = ssm_load_relaxed_u64(&ring->shared->slots[tail++ & ring->mask]);
-        if (take_slot(ring, handle))
+        uint64_t at = tail++, handle = ssm_load_relaxed_u64(&ring->shared->slots[at & ring->mask]);
+        if (take_slot(ring, handle, at))
             handles_out[got++] = handle;
     }
     if (tail != start) {
@@ -466,6 +683,18 @@ static uint32_t get_some(struct ssm_ring *ring, uint32_t count, uint64_t *handle
         ssm_store_release_u64(&consumer->index, tail); /* R2 -> A2 in look_for_room(): the slots were read before */
     }
     return got;
+}
+
+/* UINT32_MAX: the ring contradicts itself. */
+static uint32_t get_some(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
+{
+    uint32_t got = 0, queued;
+    if (ring->table != NULL && ssm_load_acquire_u32(&ring->shared->returned) != 0)
+        got = take_returned(ring, count, handles_out);
+    if (got == count)
+        return got;
+    queued = get_queued(ring, count - got, handles_out + got);
+    return queued != UINT32_MAX ? got + queued : got > 0 ? got : UINT32_MAX;
 }
 
 /* Frees all that is queued; of the consumer's right. */
@@ -509,6 +738,22 @@ static int get_attempt(void *context, bool thorough)
     return result;
 }
 
+/* Lets reapers return what the dead have of this ring; for 10 ms at most. True: something may have come. */
+static bool await_returns(struct ssm_ring *ring)
+{
+    for (int look = 0; look < LOOKS; look++) {
+        if (ssm_enter(ring->pool) != 0)
+            return false;
+        bool owed = ssm_redelivery_is_owed(ring->pool, ring->table);
+        ssm_leave(ring->pool);
+        if (!owed || ssm_load_acquire_u32(&ring->shared->returned) != 0)
+            return owed || look > 0;
+        if (!ring->pool->on_stall(ring->pool))
+            ssm_nap_ns(LOOK_NAP_NS);
+    }
+    return true;
+}
+
 int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns)
 {
     struct get_call call = {ring, handles_out, count > INT32_MAX ? INT32_MAX : count};
@@ -518,7 +763,13 @@ int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, i
         .attempt = get_attempt, .context = &call, .again = -SSM_E_EMPTY, .class_idx = SSM_NIL,
         .event = &ring->shared->not_empty,
     };
+    /* Who succeeds to an exclusive side gets what its predecessor had before all else. */
+    if (ring->table != NULL && ring->flags & SSM_ONE_CONSUMER && ssm_lock_owner_is_dead(ring->pool, &ring->shared->consumer.lock))
+        await_returns(ring);
     int result = ssm_wait_for(ring->pool, &wait, timeout_ns);
+    /* Before it is said that no more will come: the dead had some of it. */
+    if (result == -SSM_E_SHUTDOWN && ring->table != NULL && await_returns(ring))
+        result = get_attempt(&call, true);
     if (result > 0)
         ssm_event_signal(&ring->shared->not_full, (uint32_t)result);
     return result;
@@ -526,11 +777,20 @@ int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, i
 
 /* ---- the rest ----------------------------------------------------------------------------------------- */
 
+uint64_t ssm_ring_depth_of(const struct ssm_pool *pool, uint32_t holder_id, const struct ssm_ring_shared *shared)
+{
+    uint64_t tail = ssm_load_acquire_u64(&shared->consumer.index); /* first: depth is never negative */
+    uint64_t head = ssm_load_acquire_u64(&shared->producer.index);
+    uint64_t depth = head - tail < shared->capacity ? head - tail : shared->capacity;
+    struct ssm_redelivery table;
+    if (ssm_load_acquire_u32(&shared->returned) != 0 && ssm_ring_table(pool, holder_id, &table))
+        depth += ssm_redelivery_count(pool, &table);
+    return depth;
+}
+
 uint32_t ssm_ring_depth(struct ssm_ring *ring)
 {
-    uint64_t tail = ssm_load_acquire_u64(&ring->shared->consumer.index); /* first: depth is never negative */
-    uint64_t head = ssm_load_acquire_u64(&ring->shared->producer.index);
-    return head - tail < ring->capacity ? (uint32_t)(head - tail) : ring->capacity;
+    return (uint32_t)ssm_ring_depth_of(ring->pool, ring->id, ring->shared);
 }
 
 struct ssm_ring_shared *ssm_ring_shared_of(const struct ssm_ring *ring) { return ring->shared; }

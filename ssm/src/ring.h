@@ -4,7 +4,7 @@
 #ifndef SSM_RING_H
 #define SSM_RING_H
 
-#include "attachment.h"
+#include "redelivery.h"
 
 #define SSM_ACL_DISCARD (UINT32_C(1) << 31) /* shut down at once: what is queued is freed, not delivered */
 
@@ -24,6 +24,14 @@ struct ssm_pool        *ssm_ring_pool(const struct ssm_ring *ring);
 
 /* Takes over the sides that the dead have, and repairs them. */
 void ssm_ring_scrub(struct ssm_pool *pool, uint32_t holder_id);
+/* The table of a ring that redelivers; false: it is none. */
+bool ssm_ring_table(const struct ssm_pool *pool, uint32_t holder_id, struct ssm_redelivery *table_out);
+/* The holder slot of who is putting deliveries just now, or was when it died; SSM_NIL: nobody. */
+uint32_t ssm_ring_putter(const struct ssm_pool *pool, uint32_t holder_id);
+/* With the registry locked: what the dead took out and have still goes back to the front. */
+void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const uint64_t *dead);
+/* Packets in it now, returned ones included. */
+uint64_t ssm_ring_depth_of(const struct ssm_pool *pool, uint32_t holder_id, const struct ssm_ring_shared *shared);
 /* Gives up the sides that this process has. */
 void ssm_ring_let_go(struct ssm_pool *pool, uint32_t holder_id);
 

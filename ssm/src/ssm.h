@@ -182,11 +182,18 @@ int ssm_packet_trim_back(struct ssm_pool *pool, uint64_t handle, uint64_t bytes,
 int ssm_packet_tag(struct ssm_pool *pool, uint64_t handle, uint64_t *tag_out);
 int ssm_packet_set_tag(struct ssm_pool *pool, uint64_t handle, uint64_t tag);
 
+/* 1: it came out of a redelivering ring, and another process had it before and died; else 0. SSM_E_STALE. */
+int ssm_packet_redelivered(struct ssm_pool *pool, uint64_t handle);
+
 /* ---- rings -------------------------------------------------------------------------------------- */
 
 enum ssm_ring_flags {
     SSM_ONE_PRODUCER = 1u << 0, /* exclusive to the first process that puts, as long as it lives */
-    SSM_ONE_CONSUMER = 1u << 1
+    SSM_ONE_CONSUMER = 1u << 1,
+    /* What a dead process took out and neither freed nor put into a ring comes out once more, before all that is queued,
+     * in the order in which it was taken. 16 bytes of metadata per block of the pool. A packet that another process
+     * took out of it and has still cannot be put into it: SSM_E_QUEUED. */
+    SSM_REDELIVER    = 1u << 2
 };
 enum ssm_acl {
     SSM_ACL_RDWR     = 0,
@@ -194,7 +201,10 @@ enum ssm_acl {
     SSM_ACL_FLOWDOWN = 1u << 1, /* put: SSM_E_SHUTDOWN; get: the same once empty */
     SSM_ACL_FLOWPEER = 1u << 2  /* get: SSM_E_SHUTDOWN once empty */
 };
-enum ssm_put_flags { SSM_KEEP = 1u << 0 }; /* put: keep this process's reference as well */
+enum ssm_put_flags {
+    SSM_KEEP     = 1u << 0, /* put: keep this process's reference as well */
+    SSM_HANDOVER = 1u << 1  /* with SSM_KEEP: a redelivering ring that it came from may forget it all the same */
+};
 
 struct ssm_ring;
 struct ssm_ring_options {
@@ -212,7 +222,7 @@ void ssm_ring_close(struct ssm_ring *ring); /* gives exclusive sides back; befor
 int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns);
 int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns);
 
-uint32_t ssm_ring_depth(struct ssm_ring *ring);
+uint32_t ssm_ring_depth(struct ssm_ring *ring); /* returned packets included: so it may exceed the capacity */
 uint32_t ssm_ring_capacity(const struct ssm_ring *ring);
 uint32_t ssm_ring_flags(const struct ssm_ring *ring);
 uint32_t ssm_ring_acl(struct ssm_ring *ring);
@@ -329,6 +339,7 @@ struct ssm_ring_stats {
     uint32_t id; /* holder id */
     uint32_t capacity, flags, acl;
     uint64_t depth, high_water, puts, gets, recoveries;
+    uint64_t redelivered; /* of `gets`: packets that another process had before, and died */
 };
 enum ssm_holder_kind { SSM_HOLDER_NONE, SSM_HOLDER_PROCESS, SSM_HOLDER_RING };
 struct ssm_holder_info {

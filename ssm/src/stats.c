@@ -77,16 +77,16 @@ int ssm_ring_stats(struct ssm_pool *pool, uint32_t holder_id, struct ssm_ring_st
     else if ((shared = ssm_ring_shared_at(pool, holder_id)) == NULL)
         result = -SSM_E_CORRUPT;
     if (result == 0) {
-        uint64_t tail = ssm_load_acquire_u64(&shared->consumer.index); /* before the head: never more than was put */
-        uint64_t head = ssm_load_acquire_u64(&shared->producer.index);
+        uint64_t depth = ssm_ring_depth_of(pool, holder_id, shared); /* before the puts: never more than was put */
         *out = (struct ssm_ring_stats){
             .id = holder_id, .capacity = shared->capacity, .flags = shared->flags,
             .acl = ssm_load_relaxed_u32(&shared->acl) & ~SSM_ACL_DISCARD,
-            .depth = head - tail < shared->capacity ? head - tail : shared->capacity,
+            .depth = depth,
             .high_water = ssm_load_relaxed_u64(&shared->producer.count),
-            .puts = head, .gets = ssm_load_relaxed_u64(&shared->consumer.count),
+            .puts = ssm_load_acquire_u64(&shared->producer.index), .gets = ssm_load_relaxed_u64(&shared->consumer.count),
             .recoveries = ssm_load_relaxed_u64(&shared->producer.recoveries) +
                           ssm_load_relaxed_u64(&shared->consumer.recoveries),
+            .redelivered = ssm_load_relaxed_u64(&shared->redelivered),
         };
         copy_name(out->name, holder->name);
     }

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Redelivery; see redelivery.h. */
+#include "redelivery.h"
+
+#include "block.h"
+#include "registry.h"
+
+#include <stdlib.h>
+
+#define FRONT      (UINT32_C(1) << 31)
+#define HELD       (UINT32_C(1) << 30)
+#define STATE      (FRONT | HELD)
+#define OWNER      (HELD - 1)
+#define SLOT_BITS  12
+
+_Static_assert(SSM_HOLDER_MAX <= 1u << SLOT_BITS, "an owner names any holder slot");
+
+uint32_t ssm_redelivery_self(const struct ssm_pool *pool)
+{
+    return ((uint32_t)(pool->lock_word >> 32) << SLOT_BITS | pool->self) & OWNER;
+}
+
+uint32_t ssm_redelivery_slot(uint32_t owner)
+{
+    return owner & ((1u << SLOT_BITS) - 1);
+}
+
+struct ssm_redelivery *ssm_redelivery_open(struct ssm_pool *pool, uint32_t ring_id, struct ssm_delivery *entries)
+{
+    struct ssm_redelivery *table = pool->redeliveries;
+    while (table != NULL && table->ring_id != ring_id)
+        table = table->next;
+    if (table != NULL)
+        return table;
+    table = malloc(sizeof *table);
+    if (table == NULL)
+        return NULL;
+    *table = (struct ssm_redelivery){.next = pool->redeliveries, .entries = entries, .ring_id = ring_id};
+    pool->redeliveries = table;
+    return table;
+}
+
+void ssm_redelivery_dispose(struct ssm_pool *pool)
+{
+    while (pool->redeliveries != NULL) {
+        struct ssm_redelivery *table = pool->redeliveries;
+        pool->redeliveries = table->next;
+        free(table);
+    }
+}
+
+static struct ssm_delivery *entry_of(const struct ssm_redelivery *table, uint64_t handle)
+{
+    return &table->entries[(uint32_t)handle];
+}
+
+/* What an entry says of the packet with that handle: state and owner, or 0. */
+static uint32_t said_of(uint64_t taken, uint64_t handle)
+{
+    return taken >> 32 == handle >> 32 && (uint32_t)taken & STATE ? (uint32_t)taken : 0;
+}
+
+static uint64_t entry_for(uint64_t handle, uint32_t said)
+{
+    return (handle & ~(uint64_t)UINT32_MAX) | said;
+}
+
+/* ---- getting and putting -------------------------------------------------------------------------------------- */
+
+bool ssm_redelivery_take(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t handle, uint64_t position)
+{
+    struct ssm_delivery *entry = entry_of(table, handle);
+    uint64_t seen = ssm_load_acquire_u64(&entry->taken), mine = entry_for(handle, HELD | ssm_redelivery_self(pool));
+    while (said_of(seen, handle) != FRONT) {
+        ssm_store_relaxed_u64(&entry->position, position);
+        if (ssm_cas_acqrel_u64(&entry->taken, &seen, mine)) /* D3: before the own bit is set and the ring's cleared */
+            return true;
+        /* Whoever put it back here has made its own entry void just now, or a reaper that of somebody dead. */
+    }
+    return false;
+}
+
+/* The packet of a block that was returned and can be taken; false: none. */
+static bool returned_handle(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx, uint64_t *handle_out)
+{
+    uint64_t taken = ssm_load_acquire_u64(&table->entries[block_idx].taken);
+    if (((uint32_t)taken & STATE) != FRONT)
+        return false; /* nearly all of them */
+    const struct ssm_block *block = ssm_block_at(pool, block_idx);
+    *handle_out = ssm_handle_of((uint32_t)(taken >> 32), block_idx);
+    /* The bit first: with it, the generation stays. Without it a reaper is about to set it. */
+    return ssm_block_has(block, table->ring_id) && ssm_load_relaxed_u32(&block->generation) == taken >> 32;
+}
+
+bool ssm_redelivery_take_first(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t *handle_out,
+                               uint32_t *left_out)
+{
+    uint64_t first = UINT64_MAX, handle;
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
+        if (!returned_handle(pool, table, i, &handle))
+            continue;
+        uint64_t position = ssm_load_relaxed_u64(&table->entries[i].position); /* written before the entry was */
+        if (found++ == 0 || position < first) {
+            first = position;
+            *handle_out = handle;
+        }
+    }
+    *left_out = found == 0 ? 0 : found - 1;
+    if (found == 0)
+        return false;
+    uint64_t seen = entry_for(*handle_out, FRONT);
+    uint64_t mine = entry_for(*handle_out, FRONT | HELD | ssm_redelivery_self(pool));
+    return ssm_cas_acqrel_u64(&entry_of(table, *handle_out)->taken, &seen, mine); /* D3; false: scribbled over */
+}
+
+bool ssm_redelivery_is_returned(const struct ssm_redelivery *table, uint64_t handle)
+{
+    return said_of(ssm_load_acquire_u64(&entry_of(table, handle)->taken), handle) == FRONT; /* D2: pairs with D1 */
+}
+
+bool ssm_redelivery_is_under_way(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t handle)
+{
+    uint32_t said = said_of(ssm_load_acquire_u64(&entry_of(table, handle)->taken), handle); /* D4: pairs with D1 and D3 */
+    return said != 0 && (said & ~FRONT) != (HELD | ssm_redelivery_self(pool));
+}
+
+uint32_t ssm_redelivery_count(const struct ssm_pool *pool, const struct ssm_redelivery *table)
+{
+    uint32_t count = 0;
+    uint64_t handle;
+    for (uint32_t i = 0; i < pool->geometry.block_total; i++)
+        count += returned_handle(pool, table, i, &handle);
+    return count;
+}
+
+bool ssm_redelivery_is_owed(const struct ssm_pool *pool, const struct ssm_redelivery *table)
+{
+    uint32_t living = pool->self; /* the last one that was found alive: looking costs a system call */
+    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
+        uint64_t taken = ssm_load_acquire_u64(&table->entries[i].taken);
+        uint32_t slot = ssm_redelivery_slot((uint32_t)taken);
+        if (!((uint32_t)taken & STATE) || taken >> 32 != ssm_load_relaxed_u32(&ssm_block_at(pool, i)->generation))
+            continue;
+        if (!((uint32_t)taken & HELD))
+            return true;
+        if (slot == living || slot == pool->self || slot >= pool->geometry.holders)
+            continue;
+        if (ssm_holder_slot_is_dead(pool, slot))
+            return true;
+        living = slot;
+    }
+    return false;
+}
+
+/* ---- freeing and handing on ------------------------------------------------------------------------------------- */
+
+void ssm_redelivery_void(const struct ssm_redelivery *table, uint64_t handle, uint32_t owner)
+{
+    struct ssm_delivery *entry = entry_of(table, handle);
+    uint64_t seen = ssm_load_acquire_u64(&entry->taken);
+    if ((said_of(seen, handle) & ~FRONT) == (HELD | owner))
+        ssm_cas_acqrel_u64(&entry->taken, &seen, 0); /* fails: it was put back here, and somebody has taken it since */
+}
+
+void ssm_redelivery_settle(struct ssm_pool *pool, uint32_t block_idx)
+{
+    uint64_t handle = ssm_handle_of(ssm_load_relaxed_u32(&ssm_block_at(pool, block_idx)->generation), block_idx);
+    for (const struct ssm_redelivery *table = pool->redeliveries; table != NULL; table = table->next)
+        ssm_redelivery_void(table, handle, ssm_redelivery_self(pool));
+}
+
+/* ---- reaping and checking --------------------------------------------------------------------------------------- */
+
+static bool is_among(const uint64_t *dead, uint32_t slot)
+{
+    return dead[slot / 64] >> slot % 64 & 1;
+}
+
+static bool carries_one_of(const struct ssm_pool *pool, const struct ssm_block *block, const uint64_t *dead)
+{
+    for (uint32_t w = 0; w < pool->geometry.holder_words; w++)
+        if (ssm_load_relaxed_u64(&block->holders[w]) & dead[w])
+            return true;
+    return false;
+}
+
+/* Of an entry that names one of the dead: FRONT, or 0 where nothing is to come back. By slot, not by incarnation: whoever
+ * adopted the slot may have died before it came here. */
+static uint32_t verdict_on(const struct ssm_redelivery *table, const struct ssm_block *block, uint32_t said, bool discard)
+{
+    bool queued = ssm_block_has(block, table->ring_id), held = ssm_block_has(block, ssm_redelivery_slot(said));
+    if (said & FRONT)
+        return queued || (held && !discard) ? FRONT : 0; /* with the ring's bit, and in no slot: it must stay returned */
+    return held && !queued && !discard ? FRONT : 0; /* with the ring's bit it still stands in its slot */
+}
+
+/* True: the packet is among the returned ones. */
+static bool return_one(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx, const uint64_t *dead, bool discard)
+{
+    struct ssm_delivery *entry = &table->entries[block_idx];
+    struct ssm_block *block = ssm_block_at(pool, block_idx);
+    uint64_t seen = ssm_load_acquire_u64(&entry->taken);
+    uint64_t handle = ssm_handle_of(ssm_load_relaxed_u32(&block->generation), block_idx);
+    uint32_t said = said_of(seen, handle);
+    if (said & HELD) {
+        if (!is_among(dead, ssm_redelivery_slot(said)))
+            return false;
+        said = verdict_on(table, block, said, discard);
+        if (!ssm_cas_acqrel_u64(&entry->taken, &seen, said != 0 ? entry_for(handle, said) : 0))
+            return false; /* it was queued, and somebody has just taken it */
+    }
+    if (said != FRONT)
+        return false;
+    if (ssm_block_has(block, table->ring_id))
+        return true;
+    /* The entry once more, after the bit: a get that has taken it meanwhile changed it before it cleared the bit (D3). And
+     * somebody dead has it still, or what stands here is scribbled. */
+    if (ssm_load_acquire_u64(&entry->taken) != entry_for(handle, FRONT) || !carries_one_of(pool, block, dead))
+        return false;
+    ssm_block_add(pool, block, table->ring_id); /* D1: after the entry, before the dead one's bit is cleared */
+    return true;
+}
+
+uint32_t ssm_redelivery_return(struct ssm_pool *pool, const struct ssm_redelivery *table, const uint64_t *dead, bool discard)
+{
+    uint32_t returned = 0;
+    for (uint32_t i = 0; i < pool->geometry.block_total; i++)
+        if ((uint32_t)ssm_load_acquire_u64(&table->entries[i].taken) & STATE)
+            returned += return_one(pool, table, i, dead, discard);
+    return returned;
+}
+
+const char *ssm_redelivery_fault(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx)
+{
+    const struct ssm_block *block = ssm_block_at(pool, block_idx);
+    uint64_t taken = ssm_load_acquire_u64(&table->entries[block_idx].taken);
+    uint32_t slot = ssm_redelivery_slot((uint32_t)taken);
+    if (!((uint32_t)taken & STATE) || taken >> 32 != ssm_load_relaxed_u32(&block->generation))
+        return NULL;
+    if (!((uint32_t)taken & HELD))
+        return ssm_block_has(block, table->ring_id) ? NULL : "returned to a ring, but not the ring's";
+    if (slot >= ssm_holder_high(pool) || ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->kind) != SSM_HOLDER_PROCESS)
+        return "delivered to a holder slot that no process has";
+    /* The ring's bit first: the process's own is set before it goes. */
+    return ssm_block_has(block, table->ring_id) || ssm_block_has(block, slot) ? NULL : "delivered, but its receiver has it no more";
+}

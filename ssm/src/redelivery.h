@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Redelivery: who took which packet out of a ring, so that what a dead process had taken goes back to its front.
+ *
+ * A redelivering ring has an entry for each block of the pool, `generation << 32 | FRONT | HELD | owner`:
+ *   0, or another generation   void: nothing is known, nothing is owed
+ *   HELD | owner               taken from a slot by that process, neither freed nor handed on since
+ *   FRONT                      returned: it carries the ring's bit, is in no slot, and is delivered before all slots
+ *   FRONT | HELD | owner       taken as a returned one
+ * An owner is what is left of its incarnation in 18 bits, and its holder slot. An entry counts only while the block has
+ * its generation, so packets that never were in such a ring cost nothing, and most entries go void by themselves.
+ *
+ * What changes an entry, each by one compare-and-swap, and what a death behind it leaves:
+ *   take         void -> HELD|me, then own bit set, ring's bit cleared      still queued, until the ring's bit is gone
+ *   take first   FRONT -> FRONT|HELD|me, then own bit set, ring's cleared   a reaper returns it, wherever that ended
+ *   void         HELD|me -> 0, then own bit cleared                         freed, or handed on, as it would have been
+ *   return       HELD|dead -> FRONT, then ring's bit set, then the dead's   the next reaper sets the ring's bit: the dead
+ *                cleared                                                    one's is still there
+ * So an entry is void before its owner's bit goes: one that is not means that the packet is on its way (or queued).
+ *
+ * The order at the front is that in which the packets were taken: `position` is written before the entry is. */
+#ifndef SSM_REDELIVERY_H
+#define SSM_REDELIVERY_H
+
+#include "attachment.h"
+
+/* Of one ring, as this process sees it. */
+struct ssm_redelivery {
+    struct ssm_redelivery *next; /* the others that this process has opened */
+    struct ssm_delivery   *entries;
+    uint32_t               ring_id;
+};
+
+/* This process, as entries name it. */
+uint32_t ssm_redelivery_self(const struct ssm_pool *pool);
+/* The holder slot of an owner. */
+uint32_t ssm_redelivery_slot(uint32_t owner);
+
+/* The view of a ring's table that this attachment keeps for good: what was taken through a ring that is closed since has to
+ * become void, too. NULL: no memory. */
+struct ssm_redelivery *ssm_redelivery_open(struct ssm_pool *pool, uint32_t ring_id, struct ssm_delivery *entries);
+void ssm_redelivery_dispose(struct ssm_pool *pool);
+
+/* ---- by whoever gets and puts ------------------------------------------------------------------------------- */
+
+/* Of a packet that is queued in a slot; under the consumer's right. False: it is among the returned ones since. */
+bool ssm_redelivery_take(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t handle, uint64_t position);
+/* Takes the first of the returned packets. False: there is none. Looks at the whole table. *left_out: how many remain. */
+bool ssm_redelivery_take_first(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t *handle_out,
+                               uint32_t *left_out);
+/* It has come back, and slots with that handle are void. After the ring's bit was seen set (D2). */
+bool ssm_redelivery_is_returned(const struct ssm_redelivery *table, uint64_t handle);
+/* Another process took it from here and has it, or had it when it died. After the ring's bit was seen clear (D4). */
+bool ssm_redelivery_is_under_way(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t handle);
+/* Returned packets in it now. */
+uint32_t ssm_redelivery_count(const struct ssm_pool *pool, const struct ssm_redelivery *table);
+/* Somebody dead has packets of it that no reaper has returned yet, or a reaper is about to announce some. */
+bool ssm_redelivery_is_owed(const struct ssm_pool *pool, const struct ssm_redelivery *table);
+
+/* ---- by whoever frees and hands on ----------------------------------------------------------------------------- */
+
+/* This process owes nothing for the block any more. */
+void ssm_redelivery_settle(struct ssm_pool *pool, uint32_t block_idx);
+/* The same of a packet and a process that is dead. */
+void ssm_redelivery_void(const struct ssm_redelivery *table, uint64_t handle, uint32_t owner);
+
+/* ---- by reapers and checkers ---------------------------------------------------------------------------------- */
+
+/* With the registry locked, before the bits of the dead are cleared: no entry names one of them afterwards. With `discard`
+ * they are void and nothing comes back. How many returned packets there are. */
+uint32_t ssm_redelivery_return(struct ssm_pool *pool, const struct ssm_redelivery *table, const uint64_t *dead, bool discard);
+/* What is wrong with a block's entry just now, or NULL. */
+const char *ssm_redelivery_fault(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx);
+
+#endif
