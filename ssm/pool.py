@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 RETRY_S = 0.01  # between two looks for a pool that is not there yet
 
 _U32_MAX = 2**32 - 1
+_ROOM_FOR_RINGS = 1 << 20  # of the metadata area, in bytes: unless asked otherwise there is so much for rings,
+_ROOM_PER_BLOCK = 2 * 16  # and for two that redeliver
 _HOLDER_MAX = _CACHE_MAX = 4096  # as layout.h has them
 
 
@@ -104,14 +106,16 @@ def _options(
     ephemeral: bool = False,
 ) -> _Options:
     build = _core.defaults()
+    pairs = _classes(build["classes"] if classes is None else classes)
+    room = max(build["metadata_bytes"], _ROOM_FOR_RINGS + _ROOM_PER_BLOCK * sum(count for _, count in pairs))
     return _Options(
-        classes=_classes(build["classes"] if classes is None else classes),
+        classes=pairs,
         shards=_number("shards", shards, build["shards"], 1, _core.SHARD_MAX),
         headroom=_number("headroom", headroom, build["headroom"], 0, _U32_MAX),
         tailroom=_number("tailroom", tailroom, build["tailroom"], 0, _U32_MAX),
         cache=_number("cache", cache, build["cache"], 0, _CACHE_MAX),
         holders=_number("holders", holders, build["holders"], 1, _HOLDER_MAX),
-        metadata=_number("metadata", metadata, build["metadata_bytes"], 0, 2**62),
+        metadata=_number("metadata", metadata, room, 0, 2**62),
         ephemeral=bool(ephemeral),
     )
 
@@ -205,7 +209,7 @@ class Pool(_core.Pool):
         hugepages, prefault, mlock : bool
             Ask for transparent huge pages; touch every page now; never page out.
         metadata : int, optional
-            Bytes kept for rings and services.
+            Bytes kept for rings and services. By default 4 MiB, or more where two rings that redeliver need it.
         quota : int, optional
             As for `attach`.
 
@@ -443,6 +447,7 @@ class Pool(_core.Pool):
         capacity: int | None = None,
         producers: Literal["many", "one"] | None = None,
         consumers: Literal["many", "one"] | None = None,
+        redeliver: bool | None = None,
     ) -> Ring:
         """Open a ring of the pool, or create it if it is not there.
 
@@ -455,6 +460,10 @@ class Pool(_core.Pool):
         producers, consumers : {"many", "one"}, optional
             "one" makes the side exclusive to the first process that uses it, as long as that lives, and free of
             locks. By default as it is, or "many" for a new ring.
+        redeliver : bool, optional
+            What a process took out of the ring, and neither freed nor put into a ring before it died, comes out once
+            more, at the front and in the order in which it was taken; `Packet.redelivered` tells. Takes 16 bytes of
+            the metadata area for each block of the pool. By default as it is, or False for a new ring.
 
         Returns
         -------
@@ -472,32 +481,39 @@ class Pool(_core.Pool):
         if not 1 <= size < _core.NAME_SIZE or "\0" in name:
             raise ValueError(f"a ring's name has 1 .. {_core.NAME_SIZE - 1} bytes without NUL, not {name!r}")
         wanted = 0 if capacity is None else _number("capacity", capacity, 0, 1, _U32_MAX)
+        flags = (
+            (_core.ONE_PRODUCER if _side(producers, "producers") else 0)
+            | (_core.ONE_CONSUMER if _side(consumers, "consumers") else 0)
+            | (_core.REDELIVER if redeliver else 0)
+        )
         with self._lock:
             ring = self._rings.get(name)
             if ring is None or ring.closed or self.closed:
-                ring = self._open_ring(
-                    name, wanted, _side(producers, "producers"), _side(consumers, "consumers")
-                )
+                ring = self._open_ring(name, wanted, flags)
                 self._rings[name] = ring
-        there = (ring.capacity, ring.producers, ring.consumers)
-        asked = (wanted or there[0], producers or there[1], consumers or there[2])
+        there = (ring.capacity, ring.producers, ring.consumers, ring.redeliver)
+        asked = (
+            wanted or there[0],
+            producers or there[1],
+            consumers or there[2],
+            there[3] if redeliver is None else bool(redeliver),
+        )
         if there != asked:
             raise RingMismatch(
-                f"ring {name!r} of pool {self.name!r} exists with (capacity, producers, consumers) = {there}, not "
-                f"{asked}; open it without them, or under another name"
+                f"ring {name!r} of pool {self.name!r} exists with (capacity, producers, consumers, redeliver) = "
+                f"{there}, not {asked}; open it without them, or under another name"
             )
         return ring
 
-    def _open_ring(self, name: str, capacity: int, producers: bool, consumers: bool) -> Ring:
+    def _open_ring(self, name: str, capacity: int, flags: int) -> Ring:
         """Open it as it is; the caller compares. One that is not there is created as asked."""
-        flags = (_core.ONE_PRODUCER if producers else 0) | (_core.ONE_CONSUMER if consumers else 0)
         for there in self._ring_stats():
             if there[0] == name:
                 return self._ring(name, 0, there[3])
         try:
             return self._ring(name, capacity, flags)
         except RingMismatch:  # another process has created it just now
-            return self._open_ring(name, capacity, producers, consumers)
+            return self._open_ring(name, capacity, flags)
 
     def rings(self) -> list[str]:
         """Return the names of the pool's rings."""
@@ -716,11 +732,24 @@ def _ring_stats(
     puts: int,
     gets: int,
     recoveries: int,
+    redelivered: int,
 ) -> RingStats:
     producers: Literal["many", "one"] = "one" if flags & _core.ONE_PRODUCER else "many"
     consumers: Literal["many", "one"] = "one" if flags & _core.ONE_CONSUMER else "many"
     return RingStats(
-        name, number, capacity, producers, consumers, Acl(acl), depth, high_water, puts, gets, recoveries
+        name,
+        number,
+        capacity,
+        producers,
+        consumers,
+        Acl(acl),
+        depth,
+        high_water,
+        puts,
+        gets,
+        recoveries,
+        bool(flags & _core.REDELIVER),
+        redelivered,
     )
 
 

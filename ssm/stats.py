@@ -75,6 +75,10 @@ class RingStats:
     """Packets ever taken out."""
     recoveries: int
     """Times one of its sides was taken over from a dead process."""
+    redeliver: bool
+    """Whether what a dead process had taken comes out once more."""
+    redelivered: int
+    """Of `gets`: packets that another process had taken before, and died."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ struct steps {
     uint64_t (*digest)(void *mem); /* of what a user can see; checks the invariants too */
 };
 
-static void *steps_map(size_t bytes)
+static inline void *steps_map(size_t bytes)
 {
     void *mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(mem != MAP_FAILED);
@@ -149,7 +149,7 @@ static void steps_death(void *context)
 
 /* Do the operation on mem, having died in it everywhere first. deep: in every recovery as well. Gives the number of
  * deaths that were recovered from. */
-static unsigned steps_run(const struct steps *s, void *mem, const void *argument, bool deep)
+static inline unsigned steps_run(const struct steps *s, void *mem, const void *argument, bool deep)
 {
     struct steps_case c = {.s = s, .deep = deep && STEPS_DEEP};
 

@@ -184,6 +184,17 @@ PyObject *array_new_u64(struct module_state *state, uint32_t count, uint64_t **v
     return array;
 }
 
+PyObject *array_new_bool(struct module_state *state, uint32_t count, uint8_t **values_out)
+{
+    npy_intp size = count;
+    if (need_numpy(state) < 0)
+        return NULL;
+    PyObject *array = PyArray_SimpleNew(1, &size, NPY_BOOL);
+    if (array != NULL)
+        *values_out = PyArray_DATA((PyArrayObject *)array);
+    return array;
+}
+
 PyObject *array_new_rows(struct module_state *state, uint32_t rows, uint64_t row_bytes, uint8_t **bytes_out)
 {
     npy_intp sizes[2] = {rows, (npy_intp)row_bytes};

@@ -218,6 +218,24 @@ static PyObject *batch_get_tags(struct batch_object *self, void *unused)
     return batch_check(self) ? read_column(self, "tags", read_tag) : batch_raise_stale(self);
 }
 
+static PyObject *batch_get_redelivered(struct batch_object *self, void *unused)
+{
+    uint8_t *values;
+    (void)unused;
+    if (!batch_check(self))
+        return batch_raise_stale(self);
+    PyObject *array = array_new_bool(self->state, self->count, &values);
+    int result = 0;
+    for (uint32_t i = 0; array != NULL && result >= 0 && i < self->count; i++) {
+        BATCH_CALL(self, result, ssm_packet_redelivered(self->pool->core, self->handles[i]));
+        values[i] = result > 0;
+    }
+    if (result >= 0)
+        return array;
+    Py_DECREF(array);
+    return raise_batch(self, result);
+}
+
 static int set_length_locked(struct ssm_pool *core, uint64_t handle, uint64_t length)
 {
     struct ssm_packet window;
@@ -497,6 +515,7 @@ static PyGetSetDef batch_attributes[] = {
      "all of them, or with ValueError none.", NULL},
     {"tags", (getter)batch_get_tags, (setter)batch_set_tags,
      "numpy.ndarray of uint64 : `Packet.tag` of each. Assign to it, or to parts of it.", NULL},
+    {"redelivered", (getter)batch_get_redelivered, NULL, "numpy.ndarray of bool : `Packet.redelivered` of each.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

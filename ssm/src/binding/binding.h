@@ -332,6 +332,8 @@ PyObject *array_of_packet(struct packet_object *packet, PyObject *dtype, PyObjec
 PyObject *array_over_u64(struct module_state *state, PyObject *owner, const uint64_t *values, uint32_t count);
 /* A new uint64 array; *values_out is its memory, for the caller to fill. */
 PyObject *array_new_u64(struct module_state *state, uint32_t count, uint64_t **values_out);
+/* The same of bools, one byte each. */
+PyObject *array_new_bool(struct module_state *state, uint32_t count, uint8_t **values_out);
 /* A new uint8 array of that shape. */
 PyObject *array_new_rows(struct module_state *state, uint32_t rows, uint64_t row_bytes, uint8_t **bytes_out);
 /* A non-negative integer for all, or a sequence of `count` of them. -1 with an exception set. */

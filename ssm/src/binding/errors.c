@@ -71,7 +71,8 @@ PyObject *raise_code(const struct pool_object *pool, int code)
     case SSM_E_METADATA:
         return raise_os(errors[ERROR_MetadataExhausted], ENOSPC,
                         "pool %R has no room left for another ring of that capacity; use a smaller capacity=, or create "
-                        "the pool with a larger metadata=",
+                        "the pool with a larger metadata= (a ring takes 8 bytes for each packet of its capacity, rounded up "
+                        "to a power of two, and with redeliver= 16 bytes for each block of the pool)",
                         pool->name);
     case SSM_E_LAYOUT:
         return PyErr_Format(errors[ERROR_LayoutMismatch],

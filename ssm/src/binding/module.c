@@ -109,6 +109,7 @@ static int add_constants(PyObject *module)
     static const struct { const char *name; long value; } constants[] = {
         {"EPHEMERAL", SSM_EPHEMERAL}, {"HUGEPAGES", SSM_HUGEPAGES}, {"PREFAULT", SSM_PREFAULT}, {"MLOCK", SSM_MLOCK},
         {"READONLY", SSM_READONLY},   {"ONE_PRODUCER", SSM_ONE_PRODUCER}, {"ONE_CONSUMER", SSM_ONE_CONSUMER},
+        {"REDELIVER", SSM_REDELIVER},
         {"NAME_SIZE", SSM_NAME_SIZE}, {"CLASS_MAX", SSM_CLASS_MAX}, {"SHARD_MAX", SSM_SHARD_MAX},
         {"IDS", SSM_SERVICE_IDS}, {"PIDS", SSM_SERVICE_PIDS}, {"RMIDS", SSM_SERVICE_RMIDS},
         {"ADDRESSES", SSM_SERVICE_ADDRESSES}, {"FIRST", SSM_RANGE_FIRST}, {"LAST", SSM_RANGE_LAST},

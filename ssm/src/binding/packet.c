@@ -681,6 +681,14 @@ static int packet_set_tag(struct packet_object *self, PyObject *value, void *unu
 }
 
 #define WINDOW(field) ((void *)offsetof(struct ssm_packet, field))
+static PyObject *packet_get_redelivered(struct packet_object *self, void *unused)
+{
+    int result;
+    (void)unused;
+    POOL_CALL(self->pool, result, packet_is_live(self) ? ssm_packet_redelivered(self->pool->core, self->handle) : -SSM_E_STALE);
+    return result < 0 ? raise_packet(self, result) : PyBool_FromLong(result);
+}
+
 static PyGetSetDef packet_attributes[] = {
     {"handle", (getter)packet_get_handle, NULL, "int : 64 bits; names the packet in this process, see Pool.packet().", NULL},
     {"nbytes", (getter)packet_get_window, NULL, "int : bytes of data, as len().", WINDOW(length)},
@@ -688,6 +696,8 @@ static PyGetSetDef packet_attributes[] = {
     {"tailroom", (getter)packet_get_window, NULL, "int : bytes that append() can add.", WINDOW(tailroom)},
     {"block_size", (getter)packet_get_window, NULL, "int : bytes of the block: headroom, data and tailroom.", WINDOW(block_size)},
     {"tag", (getter)packet_get_tag, (setter)packet_set_tag, "int : 64 bits of the user's, travel with the packet; 0 at first.", NULL},
+    {"redelivered", (getter)packet_get_redelivered, NULL,
+     "bool : another process had taken it from the same ring, and died; see `Pool.ring`.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

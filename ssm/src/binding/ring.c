@@ -4,7 +4,7 @@
  *
  * A call tries once without waiting, then, where it may wait, again with the time-out. A put that waits keeps this
  * process's reference (SSM_KEEP) and gives it back afterwards: while it sleeps, other threads may view or free the
- * packet, and neither must find it half gone. */
+ * packet, and neither must find it half gone. The packet is handed over all the same (SSM_HANDOVER). */
 #include "binding.h"
 
 #include <errno.h>
@@ -40,7 +40,7 @@ static PyObject *raise_ring(const struct ring_object *ring, int code, bool putti
     case SSM_E_QUEUED:
         return PyErr_Format(PyExc_ValueError,
                             "the packet is queued in ring %R already, and a ring takes it once; put it again when it was taken "
-                            "out, or into another ring",
+                            "out (where ring.redeliver: and freed), or into another ring",
                             ring->name);
     case SSM_E_RDONLY:
         return raise_os(PyExc_PermissionError, EACCES, "ring %R is read-only (Acl.RDONLY); set ring.acl = Acl.RDWR to put",
@@ -154,8 +154,8 @@ PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity,
     Py_DECREF(OBJECT(ring));
     if (result == -SSM_E_MISMATCH)
         return PyErr_Format(pool->state->errors[ERROR_RingMismatch],
-                            "ring %R of pool %R exists with another capacity, or other producers= or consumers=; open it without "
-                            "them, or under another name",
+                            "ring %R of pool %R exists with another capacity, or other producers=, consumers= or redeliver=; open it "
+                            "without them, or under another name",
                             name, pool->name);
     return raise_code(pool, result);
 }
@@ -208,6 +208,12 @@ static void parcel_sent(const struct parcel *parcel)
         packet_sent(parcel->packets[i], parcel->kept);
 }
 
+/* `kept` in this process, whether or not the caller keeps the packets. */
+static uint32_t put_flags(bool kept, bool keep)
+{
+    return keep ? SSM_KEEP : kept ? SSM_KEEP | SSM_HANDOVER : 0u;
+}
+
 /* One attempt. Where views need the references, the ring gets some of its own, and the last view gives these back. */
 static int put_now(struct ring_object *ring, struct parcel *parcel, bool keep)
 {
@@ -215,7 +221,7 @@ static int put_now(struct ring_object *ring, struct parcel *parcel, bool keep)
     int result = parcel_look(parcel, &viewed);
     parcel->kept = keep || viewed;
     if (result == 0)
-        result = ssm_ring_put(ring->core, parcel->handles, parcel->count, parcel->kept ? SSM_KEEP : 0u, 0);
+        result = ssm_ring_put(ring->core, parcel->handles, parcel->count, put_flags(parcel->kept, keep), 0);
     if (result == 0 && !keep)
         parcel_sent(parcel);
     return result;
@@ -227,7 +233,7 @@ static int put_waiting(struct ring_object *ring, struct parcel *parcel, bool kee
     if (!wait_begin(&scope, ring->pool, &ring->closed))
         return -SSM_E_CLOSED;
     parcel->kept = true;
-    int result = ssm_ring_put(ring->core, parcel->handles, parcel->count, SSM_KEEP, timeout_ns);
+    int result = ssm_ring_put(ring->core, parcel->handles, parcel->count, put_flags(true, keep), timeout_ns);
     if (result == 0 && !keep) {
         POOL_LOCK(ring->pool)
         parcel_sent(parcel);
@@ -287,7 +293,8 @@ PyDoc_STRVAR(ring_put_doc,
 "RingShutDown\n    The ring is shut down.\n"
 "RingBusy\n    The ring has ``producers=\"one\"``, and that is another live process.\n"
 "PermissionError\n    The ring is read-only.\n"
-"ValueError\n    The packet is queued in this ring already, or of another pool.\n"
+"ValueError\n    The packet is queued in this ring already, or of another pool; or the ring redelivers, and another process has\n"
+"    it from there.\n"
 "StaleHandle\n    The packet was freed or sent.\n\n"
 "After an error the packet is the caller's as before.");
 
@@ -784,6 +791,16 @@ static PyObject *ring_get_side(struct ring_object *self, void *flag)
     return PyUnicode_FromString(flags & (uint32_t)(uintptr_t)flag ? "one" : "many");
 }
 
+static PyObject *ring_get_redeliver(struct ring_object *self, void *unused)
+{
+    (void)unused;
+    if (!ring_begin(self))
+        return NULL;
+    uint32_t flags = ssm_ring_flags(self->core);
+    ring_end(self);
+    return PyBool_FromLong(flags & SSM_REDELIVER);
+}
+
 static PyObject *ring_repr(struct ring_object *self)
 {
     if (!ring_begin(self)) {
@@ -836,6 +853,7 @@ static PyGetSetDef ring_attributes[] = {
     {"capacity", (getter)ring_get_capacity, NULL, "int : packets that it takes.", NULL},
     {"producers", (getter)ring_get_side, NULL, "str : \"one\" process puts, or \"many\".", (void *)(uintptr_t)SSM_ONE_PRODUCER},
     {"consumers", (getter)ring_get_side, NULL, "str : \"one\" process gets, or \"many\".", (void *)(uintptr_t)SSM_ONE_CONSUMER},
+    {"redeliver", (getter)ring_get_redeliver, NULL, "bool : what a dead process had taken comes out once more.", NULL},
     {"acl", (getter)ring_get_acl, (setter)ring_set_acl, "Acl : flags for every process; setting them wakes those who wait.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -1,0 +1,728 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Redelivery: what a dead consumer had taken comes back, at the front, in order, and once.
+ *
+ * First by hand. Then death at every store: a child joins a pool and goes through an operation step by step; each time
+ * it has changed the segment, a copy is what its death right there would leave behind. Somebody attaches to the copy,
+ * which reaps, and drains the rings: nothing is lost, nothing comes twice, no bit is left. Then the reaper itself dies at
+ * each of its stores, and the next one has to come to the same end. */
+#include "pool_fixture.h"
+#include "steps.h"
+
+#include <pthread.h>
+
+#define BLOCKS  8
+#define PACKETS 4 /* in the ring at first, numbered from 1 on */
+
+enum { DONE }; /* steps of the board */
+
+static struct ssm_pool_options options(void)
+{
+    return (struct ssm_pool_options){
+        .classes = {{64, BLOCKS}}, .class_count = 1, .shards = 2, .holders = 64, .metadata_bytes = 8192,
+    };
+}
+
+static struct fixture open_fixture(void)
+{
+    struct ssm_pool_options small = options();
+    return fixture_open(&small);
+}
+
+static struct ssm_ring *source(struct ssm_pool *pool) { return ring_open(pool, "source", PACKETS, SSM_REDELIVER); }
+static struct ssm_ring *other(struct ssm_pool *pool) { return ring_open(pool, "other", PACKETS, SSM_REDELIVER); }
+static struct ssm_ring *sink(struct ssm_pool *pool) { return ring_open(pool, "sink", PACKETS, 0); }
+
+static uint64_t alloc(struct ssm_pool *pool, uint64_t number)
+{
+    uint64_t handle;
+    CHECK_EQ(ssm_alloc(pool, 8, 0, &handle), 0);
+    CHECK_EQ(ssm_packet_set_tag(pool, handle, number), 0);
+    return handle;
+}
+
+static void put(struct ssm_pool *pool, struct ssm_ring *ring, uint64_t number)
+{
+    uint64_t handle = alloc(pool, number);
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, 0), 0);
+}
+
+static uint64_t take(struct ssm_pool *pool, struct ssm_ring *ring, uint64_t number, int redelivered)
+{
+    uint64_t handle, tag;
+    CHECK_EQ(ssm_ring_get(ring, &handle, 1, 0), 1);
+    CHECK_EQ(ssm_packet_tag(pool, handle, &tag), 0);
+    CHECK_EQ(tag, number);
+    CHECK_EQ(ssm_packet_redelivered(pool, handle), redelivered);
+    return handle;
+}
+
+static void get(struct ssm_pool *pool, struct ssm_ring *ring, uint64_t number, int redelivered)
+{
+    CHECK_EQ(ssm_free(pool, take(pool, ring, number, redelivered)), 0);
+}
+
+static void check_empty(struct ssm_ring *ring)
+{
+    uint64_t handle;
+    CHECK_EQ(ssm_ring_get(ring, &handle, 1, 0), -SSM_E_EMPTY);
+    CHECK_EQ(ssm_ring_depth(ring), 0);
+}
+
+static void fill(struct fixture *f)
+{
+    struct ssm_ring *ring = source(f->pool);
+    for (uint64_t number = 1; number <= PACKETS; number++)
+        put(f->pool, ring, number);
+    ssm_ring_close(ring);
+}
+
+/* ---- by hand ------------------------------------------------------------------------------------------------- */
+
+static void take_3_and_die(void *context)
+{
+    struct fixture *f = context;
+    uint64_t handles[3];
+    struct ssm_ring *ring = source(fixture_join(f));
+    CHECK_EQ(ssm_ring_get(ring, handles, 3, 0), 3);
+    CHECK_EQ(ssm_free(f->pool, handles[1]), 0);
+    die_here();
+}
+
+static void test_front_and_order(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring_stats stats;
+    fill(&f);
+    struct ssm_ring *ring = source(f.pool);
+    child_died(child_start(take_3_and_die, &f));
+    CHECK_EQ(ssm_ring_depth(ring), 1);
+    fixture_reap(f.pool);
+    CHECK_EQ(ssm_ring_depth(ring), 3);
+    put(f.pool, ring, 5);
+    fixture_check(f.pool);
+    get(f.pool, ring, 1, 1);
+    CHECK_EQ(ssm_ring_depth(ring), 3);
+    get(f.pool, ring, 3, 1);
+    get(f.pool, ring, 4, 0);
+    get(f.pool, ring, 5, 0);
+    check_empty(ring);
+    CHECK_EQ(ssm_ring_stats(f.pool, 1, &stats), 0);
+    CHECK(stats.puts == 5 && stats.gets == 7 && stats.redelivered == 2 && stats.depth == 0);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+/* A batch begins with what came back; who dies with that again gives it back again, in the same order. */
+static void test_twice(void)
+{
+    struct fixture f = open_fixture();
+    fill(&f);
+    struct ssm_ring *ring = source(f.pool);
+    child_died(child_start(take_3_and_die, &f));
+    fixture_reap(f.pool);
+    child_died(child_start(take_3_and_die, &f)); /* 1, 3, 4; frees 3 */
+    fixture_reap(f.pool);
+    fixture_check(f.pool);
+    uint64_t handles[4];
+    CHECK_EQ(ssm_ring_get(ring, handles, 4, 0), 2);
+    CHECK_EQ(ssm_packet_redelivered(f.pool, handles[0]), 1);
+    CHECK_EQ(ssm_free_many(f.pool, handles, 2), 0);
+    CHECK_EQ(ssm_packet_redelivered(f.pool, handles[0]), -SSM_E_STALE);
+    check_empty(ring);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+static void test_close_gives_nothing_back(void)
+{
+    struct fixture f = open_fixture();
+    fill(&f);
+    struct ssm_pool *consumer = fixture_attach(f.fd, 0);
+    struct ssm_ring *theirs = source(consumer), *ring = source(f.pool);
+    take(consumer, theirs, 1, 0);
+    ssm_ring_close(theirs);
+    pool_end(consumer);
+    fixture_reap(f.pool);
+    CHECK_EQ(ssm_ring_depth(ring), PACKETS - 1);
+    get(f.pool, ring, 2, 0);
+    CHECK_EQ(ssm_ring_shutdown(ring, 1), 0);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+/* What was taken through a ring object that is closed since, and freed, does not come back. */
+static void free_after_ring_close(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_ring *ring = source(fixture_join(f));
+    uint64_t handle = take(f->pool, ring, 1, 0);
+    ssm_ring_close(ring);
+    CHECK_EQ(ssm_free(f->pool, handle), 0);
+    die_here();
+}
+
+static void test_ring_closed_before_free(void)
+{
+    struct ssm_pool_options cached = options();
+    cached.cache = 1; /* 1/8 of 8: a freed block keeps this process's bit, and its generation */
+    struct fixture f = fixture_open(&cached);
+    fill(&f);
+    struct ssm_ring *ring = source(f.pool);
+    child_died(child_start(free_after_ring_close, &f));
+    fixture_reap(f.pool);
+    CHECK_EQ(ssm_ring_depth(ring), PACKETS - 1);
+    CHECK_EQ(ssm_ring_shutdown(ring, 1), 0);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+static void test_shutdown(void)
+{
+    struct fixture f = open_fixture();
+    fill(&f);
+    struct ssm_ring *ring = source(f.pool);
+    uint64_t handle;
+    child_died(child_start(take_3_and_die, &f));
+    CHECK_EQ(ssm_ring_shutdown(ring, 0), 0);
+    get(f.pool, ring, 4, 0); /* nobody has reaped yet */
+    get(f.pool, ring, 1, 1); /* but before the end is said, somebody does */
+    get(f.pool, ring, 3, 1);
+    CHECK_EQ(ssm_ring_get(ring, &handle, 1, 0), -SSM_E_SHUTDOWN);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+static void test_immediate_shutdown(void)
+{
+    for (int reaped_before = 0; reaped_before < 2; reaped_before++) {
+        struct fixture f = open_fixture();
+        fill(&f);
+        struct ssm_ring *ring = source(f.pool);
+        uint64_t handle;
+        child_died(child_start(take_3_and_die, &f));
+        if (reaped_before)
+            fixture_reap(f.pool);
+        CHECK_EQ(ssm_ring_shutdown(ring, 1), 0);
+        fixture_reap(f.pool);
+        CHECK_EQ(ssm_ring_depth(ring), 0);
+        CHECK_EQ(ssm_ring_get(ring, &handle, 1, 0), -SSM_E_SHUTDOWN);
+        CHECK_EQ(free_blocks(f.pool, 0), BLOCKS);
+        ssm_ring_close(ring);
+        fixture_close(&f);
+    }
+}
+
+/* Out of each ring the packet is under way once: it cannot be put there by somebody else meanwhile. */
+static void test_under_way(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_pool *consumer = fixture_attach(f.fd, 0);
+    struct ssm_ring *ring = source(f.pool), *theirs = source(consumer), *sinks[] = {sink(f.pool), sink(consumer)};
+    uint64_t handle = alloc(f.pool, 1);
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, SSM_KEEP, 0), 0);
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, SSM_KEEP, 0), -SSM_E_QUEUED);
+    uint64_t taken = take(consumer, theirs, 1, 0);
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, SSM_KEEP, 0), -SSM_E_QUEUED);
+    fixture_check(f.pool);
+    CHECK_EQ(ssm_ring_put(sinks[1], &taken, 1, 0, 0), 0); /* handed on */
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, 0), 0);
+    get(f.pool, sinks[0], 1, 0);
+    taken = take(consumer, theirs, 1, 0);
+    CHECK_EQ(ssm_ring_put(theirs, &taken, 1, 0, 0), 0); /* back where it was */
+    get(f.pool, ring, 1, 0);
+    struct ssm_ring *rings[] = {ring, theirs, sinks[0], sinks[1]};
+    for (int i = 0; i < 4; i++)
+        ssm_ring_close(rings[i]);
+    pool_end(consumer);
+    fixture_close(&f);
+}
+
+static void forward_keeping_a_reference(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_ring *ring = source(fixture_join(f)), *to = sink(f->pool);
+    uint64_t held = take(f->pool, ring, 1, 0), kept = take(f->pool, ring, 2, 0), viewed = take(f->pool, ring, 3, 0);
+    CHECK_EQ(ssm_packet_hold(f->pool, held), 0);
+    CHECK_EQ(ssm_ring_put(to, &held, 1, 0, 0), 0);
+    CHECK_EQ(ssm_ring_put(to, &kept, 1, SSM_KEEP, 0), 0);
+    CHECK_EQ(ssm_ring_put(to, &viewed, 1, SSM_KEEP | SSM_HANDOVER, 0), 0);
+    die_here();
+}
+
+/* Whatever references are left, who has put a packet into a ring has handed it on, unless he keeps it. */
+static void test_references(void)
+{
+    struct fixture f = open_fixture();
+    fill(&f);
+    struct ssm_ring *ring = source(f.pool), *to = sink(f.pool);
+    child_died(child_start(forward_keeping_a_reference, &f));
+    fixture_reap(f.pool);
+    get(f.pool, ring, 2, 1);
+    get(f.pool, ring, 4, 0);
+    check_empty(ring);
+    for (uint64_t number = 1; number <= 3; number++)
+        get(f.pool, to, number, 0);
+    ssm_ring_close(ring);
+    ssm_ring_close(to);
+    fixture_close(&f);
+}
+
+static void fork_without_telling(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_ring *ring = source(fixture_join(f));
+    take(f->pool, ring, 1, 0);
+    pid_t child = fork(); /* holds nothing of its parent's */
+    if (child == 0) {
+        fixture_join(f);
+        take(f->pool, ring, 2, 0);
+        die_here();
+    }
+    child_died(child);
+    AWAIT(board_get(f->board, DONE) == 1);
+    die_here();
+}
+
+static void test_fork(void)
+{
+    struct fixture f = open_fixture();
+    fill(&f);
+    struct ssm_ring *ring = source(f.pool);
+    pid_t parent = child_start(fork_without_telling, &f);
+    AWAIT(ssm_ring_depth(ring) == 2);
+    AWAIT((fixture_reap(f.pool), ssm_ring_depth(ring)) == 3);
+    get(f.pool, ring, 2, 1);
+    board_set(f.board, DONE, 1);
+    child_died(parent);
+    fixture_reap(f.pool);
+    get(f.pool, ring, 1, 1);
+    CHECK_EQ(ssm_ring_shutdown(ring, 1), 0);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+static void take_all_in_all_slots(void *context)
+{
+    struct fixture *f = context;
+    for (uint64_t number = 1; ; number++) {
+        struct ssm_pool *pool;
+        int result = ssm_pool_attach(f->fd, NULL, &pool);
+        if (result == -SSM_E_HOLDERS)
+            die_here();
+        CHECK_EQ(result, 0);
+        if (number <= PACKETS)
+            take(pool, source(pool), number, 0);
+    }
+}
+
+/* Died with the slot in hand, before its former owner's packets were returned. */
+static void adopt_and_die(void *context)
+{
+    struct fixture *f = context;
+    bool adopted;
+    CHECK_EQ(ssm_registry_lock(f->pool, 1000 * MS), 0);
+    CHECK_EQ(ssm_registry_take(f->pool, &adopted), 0);
+    CHECK(adopted);
+    die_here();
+}
+
+static void test_adoption(void)
+{
+    for (int adopters = 0; adopters < 3; adopters++) {
+        struct fixture f = open_fixture();
+        fill(&f);
+        struct ssm_ring *ring = source(f.pool);
+        child_died(child_start(take_all_in_all_slots, &f));
+        CHECK_EQ(ssm_registry_find_free(f.pool), SSM_NIL);
+        for (int i = 0; i < adopters; i++)
+            child_died(child_start(adopt_and_die, &f));
+        pool_end(fixture_attach(f.fd, 0));
+        for (uint64_t number = 1; number <= PACKETS; number++)
+            get(f.pool, ring, number, 1);
+        check_empty(ring);
+        ssm_ring_close(ring);
+        fixture_close(&f);
+    }
+}
+
+/* Somebody alive has stolen the side of a dead forwarder and is repairing it: that one has to wait. */
+static void test_repair_under_way(void)
+{
+    struct fixture f = open_fixture();
+    fill(&f);
+    struct ssm_ring *ring = source(f.pool), *to = sink(f.pool);
+    child_died(child_start(take_3_and_die, &f));
+    struct ssm_ring_shared *shared = ssm_ring_shared_at(f.pool, 2);
+    CHECK(shared != NULL && f.pool->self == 0);
+    ssm_store_release_u64(&shared->producer.lock.word, f.pool->lock_word); /* the child's slot was 3 */
+    ssm_store_release_u64(&shared->producer.span, (uint64_t)3 << 32 | 1);
+    fixture_reap(f.pool);
+    CHECK_EQ(ssm_ring_depth(ring), 1);
+    CHECK_EQ(held_by(f.pool, 0, 3), 2);
+    ssm_store_release_u64(&shared->producer.span, 0);
+    ssm_store_release_u64(&shared->producer.lock.word, 0);
+    fixture_reap(f.pool);
+    CHECK_EQ(ssm_ring_depth(ring), 3);
+    CHECK_EQ(ssm_ring_shutdown(ring, 1), 0);
+    ssm_ring_close(ring);
+    ssm_ring_close(to);
+    fixture_close(&f);
+}
+
+static void test_check_finds(void)
+{
+    struct fixture f = open_fixture();
+    fill(&f);
+    struct ssm_ring *ring = source(f.pool);
+    struct ssm_redelivery table;
+    CHECK(ssm_ring_table(f.pool, 1, &table));
+    uint64_t handle = take(f.pool, ring, 1, 0);
+    struct ssm_u64 *taken = &table.entries[block_of(handle)].taken;
+    uint64_t was = ssm_load_acquire_u64(taken);
+    fixture_check(f.pool);
+    ssm_store_release_u64(taken, (was & ~(uint64_t)UINT32_MAX) | UINT32_C(1) << 31);
+    CHECK_EQ(ssm_check(f.pool, NULL, NULL), 1); /* returned, but not the ring's */
+    ssm_store_release_u64(taken, was + 7);
+    CHECK_EQ(ssm_check(f.pool, NULL, NULL), 1); /* nobody's */
+    ssm_store_release_u64(taken, was);
+    CHECK_EQ(ssm_free(f.pool, handle), 0);
+    child_died(child_start(take_3_and_die, &f)); /* 2, 3, 4; frees 3 */
+    fixture_reap(f.pool);
+    ssm_store_release_u32(&ssm_ring_shared_at(f.pool, 1)->returned, 0);
+    CHECK_EQ(ssm_check(f.pool, NULL, NULL), 1); /* forgotten */
+    fixture_reap(f.pool);
+    fixture_check(f.pool);
+    get(f.pool, ring, 2, 1);
+    get(f.pool, ring, 4, 1);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+/* ---- death at every store ------------------------------------------------------------------------------------ */
+
+/* Where the packets 1 .. PACKETS are in the end, one letter each: S in the source, R in the source as redelivered, K in
+ * the sink, B in the sink and redelivered in the source, - nowhere. */
+struct course {
+    const char *name;
+    void (*prepare)(struct fixture *f); /* may be NULL */
+    void (*operate)(void *mem, const void *fixture);
+    const char *finally;
+    bool puts_back; /* into the source: its packets stand behind the others */
+    bool reap_all;  /* reapers die behind each death, not only where it made a difference */
+};
+
+/* Copies of the segment, and what became of one. */
+struct scene {
+    const struct course *course;
+    struct fixture *f;
+    size_t   bytes;
+    int      fds[2];
+    uint8_t *copies[2];
+    char     last[PACKETS + 1], now[PACKETS + 1];
+    bool     deep;
+    unsigned deaths;
+};
+
+/* Whose child is about to be stepped through: it joins as it is forked, so that the operation alone is. */
+static const struct fixture *joining;
+
+static void join_in_child(void)
+{
+    if (joining != NULL)
+        fixture_join(joining);
+}
+
+static int rank(char outcome)
+{
+    return (int)(strchr("SRBK-", outcome) - "SRBK-");
+}
+
+/* Drains a ring; marks what comes. `where`: of the letters of struct course. */
+static void drain(struct scene *scene, struct ssm_pool *pool, struct ssm_ring *ring, bool is_source, char *outcome)
+{
+    uint64_t handle, tag, last = 0;
+    bool seen[PACKETS + 1] = {false};
+    while (ssm_ring_get(ring, &handle, 1, 0) == 1) {
+        CHECK_EQ(ssm_packet_tag(pool, handle, &tag), 0);
+        CHECK(tag >= 1 && tag <= PACKETS && !seen[tag]);
+        CHECK(tag > last || (is_source && scene->course->puts_back));
+        seen[last = tag] = true;
+        char *now = &outcome[tag - 1];
+        CHECK(*now == '-' || *now == 'R'); /* in both only as a copy that its dead consumer had kept */
+        *now = is_source ? (ssm_packet_redelivered(pool, handle) ? 'R' : 'S') : *now == 'R' ? 'B' : 'K';
+        CHECK_EQ(ssm_free(pool, handle), 0);
+    }
+    CHECK_EQ(ssm_ring_depth(ring), 0);
+}
+
+/* A newcomer finds what the dead have left. */
+static void look(struct scene *scene, int copy, char *outcome)
+{
+    struct ssm_pool *pool = fixture_attach(scene->fds[copy], 0);
+    struct ssm_ring *rings[] = {source(pool), sink(pool), other(pool)};
+    memset(outcome, '-', PACKETS);
+    fixture_check(pool);
+    drain(scene, pool, rings[0], true, outcome);
+    drain(scene, pool, rings[1], false, outcome);
+    char elsewhere[PACKETS + 1] = "----";
+    drain(scene, pool, rings[2], true, elsewhere);
+    for (int i = 0; i < 3; i++)
+        ssm_ring_close(rings[i]);
+    fixture_reap(pool);
+    fixture_check(pool);
+    CHECK_EQ(free_blocks(pool, 0), BLOCKS);
+    check_all_there(pool, 0);
+    pool_end(pool);
+}
+
+static void reap_step_by_step(void *mem, const void *context)
+{
+    const struct scene *scene = context;
+    (void)mem;
+    fixture_attach(scene->fds[0], 0); /* reaps */
+}
+
+static void reaper_died(void *context)
+{
+    struct scene *scene = context;
+    char outcome[PACKETS + 1] = "";
+    memcpy(scene->copies[1], scene->copies[0], scene->bytes);
+    look(scene, 1, outcome);
+    CHECK(memcmp(outcome, scene->now, PACKETS) == 0);
+    scene->deaths++;
+}
+
+static void consumer_died(void *context)
+{
+    struct scene *scene = context;
+    memcpy(scene->copies[0], scene->f->pool->base, scene->bytes);
+    look(scene, 0, scene->now);
+    scene->deaths++;
+    for (int i = 0; i < PACKETS; i++) /* what has happened stays so */
+        CHECK(rank(scene->now[i]) >= rank(scene->last[i]) || scene->course->puts_back);
+    joining = NULL;
+    bool changed = memcmp(scene->now, scene->last, PACKETS) != 0;
+    if (scene->deep && (changed || scene->course->reap_all)) {
+        memcpy(scene->copies[0], scene->f->pool->base, scene->bytes);
+        steps_trace(scene->copies[0], scene->bytes, reap_step_by_step, scene, reaper_died, scene);
+    }
+    memcpy(scene->last, scene->now, PACKETS);
+}
+
+/* With `wide` the child's bit and the rings' are in different words of the holder sets. */
+static void go_through(const struct course *course, bool wide, bool deep)
+{
+    struct ssm_pool_options small = options();
+    small.holders = wide ? 128 : 64;
+    struct fixture f = fixture_open(&small);
+    ssm_ring_close(source(f.pool));
+    ssm_ring_close(sink(f.pool));
+    ssm_ring_close(other(f.pool));
+    fill(&f);
+    if (course->prepare != NULL)
+        course->prepare(&f);
+    if (wide) { /* as if somebody had died there; reaped when the child has a slot behind them */
+        for (uint32_t slot = ssm_holder_high(f.pool); slot < 64; slot++)
+            ssm_store_release_u32(&ssm_holder_at(f.pool, slot)->kind, SSM_HOLDER_PROCESS);
+        ssm_store_release_u32(&ssm_superblock_of(f.pool)->holder_high, 64);
+    }
+    struct scene scene = {.course = course, .f = &f, .bytes = f.pool->geometry.size_bytes, .deep = deep && STEPS_DEEP};
+    for (int i = 0; i < 2; i++) {
+        scene.fds[i] = fixture_file();
+        CHECK(ftruncate(scene.fds[i], (off_t)scene.bytes) == 0);
+        scene.copies[i] = mmap(NULL, scene.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, scene.fds[i], 0);
+        CHECK(scene.copies[i] != MAP_FAILED);
+    }
+    memcpy(scene.copies[0], f.pool->base, scene.bytes);
+    look(&scene, 0, scene.last);
+    joining = &f;
+    steps_trace(f.pool->base, scene.bytes, course->operate, &f, consumer_died, &scene);
+    printf("%s%s: %u deaths, %s in the end\n", course->name, wide ? ", two words" : "", scene.deaths, scene.now);
+    fflush(stdout);
+    CHECK(memcmp(scene.now, course->finally, PACKETS) == 0);
+    for (int i = 0; i < 2; i++) {
+        munmap(scene.copies[i], scene.bytes);
+        close(scene.fds[i]);
+    }
+    pool_end(f.pool);
+    close(f.fd);
+    board_drop(f.board);
+}
+
+static struct ssm_pool *join(const void *fixture) { return fixture_join(fixture); }
+
+static void get_one(void *mem, const void *fixture)
+{
+    uint64_t handle;
+    (void)mem;
+    CHECK_EQ(ssm_ring_get(source(join(fixture)), &handle, 1, 0), 1);
+}
+
+static void get_and_free(void *mem, const void *fixture)
+{
+    uint64_t handles[3];
+    struct ssm_pool *pool = join(fixture);
+    (void)mem;
+    CHECK_EQ(ssm_ring_get(source(pool), handles, 3, 0), 3);
+    CHECK_EQ(ssm_free(pool, handles[1]), 0);
+    CHECK_EQ(ssm_free_many(pool, (uint64_t[]){handles[0], handles[2]}, 2), 0);
+}
+
+static void get_and_close(void *mem, const void *fixture)
+{
+    uint64_t handles[3];
+    struct ssm_pool *pool = join(fixture);
+    (void)mem;
+    CHECK_EQ(ssm_ring_get(source(pool), handles, 3, 0), 3);
+    CHECK_EQ(ssm_pool_close(pool), 0);
+}
+
+static void forward(void *mem, const void *fixture)
+{
+    uint64_t handles[3];
+    struct ssm_pool *pool = join(fixture);
+    (void)mem;
+    CHECK_EQ(ssm_ring_get(source(pool), handles, 3, 0), 3);
+    CHECK_EQ(ssm_ring_put(sink(pool), handles, 2, 0, 0), 0);
+}
+
+static void forward_waiting(void *mem, const void *fixture)
+{
+    uint64_t handles[2];
+    struct ssm_pool *pool = join(fixture);
+    (void)mem;
+    CHECK_EQ(ssm_ring_get(source(pool), handles, 2, 0), 2);
+    CHECK_EQ(ssm_ring_put(sink(pool), handles, 2, SSM_KEEP | SSM_HANDOVER, 0), 0);
+    CHECK_EQ(ssm_free_many(pool, handles, 2), 0);
+}
+
+static void forward_keeping(void *mem, const void *fixture)
+{
+    uint64_t handles[2];
+    struct ssm_pool *pool = join(fixture);
+    (void)mem;
+    CHECK_EQ(ssm_ring_get(source(pool), handles, 2, 0), 2);
+    CHECK_EQ(ssm_ring_put(sink(pool), handles, 2, SSM_KEEP, 0), 0);
+    CHECK_EQ(ssm_free(pool, handles[0]), 0);
+}
+
+static void put_back(void *mem, const void *fixture)
+{
+    uint64_t handles[2];
+    struct ssm_pool *pool = join(fixture);
+    struct ssm_ring *ring = source(pool);
+    (void)mem;
+    CHECK_EQ(ssm_ring_get(ring, handles, 2, 0), 2);
+    CHECK_EQ(ssm_ring_put(ring, handles, 1, 0, 0), 0);
+}
+
+static void put_back_keeping(void *mem, const void *fixture)
+{
+    uint64_t handles[2];
+    struct ssm_pool *pool = join(fixture);
+    struct ssm_ring *ring = source(pool);
+    (void)mem;
+    CHECK_EQ(ssm_ring_get(ring, handles, 2, 0), 2);
+    CHECK_EQ(ssm_ring_put(ring, handles, 2, SSM_KEEP, 0), 0);
+}
+
+static void forward_all(void *mem, const void *fixture)
+{
+    uint64_t handles[4];
+    struct ssm_pool *pool = join(fixture);
+    struct ssm_ring *ring = source(pool), *to = sink(pool);
+    (void)mem;
+    CHECK_EQ(ssm_ring_get(ring, handles, 1, 0), 1);
+    CHECK_EQ(ssm_ring_get(ring, handles + 1, 4, 0), 3);
+    CHECK_EQ(ssm_ring_put(to, handles, 3, 0, 0), 0);
+}
+
+/* The same packet by two ways: only its last free is one. */
+static void free_twice(void *mem, const void *fixture)
+{
+    uint64_t handles[2];
+    struct ssm_pool *pool = join(fixture);
+    (void)mem;
+    CHECK_EQ(ssm_ring_get(source(pool), handles, 1, 0), 1);
+    CHECK_EQ(ssm_ring_get(other(pool), handles + 1, 1, 0), 1);
+    CHECK_EQ(handles[0], handles[1]);
+    CHECK_EQ(ssm_free(pool, handles[0]), 0);
+    CHECK_EQ(ssm_free(pool, handles[1]), 0);
+}
+
+static void shut_down(void *mem, const void *fixture)
+{
+    (void)mem;
+    CHECK_EQ(ssm_ring_shutdown(source(join(fixture)), 1), 0);
+}
+
+static void somebody_died_with_two(void *fixture)
+{
+    uint64_t handles[2];
+    CHECK_EQ(ssm_ring_get(source(join(fixture)), handles, 2, 0), 2);
+    die_here();
+}
+
+static void two_have_come_back(struct fixture *f)
+{
+    child_died(child_start(somebody_died_with_two, f));
+    fixture_reap(f->pool);
+}
+
+static void in_both_rings(struct fixture *f)
+{
+    struct ssm_ring *rings[] = {source(f->pool), other(f->pool)};
+    uint64_t handles[PACKETS];
+    CHECK_EQ(ssm_ring_get(rings[0], handles, PACKETS, 0), PACKETS);
+    CHECK_EQ(ssm_ring_put(rings[0], handles, PACKETS, SSM_KEEP, 0), 0);
+    CHECK_EQ(ssm_ring_put(rings[1], handles, PACKETS, 0, 0), 0);
+    ssm_ring_close(rings[0]);
+    ssm_ring_close(rings[1]);
+}
+
+static const struct course courses[] = {
+    {"get", NULL, get_one, .finally = "RSSS"},
+    {"get what came back", two_have_come_back, get_one, .finally = "RRSS", .reap_all = true},
+    {"get and free", NULL, get_and_free, .finally = "---S"},
+    {"get and close", NULL, get_and_close, .finally = "---S"},
+    {"forward", NULL, forward, .finally = "KKRS"},
+    {"forward as a waiting put does", NULL, forward_waiting, .finally = "KKSS"},
+    {"forward and keep", NULL, forward_keeping, .finally = "KBSS"},
+    {"put back", NULL, put_back, .finally = "SRSS", .puts_back = true},
+    {"put back and keep", NULL, put_back_keeping, .finally = "SSSS", .puts_back = true},
+    {"put back and keep what came back", two_have_come_back, put_back_keeping, .finally = "RRSS", .puts_back = true},
+    {"forward what came back", two_have_come_back, forward_all, .finally = "KKKR"},
+    {"out of two rings", in_both_rings, free_twice, .finally = "-SSS"},
+    {"shut down", two_have_come_back, shut_down, .finally = "----"},
+};
+
+static void test_every_death(void)
+{
+    if (!steps_possible())
+        return;
+    CHECK(pthread_atfork(NULL, NULL, join_in_child) == 0); /* runs behind the library's */
+    for (size_t i = 0; i < sizeof courses / sizeof *courses; i++) {
+        go_through(&courses[i], false, true);
+        go_through(&courses[i], true, false);
+    }
+}
+
+int main(void)
+{
+    alarm(170);
+    test_front_and_order();
+    test_twice();
+    test_close_gives_nothing_back();
+    test_ring_closed_before_free();
+    test_shutdown();
+    test_immediate_shutdown();
+    test_under_way();
+    test_references();
+    test_fork();
+    test_adoption();
+    test_repair_under_way();
+    test_check_finds();
+    test_every_death();
+    return 0;
+}
