@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-#   make demo     packets of a capture through several processes
+#   make demo     packets of a capture through several processes, one of which is killed on the way
 #   make test     the whole suite
 #   make lint     format, lint and types
 #   make bench    nanoseconds and packets per second
@@ -26,7 +26,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
-	$(BIN)/ssm demo $(ARGS)
+	$(BIN)/ssm demo --kill-parser 1 $(ARGS)
 
 test: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-examples
 	PYTHONDEVMODE=1 $(BIN)/python -m pytest -n $(JOBS) --maxschedchunk 4 $(ARGS)

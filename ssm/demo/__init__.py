@@ -6,7 +6,8 @@
     capture file -> reader =(ring "frames")=> parser 1..N =(ring "parsed")=> flow table
 
 The reader copies each frame into a packet once. From there on only the right to the packet moves: parsers
-decode its headers where it lies and write what they found into its headroom, the flow table reads that.
+decode its headers where it lies and write what they found into its headroom, the flow table reads that. The ring
+"frames" redelivers: when a parser is killed, another one takes its place, and nothing is lost or counted twice.
 
     errors      what can go wrong that the user can mend
     library     dpkt, or a clear message where it is missing

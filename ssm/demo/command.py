@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ssm.demo.admission import Oversize
 from ssm.demo.errors import CrewError, DemoError
-from ssm.demo.settings import BATCH_MAX, CLASSES, PARSERS, RING_CAPACITY, TOP, Settings
+from ssm.demo.settings import BATCH_MAX, CLASSES, KILLS_MAX, PARSERS, RING_CAPACITY, TOP, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -33,6 +33,10 @@ CAPTURE_HELP = (
     "a pcap or pcapng file, gzipped or not (without one: own traffic on loopback, or made-up frames)"
 )
 OVERSIZE_HELP = "what to do with packets that fit no size class: error, truncate or skip (%(default)s)"
+KILL_HELP = (
+    "kill a parser with SIGKILL in the middle of its work, N times (without N: once): another one takes its place, "
+    "and the result is as exact"
+)
 CLASSES_HELP = f"block sizes and numbers ({','.join(f'{size}:{count}' for size, count in CLASSES.items())})"
 
 
@@ -42,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("capture", nargs="?", type=Path, metavar="CAPTURE", help=CAPTURE_HELP)
     add("--synthetic", type=_count, metavar="N", help="without a file: a capture of N made-up frames")
     add("--parsers", type=_count, metavar="N", default=PARSERS, help="parser processes (%(default)s)")
+    add("--kill-parser", type=_kills, metavar="N", nargs="?", const=1, default=0, help=KILL_HELP)
     add("--top", type=int, metavar="N", default=TOP, help="flows to show, 0 for all (%(default)s)")
     add("--oversize", choices=list(Oversize), default=Oversize.ERROR, help=OVERSIZE_HELP)
     add("--classes", type=_classes, metavar="SIZE:BLOCKS,...", default=CLASSES, help=CLASSES_HELP)
@@ -55,6 +60,13 @@ def _count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def _kills(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= KILLS_MAX:
+        raise argparse.ArgumentTypeError(f"{value} is not in 0 .. {KILLS_MAX}")
     return value
 
 
@@ -99,6 +111,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         parsers=args.parsers,
         ring_capacity=args.ring,
         batch_max=args.batch,
+        kills=args.kill_parser,
         top=args.top,
         oversize=Oversize(args.oversize),
         start_method=args.start_method,

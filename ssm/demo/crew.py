@@ -2,7 +2,7 @@
 """Processes of one run: started, watched, and ended in any case.
 
 Every member has a pipe of its own: it says that it is there, is told to begin, reports once and exits. A
-pipe that ends without a report is a member that died. Members ignore Ctrl-C, which a terminal sends to all
+pipe that ends without a report is a member that died: that ends the run, unless the member can be replaced. Members ignore Ctrl-C, which a terminal sends to all
 of them: the one who started them ends them. Should that one be killed, they notice and leave.
 """
 
@@ -44,24 +44,35 @@ class Crew:
         if start_method != "fork":  # when it starts by itself, it lifts the block of _interrupts_held()
             resource_tracker.ensure_running()
         self._members: dict[Connection, BaseProcess] = {}  # those that have not reported yet
+        self._waiting: list[Connection] = []  # of them, those that have not been told to begin
+        self._replaceable: set[Connection] = set()
         self._processes: list[BaseProcess] = []
 
-    def start(self, name: str, stage: Callable[..., object], pool: ssm.Pool, *args: object) -> None:
-        """Start a process that will run ``stage(pool, *args)`` and report its result."""
+    def start(
+        self, name: str, stage: Callable[..., object], pool: ssm.Pool, *args: object, replaceable: bool = False
+    ) -> None:
+        """Start a process that will run ``stage(pool, *args)`` and report its result.
+
+        When one that is `replaceable` is killed, None is its report, and the run goes on.
+        """
         ours, theirs = self._context.Pipe()
         with theirs, _interrupts_held():
             duty = (theirs, stage, pool, args)
             process = self._context.Process(target=_member, args=duty, name=name, daemon=True)
             process.start()
         self._members[ours] = process
+        self._waiting.append(ours)
+        if replaceable:
+            self._replaceable.add(ours)
         self._processes.append(process)
 
     def begin(self) -> None:
-        """Wait until every member is there, then let all of them begin."""
-        for pipe in self._members:
+        """Wait until every member is there, then let all of them begin; those that were started since the last time."""
+        for pipe in self._waiting:
             self._hear(pipe)
-        for pipe in self._members:
+        for pipe in self._waiting:
             pipe.send(None)
+        self._waiting.clear()
 
     def reports(self, tick: Callable[[], None]) -> Iterator[tuple[str, Any]]:
         """Yield (name, report) as the members finish; call `tick` while waiting.
@@ -69,15 +80,24 @@ class Crew:
         Raises
         ------
         CrewError
-            A member failed or died.
+            A member failed, or one that cannot be replaced died.
         """
         while self._members:
             for pipe in connection.wait(list(self._members), timeout=TICK_S):
                 assert isinstance(pipe, connection.Connection)
-                report = self._hear(pipe)
+                report = self._hear_report(pipe)
                 pipe.close()
                 yield self._members.pop(pipe).name, report
             tick()
+
+    def _hear_report(self, pipe: Connection) -> Any:
+        try:
+            return self._hear(pipe)
+        except CrewError:
+            status = self._members[pipe].exitcode
+            if pipe in self._replaceable and status is not None and status < 0:
+                return None
+            raise
 
     def _hear(self, pipe: Connection) -> Any:
         """Return what a member has to say next."""

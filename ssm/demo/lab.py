@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import ssm
 from ssm.demo.crew import Crew
-from ssm.demo.errors import DemoError
+from ssm.demo.errors import CrewError, DemoError
 from ssm.demo.mark import HEADROOM
 from ssm.demo.progress import progress
 from ssm.demo.stages import FRAMES, PARSED, parse, read, tabulate
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SHM = Path("/dev/shm")
 READER, TABLE = "reader", "flow table"
+REPLACEMENTS_MAX = 200  # a machine that kills so many has no memory for this
 
 
 def run(path: Path, settings: Settings) -> Result:
@@ -60,7 +61,7 @@ def run(path: Path, settings: Settings) -> Result:
     finally:
         with suppress(FileNotFoundError):  # ephemeral: it went with its last process
             pool.unlink()
-    parsers = tuple(reports[name] for name in _parser_names(settings))
+    parsers = tuple(reports[name] for name in reports if name not in (READER, TABLE))
     left = LeftOver(*look, in_shm)
     return Result(pool.name, settings, file, reports[READER], parsers, reports[TABLE], left)
 
@@ -75,29 +76,43 @@ def _create_pool(settings: Settings) -> ssm.Pool:
         raise DemoError(f"the pool could not be created: {error}") from error
 
 
-def _parser_names(settings: Settings) -> list[str]:
-    return [f"parser {number}" for number in range(1, settings.parsers + 1)]
-
-
 def _work(pool: ssm.Pool, path: Path, file: Survey, settings: Settings) -> dict[str, Any]:
-    """Start the processes, wait for their reports, return them by name."""
-    frames = pool.ring(FRAMES, capacity=settings.ring_capacity)
+    """Start the processes, wait for their reports, return them by name, the parsers in the order of their numbers.
+
+    The report of a parser that was killed is None; another one takes its place.
+    """
+    frames = pool.ring(FRAMES, capacity=settings.ring_capacity, redeliver=True)
     parsed = pool.ring(PARSED, capacity=settings.ring_capacity)
     batch_max = min(settings.batch_max, frames.capacity)
-    names = _parser_names(settings)
+    fatal = frozenset(file.packets * i // (settings.kills + 1) for i in range(1, settings.kills + 1))
     reports: dict[str, Any] = {}
+    working: set[str] = {READER}  # those who may put into a ring
     with (
         Crew(settings.start_method) as crew,
         progress("packets", file.expected_packets) as show,
     ):
         crew.start(READER, read, pool, path, settings.admission, batch_max)
-        for number, name in enumerate(names):
-            crew.start(name, parse, pool, number, file.link_type, batch_max)
-        crew.start(TABLE, tabulate, pool, file.packets, settings.parsers, batch_max, settings.top)
+
+        def start_parser() -> None:
+            number = sum(name not in (READER, TABLE) for name in reports)
+            if number == settings.parsers + REPLACEMENTS_MAX:
+                raise CrewError(f"parsers were killed {REPLACEMENTS_MAX + 1} times")
+            name = f"parser {number + 1}"
+            crew.start(name, parse, pool, number, file.link_type, batch_max, fatal, replaceable=True)
+            reports[name] = None
+            working.add(name)
+
+        for _ in range(settings.parsers):
+            start_parser()
+        crew.start(TABLE, tabulate, pool, file.packets, batch_max, settings.top)
         crew.begin()
         for name, report in crew.reports(tick=lambda: show(_arrived(pool))):
             reports[name] = report
-            if reports.keys() == {READER, *names}:
+            working.discard(name)
+            if report is None:
+                start_parser()
+                crew.begin()
+            if not working:
                 parsed.shutdown()  # nobody puts any more: the table may finish
     return reports
 
@@ -112,7 +127,9 @@ def _look(pool: ssm.Pool) -> tuple[tuple[ClassLeft, ...], tuple[RingLeft, ...], 
     stats = pool.stats()
     classes = (ClassLeft(each.block_size, each.blocks, each.free + each.cached) for each in stats.classes)
     rings = (
-        RingLeft(each.name, each.capacity, each.high_water, each.puts, each.gets, each.depth)
+        RingLeft(
+            each.name, each.capacity, each.high_water, each.puts, each.gets, each.depth, each.redelivered
+        )
         for each in stats.rings
     )
     return tuple(classes), tuple(rings), tuple(pool.check())

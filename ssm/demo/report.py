@@ -56,8 +56,9 @@ def _stations(result: Result) -> Iterator[str]:
     yield "where the packets were"
     yield f"  reader         {result.reader.packets:>10,} in {result.reader.batches:,} batches"
     yield ring_line("frames")
-    for number, parser in enumerate(result.parsers, start=1):
-        yield f"  parser {number:<7} {parser.packets:>10,} in {parser.batches:,} batches"
+    for number, (parser, handled) in enumerate(zip(result.parsers, result.handled, strict=True), start=1):
+        batches = "before it was killed" if parser is None else f"in {parser.batches:,} batches"
+        yield f"  parser {number:<7} {handled:>10,} {batches}"
     yield ring_line("parsed")
     yield f"  flow table     {result.table.packets:>10,} in {result.table.flows:,} flows"
 
@@ -78,6 +79,11 @@ def _summary(result: Result) -> Iterator[str]:
     volume = table.bytes / result.seconds / 1e6
     yield f"{table.packets:,} packets in {result.seconds:.3f} s: {rate:,.0f} packets/s, {volume:,.1f} MB/s"
     yield from _oversize(result)
+    if result.killed:
+        yield (
+            f"killed: {result.killed} of {len(result.parsers)} parsers, by SIGKILL; {result.redelivered:,} packets that they "
+            "had were delivered once more"
+        )
     if result.exact:
         measure = "all that was admitted" if file.oversize_packets else "as in the file"
         yield (
@@ -120,7 +126,9 @@ def _document(result: Result, source: str) -> dict[str, Any]:
         "settings": asdict(result.settings),
         "file": asdict(result.file),
         "reader": asdict(result.reader),
-        "parsers": [asdict(parser) for parser in result.parsers],
+        "parsers": [None if parser is None else asdict(parser) for parser in result.parsers],
+        "killed": result.killed,
+        "redelivered": result.redelivered,
         "table": table,
         "left": asdict(result.left),
     }

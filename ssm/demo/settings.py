@@ -16,6 +16,7 @@ CLASSES = {256: 4096, 2048: 2048, 65536: 128}
 PARSERS = 2
 RING_CAPACITY = 1024
 BATCH_MAX = 64
+KILLS_MAX = 100
 TOP = 10
 
 
@@ -27,6 +28,7 @@ class Settings:
     parsers: int = PARSERS
     ring_capacity: int = RING_CAPACITY  # packets
     batch_max: int = BATCH_MAX  # packets handed over at once
+    kills: int = 0  # frames at which a parser is killed, in the middle of its work
     top: int = TOP  # rows of the flow table to report; 0: all
     oversize: Oversize = Oversize.ERROR
     start_method: str = "spawn"  # of multiprocessing

@@ -9,7 +9,10 @@ each loop over a batch is in a function of its own: its last packet goes when th
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +20,7 @@ import ssm
 from ssm.demo.capture import Capture
 from ssm.demo.flow import KEY
 from ssm.demo.headers import flow_of
-from ssm.demo.mark import HEADROOM, MARK, TIME
+from ssm.demo.mark import HEADROOM, MARK, TIME, frame_of, tag_of
 from ssm.demo.survey import DIGEST_MASK, frame_digest
 from ssm.demo.table import FlowTable, Row
 
@@ -60,7 +63,7 @@ class TableReport:
     once: int  # frames that were seen exactly once
     repeated: int  # frames that were seen more often
     strangers: int  # packets with a number that the file does not have
-    by_parser: tuple[int, ...]  # packets that carried each parser's mark
+    by_parser: tuple[int, ...]  # packets that carried each parser's mark, up to the last one that came
     flows: int
     flow_packets: int  # the packets of all rows added up
     flow_bytes: int
@@ -104,35 +107,52 @@ def _runs(frames: Iterable[Frame], classes: Mapping[int, int], batch_max: int) -
 
 def _fill(batch: ssm.PacketBatch, run: list[Frame]) -> None:
     batch.lengths = [TIME.size + len(frame.data) for frame in run]
-    batch.tags = [frame.number for frame in run]
+    batch.tags = [tag_of(frame.number, len(frame.data)) for frame in run]
     for packet, frame in zip(batch, run, strict=True):
         packet[: TIME.size] = TIME.pack(frame.time_ns)
         packet[TIME.size :] = frame.data
 
 
-def parse(pool: ssm.Pool, number: int, link_type: int, batch_max: int) -> ParserReport:
-    """Decode headers in place and leave what they say in front of the frame."""
+def parse(pool: ssm.Pool, number: int, link_type: int, batch_max: int, fatal: frozenset[int]) -> ParserReport:
+    """Decode headers in place and leave what they say in front of the frame.
+
+    The ring redelivers: what this process has when it is killed comes out once more, and somebody else does it again.
+    A batch that has gone into the next ring does not. `fatal` are frames at which it kills itself, so that this is
+    seen; not when they come the second time.
+    """
     frames, parsed = pool.ring(FRAMES), pool.ring(PARSED)
     packets = batches = 0
     for batch in _batches(frames, batch_max):
-        _mark(batch, number, link_type)
+        _mark(batch, number, link_type, fatal)
         packets += len(batch)
         batches += 1
         parsed.put_many(batch)
     return ParserReport(packets, batches)
 
 
-def _mark(batch: ssm.PacketBatch, number: int, link_type: int) -> None:
+def _mark(batch: ssm.PacketBatch, number: int, link_type: int, fatal: frozenset[int]) -> None:
     for packet in batch:
-        (time_ns,) = TIME.unpack(packet.trim_front(TIME.size))
-        with memoryview(packet) as frame:
-            flow = flow_of(frame, link_type)
-        MARK.pack_into(packet.prepend(MARK.size), 0, time_ns, number, KEY.pack(*flow))
+        frame_number, length = frame_of(packet.tag)
+        if packet.redelivered and packet.headroom != HEADROOM:
+            _mend(packet, length)
+        else:
+            packet.prepend(MARK.size)
+        with memoryview(packet) as view, view[MARK.size + TIME.size :] as frame:
+            MARK.pack_into(view, 0, number, KEY.pack(*flow_of(frame, link_type)))
+        if frame_number in fatal and not packet.redelivered:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
-def tabulate(pool: ssm.Pool, file_packets: int, parsers: int, batch_max: int, top: int) -> TableReport:
+def _mend(packet: ssm.Packet, length: int) -> None:
+    """Make the packet reach to the end of its frame: whoever was killed in prepend() had moved its front only."""
+    missing = MARK.size + TIME.size + length - len(packet)
+    if missing:
+        packet.append(missing)
+
+
+def tabulate(pool: ssm.Pool, file_packets: int, batch_max: int, top: int) -> TableReport:
     """Build the flow table and count what arrives."""
-    count = _Count(file_packets, parsers)
+    count = _Count(file_packets)
     for batch in _batches(pool.ring(PARSED), batch_max):
         count.add(batch)
         batch.free()
@@ -142,21 +162,23 @@ def tabulate(pool: ssm.Pool, file_packets: int, parsers: int, batch_max: int, to
 class _Count:
     """The flow table, and how often each frame of the file was seen."""
 
-    def __init__(self, file_packets: int, parsers: int) -> None:
+    def __init__(self, file_packets: int) -> None:
         self._table = FlowTable()
         self._seen = bytearray(file_packets)  # 0, 1, or 2 for more
-        self._by_parser = [0] * parsers
+        self._by_parser: Counter[int] = Counter()
         self._bytes = self._digest = self._strangers = 0
 
     def add(self, batch: ssm.PacketBatch) -> None:
         for packet in batch:
-            with memoryview(packet) as view, view[MARK.size :] as frame:
-                time_ns, number, key = MARK.unpack_from(view)
+            frame_number, _ = frame_of(packet.tag)
+            with memoryview(packet) as view, view[MARK.size + TIME.size :] as frame:
+                number, key = MARK.unpack_from(view)
+                (time_ns,) = TIME.unpack_from(view, MARK.size)
                 self._table.add(key, len(frame), time_ns)
                 self._bytes += len(frame)
-                self._digest += frame_digest(packet.tag, frame)
+                self._digest += frame_digest(frame_number, frame)
             self._by_parser[number] += 1
-            self._see(packet.tag)
+            self._see(frame_number)
 
     def _see(self, frame_number: int) -> None:
         if frame_number < len(self._seen):
@@ -167,13 +189,13 @@ class _Count:
     def report(self, top: int) -> TableReport:
         rows = self._table.rows()
         return TableReport(
-            packets=sum(self._by_parser),
+            packets=self._by_parser.total(),
             bytes=self._bytes,
             digest=self._digest & DIGEST_MASK,
             once=self._seen.count(1),
             repeated=self._seen.count(2),
             strangers=self._strangers,
-            by_parser=tuple(self._by_parser),
+            by_parser=tuple(self._by_parser[number] for number in range(max(self._by_parser, default=-1) + 1)),
             flows=len(rows),
             flow_packets=sum(row.packets for row in rows),
             flow_bytes=sum(row.bytes for row in rows),

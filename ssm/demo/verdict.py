@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class RingLeft:
     puts: int
     gets: int
     depth: int  # packets still in it
+    redelivered: int = 0  # of `gets`: packets that somebody had before who was killed
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Result:
     settings: Settings
     file: Survey
     reader: ReaderReport
-    parsers: tuple[ParserReport, ...]
+    parsers: tuple[ParserReport | None, ...]  # None: killed
     table: TableReport
     left: LeftOver
 
@@ -66,6 +68,25 @@ class Result:
     def seconds(self) -> float:
         """From the reader's start to the last free."""
         return (self.table.ended_ns - self.reader.started_ns) / 1e9
+
+    @property
+    def killed(self) -> int:
+        """Parsers that were killed."""
+        return self.parsers.count(None)
+
+    @property
+    def redelivered(self) -> int:
+        """Packets that somebody had before who was killed."""
+        return sum(ring.redelivered for ring in self.left.rings)
+
+    @property
+    def handled(self) -> tuple[int, ...]:
+        """Packets that each parser handed on: what it says, or what carries its mark where it cannot say any more."""
+        marked = self.table.by_parser + (0,) * (len(self.parsers) - len(self.table.by_parser))
+        return tuple(
+            mark if each is None else each.packets
+            for each, mark in zip(self.parsers, marked[: len(self.parsers)], strict=True)
+        )
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -91,7 +112,7 @@ def _wrong_counts(result: Result) -> Iterator[str]:
         yield "the contents of the packets are not those of the file"
     for what, is_now, must_be in (
         ("packets at the reader", result.reader.packets, file.expected_packets),
-        ("packets at the parsers", sum(each.packets for each in result.parsers), file.expected_packets),
+        ("packets at the parsers", sum(result.handled), file.expected_packets),
         ("packets at the flow table", table.packets, file.expected_packets),
         ("bytes at the flow table", table.bytes, file.expected_bytes),
         ("packets in the rows of the flow table", table.flow_packets, file.expected_packets),
@@ -99,12 +120,16 @@ def _wrong_counts(result: Result) -> Iterator[str]:
     ):
         if is_now != must_be:
             yield f"{what}: {is_now:,} instead of {must_be:,}"
-    for number, (marked, parser) in enumerate(zip(table.by_parser, result.parsers, strict=True), start=1):
-        if marked != parser.packets:
-            yield f"parser {number} handled {parser.packets:,} packets, {marked:,} carry its mark"
+    for number, (marked, handled) in enumerate(
+        zip_longest(table.by_parser, result.handled, fillvalue=0), start=1
+    ):
+        if marked != handled:
+            yield f"parser {number} handled {handled:,} packets, {marked:,} carry its mark"
     for ring in result.left.rings:
-        if not ring.puts == ring.gets == file.expected_packets:
-            yield f"ring {ring.name!r}: {ring.puts:,} packets put, {ring.gets:,} got"
+        # A get that was killed before it counted is not in `gets`: then only what was put and what is left is exact.
+        gets = ring.puts if result.killed else ring.gets
+        if not ring.puts == gets == file.expected_packets or ring.depth:
+            yield f"ring {ring.name!r}: {ring.puts:,} packets put, {ring.gets:,} got, {ring.depth:,} left"
 
 
 def _wrong_leftovers(left: LeftOver) -> Iterator[str]:
