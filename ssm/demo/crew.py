@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, resource_tracker
 from typing import TYPE_CHECKING, Any, Self
 
@@ -68,10 +68,10 @@ class Crew:
 
     def begin(self) -> None:
         """Wait until every member is there, then let all of them begin; those that were started since the last time."""
-        for pipe in self._waiting:
-            self._hear(pipe)
-        for pipe in self._waiting:
-            pipe.send(None)
+        there = [pipe for pipe in self._waiting if self._hear_report(pipe) is not None]
+        for pipe in there:
+            with suppress(BrokenPipeError):  # it has died since: reports() hears of that
+                pipe.send(None)
         self._waiting.clear()
 
     def reports(self, tick: Callable[[], None]) -> Iterator[tuple[str, Any]]:

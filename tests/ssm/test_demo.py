@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,26 @@ def test_reader_of_the_output_goes_away(http):
 # ---- ended from outside ------------------------------------------------------------------------------
 
 
+def children_of(pid: int) -> list[int]:
+    """Return its processes, in the order in which it started them."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(child) for child in children if "resource_tracker" not in command_of(child)]
+    except OSError:  # somebody ended meanwhile
+        return []
+
+
+def command_of(pid: str) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def has_traffic(pid: int) -> bool:
+    for name in pools_of(pid):
+        with suppress(FileNotFoundError), ssm.Pool.attach(name, readonly=True) as pool:
+            return any(ring.name == "parsed" and ring.gets for ring in pool.stats().rings)
+    return False
+
+
 class Demo:
     """A demo that runs for long, in a process group of its own as a terminal's foreground job has one."""
 
@@ -306,23 +327,11 @@ class Demo:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
         )
         wait_until(self.has_traffic, "packets on their way")
-        self.members = self.children()
-
-    def children(self) -> list[int]:
-        pid = self.process.pid
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-        return [int(child) for child in text.split() if "resource_tracker" not in self.command_of(child)]
-
-    @staticmethod
-    def command_of(pid: str) -> str:
-        return Path(f"/proc/{pid}/cmdline").read_text()
+        self.members = children_of(self.process.pid)
 
     def has_traffic(self) -> bool:
         assert self.process.poll() is None, self.process.communicate()
-        for name in pools_of(self.process.pid):
-            with ssm.Pool.attach(name, readonly=True) as pool:
-                return any(ring.name == "parsed" and ring.gets for ring in pool.stats().rings)
-        return False
+        return has_traffic(self.process.pid)
 
     def end(self) -> tuple[int, str]:
         """Wait for its end; return its status and what it said."""
@@ -355,15 +364,44 @@ def test_terminate(demo):
     assert pools_of(demo.process.pid) == []
 
 
-def test_killed_member(demo):
+def test_killed_reader(demo):
     assert len(demo.members) == 4
-    os.kill(demo.members[1], signal.SIGKILL)
+    os.kill(demo.members[0], signal.SIGKILL)
     status, err = demo.end()
     assert status == 1
     assert err == (
-        "ssm demo: parser 1 died (killed by SIGKILL); the other processes were ended and the pool removed\n"
+        "ssm demo: reader died (killed by SIGKILL); the other processes were ended and the pool removed\n"
     )
     assert pools_of(demo.process.pid) == []
+
+
+@pytest.mark.parametrize("settings", ["--parsers 2", "--parsers 1 --batch 7 --ring 8"])
+@pytest.mark.parametrize("kills", [1, 3])
+def test_parsers_that_are_killed_in_the_middle_of_a_batch(settings, kills):
+    result = result_of("--synthetic", 3000, "--kill-parser", kills, *settings.split())
+    assert result["table"]["once"] == 3000
+    assert result["killed"] == result["parsers"].count(None) == kills
+    assert result["redelivered"] >= kills
+
+
+def test_parsers_that_are_killed_at_any_moment():
+    """From outside, at work and before; the flow table equals the file all the same."""
+    args = command("--synthetic", 40_000, "--ring", 64, "--batch", 16, "--json")
+    process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: has_traffic(process.pid), "packets on their way")
+    reader, *parsers, table = children_of(process.pid)
+    killed: set[int] = set()
+    while parsers and process.poll() is None and len(killed) < 10:
+        killed.add(parsers[0])
+        os.kill(parsers[0], signal.SIGKILL)
+        time.sleep(0.1)
+        parsers = [pid for pid in children_of(process.pid) if pid not in {reader, table, *killed}]
+    out, err = process.communicate(timeout=ENOUGH_S)
+    assert (err, process.returncode) == ("", 0), out
+    result = json.loads(out)
+    assert result["exact"]
+    assert len(killed) > 2
+    assert result["killed"] in {len(killed), len(killed) - 1}  # the last one may have reported before
 
 
 def test_killed_itself(demo):

@@ -48,6 +48,15 @@ GOOD = Result(
 )
 
 
+def test_a_killed_parser_is_told_by_its_marks():
+    killed = replace(GOOD, parsers=(None, ParserReport(5, 1)))
+    assert killed.findings == ()
+    assert (killed.killed, killed.handled) == (1, (4, 5))
+    assert not replace(killed, table=replace(TABLE, by_parser=(3, 5))).exact
+    assert replace(killed, parsers=(None, ParserReport(5, 1), ParserReport(0, 0))).exact
+    assert not replace(GOOD, table=replace(TABLE, by_parser=(4, 4, 1))).exact  # a mark that nobody has
+
+
 def test_agreement_is_exact():
     assert GOOD.exact
     assert GOOD.findings == ()
@@ -82,7 +91,7 @@ def test_wrong_table(changes, finding):
         ({"parsers": (ParserReport(4, 1), ParserReport(4, 1))}, "packets at the parsers: 8 instead of 9"),
         (
             {"left": replace(GOOD.left, rings=(replace(RINGS[0], gets=8, depth=1), RINGS[1]))},
-            "ring 'frames': 9 packets put, 8 got",
+            "ring 'frames': 9 packets put, 8 got, 1 left",
         ),
         (
             {"left": replace(GOOD.left, classes=(ClassLeft(256, 4, 3),))},
