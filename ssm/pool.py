@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 RETRY_S = 0.01  # between two looks for a pool that is not there yet
 
 _U32_MAX = 2**32 - 1
-_ROOM_FOR_RINGS = 1 << 20  # of the metadata area, in bytes: unless asked otherwise there is so much for rings,
-_ROOM_PER_BLOCK = 2 * 16  # and for two that redeliver
+_ROOM_FOR_RINGS = 1 << 20  # bytes of the metadata area, unless asked otherwise:
+_ROOM_PER_BLOCK = 2 * 16  # with these, two rings can redeliver
 _HOLDER_MAX = _CACHE_MAX = 4096  # as layout.h has them
 
 

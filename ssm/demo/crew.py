@@ -2,8 +2,9 @@
 """Processes of one run: started, watched, and ended in any case.
 
 Every member has a pipe of its own: it says that it is there, is told to begin, reports once and exits. A
-pipe that ends without a report is a member that died: that ends the run, unless the member can be replaced. Members ignore Ctrl-C, which a terminal sends to all
-of them: the one who started them ends them. Should that one be killed, they notice and leave.
+pipe that ends without a report is a member that died: that ends the run, unless the member can be replaced.
+Members ignore Ctrl-C, which a terminal sends to all of them: the one who started them ends them. Should that
+one be killed, they notice and leave.
 """
 
 from __future__ import annotations
@@ -49,7 +50,12 @@ class Crew:
         self._processes: list[BaseProcess] = []
 
     def start(
-        self, name: str, stage: Callable[..., object], pool: ssm.Pool, *args: object, replaceable: bool = False
+        self,
+        name: str,
+        stage: Callable[..., object],
+        pool: ssm.Pool,
+        *args: object,
+        replaceable: bool = False,
     ) -> None:
         """Start a process that will run ``stage(pool, *args)`` and report its result.
 

@@ -81,8 +81,8 @@ def _summary(result: Result) -> Iterator[str]:
     yield from _oversize(result)
     if result.killed:
         yield (
-            f"killed: {result.killed} of {len(result.parsers)} parsers, by SIGKILL; {result.redelivered:,} packets that they "
-            "had were delivered once more"
+            f"killed: {result.killed} of {len(result.parsers)} parsers, by SIGKILL; {result.redelivered:,} packets "
+            "that they had were delivered once more"
         )
     if result.exact:
         measure = "all that was admitted" if file.oversize_packets else "as in the file"

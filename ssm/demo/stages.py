@@ -195,7 +195,9 @@ class _Count:
             once=self._seen.count(1),
             repeated=self._seen.count(2),
             strangers=self._strangers,
-            by_parser=tuple(self._by_parser[number] for number in range(max(self._by_parser, default=-1) + 1)),
+            by_parser=tuple(
+                self._by_parser[number] for number in range(max(self._by_parser, default=-1) + 1)
+            ),
             flows=len(rows),
             flow_packets=sum(row.packets for row in rows),
             flow_bytes=sum(row.bytes for row in rows),
