@@ -19,10 +19,10 @@ struct ssm_waker { struct ssm_event event; struct ssm_u32 pending; };
 static bool is_ready(const struct ssm_interest *interest)
 {
     struct ssm_ring *ring = interest->ring;
-    uint32_t acl = ssm_ring_acl(ring), depth = ssm_ring_depth(ring); /* the flags first, as in get_attempt() */
+    uint32_t acl = ssm_ring_acl(ring); /* the flags first, as in get_attempt() */
     if (interest->what == SSM_READY_TO_GET)
-        return depth > 0 || acl & (SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER);
-    return depth < ssm_ring_capacity(ring) || acl & (SSM_ACL_FLOWDOWN | SSM_ACL_RDONLY);
+        return ssm_ring_depth(ring) > 0 || acl & (SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER);
+    return ssm_ring_room(ring) > 0 || acl & (SSM_ACL_FLOWDOWN | SSM_ACL_RDONLY);
 }
 
 static struct ssm_event *event_of(const struct ssm_interest *interest)

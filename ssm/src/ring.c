@@ -777,11 +777,16 @@ int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, i
 
 /* ---- the rest ----------------------------------------------------------------------------------------- */
 
+static uint32_t used_slots(const struct ssm_ring_shared *shared)
+{
+    uint64_t tail = ssm_load_acquire_u64(&shared->consumer.index); /* first: it is never negative */
+    uint64_t head = ssm_load_acquire_u64(&shared->producer.index);
+    return head - tail < shared->capacity ? (uint32_t)(head - tail) : shared->capacity;
+}
+
 uint64_t ssm_ring_depth_of(const struct ssm_pool *pool, uint32_t holder_id, const struct ssm_ring_shared *shared)
 {
-    uint64_t tail = ssm_load_acquire_u64(&shared->consumer.index); /* first: depth is never negative */
-    uint64_t head = ssm_load_acquire_u64(&shared->producer.index);
-    uint64_t depth = head - tail < shared->capacity ? head - tail : shared->capacity;
+    uint64_t depth = used_slots(shared);
     struct ssm_redelivery table;
     if (ssm_load_acquire_u32(&shared->returned) != 0 && ssm_ring_table(pool, holder_id, &table))
         depth += ssm_redelivery_count(pool, &table);
@@ -791,6 +796,11 @@ uint64_t ssm_ring_depth_of(const struct ssm_pool *pool, uint32_t holder_id, cons
 uint32_t ssm_ring_depth(struct ssm_ring *ring)
 {
     return (uint32_t)ssm_ring_depth_of(ring->pool, ring->id, ring->shared);
+}
+
+uint32_t ssm_ring_room(struct ssm_ring *ring)
+{
+    return ring->capacity - used_slots(ring->shared);
 }
 
 struct ssm_ring_shared *ssm_ring_shared_of(const struct ssm_ring *ring) { return ring->shared; }

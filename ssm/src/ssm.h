@@ -223,6 +223,7 @@ int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count,
 int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns);
 
 uint32_t ssm_ring_depth(struct ssm_ring *ring); /* returned packets included: so it may exceed the capacity */
+uint32_t ssm_ring_room(struct ssm_ring *ring);  /* packets that can be put now */
 uint32_t ssm_ring_capacity(const struct ssm_ring *ring);
 uint32_t ssm_ring_flags(const struct ssm_ring *ring);
 uint32_t ssm_ring_acl(struct ssm_ring *ring);

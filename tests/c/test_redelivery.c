@@ -217,6 +217,35 @@ static void test_immediate_shutdown(void)
     }
 }
 
+static void take_2_and_die(void *context)
+{
+    struct fixture *f = context;
+    uint64_t handles[2];
+    CHECK_EQ(ssm_ring_get(source(fixture_join(f)), handles, 2, 0), 2);
+    die_here();
+}
+
+/* Died before it published the tail: its slots are void, and stay so when what they held is put back behind the others. */
+static void test_void_slots_stay_void(void)
+{
+    struct fixture f = open_fixture();
+    fill(&f);
+    struct ssm_ring *ring = source(f.pool);
+    child_died(child_start(take_2_and_die, &f));
+    ssm_store_release_u64(&ssm_ring_shared_at(f.pool, 1)->consumer.index, 0);
+    fixture_reap(f.pool);
+    uint64_t handle = take(f.pool, ring, 1, 1);
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, 0), 0);
+    fixture_check(f.pool);
+    get(f.pool, ring, 2, 1);
+    get(f.pool, ring, 3, 0);
+    get(f.pool, ring, 4, 0);
+    get(f.pool, ring, 1, 0);
+    check_empty(ring);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
 /* Out of each ring the packet is under way once: it cannot be put there by somebody else meanwhile. */
 static void test_under_way(void)
 {
@@ -748,6 +777,7 @@ int main(void)
     test_ring_closed_before_free();
     test_shutdown();
     test_immediate_shutdown();
+    test_void_slots_stay_void();
     test_under_way();
     test_references();
     test_fork();

@@ -728,7 +728,7 @@ static PyObject *ring_full(struct ring_object *self, PyObject *unused)
     (void)unused;
     if (!ring_begin(self))
         return NULL;
-    bool full = ssm_ring_depth(self->core) >= ssm_ring_capacity(self->core);
+    bool full = ssm_ring_room(self->core) == 0;
     ring_end(self);
     return PyBool_FromLong(full);
 }
