@@ -544,7 +544,7 @@ static int put_attempt(void *context, bool thorough)
 int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns)
 {
     struct put_call call = {ring, handles, count, flags};
-    if (count == 0 || count > ring->capacity || flags & ~(uint32_t)(SSM_KEEP | SSM_HANDOVER))
+    if (count == 0 || count > ring->capacity || flags & ~(uint32_t)(SSM_KEEP | SSM_HANDOVER) || flags == SSM_HANDOVER)
         return -EINVAL;
     struct ssm_wait wait = {
         .attempt = put_attempt, .context = &call, .again = -SSM_E_FULL, .class_idx = SSM_NIL,

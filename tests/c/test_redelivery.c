@@ -549,9 +549,21 @@ static void reaper_died(void *context)
     scene->deaths++;
 }
 
+/* While a put is under way that no reaper must judge by its bits alone, it says whose it is. All that is put here came out
+ * of a redelivering ring. */
+static void check_span(const struct ssm_pool *pool)
+{
+    for (uint32_t id = 1; id <= 3; id++) {
+        const struct ssm_side *producer = &ssm_ring_shared_at(pool, id)->producer;
+        CHECK(ssm_load_acquire_u64(&producer->note) <= ssm_load_acquire_u64(&producer->index) ||
+              ssm_load_acquire_u64(&producer->span) != 0);
+    }
+}
+
 static void consumer_died(void *context)
 {
     struct scene *scene = context;
+    check_span(scene->f->pool);
     memcpy(scene->copies[0], scene->f->pool->base, scene->bytes);
     look(scene, 0, scene->now);
     scene->deaths++;
