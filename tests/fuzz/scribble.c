@@ -62,8 +62,10 @@ static const struct field cache[] = {
     FIELD(ssm_cache, thief), FIELD(ssm_cache, busy), FIELD(ssm_cache, count), FIELD(ssm_cache, handles[0]),
     FIELD(ssm_cache, handles[1]), END,
 };
+static const struct field delivery[] = {FIELD(ssm_delivery, taken), FIELD(ssm_delivery, position), END};
 static const struct field ring[] = {
     FIELD(ssm_ring_shared, capacity), FIELD(ssm_ring_shared, flags), FIELD(ssm_ring_shared, acl),
+    FIELD(ssm_ring_shared, returned), FIELD(ssm_ring_shared, redelivered), FIELD(ssm_ring_shared, producer.span),
     FIELD(ssm_ring_shared, producer.lock), FIELD(ssm_ring_shared, producer.index), FIELD(ssm_ring_shared, producer.note),
     FIELD(ssm_ring_shared, producer.peer), FIELD(ssm_ring_shared, producer.count), FIELD(ssm_ring_shared, producer.recoveries),
     FIELD(ssm_ring_shared, consumer.lock), FIELD(ssm_ring_shared, consumer.index), FIELD(ssm_ring_shared, consumer.note),
@@ -232,6 +234,7 @@ static void try_all(const struct ssm_geometry *g)
         {"cache", g->caches_start, g->cache_bytes, 8, cache},
         {"service", g->services_start, sizeof(struct ssm_service_shared), IMAGE_SERVICES, service},
         {"ring", rings[0], rings[1] - rings[0], IMAGE_RINGS, ring},
+        {"delivery", at, sizeof(struct ssm_delivery), 12, delivery}, /* behind the slots of the last ring */
         {"pool's rmids", g->rmids_start, 0, 1, rmid},
         {"ids", starts[0], 0, 1, id},
         {"pids", starts[1], 0, 1, pids},
