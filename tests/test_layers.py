@@ -30,8 +30,8 @@ CORE = """
 """
 ALLOCATORS = """
     flat
-    layers range_tree
-    id pid_bitmap rmid
+    layers range_journal
+    id pid_bitmap rmid range_tree
     allocators
 """
 # Packages and modules of Python the same way, each package with the order of what is in it.
