@@ -15,12 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = """
     ssm
     error atomic liveness segment
-    wait
+    wait hosted
     layout
     attachment
-    registry block
+    numbers block
+    registry
     lock
-    shard metadata hosted redelivery
+    shard metadata redelivery
     cache service
     pool
     packet
@@ -30,8 +31,8 @@ CORE = """
 """
 ALLOCATORS = """
     flat
-    layers range_tree
-    id pid_bitmap rmid
+    layers range_journal
+    id pid_bitmap rmid range_tree
     allocators
 """
 # Packages and modules of Python the same way, each package with the order of what is in it.

@@ -2,10 +2,8 @@
  *
  * Range tree: see range_tree.h for what it is, its costs, its invariants and its crash rule.
  *
- * How a change is made: begin() notes the top, edit() copies a node to the journal and hands it out for writing,
- * finish() commits or, when something contradicted itself on the way, puts everything back. Nothing writes to a node
- * or to the top in any other way. Functions that change take the path from the root, and fix_path() climbs it again
- * to update what the ancestors record; it stops as soon as nothing changes any more.
+ * Functions that change take the path from the root, and fix_path() climbs it again to update what the ancestors
+ * record; it stops as soon as nothing changes any more. Nothing writes to a node or to the top but through the journal.
  */
 #include "range_tree.h"
 
@@ -13,11 +11,6 @@
 #include <string.h>
 
 #define TREE_MAGIC UINT64_C(0x3130657274006c61) /* "al\0tre01" */
-
-/* Journal entries one operation may need. At most two nodes are taken out, each with at most a double rotation (six
- * copies) a level, and one is changed (one copy a level). */
-#define UNDO_PER_LEVEL 14u
-#define UNDO_CONSTANT 16u
 
 /* What a parent records of a subtree. */
 struct summary {
@@ -28,32 +21,12 @@ struct summary {
 
 /* ---- layout ---- */
 
-/* Height an AVL tree of n nodes cannot exceed: the smallest h whose sparsest tree has more than n nodes, less one. */
-static uint32_t height_limit(uint32_t nodes)
-{
-    uint64_t sparse = 1, sparse_next = 2; /* fewest nodes of height h and h + 1 */
-    uint32_t h = 1;
-
-    while (sparse_next <= nodes) {
-        uint64_t third = sparse + sparse_next + 1;
-        sparse = sparse_next;
-        sparse_next = third;
-        h++;
-    }
-    return h;
-}
-
-static uint32_t undo_capacity_for(uint32_t capacity)
-{
-    return UNDO_PER_LEVEL * height_limit(capacity) + UNDO_CONSTANT;
-}
-
 uint64_t al_tree_size_bytes(uint32_t capacity)
 {
     if (capacity == 0 || capacity > AL_TREE_NODES_MAX)
         return 0;
     return sizeof(struct al_tree_head) + (uint64_t)capacity * sizeof(struct al_tree_node) +
-           (uint64_t)undo_capacity_for(capacity) * sizeof(struct al_tree_undo);
+           (uint64_t)al_tree_undo_capacity(capacity) * sizeof(struct al_tree_undo);
 }
 
 static void map(struct al_tree *t, void *mem, uint32_t capacity)
@@ -62,7 +35,7 @@ static void map(struct al_tree *t, void *mem, uint32_t capacity)
     t->node = (struct al_tree_node *)(t->head + 1);
     t->undo = (struct al_tree_undo *)(t->node + capacity);
     t->capacity = capacity;
-    t->undo_capacity = undo_capacity_for(capacity);
+    t->undo_capacity = al_tree_undo_capacity(capacity);
 }
 
 int al_tree_init(struct al_tree *t, void *mem, uint64_t mem_bytes, uint32_t capacity)
@@ -106,71 +79,6 @@ int al_tree_grow(struct al_tree *dst, void *mem, uint64_t mem_bytes, uint32_t ca
         return rc;
     memcpy(dst->node, src->node, src->head->top.fresh * sizeof(struct al_tree_node));
     dst->head->top = src->head->top;
-    return AL_OK;
-}
-
-/* ---- the journal ---- */
-
-static int begin(struct al_tree *t)
-{
-    struct al_tree_head *h = t->head;
-
-    if (h->journal_count != 0)
-        return AL_UNFINISHED;
-    h->top_before = h->top;
-    AL_IN_ORDER();
-    h->journal_count = 1;
-    AL_IN_ORDER();
-    return AL_OK;
-}
-
-/* The node, for writing; NULL when the index is not one or the journal is full, which only corrupt memory does. */
-static struct al_tree_node *edit(struct al_tree *t, uint32_t index)
-{
-    struct al_tree_head *h = t->head;
-    uint32_t copies = h->journal_count - 1;
-
-    if (index >= t->capacity || copies >= t->undo_capacity)
-        return NULL;
-    if (copies > 0 && t->undo[copies - 1].node == index)
-        return &t->node[index];
-    t->undo[copies].before = t->node[index];
-    t->undo[copies].node = index;
-    AL_IN_ORDER();
-    h->journal_count = copies + 2;
-    AL_IN_ORDER();
-    return &t->node[index];
-}
-
-int al_tree_recover(struct al_tree *t)
-{
-    struct al_tree_head *h = t->head;
-    uint32_t count = h->journal_count;
-
-    if (count == 0)
-        return AL_OK;
-    if (count - 1 > t->undo_capacity)
-        return AL_CORRUPT;
-    for (uint32_t i = count - 1; i-- > 0;)
-        if (t->undo[i].node >= t->capacity)
-            return AL_CORRUPT;
-    for (uint32_t i = count - 1; i-- > 0;)
-        t->node[t->undo[i].node] = t->undo[i].before;
-    h->top = h->top_before;
-    AL_IN_ORDER();
-    h->journal_count = 0;
-    return AL_OK;
-}
-
-static int finish(struct al_tree *t, int rc)
-{
-    if (rc != AL_OK) {
-        (void)al_tree_recover(t); /* cannot fail: this call wrote the journal */
-        return rc;
-    }
-    AL_IN_ORDER();
-    t->head->journal_count = 0; /* the commit */
-    AL_IN_ORDER();
     return AL_OK;
 }
 
@@ -260,11 +168,11 @@ static int find_exact(const struct al_tree *t, uint64_t start, uint64_t end, str
 /* The child on `side` takes its parent's place. Moves what is recorded, reads no grandchild. */
 static int rotate(struct al_tree *t, uint32_t index, unsigned side, uint32_t *top_out)
 {
-    struct al_tree_node *down = edit(t, index);
+    struct al_tree_node *down = al_tree_edit(t, index);
     if (down == NULL)
         return AL_CORRUPT;
     uint32_t             up_index = down->child[side];
-    struct al_tree_node *up = up_index == index ? NULL : edit(t, up_index);
+    struct al_tree_node *up = up_index == index ? NULL : al_tree_edit(t, up_index);
     if (up == NULL)
         return AL_CORRUPT;
 
@@ -289,7 +197,7 @@ static int relink(struct al_tree *t, const struct al_tree_path *p, uint32_t dept
         t->head->top.root = index;
         return AL_OK;
     }
-    struct al_tree_node *parent = edit(t, p->node[depth - 1]);
+    struct al_tree_node *parent = al_tree_edit(t, p->node[depth - 1]);
     if (parent == NULL)
         return AL_CORRUPT;
     parent->child[p->side[depth - 1]] = index;
@@ -312,7 +220,7 @@ static int balance(struct al_tree *t, const struct al_tree_path *p, uint32_t dep
     if (t->node[child].height[!heavy] > t->node[child].height[heavy]) {
         uint32_t             child_top = child;
         int                  rc = rotate(t, child, !heavy, &child_top);
-        struct al_tree_node *parent = rc == AL_OK ? edit(t, index) : NULL;
+        struct al_tree_node *parent = rc == AL_OK ? al_tree_edit(t, index) : NULL;
         if (parent == NULL)
             return AL_CORRUPT;
         struct summary s = summary_of(t, child_top);
@@ -343,7 +251,7 @@ static int fix_path(struct al_tree *t, const struct al_tree_path *p, uint32_t ch
             continue;
         }
         bool                 same_height = s.height == n->height[side];
-        struct al_tree_node *changed = edit(t, p->node[d]);
+        struct al_tree_node *changed = al_tree_edit(t, p->node[d]);
         if (changed == NULL)
             return AL_CORRUPT;
         changed->gap[side] = s.gap;
@@ -367,7 +275,7 @@ static struct al_tree_node *node_take(struct al_tree *t, uint32_t *index_out)
 {
     struct al_tree_top  *top = &t->head->top;
     uint32_t             index = top->spare != AL_TREE_NIL ? top->spare : top->fresh;
-    struct al_tree_node *n = edit(t, index);
+    struct al_tree_node *n = al_tree_edit(t, index);
 
     if (n == NULL || (top->spare != AL_TREE_NIL && n->state != AL_TREE_UNUSED))
         return NULL;
@@ -383,7 +291,7 @@ static struct al_tree_node *node_take(struct al_tree *t, uint32_t *index_out)
 
 static int node_give(struct al_tree *t, uint32_t index)
 {
-    struct al_tree_node *n = edit(t, index);
+    struct al_tree_node *n = al_tree_edit(t, index);
 
     if (n == NULL)
         return AL_CORRUPT;
@@ -437,7 +345,7 @@ static int detach(struct al_tree *t, struct al_tree_path *p, uint32_t at, uint32
             victim = next;
             next = t->node[victim].child[0];
         }
-        struct al_tree_node *n = edit(t, at);
+        struct al_tree_node *n = al_tree_edit(t, at);
         if (n == NULL)
             return AL_CORRUPT;
         n->start = t->node[victim].start;
@@ -469,7 +377,7 @@ static int absorb(struct al_tree *t, struct al_tree_path *p, uint32_t at, unsign
             return AL_CORRUPT;
         stays = p->node[depth];
     }
-    struct al_tree_node *n = edit(t, stays);
+    struct al_tree_node *n = al_tree_edit(t, stays);
     if (n == NULL)
         return AL_CORRUPT;
     const struct al_tree_node *other = &t->node[goes];
@@ -507,7 +415,7 @@ int al_tree_insert(struct al_tree *t, uint64_t start, uint64_t end, uint32_t sta
     }
     if (!has_nodes(t, 1))
         return AL_NO_MEMORY;
-    int rc = begin(t);
+    int rc = al_tree_begin(t);
     if (rc != AL_OK)
         return rc;
     rc = attach_leaf(t, &p, start, end, state, owner);
@@ -515,7 +423,7 @@ int al_tree_insert(struct al_tree *t, uint64_t start, uint64_t end, uint32_t sta
         rc = fix_path(t, &p, 0);
     if (state == AL_TREE_ALLOCATED)
         t->head->top.allocated++;
-    return finish(t, rc);
+    return al_tree_finish(t, rc);
 }
 
 int al_tree_delete(struct al_tree *t, uint64_t start, uint64_t end)
@@ -525,12 +433,12 @@ int al_tree_delete(struct al_tree *t, uint64_t start, uint64_t end)
     int                 rc = find_exact(t, start, end, &p, &at);
 
     if (rc == AL_OK)
-        rc = begin(t);
+        rc = al_tree_begin(t);
     if (rc != AL_OK)
         return rc;
     if (t->node[at].state == AL_TREE_ALLOCATED)
         t->head->top.allocated--;
-    return finish(t, detach(t, &p, at, p.depth));
+    return al_tree_finish(t, detach(t, &p, at, p.depth));
 }
 
 int al_tree_constraint_check(const struct al_tree_constraint *c)
@@ -633,7 +541,7 @@ static int find_place(const struct al_tree *t, const struct al_tree_constraint *
 static int carve(struct al_tree *t, struct al_tree_path *p, uint32_t at, uint64_t start, uint64_t end, uint32_t owner)
 {
     uint32_t             depth = p->depth;
-    struct al_tree_node *n = edit(t, at);
+    struct al_tree_node *n = al_tree_edit(t, at);
     if (n == NULL)
         return AL_CORRUPT;
     uint64_t was_start = n->start, was_end = n->end;
@@ -676,9 +584,9 @@ int al_tree_alloc(struct al_tree *t, const struct al_tree_constraint *c, uint32_
     uint64_t end = start + (c->size - 1);
     if (!has_nodes(t, (start > t->node[at].start ? 1u : 0u) + (end < t->node[at].end ? 1u : 0u)))
         return AL_NO_MEMORY;
-    rc = begin(t);
+    rc = al_tree_begin(t);
     if (rc == AL_OK)
-        rc = finish(t, carve(t, &p, at, start, end, owner));
+        rc = al_tree_finish(t, carve(t, &p, at, start, end, owner));
     if (rc == AL_OK)
         *start_out = start;
     return rc;
@@ -719,7 +627,7 @@ static int release(struct al_tree *t, struct al_tree_path *p, uint32_t at, bool 
 
     t->head->top.allocated--;
     if (!has_before && !has_after) {
-        struct al_tree_node *n = edit(t, at);
+        struct al_tree_node *n = al_tree_edit(t, at);
         if (n == NULL)
             return AL_CORRUPT;
         n->state = AL_TREE_FREE;
@@ -756,10 +664,10 @@ int al_tree_free(struct al_tree *t, uint64_t start, uint64_t end)
     if (neighbour(t, &p, at, 1, &index) != AL_OK)
         return AL_CORRUPT;
     bool has_after = is_mergeable(t, index, 1, start, end);
-    rc = begin(t);
+    rc = al_tree_begin(t);
     if (rc != AL_OK)
         return rc;
-    return finish(t, release(t, &p, at, has_before, has_after));
+    return al_tree_finish(t, release(t, &p, at, has_before, has_after));
 }
 
 /* ---- queries ---- */

@@ -31,13 +31,8 @@
  *       top.spare, unused; those at or above top.fresh have never been used
  *   I5  the journal is empty
  *
- * Crash rule: every node is copied to the journal before it is changed, the top before that. The operation has
- * happened when journal_count is set to 0, one store.
- *   before journal_count is set to 1   nothing has happened
- *   from there to the commit           nothing has happened: recovery puts the copies back, the latest first
- *   after the commit                   it has happened
- *   while recovering                   the copies are still there; recovery starts again and gives the same result
- * The owner of an allocated range is part of its node, so it is noted exactly when the range is allocated.
+ * Crash rule: that of the journal (range_journal.h); al_tree_recover() is there. The owner of an allocated range is
+ * part of its node, so it is noted exactly when the range is allocated.
  */
 #ifndef AL_RANGE_TREE_H
 #define AL_RANGE_TREE_H
@@ -45,63 +40,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "flat.h"
+#include "range_journal.h"
 
-#define AL_TREE_NIL UINT32_MAX
 #define AL_TREE_NODES_MAX (UINT32_C(1) << 31)
 #define AL_TREE_HEIGHT_MAX 46u /* of an AVL tree with 2^31 nodes: 1.4405 log2(n + 2) */
 #define AL_TREE_PAGE UINT64_C(4096)
 
-enum al_tree_state { AL_TREE_UNUSED = 0, AL_TREE_FREE = 1, AL_TREE_ALLOCATED = 2 };
 enum al_tree_policy { AL_TREE_FIRST = 0, AL_TREE_LAST = 1, AL_TREE_EXACT = 2 };
-
-/* One cache line. Index 0 of a pair is the left subtree, 1 the right one. */
-struct al_tree_node {
-    uint64_t start, end;   /* both included */
-    uint64_t gap[2];       /* length of the largest free range in the subtree, 0: none */
-    uint64_t page_gap[2];  /* the same, counted from the first multiple of AL_TREE_PAGE in it */
-    uint32_t child[2];     /* node, or AL_TREE_NIL; child[0] of an unused node: the next unused one */
-    uint32_t owner;        /* the caller's, of an allocated range */
-    uint8_t  height[2];    /* 0: empty */
-    uint8_t  state;
-    uint8_t  reserved;
-};
-_Static_assert(sizeof(struct al_tree_node) == 64, "the layout is part of the format");
-
-struct al_tree_top {
-    uint32_t root;
-    uint32_t spare;     /* first unused node that was used before */
-    uint32_t fresh;     /* first node never used */
-    uint32_t used;      /* nodes in the tree */
-    uint32_t allocated; /* those that are allocated */
-    uint32_t reserved;
-};
-
-struct al_tree_undo {
-    struct al_tree_node before;
-    uint32_t            node;
-    uint32_t            reserved;
-};
-
-/* In the caller's memory, followed by the nodes and the journal. */
-struct al_tree_head {
-    uint64_t           magic;
-    uint32_t           capacity;      /* nodes */
-    uint32_t           journal_count; /* 0: no operation is under way; else 1 + node copies in the journal */
-    struct al_tree_top top;
-    struct al_tree_top top_before;
-    uint64_t           reserved[8];
-};
-_Static_assert(sizeof(struct al_tree_head) == 128, "the layout is part of the format");
-
-/* Private view. */
-struct al_tree {
-    struct al_tree_head *head;
-    struct al_tree_node *node;
-    struct al_tree_undo *undo;
-    uint32_t             capacity;
-    uint32_t             undo_capacity;
-};
 
 struct al_tree_constraint {
     uint64_t size;  /* >= 1 */
@@ -171,7 +116,6 @@ uint32_t al_tree_height(const struct al_tree *t);
 uint32_t al_tree_used_count(const struct al_tree *t);
 uint32_t al_tree_allocated_count(const struct al_tree *t);
 
-int      al_tree_recover(struct al_tree *t);
 uint64_t al_tree_check(const struct al_tree *t, al_report_fn report, void *context);
 
 #endif
