@@ -56,11 +56,11 @@ def become_pid_1(talk: Connection) -> None:
     assert _unshare() == 0
     pid = os.fork()
     if pid:
-        talk.send(pid)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         os._exit(status & 0xFF)
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     assert os.getpid() == 1
+    talk.send(int(os.readlink("/proc/self")))  # /proc is still that of the test
 
 
 def fork_as(pid: int) -> int:
@@ -132,10 +132,9 @@ class Keeper:
     """
 
     def __init__(self, pool: str, *things: str, end: str = "exit", namespace: bool = False) -> None:
-        program = build("release", ("ssm_keeper",)) / "tests" / "crash" / "ssm_keeper"
         options = [f"--end={end}", *(["--namespace"] if namespace else [])]
         self.process = subprocess.Popen(
-            [program, *options, pool, *things], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [self.program(), *options, pool, *things], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         self.all: list[Kept] = []
         try:
@@ -145,8 +144,10 @@ class Keeper:
             self.close()
             raise
 
-    def __getattr__(self, name: str) -> int:
-        return int(getattr(self.all[0], name))  # pid, own_pid, slot of the first
+    @staticmethod
+    def program() -> Path:
+        """Built, if need be."""
+        return build("release", ("ssm_keeper",)) / "tests" / "crash" / "ssm_keeper"
 
     def hear(self) -> str:
         """Its next line."""
