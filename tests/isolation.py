@@ -134,7 +134,11 @@ class Keeper:
     def __init__(self, pool: str, *things: str, end: str = "exit", namespace: bool = False) -> None:
         options = [f"--end={end}", *(["--namespace"] if namespace else [])]
         self.process = subprocess.Popen(
-            [self.program(), *options, pool, *things], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [self.program(), *options, pool, *things],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},  # a sanitizer's
         )
         self.all: list[Kept] = []
         try:
@@ -151,11 +155,12 @@ class Keeper:
 
     def hear(self) -> str:
         """Its next line."""
-        assert self.process.stdout and self.process.stderr
+        assert self.process.stdout
         line = self.process.stdout.readline()
         if self.process.poll() == CANNOT_RUN:
             cannot_run(line.strip())
-        assert line, f"the keeper ended: {self.process.stderr.read()}"
+        assert line, f"the keeper ended with {self.process.wait()}"
+        assert not line.startswith("ssm_keeper:"), line
         return line
 
     def let_go(self, index: int = 0) -> None:
