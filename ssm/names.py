@@ -66,7 +66,9 @@ def create(name: str, mode: int) -> int:
 def open_object(name: str, *, writable: bool) -> int:
     """Open an object; return its descriptor. FileNotFoundError, PermissionError, LayoutMismatch."""
     try:
-        fd = _shm_open(name, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK)  # a FIFO may have that name
+        fd = _shm_open(
+            name, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK
+        )  # a FIFO may have that name
     except (FileNotFoundError, PermissionError):
         raise
     except OSError:
@@ -169,7 +171,9 @@ def _refuse_others(name: str, mode: int) -> None:
     kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO"}
     if not stat.S_ISREG(mode):
         kind = kinds.get(stat.S_IFMT(mode), "a special file")
-        raise LayoutMismatch(f"{_path(name)} is {kind} and no shared memory object: use another name, or remove it")
+        raise LayoutMismatch(
+            f"{_path(name)} is {kind} and no shared memory object: use another name, or remove it"
+        )
 
 
 def _error(number: int, name: str) -> OSError:

@@ -98,7 +98,9 @@ def test_a_creator_is_killed_at_each_system_call(new_name, use):
     names = {}
     for stops in range(0, total, total // KILLS_MAX + 1):
         names[stops] = new_name()
-        assert run_until(start_creator(names[stops]), stops) > stops - 10  # a few are the allocator's, now and then
+        assert (
+            run_until(start_creator(names[stops]), stops) > stops - 10
+        )  # a few are the allocator's, now and then
     left = sum((SHM / name).exists() for name in names.values())
     with ThreadPoolExecutor(AT_ONCE) as threads:
         faults = dict(zip(names, threads.map(lambda name: fault_of(name, use), names.values()), strict=True))

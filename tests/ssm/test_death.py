@@ -83,7 +83,10 @@ def has_memory_cgroup():
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
             return Path("/sys/fs/cgroup/memory" + path), "memory.limit_in_bytes"
-        if not controllers and "memory" in (Path("/sys/fs/cgroup" + path) / "cgroup.subtree_control").read_text():
+        if (
+            not controllers
+            and "memory" in (Path("/sys/fs/cgroup" + path) / "cgroup.subtree_control").read_text()
+        ):
             return Path("/sys/fs/cgroup" + path), "memory.max"
     return None
 
@@ -232,7 +235,9 @@ def test_generations_die_in_any_order(make_pool, order):
     ids, _ = (pool.ids(name, 0, 9, reclaim=True) for name in "st")
     with Keeper(pool.name, *FAMILY) as keeper:
         alive = {kept.pid: 5 + i for i, kept in enumerate(keeper.all)}
-        assert {h.pid: h.blocks for h in processes_of(pool)} == alive | {keeper.all[1].pid: 7}  # and what it got
+        assert {h.pid: h.blocks for h in processes_of(pool)} == alive | {
+            keeper.all[1].pid: 7
+        }  # and what it got
         for index in order:
             keeper.die(index)
             del alive[keeper.all[index].pid]

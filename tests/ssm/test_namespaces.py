@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
@@ -265,7 +264,9 @@ def test_a_pid_is_used_again(make_pool, children, program):
     child.say("die")
     words = {child.hear(), child.hear()}
     assert words == {"there", "both were there"}
-    if program is stranger:  # nobody attached since: the dead one is still listed, and as dead, whoever has its pid
+    if (
+        program is stranger
+    ):  # nobody attached since: the dead one is still listed, and as dead, whoever has its pid
         assert [(h.pid, h.alive, h.blocks) for h in processes_of(pool)] == [(REUSED, False, 10)]
         assert pool.reap().processes == 1
         assert processes_of(pool) == []
@@ -309,7 +310,9 @@ def test_a_lock_of_a_pid_that_is_used_again(make_pool, children):
     pool = make_pool(cache=0)
     ring = pool.ring("one", capacity=4, producers="one")
     program = Keeper.program()
-    child = First(children, keep_as, pool.name, str(program), "packets:8:3", "shard:0:0", "consumer:one").child
+    child = First(
+        children, keep_as, pool.name, str(program), "packets:8:3", "shard:0:0", "consumer:one"
+    ).child
     assert child.hear() == "kept"
     assert [(h.pid, h.alive, h.blocks) for h in processes_of(pool)] == [(REUSED, True, 3)]
     child.say("die")
@@ -322,4 +325,3 @@ def test_a_lock_of_a_pid_that_is_used_again(make_pool, children):
     assert pool.stats().classes[0].shards[0].recoveries == 1
     assert pool.stats().rings[0].recoveries == 1
     assert_all_is_there(pool)
-
