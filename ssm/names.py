@@ -11,11 +11,13 @@ import contextlib
 import errno
 import importlib
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import Any
 
 from ssm import _core
+from ssm.errors import LayoutMismatch
 
 DIRECTORY = Path("/dev/shm")
 MAGIC = b"pl\x00ssm01"  # the first bytes of a pool's superblock, see layout.h
@@ -62,8 +64,22 @@ def create(name: str, mode: int) -> int:
 
 
 def open_object(name: str, *, writable: bool) -> int:
-    """Open an object; return its descriptor. FileNotFoundError, PermissionError."""
-    return _shm_open(name, os.O_RDWR if writable else os.O_RDONLY)
+    """Open an object; return its descriptor. FileNotFoundError, PermissionError, LayoutMismatch."""
+    try:
+        fd = _shm_open(
+            name, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK
+        )  # a FIFO may have that name
+    except (FileNotFoundError, PermissionError):
+        raise
+    except OSError:
+        _refuse_others(name, _path(name).lstat().st_mode)
+        raise
+    try:
+        _refuse_others(name, os.fstat(fd).st_mode)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def unlink(name: str) -> None:
@@ -91,6 +107,14 @@ def is_name_of(name: str, fd: int) -> bool:
         os.close(other)
 
 
+def is_mine(name: str) -> bool:
+    """Whether the name may be taken over by this user, should what has it be over."""
+    try:
+        return _path(name).lstat().st_uid == os.geteuid()
+    except FileNotFoundError:
+        return True
+
+
 def unlink_same(name: str, fd: int) -> None:
     """Remove the name if it still leads to the object behind `fd`."""
     if is_name_of(name, fd):
@@ -99,7 +123,7 @@ def unlink_same(name: str, fd: int) -> None:
 
 
 def retire(name: str) -> bool:
-    """Remove the name if its pool is over: abandoned by its creator, or ephemeral and nobody alive.
+    """Remove the name if its pool is this user's and over: abandoned by its creator, or ephemeral and nobody alive.
 
     Returns True when the name is free afterwards. From retire() of the core until the descriptor is closed,
     nobody else may unlink the name, and nobody can attach any more: no live pool loses its name.
@@ -108,7 +132,7 @@ def retire(name: str) -> bool:
         fd = open_object(name, writable=True)
     except FileNotFoundError:
         return True
-    except OSError:
+    except (OSError, LayoutMismatch):
         return False
     try:
         over = _core.retire(fd)
@@ -140,6 +164,16 @@ def _is_pool(name: str) -> bool:
         return False
     finally:
         os.close(fd)
+
+
+def _refuse_others(name: str, mode: int) -> None:
+    """LayoutMismatch unless it is a plain file. Nothing is done to it, and no symbolic link is followed."""
+    kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO"}
+    if not stat.S_ISREG(mode):
+        kind = kinds.get(stat.S_IFMT(mode), "a special file")
+        raise LayoutMismatch(
+            f"{_path(name)} is {kind} and no shared memory object: use another name, or remove it"
+        )
 
 
 def _error(number: int, name: str) -> OSError:

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from ssm import _core, names, service
 from ssm.acl import Acl
-from ssm.errors import PoolMismatch, RingMismatch
+from ssm.errors import PoolAbandoned, PoolMismatch, RingMismatch
 from ssm.stats import ClassStats, Holder, PoolStats, Reaped, RingStats, ShardStats, Usage
 
 if TYPE_CHECKING:
@@ -244,7 +244,8 @@ class Pool(_core.Pool):
                     raise FileExistsError(errno.EEXIST, text, name) from None
                 try:
                     pool = cls._find(name, flags & ~_core.EPHEMERAL)
-                except FileNotFoundError:
+                except FileNotFoundError as error:
+                    _give_up(name, error)
                     continue
                 pool._expect(options)
             if pool is not None:
@@ -287,6 +288,9 @@ class Pool(_core.Pool):
         ------
         FileNotFoundError
             No pool of that name appeared in `timeout`.
+        PoolAbandoned
+            The pool is over, or its creator died before it was ready, and it belongs to another user. (This user's own
+            is as good as absent.)
         LayoutMismatch, CorruptionError
             What has that name is no pool of this version, or a broken one.
         HoldersExhausted
@@ -303,8 +307,10 @@ class Pool(_core.Pool):
         while True:
             try:
                 return cls._find(name, flags)._limit(quota)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
                 if until is not None and time.monotonic() >= until:
+                    if isinstance(error, PoolAbandoned):
+                        raise
                     text = "no pool of that name; create it with Pool.create(), or wait for it (timeout=)"
                     raise FileNotFoundError(errno.ENOENT, text, name) from None
             time.sleep(RETRY_S)
@@ -324,11 +330,12 @@ class Pool(_core.Pool):
         -------
         Pool
         """
+        name = names.normalize(name)
         while True:
             try:
                 return cls.attach(name, quota=create_arguments.get("quota"))
-            except FileNotFoundError:
-                pass
+            except FileNotFoundError as error:
+                _give_up(name, error)
             try:
                 return cls.create(name, **create_arguments)
             except FileExistsError:
@@ -716,6 +723,12 @@ class Pool(_core.Pool):
     def __repr__(self) -> str:
         state = ", closed" if self.closed else ", readonly" if self.readonly else ""
         return f"<ssm.{type(self).__name__} {self.name!r}: {self.size:,} bytes{state}>"
+
+
+def _give_up(name: str, error: FileNotFoundError) -> None:
+    """Raise it where trying again is in vain: the name leads to another user's pool that is over."""
+    if isinstance(error, PoolAbandoned) and not names.is_mine(name):
+        raise error
 
 
 def _side(value: str | None, what: str) -> bool:

@@ -16,10 +16,11 @@ def run(*command: str | os.PathLike[str], cwd: Path = ROOT, env: dict[str, str] 
     """Run a command; its output, both streams together. AssertionError with all of it when it fails."""
     tools = Path(sys.executable).parent  # cmake, ninja and pkgconf live beside the interpreter
     path = {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    inherited = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # a sanitizer's
     done = subprocess.run(
         list(map(os.fspath, command)),
         cwd=cwd,
-        env={**os.environ, **path, **(env or {})},
+        env={**inherited, **path, **(env or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

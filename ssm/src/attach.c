@@ -120,6 +120,9 @@ static void dispose(struct ssm_pool *pool)
 
 static int prepare(int fd, const struct ssm_attach_options *options, struct ssm_pool **pool_out)
 {
+    int64_t size = ssm_segment_file_size(fd); /* first: opening a FIFO anew might wait for ever */
+    if (size < 0)
+        return (int)size;
     struct ssm_pool *pool = calloc(1, sizeof *pool);
     if (pool == NULL)
         return -ENOMEM;
@@ -454,6 +457,8 @@ static int retire_ready(struct ssm_pool *pool)
 int ssm_pool_retire(int fd)
 {
     struct ssm_pool pool = {.fd = fd, .self = SSM_NIL};
+    if (!ssm_segment_is_mine(fd))
+        return 0; /* not even where this process could: what it was is for its owner to say */
     int result = look_patiently(&pool, 0); /* a newborn file gets its time */
     if (result != 0 && result != -SSM_E_ABANDONED)
         return result == -ETIMEDOUT ? 0 : result;

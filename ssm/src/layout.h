@@ -73,6 +73,7 @@ struct ssm_holder {
     struct ssm_u32 waiting;     /* written by its process: 0, or 1 + class * shards + shard where it sleeps */
     struct ssm_u64 ring_start;  /* a ring: offset of struct ssm_ring_shared in the metadata area */
     struct ssm_u64 peak_bytes;  /* written by its process: the most it has held at once */
+    struct ssm_u64 services;    /* bit per service that it may own values of; set by its process, cleared by its reaper */
     char           name[SSM_NAME_SIZE];
     struct ssm_u32 ring_id;     /* a ring: its number, the smallest that no other ring had */
 };
@@ -80,7 +81,7 @@ struct ssm_holder {
 /* One entry of the service directory; the allocator itself is in the metadata area. What is not atomic is written once,
  * under the registry's byte lock, before `kind`; `lock` guards the allocator and the counters. ssm_check() verifies
  * the allocator's own invariants, and
- *   I9  with SSM_RECLAIM, the owner of each value is a process as its slot has it now */
+ *   I9  with SSM_RECLAIM, the owner of each value is a process as its slot has it now, and that slot names the service */
 struct ssm_service_shared {
     SSM_SHARED_ALIGNED
     struct ssm_u32  kind;  /* enum ssm_service_kind; written last */

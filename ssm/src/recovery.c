@@ -65,28 +65,56 @@ static void return_deliveries(struct ssm_pool *pool, const struct holder_set *de
         ssm_ring_return(pool, id, dead->words);
 }
 
-/* False: a service's lock stayed taken (by somebody who is stopped); then the dead are left for the next reaper. */
-static bool reclaim_services(struct ssm_pool *pool, const struct holder_set *dead)
+static bool has_slot(const struct holder_set *set, uint32_t slot)
 {
-    bool done = true;
-    for (uint32_t i = 0; i < SSM_SERVICE_MAX; i++)
-        done &= ssm_service_reclaim(pool, i, dead->words);
-    return done;
+    return set->words[slot / 64] >> slot % 64 & 1;
+}
+
+/* Those of the set who may own values of the service. False: nobody. */
+static bool find_users(const struct ssm_pool *pool, const struct holder_set *set, uint32_t service_idx, struct holder_set *users)
+{
+    bool any = false;
+    memset(users, 0, sizeof *users);
+    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
+        if (has_slot(set, slot) && ssm_load_relaxed_u64(&ssm_holder_at(pool, slot)->services) >> service_idx & 1) {
+            users->words[slot / 64] |= UINT64_C(1) << slot % 64;
+            any = true;
+        }
+    return any;
+}
+
+/* A death before it: the service is looked through once more, and nothing is found. */
+static void forget_service(struct ssm_pool *pool, const struct holder_set *users, uint32_t service_idx)
+{
+    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
+        if (has_slot(users, slot)) {
+            struct ssm_u64 *services = &ssm_holder_at(pool, slot)->services;
+            ssm_store_release_u64(services, ssm_load_relaxed_u64(services) & ~(UINT64_C(1) << service_idx));
+        }
+}
+
+/* `late`: those of the dead who own values of a service whose lock stays taken, by somebody who is stopped. */
+static void reclaim_services(struct ssm_pool *pool, const struct holder_set *dead, struct holder_set *late)
+{
+    struct holder_set users;
+    memset(late, 0, sizeof *late);
+    for (uint32_t i = 0; i < SSM_SERVICE_MAX; i++) {
+        if (!find_users(pool, dead, i, &users))
+            continue;
+        if (ssm_service_reclaim(pool, i, users.words))
+            forget_service(pool, &users, i);
+        else
+            for (uint32_t w = 0; w < WORDS; w++)
+                late->words[w] |= users.words[w];
+    }
 }
 
 /* A dead process one of whose caches cannot be sealed now (its thief is stopped) is left for the next reaper. */
-static uint32_t seal_caches(struct ssm_pool *pool, struct holder_set *dead)
+static void seal_caches(struct ssm_pool *pool, struct holder_set *dead)
 {
-    uint32_t sealed = 0;
-    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++) {
-        if (!(dead->words[slot / 64] >> slot % 64 & 1))
-            continue;
-        if (ssm_cache_seal(pool, slot) == 0)
-            sealed++;
-        else
+    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
+        if (has_slot(dead, slot) && ssm_cache_seal(pool, slot) != 0)
             dead->words[slot / 64] &= ~(UINT64_C(1) << slot % 64);
-    }
-    return sealed;
 }
 
 static bool clear_bits(struct ssm_pool *pool, struct ssm_block *block, const struct holder_set *dead)
@@ -112,19 +140,26 @@ static uint64_t reclaim_blocks(struct ssm_pool *pool, const struct holder_set *d
     return reclaimed;
 }
 
-static void free_slots(struct ssm_pool *pool, const struct holder_set *dead)
+/* Returns how many; those who are late have no blocks any more, and keep theirs. */
+static uint32_t free_slots(struct ssm_pool *pool, const struct holder_set *dead, const struct holder_set *late)
 {
-    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
-        if (dead->words[slot / 64] >> slot % 64 & 1) {
-            ssm_cache_forget(pool, slot);
+    uint32_t freed = 0;
+    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++) {
+        if (!has_slot(dead, slot))
+            continue;
+        ssm_cache_forget(pool, slot);
+        if (!has_slot(late, slot)) {
             ssm_registry_release(pool, slot);
-            ssm_cache_unseal(pool, slot);
+            freed++;
         }
+        ssm_cache_unseal(pool, slot);
+    }
+    return freed;
 }
 
 void ssm_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out)
 {
-    struct holder_set dead;
+    struct holder_set dead, late;
     *out = (struct ssm_reaped){0};
     bool any = find_dead(pool, &dead);
     if (!any && !audit)
@@ -132,11 +167,10 @@ void ssm_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out)
     scrub_locks(pool);
     leave_out_putters(pool, &dead);
     return_deliveries(pool, &dead);
-    if (any && !reclaim_services(pool, &dead))
-        memset(&dead, 0, sizeof dead);
-    out->processes = seal_caches(pool, &dead);
+    reclaim_services(pool, &dead, &late);
+    seal_caches(pool, &dead);
     out->blocks = reclaim_blocks(pool, &dead);
-    free_slots(pool, &dead);
+    out->processes = free_slots(pool, &dead, &late);
     for (int which = 0; audit && which < SSM_NUMBERS_SORTS; which++)
         ssm_numbers_settle(pool, (enum ssm_numbers)which);
 }
@@ -151,12 +185,17 @@ static struct holder_set own_slot(const struct ssm_pool *pool)
 /* Takes everything out of the own slot; its caches stay sealed. */
 static bool empty_own_slot(struct ssm_pool *pool)
 {
-    struct holder_set own = own_slot(pool);
-    if (!reclaim_services(pool, &own) || seal_caches(pool, &own) == 0)
+    struct holder_set own = own_slot(pool), late;
+    reclaim_services(pool, &own, &late);
+    seal_caches(pool, &own);
+    if (!has_slot(&own, pool->self))
         return false;
     reclaim_blocks(pool, &own);
     ssm_cache_forget(pool, pool->self);
-    return true;
+    if (!has_slot(&late, pool->self))
+        return true;
+    ssm_cache_unseal(pool, pool->self);
+    return false;
 }
 
 bool ssm_reap_own_slot(struct ssm_pool *pool)
@@ -196,7 +235,7 @@ bool ssm_reap_try(struct ssm_pool *pool)
         ssm_registry_unlock(pool);
     }
     ssm_leave(pool);
-    return reaped.processes > 0;
+    return reaped.processes > 0 || reaped.blocks > 0;
 }
 
 int ssm_reap(struct ssm_pool *pool, struct ssm_reaped *out)

@@ -5,7 +5,8 @@
  *
  *   1  locks in the name of a dead process are taken over, which repairs what they guard
  *   2  what it took out of redelivering rings goes back to their front
- *   3  what it owns in services that reclaim is freed
+ *   3  what it owns in services that reclaim is freed; where somebody who is stopped has a service's lock, those of the
+ *      dead who may own something there go through 4 and 5 as well, and keep their slots for the next reaper
  *   4  its caches are sealed: no thief is at work in them
  *   5  its bit is cleared everywhere; every block that is empty and not listed is settled
  *   6  its slot becomes free

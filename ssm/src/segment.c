@@ -3,6 +3,8 @@
  * The segment's file and its mapping; see segment.h. */
 #include "segment.h"
 
+#include "ssm.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -25,7 +27,15 @@ int ssm_segment_reserve(int fd, uint64_t size)
 int64_t ssm_segment_file_size(int fd)
 {
     struct stat st;
-    return fstat(fd, &st) == 0 ? (int64_t)st.st_size : -errno;
+    if (fstat(fd, &st) != 0)
+        return -errno;
+    return S_ISREG(st.st_mode) ? (int64_t)st.st_size : -SSM_E_LAYOUT;
+}
+
+bool ssm_segment_is_mine(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && st.st_uid == geteuid();
 }
 
 bool ssm_segment_is_reserved(int fd)

@@ -17,11 +17,13 @@ struct ssm_segment {
 /* Gives the file `size` bytes and reserves the memory now: a full file system is -ENOSPC here and not SIGBUS at
  * the first touch. In a memory cgroup smaller than that, the kernel kills the caller instead. */
 int ssm_segment_reserve(int fd, uint64_t size);
-/* Size of the file, or -errno. */
+/* Size of the file, or -errno; -SSM_E_LAYOUT: a FIFO, a directory or the like, which no pool ever is. */
 int64_t ssm_segment_file_size(int fd);
 /* Has it memory for all its bytes? A file that was cut and grew again has a hole: SIGBUS at the first touch when memory
  * is short. Only tmpfs can tell; elsewhere the answer is true. */
 bool ssm_segment_is_reserved(int fd);
+/* It belongs to this process's user. */
+bool ssm_segment_is_mine(int fd);
 /* Reads the first bytes without mapping them: a file that is too short is no SIGBUS. Bytes read, or -errno. */
 int64_t ssm_segment_peek(int fd, void *buffer, size_t bytes);
 

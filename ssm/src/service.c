@@ -25,6 +25,7 @@ struct ssm_service {
     struct ssm_service_shared *shared;
     struct ssm_hosted          hosted;
     uint32_t                   flags;
+    uint32_t                   service_idx;
 };
 
 _Static_assert(SSM_HOLDER_MAX <= SSM_OWNER_SLOT + 1, "an owner names any holder slot");
@@ -62,7 +63,7 @@ static int map_service(struct ssm_pool *pool, uint32_t service_idx, struct ssm_s
     uint64_t bytes = ssm_hosted_bytes(&options), start = shared->start;
     if (bytes == 0 || start % SSM_NO_SHARING != 0 || start > g->metadata_bytes || bytes > g->metadata_bytes - start)
         return -SSM_E_CORRUPT;
-    *service_out = (struct ssm_service){.pool = pool, .shared = shared, .flags = options.flags};
+    *service_out = (struct ssm_service){.pool = pool, .shared = shared, .flags = options.flags, .service_idx = service_idx};
     int result = ssm_hosted_attach(&service_out->hosted, &options, pool->base + g->metadata_start + start);
     return result == AL_OK ? 0 : -SSM_E_CORRUPT;
 }
@@ -217,6 +218,20 @@ static int enter(struct ssm_service *service)
     }
 }
 
+/* As enter(), to allocate. Before its first value is, the process's slot says that its reaper has to look here. */
+static int enter_as_owner(struct ssm_service *service)
+{
+    int result = enter(service);
+    if (result != 0 || !(service->flags & SSM_RECLAIM))
+        return result;
+    struct ssm_u64 *services = &ssm_holder_at(service->pool, service->pool->self)->services;
+    uint64_t known = ssm_load_relaxed_u64(services), bit = UINT64_C(1) << service->service_idx; /* only I write it */
+    if (!(known & bit))
+        ssm_store_release_u64(services, known | bit);
+    AL_IN_ORDER();
+    return 0;
+}
+
 static void leave(struct ssm_service *service)
 {
     ssm_lock_release(&service->shared->lock);
@@ -252,7 +267,7 @@ static int finish(struct ssm_service *service, int result, bool allocates)
 
 int ssm_number_alloc(struct ssm_service *service, uint64_t now_ns, uint32_t *number_out)
 {
-    int result = enter(service);
+    int result = enter_as_owner(service);
     if (result != 0)
         return result;
     result = ssm_hosted_take_number(&service->hosted, myself(service->pool), now_ns, number_out);
@@ -285,7 +300,7 @@ int ssm_range_alloc(struct ssm_service *service, const struct ssm_range_request 
     };
     if (service->hosted.kind != SSM_SERVICE_ADDRESSES || wanted.policy > AL_TREE_EXACT || al_tree_constraint_check(&wanted) != AL_OK)
         return -EINVAL;
-    int result = enter(service);
+    int result = enter_as_owner(service);
     if (result != 0)
         return result;
     result = al_tree_alloc(&service->hosted.addresses, &wanted, myself(service->pool), start_out);
@@ -413,7 +428,8 @@ static uint64_t count_orphans(struct ssm_service *service)
         if (item.allocated)
             orphans += (item.owner & SSM_OWNER_SLOT) >= service->pool->geometry.holders ||
                        ssm_load_acquire_u32(&holder->kind) != SSM_HOLDER_PROCESS ||
-                       owner_of(ssm_load_relaxed_u32(&holder->incarnation), item.owner & SSM_OWNER_SLOT) != item.owner;
+                       owner_of(ssm_load_relaxed_u32(&holder->incarnation), item.owner & SSM_OWNER_SLOT) != item.owner ||
+                       !(ssm_load_relaxed_u64(&holder->services) >> service->service_idx & 1);
         if (item.end == UINT64_MAX)
             break;
     }

@@ -35,7 +35,7 @@ static void test_create(void)
 {
     struct ssm_pool_options options = fixture_options();
     int fd = fixture_file();
-    CHECK_EQ(try_create(-1, &options, 0), -ENOENT);
+    CHECK_EQ(try_create(-1, &options, 0), -EBADF);
     CHECK_EQ(try_create(fd, &options, SSM_READONLY), -EINVAL);
     options.shards = 0;
     CHECK_EQ(try_create(fd, &options, 0), -EINVAL);
@@ -98,6 +98,22 @@ static void test_not_a_pool(void)
     CHECK_EQ(try_attach(fd, SSM_READONLY), -SSM_E_LAYOUT);
     CHECK_EQ(ssm_pool_retire(fd), -SSM_E_LAYOUT);
     close(fd);
+}
+
+/* Nor is what is no plain file; nobody waits for a FIFO's other end. */
+static void test_not_a_file(void)
+{
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    for (int i = 0; i < 2; i++) {
+        struct ssm_pool_options options = fixture_options();
+        struct ssm_pool *pool;
+        CHECK_EQ(try_attach(ends[i], 0), -SSM_E_LAYOUT);
+        CHECK_EQ(try_attach(ends[i], SSM_READONLY), -SSM_E_LAYOUT);
+        CHECK_EQ(ssm_pool_retire(ends[i]), -SSM_E_LAYOUT);
+        CHECK_EQ(ssm_pool_create(ends[i], &options, NULL, &pool), -SSM_E_LAYOUT);
+        close(ends[i]);
+    }
 }
 
 static void scribble(int fd, size_t offset, uint32_t word)
@@ -448,6 +464,29 @@ static void test_retire(void)
     board_drop(f.board);
 }
 
+/* Another user's pool is not this one's to end, not even for root. */
+static void test_retire_of_another_user(void)
+{
+    struct ssm_pool_options options = fixture_options();
+    options.flags = SSM_EPHEMERAL;
+    struct fixture f = fixture_open(&options);
+    int unfinished = fixture_file();
+    pool_end(f.pool);
+    if (geteuid() != 0) {
+        puts("note: only root can give a file away, retiring another user's is not tested");
+    } else {
+        CHECK(fchown(f.fd, 54321, 54321) == 0 && fchown(unfinished, 54321, 54321) == 0);
+        CHECK_EQ(retire(f.fd), 0);
+        CHECK_EQ(retire(unfinished), 0);
+        CHECK(fchown(f.fd, 0, 0) == 0 && fchown(unfinished, 0, 0) == 0);
+    }
+    CHECK_EQ(retire(f.fd), 1);
+    CHECK_EQ(retire(unfinished), 1);
+    close(unfinished);
+    close(f.fd);
+    board_drop(f.board);
+}
+
 static void attach_and_die(void *context)
 {
     struct fixture *f = context;
@@ -509,6 +548,7 @@ int main(void)
     test_create_without_memory();
     test_info();
     test_not_a_pool();
+    test_not_a_file();
     test_damaged_pool();
     check_abandoned(false);
     check_abandoned(true);
@@ -522,6 +562,7 @@ int main(void)
     test_fork_without_use();
     test_parent_dies_first();
     test_retire();
+    test_retire_of_another_user();
     test_retire_after_a_crash();
     test_retire_races_with_attach();
     return 0;

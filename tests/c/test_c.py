@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cmake import build, run
+from tests.isolation import cannot_run
 
 PROGRAMS = sorted(path.stem for path in Path(__file__).parent.glob("test_*.c"))
 
@@ -16,4 +17,4 @@ def test_c(program: str) -> None:
         "ctest", "--test-dir", build(), "-R", f"^{program}$", "--output-on-failure", "--no-tests=error"
     )
     if "***Skipped" in output:
-        pytest.skip(f"{program} says that it cannot run here")
+        cannot_run(f"{program} says that it cannot run here")

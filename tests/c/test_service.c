@@ -260,6 +260,134 @@ static void test_reclaim(bool closes)
     fixture_close(&f);
 }
 
+/* ---- somebody is stopped inside a service ---------------------------------------------------------------- */
+
+enum { LOCKED, HOLDING }; /* steps of the board */
+
+static void lock_first_and_stay(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_pool *pool = fixture_join(f);
+    struct ssm_lock *lock = &ssm_service_at(pool, 0)->lock;
+    CHECK_EQ(ssm_lock_take(pool, lock, 0, NULL, NULL), 0);
+    board_set(f->board, LOCKED, 1);
+    AWAIT(board_get(f->board, LOCKED) == 2);
+    ssm_lock_release(lock);
+    board_set(f->board, LOCKED, 3);
+    AWAIT(board_get(f->board, LOCKED) == 4);
+}
+
+/* Two packets and a block in the cache, and a value of one service. */
+static void hold(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_pool *pool = fixture_join(f);
+    uint64_t handles[3];
+    take(open_service(pool, f->more, IDS, SSM_RECLAIM));
+    CHECK_EQ(ssm_alloc_many(pool, 256, 3, 0, handles), 0);
+    CHECK_EQ(ssm_free(pool, handles[2]), 0);
+    board_set(f->board, HOLDING, board_get(f->board, HOLDING) + 1);
+    for (;;)
+        pause();
+}
+
+static pid_t start_holder(struct fixture *f, char *service)
+{
+    uint32_t already = board_get(f->board, HOLDING);
+    f->more = service;
+    pid_t holder = child_start(hold, f);
+    AWAIT(board_get(f->board, HOLDING) == already + 1);
+    return holder;
+}
+
+static pid_t start_stopped(struct fixture *f)
+{
+    pid_t stopped = child_start(lock_first_and_stay, f);
+    AWAIT(board_get(f->board, LOCKED) == 1);
+    child_stop(stopped);
+    return stopped;
+}
+
+static void let_finish(struct fixture *f, pid_t stopped)
+{
+    child_continue(stopped);
+    board_set(f->board, LOCKED, 2);
+    AWAIT(board_get(f->board, LOCKED) == 3);
+}
+
+static void end_stopped(struct fixture *f, pid_t stopped)
+{
+    board_set(f->board, LOCKED, 4);
+    child_finish(stopped);
+    fixture_reap(f->pool);
+    fixture_close(f);
+}
+
+static struct fixture open_with_services(void)
+{
+    struct ssm_pool_options options = fixture_options();
+    options.cache = 2;
+    struct fixture f = fixture_open(&options);
+    ssm_service_close(open_service(f.pool, "first", IDS, SSM_RECLAIM));
+    ssm_service_close(open_service(f.pool, "second", IDS, SSM_RECLAIM));
+    return f;
+}
+
+static struct ssm_reaped reap_now(struct fixture *f)
+{
+    struct ssm_reaped reaped;
+    uint64_t since_ns = ssm_now_ns();
+    CHECK_EQ(ssm_reap(f->pool, &reaped), 0);
+    CHECK(ssm_now_ns() - since_ns < 2000 * MS);
+    return reaped;
+}
+
+/* A process that is stopped inside a service keeps from being reaped the values there, and the slots of their owners:
+ * all blocks come back, and so does everything of those who have nothing there. */
+static void test_stopped_inside(void)
+{
+    struct fixture f = open_with_services();
+    pid_t user = start_holder(&f, "first"), neighbour = start_holder(&f, "second"), stopped = start_stopped(&f);
+    child_kill(user);
+    child_kill(neighbour);
+    struct ssm_reaped reaped = reap_now(&f);
+    CHECK_EQ(reaped.processes, 1);
+    CHECK(reaped.blocks >= 6);
+    CHECK_EQ(free_blocks(f.pool, 0), 16);
+    check_all_there(f.pool, 0);
+    CHECK_EQ(used(f.pool, 0), 1);
+    CHECK_EQ(used(f.pool, 1), 0);
+    reaped = reap_now(&f);
+    CHECK_EQ(reaped.processes, 0);
+    CHECK_EQ(reaped.blocks, 0);
+    fixture_check(f.pool);
+    let_finish(&f, stopped);
+    CHECK_EQ(reap_now(&f).processes, 1);
+    CHECK_EQ(used(f.pool, 0), 0);
+    end_stopped(&f, stopped);
+}
+
+/* Who leaves while somebody is stopped inside a service that it has a value of, gives its blocks back all the same. */
+static void test_leaving_the_stopped(void)
+{
+    struct fixture f = open_with_services();
+    struct ssm_pool *leaver = fixture_attach(f.fd, 0);
+    uint64_t handles[3];
+    take(open_service(leaver, "first", IDS, SSM_RECLAIM));
+    CHECK_EQ(ssm_alloc_many(leaver, 256, 3, 0, handles), 0);
+    CHECK_EQ(ssm_free(leaver, handles[2]), 0);
+    pid_t stopped = start_stopped(&f);
+    pool_end(leaver);
+    CHECK_EQ(free_blocks(f.pool, 0), 16);
+    check_all_there(f.pool, 0);
+    CHECK_EQ(reap_now(&f).processes, 0);
+    CHECK_EQ(used(f.pool, 0), 1);
+    let_finish(&f, stopped);
+    CHECK_EQ(reap_now(&f).processes, 1);
+    CHECK_EQ(used(f.pool, 0), 0);
+    end_stopped(&f, stopped);
+}
+
 static void ignore(void *context, const char *what, uint64_t where, uint64_t value)
 {
     (void)context, (void)what, (void)where, (void)value;
@@ -455,6 +583,8 @@ int main(void)
     test_ranges();
     test_reclaim(false);
     test_reclaim(true);
+    test_stopped_inside();
+    test_leaving_the_stopped();
     test_garbage();
     if (STEPS_WANTED && steps_possible())
         test_death();

@@ -17,6 +17,7 @@ import pytest
 
 import ssm
 from tests.conftest import SHM, SMALL
+from tests.isolation import become, need_root
 from tests.processes import wait_until
 
 DEFAULT_CLASSES = {
@@ -238,31 +239,14 @@ def test_mode_is_private_unless_asked(new_name):
 
 
 def attach_as_nobody(talk, name):
-    os.setgid(65534)
-    os.setuid(65534)
+    become()
     ssm.Pool.attach(name)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 def test_another_user_is_kept_out(children, pool):
+    need_root()
     how, (error, _) = children.start(attach_as_nobody, pool.name).outcome()
     assert (how, error) == ("raised", "PermissionError")
-
-
-def attach_as_group_member(talk, name, gid):
-    os.setgroups([gid])
-    os.setgid(65534)
-    os.setuid(65534)
-    with ssm.Pool.attach(name) as pool, pool.alloc(4) as packet:
-        packet[0:4] = b"mine"
-        return bytes(packet)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
-def test_a_group_shares_a_pool(children, new_name):
-    with ssm.Pool.create(new_name(), mode=0o660, **SMALL) as pool:
-        gid = file_of(pool).stat().st_gid
-        assert children.run(attach_as_group_member, pool.name, gid) == b"mine"
 
 
 # ---- attach, close, unlink --------------------------------------------------------------------
@@ -398,15 +382,13 @@ def test_readonly_looks_and_does_not_touch(pool):
 
 
 def test_readonly_does_not_need_the_right_to_write(children, new_name):
-    if os.geteuid() != 0:
-        pytest.skip("becomes another user")
+    need_root()
     with ssm.Pool.create(new_name(), mode=0o644, **SMALL) as pool:
         assert children.run(look_as_nobody, pool.name) == pool.generation
 
 
 def look_as_nobody(talk, name):
-    os.setgid(65534)
-    os.setuid(65534)
+    become()
     with ssm.Pool.attach(name, readonly=True) as pool:
         assert sum(pool.free_blocks(256)) > 0
         return pool.generation
