@@ -21,7 +21,7 @@ SOUND = [
     ({"kills": 2, **FORWARD}, 60_000),
     ({"kills": 2, **FORWARD, "both": True}, 90_000),
     ({"kills": 2, **FORWARD, "keep": True}, 100_000),
-    ({"batch": 2, "blocks": 2, **FORWARD}, 60_000),
+    ({"batch": 2, "blocks": 2, **FORWARD}, 40_000),
     ({"workers": 2, "rounds": 2, "blocks": 2, "requeue": True, "recoverers": 1}, 100_000),
     ({"kills": 2, "rounds": 2, "batch": 2, "blocks": 2, "requeue": True}, 70_000),
     ({"kills": 2, **FORWARD, "requeue": True}, 50_000),
