@@ -253,7 +253,10 @@ class Model(Explorer):
 
     def at_q_lock(self, s: bytearray, i: int, p: int) -> bool | None:
         ring = self._ring(s[p + RING])
-        if not s[ring + PRODUCER] and s[ring + HEAD] - s[ring + TAIL] + len(self._blocks(s, p)) > self.c.capacity:
+        if (
+            not s[ring + PRODUCER]
+            and s[ring + HEAD] - s[ring + TAIL] + len(self._blocks(s, p)) > self.c.capacity
+        ):
             return False
         s[p + WHO] = s[ring + PRODUCER]
         got = self.take(s, i, ring + PRODUCER)
@@ -289,7 +292,11 @@ class Model(Explorer):
         for n, b in enumerate(blocks):
             slot = self._slot(r, s[ring + HEAD] + n)
             s[slot], s[slot + 1], s[slot + 2] = b + 1, s[self.G + b], s[self.STAMP + b] + 1 if r == R else 0
-        s[ring + NOTED_WHO], s[ring + NOTED_COUNT], s[ring + NOTED_KEEP] = i + 1, len(blocks), self._keeps(s, i, p)
+        s[ring + NOTED_WHO], s[ring + NOTED_COUNT], s[ring + NOTED_KEEP] = (
+            i + 1,
+            len(blocks),
+            self._keeps(s, i, p),
+        )
         s[p] = self.Q_NOTE
         return None
 
@@ -399,7 +406,9 @@ class Model(Explorer):
         ring = self._ring(r)
         published = s[ring + NOTE] <= s[ring + HEAD]
         first, end = self._noted(s, r)
-        nothing = published and (s[ring + NOTED_KEEP] and self.bug != "keep_unknown" or self.bug == "no_completion")
+        nothing = published and (
+            (s[ring + NOTED_KEEP] and self.bug != "keep_unknown") or self.bug == "no_completion"
+        )
         at = first + s[p + N]
         if not s[ring + NOTE] or at >= end or nothing:
             s[ring + NOTE] = s[p + N] = s[p + T] = s[p + WHO] = 0
@@ -439,7 +448,11 @@ class Model(Explorer):
         for r in range(self.rings):
             ring = self._ring(r)
             something = s[ring + HEAD] != s[ring + TAIL] or s[ring + RETURNS]
-            if self._may_read(s, i, r) and (s[ring + CONSUMER] or something) and self.take(s, i, ring + CONSUMER):
+            if (
+                self._may_read(s, i, r)
+                and (s[ring + CONSUMER] or something)
+                and self.take(s, i, ring + CONSUMER)
+            ):
                 s[p + RING] = r
                 s[p] = self.G_COUNT
                 return None
@@ -488,7 +501,9 @@ class Model(Explorer):
         return None
 
     def at_g_again(self, s: bytearray, i: int, p: int) -> bool | None:
-        s[self._entry(s[p + RING], s[p + B])] = (i + 1) | (0 if self.bug in ("take_forgets", "return_all") else WAS_RETURNED)
+        s[self._entry(s[p + RING], s[p + B])] = (i + 1) | (
+            0 if self.bug in ("take_forgets", "return_all") else WAS_RETURNED
+        )
         s[p] = self.G_AGAIN_OWN
         return None
 
@@ -739,7 +754,7 @@ class Model(Explorer):
             return None
         owner = self._owner(s, s[p + T], s[p + B])
         of_the_dead = owner and owner != RETURNED and s[p + DEAD] >> ((owner & ~WAS_RETURNED) - 1) & 1
-        if of_the_dead or owner == RETURNED and self.bug != "half_returned":
+        if of_the_dead or (owner == RETURNED and self.bug != "half_returned"):
             s[p + SEEN] = owner
             s[p] = self.R_LOOK
         else:
@@ -753,12 +768,12 @@ class Model(Explorer):
             s[p] = self.R_MARK if self.bug == "entry_once" else self.R_LOOK_AGAIN
             if queued:
                 self._r_next(s, p)
-        elif queued and (owner & WAS_RETURNED or self.bug == "return_all"):
-            s[p] = self.R_NAME
-        elif h >> ((owner & ~WAS_RETURNED) - 1) & 1 and not queued:
-            s[p] = self.R_NAME
         else:
-            self._r_next(s, p)
+            again = owner & WAS_RETURNED or self.bug == "return_all"
+            if again if queued else h >> ((owner & ~WAS_RETURNED) - 1) & 1:
+                s[p] = self.R_NAME
+            else:
+                self._r_next(s, p)
         return None
 
     def at_r_look_again(self, s: bytearray, i: int, p: int) -> bool | None:

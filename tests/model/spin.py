@@ -19,6 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 # -m: the longest path; a violation beyond it would be missed, so pan's complaint about it is an error here.
 DEPTH = "-m50000"
+WRONG = r"^(pan:\s?1: .*|error: .*|.*Search not completed.*|pan: reached -DMEMLIM.*)$"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def explore(pan: Path, scene: int = 0, bug: int = 0, timeout: float = 300) -> Ou
     )
     output = done.stdout + done.stderr
     states = re.search(r"^\s*([0-9.e+]+) states, stored", output, re.MULTILINE)
-    wrong = re.search(r"^(pan:\s?1: .*|error: .*|.*Search not completed.*|pan: reached -DMEMLIM.*)$", output, re.MULTILINE)
+    wrong = re.search(WRONG, output, re.MULTILINE)
     if states is None:
         return Outcome(0, wrong[1] if wrong else "pan ended without a count", output)
     return Outcome(int(float(states[1])), wrong[1] if wrong else "", output)
@@ -64,7 +65,9 @@ def explore(pan: Path, scene: int = 0, bug: int = 0, timeout: float = 300) -> Ou
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", choices=sorted(p.stem for p in HERE.glob("*.pml") if p.stem != "weak_memory"))
+    parser.add_argument(
+        "model", choices=sorted(p.stem for p in HERE.glob("*.pml") if p.stem != "weak_memory")
+    )
     parser.add_argument("--scene", type=int, default=0)
     parser.add_argument("--bug", type=int, default=0, help="see the model")
     parser.add_argument("--trace", action="store_true", help="print the steps to the violation")

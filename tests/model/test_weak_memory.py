@@ -36,6 +36,9 @@ SCENES = [
 ]
 
 
+NAMES = [f"{model}-{scene}" for model, scene, *_ in SCENES]
+
+
 @pytest.fixture(scope="session")
 def explorer_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     built: dict[str, Path] = {}
@@ -52,9 +55,14 @@ def explorer_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
     return of
 
 
-@pytest.mark.parametrize(("model", "scene", "at_least", "wrong", "sound"), SCENES, ids=[f"{s[0]}-{s[1]}" for s in SCENES])
+@pytest.mark.parametrize(("model", "scene", "at_least", "wrong", "sound"), SCENES, ids=NAMES)
 def test_orders(
-    explorer_of: Callable[[str], Path], model: str, scene: int, at_least: int, wrong: list[int], sound: list[int]
+    explorer_of: Callable[[str], Path],
+    model: str,
+    scene: int,
+    at_least: int,
+    wrong: list[int],
+    sound: list[int],
 ) -> None:
     pan = explorer_of(model)
     for order in (0, *sound):
