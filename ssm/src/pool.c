@@ -202,7 +202,7 @@ static inline uint64_t hand_out(struct ssm_pool *pool, uint32_t class_idx, uint3
     ssm_store_relaxed_u64(&block->length, size);
     ssm_store_relaxed_u64(&block->tag, 0);
     if (ssm_load_relaxed_u32(&block->home) != pool->home)
-        ssm_store_relaxed_u32(&block->home, pool->home);
+        ssm_store_release_u32(&block->home, pool->home); /* G1: whoever sees this home sees the claim before it */
     pool->claims[block_idx] = (struct ssm_claim){.references = 1, .class_idx = (uint8_t)class_idx};
     ssm_hold_bytes(pool, class_idx);
     return ssm_handle_of(generation, block_idx);

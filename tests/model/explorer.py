@@ -79,7 +79,7 @@ class Explorer:
             where.append(self.labels[pc] if state[self.ALIVE] >> i & 1 else "dead")
         return " ".join(where)
 
-    def is_dead(self, state: bytearray, process: int) -> bool:
+    def is_dead(self, state: bytes | bytearray, process: int) -> bool:
         """Its liveness lock is free."""
         return not state[self.ALIVE] >> process & 1
 

@@ -20,6 +20,9 @@ What is modelled
     repair  of a producer's side: the slots between the index and the note lose the ring's bit, empty blocks
             are settled, then the note goes. Of a consumer's side: nothing. Of the shard: rebuild from the
             holder sets.
+    fork    of a producer or a consumer, at any step: the child has the parent's description of the file until
+            its handler closes it, and so long the parent's liveness lock is held whatever becomes of the parent;
+            then it forgets what the parent had, and at its first call it is a consumer with a slot of its own.
     reap    repair what the dead own, clear their bits everywhere, settle what is empty and not listed.
 
 What is checked
@@ -61,6 +64,9 @@ BUGS = {
     "no_bump": "allocation does not change the generation",
     "no_rebuild": "a shard's lock taken over from the dead guards an unrepaired list",
     "settle_unlocked": "settle does not take the shard's lock",
+    "child_keeps_file": "a forked child does not close the parent's description of the file",
+    "child_keeps_handles": "a forked child uses the handles that the parent had",
+    "child_frees": "a forked child frees the handles that the parent had",
 }
 # Other orders that look wrong and are not, each for the reason given.
 HARMLESS = {
@@ -84,6 +90,7 @@ class Config:
     consumers: int = 1
     recoverers: int = 2  # the second works when the first is dead
     exclusive: bool = False  # "one" producer, "one" consumer: the right is kept, not locked per call
+    fork: str = ""  # "producer" or "consumer": the first of them forks once, at any step or never
     bug: str = ""
 
 
@@ -102,20 +109,29 @@ class Model(Explorer):
             raise ValueError("at most 8 packets: producers * rounds * batch")
         if not config.batch <= min(2, config.blocks, config.capacity):
             raise ValueError("batch is 1 or 2, and not more than blocks or capacity")
-        if config.exclusive and (config.producers > 1 or config.consumers > 1):
-            raise ValueError("exclusive sides have one producer and one consumer")
+        if config.exclusive and (config.producers > 1 or config.consumers > 1 or config.fork):
+            raise ValueError("exclusive sides have one producer and one consumer, and no child")
+        if config.fork not in ("", "producer", "consumer"):
+            raise ValueError(f"who forks is a producer or a consumer, not {config.fork!r}")
         super().__init__()
         self.c = config
         self.bug = config.bug
         self.kills = config.kills
         nb, nr = config.blocks, config.rings
-        self.processes = config.producers + config.consumers + config.recoverers
+        children = 1 if config.fork else 0
+        self.processes = config.producers + config.consumers + children + config.recoverers
         if self.processes + nr > 8:
             raise ValueError("processes and rings together are at most 8")
         self.first_c = config.producers
-        self.first_r = config.producers + config.consumers
+        self.child = config.producers + config.consumers
+        self.parent = self.first_c if config.fork == "consumer" else 0
+        self.first_r = self.child + children
         self.names = [f"P{i}" for i in range(config.producers)]
-        self.names += [f"C{i}" for i in range(config.consumers)] + [f"R{i}" for i in range(config.recoverers)]
+        self.names += (
+            [f"C{i}" for i in range(config.consumers)]
+            + ["F"] * children
+            + [f"R{i}" for i in range(config.recoverers)]
+        )
         o = 0
         self.H, o = o, o + nb  # holder set
         self.G, o = o, o + nb  # generation
@@ -152,6 +168,8 @@ class Model(Explorer):
         for i in range(self.processes):
             pc = self.P_ALLOC if i < self.first_c else self.G_LOCK if i < self.first_r else self.R_IDLE
             s[self.PROCS + i * self.registers] = pc
+        if self.c.fork:
+            s[self.PROCS + self.child * self.registers] = self.K_FORK
         if self.c.exclusive:
             for r in range(self.c.rings):
                 s[self._ring(r) + 3] = 1
@@ -161,7 +179,19 @@ class Model(Explorer):
     # ---- common pieces -------------------------------------------------------------------------------
 
     def _unreaped(self, s: bytes | bytearray) -> int:
-        return ~s[self.ALIVE] & ~s[self.REAPED] & ((1 << self.processes) - 1)
+        dead = ~s[self.ALIVE] & ~s[self.REAPED] & ((1 << self.processes) - 1)
+        return dead & ~(1 << self.parent) if self._child_has_file(s) else dead
+
+    def _child_has_file(self, s: bytes | bytearray) -> bool:
+        """The child keeps the parent's liveness lock, with the parent's description of the file."""
+        if not self.c.fork or not s[self.ALIVE] >> self.child & 1:
+            return False
+        pc = s[self.PROCS + self.child * self.registers]
+        return pc == self.K_CLOSE or (self.bug == "child_keeps_file" and pc != self.K_FORK)
+
+    def is_dead(self, state: bytes | bytearray, process: int) -> bool:
+        dead = not state[self.ALIVE] >> process & 1
+        return dead and not (process == self.parent and self._child_has_file(state))
 
     def _settle(self, s: bytearray, p: int, b: int, ret: int) -> None:
         s[p + 4], s[p + 1], s[p] = b, ret, self.S_TEST if self.bug == "settle_unlocked" else self.S_LOCK
@@ -384,6 +414,32 @@ class Model(Explorer):
             s[p] = self.P_ALLOC
         return None
 
+    # ---- a forked child ----------------------------------------------------------------------------------
+
+    def at_k_fork(self, s: bytearray, i: int, p: int) -> bool | None:
+        """The parent forks, wherever it is; the child's memory is a copy."""
+        if not s[self.ALIVE] >> self.parent & 1:
+            return False
+        q = self.PROCS + self.parent * self.registers
+        s[p + 6], s[p + 7] = s[q + 6], s[q + 7]
+        s[p] = self.K_FORGET if self.bug == "child_keeps_file" else self.K_CLOSE
+        return None
+
+    def at_k_close(self, s: bytearray, i: int, p: int) -> bool | None:
+        s[p] = self.K_FORGET
+        return None
+
+    def at_k_forget(self, s: bytearray, i: int, p: int) -> bool | None:
+        """Handles and caches of the parent are no business of the child's."""
+        if self.bug == "child_keeps_handles" and s[p + 6]:
+            s[p] = self.U_USE
+            return None
+        if self.bug == "child_frees" and s[p + 6]:
+            s[self.H + s[p + 6] - 1] &= ~(1 << self.parent)
+        s[p + 6] = s[p + 7] = 0
+        s[p] = self.G_LOCK
+        return None
+
     # ---- repair of a producer's side -----------------------------------------------------------------
 
     def at_fix_slot(self, s: bytearray, i: int, p: int) -> bool | None:
@@ -415,7 +471,7 @@ class Model(Explorer):
         consumers = ((1 << self.c.consumers) - 1) << self.first_c
         divided = self.c.consumers >= self.c.rings and s[self.ALIVE] & consumers == consumers
         for r in range(self.c.rings):
-            if divided and i < self.first_r and i % self.c.rings != r:
+            if divided and i < self.child and i % self.c.rings != r:
                 continue  # while there are enough consumers, each has its ring
             ring = self._ring(r)
             if self.c.exclusive and s[ring + 4] == i + 1:
@@ -653,6 +709,8 @@ class Model(Explorer):
 
     def may_be_killed(self, state: bytes, process: int) -> bool:
         pc = state[self.PROCS + process * self.registers]
+        if pc == self.K_FORK:
+            return False
         if process >= self.first_r:
             recoverers = state[self.ALIVE] >> self.first_r
             return pc != self.R_IDLE and recoverers.bit_count() > 1
@@ -672,11 +730,15 @@ class Model(Explorer):
             if not s[self.ALIVE] >> i & 1:
                 continue
             p = self.PROCS + i * self.registers
-            done = s[p] in (self.G_LOCK, self.R_IDLE) or (s[p] == self.P_ALLOC and s[p + 9] == self.c.rounds)
+            done = s[p] in (self.G_LOCK, self.R_IDLE, self.K_FORK) or (
+                s[p] == self.P_ALLOC and s[p + 9] == self.c.rounds
+            )
             if not done:
                 raise Violation(f"{self.names[i]} hangs at {self.labels[s[p]]}")
         if self._unreaped(s):
             raise Violation("somebody dead was not reaped")
+        if self._child_has_file(s) and not s[self.ALIVE] >> self.parent & 1:
+            raise Violation("the parent is dead and its liveness lock is held")
         if s[self.LS]:
             raise Violation("the shard's lock is left behind")
         for r in range(self.c.rings):
@@ -723,6 +785,8 @@ def main(argv: list[str] | None = None) -> int:
         flag = "--" + field.name
         if field.name == "exclusive":
             parser.add_argument(flag, action="store_true")
+        elif field.name == "fork":
+            parser.add_argument(flag, default="", choices=["", "producer", "consumer"])
         elif field.name == "bug":
             parser.add_argument(flag, default="", choices=["", *BUGS, *HARMLESS], metavar="NAME", help=names)
         else:

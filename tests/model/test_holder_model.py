@@ -20,6 +20,9 @@ SOUND = [
     ({"rounds": 3, "consumers": 2, "recoverers": 1}, 100_000),
     ({"rounds": 1, "producers": 2, "recoverers": 1}, 50_000),
     ({"rounds": 1, "producers": 2, "consumers": 2, "recoverers": 1}, 200_000),
+    ({"kills": 2, "fork": "consumer"}, 200_000),
+    ({"kills": 2, "rounds": 1, "fork": "producer"}, 20_000),
+    ({"batch": 2, "fork": "producer", "recoverers": 1}, 20_000),
 ]
 
 # Where each seeded bug shows.
@@ -39,6 +42,9 @@ SHOWS = {
     "no_bump": {"consumers": 2, "recoverers": 1},
     "no_rebuild": {},
     "settle_unlocked": {},
+    "child_keeps_file": {"fork": "consumer"},
+    "child_keeps_handles": {"fork": "consumer"},
+    "child_frees": {"fork": "producer"},
 }
 
 
@@ -82,8 +88,15 @@ def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"bug": "nonsense"}, {"rounds": 9}, {"batch": 3}, {"exclusive": True, "consumers": 2}]
+    "bad",
+    [
+        {"bug": "nonsense"},
+        {"rounds": 9},
+        {"batch": 3},
+        {"exclusive": True, "consumers": 2},
+        {"fork": "reaper"},
+    ],
 )
 def test_configurations_that_make_no_sense(bad: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"unknown bug|at most 8|batch is|exclusive sides"):
+    with pytest.raises(ValueError, match=r"unknown bug|at most 8|batch is|exclusive sides|who forks"):
         Model(Config(**bad))  # type: ignore[arg-type]

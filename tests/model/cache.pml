@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The biased lock of a private cache (ssm/src/cache.h) under weak memory: owner and thieves exclude each other, and each
+ * sees what the last one inside had written. The first thief may be killed at any step; the second takes over from it.
+ *
+ *   C1  ssm_cache_enter: busy, compiler fence, load of thief     C2  wait_for_owner: thief, fence, membarrier, busy
+ *   C3  ssm_cache_leave: release store of busy                   C4  wait_for_owner: acquire load of busy
+ *   L1, L2  the thief's lock
+ *
+ * SCENE=1: an owner that takes no part in membarrier and pays for the fence itself (`fenced`).
+ */
+c_decl {
+\#define LOCATIONS 3
+\#define MESSAGES 14
+\#define THREADS 3
+\#include "weak_memory.h"
+}
+c_track "&weak" "sizeof(struct weak_memory)"
+#include "weak_memory.pml"
+
+#define BUSY 0
+#define THIEF 1
+#define COUNT 2
+
+/* 1  no membarrier   2  C3 relaxed   3  the owner looks for a thief, then is busy   4  L1 relaxed   5  C4 relaxed
+ * 6  the thief looks at busy, then takes its lock   7  C1 of a fenced owner missing (SCENE=1)
+ * 8  the owner loads thief relaxed: it misses what the last thief wrote */
+byte inside; /* mask */
+bool killed, dead;
+
+inline use()
+{
+    atomic { assert(inside == 0); inside = inside | (1 << me) };
+    load(RLX, COUNT, x);
+    atomic { newest(COUNT, y); assert(x == y); y = 0 };
+    store(RLX, COUNT, 1 - x);
+    x = 0;
+    inside = inside & ~(1 << me)
+}
+
+proctype owner(byte me)
+{
+    byte x, y, thief, round;
+    do
+    :: round == 2 -> break
+    :: else ->
+        round++;
+        if
+        :: bug == 3 -> load(ACQ, THIEF, thief)
+        :: else -> skip
+        fi;
+        store(RLX, BUSY, 1);
+        if
+        :: scene == 1 && bug != 7 -> fence_seqcst() /* C1 */
+        :: else -> skip /* C1: program order */
+        fi;
+        if
+        :: bug == 8 -> load(RLX, THIEF, thief)
+        :: bug != 3 && bug != 8 -> load(ACQ, THIEF, thief)
+        :: else -> skip
+        fi;
+        if
+        :: thief == 0 -> use()
+        :: else -> skip /* steps back */
+        fi;
+        thief = 0;
+        store((bug == 2 -> RLX : REL), BUSY, 0) /* C3 */
+    od;
+    round = 0 /* and no end(): a membarrier finds it, though it stores no more */
+}
+
+proctype thief(byte me)
+{
+    byte x, y, busy = 1, found;
+    bool took;
+    {
+        if
+        :: bug == 6 -> load(ACQ, BUSY, busy)
+        :: else -> skip
+        fi;
+        atomic {
+            rmw_read(AR, THIEF, found); /* L2 */
+            if
+            :: found == 0 -> rmw_write(AR, THIEF, me + 1); took = true
+            :: found == 2 && dead ->
+                c_code { weak_death(2, 1); };
+                rmw_write(AR, THIEF, me + 1); took = true
+            :: else -> skip /* another thief is at it */
+            fi;
+            found = 0
+        };
+        if
+        :: took ->
+            fence_seqcst(); /* C2 */
+            if
+            :: scene == 0 && bug != 1 -> membarrier()
+            :: else -> skip
+            fi;
+            do
+            :: busy == 0 -> use(); break
+            :: busy != 0 -> load((bug == 5 -> RLX : ACQ), BUSY, busy) /* C4 */
+            :: busy != 0 -> break /* out of patience */
+            od;
+            atomic { rmw_read(AR, THIEF, found); rmw_write((bug == 4 -> RLX : AR), THIEF, 0); found = 0 } /* L1 */
+        :: else -> skip
+        fi
+    } unless { killed && me == 1 };
+    atomic {
+        if
+        :: killed && me == 1 -> dead = true; inside = inside & 253
+        :: else -> end()
+        fi;
+        x = 0; y = 0; busy = 0; found = 0; took = false
+    }
+}
+
+/* A kill at any step, or at none. */
+proctype killer() { killed = true }
+
+init
+{
+    atomic {
+        start();
+        run owner(0); run thief(1); run thief(2);
+        if
+        :: run killer()
+        :: skip
+        fi
+    }
+}

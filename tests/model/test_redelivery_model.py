@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Redelivery's model: what the dead had comes back, once; each seeded bug is found.
+
+By hand, further: python tests/model/redelivery_model.py --workers 2 --forward --sinks 1 --rounds 2 --blocks 2 --kills 2
+"""
+
+import pytest
+
+from tests.model.redelivery_model import BUGS, HARMLESS, Config, Model, explore, main
+
+LIMIT = 1_500_000
+
+FORWARD = {"forward": True, "sinks": 1}
+FANOUT = {"fanout": True, "sinks": 1}
+
+SOUND = [
+    # configuration, states that it must reach at least
+    ({"kills": 2, "producer_dies": True}, 7_000),
+    ({"kills": 2, "workers": 2}, 20_000),
+    ({"kills": 2, "rounds": 2, "batch": 2, "blocks": 2}, 30_000),
+    ({"kills": 2, **FORWARD}, 60_000),
+    ({"kills": 2, **FORWARD, "both": True}, 90_000),
+    ({"kills": 2, **FORWARD, "keep": True}, 100_000),
+    ({"batch": 2, "blocks": 2, **FORWARD}, 40_000),
+    ({"workers": 2, "rounds": 2, "blocks": 2, "requeue": True, "recoverers": 1}, 100_000),
+    ({"kills": 2, "rounds": 2, "batch": 2, "blocks": 2, "requeue": True}, 70_000),
+    ({"kills": 2, **FORWARD, "requeue": True}, 50_000),
+    ({"kills": 2, **FANOUT}, 150_000),
+    ({"workers": 2, **FANOUT}, 100_000),
+]
+
+# Where each seeded bug shows.
+SHOWS = {
+    "take_forgets": {"kills": 2},
+    "own_before_publish": FORWARD,
+    "void_first": FORWARD,
+    "no_completion": FORWARD,
+    "owner_of_the_lock": {"kills": 2, **FORWARD},
+    "note_not_seen": {"workers": 2, "rounds": 2, "blocks": 2, "requeue": True, "recoverers": 1},
+    "no_settle": FORWARD,
+    "no_skip": {"kills": 2, "requeue": True},
+    "slot_of_returned": {"kills": 2, "workers": 2},
+    "free_without_void": {},
+    "clear_first": {"kills": 2, **FANOUT},
+    "half_returned": {"kills": 2},
+    "entry_once": {"kills": 2, "workers": 2},
+    "no_recount": {"kills": 2},
+    "no_compare": {"workers": 2, **FANOUT},
+    "keep_unknown": {"kills": 2, **FORWARD, "keep": True},
+}
+
+
+def name_of(value: object) -> str:
+    return "-".join(f"{k}{v}" for k, v in value.items()) or "default" if isinstance(value, dict) else ""
+
+
+@pytest.mark.parametrize(("config", "at_least"), SOUND, ids=name_of)
+def test_nothing_is_lost_or_handed_out_twice(config: dict[str, int], at_least: int) -> None:
+    result = explore(limit=LIMIT, **config)
+    assert not result.violation, "\n".join((result.violation, *result.trace))
+    assert result.states >= at_least
+    assert result.finals > 1
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_seeded_bug_is_found(bug: str) -> None:
+    result = explore(limit=LIMIT, bug=bug, **SHOWS[bug])
+    assert result.violation, f"{BUGS[bug]}: not found in {result.states} states"
+
+
+@pytest.mark.parametrize("way", HARMLESS)
+@pytest.mark.parametrize("config", [{"workers": 2}, FORWARD, {"requeue": True}, FANOUT], ids=name_of)
+def test_another_way_is_sound_too(config: dict[str, int], way: str) -> None:
+    result = explore(limit=LIMIT, bug=way, kills=2, **config)
+    assert not result.violation, "\n".join((result.violation, *result.trace))
+
+
+def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--kills", "1"]) == 0
+    assert "no violation" in capsys.readouterr().out
+    assert main(["--bug", "free_without_void"]) == 1
+    assert "VIOLATION" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "bad", [{"bug": "nonsense"}, {"rounds": 9}, {"batch": 3}, {"forward": True, "fanout": True}]
+)
+def test_configurations_that_make_no_sense(bad: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"unknown bug|at most 4|batch is|ring 1 is for"):
+        Model(Config(**bad))  # type: ignore[arg-type]

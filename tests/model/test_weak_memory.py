@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lock-free edges under weak memory order: nothing is wrong with them, and each seeded order is found.
+
+Further, by hand: python tests/model/spin.py ring --scene 1; python tests/model/spin.py eventcount --scene 1
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.model import spin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+# Per model and scene: states that it must reach at least, the orders that are wrong, and those that are sound too.
+SCENES = [
+    ("litmus", 0, 1_000, [1], []),
+    ("litmus", 1, 1_000, [1], []),
+    ("litmus", 2, 1_000, [1], []),
+    ("litmus", 3, 1_000, [1], []),
+    ("litmus", 4, 5_000, [1], []),
+    ("litmus", 5, 1_000, [1], []),
+    ("ring", 0, 300_000, [1, 2, 3, 4, 5, 6, 7], []),
+    ("settle", 0, 50_000, [1, 2, 3, 4, 5, 6, 8, 9], [7]),
+    ("settle", 1, 50_000, [1, 2, 3, 4, 5, 6], [7]),
+    ("moves", 0, 10_000, [1, 2, 3, 4, 5], [6, 7]),
+    ("moves", 1, 10_000, [1, 2, 3, 4, 5], [6, 7]),
+    ("eventcount", 0, 100_000, [1, 2, 3, 4, 5], []),
+    ("cache", 0, 100_000, [1, 2, 3, 4, 5, 6, 8], []),
+    ("cache", 1, 100_000, [2, 3, 4, 5, 6, 7, 8], [1]),
+]
+
+
+NAMES = [f"{model}-{scene}" for model, scene, *_ in SCENES]
+
+
+@pytest.fixture(scope="session")
+def explorer_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    built: dict[str, Path] = {}
+
+    def of(model: str) -> Path:
+        if model not in built:
+            built[model] = spin.build(model, tmp_path_factory.mktemp(model))
+        return built[model]
+
+    if missing := spin.missing():
+        if os.environ.get("SSM_CI") == "1":
+            pytest.fail(f"{missing} is not installed, and SSM_CI=1 says that this runs here")
+        pytest.skip(f"{missing} is not installed: weak memory order is not explored")
+    return of
+
+
+@pytest.mark.parametrize(("model", "scene", "at_least", "wrong", "sound"), SCENES, ids=NAMES)
+def test_orders(
+    explorer_of: Callable[[str], Path],
+    model: str,
+    scene: int,
+    at_least: int,
+    wrong: list[int],
+    sound: list[int],
+) -> None:
+    pan = explorer_of(model)
+    for order in (0, *sound):
+        outcome = spin.explore(pan, scene, order)
+        assert not outcome.violation, outcome.output
+        assert outcome.states >= at_least, outcome.output
+    for order in wrong:
+        outcome = spin.explore(pan, scene, order)
+        assert outcome.violation, f"seeded order {order} of {model}.pml: not found in {outcome.states} states"
+        assert "max search depth" not in outcome.output, outcome.output
+
+
+def test_command_line(capsys: pytest.CaptureFixture[str], explorer_of: Callable[[str], Path]) -> None:
+    assert spin.main(["litmus"]) == 0
+    assert "no violation" in capsys.readouterr().out
+    assert spin.main(["litmus", "--bug", "1"]) == 1
+    assert "assertion violated" in capsys.readouterr().out
