@@ -16,7 +16,7 @@ CORE = """
     ssm
     error atomic liveness segment
     wait
-    layout
+    layout guard
     attachment
     registry block
     lock
@@ -24,6 +24,7 @@ CORE = """
     cache service
     pool
     packet
+    handover
     ring
     recovery check stats peek ready
     attach
