@@ -16,7 +16,7 @@ CORE = """
     ssm
     error atomic liveness segment
     wait hosted
-    layout
+    layout guard
     attachment
     numbers block
     registry
@@ -25,6 +25,7 @@ CORE = """
     cache service
     pool
     packet
+    handover
     ring
     recovery check stats peek ready
     attach

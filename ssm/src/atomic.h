@@ -14,6 +14,8 @@
 #include <stdint.h>
 
 #define SSM_CACHELINE 64
+#define SSM_COLD __attribute__((cold, noinline)) /* out of the way of what is common */
+#define SSM_LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define SSM_NO_SHARING 128 /* adjacent lines are prefetched in pairs: what must not share stands this far apart */
 
 struct ssm_u32 { _Atomic uint32_t word; };
@@ -52,8 +54,18 @@ static inline void ssm_fence_seqcst(void) { atomic_thread_fence(memory_order_seq
 static inline void ssm_fence_acquire(void) { atomic_thread_fence(memory_order_acquire); }
 /* Keeps stores below it from rising above loads or stores before it. */
 static inline void ssm_fence_release(void) { atomic_thread_fence(memory_order_release); }
-/* Stops the compiler only: for a peer that brings the hardware's fence along (membarrier). */
-static inline void ssm_fence_compiler(void) { atomic_signal_fence(memory_order_seq_cst); }
+/* The cheap half of a Dekker pair whose other half brings the hardware's fence along (membarrier): it stops the compiler
+ * only. `fenced`: this process cannot take part in that, and pays itself. */
+static inline void ssm_fence_light(bool fenced)
+{
+    if (SSM_LIKELY(!fenced))
+        atomic_signal_fence(memory_order_seq_cst);
+    else
+        atomic_thread_fence(memory_order_seq_cst);
+}
+
+/* Fetches a line that is about to be written: a hint. */
+static inline void ssm_prefetch(const void *address) { __builtin_prefetch(address, 1); }
 
 static inline void ssm_cpu_relax(void)
 {

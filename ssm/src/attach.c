@@ -21,6 +21,7 @@
 #include "ring.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -41,14 +42,14 @@ static void before_fork(void)
     pthread_mutex_lock(&list_mutex);
     for (struct ssm_pool *pool = list_first; pool != NULL; pool = pool->next)
         if (!(pool->flags & SSM_SERIAL))
-            pthread_mutex_lock(&pool->mutex);
+            ssm_guard_take(&pool->guard);
 }
 
 static void unlock_all(void)
 {
     for (struct ssm_pool *pool = list_first; pool != NULL; pool = pool->next)
         if (!(pool->flags & SSM_SERIAL))
-            pthread_mutex_unlock(&pool->mutex);
+            ssm_guard_release(&pool->guard);
     pthread_mutex_unlock(&list_mutex);
 }
 
@@ -62,7 +63,7 @@ static void become_child(struct ssm_pool *pool)
         return;
     pool->self = SSM_NIL;
     pool->pinned = 0;
-    pool->held_bytes = pool->peak_bytes = 0;
+    pool->held_bytes = pool->easy_bytes = pool->peak_bytes = 0;
     ssm_store_relaxed_u32(&pool->sleepers, 0); /* the sleeping threads stayed with the parent */
     ssm_private_clear(pool->claims, pool->geometry.block_total * sizeof *pool->claims);
     pool->status = (pool->status & SSM_STATUS_CLOSED) | SSM_STATUS_FORKED;
@@ -114,7 +115,6 @@ static void dispose(struct ssm_pool *pool)
     ssm_redelivery_dispose(pool);
     if (pool->fd >= 0)
         close(pool->fd);
-    pthread_mutex_destroy(&pool->mutex);
     free(pool);
 }
 
@@ -123,19 +123,20 @@ static int prepare(int fd, const struct ssm_attach_options *options, struct ssm_
     int64_t size = ssm_segment_file_size(fd); /* first: opening a FIFO anew might wait for ever */
     if (size < 0)
         return (int)size;
-    struct ssm_pool *pool = calloc(1, sizeof *pool);
+    struct ssm_pool *pool = aligned_alloc(SSM_CACHELINE, sizeof *pool);
     if (pool == NULL)
         return -ENOMEM;
+    memset(pool, 0, sizeof *pool);
     pool->flags = options->flags;
     pool->hooks = options->hooks;
     pool->self = SSM_NIL;
     pool->quota_bytes = UINT64_MAX;
     pool->many_cpus = sysconf(_SC_NPROCESSORS_ONLN) > 1;
+    ssm_store_relaxed_u32(&pool->linger_rest, 1);
     if (options->name != NULL)
         strncpy(pool->name, options->name, sizeof pool->name - 1);
     else
         prctl(PR_GET_NAME, pool->name);
-    pthread_mutex_init(&pool->mutex, NULL);
     pool->fd = ssm_file_reopen(fd, !(options->flags & SSM_READONLY));
     if (pool->fd < 0) {
         int error = pool->fd;
@@ -161,7 +162,7 @@ static int map(struct ssm_pool *pool)
     close(fd);
     if (result != 0)
         return result;
-    pool->base = pool->segment.base;
+    ssm_pool_set_base(pool, pool->segment.base);
     size_t blocks = pool->geometry.block_total;
     pool->claims = ssm_private_map(blocks * sizeof *pool->claims);
     pool->scratch = ssm_private_map(blocks * sizeof *pool->scratch);
@@ -382,7 +383,7 @@ static void leave_pool(struct ssm_pool *pool)
 int ssm_pool_close(struct ssm_pool *pool)
 {
     if (!(pool->flags & SSM_SERIAL))
-        pthread_mutex_lock(&pool->mutex);
+        ssm_guard_take(&pool->guard);
     if (!(pool->status & SSM_STATUS_CLOSED)) {
         if (pool->self != SSM_NIL && ssm_pool_is_whole(pool)) {
             for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
@@ -402,7 +403,7 @@ int ssm_pool_close(struct ssm_pool *pool)
 int ssm_packet_unpin(struct ssm_pool *pool, uint64_t handle, int drop)
 {
     if (!(pool->flags & SSM_SERIAL)) /* not ssm_enter(): this works on a closed attachment */
-        pthread_mutex_lock(&pool->mutex);
+        ssm_guard_take(&pool->guard);
     int result = 0;
     bool cut = pool->status & SSM_STATUS_CLOSED && !ssm_pool_is_whole(pool); /* nothing to look at, or to give back */
     uint32_t block_idx = cut ? (uint32_t)handle : ssm_claimed_block(pool, handle);
@@ -478,6 +479,7 @@ int ssm_pool_set_quota(struct ssm_pool *pool, uint64_t bytes)
     if (result != 0)
         return result;
     pool->quota_bytes = bytes;
+    pool->easy_bytes = pool->peak_bytes < bytes ? pool->peak_bytes : bytes;
     ssm_leave(pool);
     return 0;
 }

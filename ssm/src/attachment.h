@@ -3,16 +3,17 @@
  * struct ssm_pool: one process's attachment to a pool. Private memory: pointers are allowed here, and nothing in
  * it matters to anybody else when the process dies.
  *
- * Threads: between ssm_enter() and ssm_leave() a call has the attachment to itself (`mutex`; with SSM_SERIAL the
+ * Threads: between ssm_enter() and ssm_leave() a call has the attachment to itself (`guard`; with SSM_SERIAL the
  * caller sees to it). Nobody sleeps for longer than a lock's bounded step in between.
  */
 #ifndef SSM_ATTACHMENT_H
 #define SSM_ATTACHMENT_H
 
+#include "guard.h"
 #include "layout.h"
 #include "segment.h"
 
-#include <pthread.h>
+#include <string.h>
 
 /* What this process has of one block. references and the process's bit in the holder set change together: the
  * bit is set while references > 0, and also while the block lies in the private cache (references == 0). */
@@ -31,6 +32,28 @@ enum ssm_claim_flags {
     SSM_CLAIM_OF_DELIVERY = SSM_CLAIM_DELIVERED | SSM_CLAIM_SEVERAL | SSM_CLAIM_REDELIVERED /* not set without references */
 };
 
+/* What the fast paths need of a size class, in one line of private memory. */
+struct ssm_own_class {
+    __attribute__((aligned(SSM_CACHELINE)))
+    uint64_t          size_max;   /* of a packet: block_size less headroom and tailroom */
+    uint64_t          block_size;
+    struct ssm_cache *cache;      /* this process's; NULL while it is no holder */
+    struct ssm_class *shared;
+    uint32_t          first_block, block_count;
+    uint32_t          cache_blocks;
+    uint32_t          class_idx;
+    uint64_t          fresh; /* struct ssm_claim of a packet just handed out, as a number */
+};
+
+_Static_assert(sizeof(struct ssm_claim) == sizeof(uint64_t), "a claim is compared as a number");
+
+static inline uint64_t ssm_claim_as_number(const struct ssm_claim *claim)
+{
+    uint64_t number;
+    memcpy(&number, claim, sizeof number);
+    return number;
+}
+
 enum ssm_status {
     SSM_STATUS_OPEN     = 0,
     SSM_STATUS_READONLY = 1u << 0,
@@ -44,25 +67,32 @@ struct ssm_pool {
     uint32_t            flags;  /* SSM_SERIAL ... as attached */
     uint32_t            self;   /* this process's holder slot, or SSM_NIL */
     uint32_t            home;   /* this process's own shard: pid % shards */
+    struct ssm_mark     mark;   /* self's */
     uint32_t            era;
     struct ssm_claim   *claims; /* one per block; a private mapping, cleared by a fork */
     uint8_t            *base;
+    uint8_t            *blocks; /* the descriptors */
     uint64_t            lock_word; /* what this process writes into a lock that it takes */
     bool                fenced;    /* see struct ssm_holder */
+    struct ssm_guard    guard;
 
-    uint64_t            held_bytes, peak_bytes; /* block sizes of what it holds, and the most that ever was */
-    uint64_t            quota_bytes;            /* alloc does not go beyond */
+    uint64_t            held_bytes;  /* block sizes of what it holds */
+    uint64_t            easy_bytes; /* up to there neither quota nor peak has a say: the smaller of them */
+    uint64_t            peak_bytes;  /* the most it ever held */
+    uint64_t            quota_bytes; /* alloc does not go beyond */
+    uint8_t             class_from[65];         /* by the bits of a size: no class before it is large enough */
+    struct ssm_own_class classes[SSM_CLASS_MAX + 1]; /* the last one is for all sizes, and no class */
 
     struct ssm_geometry    geometry;
     struct ssm_segment     segment;
     struct ssm_sleep_hooks hooks;
-    pthread_mutex_t        mutex;
     int                    fd;        /* private description; carries the liveness lock */
     uint32_t               pinned;    /* blocks with pins > 0 */
     struct ssm_u32         sleepers;  /* calls of this process that sleep on words of the segment */
     uint32_t              *scratch;   /* block indices, room for all; of one call */
     bool                   many_cpus; /* spinning for another process can help */
     struct ssm_redelivery *redeliveries; /* the redelivering rings that this process ever opened */
+    struct ssm_u32         linger_rest; /* short waits until spinning for long is tried again */
     char                   name[SSM_NAME_SIZE];
     int (*revive)(struct ssm_pool *pool);    /* a forked child takes its own slot */
     bool (*on_stall)(struct ssm_pool *pool); /* nothing came: look for the dead; true: there was something to reap */
@@ -70,20 +100,29 @@ struct ssm_pool {
     struct ssm_pool *next, **link;           /* the process's list of attachments, for fork */
 };
 
+SSM_COLD void ssm_pool_set_base(struct ssm_pool *pool, uint8_t *base); /* with the geometry known: base, and all that follows from it */
+void ssm_classes_own(struct ssm_pool *pool);     /* with the slot taken: whose caches are this process's */
+
 int ssm_enter_slowly(struct ssm_pool *pool);
 
 /* Begins a call that changes the pool; 0, or why not (then there is nothing to leave). */
 static inline int ssm_enter(struct ssm_pool *pool)
 {
     if (!(pool->flags & SSM_SERIAL))
-        pthread_mutex_lock(&pool->mutex);
+        ssm_guard_take(&pool->guard);
     return pool->status == SSM_STATUS_OPEN ? 0 : ssm_enter_slowly(pool);
+}
+
+/* Neither threads nor its status stand in the way: a call may begin without ssm_enter(). */
+static inline bool ssm_is_unguarded(const struct ssm_pool *pool)
+{
+    return (pool->flags & SSM_SERIAL || ssm_is_single_threaded()) && pool->status == SSM_STATUS_OPEN;
 }
 
 static inline void ssm_leave(struct ssm_pool *pool)
 {
     if (!(pool->flags & SSM_SERIAL))
-        pthread_mutex_unlock(&pool->mutex);
+        ssm_guard_release(&pool->guard);
 }
 
 /* False when somebody cut the file: what it lost is SIGBUS at a touch. A system call, so only calls that look, wait,
@@ -129,13 +168,22 @@ static inline struct ssm_u32 *ssm_list_at(const struct ssm_pool *pool, uint32_t 
 
 static inline struct ssm_block *ssm_block_at(const struct ssm_pool *pool, uint32_t block_idx)
 {
-    return (struct ssm_block *)(pool->base + pool->geometry.blocks_start + (uint64_t)block_idx * pool->geometry.block_bytes);
+    return (struct ssm_block *)(pool->blocks + (uint64_t)block_idx * pool->geometry.block_bytes);
 }
 
 static inline struct ssm_cache *ssm_cache_at(const struct ssm_pool *pool, uint32_t slot, uint32_t class_idx)
 {
     const struct ssm_geometry *g = &pool->geometry;
     return (struct ssm_cache *)(pool->base + g->caches_start + ((uint64_t)slot * g->class_count + class_idx) * g->cache_bytes);
+}
+
+/* The smallest class for a packet of that size; with class_idx == class_count when there is none. */
+static inline const struct ssm_own_class *ssm_class_for(const struct ssm_pool *pool, uint64_t size)
+{
+    const struct ssm_own_class *class = &pool->classes[pool->class_from[size == 0 ? 0 : 64 - __builtin_clzll(size)]];
+    while (size > class->size_max)
+        class++;
+    return class;
 }
 
 static inline struct ssm_service_shared *ssm_service_at(const struct ssm_pool *pool, uint32_t service_idx)
@@ -149,10 +197,9 @@ static inline uint8_t *ssm_payload_at(const struct ssm_pool *pool, uint32_t clas
     return pool->base + c->payload_start + (uint64_t)(block_idx - c->first_block) * c->stride;
 }
 
-static inline bool ssm_block_is_of_class(const struct ssm_pool *pool, uint32_t block_idx, uint32_t class_idx)
+static inline bool ssm_class_has_block(const struct ssm_own_class *class, uint32_t block_idx)
 {
-    const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
-    return block_idx - c->first_block < c->block_count; /* an index below first_block wraps */
+    return block_idx - class->first_block < class->block_count; /* an index below first_block wraps */
 }
 
 /* The class of a block index that is known to be below block_total. */
@@ -167,6 +214,12 @@ static inline uint32_t ssm_class_of_block(const struct ssm_pool *pool, uint32_t 
 static inline uint64_t ssm_handle_of(uint32_t generation, uint32_t block_idx)
 {
     return (uint64_t)generation << 32 | block_idx;
+}
+
+/* Of a block that this process holds. */
+static inline uint64_t ssm_handle_now(const struct ssm_pool *pool, uint32_t block_idx)
+{
+    return ssm_handle_of(ssm_load_relaxed_u32(&ssm_block_at(pool, block_idx)->generation), block_idx);
 }
 
 #endif

@@ -29,13 +29,3 @@ void ssm_block_remove(struct ssm_block *block, uint32_t holder)
 {
     ssm_and_acqrel_u64(&block->holders[holder / 64], ~(UINT64_C(1) << holder % 64));
 }
-
-void ssm_block_swap(struct ssm_block *block, uint32_t from, uint32_t to)
-{
-    struct ssm_u64 *from_word = &block->holders[from / 64], *to_word = &block->holders[to / 64];
-    ssm_store_release_u64(to_word, UINT64_C(1) << to % 64);
-    if (from_word == to_word)
-        return; /* one store: `from` went as `to` came */
-    ssm_store_release_u32(&block->moves, ssm_load_relaxed_u32(&block->moves) + 1); /* B1; alone: nobody else counts */
-    ssm_store_release_u64(from_word, 0);
-}

@@ -22,17 +22,20 @@ static inline bool ssm_block_has(const struct ssm_block *block, uint32_t holder)
     return ssm_load_acquire_u64(&block->holders[holder / 64]) >> holder % 64 & 1;
 }
 
+/* Word by word, not at one moment. Words stand in pairs: where the set has an odd number, the last one's neighbour is in
+ * the descriptor's padding, and empty. */
 static inline bool ssm_words_are_exactly(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder)
 {
-    for (uint32_t w = 0; w < pool->geometry.holder_words; w++) {
-        uint64_t wanted = holder / 64 == w ? UINT64_C(1) << holder % 64 : 0;
-        if (ssm_load_acquire_u64(&block->holders[w]) != wanted)
-            return false;
-    }
-    return true;
+    const uint32_t mine = holder == SSM_NIL ? 0 : holder / 64;
+    uint64_t rest = ssm_load_acquire_u64(&block->holders[mine]) ^ (holder == SSM_NIL ? 0 : UINT64_C(1) << holder % 64);
+    rest |= ssm_load_acquire_u64(&block->holders[mine ^ 1]);
+    for (uint32_t w = 0; pool->geometry.holder_words > 2 && w < pool->geometry.holder_words; w++)
+        if (w / 2 != mine / 2)
+            rest |= ssm_load_acquire_u64(&block->holders[w]);
+    return rest == 0;
 }
 
-bool ssm_block_look_again(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder);
+SSM_COLD bool ssm_block_look_again(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder);
 
 /* The truth, all words at one moment: does the set consist of this holder alone? (SSM_NIL: is it empty?)
  * False when it changes too fast to tell: then it is neither. */
@@ -43,6 +46,24 @@ static inline bool ssm_block_is_exactly(const struct ssm_pool *pool, const struc
         return false; /* one word held something else at one moment: no snapshot could be what is asked for */
     ssm_fence_acquire(); /* B2: the words are read before moves is read again; pairs with B1 */
     return ssm_load_relaxed_u32(&block->moves) == moves || ssm_block_look_again(pool, block, holder);
+}
+
+/* The same for the fast paths, where it is true nearly always. A set of more than two words goes the long way. */
+static inline bool ssm_block_is_sole(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark)
+{
+    uint32_t moves = ssm_load_acquire_u32(&block->moves);
+    uint64_t rest = ssm_load_acquire_u64(&block->holders[mark.word]) ^ mark.bit;
+    rest |= ssm_load_acquire_u64(&block->holders[mark.word ^ 1]);
+    ssm_fence_acquire(); /* B2 */
+    if (SSM_LIKELY((rest | (moves ^ ssm_load_relaxed_u32(&block->moves))) == 0 && pool->geometry.holder_words <= 2))
+        return true;
+    return ssm_block_is_exactly(pool, block, mark.word * 64 + (uint32_t)__builtin_ctzll(mark.bit));
+}
+
+/* This process alone has it. */
+static inline bool ssm_block_is_mine(const struct ssm_pool *pool, const struct ssm_block *block)
+{
+    return ssm_block_is_sole(pool, block, pool->mark);
 }
 
 static inline bool ssm_block_is_free(const struct ssm_pool *pool, const struct ssm_block *block)
@@ -56,10 +77,28 @@ static inline void ssm_block_claim(struct ssm_block *block, uint32_t holder)
     ssm_store_release_u64(&block->holders[holder / 64], UINT64_C(1) << holder % 64);
 }
 
+/* The set is exactly `holder`: now it is empty. */
+static inline void ssm_block_clear(struct ssm_block *block, uint32_t holder)
+{
+    ssm_store_release_u64(&block->holders[holder / 64], 0);
+}
+
 /* By a process that has the right to: of a block that others hold too. */
 void ssm_block_add(const struct ssm_pool *pool, struct ssm_block *block, uint32_t holder);
 void ssm_block_remove(struct ssm_block *block, uint32_t holder);
 /* The set is exactly `from`: hand the block to `to`. */
-void ssm_block_swap(struct ssm_block *block, uint32_t from, uint32_t to);
+static inline void ssm_block_pass(struct ssm_block *block, struct ssm_mark from, struct ssm_mark to)
+{
+    ssm_store_release_u64(&block->holders[to.word], to.bit);
+    if (from.word == to.word)
+        return; /* one store: `from` went as `to` came */
+    ssm_store_release_u32(&block->moves, ssm_load_relaxed_u32(&block->moves) + 1); /* B1; alone: nobody else counts */
+    ssm_store_release_u64(&block->holders[from.word], 0);
+}
+
+static inline void ssm_block_swap(struct ssm_block *block, uint32_t from, uint32_t to)
+{
+    ssm_block_pass(block, ssm_mark_of(from), ssm_mark_of(to));
+}
 
 #endif

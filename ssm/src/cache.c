@@ -64,18 +64,16 @@ static bool wait_for_owner(struct ssm_pool *pool, uint32_t slot, const struct ss
 static uint32_t take_entries(struct ssm_pool *pool, uint32_t class_idx, uint32_t slot, uint32_t wanted, uint32_t *blocks_out)
 {
     struct ssm_cache *cache = ssm_cache_at(pool, slot, class_idx);
-    uint32_t count = ssm_load_relaxed_u32(&cache->count), taken = 0;
-    if (count > pool->geometry.cache_slots)
-        count = 0;
+    uint32_t count = ssm_cache_count(pool, cache), taken = 0;
     while (taken < wanted && count > 0) {
-        uint32_t block_idx = ssm_cache_block(pool, class_idx, slot, ssm_load_relaxed_u64(&cache->handles[count - 1]));
-        if (block_idx != SSM_NIL) {
-            struct ssm_block *block = ssm_block_at(pool, block_idx);
+        uint64_t handle = ssm_load_relaxed_u64(&cache->handles[count - 1]);
+        if (ssm_cache_entry_counts(pool, &pool->classes[class_idx], ssm_mark_of(slot), handle)) {
+            struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
             if (!ssm_block_is_exactly(pool, block, slot))
                 break;
             ssm_block_swap(block, slot, pool->self); /* the commit; from here on the entry is void */
             ssm_store_release_u32(&block->home, pool->home);
-            blocks_out[taken++] = block_idx;
+            blocks_out[taken++] = (uint32_t)handle;
         }
         ssm_store_release_u32(&cache->count, --count);
     }
@@ -103,24 +101,24 @@ uint32_t ssm_cache_steal(struct ssm_pool *pool, uint32_t class_idx, uint32_t cou
 /* With the cache entered. What cannot be given, because its shard is locked, goes back on the stack. */
 static void flush_in_hand(struct ssm_pool *pool, uint32_t class_idx, uint32_t keep)
 {
-    struct ssm_cache *cache = ssm_cache_at(pool, pool->self, class_idx);
-    uint32_t blocks[FLUSH_BATCH], stuck = 0;
-    while (stuck == 0 && ssm_load_relaxed_u32(&cache->count) > keep) {
-        uint32_t count = 0;
-        while (count < FLUSH_BATCH && ssm_load_relaxed_u32(&cache->count) > keep &&
-               (blocks[count] = ssm_cache_pop(pool, class_idx, cache)) != SSM_NIL)
-            count++;
+    struct ssm_cache *cache = pool->classes[class_idx].cache;
+    uint64_t handles[FLUSH_BATCH];
+    uint32_t blocks[FLUSH_BATCH], stuck = 0, excess;
+    while (stuck == 0 && (excess = ssm_cache_count(pool, cache)) > keep) {
+        excess = excess - keep < FLUSH_BATCH ? excess - keep : FLUSH_BATCH;
+        uint32_t count = ssm_cache_pop(pool, &pool->classes[class_idx], cache, excess, handles);
+        for (uint32_t i = 0; i < count; i++)
+            blocks[i] = (uint32_t)handles[i];
         stuck = ssm_shard_give(pool, class_idx, blocks, count, 0);
-        for (uint32_t i = 0; i < stuck; i++) {
-            uint32_t generation = ssm_load_relaxed_u32(&ssm_block_at(pool, blocks[i])->generation);
-            ssm_cache_push(cache, ssm_handle_of(generation, blocks[i]), pool->geometry.cache_slots);
-        }
+        for (uint32_t i = 0; i < stuck; i++)
+            handles[i] = ssm_handle_now(pool, blocks[i]);
+        ssm_cache_push(cache, handles, stuck, pool->geometry.cache_slots);
     }
 }
 
 void ssm_cache_flush(struct ssm_pool *pool, uint32_t class_idx, uint32_t keep)
 {
-    struct ssm_cache *cache = ssm_cache_at(pool, pool->self, class_idx);
+    struct ssm_cache *cache = pool->classes[class_idx].cache;
     if (!ssm_cache_enter(pool, cache))
         return;
     flush_in_hand(pool, class_idx, keep);
@@ -155,7 +153,7 @@ void ssm_cache_forget(struct ssm_pool *pool, uint32_t slot)
 void ssm_cache_reset(struct ssm_pool *pool)
 {
     for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {
-        struct ssm_cache *cache = ssm_cache_at(pool, pool->self, class_idx);
+        struct ssm_cache *cache = pool->classes[class_idx].cache;
         ssm_store_relaxed_u32(&cache->busy, 0);
         if (lock_out(pool, cache, 0) != 0)
             continue; /* a thief came before: all entries are void, he takes none */

@@ -26,15 +26,12 @@
 #include "lock.h"
 
 /* A thief is there, or his name: steps back. Always false: this time the shards will do. */
-bool ssm_cache_enter_slowly(struct ssm_pool *pool, struct ssm_cache *cache);
+SSM_COLD bool ssm_cache_enter_slowly(struct ssm_pool *pool, struct ssm_cache *cache);
 
 static inline bool ssm_cache_enter(struct ssm_pool *pool, struct ssm_cache *cache)
 {
     ssm_store_relaxed_u32(&cache->busy, 1);
-    if (pool->fenced)
-        ssm_fence_seqcst(); /* C1 -> C2 */
-    else
-        ssm_fence_compiler(); /* C1 -> C2 */
+    ssm_fence_light(pool->fenced); /* C1 -> C2 */
     if (ssm_load_acquire_u64(&cache->thief.word) == 0)
         return true;
     return ssm_cache_enter_slowly(pool, cache);
@@ -45,40 +42,61 @@ static inline void ssm_cache_leave(struct ssm_cache *cache)
     ssm_store_release_u32(&cache->busy, 0); /* C3 -> C4 in steal_from(): the entries are written before */
 }
 
-/* With the cache in hand: the block of an entry that counts, or SSM_NIL. */
-static inline uint32_t ssm_cache_block(const struct ssm_pool *pool, uint32_t class_idx, uint32_t slot, uint64_t handle)
+/* With a cache in hand: does the entry count? `mark`: its owner's. */
+static inline bool ssm_cache_entry_counts(const struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_mark mark,
+                                          uint64_t handle)
 {
     uint32_t block_idx = (uint32_t)handle;
-    if (!ssm_block_is_of_class(pool, block_idx, class_idx))
-        return SSM_NIL;
+    if (!ssm_class_has_block(class, block_idx))
+        return false;
     const struct ssm_block *block = ssm_block_at(pool, block_idx);
     /* The bit first: when it was set anew, the generation had changed before (G3). */
-    if (!ssm_block_has(block, slot) || ssm_load_relaxed_u32(&block->generation) != handle >> 32)
-        return SSM_NIL;
-    return block_idx;
+    return ssm_load_acquire_u64(&block->holders[mark.word]) & mark.bit && ssm_load_relaxed_u32(&block->generation) == handle >> 32;
 }
 
-/* With the cache entered: takes a block off the stack, or SSM_NIL. */
-static inline uint32_t ssm_cache_pop(struct ssm_pool *pool, uint32_t class_idx, struct ssm_cache *cache)
-{
-    uint32_t count = ssm_load_relaxed_u32(&cache->count), block_idx = SSM_NIL;
-    if (count > pool->geometry.cache_slots)
-        count = 0; /* scribbled: what was in it comes back when this process closes or dies */
-    while (block_idx == SSM_NIL && count > 0)
-        block_idx = ssm_cache_block(pool, class_idx, pool->self, ssm_load_relaxed_u64(&cache->handles[--count]));
-    ssm_store_relaxed_u32(&cache->count, count);
-    return block_idx;
-}
-
-/* False: it holds `limit` blocks already. */
-static inline bool ssm_cache_push(struct ssm_cache *cache, uint64_t handle, uint32_t limit)
+static inline uint32_t ssm_cache_count(const struct ssm_pool *pool, const struct ssm_cache *cache)
 {
     uint32_t count = ssm_load_relaxed_u32(&cache->count);
-    if (count >= limit)
+    return count <= pool->geometry.cache_slots ? count : 0; /* scribbled: its blocks come back when this process ends */
+}
+
+/* With the cache entered: takes up to `wanted` entries off the stack, the one on top first; how many. Written once, at the
+ * end: whoever dies before has the blocks still. */
+static inline uint32_t ssm_cache_pop(struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_cache *cache, uint32_t wanted,
+                                     uint64_t *handles_out)
+{
+    uint32_t count = ssm_cache_count(pool, cache), taken = 0;
+    while (taken < wanted && count > 0) {
+        uint64_t handle = ssm_load_relaxed_u64(&cache->handles[--count]);
+        if (ssm_cache_entry_counts(pool, class, pool->mark, handle))
+            handles_out[taken++] = handle;
+    }
+    ssm_store_relaxed_u32(&cache->count, count);
+    return taken;
+}
+
+/* The same for one. False: there is none, or something is to be passed over. */
+static inline bool ssm_cache_pop_one(struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_cache *cache,
+                                     uint64_t *handle_out)
+{
+    uint32_t top = ssm_load_relaxed_u32(&cache->count) - 1; /* wraps at 0 */
+    if (top >= pool->geometry.cache_slots)
         return false;
-    ssm_store_relaxed_u64(&cache->handles[count], handle);
-    ssm_store_release_u32(&cache->count, count + 1);
+    *handle_out = ssm_load_relaxed_u64(&cache->handles[top]);
+    if (!ssm_cache_entry_counts(pool, class, pool->mark, *handle_out))
+        return false;
+    ssm_store_relaxed_u32(&cache->count, top);
     return true;
+}
+
+/* With the cache entered: puts as many of them on the stack as fit below `limit`; how many. */
+static inline uint32_t ssm_cache_push(struct ssm_cache *cache, const uint64_t *handles, uint32_t count, uint32_t limit)
+{
+    uint32_t top = ssm_load_relaxed_u32(&cache->count), kept = 0;
+    while (kept < count && top < limit)
+        ssm_store_relaxed_u64(&cache->handles[top++], handles[kept++]);
+    ssm_store_release_u32(&cache->count, top);
+    return kept;
 }
 
 /* Empties the cache down to `keep` blocks, each to its home shard; those whose shard is locked just now stay. */

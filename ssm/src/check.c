@@ -56,7 +56,7 @@ static void check_list(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard
     }
     for (uint32_t i = 0; i < free_count; i++) {
         uint32_t block_idx = ssm_load_relaxed_u32(&list[i]);
-        if (!ssm_block_is_of_class(pool, block_idx, class_idx)) {
+        if (!ssm_class_has_block(&pool->classes[class_idx], block_idx)) {
             find(f, "shard %u of class %lu: its list holds block %u of another class", shard_idx, c->block_size, block_idx);
             continue;
         }

@@ -148,12 +148,13 @@ struct ssm_cache {
 struct ssm_side {
     SSM_SHARED_ALIGNED
     struct ssm_lock lock;
-    struct ssm_u64  index;      /* the next position to write (producer: head) or to read (consumer: tail) */
     struct ssm_u64  note;       /* producer: position up to which it may have set the ring's bit; 0: none */
     struct ssm_u64  span;       /* producer: who puts deliveries of redelivering rings, and how many packets; 0: nobody */
     struct ssm_u64  peer;       /* the other side's index as last seen */
     struct ssm_u64  count;      /* consumer: packets handed out; producer: highest depth seen */
     struct ssm_u64  recoveries;
+    SSM_SHARED_ALIGNED
+    struct ssm_u64  index;      /* the next position to write (producer: head) or to read (consumer: tail); the peer reads it */
 };
 
 /* What a redelivering ring knows of one block; see redelivery.h. ssm_check() verifies, of an entry whose generation is the
@@ -185,8 +186,16 @@ _Static_assert(sizeof(struct ssm_holder) == SSM_NO_SHARING, "holder slots do not
 _Static_assert(sizeof(struct ssm_service_shared) == SSM_NO_SHARING, "services do not share lines");
 _Static_assert(sizeof(struct ssm_class) == SSM_NO_SHARING, "classes do not share lines");
 _Static_assert(sizeof(struct ssm_shard) == 2 * SSM_NO_SHARING, "a shard's lock and its waiters do not share lines");
-_Static_assert(sizeof(struct ssm_side) == SSM_NO_SHARING, "the sides of a ring do not share lines");
+_Static_assert(sizeof(struct ssm_side) == 2 * SSM_NO_SHARING, "what a side of a ring writes, and what its peer reads of it, do not share lines");
 _Static_assert(sizeof(struct ssm_block) + 2 * 8 == SSM_CACHELINE, "a descriptor with 128 holders is one line");
+
+/* Where a holder stands in holder sets. */
+struct ssm_mark { uint64_t bit; uint32_t word; };
+
+static inline struct ssm_mark ssm_mark_of(uint32_t holder)
+{
+    return (struct ssm_mark){.bit = UINT64_C(1) << holder % 64, .word = holder / 64};
+}
 
 /* ---- what stands where: private to the process ------------------------------------------------------ */
 

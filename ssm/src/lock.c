@@ -43,7 +43,7 @@ static int steal(struct ssm_pool *pool, struct ssm_lock *lock, ssm_repair repair
     return result < 0 ? result : 0;
 }
 
-static int take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_repair repair, void *context)
+int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_repair repair, void *context)
 {
     /* From here on the word is taken with the waiters bit: somebody may sleep who set it before. */
     const uint64_t mine = pool->lock_word | SSM_LOCK_WAITERS;
@@ -73,15 +73,6 @@ static int take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t pa
             ssm_word_sleep(&lock->word, (uint32_t)announced, left_ns < SSM_LOCK_STEP_NS ? left_ns : SSM_LOCK_STEP_NS);
         }
     }
-}
-
-int ssm_lock_take(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_repair repair, void *context)
-{
-    uint64_t nobody = 0;
-    /* L2: pairs with L1 in ssm_lock_release(). */
-    if (ssm_cas_acqrel_u64(&lock->word, &nobody, pool->lock_word))
-        return 0;
-    return take_slowly(pool, lock, patience_ns, repair, context);
 }
 
 void ssm_lock_release_slowly(struct ssm_lock *lock)

@@ -20,10 +20,21 @@
 /* Makes whole what the lock guards; may run several times. 0, or the error with which taking the lock fails. */
 typedef int (*ssm_repair)(struct ssm_pool *pool, void *context);
 
-/* Not recursive. 0; -ETIMEDOUT when a live owner kept it for `patience_ns` (0: a short spin only); the error of the repair. */
-int ssm_lock_take(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_repair repair, void *context);
+SSM_COLD int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_repair repair,
+                                  void *context);
 
-void ssm_lock_release_slowly(struct ssm_lock *lock);
+/* Not recursive. 0; -ETIMEDOUT when a live owner kept it for `patience_ns` (0: a short spin only); the error of the repair. */
+static inline int ssm_lock_take(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_repair repair,
+                                void *context)
+{
+    uint64_t nobody = 0;
+    /* L2: pairs with L1 in ssm_lock_release(). */
+    if (SSM_LIKELY(ssm_cas_acqrel_u64(&lock->word, &nobody, pool->lock_word)))
+        return 0;
+    return ssm_lock_take_slowly(pool, lock, patience_ns, repair, context);
+}
+
+SSM_COLD void ssm_lock_release_slowly(struct ssm_lock *lock);
 
 static inline void ssm_lock_release(struct ssm_lock *lock)
 {

@@ -16,7 +16,7 @@ struct window {
     uint64_t          start, length, block_size;
 };
 
-static int window_of(struct ssm_pool *pool, uint64_t handle, struct window *window_out)
+static inline int window_of(struct ssm_pool *pool, uint64_t handle, struct window *window_out)
 {
     uint32_t block_idx = ssm_claimed_block(pool, handle);
     if (block_idx == SSM_NIL)
@@ -35,13 +35,10 @@ static int window_of(struct ssm_pool *pool, uint64_t handle, struct window *wind
     return 0;
 }
 
-int ssm_packet_view(struct ssm_pool *pool, uint64_t handle, struct ssm_packet *packet_out)
+static inline int view(struct ssm_pool *pool, uint64_t handle, struct ssm_packet *packet_out)
 {
     struct window w;
-    int result = ssm_enter(pool);
-    if (result != 0)
-        return result;
-    result = window_of(pool, handle, &w);
+    int result = window_of(pool, handle, &w);
     if (result == 0)
         *packet_out = (struct ssm_packet){
             .data = w.base + w.start,
@@ -50,6 +47,17 @@ int ssm_packet_view(struct ssm_pool *pool, uint64_t handle, struct ssm_packet *p
             .tailroom = w.block_size - w.start - w.length,
             .block_size = w.block_size,
         };
+    return result;
+}
+
+int ssm_packet_view(struct ssm_pool *pool, uint64_t handle, struct ssm_packet *packet_out)
+{
+    if (ssm_is_unguarded(pool))
+        return view(pool, handle, packet_out);
+    int result = ssm_enter(pool);
+    if (result != 0)
+        return result;
+    result = view(pool, handle, packet_out);
     ssm_leave(pool);
     return result;
 }

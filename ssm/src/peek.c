@@ -96,9 +96,9 @@ static void mark_cached(const struct ssm_pool *pool, uint8_t *cached)
             const struct ssm_cache *cache = ssm_cache_at(pool, slot, class_idx);
             uint32_t count = ssm_load_acquire_u32(&cache->count);
             for (uint32_t i = 0; i < count && count <= pool->geometry.cache_slots; i++) {
-                uint32_t block_idx = ssm_cache_block(pool, class_idx, slot, ssm_load_relaxed_u64(&cache->handles[i]));
-                if (block_idx != SSM_NIL)
-                    cached[block_idx] = 1;
+                uint64_t handle = ssm_load_relaxed_u64(&cache->handles[i]);
+                if (ssm_cache_entry_counts(pool, &pool->classes[class_idx], ssm_mark_of(slot), handle))
+                    cached[(uint32_t)handle] = 1;
             }
         }
 }

@@ -7,7 +7,10 @@
 
 #include <errno.h>
 
-#define SPIN_NS    UINT64_C(10000) /* before the first sleep, where another processor can be at work */
+#define SPIN_NS    UINT64_C(10000)  /* before the first sleep, where another processor can be at work */
+#define LINGER_NS  UINT64_C(40000)  /* the same while that has lately been long enough: a wake-up takes about 15 us */
+#define LINGER_REST 32              /* after a lingering in vain, so many waits for which it had been long enough */
+#define BRIEF_NS   UINT64_C(500000) /* the first sleep of a wait, which has no membarrier before it */
 #define PARKED_MAX 64              /* blocks refilled into the cache at once */
 
 /* ---- waiting ---------------------------------------------------------------------------------------- */
@@ -37,79 +40,114 @@ static int sleep_once(struct ssm_pool *pool, const struct ssm_wait *wait, uint32
     return interrupted ? -EINTR : 0;
 }
 
-static int spin_for(struct ssm_pool *pool, const struct ssm_wait *wait)
+/* Two processes that answer each other and once fell asleep would sleep at each turn, were the spin always shorter than a
+ * wake-up takes: whose waits are short spins for longer. */
+static int spin_for(struct ssm_pool *pool, const struct ssm_wait *wait, uint64_t since_ns, uint64_t until_ns)
 {
+    const bool linger = ssm_load_relaxed_u32(&pool->linger_rest) == 0; /* a guess: other threads wait, too */
+    const uint64_t spin_ns = linger ? LINGER_NS : SPIN_NS;
     int result = wait->again;
     if (!pool->many_cpus)
         return result;
-    for (uint64_t until_ns = ssm_now_ns() + SPIN_NS; result == wait->again && ssm_now_ns() < until_ns;) {
+    for (uint64_t now_ns = since_ns; result == wait->again && now_ns - since_ns < spin_ns && now_ns < until_ns; now_ns = ssm_now_ns()) {
         for (int i = 0; i < 16; i++)
             ssm_cpu_relax();
         result = wait->attempt(wait->context, false);
     }
+    if (linger && result == wait->again)
+        ssm_store_relaxed_u32(&pool->linger_rest, LINGER_REST);
     return result;
+}
+
+/* After a wait with a sleep in it. */
+static void note_wait(struct ssm_pool *pool, uint64_t waited_ns)
+{
+    const uint32_t rest = ssm_load_relaxed_u32(&pool->linger_rest);
+    if (waited_ns < LINGER_NS && rest > 0)
+        ssm_store_relaxed_u32(&pool->linger_rest, rest - 1);
 }
 
 int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t timeout_ns)
 {
-    int result = wait->attempt(wait->context, true);
-    if (result != wait->again || timeout_ns == 0)
-        return result;
-    uint64_t until_ns = ssm_deadline_ns(timeout_ns);
-    result = spin_for(pool, wait);
-    while (result == wait->again) {
+    const uint64_t since_ns = ssm_now_ns(), until_ns = ssm_deadline_ns(timeout_ns);
+    int result = spin_for(pool, wait, since_ns, until_ns);
+    for (bool brief = true; result == wait->again; brief = false) {
         uint32_t seen = ssm_event_announce(wait->event);
         if (wait->class_idx != SSM_NIL)
             ssm_class_announce(pool, wait->class_idx);
+        if (!brief)
+            ssm_membarrier(); /* E1: before the look, on the processor of every signaller; pairs with E2 */
         result = wait->attempt(wait->context, true);
-        uint64_t now_ns = ssm_now_ns();
+        uint64_t now_ns = ssm_now_ns(), step_ns = brief ? BRIEF_NS : SSM_RECHECK_NS;
         if (result != wait->again || now_ns >= until_ns)
             break;
-        uint64_t look_ns = now_ns + SSM_RECHECK_NS < until_ns ? now_ns + SSM_RECHECK_NS : until_ns;
+        uint64_t look_ns = now_ns + step_ns < until_ns ? now_ns + step_ns : until_ns;
         int stopped = sleep_once(pool, wait, seen, look_ns);
         if (stopped != 0)
             return stopped;
-        if (ssm_now_ns() >= look_ns)
+        now_ns = ssm_now_ns();
+        if (!brief && now_ns >= look_ns)
             pool->on_stall(pool);
         result = wait->attempt(wait->context, false);
+        if (result != wait->again)
+            note_wait(pool, now_ns - since_ns);
     }
     return result;
 }
 
-/* ---- allocating ------------------------------------------------------------------------------------- */
+/* ---- putting blocks away ---------------------------------------------------------------------------- */
 
-static void give_block(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx);
-
-/* Fills the cache from what was taken beyond the need; what does not fit goes back. */
-static void stow(struct ssm_pool *pool, uint32_t class_idx, uint32_t *blocks, uint32_t count)
+/* How many of them the cache takes, up to `limit` in all. */
+static uint32_t keep_in_cache(struct ssm_pool *pool, uint32_t class_idx, const uint64_t *handles, uint32_t count, uint32_t limit)
 {
-    struct ssm_cache *cache = ssm_cache_at(pool, pool->self, class_idx);
-    uint32_t limit = pool->geometry.classes[class_idx].cache_blocks;
-    if (ssm_cache_enter(pool, cache)) {
-        while (count > 0) {
-            uint32_t generation = ssm_load_relaxed_u32(&ssm_block_at(pool, blocks[count - 1])->generation);
-            if (!ssm_cache_push(cache, ssm_handle_of(generation, blocks[count - 1]), limit))
-                break;
-            count--;
-        }
-        ssm_cache_leave(cache);
-    }
-    uint32_t stuck = ssm_shard_give(pool, class_idx, blocks, count, SSM_SHARD_PATIENCE_NS);
-    for (uint32_t i = 0; i < stuck; i++)
-        give_block(pool, class_idx, blocks[i]);
-}
-
-static uint32_t take_from_cache(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, uint32_t *blocks_out)
-{
-    struct ssm_cache *cache = ssm_cache_at(pool, pool->self, class_idx);
-    uint32_t taken = 0;
+    struct ssm_cache *cache = pool->classes[class_idx].cache;
     if (!ssm_cache_enter(pool, cache))
         return 0;
-    while (taken < count && (blocks_out[taken] = ssm_cache_pop(pool, class_idx, cache)) != SSM_NIL)
-        taken++;
+    uint32_t kept = ssm_cache_push(cache, handles, count, limit);
     ssm_cache_leave(cache);
-    return taken;
+    return kept;
 }
+
+/* While somebody waits for the class, freed blocks go past the cache. */
+static uint32_t cache_limit(const struct ssm_pool *pool, uint32_t class_idx)
+{
+    return ssm_class_is_awaited(&pool->classes[class_idx]) ? 0 : pool->classes[class_idx].cache_blocks;
+}
+
+/* Home, or where the home's lock stays taken, any other shard's list: who has a block alone chooses its home. With
+ * all of them locked it is parked in the cache, whose slots reach beyond its size; and when these are full, let go of:
+ * then whoever finds nothing else free lists it. */
+static void give_home(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
+{
+    struct ssm_u32 *home = &ssm_block_at(pool, block_idx)->home;
+    for (uint32_t i = 0; i < pool->geometry.shards; i++) {
+        if (ssm_shard_give(pool, class_idx, &block_idx, 1, 0) == 0)
+            return;
+        ssm_store_release_u32(home, (ssm_load_relaxed_u32(home) + 1) % pool->geometry.shards);
+    }
+    const uint64_t handle = ssm_handle_now(pool, block_idx);
+    if (keep_in_cache(pool, class_idx, &handle, 1, pool->geometry.cache_slots) != 0)
+        return;
+    ssm_block_remove(ssm_block_at(pool, block_idx), pool->self);
+    ssm_settle(pool, block_idx);
+}
+
+/* Blocks that this process has alone, without a claim: into the cache up to `limit`, the rest home. */
+static void stow(struct ssm_pool *pool, uint32_t class_idx, const uint64_t *handles, uint32_t count, uint32_t limit)
+{
+    uint32_t kept = keep_in_cache(pool, class_idx, handles, count, limit), *rest = pool->scratch;
+    if (kept < count && count - kept <= limit / 2) { /* not one by one: the shard's lock is for batches */
+        ssm_cache_flush(pool, class_idx, limit / 2);
+        kept += keep_in_cache(pool, class_idx, handles + kept, count - kept, limit);
+    }
+    for (uint32_t i = kept; i < count; i++)
+        rest[i - kept] = (uint32_t)handles[i];
+    uint32_t stuck = ssm_shard_give(pool, class_idx, rest, count - kept, 0);
+    for (uint32_t i = 0; i < stuck; i++)
+        give_home(pool, class_idx, rest[i]);
+}
+
+/* ---- allocating ------------------------------------------------------------------------------------- */
 
 /* From the own shard onwards, round. `busy`: a shard was passed over because its lock was taken. */
 static int take_from_shards(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, uint64_t patience_ns,
@@ -136,17 +174,20 @@ static int take_from_shards(struct ssm_pool *pool, uint32_t class_idx, uint32_t 
 static uint32_t refill(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, uint32_t *blocks_out)
 {
     uint32_t batch[PARKED_MAX + 1];
-    uint32_t extra = pool->geometry.classes[class_idx].cache_blocks / 2;
+    uint64_t handles[PARKED_MAX];
+    uint32_t extra = pool->classes[class_idx].cache_blocks / 2;
     if (extra > PARKED_MAX)
         extra = PARKED_MAX;
-    if (count != 1 || extra == 0 || ssm_class_is_awaited(pool, class_idx) ||
+    if (count != 1 || extra == 0 || ssm_class_is_awaited(&pool->classes[class_idx]) ||
         ssm_load_relaxed_u32(&ssm_shard_at(pool, class_idx, pool->home)->free_count) == 0) /* a hint */
         return 0;
     int result = ssm_shard_take(pool, class_idx, pool->home, 1 + extra, 0, batch);
     if (result <= 0)
         return 0;
-    blocks_out[0] = batch[0];
-    stow(pool, class_idx, batch + 1, (uint32_t)result - 1);
+    for (int i = 1; i < result; i++)
+        handles[i - 1] = ssm_handle_now(pool, batch[i]);
+    stow(pool, class_idx, handles, (uint32_t)result - 1, pool->classes[class_idx].cache_blocks);
+    blocks_out[0] = batch[0]; /* last: stow() had the scratch */
     return 1;
 }
 
@@ -154,77 +195,80 @@ static uint32_t refill(struct ssm_pool *pool, uint32_t class_idx, uint32_t count
 static bool looks_enough(const struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
 {
     uint64_t free_count = 0; /* of hints */
-    for (uint32_t i = 0; i < pool->geometry.shards; i++)
+    for (uint32_t i = 0; i < pool->geometry.shards && free_count < count; i++)
         free_count += ssm_load_relaxed_u32(&ssm_shard_at(pool, class_idx, i)->free_count);
     for (uint32_t slot = 0; free_count < count && slot < ssm_holder_high(pool); slot++)
-        free_count += ssm_load_relaxed_u32(&ssm_cache_at(pool, slot, class_idx)->count);
+        if (slot != pool->self) /* what is there was taken before */
+            free_count += ssm_load_relaxed_u32(&ssm_cache_at(pool, slot, class_idx)->count);
     return free_count >= count;
 }
 
-/* All or nothing; 0, -SSM_E_EXHAUSTED, -SSM_E_CORRUPT. */
-static int take_blocks(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, bool thorough, uint32_t *blocks_out)
+/* What the own cache does not have: how many of `count`, as block indices in the scratch; -SSM_E_CORRUPT. */
+static int take_elsewhere(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, bool thorough)
 {
-    if (count > 1 && !looks_enough(pool, class_idx, count) && !(thorough && ssm_class_settle(pool, class_idx)))
-        return -SSM_E_EXHAUSTED;
-    uint32_t taken = take_from_cache(pool, class_idx, count, blocks_out);
+    uint32_t *blocks = pool->scratch, taken;
     bool busy = false;
-    if (taken < count)
-        taken += refill(pool, class_idx, count - taken, blocks_out + taken);
+    if (count > 1 && !looks_enough(pool, class_idx, count) && !(thorough && ssm_class_settle(pool, class_idx)))
+        return 0;
+    taken = refill(pool, class_idx, count, blocks);
     for (int round = 0; taken < count && round < (thorough ? 2 : 1); round++) {
         /* A shard whose lock stays taken (its owner may be stopped) is waited for only in the second round. */
         if (round == 1 && !busy)
             break;
         int result = take_from_shards(pool, class_idx, count - taken, round == 0 ? 0 : SSM_SHARD_PATIENCE_NS,
-                                      blocks_out + taken, &busy);
+                                      blocks + taken, &busy);
         if (result < 0 && taken == 0)
             return result;
         taken += result > 0 ? (uint32_t)result : 0;
     }
     if (taken < count && thorough)
-        taken += ssm_cache_steal(pool, class_idx, count - taken, blocks_out + taken);
+        taken += ssm_cache_steal(pool, class_idx, count - taken, blocks + taken);
     if (taken < count && thorough && ssm_class_settle(pool, class_idx)) {
-        int result = take_from_shards(pool, class_idx, count - taken, 0, blocks_out + taken, &busy);
+        int result = take_from_shards(pool, class_idx, count - taken, 0, blocks + taken, &busy);
         taken += result > 0 ? (uint32_t)result : 0;
     }
-    if (taken == count)
-        return 0;
-    stow(pool, class_idx, blocks_out, taken);
-    return -SSM_E_EXHAUSTED;
+    return (int)taken;
 }
 
-/* A fresh packet: the block is this process's alone. */
-static inline uint64_t hand_out(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx, uint64_t size)
+/* All or nothing; 0, -SSM_E_EXHAUSTED, -SSM_E_CORRUPT. The handles are those of former packets. */
+static int take_blocks(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, bool thorough, uint64_t *handles_out)
 {
+    struct ssm_cache *cache = pool->classes[class_idx].cache;
+    uint32_t taken = 0;
+    if (ssm_cache_enter(pool, cache)) {
+        taken = ssm_cache_pop(pool, &pool->classes[class_idx], cache, count, handles_out);
+        ssm_cache_leave(cache);
+    }
+    int more = taken < count ? take_elsewhere(pool, class_idx, count - taken, thorough) : 0;
+    for (int i = 0; i < more; i++)
+        handles_out[taken++] = ssm_handle_now(pool, pool->scratch[i]);
+    if (taken == count)
+        return 0;
+    if (taken > 0)
+        stow(pool, class_idx, handles_out, taken, pool->classes[class_idx].cache_blocks);
+    return more < 0 ? more : -SSM_E_EXHAUSTED;
+}
+
+/* A fresh packet: the block is this process's alone. `handle`: of the packet that was in it. */
+static inline uint64_t hand_out(struct ssm_pool *pool, const struct ssm_own_class *class, uint64_t handle, uint64_t size)
+{
+    uint32_t block_idx = (uint32_t)handle, generation = (uint32_t)(handle >> 32) + 1;
     struct ssm_block *block = ssm_block_at(pool, block_idx);
-    uint32_t generation = ssm_load_relaxed_u32(&block->generation) + 1;
     ssm_store_relaxed_u32(&block->generation, generation);
     ssm_store_relaxed_u64(&block->start, pool->geometry.headroom);
     ssm_store_relaxed_u64(&block->length, size);
     ssm_store_relaxed_u64(&block->tag, 0);
-    if (ssm_load_relaxed_u32(&block->home) != pool->home)
-        ssm_store_release_u32(&block->home, pool->home); /* G1: whoever sees this home sees the claim before it */
-    pool->claims[block_idx] = (struct ssm_claim){.references = 1, .class_idx = (uint8_t)class_idx};
-    ssm_hold_bytes(pool, class_idx);
+    ssm_store_release_u32(&block->home, pool->home); /* G1: whoever sees this home sees the claim before it */
+    ssm_claim_afresh(pool, class, block_idx);
     return ssm_handle_of(generation, block_idx);
-}
-
-static int class_for(const struct ssm_pool *pool, uint64_t size, uint32_t *class_idx_out)
-{
-    const struct ssm_geometry *g = &pool->geometry;
-    uint64_t overhead = (uint64_t)g->headroom + g->tailroom;
-    for (uint32_t i = 0; i < g->class_count; i++)
-        if (size <= g->classes[i].block_size && overhead <= g->classes[i].block_size - size) {
-            *class_idx_out = i;
-            return 0;
-        }
-    return -SSM_E_TOO_LARGE;
 }
 
 struct alloc_call {
     struct ssm_pool *pool;
     uint64_t         size;
     uint64_t        *handles_out;
-    uint32_t         class_idx, count;
+    uint32_t         count;
+    const struct ssm_own_class *class;
 };
 
 static int alloc_attempt(void *context, bool thorough)
@@ -234,91 +278,91 @@ static int alloc_attempt(void *context, bool thorough)
     int result = ssm_enter(pool);
     if (result != 0)
         return result;
-    result = ssm_quota_allows(pool, call->class_idx, call->count)
-           ? take_blocks(pool, call->class_idx, call->count, thorough, pool->scratch) : -SSM_E_QUOTA;
-    for (uint32_t i = 0; result == 0 && i < call->count; i++)
-        call->handles_out[i] = hand_out(pool, call->class_idx, pool->scratch[i], call->size);
+    const uint64_t bytes = call->class->block_size * call->count;
+    result = ssm_quota_allows(pool, bytes)
+           ? take_blocks(pool, call->class->class_idx, call->count, thorough, call->handles_out) : -SSM_E_QUOTA;
+    if (result == 0) {
+        for (uint32_t i = 0; i < call->count; i++)
+            call->handles_out[i] = hand_out(pool, call->class, call->handles_out[i], call->size);
+        ssm_hold_bytes(pool, bytes);
+    }
     ssm_leave(pool);
     return result;
 }
 
 /* The common case: one packet, from the cache. False: go the long way. */
-static inline bool alloc_fast(struct ssm_pool *pool, uint32_t class_idx, uint64_t size, uint64_t *handle_out)
+static inline bool alloc_fast(struct ssm_pool *pool, uint64_t size, uint64_t *handle_out)
 {
-    struct ssm_cache *cache;
-    uint32_t block_idx = SSM_NIL;
-    if (ssm_enter(pool) != 0)
+    const struct ssm_own_class *class = ssm_class_for(pool, size);
+    struct ssm_cache *const cache = class->cache;
+    const uint64_t held_bytes = pool->held_bytes + class->block_size;
+    uint64_t handle;
+    if (cache == NULL || held_bytes > pool->easy_bytes || !ssm_cache_enter(pool, cache))
         return false;
-    cache = ssm_cache_at(pool, pool->self, class_idx);
-    if (ssm_quota_allows(pool, class_idx, 1) && ssm_cache_enter(pool, cache)) {
-        block_idx = ssm_cache_pop(pool, class_idx, cache);
-        ssm_cache_leave(cache);
+    bool taken = ssm_cache_pop_one(pool, class, cache, &handle);
+    ssm_cache_leave(cache);
+    if (!taken)
+        return false;
+    *handle_out = hand_out(pool, class, handle, size);
+    pool->held_bytes = held_bytes;
+    return true;
+}
+
+/* Of a request that can never be met; a closed or read-only attachment says so before anything else. */
+static SSM_COLD int refuse(struct ssm_pool *pool, int why)
+{
+    int result = ssm_enter(pool);
+    if (result != 0)
+        return result;
+    ssm_leave(pool);
+    return why;
+}
+
+static int alloc_slowly(struct ssm_pool *pool, uint64_t size, uint32_t count, int64_t timeout_ns, uint64_t *handles_out)
+{
+    const struct ssm_own_class *class = ssm_class_for(pool, size); /* sizes and counts never change: no need to enter */
+    if (class->class_idx == pool->geometry.class_count)
+        return refuse(pool, -SSM_E_TOO_LARGE);
+    if (count == 0 || count > class->block_count)
+        return refuse(pool, -EINVAL);
+    struct alloc_call call = {.pool = pool, .size = size, .handles_out = handles_out, .count = count, .class = class};
+    int result = alloc_attempt(&call, true);
+    if (result == -SSM_E_EXHAUSTED && timeout_ns != 0) {
+        const struct ssm_wait wait = {
+            .attempt = alloc_attempt, .context = &call, .again = -SSM_E_EXHAUSTED, .class_idx = class->class_idx,
+            .event = &ssm_shard_at(pool, class->class_idx, pool->home)->event,
+        };
+        result = ssm_wait_for(pool, &wait, timeout_ns);
     }
-    if (block_idx != SSM_NIL)
-        *handle_out = hand_out(pool, class_idx, block_idx, size);
-    ssm_leave(pool);
-    return block_idx != SSM_NIL;
-}
-
-int ssm_alloc(struct ssm_pool *pool, uint64_t size, int64_t timeout_ns, uint64_t *handle_out)
-{
-    uint32_t class_idx;
-    if (class_for(pool, size, &class_idx) == 0 && alloc_fast(pool, class_idx, size, handle_out))
-        return 0;
-    return ssm_alloc_many(pool, size, 1, timeout_ns, handle_out);
-}
-
-int ssm_alloc_many(struct ssm_pool *pool, uint64_t size, uint32_t count, int64_t timeout_ns, uint64_t *handles_out)
-{
-    struct alloc_call call = {.pool = pool, .size = size, .handles_out = handles_out, .count = count};
-    int result = ssm_enter(pool); /* a closed or read-only attachment says so before anything else */
-    if (result != 0)
-        return result;
-    ssm_leave(pool);
-    result = class_for(pool, size, &call.class_idx);
-    if (result == 0 && (count == 0 || count > pool->geometry.classes[call.class_idx].block_count))
-        result = -EINVAL;
-    if (result != 0)
-        return result;
-    struct ssm_wait wait = {
-        .attempt = alloc_attempt, .context = &call, .again = -SSM_E_EXHAUSTED, .class_idx = call.class_idx,
-        .event = &ssm_shard_at(pool, call.class_idx, pool->home)->event,
-    };
-    result = ssm_wait_for(pool, &wait, timeout_ns);
     if (result == -SSM_E_EXHAUSTED && pool->on_stall(pool)) /* before it is said: the dead held some of it */
         result = alloc_attempt(&call, true);
     return result;
 }
 
+static SSM_COLD int alloc_guarded(struct ssm_pool *pool, uint64_t size, int64_t timeout_ns, uint64_t *handle_out)
+{
+    int result = ssm_enter(pool);
+    if (result != 0)
+        return result;
+    bool done = alloc_fast(pool, size, handle_out);
+    ssm_leave(pool);
+    return done ? 0 : alloc_slowly(pool, size, 1, timeout_ns, handle_out);
+}
+
+int ssm_alloc(struct ssm_pool *pool, uint64_t size, int64_t timeout_ns, uint64_t *handle_out)
+{
+    if (SSM_LIKELY(ssm_is_unguarded(pool)))
+        return alloc_fast(pool, size, handle_out) ? 0 : alloc_slowly(pool, size, 1, timeout_ns, handle_out);
+    return alloc_guarded(pool, size, timeout_ns, handle_out);
+}
+
+int ssm_alloc_many(struct ssm_pool *pool, uint64_t size, uint32_t count, int64_t timeout_ns, uint64_t *handles_out)
+{
+    return count == 1 ? ssm_alloc(pool, size, timeout_ns, handles_out)
+                      : alloc_slowly(pool, size, count, timeout_ns, handles_out);
+}
+
 /* ---- freeing ---------------------------------------------------------------------------------------- */
-
-static bool keep_in_cache(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx, uint32_t limit)
-{
-    struct ssm_cache *cache = ssm_cache_at(pool, pool->self, class_idx);
-    uint32_t generation = ssm_load_relaxed_u32(&ssm_block_at(pool, block_idx)->generation);
-    if (!ssm_cache_enter(pool, cache))
-        return false;
-    bool kept = ssm_cache_push(cache, ssm_handle_of(generation, block_idx), limit);
-    ssm_cache_leave(cache);
-    return kept;
-}
-
-/* Home, or where the home's lock stays taken, any other shard's list: who has a block alone chooses its home. With
- * all of them locked it is parked in the cache, whose slots reach beyond its size; and when these are full, let go of:
- * then whoever finds nothing else free lists it. */
-static void give_home(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
-{
-    struct ssm_u32 *home = &ssm_block_at(pool, block_idx)->home;
-    for (uint32_t i = 0; i < pool->geometry.shards; i++) {
-        if (ssm_shard_give(pool, class_idx, &block_idx, 1, 0) == 0)
-            return;
-        ssm_store_release_u32(home, (ssm_load_relaxed_u32(home) + 1) % pool->geometry.shards);
-    }
-    if (keep_in_cache(pool, class_idx, block_idx, pool->geometry.cache_slots))
-        return;
-    ssm_block_remove(ssm_block_at(pool, block_idx), pool->self);
-    ssm_settle(pool, block_idx);
-}
 
 void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
 {
@@ -327,32 +371,37 @@ void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block
         ssm_redelivery_settle(pool, block_idx); /* before this process's bit goes */
         claim->flags &= (uint8_t)~SSM_CLAIM_OF_DELIVERY;
     }
-    ssm_drop_bytes(pool, class_idx);
-    give_block(pool, class_idx, block_idx);
-}
-
-/* A block that carries this process's bit, and no claim does. */
-static void give_block(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
-{
     struct ssm_block *block = ssm_block_at(pool, block_idx);
-    uint32_t limit = pool->geometry.classes[class_idx].cache_blocks;
-    if (!ssm_block_is_exactly(pool, block, pool->self)) {
-        ssm_block_remove(block, pool->self);
-        if (ssm_block_is_free(pool, block)) /* the others let go meanwhile */
-            ssm_settle(pool, block_idx);
+    ssm_drop_bytes(pool, pool->classes[class_idx].block_size);
+    if (ssm_block_is_mine(pool, block)) {
+        const uint64_t handle = ssm_handle_now(pool, block_idx);
+        stow(pool, class_idx, &handle, 1, cache_limit(pool, class_idx));
         return;
     }
-    if (limit != 0 && !ssm_class_is_awaited(pool, class_idx)) {
-        if (keep_in_cache(pool, class_idx, block_idx, limit))
-            return;
-        ssm_cache_flush(pool, class_idx, limit / 2);
-        if (keep_in_cache(pool, class_idx, block_idx, limit))
-            return;
-    }
-    give_home(pool, class_idx, block_idx);
+    ssm_block_remove(block, pool->self);
+    if (ssm_block_is_free(pool, block)) /* the others let go meanwhile */
+        ssm_settle(pool, block_idx);
 }
 
-static inline int free_one(struct ssm_pool *pool, uint64_t handle)
+/* The common case: a packet that this process holds once, and alone, goes into the cache. False: go the long way. */
+static inline bool free_fast(struct ssm_pool *pool, uint64_t handle)
+{
+    const struct ssm_own_class *class = ssm_sole_class(pool, handle);
+    if (class == NULL || ssm_class_is_awaited(class))
+        return false;
+    struct ssm_cache *const cache = class->cache;
+    if (!ssm_cache_enter(pool, cache))
+        return false;
+    uint32_t kept = ssm_cache_push(cache, &handle, 1, class->cache_blocks);
+    ssm_cache_leave(cache);
+    if (kept == 0)
+        return false;
+    pool->claims[(uint32_t)handle].references = 0;
+    ssm_drop_bytes(pool, class->block_size);
+    return true;
+}
+
+static int free_one(struct ssm_pool *pool, uint64_t handle)
 {
     uint32_t block_idx = ssm_movable_block(pool, handle);
     if (block_idx == SSM_NIL)
@@ -363,34 +412,41 @@ static inline int free_one(struct ssm_pool *pool, uint64_t handle)
     return 0;
 }
 
-int ssm_free(struct ssm_pool *pool, uint64_t handle)
+static SSM_COLD int free_guarded(struct ssm_pool *pool, uint64_t handle)
 {
     int result = ssm_enter(pool);
     if (result != 0)
         return result;
-    result = free_one(pool, handle);
+    result = free_fast(pool, handle) ? 0 : free_one(pool, handle);
     ssm_leave(pool);
     return result;
 }
 
-int ssm_free_many(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+int ssm_free(struct ssm_pool *pool, uint64_t handle)
 {
-    int result = ssm_enter(pool);
-    if (result != 0)
-        return result;
-    uint32_t checked = 0; /* references are taken back first, so that a handle that stands twice is counted twice */
-    for (; checked < count; checked++) {
-        uint32_t block_idx = ssm_movable_block(pool, handles[checked]);
-        if (block_idx == SSM_NIL)
-            break;
+    if (SSM_LIKELY(ssm_is_unguarded(pool) && free_fast(pool, handle)))
+        return 0;
+    return free_guarded(pool, handle);
+}
+
+/* Takes one reference per handle back, so that a handle that stands twice is counted twice. -SSM_E_STALE, and nothing
+ * changed. */
+static int take_references(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t block_idx = ssm_movable_block(pool, handles[i]);
+        if (block_idx == SSM_NIL) {
+            while (i-- > 0)
+                pool->claims[(uint32_t)handles[i]].references++;
+            return -SSM_E_STALE;
+        }
         pool->claims[block_idx].references--;
     }
-    if (checked < count) {
-        while (checked-- > 0)
-            pool->claims[(uint32_t)handles[checked]].references++;
-        ssm_leave(pool);
-        return -SSM_E_STALE;
-    }
+    return 0;
+}
+
+static void release_all(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+{
     for (uint32_t i = 0; i < count; i++) {
         struct ssm_claim *claim = &pool->claims[(uint32_t)handles[i]];
         if (claim->references == 0 && !(claim->flags & SSM_CLAIM_MARKED)) {
@@ -400,6 +456,35 @@ int ssm_free_many(struct ssm_pool *pool, const uint64_t *handles, uint32_t count
     }
     for (uint32_t i = 0; i < count; i++)
         pool->claims[(uint32_t)handles[i]].flags &= (uint8_t)~SSM_CLAIM_MARKED;
+}
+
+/* The common case: different packets, each held once and alone; those of one class go back together. */
+static bool free_sole(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+{
+    if (!ssm_take_sole(pool, handles, count))
+        return false;
+    for (uint32_t i = 0, run; i < count; i += run) {
+        const uint32_t class_idx = pool->claims[(uint32_t)handles[i]].class_idx;
+        const struct ssm_own_class *class = &pool->classes[class_idx];
+        for (run = 1; i + run < count && ssm_class_has_block(class, (uint32_t)handles[i + run]); run++) {}
+        ssm_drop_bytes(pool, class->block_size * run);
+        stow(pool, class_idx, handles + i, run, cache_limit(pool, class_idx));
+    }
+    return true;
+}
+
+int ssm_free_many(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+{
+    int result = ssm_enter(pool);
+    if (result != 0)
+        return result;
+    if (count == 1 ? free_fast(pool, handles[0]) : free_sole(pool, handles, count)) {
+        ssm_leave(pool);
+        return 0;
+    }
+    result = take_references(pool, handles, count);
+    if (result == 0)
+        release_all(pool, handles, count);
     ssm_leave(pool);
-    return 0;
+    return result;
 }

@@ -31,31 +31,71 @@ static inline uint32_t ssm_movable_block(const struct ssm_pool *pool, uint64_t h
     return block_idx;
 }
 
-/* Around every change of a claim's references from 0 and to 0. */
-static inline void ssm_hold_bytes(struct ssm_pool *pool, uint32_t class_idx)
+/* Around every change of a claim's references from 0 and to 0: block sizes added up. */
+static inline void ssm_hold_bytes(struct ssm_pool *pool, uint64_t bytes)
 {
-    pool->held_bytes += pool->geometry.classes[class_idx].block_size;
+    pool->held_bytes += bytes;
     if (pool->held_bytes > pool->peak_bytes) {
         pool->peak_bytes = pool->held_bytes;
+        pool->easy_bytes = pool->peak_bytes < pool->quota_bytes ? pool->peak_bytes : pool->quota_bytes;
         ssm_store_relaxed_u64(&ssm_holder_at(pool, pool->self)->peak_bytes, pool->peak_bytes); /* for people to read */
     }
 }
 
-static inline void ssm_drop_bytes(struct ssm_pool *pool, uint32_t class_idx)
+static inline void ssm_drop_bytes(struct ssm_pool *pool, uint64_t bytes)
 {
-    pool->held_bytes -= pool->geometry.classes[class_idx].block_size;
+    pool->held_bytes -= bytes;
 }
 
-static inline bool ssm_quota_allows(const struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
+static inline bool ssm_quota_allows(const struct ssm_pool *pool, uint64_t bytes)
 {
-    uint64_t bytes = pool->geometry.classes[class_idx].block_size * count;
     return bytes <= pool->quota_bytes && pool->held_bytes <= pool->quota_bytes - bytes;
+}
+
+/* The class of a packet that this process holds once, not pinned, and alone; NULL: of any other. */
+static inline const struct ssm_own_class *ssm_sole_class(const struct ssm_pool *pool, uint64_t handle)
+{
+    const uint32_t block_idx = (uint32_t)handle;
+    if (block_idx >= pool->geometry.block_total)
+        return NULL;
+    const struct ssm_block *block = ssm_block_at(pool, block_idx);
+    const struct ssm_claim *claim = &pool->claims[block_idx];
+    const struct ssm_own_class *class = &pool->classes[claim->class_idx];
+    return ssm_claim_as_number(claim) == class->fresh && ssm_load_relaxed_u32(&block->generation) == handle >> 32 &&
+           ssm_block_is_mine(pool, block) ? class : NULL;
+}
+
+static inline void ssm_claim_afresh(struct ssm_pool *pool, const struct ssm_own_class *class, uint32_t block_idx)
+{
+    memcpy(&pool->claims[block_idx], &class->fresh, sizeof class->fresh);
+}
+
+/* Takes the references of all of them back, if each is such a packet and stands there once; otherwise of none. The blocks
+ * carry this process's bit still. */
+static inline bool ssm_take_sole(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (SSM_LIKELY(ssm_sole_class(pool, handles[i]) != NULL)) {
+            pool->claims[(uint32_t)handles[i]].references = 0; /* the same handle would not be found so once more */
+            continue;
+        }
+        while (i-- > 0)
+            pool->claims[(uint32_t)handles[i]].references = 1;
+        return false;
+    }
+    return true;
+}
+
+static inline void ssm_untake_sole(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        pool->claims[(uint32_t)handles[i]].references = 1;
 }
 
 /* Gives back a block whose bit of this process is set and whose references are 0 since just now. */
 void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx);
 
-/* Blocking: tries, spins briefly, then announces itself, tries again, sleeps.
+/* Blocking, after an attempt that answered `again`: spins briefly, then announces itself, tries again, sleeps.
  * `attempt` answers `again` to go on; `thorough`: it may take its time (not set while spinning). */
 struct ssm_wait {
     int (*attempt)(void *context, bool thorough);

@@ -54,6 +54,7 @@ static uint32_t announce(const struct ssm_interest *interests, uint32_t count, s
         watched[words].seen = ssm_event_announce(watched[words].event);
         words++;
     }
+    ssm_membarrier(); /* E1 */
     return words;
 }
 
@@ -116,5 +117,5 @@ void ssm_waker_free(struct ssm_waker *waker)
 void ssm_waker_wake(struct ssm_waker *waker)
 {
     ssm_store_release_u32(&waker->pending, 1);
-    ssm_event_signal(&waker->event, 1);
+    ssm_event_signal(&waker->event, 1, true);
 }

@@ -80,8 +80,10 @@ static void write_slot(struct ssm_pool *pool, uint32_t slot)
     ssm_registry_mark_used(pool, slot);
     ssm_store_release_u32(&holder->kind, SSM_HOLDER_PROCESS);
     pool->self = slot;
+    pool->mark = ssm_mark_of(slot);
     pool->home = pid % pool->geometry.shards;
     pool->lock_word = (uint64_t)incarnation << 32 | (slot + 1);
+    ssm_classes_own(pool);
 }
 
 int ssm_registry_take(struct ssm_pool *pool, bool *adopted_out)

@@ -35,6 +35,7 @@
  */
 #include "ring.h"
 
+#include "handover.h"
 #include "metadata.h"
 #include "numbers.h"
 #include "pool.h"
@@ -52,15 +53,6 @@
 #define SPAN_STAYS           (UINT64_C(1) << 31)
 
 _Static_assert(SSM_RING_MAX < SPAN_STAYS, "a span counts any batch");
-
-struct ssm_ring {
-    struct ssm_pool        *pool;
-    struct ssm_ring_shared *shared;
-    uint32_t                id;       /* holder id */
-    uint32_t                capacity, flags;
-    uint32_t                mask;     /* slots - 1 */
-    const struct ssm_redelivery *table; /* or NULL: an ordinary ring */
-};
 
 /* ---- finding and creating ----------------------------------------------------------------------------- */
 
@@ -209,7 +201,7 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
     if (ring == NULL)
         return -ENOMEM;
     *ring = (struct ssm_ring){
-        .pool = pool, .shared = shared, .id = id, .capacity = capacity, .flags = options->flags,
+        .pool = pool, .shared = shared, .mark = ssm_mark_of(id), .id = id, .capacity = capacity, .flags = options->flags,
         .mask = ssm_ring_slot_count(capacity) - 1,
     };
     result = ring->flags & SSM_REDELIVER ? open_table(ring) : 0;
@@ -297,7 +289,7 @@ static int take_ring_side(struct ssm_ring *ring, struct ssm_side *side, uint64_t
 }
 
 /* The right to a side. An exclusive side is claimed by its first use and kept. `again`: not now. */
-static int enter_side(struct ssm_ring *ring, struct ssm_side *side, bool exclusive, int again)
+static inline int enter_side(struct ssm_ring *ring, struct ssm_side *side, bool exclusive, int again)
 {
     if (exclusive && ssm_lock_is_mine(ring->pool, &side->lock))
         return 0;
@@ -360,7 +352,7 @@ void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const uint64_t *
     if (returned == 0)
         return;
     ssm_store_release_u32(&shared->returned, 1); /* D5 -> D6 in take_returned(): after all of them carry the ring's bit */
-    ssm_event_signal(&shared->not_empty, returned);
+    ssm_event_signal(&shared->not_empty, returned, pool->fenced);
 }
 
 void ssm_ring_let_go(struct ssm_pool *pool, uint32_t holder_id)
@@ -402,7 +394,7 @@ static bool is_in_ring(const struct ssm_ring *ring, uint64_t handle)
 }
 
 /* Each handle is held by this process, not in this ring, and not twice in the batch. `flags_out`: all their claims'. */
-static int check_handles(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, bool keep, uint8_t *flags_out)
+static SSM_COLD int check_handles(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, bool keep, uint8_t *flags_out)
 {
     struct ssm_pool *pool = ring->pool;
     uint32_t checked = 0;
@@ -448,7 +440,7 @@ static void hand_to_ring(struct ssm_ring *ring, uint64_t handle, bool keep)
     struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
     struct ssm_claim *claim = &pool->claims[(uint32_t)handle];
     bool delivery = claim->flags & SSM_CLAIM_OF_DELIVERY, mine_too = keep || delivery || claim->references > 1;
-    if (!mine_too && ssm_block_is_exactly(pool, block, pool->self)) {
+    if (!mine_too && ssm_block_is_mine(pool, block)) {
         ssm_block_swap(block, pool->self, ring->id);
     } else {
         ssm_block_add(pool, block, ring->id);
@@ -459,7 +451,7 @@ static void hand_to_ring(struct ssm_ring *ring, uint64_t handle, bool keep)
         return; /* see finish_deliveries() */
     claim->references--;
     if (!mine_too)
-        ssm_drop_bytes(pool, claim->class_idx);
+        ssm_drop_bytes(pool, pool->classes[claim->class_idx].block_size);
 }
 
 /* Step 6 for the deliveries of a batch: the rings that they came from forget them. Those that came out of several rings wait
@@ -488,7 +480,7 @@ static uint64_t span_of(const struct ssm_pool *pool, uint32_t count, bool stays)
 }
 
 /* Steps 2 to 7 of put. `claims`: the flags of all claims. */
-static void put_all(struct ssm_ring *ring, const struct put_call *call, uint64_t head, uint8_t claims)
+static SSM_COLD void put_all(struct ssm_ring *ring, const struct put_call *call, uint64_t head, uint8_t claims)
 {
     struct ssm_side *producer = &ring->shared->producer;
     uint32_t count = call->count;
@@ -501,7 +493,7 @@ static void put_all(struct ssm_ring *ring, const struct put_call *call, uint64_t
     ssm_store_release_u64(&producer->note, head + count);
     for (uint32_t i = 0; i < count; i++)
         hand_to_ring(ring, call->handles[i], keep);
-    /* R1 -> A1 in head_beyond(): slots, holder sets and payload are written before the index is seen. */
+    /* R1 -> A1 in ssm_ring_head_beyond(): slots, holder sets and payload are written before the index is seen. */
     ssm_store_release_u64(&producer->index, head + count);
     if (forget)
         forget_deliveries(ring->pool, call->handles, count);
@@ -518,6 +510,33 @@ static int may_put(const struct ssm_ring *ring)
     return acl & SSM_ACL_FLOWDOWN ? -SSM_E_SHUTDOWN : acl & SSM_ACL_RDONLY ? -SSM_E_RDONLY : 0;
 }
 
+/* With the producer's right. */
+static inline int put_in_hand(struct ssm_ring *ring, const struct put_call *call)
+{
+    const uint64_t head = ssm_load_relaxed_u64(&ring->shared->producer.index);
+    const bool keep = call->flags & SSM_KEEP;
+    uint8_t claims = 0;
+    int result = may_put(ring); /* again: it may have been shut down while this call waited for the right */
+    if (result != 0)
+        return result;
+    if (!keep && ring->table == NULL && ssm_take_sole(ring->pool, call->handles, call->count)) {
+        result = look_for_room(ring, head, call->count);
+        if (result != 0)
+            ssm_untake_sole(ring->pool, call->handles, call->count);
+        else if (call->count == 1) /* told apart: the compiler makes better code of each */
+            ssm_handover_put(ring, call->handles, 1);
+        else
+            ssm_handover_put(ring, call->handles, call->count);
+        return result;
+    }
+    result = check_handles(ring, call->handles, call->count, keep, &claims);
+    if (result == 0)
+        result = look_for_room(ring, head, call->count);
+    if (result == 0)
+        put_all(ring, call, head, claims);
+    return result;
+}
+
 static int put_attempt(void *context, bool thorough)
 {
     const struct put_call *call = context;
@@ -532,19 +551,21 @@ static int put_attempt(void *context, bool thorough)
     if (result == 0)
         result = enter_side(ring, producer, exclusive, -SSM_E_FULL);
     if (result == 0) {
-        uint64_t head = ssm_load_relaxed_u64(&producer->index);
-        uint8_t claims = 0;
-        result = may_put(ring); /* again: it may have been shut down while this call waited for the right */
-        if (result == 0)
-            result = check_handles(ring, call->handles, call->count, call->flags & SSM_KEEP, &claims);
-        if (result == 0)
-            result = look_for_room(ring, head, call->count);
-        if (result == 0)
-            put_all(ring, call, head, claims);
+        result = put_in_hand(ring, call);
         leave_side(producer, exclusive);
     }
     ssm_leave(ring->pool);
     return result;
+}
+
+/* Not in ssm_ring_put() itself, which most calls leave by the first attempt. */
+static SSM_COLD int put_waiting(struct put_call *call, int64_t timeout_ns)
+{
+    const struct ssm_wait wait = {
+        .attempt = put_attempt, .context = call, .again = -SSM_E_FULL, .class_idx = SSM_NIL,
+        .event = &call->ring->shared->not_full,
+    };
+    return ssm_wait_for(call->ring->pool, &wait, timeout_ns);
 }
 
 int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns)
@@ -552,11 +573,9 @@ int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count,
     struct put_call call = {ring, handles, count, flags};
     if (count == 0 || count > ring->capacity || flags & ~(uint32_t)(SSM_KEEP | SSM_HANDOVER) || flags == SSM_HANDOVER)
         return -EINVAL;
-    struct ssm_wait wait = {
-        .attempt = put_attempt, .context = &call, .again = -SSM_E_FULL, .class_idx = SSM_NIL,
-        .event = &ring->shared->not_full,
-    };
-    int result = ssm_wait_for(ring->pool, &wait, timeout_ns);
+    int result = put_attempt(&call, true);
+    if (result == -SSM_E_FULL && timeout_ns != 0)
+        result = put_waiting(&call, timeout_ns);
     /* Whoever passed it on to this process may be about to say so (step 6), or have died before. */
     for (int look = 0; ring->table != NULL && result == -SSM_E_QUEUED && look < LOOKS; look++) {
         ring->pool->on_stall(ring->pool);
@@ -564,7 +583,7 @@ int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count,
         result = put_attempt(&call, true);
     }
     if (result == 0)
-        ssm_event_signal(&ring->shared->not_empty, count);
+        ssm_event_signal(&ring->shared->not_empty, count, ring->pool->fenced);
     return result;
 }
 
@@ -603,7 +622,8 @@ static void take_block(struct ssm_ring *ring, uint32_t block_idx)
     }
     if (claim->references++ == 0) {
         claim->class_idx = (uint8_t)ssm_class_of_block(pool, block_idx);
-        ssm_hold_bytes(pool, claim->class_idx);
+        ring->class_idx = claim->class_idx;
+        ssm_hold_bytes(pool, pool->classes[claim->class_idx].block_size);
     }
     if (ring->table != NULL)
         claim->flags |= claim->flags & SSM_CLAIM_DELIVERED ? SSM_CLAIM_SEVERAL : SSM_CLAIM_DELIVERED;
@@ -618,19 +638,6 @@ static bool take_slot(struct ssm_ring *ring, uint64_t handle, uint64_t at)
     return true;
 }
 
-/* How far the consumer may read; UINT64_MAX when the indices contradict each other. The head as last seen will do
- * while there is something before it; slots that are passed over may use that up. */
-static uint64_t head_beyond(struct ssm_ring *ring, uint64_t tail)
-{
-    struct ssm_u64 *peer = &ring->shared->consumer.peer;
-    uint64_t head = ssm_load_relaxed_u64(peer);
-    if (head - tail - 1 < ring->capacity) /* not equal, and not too far */
-        return head;
-    head = ssm_load_acquire_u64(&ring->shared->producer.index); /* A1: pairs with R1 in put_all() */
-    ssm_store_relaxed_u64(peer, head);
-    return head - tail <= ring->capacity ? head : UINT64_MAX;
-}
-
 /* Passes over what the dead have taken. Otherwise a slot of theirs would count again, when its packet was returned, is
  * taken, and put into this ring once more. */
 static void pass_over(struct ssm_ring *ring)
@@ -639,7 +646,7 @@ static void pass_over(struct ssm_ring *ring)
     uint64_t start = ssm_load_relaxed_u64(&consumer->index), tail = start, head = start;
     for (;; tail++) {
         if (tail == head)
-            head = head_beyond(ring, tail);
+            head = ssm_ring_head_beyond(ring, tail);
         if (head == UINT64_MAX || head == tail || is_queued(ring, ssm_load_relaxed_u64(&ring->shared->slots[tail & ring->mask])))
             break;
     }
@@ -674,7 +681,7 @@ static uint32_t get_queued(struct ssm_ring *ring, uint32_t count, uint64_t *hand
     uint32_t got = 0;
     while (got < count) {
         if (tail == head) {
-            head = head_beyond(ring, tail);
+            head = ssm_ring_head_beyond(ring, tail);
             if (head == UINT64_MAX && tail == start)
                 return UINT32_MAX;
             if (head == UINT64_MAX || head == tail)
@@ -692,7 +699,7 @@ static uint32_t get_queued(struct ssm_ring *ring, uint32_t count, uint64_t *hand
 }
 
 /* UINT32_MAX: the ring contradicts itself. */
-static uint32_t get_some(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
+static SSM_COLD uint32_t get_some(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
 {
     uint32_t got = 0, queued;
     if (ring->table != NULL && ssm_load_acquire_u32(&ring->shared->returned) != 0)
@@ -703,8 +710,17 @@ static uint32_t get_some(struct ssm_ring *ring, uint32_t count, uint64_t *handle
     return queued != UINT32_MAX ? got + queued : got > 0 ? got : UINT32_MAX;
 }
 
+/* With the consumer's right; UINT32_MAX: as get_some(). */
+static inline uint32_t get_in_hand(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
+{
+    uint32_t got = 0;
+    if (ring->table == NULL)
+        got = count == 1 ? ssm_handover_get(ring, handles_out, 1) : ssm_handover_get(ring, handles_out, count);
+    return got != 0 ? got : get_some(ring, count, handles_out);
+}
+
 /* Frees all that is queued; of the consumer's right. */
-static void discard(struct ssm_ring *ring)
+static SSM_COLD void discard(struct ssm_ring *ring)
 {
     uint64_t handles[32];
     uint32_t got;
@@ -734,7 +750,7 @@ static int get_attempt(void *context, bool thorough)
         if (acl & SSM_ACL_DISCARD)
             discard(ring);
         else
-            got = get_some(ring, call->count, call->handles_out);
+            got = get_in_hand(ring, call->count, call->handles_out);
         result = got == UINT32_MAX ? -SSM_E_CORRUPT : (int)got;
         if (got == 0)
             result = acl & (SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER) ? -SSM_E_SHUTDOWN : -SSM_E_EMPTY;
@@ -760,24 +776,31 @@ static bool await_returns(struct ssm_ring *ring)
     return true;
 }
 
+static SSM_COLD int get_waiting(struct get_call *call, int64_t timeout_ns)
+{
+    const struct ssm_wait wait = {
+        .attempt = get_attempt, .context = call, .again = -SSM_E_EMPTY, .class_idx = SSM_NIL,
+        .event = &call->ring->shared->not_empty,
+    };
+    return ssm_wait_for(call->ring->pool, &wait, timeout_ns);
+}
+
 int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns)
 {
     struct get_call call = {ring, handles_out, count > INT32_MAX ? INT32_MAX : count};
     if (count == 0)
         return -EINVAL;
-    struct ssm_wait wait = {
-        .attempt = get_attempt, .context = &call, .again = -SSM_E_EMPTY, .class_idx = SSM_NIL,
-        .event = &ring->shared->not_empty,
-    };
     /* Who succeeds to an exclusive side gets what its predecessor had before all else. */
     if (ring->table != NULL && ring->flags & SSM_ONE_CONSUMER && ssm_lock_owner_is_dead(ring->pool, &ring->shared->consumer.lock))
         await_returns(ring);
-    int result = ssm_wait_for(ring->pool, &wait, timeout_ns);
+    int result = get_attempt(&call, true);
+    if (result == -SSM_E_EMPTY && timeout_ns != 0)
+        result = get_waiting(&call, timeout_ns);
     /* Before it is said that no more will come: the dead had some of it. */
     if (result == -SSM_E_SHUTDOWN && ring->table != NULL && await_returns(ring))
         result = get_attempt(&call, true);
     if (result > 0)
-        ssm_event_signal(&ring->shared->not_full, (uint32_t)result);
+        ssm_event_signal(&ring->shared->not_full, (uint32_t)result, ring->pool->fenced);
     return result;
 }
 
@@ -821,8 +844,8 @@ uint32_t ssm_ring_acl(struct ssm_ring *ring)
 
 static void wake_everyone(struct ssm_ring *ring)
 {
-    ssm_event_signal(&ring->shared->not_empty, UINT32_MAX);
-    ssm_event_signal(&ring->shared->not_full, UINT32_MAX);
+    ssm_event_signal(&ring->shared->not_empty, UINT32_MAX, ring->pool->fenced);
+    ssm_event_signal(&ring->shared->not_full, UINT32_MAX, ring->pool->fenced);
 }
 
 int ssm_ring_set_acl(struct ssm_ring *ring, uint32_t acl)

@@ -7,7 +7,15 @@
 
 #include <errno.h>
 
+#define PREFETCH 8 /* descriptors ahead: they were another processor's last */
+
 struct place { uint32_t class_idx, shard_idx; };
+
+static void prefetch_block(const struct ssm_pool *pool, uint32_t block_idx)
+{
+    if (block_idx < pool->geometry.block_total)
+        ssm_prefetch(ssm_block_at(pool, block_idx));
+}
 
 static void push_locked(struct ssm_pool *pool, struct place at, uint32_t block_idx)
 {
@@ -73,7 +81,7 @@ static void unlock_shard(struct ssm_pool *pool, struct place at)
 /* Is the entry what a list may hold? Everything that is not, a broken process wrote. */
 static bool entry_is_sound(struct ssm_pool *pool, struct place at, uint32_t block_idx)
 {
-    if (!ssm_block_is_of_class(pool, block_idx, at.class_idx))
+    if (!ssm_class_has_block(&pool->classes[at.class_idx], block_idx))
         return false;
     const struct ssm_block *block = ssm_block_at(pool, block_idx);
     return ssm_load_relaxed_u32(&block->listed) == 1 && ssm_load_relaxed_u32(&block->home) == at.shard_idx &&
@@ -90,6 +98,8 @@ static uint32_t peek_locked(struct ssm_pool *pool, struct place at, uint32_t cou
     if (count > free_count)
         count = free_count;
     for (uint32_t i = 0; i < count; i++) {
+        if (i + PREFETCH < count)
+            prefetch_block(pool, ssm_load_relaxed_u32(&list[free_count - 1 - i - PREFETCH]));
         blocks_out[i] = ssm_load_relaxed_u32(&list[free_count - 1 - i]);
         if (!entry_is_sound(pool, at, blocks_out[i]))
             return UINT32_MAX;
@@ -218,19 +228,28 @@ bool ssm_class_settle(struct ssm_pool *pool, uint32_t class_idx)
     return true;
 }
 
-/* Gives back those of `blocks` whose home is the first one's; the rest moves to the front. Returns how many stay. */
+/* Gives back those of `blocks` whose home is the first one's; the rest moves to the front. Returns how many stay.
+ * One that this process has alone needs no second look: with its home's lock held, nobody else lists or claims it. */
 static uint32_t give_to_one_shard(struct ssm_pool *pool, struct place at, uint32_t *blocks, uint32_t count, uint32_t *listed)
 {
-    uint32_t rest = 0;
+    struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
+    uint32_t rest = 0, alone = 0, room = pool->geometry.classes[at.class_idx].block_count;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t block_idx = blocks[i];
+        struct ssm_block *block = ssm_block_at(pool, block_idx);
         if (home_of(pool, block_idx) != at.shard_idx) {
             blocks[rest++] = block_idx;
-            continue;
+        } else if (ssm_block_is_mine(pool, block) && ssm_load_relaxed_u32(&shard->free_count) < room) {
+            ssm_block_clear(block, pool->self);
+            push_locked(pool, at, block_idx);
+            alone++;
+        } else {
+            ssm_block_remove(block, pool->self);
+            list_if_free_locked(pool, at, block_idx, listed); /* false: another holder moved it, and will settle it */
         }
-        ssm_block_remove(ssm_block_at(pool, block_idx), pool->self);
-        list_if_free_locked(pool, at, block_idx, listed); /* false: another holder moved it, and will settle it */
     }
+    ssm_store_relaxed_u64(&shard->frees, ssm_load_relaxed_u64(&shard->frees) + alone);
+    *listed += alone;
     return rest;
 }
 
@@ -276,14 +295,14 @@ void ssm_class_announce(struct ssm_pool *pool, uint32_t class_idx)
 void ssm_class_signal(struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
 {
     struct ssm_class *class = ssm_class_at(pool, class_idx);
-    ssm_fence_seqcst(); /* E2 also for `announced`: pairs with the waiter's announcement before it looks again */
+    ssm_fence_light(pool->fenced); /* E2 also for `announced`: pairs with the waiter's announcement before it looks again */
     uint32_t announced = ssm_load_relaxed_u32(&class->announced);
     if (!(announced & 1))
         return;
     uint32_t turn = ssm_add_acqrel_u32(&class->turn, 1), woken = 0;
     for (uint32_t i = 0; i < pool->geometry.shards && woken < count; i++) {
         uint32_t shard_idx = (turn + i) % pool->geometry.shards;
-        woken += ssm_event_signal(&ssm_shard_at(pool, class_idx, shard_idx)->event, count - woken);
+        woken += ssm_event_signal(&ssm_shard_at(pool, class_idx, shard_idx)->event, count - woken, pool->fenced);
     }
     if (woken == 0) /* nobody asleep on any shard; fails when somebody announced since */
         ssm_cas_acqrel_u32(&class->announced, &announced, announced & ~UINT32_C(1));

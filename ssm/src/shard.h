@@ -45,9 +45,9 @@ void ssm_class_signal(struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
 /* Announces a waiter of the class; frees then go to the shards instead of private caches. */
 void ssm_class_announce(struct ssm_pool *pool, uint32_t class_idx);
 
-static inline bool ssm_class_is_awaited(const struct ssm_pool *pool, uint32_t class_idx)
+static inline bool ssm_class_is_awaited(const struct ssm_own_class *class)
 {
-    return ssm_load_relaxed_u32(&ssm_class_at(pool, class_idx)->announced) & 1; /* stale: the waiter looks again */
+    return ssm_load_relaxed_u32(&class->shared->announced) & 1; /* stale: the waiter looks again */
 }
 
 #endif

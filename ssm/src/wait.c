@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #define ALONE_NS UINT64_C(1000000) /* longest sleep on one of several words */
-#define WAITERS  UINT32_C(1)
+#define WAITERS  SSM_EVENT_WAITERS
 #define SEQUENCE UINT32_C(2)
 
 static struct timespec timespec_of(uint64_t ns)
@@ -60,7 +60,7 @@ uint32_t ssm_event_announce(struct ssm_event *event)
     do
         announced = (word + SEQUENCE) | WAITERS;
     while (!ssm_cas_acqrel_u32(&event->word, &word, announced));
-    ssm_fence_seqcst(); /* E1: the bit is visible before the caller looks again; pairs with E2 */
+    ssm_fence_seqcst(); /* E1, towards those who fence themselves; the others are the caller's membarrier's */
     return announced;
 }
 
@@ -94,9 +94,8 @@ int ssm_events_sleep(const struct ssm_watched *watched, uint32_t count, uint64_t
     return futex_wait(&watched[0].event->word, watched[0].seen, soon_ns < until_ns ? soon_ns : until_ns);
 }
 
-uint32_t ssm_event_signal(struct ssm_event *event, uint32_t count)
+uint32_t ssm_event_wake(struct ssm_event *event, uint32_t count)
 {
-    ssm_fence_seqcst(); /* E2: what was published is visible before the bit is looked at; pairs with E1 */
     uint32_t word = ssm_load_relaxed_u32(&event->word);
     uint32_t signalled;
     do {

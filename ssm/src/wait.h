@@ -3,8 +3,10 @@
  * Waiting: the eventcount, the clock, short naps. The only user of futex and membarrier.
  *
  * An eventcount is one word, `sequence << 1 | waiters`, in shared memory. A waiter announces itself (counts up and
- * sets the bit), looks once more for what it waits for, then sleeps while the word is unchanged. A signaller
- * publishes, then looks at the bit: nobody there costs a fence and a load. The bit is sticky: it goes only when a
+ * sets the bit), runs a full fence on the processors of all who may signal (membarrier), looks once more for what it
+ * waits for, then sleeps while the word is unchanged. A signaller publishes, then looks at the bit: nobody there costs a
+ * load, for the fence between the two is paid by the waiter, who is about to sleep anyway. A signaller that cannot take
+ * part in membarrier fences itself; a waiter that cannot run one has the bounded sleep. The bit is sticky: it goes only when a
  * wake-up found nobody asleep, by a compare-and-swap that fails when anyone announced or signalled in between, for
  * both count up; and any change of the word keeps a waiter from falling asleep on it. So no wake-up is lost while
  * everybody lives.
@@ -19,13 +21,15 @@
 
 #define SSM_RECHECK_NS UINT64_C(20000000) /* longest sleep without a look */
 
+#define SSM_EVENT_WAITERS UINT32_C(1)
+
 struct ssm_event { struct ssm_u32 word; };
 
 uint64_t ssm_now_ns(void);                 /* CLOCK_MONOTONIC */
 uint64_t ssm_deadline_ns(int64_t timeout_ns); /* now and so long; below 0: never */
 void     ssm_nap_ns(uint64_t duration_ns); /* a signal may end it early */
 
-/* Announces a waiter; returns the word to sleep on. The caller looks again before it sleeps (E2 -> E1). */
+/* Announces a waiter; returns the word to sleep on. The caller runs ssm_membarrier() and looks again before it sleeps. */
 uint32_t ssm_event_announce(struct ssm_event *event);
 /* Sleeps while the word is `seen`, until `until_ns`; spurious returns are normal. -EINTR after a signal. */
 int ssm_event_sleep(struct ssm_event *event, uint32_t seen, uint64_t until_ns);
@@ -34,8 +38,15 @@ int ssm_event_sleep(struct ssm_event *event, uint32_t seen, uint64_t until_ns);
 #define SSM_WATCHED_MAX 128u
 struct ssm_watched { struct ssm_event *event; uint32_t seen; };
 int ssm_events_sleep(const struct ssm_watched *watched, uint32_t count, uint64_t until_ns);
-/* After a publish: wakes up to `count` waiters; returns how many. */
-uint32_t ssm_event_signal(struct ssm_event *event, uint32_t count);
+/* Wakes up to `count` waiters; returns how many. */
+uint32_t ssm_event_wake(struct ssm_event *event, uint32_t count);
+
+/* The same after a publish. `fenced`: this process takes no part in membarrier. */
+static inline uint32_t ssm_event_signal(struct ssm_event *event, uint32_t count, bool fenced)
+{
+    ssm_fence_light(fenced); /* E2: what was published is visible before the bit is looked at; pairs with E1 */
+    return ssm_load_relaxed_u32(&event->word) & SSM_EVENT_WAITERS ? ssm_event_wake(event, count) : 0;
+}
 
 /* A bounded sleep on the low half of a lock word, and its counterpart. */
 void ssm_word_sleep(struct ssm_u64 *word, uint32_t seen_low, uint64_t duration_ns);

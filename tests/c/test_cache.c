@@ -64,17 +64,27 @@ static void test_push_and_pop(void)
     CHECK_EQ(ssm_shard_take(f.pool, 0, 0, 1, 0, &block_idx), 1);
     uint32_t generation = ssm_load_relaxed_u32(&ssm_block_at(f.pool, block_idx)->generation);
     CHECK(ssm_cache_enter(f.pool, cache));
-    CHECK_EQ(ssm_cache_pop(f.pool, 0, cache), SSM_NIL);
-    CHECK(ssm_cache_push(cache, ssm_handle_of(generation, block_idx), 1));
-    CHECK(!ssm_cache_push(cache, ssm_handle_of(generation, block_idx), 1)); /* the limit */
-    CHECK_EQ(ssm_cache_pop(f.pool, 0, cache), block_idx);
-    CHECK(ssm_cache_push(cache, ssm_handle_of(generation - 1, block_idx), LIMIT)); /* another packet */
-    CHECK(ssm_cache_push(cache, ssm_handle_of(generation, block_idx + 1), LIMIT)); /* not this process's */
-    CHECK(ssm_cache_push(cache, ssm_handle_of(generation, BLOCKS), LIMIT));        /* of another class */
-    CHECK(ssm_cache_push(cache, UINT64_MAX, LIMIT));
-    CHECK_EQ(ssm_cache_pop(f.pool, 0, cache), SSM_NIL); /* passes over all of them */
+    const struct ssm_own_class *class = &f.pool->classes[0];
+    const uint64_t handle = ssm_handle_of(generation, block_idx);
+    const uint64_t void_handles[] = {
+        ssm_handle_of(generation - 1, block_idx), /* another packet */
+        ssm_handle_of(generation, block_idx + 1), /* not this process's */
+        ssm_handle_of(generation, BLOCKS),        /* of another class */
+        UINT64_MAX,
+    };
+    uint64_t taken[2];
+    CHECK(!ssm_cache_pop_one(f.pool, class, cache, taken));
+    CHECK_EQ(ssm_cache_pop(f.pool, class, cache, 2, taken), 0);
+    CHECK_EQ(ssm_cache_push(cache, &handle, 1, 1), 1);
+    CHECK_EQ(ssm_cache_push(cache, &handle, 1, 1), 0); /* the limit */
+    CHECK(ssm_cache_pop_one(f.pool, class, cache, taken) && taken[0] == handle);
+    CHECK_EQ(ssm_cache_push(cache, &handle, 1, LIMIT), 1);
+    CHECK_EQ(ssm_cache_push(cache, void_handles, 4, LIMIT), 4);
+    CHECK(!ssm_cache_pop_one(f.pool, class, cache, taken)); /* the one on top is void: the long way passes over it */
+    CHECK_EQ(cached_blocks(f.pool, 0), 5);
+    CHECK(ssm_cache_pop(f.pool, class, cache, 2, taken) == 1 && taken[0] == handle); /* passes over all of them */
     CHECK_EQ(cached_blocks(f.pool, 0), 0);
-    CHECK(ssm_cache_push(cache, ssm_handle_of(generation, block_idx), LIMIT));
+    CHECK_EQ(ssm_cache_push(cache, &handle, 1, LIMIT), 1);
     ssm_cache_leave(cache);
     check_all_there(f.pool, 0);
     fixture_close(&f);
@@ -166,7 +176,8 @@ static void stay_inside(void *context)
     CHECK(ssm_cache_enter(pool, cache_of(pool)));
     board_set(f->board, READY, 1);
     AWAIT(board_get(f->board, GO) == 1);
-    CHECK(ssm_cache_pop(pool, 0, cache_of(pool)) != SSM_NIL); /* still its own */
+    uint64_t handle;
+    CHECK(ssm_cache_pop_one(pool, &pool->classes[0], cache_of(pool), &handle)); /* still its own */
     ssm_cache_leave(cache_of(pool));
 }
 
@@ -194,6 +205,7 @@ static void use_cache(void *context)
     struct fixture *f = context;
     struct ssm_pool *pool = fixture_join(f);
     uint64_t handles[4];
+    fill_cache(pool); /* there is always something to steal, wherever this process is put aside */
     while (board_get(f->board, GO) == 0) {
         CHECK_EQ(ssm_alloc_many(pool, 256, 4, 0, handles), 0);
         for (int i = 0; i < 4; i++)
@@ -247,8 +259,8 @@ static void steal_slowly(void *context)
     CHECK_EQ(ssm_lock_take(pool, &cache->thief, 0, no_repair, NULL), 0);
     for (uint32_t count = LIMIT; count > LIMIT - 3;) {
         uint64_t handle = ssm_load_relaxed_u64(&cache->handles[count - 1]);
-        uint32_t block_idx = ssm_cache_block(pool, 0, owner, handle);
-        CHECK(block_idx != SSM_NIL);
+        uint32_t block_idx = (uint32_t)handle;
+        CHECK(ssm_cache_entry_counts(pool, &pool->classes[0], ssm_mark_of(owner), handle));
         step(f);
         ssm_block_swap(ssm_block_at(pool, block_idx), owner, pool->self);
         step(f);

@@ -74,6 +74,25 @@ static struct ssm_pool_options random_options(void)
     return o;
 }
 
+/* The class of a size is found by the number of its bits: it is the one that a look at all of them finds. */
+static void check_class_index(const struct ssm_geometry *g)
+{
+    static struct ssm_pool pool;
+    const uint64_t overhead = (uint64_t)g->headroom + g->tailroom;
+    static uint8_t nothing[1]; /* addresses are taken in it, none is looked at */
+    pool.geometry = *g;
+    pool.self = SSM_NIL;
+    ssm_pool_set_base(&pool, nothing);
+    for (uint32_t i = 0; i < 4 * g->class_count + 8; i++) {
+        uint64_t size = i < 8 ? i : g->classes[i % g->class_count].block_size - overhead - 2 + i / g->class_count;
+        uint32_t expected = 0;
+        while (expected < g->class_count &&
+               (g->classes[expected].block_size < overhead || size > g->classes[expected].block_size - overhead))
+            expected++;
+        CHECK_EQ(ssm_class_for(&pool, size)->class_idx, expected);
+    }
+}
+
 static void test_random_options(void)
 {
     struct ssm_geometry g;
@@ -85,8 +104,12 @@ static void test_random_options(void)
         o = random_options();
         int result = ssm_layout_compute(&o, &g);
         CHECK(result == 0 || result == -EOVERFLOW);
-        if (result == 0)
+        if (result == 0) {
             check_geometry(&g);
+            check_class_index(&g);
+            g.headroom = (uint32_t)check_below(1000); /* more than the smallest blocks have */
+            check_class_index(&g);
+        }
     }
 }
 

@@ -468,7 +468,7 @@ static void become_reaper(const struct scene *scene, const struct ssm_pool *as_i
 {
     struct ssm_pool *reaper = scene->reaper;
     *reaper = *as_it_was;
-    reaper->base = scene->copies[0];
+    ssm_pool_set_base(reaper, scene->copies[0]);
     reaper->fd = ssm_file_reopen(scene->fds[0], true);
     CHECK(reaper->fd >= 0 && ssm_byte_try_lock(reaper->fd, SSM_BYTE_HOLDER(reaper->self)) == 0);
 }

@@ -437,7 +437,7 @@ static void operate(void *mem, const void *argument)
     struct ssm_service *service = NULL;
     uint32_t number;
     int result = 0;
-    victim.base = mem;
+    ssm_pool_set_base(&victim, mem);
     if (o->what != CREATE && o->what != RECLAIM) {
         struct ssm_service_options options = options_at(o->service_idx);
         result = ssm_service_open(&victim, NAMES[o->service_idx], &options, &service);
@@ -459,7 +459,8 @@ static uint32_t doctored; /* the service that something is done to */
 
 static void recover(void *mem)
 {
-    nurse.base = doctor.base = mem;
+    ssm_pool_set_base(&nurse, mem);
+    ssm_pool_set_base(&doctor, mem);
     bool nurse_died = (uint32_t)ssm_service_at(&doctor, doctored)->lock.word.word % SSM_LOCK_WAITERS == nurse.self + 1;
     ssm_service_scrub(nurse_died ? &doctor : &nurse, doctored);
 }
@@ -467,7 +468,7 @@ static void recover(void *mem)
 static void recover_metadata(void *mem)
 {
     uint64_t start;
-    doctor.base = mem;
+    ssm_pool_set_base(&doctor, mem);
     CHECK_EQ(ssm_registry_lock(&doctor, 0), 0);
     CHECK_EQ(ssm_metadata_carve(&doctor, 128, 0, &start), 0);
     ssm_metadata_give_back(&doctor, start, 128);
@@ -492,7 +493,7 @@ static void broken(void *context, const char *what, uint64_t where, uint64_t val
 static uint64_t digest_of(void *mem)
 {
     uint64_t hash = 1;
-    doctor.base = mem;
+    ssm_pool_set_base(&doctor, mem);
     CHECK_EQ(ssm_metadata_check(&doctor, broken, NULL), 0);
     for (uint32_t i = 0; i < 4; i++) {
         struct ssm_service_options options = options_at(i);
@@ -559,7 +560,7 @@ static void test_death(void)
         if (i != 2) /* rmids note the time: no two runs leave the same bytes */
             deaths += deaths_in(mem, bytes, (struct operation){RECLAIM, i, 0}, false);
     operate(mem, &(struct operation){RECLAIM, 2, 0});
-    doctor.base = mem;
+    ssm_pool_set_base(&doctor, mem);
     for (uint32_t i = 0; i < 4; i++)
         CHECK_EQ(used(&doctor, i), 0);
     printf("recovered from %u deaths\n", deaths);

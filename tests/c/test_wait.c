@@ -8,16 +8,16 @@
 static void test_word(void)
 {
     struct ssm_event event = {0};
-    CHECK_EQ(ssm_event_signal(&event, 1), 0);
+    CHECK_EQ(ssm_event_signal(&event, 1, true), 0);
     CHECK_EQ(ssm_load_relaxed_u32(&event.word), 0); /* nobody there: nothing written */
     uint32_t seen = ssm_event_announce(&event);
     CHECK(seen & 1);
     CHECK_EQ(ssm_load_relaxed_u32(&event.word), seen);
-    CHECK_EQ(ssm_event_signal(&event, 1), 0);
+    CHECK_EQ(ssm_event_signal(&event, 1, true), 0);
     CHECK(ssm_load_relaxed_u32(&event.word) >> 1 != seen >> 1);    /* nobody falls asleep on `seen` any more */
     CHECK_EQ(ssm_load_relaxed_u32(&event.word) & 1, 0);            /* nobody slept: the bit is gone */
     uint32_t word = ssm_load_relaxed_u32(&event.word);
-    CHECK_EQ(ssm_event_signal(&event, 1), 0);
+    CHECK_EQ(ssm_event_signal(&event, 1, true), 0);
     CHECK_EQ(ssm_load_relaxed_u32(&event.word), word);
     CHECK(ssm_event_announce(&event) & 1);
 }
@@ -29,7 +29,7 @@ static void test_sleep_ends(void)
     uint64_t start_ns = ssm_now_ns();
     CHECK_EQ(ssm_event_sleep(&event, seen, start_ns + 30 * MS), 0);
     CHECK(ssm_now_ns() >= start_ns + 30 * MS);
-    ssm_event_signal(&event, 1);
+    ssm_event_signal(&event, 1, true);
     start_ns = ssm_now_ns();
     CHECK_EQ(ssm_event_sleep(&event, seen, start_ns + 5000 * MS), 0); /* signalled since: does not fall asleep */
     CHECK(ssm_now_ns() < start_ns + 4000 * MS);
@@ -78,7 +78,7 @@ static void answer(void *context)
     for (uint32_t i = 1; i <= ROUNDS; i++) {
         await_value(&t->ping_event, &t->ping, i);
         ssm_store_release_u32(&t->pong, i);
-        ssm_event_signal(&t->pong_event, 1);
+        ssm_event_signal(&t->pong_event, 1, true);
     }
 }
 
@@ -95,7 +95,7 @@ static void test_no_wake_up_is_lost(void)
     pid_t child = child_start(answer, t);
     for (uint32_t i = 1; i <= ROUNDS; i++) {
         ssm_store_release_u32(&t->ping, i);
-        ssm_event_signal(&t->ping_event, 1);
+        ssm_event_signal(&t->ping_event, 1, true);
         await_value(&t->pong_event, &t->pong, i);
     }
     child_finish(child);
@@ -125,7 +125,7 @@ static void test_announced_before_the_bit_is_taken(void)
     AWAIT(ssm_load_acquire_u32(&t->ping) == 1);
     ssm_nap_ns(20 * MS); /* asleep */
     ssm_cas_acqrel_u32(&t->ping_event.word, &signalled, signalled & ~UINT32_C(1));
-    CHECK_EQ(ssm_event_signal(&t->ping_event, 1), 1);
+    CHECK_EQ(ssm_event_signal(&t->ping_event, 1, true), 1);
     child_finish(child);
     munmap(t, sizeof *t);
 }
@@ -155,14 +155,14 @@ static void test_killed_waiters(void)
     for (int i = 0; i < KILLS; i++) {
         for (int k = 0; k < 20; k++) {
             ssm_add_acqrel_u32(&t->tokens, 1);
-            ssm_event_signal(&t->ping_event, 1);
+            ssm_event_signal(&t->ping_event, 1, true);
         }
         child_kill(waiters[i % WAITERS]); /* asleep, just woken, or at work */
         waiters[i % WAITERS] = child_start(consume, t);
         AWAIT(ssm_load_acquire_u32(&t->tokens) == 0);
     }
     ssm_store_release_u32(&t->stop, 1);
-    ssm_event_signal(&t->ping_event, UINT32_MAX);
+    ssm_event_signal(&t->ping_event, UINT32_MAX, true);
     for (int i = 0; i < WAITERS; i++)
         child_finish(waiters[i]);
     munmap(t, sizeof *t);

@@ -471,11 +471,11 @@ static void visit_to_put(struct world *world, enum actor actor, int ring)
     if (alloc_stamped(world->pools[actor], VISIT_SERIAL + (uint32_t)ring, &handle) != 0)
         return;
     visit->put_begun = true;
-    ssm_fence_compiler(); /* this process may be killed in between */
+    ssm_fence_light(false); /* this process may be killed in between */
     visit->put_result = ssm_ring_put(world->rings[actor][ring], &handle, 1, 0, 0);
-    ssm_fence_compiler();
+    ssm_fence_light(false);
     visit->put_done = true;
-    ssm_fence_compiler();
+    ssm_fence_light(false);
     if (visit->put_result != 0)
         ssm_free(world->pools[actor], handle);
 }
@@ -485,11 +485,11 @@ static void visit_to_get(struct world *world, enum actor actor, int ring)
     struct visit *visit = &world->note->visits[ring];
     uint64_t handle;
     visit->get_begun = true;
-    ssm_fence_compiler(); /* this process may be killed in between */
+    ssm_fence_light(false); /* this process may be killed in between */
     visit->get_result = ssm_ring_get(world->rings[actor][ring], &handle, 1, 0);
-    ssm_fence_compiler();
+    ssm_fence_light(false);
     visit->get_done = true;
-    ssm_fence_compiler();
+    ssm_fence_light(false);
     if (visit->get_result == 1)
         ssm_free(world->pools[actor], handle);
 }

@@ -4,8 +4,10 @@
  * waiter wants both, or (SCENE=1, minutes) two waiters want one each. Here a sleep has no bound: a waiter that the 20 ms would have to rescue sleeps for ever, which
  * spin reports as an invalid end state.
  *
- *   E1  ssm_event_announce: swap that sets the bit, full fence, then the look
- *   E2  ssm_event_signal: (publish), full fence, load of the bit
+ *   E1  ssm_wait_for: swap that sets the bit, full fence, membarrier, then the look
+ *   E2  ssm_event_signal: (publish), compiler fence, load of the bit
+ *
+ * SCENE=2: a waiter without membarrier, and signallers that take no part in it and pay for the fence themselves (`fenced`).
  */
 c_decl {
 \#define LOCATIONS 2
@@ -19,7 +21,7 @@ c_track "&weak" "sizeof(struct weak_memory)"
 #define ITEMS 0 /* the ring's index, say: what the waiter looks at */
 #define WORD 1  /* sequence << 1 | waiters */
 
-/* 1  E1 is missing   2  E2 is missing   3  the waiter looks, then announces itself
+/* 1  E1 is missing: no membarrier; SCENE=2: nor a fence   2  SCENE=2: E2 is missing   3  the waiter looks, then announces itself
  * 4  the signaller looks at the bit, then publishes   5  the bit is cleared blindly after a wake-up that found nobody */
 byte asleep; /* mask: who is in the kernel's queue of WORD */
 
@@ -59,7 +61,11 @@ proctype waiter(byte me; byte wanted)
         fi;
         atomic { rmw_read(AR, WORD, word); seen = (word + 2) | 1; rmw_write(AR, WORD, seen); word = 0 };
         if
-        :: bug != 1 -> fence_seqcst() /* E1 */
+        :: scene == 2 && bug == 1 -> skip
+        :: else -> fence_seqcst() /* E1 */
+        fi;
+        if
+        :: scene != 2 && bug != 1 -> membarrier() /* E1 */
         :: else -> skip
         fi;
         if
@@ -97,7 +103,7 @@ proctype signaller(byte me)
     :: else -> skip
     fi;
     if
-    :: bug != 2 -> fence_seqcst() /* E2 */
+    :: scene == 2 && bug != 2 -> fence_seqcst() /* E2 */
     :: else -> skip
     fi;
     load(RLX, WORD, word);
@@ -136,8 +142,7 @@ proctype signaller(byte me)
     :: else -> skip
     fi;
 over:
-    word = 0;
-    end()
+    word = 0 /* and no end(): a membarrier finds it, though it stores no more */
 }
 
 init
@@ -145,7 +150,7 @@ init
     atomic {
         start();
         if
-        :: scene == 0 -> run waiter(0, 2); c_code { weak_end(1); }
+        :: scene != 1 -> run waiter(0, 2); c_code { weak_end(1); }
         :: else -> run waiter(0, 1); run waiter(1, 1)
         fi;
         run signaller(2); run signaller(3)

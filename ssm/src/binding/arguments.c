@@ -127,6 +127,12 @@ int argument_wait(PyObject *block, PyObject *timeout, int64_t *ns_out)
 int argument_u64(PyObject *value, uint64_t *out)
 {
     int overflow;
+    if (PyLong_CheckExact(value)) { /* nearly always */
+        long long number = PyLong_AsLongLongAndOverflow(value, &overflow);
+        *out = (uint64_t)number;
+        if (number >= 0 && overflow == 0)
+            return 0;
+    }
     PyObject *index = PyNumber_Index(value); /* numpy integers, too; a float is a TypeError */
     if (index == NULL)
         return -1;

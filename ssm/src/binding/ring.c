@@ -264,13 +264,32 @@ static int check_pool(const struct ring_object *ring, const struct pool_object *
     return -1;
 }
 
+/* The common case: a packet without views, into a ring with room. All of it under the lock, so nothing needs brackets. False:
+ * there is more to it, or an error to be told. */
+static bool put_at_once(struct ring_object *ring, struct packet_object *packet)
+{
+    bool done = false;
+    POOL_LOCK(ring->pool)
+    if (!ring->closed && packet->exports == 0 && packet_is_live(packet)) {
+        done = ssm_ring_put(ring->core, &packet->handle, 1, 0, 0) == 0;
+        if (done)
+            packet->status = PACKET_SENT;
+    }
+    POOL_UNLOCK()
+    return done;
+}
+
 static PyObject *put_one(struct ring_object *ring, PyObject *object, bool keep, int64_t timeout_ns)
 {
     struct packet_object *packet = (struct packet_object *)object;
     if (Py_TYPE(object) != ring->state->packet_type)
         return PyErr_Format(PyExc_TypeError, "a ring takes a Packet, not %R; use send() for bytes and put_many() for a batch",
                             Py_TYPE(object));
-    if (check_pool(ring, packet->pool, "packet is") < 0 || !ring_begin(ring))
+    if (check_pool(ring, packet->pool, "packet is") < 0)
+        return NULL;
+    if (!keep && put_at_once(ring, packet))
+        RETURN_NONE;
+    if (!ring_begin(ring))
         return NULL;
     struct parcel parcel = {.handles = &packet->handle, .count = 1, .packets = &packet};
     int result = deliver(ring, &parcel, keep, timeout_ns);
@@ -553,22 +572,45 @@ static int take(struct ring_object *ring, uint64_t *handles_out, uint32_t count,
     return result;
 }
 
+/* The common case: there is one. All of it under the lock, as in put_at_once(). */
+static int get_at_once(struct ring_object *ring, struct packet_object *packet)
+{
+    uint64_t handle;
+    int result;
+    POOL_LOCK(ring->pool)
+    result = ring->closed || ring->pool->closed ? -SSM_E_CLOSED : ssm_ring_get(ring->core, &handle, 1, 0);
+    if (result == 1)
+        packet_adopt(packet, handle);
+    POOL_UNLOCK()
+    return result;
+}
+
+/* Called inside ring_begin() .. ring_end(). */
+static int get_waiting(struct ring_object *ring, struct packet_object *packet, int64_t timeout_ns)
+{
+    uint64_t handle;
+    int result = take(ring, &handle, 1, timeout_ns);
+    if (result == 1)
+        packet_adopt(packet, handle);
+    return result;
+}
+
 /* The object is made first: a packet that was taken out is never lost for want of memory. NULL without an exception
  * at the end of an iteration. */
 static PyObject *get_one(struct ring_object *ring, int64_t timeout_ns, bool iterating)
 {
     struct packet_object *packet = packet_new(ring->pool);
-    uint64_t handle;
     if (packet == NULL)
         return NULL;
-    if (!ring_begin(ring)) {
-        Py_DECREF(OBJECT(packet));
-        return NULL;
+    int result = get_at_once(ring, packet);
+    if (result == -SSM_E_CLOSED || (result == -SSM_E_EMPTY && timeout_ns != 0)) {
+        if (!ring_begin(ring)) {
+            Py_DECREF(OBJECT(packet));
+            return NULL;
+        }
+        result = get_waiting(ring, packet, timeout_ns);
+        ring_end(ring);
     }
-    int result = take(ring, &handle, 1, timeout_ns);
-    if (result == 1)
-        packet_adopt(packet, handle);
-    ring_end(ring);
     if (result == 1)
         return OBJECT(packet);
     Py_DECREF(OBJECT(packet));

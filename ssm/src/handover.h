@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The common case of put and get: packets that one holder has alone, from a process to a ring and on to a process. The
+ * steps, and what a death after each leaves, are those in ring.c; here they are done for a batch in few passes, by plain
+ * stores. Whatever is not common is left to ring.c: nothing has changed then.
+ */
+#ifndef SSM_HANDOVER_H
+#define SSM_HANDOVER_H
+
+#include "pool.h"
+
+/* A process's access to a ring: private memory. */
+struct ssm_ring {
+    struct ssm_pool        *pool;
+    struct ssm_ring_shared *shared;
+    struct ssm_mark         mark;
+    uint32_t                id;        /* holder id */
+    uint32_t                capacity, flags;
+    uint32_t                mask;      /* slots - 1 */
+    const struct ssm_redelivery *table; /* or NULL: an ordinary ring */
+    uint32_t                class_idx; /* of the packet that the long way of get took last: the next one's, most likely */
+};
+
+/* How far the consumer may read; UINT64_MAX when the indices contradict each other. The head as last seen will do
+ * while there is something before it; slots that are passed over may use that up. */
+static inline uint64_t ssm_ring_head_beyond(struct ssm_ring *ring, uint64_t tail)
+{
+    struct ssm_u64 *peer = &ring->shared->consumer.peer;
+    uint64_t head = ssm_load_relaxed_u64(peer);
+    if (head - tail - 1 < ring->capacity) /* not equal, and not too far */
+        return head;
+    head = ssm_load_acquire_u64(&ring->shared->producer.index); /* A1: pairs with R1 in put_all() */
+    ssm_store_relaxed_u64(peer, head);
+    return head - tail <= ring->capacity ? head : UINT64_MAX;
+}
+
+#define SSM_HANDOVER_AHEAD 4 /* slots ahead, whose descriptors are in the producer's cache still */
+
+/* With the producer's right, room for all, and ssm_take_sole() done: steps 2 to 6 of put. */
+static inline void ssm_handover_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count)
+{
+    struct ssm_pool *pool = ring->pool;
+    struct ssm_side *producer = &ring->shared->producer;
+    const uint64_t head = ssm_load_relaxed_u64(&producer->index);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < count; i++)
+        ssm_store_relaxed_u64(&ring->shared->slots[(head + i) & ring->mask], handles[i]);
+    ssm_store_release_u64(&producer->note, head + count);
+    for (uint32_t i = 0; i < count; i++) {
+        ssm_block_pass(ssm_block_at(pool, (uint32_t)handles[i]), pool->mark, ring->mark);
+        bytes += pool->classes[pool->claims[(uint32_t)handles[i]].class_idx].block_size;
+    }
+    ssm_store_release_u64(&producer->index, head + count); /* R1 -> A1 in ssm_ring_head_beyond() */
+    ssm_store_release_u64(&producer->note, 0);
+    ssm_drop_bytes(pool, bytes);
+}
+
+/* Is it the packet that the slot was filled with, the ring's alone, and none that this process holds already? */
+static inline bool ssm_slot_is_common(const struct ssm_ring *ring, const struct ssm_own_class *class, uint64_t handle)
+{
+    const struct ssm_pool *pool = ring->pool;
+    if (!ssm_class_has_block(class, (uint32_t)handle) || pool->claims[(uint32_t)handle].references != 0)
+        return false;
+    const struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
+    return ssm_block_is_sole(pool, block, ring->mark) && ssm_load_relaxed_u32(&block->generation) == handle >> 32; /* G3 */
+}
+
+/* With the consumer's right: steps 1 to 3 of get, up to the first slot that is not common. How many. */
+static inline uint32_t ssm_handover_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count)
+{
+    struct ssm_pool *pool = ring->pool;
+    struct ssm_side *consumer = &ring->shared->consumer;
+    const struct ssm_own_class *class = &pool->classes[ring->class_idx];
+    const struct ssm_u64 *const slots = ring->shared->slots;
+    const uint64_t start = ssm_load_relaxed_u64(&consumer->index), mask = ring->mask;
+    uint64_t tail = start, head = start;
+    for (; tail - start < count; tail++) {
+        if (tail == head && ((head = ssm_ring_head_beyond(ring, tail)) == tail || head == UINT64_MAX))
+            break;
+        const uint64_t handle = ssm_load_relaxed_u64(&slots[tail & mask]);
+        if (head - tail > SSM_HANDOVER_AHEAD)
+            ssm_prefetch(ssm_block_at(pool, (uint32_t)ssm_load_relaxed_u64(&slots[(tail + SSM_HANDOVER_AHEAD) & mask])));
+        if (!ssm_slot_is_common(ring, class, handle))
+            break;
+        ssm_block_pass(ssm_block_at(pool, (uint32_t)handle), ring->mark, pool->mark);
+        ssm_claim_afresh(pool, class, (uint32_t)handle);
+        handles_out[tail - start] = handle;
+    }
+    if (tail == start)
+        return 0;
+    const uint32_t got = (uint32_t)(tail - start);
+    ssm_store_relaxed_u64(&consumer->count, ssm_load_relaxed_u64(&consumer->count) + got);
+    ssm_store_release_u64(&consumer->index, tail); /* R2 -> A2 in look_for_room(): the slots were read before */
+    ssm_hold_bytes(pool, class->block_size * got);
+    return got;
+}
+
+#endif
