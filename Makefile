@@ -3,7 +3,11 @@
 #   make demo     packets of a capture through several processes, one of which is killed on the way
 #   make test     the whole suite
 #   make lint     format, lint and types
-#   make bench    nanoseconds and packets per second
+#   make bench    nanoseconds, packets per second, growth; into benchmarks/results
+#   make bench-peers   the same questions to other ways between processes, in an environment under build/
+#   make bench-check   fails where something became slower than in benchmarks/results
+#   make bench-docs    measures everything anew and fills docs/performance.md; about eight minutes
+#   make callgrind     instructions of the hot operations against benchmarks/callgrind.json; needs valgrind
 #   make docs     the documentation, into build/docs
 #   make fuzz     damaged pools, for SECONDS=60; needs clang and its runtime (Debian: libclang-rt-dev)
 #
@@ -16,13 +20,14 @@ JOBS   ?= 2
 ARGS   ?=
 
 BIN    := $(VENV)/bin
+PEERS  := build/peers
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 NATIVE := $(wildcard ssm/src/*.[ch] ssm/src/binding/*.[ch] allocators/src/*.[ch] allocators/src/binding/*.[ch]) \
           $(wildcard cmake/*) CMakeLists.txt pyproject.toml
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test lint bench docs fuzz fuzz-corpus clean install
+.PHONY: demo test lint bench bench-peers bench-check bench-docs callgrind docs fuzz fuzz-corpus clean install
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -42,6 +47,21 @@ lint: $(VENV)/.installed $(VENV)/.group-lint
 bench: $(VENV)/.installed $(VENV)/.group-bench
 	$(BIN)/python -m benchmarks $(ARGS)
 	$(BIN)/python -m benchmarks.allocators
+
+# Peers want packages that nothing else here needs; ours is built there as for a user.
+bench-peers: $(PEERS)/.installed
+	$(PEERS)/bin/python -m benchmarks.peers $(ARGS)
+
+bench-check: $(VENV)/.installed $(VENV)/.group-bench
+	$(BIN)/python -m benchmarks.check $(ARGS)
+
+bench-docs: $(VENV)/.installed $(VENV)/.group-bench $(PEERS)/.installed
+	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.allocators --rounds 3 --docs
+	$(PEERS)/bin/python -m benchmarks.peers
+
+callgrind: $(VENV)/.group-build
+	$(BIN)/python -m benchmarks.callgrind $(ARGS)
 
 docs: $(VENV)/.installed $(VENV)/.group-docs
 	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going --builder html docs build/docs
@@ -90,4 +110,12 @@ $(VENV)/.group-examples: pyproject.toml | $(VENV)/.python
 
 $(VENV)/.installed: $(NATIVE) | $(VENV)/.group-build
 	$(PIP) install --quiet --no-build-isolation --editable '.[demo]'
+	@touch $@
+
+$(PEERS)/.installed: $(NATIVE) | $(VENV)/.python
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet --group peers
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet --no-build-isolation \
+	  --config-settings build-dir=$(PEERS)/native --editable .
 	@touch $@

@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long do alloc, free, put and get take, and how many packets pass from one process to another?
+"""How long do the calls take, in Python and in C, and how fast do packets pass from one process to another?
 
-Each case runs several times, the cases in turn, so that a slow minute of the machine falls on all of them;
-the table shows the median and the range of those runs. Payload of 1,500 bytes, not touched; batches of 64.
-Python numbers include the loop around the calls, as a user has it.
+Each case runs several times, the cases in turn, so that a slow minute of the machine falls on all of them; the table
+shows the median and the range of those runs. What each does: benchmarks/cases.py, core.c, pairs.c, floor.c.
 
-    python benchmarks/bench.py [--rounds N] [--packets N] [--output FILE] [--python-only]
+    python -m benchmarks [--rounds N] [--packets N] [--output FILE] [--python-only]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import platform
 import re
@@ -20,29 +18,24 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import ssm
+from benchmarks import cases
+from benchmarks.cases import BATCH, PATIENCE_S, PAYLOAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from multiprocessing.connection import Connection
+
+    from benchmarks.cases import Loop
 
 HERE = Path(__file__).parent
 BUILD = HERE.parent / "build" / "bench"
 RESULTS = HERE / "results"
-
-BLOCK_BYTES, BLOCKS = 2048, 4096
-PAYLOAD = 1500
-RING = 1024
-BATCH = 64
 NS = 1e9
-PATIENCE_S = 120  # far above what a run takes
 
 
 @dataclass
@@ -54,95 +47,6 @@ class Case:
     language: str
     run: Callable[[int], float]  # packets -> nanoseconds per packet
     runs: list[float] = field(default_factory=list)
-
-
-# ---- Python, one process -----------------------------------------------------------------------------
-
-
-def create_pool() -> ssm.Pool:
-    name = f"ssm-bench-{os.getpid()}"
-    return ssm.Pool.create(name, classes={BLOCK_BYTES: BLOCKS}, ephemeral=True)
-
-
-def timed(loop: Callable[[ssm.Pool, int], float], packets: int) -> float:
-    with create_pool() as pool:
-        return loop(pool, packets) / packets
-
-
-def alloc_free(pool: ssm.Pool, packets: int) -> float:
-    start = time.perf_counter_ns()
-    for _ in range(packets):
-        pool.alloc(PAYLOAD).free()
-    return time.perf_counter_ns() - start
-
-
-def alloc_free_batch(pool: ssm.Pool, packets: int) -> float:
-    start = time.perf_counter_ns()
-    for _ in range(packets // BATCH):
-        pool.alloc_many(BATCH, PAYLOAD).free()
-    return time.perf_counter_ns() - start
-
-
-def put_get(pool: ssm.Pool, packets: int) -> float:
-    ring = pool.ring("bench", capacity=RING)
-    packet = pool.alloc(PAYLOAD)
-    start = time.perf_counter_ns()
-    for _ in range(packets):
-        ring.put(packet)
-        packet = ring.get()
-    return time.perf_counter_ns() - start
-
-
-def put_get_batch(pool: ssm.Pool, packets: int) -> float:
-    ring = pool.ring("bench", capacity=RING)
-    batch = pool.alloc_many(BATCH, PAYLOAD)
-    start = time.perf_counter_ns()
-    for _ in range(packets // BATCH):
-        ring.put_many(batch)
-        batch = ring.get_many(BATCH)
-    return time.perf_counter_ns() - start
-
-
-# ---- Python, two processes ---------------------------------------------------------------------------
-
-
-def stream(pool: ssm.Pool, packets: int, *, batch: int) -> float:
-    """Return the time from the first alloc here to the last free there."""
-    ring = pool.ring("bench", capacity=RING)
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    with ours:
-        consumer = context.Process(target=consume, args=(pool, packets, batch, theirs), daemon=True)
-        consumer.start()
-        theirs.close()
-        ours.recv()  # ready
-        start = time.monotonic_ns()
-        if batch == 1:
-            for _ in range(packets):
-                ring.put(pool.alloc(PAYLOAD, timeout=None))
-        else:
-            for _ in range(packets // batch):
-                ring.put_many(pool.alloc_many(batch, PAYLOAD, timeout=None))
-        end = ours.recv()
-        consumer.join()
-    return end - start
-
-
-def consume(pool: ssm.Pool, packets: int, batch: int, pipe: Connection) -> None:
-    ring = pool.ring("bench")
-    pipe.send(None)
-    left = packets
-    while left:
-        if batch == 1:
-            ring.get().free()
-            left -= 1
-        else:
-            got = ring.get_many(batch)
-            left -= len(got)
-            got.free()
-    pipe.send(time.monotonic_ns())
-    pipe.close()
-    pool.close()
 
 
 # ---- C -----------------------------------------------------------------------------------------------
@@ -166,30 +70,65 @@ def build_core(target: str = "ssm_bench") -> Path | None:
     return BUILD / target
 
 
-def run_core(core: Path, case: str, packets: int) -> float:
-    command = [core, case, str(packets)]
+def run_core(core: Path, case: str, packets: int, *options: str) -> float:
+    name, *more = OPTIONS.get(case, (case,))
+    command = [core, name, str(packets), *more, *options]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S)
     return float(done.stdout)
 
 
 # ---- the table ---------------------------------------------------------------------------------------
 
-CASES = (
-    ("alloc_free", "alloc + free", timed, alloc_free),
-    ("alloc_free_batch", f"alloc + free, by {BATCH}", timed, alloc_free_batch),
-    ("put_get", "put + get", timed, put_get),
-    ("put_get_batch", f"put + get, by {BATCH}", timed, put_get_batch),
-    ("stream", "process to process", timed, partial(stream, batch=1)),
-    ("stream_batch", f"process to process, by {BATCH}", timed, partial(stream, batch=BATCH)),
+PYTHON: tuple[tuple[Loop, str], ...] = (
+    (cases.alloc_drop, "alloc, drop"),
+    (cases.alloc_free, "alloc, free"),
+    (cases.alloc_free_batch, f"alloc, free, by {BATCH}"),
+    (cases.put_get, "put, get"),
+    (cases.put_get_batch, f"put, get, by {BATCH}"),
+    (cases.write_slice, "pkt[:8] = eight bytes"),
+    (cases.exhausted, "alloc when exhausted"),
+    (cases.send_get, "send, receive, release"),
+    (cases.stream, "process to process"),
+    (cases.stream_batch, f"process to process, by {BATCH}"),
+    (cases.stream_written, "process to process, written"),
+    (cases.stream_large, "the same, 1 MiB each"),
+    (cases.round_trip_polling, "round trip, polling"),
+    (cases.round_trip_blocking, "round trip, blocking"),
+    (cases.round_trip_asleep, "round trip, both asleep"),
+    (cases.reference, "reference loop"),
 )
+C = {
+    "alloc_free": "alloc, free",
+    "alloc_free_batch": "alloc, free, by 32",
+    "alloc_free_two": "alloc, free, 2 processes",
+    "put_get": "put, get",
+    "put_get_batch": "put, get, by 32",
+    "hand_over": "hand over 8 B",
+    "hand_over_batch": "hand over 8 B, by 32",
+    "hand_over_1500": "hand over 1,500 B",
+    "hand_over_1500_batch": "hand over 1,500 B, by 32",
+    "ring_one": "ring, one to one",
+    "ring_one_batch": "ring, one to one, by 32",
+    "ring_many": "ring, many to many",
+    "ring_many_batch": "ring, many to many, by 32",
+    "stream": "process to process",
+    "stream_batch": "process to process, by 32",
+    "round_trip_spin": "round trip, polling",
+    "round_trip_block": "round trip, blocking",
+    "round_trip_asleep": "round trip, both asleep",
+    "floor_loop": "reference loop",
+    "floor_ring": "bare ring",
+    "floor_round_trip_spin": "bare words, polling",
+    "floor_round_trip_futex": "bare futex",
+    "floor_round_trip_futex_asleep": "bare futex, both asleep",
+}
+OPTIONS = {"alloc_free_two": ("alloc_free_workers", "workers=2", "shards=1")}
 
 
-def cases(core: Path | None) -> list[Case]:
-    table = []
-    for name, what, python, loop in CASES:
-        table.append(Case(name, what, "Python", partial(python, loop)))
-        if core is not None:
-            table.append(Case(name, what, "C", partial(run_core, core, name)))
+def all_cases(core: Path | None) -> list[Case]:
+    table = [Case(loop.__name__, what, "Python", partial(cases.timed, loop)) for loop, what in PYTHON]
+    if core is not None:
+        table += [Case(name, what, "C", partial(run_core, core, name)) for name, what in C.items()]
     return table
 
 
@@ -200,10 +139,10 @@ def note(text: str) -> None:
 
 
 def print_table(table: list[Case]) -> None:
-    print(f"{'':<33} {'ns per packet':>13}  {'from':>8} {'to':>8}  {'packets/s':>12}")
+    print(f"{'':<37} {'ns per packet':>13}  {'from':>8} {'to':>8}  {'packets/s':>12}")
     for case in table:
         median, low, high = statistics.median(case.runs), min(case.runs), max(case.runs)
-        label = f"{case.what:<26} {case.language:<6}"
+        label = f"{case.what:<30} {case.language:<6}"
         print(f"{label} {median:>13,.1f}  {low:>8,.1f} {high:>8,.1f}  {NS / median:>12,.0f}")
 
 
@@ -250,7 +189,7 @@ def write(document: dict[str, object], output: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=7, help="runs of each case (%(default)s)")
-    parser.add_argument("--packets", type=int, default=1_000_000, help="packets per run (%(default)s)")
+    parser.add_argument("--packets", type=int, default=500_000, help="packets per run (%(default)s)")
     parser.add_argument("--output", type=Path, help="where the JSON goes (benchmarks/results/DATE-CPU.json)")
     parser.add_argument("--python-only", action="store_true", help="do not build and measure the C core")
     args = parser.parse_args(argv)
@@ -258,7 +197,7 @@ def main(argv: list[str] | None = None) -> int:
     core = None if args.python_only else build_core()
     about = machine(core)
     packets = max(args.packets // BATCH, 1) * BATCH
-    table = cases(core)
+    table = all_cases(core)
     for turn in range(args.rounds):
         for case in table:
             note(f"round {turn + 1} of {args.rounds}: {case.language} {case.what}")

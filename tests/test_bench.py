@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import allocators
+from benchmarks import allocators, bench
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -16,20 +16,20 @@ ROOT = Path(__file__).resolve().parent.parent
 def run(output, module, *options):
     """What it printed, and what it wrote."""
     command = [sys.executable, "-X", "dev", "-W", "error", "-m", module, *options, "--output", output]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout, json.loads(output.read_text())
 
 
 def test_bench_writes_its_results(tmp_path):
-    options = ("--python-only", "--rounds", "2", "--packets", "256")
+    options = ("--python-only", "--rounds", "1", "--packets", "128")
     printed, document = run(tmp_path / "results.json", "benchmarks", *options)
     assert {"cpu", "kernel", "compiler", "python"} <= document["machine"].keys()
-    assert document["packets"] == 256
-    assert len(document["results"]) == 6
+    assert document["packets"] == 128
+    assert len(document["results"]) == len(bench.PYTHON)
     for result in document["results"]:
-        assert len(result["runs"]) == 2
-        assert min(result["runs"]) <= result["median"] <= max(result["runs"])
+        assert result["runs"] == [result["median"]]
+        assert result["median"] > 0
         assert result["what"] in printed
 
 

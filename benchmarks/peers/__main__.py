@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks every peer every question and keeps the answers.
+
+    python -m benchmarks.peers [--rounds N] [--seconds S] [--only NAME,...] [--output FILE]
+
+`make bench-peers` runs it in an environment that has them all. The peers come in turn, round after round, so that a slow
+minute of the machine falls on all of them; the table shows medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.bench import RESULTS, machine, note, results_file, write
+from benchmarks.peers.crew import alone, rate, round_trip
+from benchmarks.peers.ways import PEERS, NotPossibleError, Peer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PACKAGES = ("ssm-pool", "faster-fifo", "iceoryx2", "posix_ipc", "pyzmq")
+SIZES = (64, 1500, 1 << 20)
+SMALL = 64
+RATE, TIME = "messages/s", "ns"
+
+
+@dataclass
+class Question:
+    """One column of the table."""
+
+    name: str
+    unit: str
+    ask: Callable[[type[Peer], float], float]  # peer, seconds
+    concerns: Callable[[type[Peer]], bool] = lambda kind: True
+    answers: dict[str, list[float]] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def questions() -> list[Question]:
+    def lends(kind: type[Peer]) -> bool:
+        return kind.lends
+
+    def polls(kind: type[Peer]) -> bool:
+        return kind.polls and kind.batch == 1
+
+    def sleeps(kind: type[Peer]) -> bool:
+        return not kind.polls and kind.batch == 1
+
+    def single(kind: type[Peer]) -> bool:
+        return kind.batch == 1
+
+    def ask_rate(size: int, fill: bool, kind: type[Peer], seconds: float) -> float:
+        return rate(kind, size, seconds, fill=fill)
+
+    def ask_trip(size: int, kind: type[Peer], seconds: float) -> float:
+        return round_trip(kind, size, seconds)
+
+    return [
+        *(Question(f"{size:,} B", RATE, partial(ask_rate, size, False)) for size in SIZES),
+        # Those that copy write all anyway: their answers above hold here, too.
+        *(Question(f"{size:,} B, all written", RATE, partial(ask_rate, size, True), lends) for size in SIZES[1:]),
+        Question("round trip, polling", TIME, partial(ask_trip, SMALL), polls),
+        Question("round trip, sleeping", TIME, partial(ask_trip, SMALL), sleeps),
+        Question(f"round trip of {SIZES[2]:,} B, sleeping", TIME, partial(ask_trip, SIZES[2]), sleeps),
+        Question("in one process", TIME, lambda kind, seconds: alone(kind, SMALL, seconds), single),
+    ]
+
+
+def answer(question: Question, kind: type[Peer], seconds: float) -> None:
+    if kind.name in question.reasons:
+        return
+    try:
+        value = question.ask(kind, seconds)
+    except NotPossibleError as error:
+        question.reasons[kind.name] = str(error)
+        return
+    question.answers.setdefault(kind.name, []).append(value)
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def as_document(asked: list[Question], about: dict[str, str | float]) -> dict[str, Any]:
+    results = [
+        {"question": q.name, "peer": peer, "unit": q.unit, "runs": runs, "median": statistics.median(runs)}
+        for q in asked
+        for peer, runs in q.answers.items()
+    ]
+    missing = [{"question": q.name, "peer": p, "reason": reason} for q in asked for p, reason in q.reasons.items()]
+    return {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": about,
+        "versions": versions(),
+        "results": results,
+        "missing": missing,
+    }
+
+
+def print_table(document: dict[str, Any]) -> None:
+    for result in document["results"]:
+        low, high = min(result["runs"]), max(result["runs"])
+        print(
+            f"{result['question']:<34} {result['peer']:<30} {result['median']:>14,.0f} {low:>14,.0f} {high:>14,.0f} {result['unit']}"
+        )
+    for each in document["missing"]:
+        print(f"{each['question']:<34} {each['peer']:<30} {each['reason']}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.3, help="that a run takes, about (%(default)s)")
+    parser.add_argument("--only", help="peers whose names contain one of these, comma-separated")
+    parser.add_argument("--output", type=Path, help="where the JSON goes (benchmarks/results/peers/DATE-CPU.json)")
+    args = parser.parse_args(argv)
+    wanted = args.only.split(",") if args.only else [""]
+    kinds = [kind for kind in PEERS if kind.is_there() and any(part in kind.name for part in wanted)]
+    about, asked = machine(None), questions()
+    for turn in range(args.rounds):
+        for question in asked:
+            for kind in filter(question.concerns, kinds):
+                note(f"round {turn + 1} of {args.rounds}: {question.name}, {kind.name}")
+                answer(question, kind, args.seconds)
+    note("")
+    document = as_document(asked, about)
+    print_table(document)
+    write(document, args.output or results_file(RESULTS / "peers", about))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
