@@ -44,7 +44,8 @@ SHOWS = {
     "clear_first": {"kills": 2, **FANOUT},
     "half_returned": {"kills": 2},
     "entry_once": {"kills": 2, "workers": 2},
-    "no_recount": {"kills": 2},
+    "own_only": {"kills": 2},
+    "flag_last": {"kills": 2, "workers": 3, "rounds": 2, "blocks": 2, "recoverers": 1},
     "no_compare": {"workers": 2, **FANOUT},
     "keep_unknown": {"kills": 2, **FORWARD, "keep": True},
 }
