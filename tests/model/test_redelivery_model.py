@@ -16,7 +16,7 @@ FANOUT = {"fanout": True, "sinks": 1}
 SOUND = [
     # configuration, states that it must reach at least
     ({"kills": 2, "producer_dies": True}, 7_000),
-    ({"kills": 2, "workers": 2}, 20_000),
+    ({"kills": 2, "workers": 2}, 15_000),
     ({"kills": 2, "rounds": 2, "batch": 2, "blocks": 2}, 30_000),
     ({"kills": 2, **FORWARD}, 60_000),
     ({"kills": 2, **FORWARD, "both": True}, 90_000),
