@@ -8,11 +8,11 @@ What is modelled
     process that took the packet when it had been RETURNED, or RETURNED) and the position. Ring 1 is where
     workers forward to, or where the producer fans out to; its table is used when it redelivers, too.
 
-    get     under the consumer's right. When the count of returned packets is not 0: it is set to 0; the tail
-            passes over what is void; the returned packet with the smallest position is taken: entry RETURNED ->
-            me, my bit, the ring's bit goes; the others are counted again. Else slot by slot: valid with the
-            ring's bit, the generation, and an entry that is not RETURNED; then the position, entry -> me, my bit,
-            the ring's bit goes. The tail is advanced once.
+    get     under the consumer's right. When the flag `returned` is set: it is cleared; the tail passes over what
+            is void; the returned packet with the smallest position is taken: entry RETURNED -> me, my bit, the
+            ring's bit goes; the flag is set again when others are left. Else slot by slot: valid with the ring's
+            bit, the generation, and an entry that is not RETURNED; then the position, entry -> me, my bit, the
+            ring's bit goes. The tail is advanced once.
     put     slots; who puts, how many, whether it keeps them; note; per block the ring's bit, and of packets
             that no redelivering ring gave to me, my bit goes. Publish. Of the others: entries that name me are made
             void, my bit goes, an empty set is settled. The note goes.
@@ -22,7 +22,7 @@ What is modelled
     reap    repair what the dead own. Who stands in a note is left for the next time (a living thief is at that
             repair). Then every entry: of somebody dead who has the bit, the ring has not: -> RETURNED, ring's bit;
             RETURNED without the ring's bit: likewise; of somebody dead who took it RETURNED and the ring has the
-            bit: -> RETURNED. What is returned is counted. Then bits and settling, as without redelivery.
+            bit: -> RETURNED; of the dead otherwise: void. Any RETURNED: the flag is set. Then bits and settling.
 
 What is checked
     No packet is handed out that was freed, forwarded, or is in somebody living's hands; one that was handed out
@@ -60,7 +60,8 @@ BUGS = {
     "clear_first": "the reaper clears the dead one's bit before it sets the ring's",
     "half_returned": "the reaper does not complete what a dead reaper began",
     "entry_once": "it does not look at the entry again after it saw no ring's bit",
-    "no_recount": "the reaper does not count what a dead reaper or consumer left uncounted",
+    "own_only": "the reaper sets the flag for what it returned itself, not for what a dead reaper or consumer left",
+    "flag_last": "a get clears the flag after it has looked, not before",
     "no_compare": "the reaper stores RETURNED without a look whether the entry is as it was",
     "keep_unknown": "the repair of a published put does not know that the packets were kept",
 }
@@ -110,7 +111,7 @@ REGISTERS = (
     "DEAD",  # mask of those who are being reaped
     "B",  # block that a repair or the reaper looks at
     "T",  # table, or ring, that they look at
-    "COUNT",  # packets returned
+    "COUNT",  # is anything returned?
     "ROUND",
     "WHO",  # the former owner of a lock taken over
 )
@@ -454,16 +455,16 @@ class Model(Explorer):
                 and self.take(s, i, ring + CONSUMER)
             ):
                 s[p + RING] = r
-                s[p] = self.G_COUNT
+                s[p] = self.G_FLAG
                 return None
         return False
 
-    def at_g_count(self, s: bytearray, i: int, p: int) -> bool | None:
-        """One load, and an exchange when it is not 0."""
+    def at_g_flag(self, s: bytearray, i: int, p: int) -> bool | None:
+        """One load, and an exchange when it is set."""
         ring = self._ring(s[p + RING])
         s[p] = self.G_AVAIL
         if s[ring + RETURNS]:
-            s[ring + RETURNS] = 0
+            s[ring + RETURNS] = self.bug == "flag_last"
             s[p] = self.G_SCAN if self.bug == "no_skip" else self.G_SKIP
         return None
 
@@ -489,15 +490,15 @@ class Model(Explorer):
         return sorted(found, key=lambda b: s[self._entry(r, b) + 2])
 
     def at_g_scan(self, s: bytearray, i: int, p: int) -> bool | None:
-        """Those that come while it scans are counted by who returns them: the scan is one step."""
+        """For those that come while it scans the flag is set after it: the scan is one step."""
         r = s[p + RING]
         found = self._returned(s, r)
         if found and not s[p + K1] and (not s[p + K0] or self.c.batch > 1):
             s[p + B] = found[0]
             s[p] = self.G_AGAIN
         else:
-            s[p + COUNT] = len(found)
-            s[p] = self.G_RECOUNT
+            s[p + COUNT] = bool(found)
+            s[p] = self.G_FLAG_AGAIN
         return None
 
     def at_g_again(self, s: bytearray, i: int, p: int) -> bool | None:
@@ -520,8 +521,9 @@ class Model(Explorer):
         s[p] = self.G_SCAN
         return None
 
-    def at_g_recount(self, s: bytearray, i: int, p: int) -> bool | None:
-        s[self._ring(s[p + RING]) + RETURNS] += s[p + COUNT]
+    def at_g_flag_again(self, s: bytearray, i: int, p: int) -> bool | None:
+        if s[p + COUNT] or self.bug == "flag_last":
+            s[self._ring(s[p + RING]) + RETURNS] = s[p + COUNT]
         s[p + COUNT] = 0
         s[p] = self.G_UNLOCK if s[p + K0] else self.G_AVAIL
         return None
@@ -750,7 +752,7 @@ class Model(Explorer):
             return None
         if s[p + B] == self.c.blocks:
             s[p + B] = 0
-            s[p] = self.R_COUNT
+            s[p] = self.R_FLAG
             return None
         owner = self._owner(s, s[p + T], s[p + B])
         of_the_dead = owner and owner != RETURNED and s[p + DEAD] >> ((owner & ~WAS_RETURNED) - 1) & 1
@@ -765,15 +767,30 @@ class Model(Explorer):
         h, ring_bit, owner = s[self.H + s[p + B]], self._bit(s[p + T]), s[p + SEEN]
         queued = bool(h & ring_bit)
         if owner == RETURNED:
-            s[p] = self.R_MARK if self.bug == "entry_once" else self.R_LOOK_AGAIN
-            if queued:
-                self._r_next(s, p)
+            self._r_whole(s, p, self.bug != "own_only")
         else:
             again = owner & WAS_RETURNED or self.bug == "return_all"
-            if again if queued else h >> ((owner & ~WAS_RETURNED) - 1) & 1:
-                s[p] = self.R_NAME
-            else:
-                self._r_next(s, p)
+            back = again if queued else h >> ((owner & ~WAS_RETURNED) - 1) & 1
+            s[p] = self.R_NAME if back else self.R_VOID
+        return None
+
+    def _r_whole(self, s: bytearray, p: int, count: bool) -> None:
+        """Of a RETURNED entry: with the ring's bit there is nothing left to do."""
+        s[p] = self.R_MARK if self.bug == "entry_once" else self.R_LOOK_AGAIN
+        if s[self.H + s[p + B]] & self._bit(s[p + T]):
+            s[p + COUNT] |= count
+            self._r_next(s, p)
+
+    def at_r_bit(self, s: bytearray, i: int, p: int) -> bool | None:
+        self._r_whole(s, p, count=True)
+        return None
+
+    def at_r_void(self, s: bytearray, i: int, p: int) -> bool | None:
+        """It is queued in its slot, or about to be freed: no entry names the dead from here on."""
+        r, b = s[p + T], s[p + B]
+        if self._owner(s, r, b) == s[p + SEEN]:
+            s[self._entry(r, b)] = 0
+        self._r_next(s, p)
         return None
 
     def at_r_look_again(self, s: bytearray, i: int, p: int) -> bool | None:
@@ -789,7 +806,7 @@ class Model(Explorer):
             self._r_next(s, p)
             return None
         s[self._entry(r, b)] = RETURNED
-        s[p] = self.R_EARLY if self.bug == "clear_first" else self.R_MARK
+        s[p] = self.R_EARLY if self.bug == "clear_first" else self.R_BIT
         return None
 
     def at_r_early(self, s: bytearray, i: int, p: int) -> bool | None:
@@ -799,21 +816,14 @@ class Model(Explorer):
 
     def at_r_mark(self, s: bytearray, i: int, p: int) -> bool | None:
         s[self.H + s[p + B]] |= self._bit(s[p + T])
-        s[p + COUNT] += 1
+        s[p + COUNT] = 1
         self._r_next(s, p)
         return None
 
-    def at_r_count(self, s: bytearray, i: int, p: int) -> bool | None:
-        ring = self._ring(s[p + T])
-        s[ring + RETURNS] += s[p + COUNT]
+    def at_r_flag(self, s: bytearray, i: int, p: int) -> bool | None:
+        if s[p + COUNT]:
+            s[self._ring(s[p + T]) + RETURNS] = 1
         s[p + COUNT] = 0
-        s[p] = self.R_RECOUNT
-        return None
-
-    def at_r_recount(self, s: bytearray, i: int, p: int) -> bool | None:
-        ring = self._ring(s[p + T])
-        if not s[ring + RETURNS] and self.bug != "no_recount":
-            s[ring + RETURNS] = len(self._returned(s, s[p + T]))
         s[p + T] += 1
         s[p] = self.R_PASS
         return None

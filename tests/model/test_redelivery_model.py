@@ -16,7 +16,7 @@ FANOUT = {"fanout": True, "sinks": 1}
 SOUND = [
     # configuration, states that it must reach at least
     ({"kills": 2, "producer_dies": True}, 7_000),
-    ({"kills": 2, "workers": 2}, 20_000),
+    ({"kills": 2, "workers": 2}, 15_000),
     ({"kills": 2, "rounds": 2, "batch": 2, "blocks": 2}, 30_000),
     ({"kills": 2, **FORWARD}, 60_000),
     ({"kills": 2, **FORWARD, "both": True}, 90_000),
@@ -44,7 +44,8 @@ SHOWS = {
     "clear_first": {"kills": 2, **FANOUT},
     "half_returned": {"kills": 2},
     "entry_once": {"kills": 2, "workers": 2},
-    "no_recount": {"kills": 2},
+    "own_only": {"kills": 2},
+    "flag_last": {"kills": 2, "workers": 3, "rounds": 2, "blocks": 2, "recoverers": 1},
     "no_compare": {"workers": 2, **FANOUT},
     "keep_unknown": {"kills": 2, **FORWARD, "keep": True},
 }
