@@ -516,8 +516,11 @@ class Pool(_core.Pool):
             return self._open_ring(name, capacity, flags)
 
     def rings(self) -> list[str]:
-        """Return the names of the pool's rings."""
-        return [ring[0] for ring in self._ring_stats()]
+        """Return the names of the pool's rings, in the order in which they were made."""
+        return [ring.name for ring in self._rings_in_order()]
+
+    def _rings_in_order(self) -> list[RingStats]:
+        return sorted((_ring_stats(*ring) for ring in self._ring_stats()), key=lambda ring: ring.id)
 
     # ---- services -----------------------------------------------------------------------------
 
@@ -660,7 +663,7 @@ class Pool(_core.Pool):
                 ClassStats(*self._class_stats(i), tuple(ShardStats(*self._shard_stats(i, k)) for k in shards))
                 for i in range(len(self.classes))
             ),
-            rings=tuple(_ring_stats(*ring) for ring in self._ring_stats()),
+            rings=tuple(self._rings_in_order()),
             services=service.stats_of(self),
         )
 
@@ -733,6 +736,7 @@ def _ring_stats(
     gets: int,
     recoveries: int,
     redelivered: int,
+    holder: int,
 ) -> RingStats:
     producers: Literal["many", "one"] = "one" if flags & _core.ONE_PRODUCER else "many"
     consumers: Literal["many", "one"] = "one" if flags & _core.ONE_CONSUMER else "many"
@@ -750,6 +754,7 @@ def _ring_stats(
         recoveries,
         bool(flags & _core.REDELIVER),
         redelivered,
+        holder,
     )
 
 

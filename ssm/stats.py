@@ -56,7 +56,7 @@ class RingStats:
     name: str
     """Its name."""
     id: int
-    """Its holder id, see `Holder.id`."""
+    """Its number: the smallest that no other ring of the pool has. Rings are listed in this order."""
     capacity: int
     """Packets that it takes."""
     producers: Literal["many", "one"]
@@ -79,6 +79,8 @@ class RingStats:
     """Whether what a dead process had taken comes out once more."""
     redelivered: int
     """Of `gets`: packets that another process had taken before, and died."""
+    holder: int
+    """Its slot in the holder table, see `Holder.id`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,12 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = """
     ssm
     error atomic liveness segment
-    wait
+    wait hosted
     layout
     attachment
-    registry block
+    numbers block
+    registry
     lock
-    shard metadata hosted redelivery
+    shard metadata redelivery
     cache service
     pool
     packet

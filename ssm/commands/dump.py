@@ -43,7 +43,7 @@ def handles_of(pool: Pool, what: str, count: int) -> list[int]:
     """Return the handles that are meant: those queued in a ring, or the one that was given."""
     for ring in pool.stats().rings:
         if ring.name == what:
-            return pool._peek_ring(ring.id, max(0, min(count, ring.capacity)))
+            return pool._peek_ring(ring.holder, max(0, min(count, ring.capacity)))
     try:
         return [int(what, 0)]
     except ValueError:

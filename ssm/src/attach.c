@@ -13,6 +13,7 @@
  */
 #include "liveness.h"
 #include "metadata.h"
+#include "numbers.h"
 #include "pool.h"
 #include "recovery.h"
 #include "redelivery.h"
@@ -249,7 +250,7 @@ static int build(struct ssm_pool *pool)
     fill_lists(pool);
     result = ssm_metadata_init(pool);
     if (result == 0)
-        result = ssm_registry_init(pool);
+        result = ssm_numbers_init(pool);
     if (result != 0)
         return result;
     ssm_store_release_u32(&ssm_superblock_of(pool)->state, SSM_STATE_READY);

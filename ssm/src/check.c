@@ -8,6 +8,7 @@
  */
 #include "block.h"
 #include "metadata.h"
+#include "numbers.h"
 #include "registry.h"
 #include "ring.h"
 #include "service.h"
@@ -269,9 +270,14 @@ static void tell(void *context, const char *what, uint64_t where, uint64_t value
 
 static void check_metadata(struct ssm_pool *pool, struct findings *f)
 {
+    static const char *const numbers[SSM_NUMBERS_SORTS] = {"holder slots", "ids of rings", "RMIDs"};
     struct about about = {f, "metadata area"};
     if (ssm_registry_lock(pool, REGISTRY_PATIENCE_NS) == 0) { /* otherwise its owner is stopped */
         (void)ssm_metadata_check(pool, tell, &about);
+        for (int which = 0; which < SSM_NUMBERS_SORTS; which++) {
+            about.name = numbers[which];
+            (void)ssm_numbers_check(pool, (enum ssm_numbers)which, tell, &about);
+        }
         ssm_registry_unlock(pool);
     }
     for (uint32_t i = 0; i < SSM_SERVICE_MAX; i++) {

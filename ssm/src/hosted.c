@@ -45,6 +45,12 @@ uint64_t ssm_hosted_bytes(const struct ssm_service_options *options)
     return bytes == 0 ? 0 : owners_start(bytes) + owners * sizeof(uint32_t);
 }
 
+uint64_t ssm_hosted_bare_bytes(const struct ssm_service_options *options)
+{
+    uint64_t owners;
+    return core_bytes(options, &owners);
+}
+
 uint64_t ssm_hosted_capacity(const struct ssm_service_options *options)
 {
     uint64_t owners;

@@ -33,6 +33,8 @@ struct ssm_hosted {
 
 /* Bytes of such an allocator with its owners; 0: such parameters cannot be. */
 uint64_t ssm_hosted_bytes(const struct ssm_service_options *options);
+/* The same without owners: such a one may be peeked into, committed to, freed and checked, nothing else. */
+uint64_t ssm_hosted_bare_bytes(const struct ssm_service_options *options);
 uint64_t ssm_hosted_capacity(const struct ssm_service_options *options);
 
 /* Lays it out, or makes a view of what was; an enum al_result. */
@@ -51,19 +53,31 @@ int ssm_hosted_reclaim(struct ssm_hosted *hosted, const uint64_t *slots, uint64_
 
 /* ---- one operation each; an enum al_result ------------------------------------------------------------- */
 
+/* The number that would be given now. */
+static inline int ssm_hosted_peek_number(const struct ssm_hosted *hosted, uint64_t now_ns, uint32_t *number_out)
+{
+    return hosted->kind == SSM_SERVICE_IDS    ? al_id_peek(&hosted->ids, number_out)
+         : hosted->kind == SSM_SERVICE_PIDS   ? al_pid_peek(&hosted->pids, number_out)
+         : hosted->kind == SSM_SERVICE_RMIDS  ? al_rmid_peek(hosted->rmids, now_ns, number_out)
+                                              : AL_OUT_OF_RANGE;
+}
+
+/* Allocates the one that was peeked. */
+static inline int ssm_hosted_commit_number(struct ssm_hosted *hosted, uint32_t number)
+{
+    return hosted->kind == SSM_SERVICE_IDS    ? al_id_take(&hosted->ids, number)
+         : hosted->kind == SSM_SERVICE_PIDS   ? al_pid_take(&hosted->pids, number)
+                                              : al_rmid_take(hosted->rmids, number);
+}
+
 static inline int ssm_hosted_take_number(struct ssm_hosted *hosted, uint32_t owner, uint64_t now_ns, uint32_t *number_out)
 {
-    int result = hosted->kind == SSM_SERVICE_IDS    ? al_id_peek(&hosted->ids, number_out)
-               : hosted->kind == SSM_SERVICE_PIDS   ? al_pid_peek(&hosted->pids, number_out)
-               : hosted->kind == SSM_SERVICE_RMIDS  ? al_rmid_peek(hosted->rmids, now_ns, number_out)
-                                                    : AL_OUT_OF_RANGE;
+    int result = ssm_hosted_peek_number(hosted, now_ns, number_out);
     if (result != AL_OK)
         return result;
     hosted->owners[*number_out - hosted->first] = owner;
     AL_IN_ORDER();
-    return hosted->kind == SSM_SERVICE_IDS    ? al_id_take(&hosted->ids, *number_out)
-         : hosted->kind == SSM_SERVICE_PIDS   ? al_pid_take(&hosted->pids, *number_out)
-                                              : al_rmid_take(hosted->rmids, *number_out);
+    return ssm_hosted_commit_number(hosted, *number_out);
 }
 
 static inline int ssm_hosted_free_number(struct ssm_hosted *hosted, uint32_t number, uint64_t now_ns)

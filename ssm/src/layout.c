@@ -3,8 +3,7 @@
  * The layout of the segment; see layout.h. */
 #include "layout.h"
 
-#include "range_tree.h"
-#include "rmid.h"
+#include "hosted.h"
 #include "segment.h"
 
 #include <errno.h>
@@ -78,6 +77,21 @@ static void lay_out_classes(const struct ssm_pool_options *options, struct ssm_g
     }
 }
 
+struct ssm_service_options ssm_layout_numbers(const struct ssm_geometry *g, enum ssm_numbers which)
+{
+    if (which == SSM_NUMBERS_SLOTS)
+        return (struct ssm_service_options){.kind = SSM_SERVICE_PIDS, .first = g->holder_words};
+    if (which == SSM_NUMBERS_RING_IDS)
+        return (struct ssm_service_options){.kind = SSM_SERVICE_IDS, .last = g->holders - 1};
+    return (struct ssm_service_options){.kind = SSM_SERVICE_RMIDS, .first = AL_RMID_MAX, .last = SSM_RMID_REST_NS};
+}
+
+static uint64_t numbers_bytes(const struct ssm_geometry *g, enum ssm_numbers which)
+{
+    const struct ssm_service_options options = ssm_layout_numbers(g, which);
+    return ssm_hosted_bare_bytes(&options);
+}
+
 int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geometry *g)
 {
     int result = check_options(options);
@@ -112,7 +126,9 @@ int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geomet
            take(&end, (uint64_t)g->holders * g->class_count, g->cache_bytes, PAGE, &g->caches_start) &&
            take(&end, SSM_SERVICE_MAX, sizeof(struct ssm_service_shared), PAGE, &g->services_start) &&
            take(&end, 1, g->carver_bytes, SSM_NO_SHARING, &g->carver_start) &&
-           take(&end, 1, sizeof(struct al_rmid), SSM_NO_SHARING, &g->rmids_start) &&
+           take(&end, 1, numbers_bytes(g, SSM_NUMBERS_RMIDS), SSM_NO_SHARING, &g->rmids_start) &&
+           take(&end, 1, numbers_bytes(g, SSM_NUMBERS_SLOTS), SSM_NO_SHARING, &g->slots_start) &&
+           take(&end, 1, numbers_bytes(g, SSM_NUMBERS_RING_IDS), SSM_NO_SHARING, &g->ring_ids_start) &&
            take(&end, 1, g->metadata_bytes, PAGE, &g->metadata_start);
     for (uint32_t i = 0; fits && i < g->class_count; i++) {
         uint64_t alignment = i == 0 || g->classes[i].stride >= HUGE_PAGE ? PAGE : SSM_CACHELINE;
@@ -135,7 +151,8 @@ static uint64_t layout_hash(void)
     const uint64_t facts[] = {
         SSM_LAYOUT_VERSION, sizeof(struct ssm_superblock), sizeof(struct ssm_holder), sizeof(struct ssm_class),
         sizeof(struct ssm_shard), sizeof(struct ssm_block), sizeof(struct ssm_cache), sizeof(struct ssm_ring_shared),
-        sizeof(struct ssm_service_shared), sizeof(struct al_rmid), SSM_SERVICE_MAX, SSM_CLASS_MAX, SSM_SHARD_MAX, SSM_NAME_SIZE, SSM_PARK_SLOTS, SSM_NO_SHARING,
+        sizeof(struct ssm_service_shared), sizeof(struct al_rmid), sizeof(struct al_pid_head), sizeof(struct al_id_head),
+        SSM_SERVICE_MAX, SSM_CLASS_MAX, SSM_SHARD_MAX, SSM_NAME_SIZE, SSM_PARK_SLOTS, SSM_NO_SHARING,
     };
     return fnv1a(UINT64_C(0xcbf29ce484222325), facts, sizeof facts);
 }

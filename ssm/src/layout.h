@@ -3,7 +3,7 @@
  * The layout of the segment: every struct that lives in shared memory, and what stands where.
  *
  *     superblock | holder slots | classes | shards | free lists | block descriptors | caches | services | carver |
- *     RMIDs | metadata | payload
+ *     numbers | metadata | payload
  *
  * Shared structs hold fixed-width fields and indices, never pointers. Each field says who may write it. Whatever
  * is read from here was written by another process: what serves as an index, offset or length is checked first.
@@ -24,6 +24,7 @@
  *   owner       who allocated a value of a service: the low 20 bits of an incarnation << 12 | holder slot
  *   delivery    a packet that a process took out of a redelivering ring and has neither freed nor handed on
  *   carver      the range tree that says which parts of the metadata area are whose
+ *   numbers     three allocators of the registry's own: of holder slots, ids of rings, and RMIDs (numbers.h)
  */
 #ifndef SSM_LAYOUT_H
 #define SSM_LAYOUT_H
@@ -73,6 +74,7 @@ struct ssm_holder {
     struct ssm_u64 ring_start;  /* a ring: offset of struct ssm_ring_shared in the metadata area */
     struct ssm_u64 peak_bytes;  /* written by its process: the most it has held at once */
     char           name[SSM_NAME_SIZE];
+    struct ssm_u32 ring_id;     /* a ring: its number, the smallest that no other ring had */
 };
 
 /* One entry of the service directory; the allocator itself is in the metadata area. What is not atomic is written once,
@@ -206,7 +208,7 @@ struct ssm_geometry {
     uint32_t cache_bytes;
     uint64_t metadata_bytes;
     uint64_t holders_start, classes_start, shards_start, blocks_start, caches_start, metadata_start;
-    uint64_t services_start, carver_start, carver_bytes, rmids_start;
+    uint64_t services_start, carver_start, carver_bytes, rmids_start, slots_start, ring_ids_start;
     uint32_t carver_nodes; /* enough for a range per holder slot and service, and the gaps between them */
     uint64_t size_bytes;
     struct ssm_class_geometry classes[SSM_CLASS_MAX];
@@ -214,6 +216,10 @@ struct ssm_geometry {
 
 /* Checks the options and computes the geometry. -EINVAL: out of bounds; -EOVERFLOW: larger than 2^62 bytes. */
 int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geometry *geometry_out);
+
+/* The numbers that the registry hands out, and the allocators of them: laid out as those of services are. */
+enum ssm_numbers { SSM_NUMBERS_SLOTS, SSM_NUMBERS_RING_IDS, SSM_NUMBERS_RMIDS, SSM_NUMBERS_SORTS };
+struct ssm_service_options ssm_layout_numbers(const struct ssm_geometry *geometry, enum ssm_numbers which);
 
 /* Writes everything, the state as CREATING. */
 void ssm_superblock_write(struct ssm_superblock *superblock, const struct ssm_geometry *geometry);

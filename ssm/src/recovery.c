@@ -4,6 +4,7 @@
 #include "recovery.h"
 
 #include "cache.h"
+#include "numbers.h"
 #include "registry.h"
 #include "ring.h"
 #include "service.h"
@@ -136,6 +137,8 @@ void ssm_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out)
     out->processes = seal_caches(pool, &dead);
     out->blocks = reclaim_blocks(pool, &dead);
     free_slots(pool, &dead);
+    for (int which = 0; audit && which < SSM_NUMBERS_SORTS; which++)
+        ssm_numbers_audit(pool, (enum ssm_numbers)which);
 }
 
 static struct holder_set own_slot(const struct ssm_pool *pool)

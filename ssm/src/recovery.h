@@ -15,7 +15,8 @@
 
 #include "attachment.h"
 
-/* With the registry locked. Reaps all who are dead; with `audit` it settles every block even when nobody is. */
+/* With the registry locked. Reaps all who are dead; with `audit` it settles every block, and the
+ * numbers of the registry, even when nobody is. */
 void ssm_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out);
 
 /* With the registry locked, by a process that adopted a dead one's slot: gives back what is held in its name. False:

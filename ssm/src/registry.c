@@ -4,7 +4,7 @@
 #include "registry.h"
 
 #include "liveness.h"
-#include "rmid.h"
+#include "numbers.h"
 
 #include <errno.h>
 #include <string.h>
@@ -30,17 +30,15 @@ void ssm_registry_unlock(struct ssm_pool *pool)
     ssm_byte_unlock(pool->fd, SSM_BYTE_REGISTRY);
 }
 
-uint32_t ssm_registry_find_free(const struct ssm_pool *pool)
+uint32_t ssm_registry_find_free(struct ssm_pool *pool)
 {
-    for (uint32_t slot = 0; slot < pool->geometry.holders; slot++)
-        if (ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->kind) == SSM_HOLDER_NONE)
-            return slot;
-    return SSM_NIL;
+    return ssm_numbers_peek(pool, SSM_NUMBERS_SLOTS);
 }
 
 void ssm_registry_mark_used(struct ssm_pool *pool, uint32_t slot)
 {
     struct ssm_u32 *high = &ssm_superblock_of(pool)->holder_high;
+    ssm_numbers_take(pool, SSM_NUMBERS_SLOTS, slot); /* no effect on a dead process's, which is taken already */
     if (slot >= ssm_load_relaxed_u32(high)) /* only the owner of the registry writes it */
         ssm_store_release_u32(high, slot + 1);
 }
@@ -53,61 +51,16 @@ static uint32_t find_dead(const struct ssm_pool *pool)
     return SSM_NIL;
 }
 
-/* ---- RMIDs ---------------------------------------------------------------------------------------------- */
-
-static struct al_rmid *rmids_of(const struct ssm_pool *pool)
-{
-    return (struct al_rmid *)(pool->base + pool->geometry.rmids_start);
-}
-
-int ssm_registry_init(struct ssm_pool *pool)
-{
-    return al_rmid_init(rmids_of(pool), AL_RMID_MAX, SSM_RMID_REST_NS) == AL_RMID_OK ? 0 : -SSM_E_CORRUPT;
-}
-
-static void free_leftovers(struct ssm_pool *pool)
-{
-    struct al_rmid *rmids = rmids_of(pool);
-    bool named[AL_RMID_MAX + 1] = {false};
-    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++) {
-        const struct ssm_holder *holder = ssm_holder_at(pool, slot);
-        uint32_t rmid = ssm_load_relaxed_u32(&holder->rmid);
-        if (ssm_load_acquire_u32(&holder->kind) == SSM_HOLDER_PROCESS && rmid <= AL_RMID_MAX)
-            named[rmid] = true;
-    }
-    for (uint32_t rmid = 1; rmid <= AL_RMID_MAX; rmid++)
-        if (!named[rmid] && al_rmid_is_allocated(rmids, rmid))
-            (void)al_rmid_free(rmids, rmid, ssm_now_ns());
-}
-
 /* 0 when every RMID has a process, as some must where more than 1024 are attached. */
 static uint32_t take_rmid(struct ssm_pool *pool)
 {
-    struct al_rmid *rmids = rmids_of(pool);
-    uint32_t rmid;
-    if (al_rmid_attach(rmids) != AL_RMID_OK)
-        return 0;
-    al_rmid_recover(rmids); /* whoever had the registry before may have died in an operation */
-    int result = al_rmid_alloc(rmids, ssm_now_ns(), &rmid);
-    if (result == AL_RMID_NONE_FREE)
-        free_leftovers(pool);
-    if (result == AL_RMID_NONE_FREE || result == AL_RMID_RESTING) {
+    uint32_t rmid = ssm_numbers_alloc(pool, SSM_NUMBERS_RMIDS);
+    if (rmid == SSM_NIL) {
         ssm_nap_ns(SSM_RMID_REST_NS);
-        result = al_rmid_alloc(rmids, ssm_now_ns(), &rmid);
+        rmid = ssm_numbers_alloc(pool, SSM_NUMBERS_RMIDS);
     }
-    return result == AL_RMID_OK ? rmid : 0;
+    return rmid != SSM_NIL ? rmid : 0;
 }
-
-static void free_rmid(struct ssm_pool *pool, uint32_t rmid)
-{
-    struct al_rmid *rmids = rmids_of(pool);
-    if (rmid == 0 || al_rmid_attach(rmids) != AL_RMID_OK)
-        return;
-    al_rmid_recover(rmids);
-    (void)al_rmid_free(rmids, rmid, ssm_now_ns());
-}
-
-/* ---- slots ---------------------------------------------------------------------------------------------- */
 
 /* The incarnation goes first: from then on locks in the name of the former owner are a dead process's. */
 static void write_slot(struct ssm_pool *pool, uint32_t slot)
@@ -119,7 +72,7 @@ static void write_slot(struct ssm_pool *pool, uint32_t slot)
     ssm_store_release_u32(&holder->incarnation, incarnation);
     ssm_store_relaxed_u32(&holder->pid, pid);
     ssm_store_relaxed_u32(&holder->rmid, take_rmid(pool));
-    free_rmid(pool, former_rmid);
+    ssm_numbers_free(pool, SSM_NUMBERS_RMIDS, former_rmid);
     ssm_store_relaxed_u64(&holder->peak_bytes, 0);
     ssm_store_relaxed_u32(&holder->waiting, 0);
     ssm_store_relaxed_u32(&holder->fenced, pool->fenced);
@@ -157,7 +110,8 @@ void ssm_registry_release(struct ssm_pool *pool, uint32_t slot)
     struct ssm_holder *holder = ssm_holder_at(pool, slot);
     uint32_t rmid = ssm_load_relaxed_u32(&holder->rmid);
     ssm_store_release_u32(&holder->kind, SSM_HOLDER_NONE);
-    free_rmid(pool, rmid);
+    ssm_numbers_free(pool, SSM_NUMBERS_SLOTS, slot);
+    ssm_numbers_free(pool, SSM_NUMBERS_RMIDS, rmid);
 }
 
 void ssm_registry_leave(struct ssm_pool *pool)

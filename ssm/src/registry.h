@@ -7,8 +7,7 @@
  * liveness lock is free belongs to a dead process. Between any two stores of ssm_registry_take():
  *   liveness lock taken, kind still NONE   the kernel drops the lock with the process: as if nothing had happened
  *   kind == PROCESS                        a holder; dead when the lock is free; reaped like any other
- * Each process has an RMID, under which its use of memory is told; one that no slot names was taken by a process that
- * died before it stored its kind, or after it gave up its slot: it goes back when they run short. */
+ * The numbers that this takes, slots, ids of rings and RMIDs, come from allocators that follow the table: numbers.h. */
 #ifndef SSM_REGISTRY_H
 #define SSM_REGISTRY_H
 
@@ -24,9 +23,8 @@ void ssm_registry_unlock(struct ssm_pool *pool);
 int      ssm_registry_take(struct ssm_pool *pool, bool *adopted_out);
 void     ssm_registry_leave(struct ssm_pool *pool); /* it holds nothing any more; its slot is free */
 void     ssm_registry_release(struct ssm_pool *pool, uint32_t slot); /* a slot whose process holds nothing any more */
-int      ssm_registry_init(struct ssm_pool *pool); /* of a pool that is being made */
 void     ssm_registry_abandon(struct ssm_pool *pool); /* its slot is a dead process's (again) */
-uint32_t ssm_registry_find_free(const struct ssm_pool *pool); /* a slot, or SSM_NIL */
+uint32_t ssm_registry_find_free(struct ssm_pool *pool); /* a slot, or SSM_NIL */
 void     ssm_registry_mark_used(struct ssm_pool *pool, uint32_t slot); /* before its kind is set */
 
 /* Is the process gone that had this slot in this incarnation? Never true of the caller itself. */

@@ -36,6 +36,7 @@
 #include "ring.h"
 
 #include "metadata.h"
+#include "numbers.h"
 #include "pool.h"
 #include "redelivery.h"
 #include "registry.h"
@@ -123,7 +124,8 @@ static uint32_t find(const struct ssm_pool *pool, const char *name)
     return SSM_NIL;
 }
 
-/* With the registry locked. The slot becomes a ring by its last store: a death before it leaves nothing behind. */
+/* With the registry locked. The slot becomes a ring by its last store: what a death before it leaves taken, metadata and
+ * numbers, nobody owns, and it goes back. */
 static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options, uint32_t *id_out)
 {
     uint32_t id = ssm_registry_find_free(pool);
@@ -139,10 +141,14 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
     memset(shared, 0, bytes);
     shared->capacity = capacity;
     shared->flags = options->flags;
+    uint32_t ring_id = ssm_numbers_alloc(pool, SSM_NUMBERS_RING_IDS);
+    if (ring_id == SSM_NIL)
+        return -SSM_E_CORRUPT; /* there are as many as slots */
     struct ssm_holder *holder = ssm_holder_at(pool, id);
     ssm_store_relaxed_u32(&holder->incarnation, ssm_load_relaxed_u32(&holder->incarnation) + 1);
     ssm_store_relaxed_u32(&holder->pid, 0);
     ssm_store_relaxed_u32(&holder->waiting, 0);
+    ssm_store_relaxed_u32(&holder->ring_id, ring_id);
     ssm_store_relaxed_u64(&holder->ring_start, start);
     memset(holder->name, 0, sizeof holder->name);
     strncpy(holder->name, name, sizeof holder->name - 1);

@@ -337,7 +337,8 @@ struct ssm_class_stats {
 };
 struct ssm_ring_stats {
     char     name[SSM_NAME_SIZE];
-    uint32_t id; /* holder id */
+    uint32_t id;     /* the smallest that no other ring had when it was made: ids tell the order in which rings came */
+    uint32_t holder; /* holder id */
     uint32_t capacity, flags, acl;
     uint64_t depth, high_water, puts, gets, recoveries;
     uint64_t redelivered; /* of `gets`: packets that another process had before, and died */

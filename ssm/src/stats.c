@@ -79,7 +79,8 @@ int ssm_ring_stats(struct ssm_pool *pool, uint32_t holder_id, struct ssm_ring_st
     if (result == 0) {
         uint64_t depth = ssm_ring_depth_of(pool, holder_id, shared); /* before the puts: never more than was put */
         *out = (struct ssm_ring_stats){
-            .id = holder_id, .capacity = shared->capacity, .flags = shared->flags,
+            .id = ssm_load_relaxed_u32(&holder->ring_id), .holder = holder_id,
+            .capacity = shared->capacity, .flags = shared->flags,
             .acl = ssm_load_relaxed_u32(&shared->acl) & ~SSM_ACL_DISCARD,
             .depth = depth,
             .high_water = ssm_load_relaxed_u64(&shared->producer.count),

@@ -12,6 +12,7 @@
 #include "cache.h"
 #include "check.h"
 #include "liveness.h"
+#include "numbers.h"
 #include "pool.h"
 #include "recovery.h"
 #include "registry.h"
@@ -208,6 +209,19 @@ static inline void fixture_close(struct fixture *f)
     pool_end(f->pool);
     CHECK(close(f->fd) == 0);
     board_drop(f->board);
+}
+
+/* Kills the attachment alone: what becomes of it plays a dead process, or one that dies where it wants to, in any copy of
+ * the segment. `fd` is where it looks for the living; whoever else uses that description counts as dead for it. */
+static inline struct ssm_pool kill_attachment(struct ssm_pool *pool, int fd)
+{
+    struct ssm_pool dead = *pool;
+    ssm_byte_unlock(pool->fd, SSM_BYTE_HOLDER(pool->self)); /* its mapping would keep it locked */
+    close(pool->fd);
+    pool->fd = -1;
+    dead.flags |= SSM_SERIAL;
+    dead.fd = fd;
+    return dead;
 }
 
 /* ---- death at every step of something that is written down by hand ------------------------------------------ */

@@ -48,6 +48,13 @@ static inline uint64_t steps_mix(uint64_t hash, uint64_t value)
 #define STEPS_DEEP true
 #endif
 
+/* For whole operations on a pool: ThreadSanitizer sees no deaths. */
+#ifdef __SANITIZE_THREAD__
+#define STEPS_WANTED false
+#else
+#define STEPS_WANTED true
+#endif
+
 /* Whether processes may be traced here at all. Both sides stay on one CPU from here on: steps are four times faster. */
 static bool steps_possible(void)
 {

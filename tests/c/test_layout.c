@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Where everything stands: random parameters, every limit, overflow, and superblocks that are none. */
+#include "allocators.h"
 #include "pool_fixture.h"
-#include "rmid.h"
 
 #include <stddef.h>
 
@@ -24,7 +24,7 @@ static void check_order(const struct region *regions, uint32_t count, uint64_t s
 
 static void check_geometry(const struct ssm_geometry *g)
 {
-    struct region regions[10 + 2 * SSM_CLASS_MAX];
+    struct region regions[12 + 2 * SSM_CLASS_MAX];
     uint32_t n = 0, first = 0;
     regions[n++] = (struct region){0, sizeof(struct ssm_superblock), 1};
     regions[n++] = (struct region){g->holders_start, (uint64_t)g->holders * sizeof(struct ssm_holder), 128};
@@ -39,6 +39,8 @@ static void check_geometry(const struct ssm_geometry *g)
     regions[n++] = (struct region){g->services_start, SSM_SERVICE_MAX * sizeof(struct ssm_service_shared), 128};
     regions[n++] = (struct region){g->carver_start, g->carver_bytes, 128};
     regions[n++] = (struct region){g->rmids_start, sizeof(struct al_rmid), 128};
+    regions[n++] = (struct region){g->slots_start, al_pid_size_bytes(g->holder_words), 128};
+    regions[n++] = (struct region){g->ring_ids_start, al_id_size_bytes(g->holders), 128};
     regions[n++] = (struct region){g->metadata_start, g->metadata_bytes, 4096};
     for (uint32_t i = 0; i < g->class_count; i++) {
         const struct ssm_class_geometry *c = &g->classes[i];

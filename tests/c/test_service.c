@@ -385,18 +385,6 @@ static uint64_t digest_of(void *mem)
     return steps_mix(hash, ssm_load_acquire_u32(&ssm_service_at(&doctor, 4)->kind));
 }
 
-/* The attachment goes without a word. */
-static struct ssm_pool kill_attachment(struct ssm_pool *pool, int fd)
-{
-    struct ssm_pool dead = *pool;
-    ssm_byte_unlock(pool->fd, SSM_BYTE_HOLDER(pool->self)); /* its mapping would keep it locked */
-    close(pool->fd);
-    pool->fd = -1;
-    dead.flags |= SSM_SERIAL;
-    dead.fd = fd;
-    return dead;
-}
-
 static uint32_t deaths_in(void *mem, size_t bytes, struct operation operation, bool deep)
 {
     struct steps s = {bytes, operate, recover, digest_of};
@@ -468,12 +456,7 @@ int main(void)
     test_reclaim(false);
     test_reclaim(true);
     test_garbage();
-#ifdef __SANITIZE_THREAD__ /* it sees no deaths, and makes a step cost fifty times as much */
-    bool wanted = false;
-#else
-    bool wanted = true;
-#endif
-    if (wanted && steps_possible())
+    if (STEPS_WANTED && steps_possible())
         test_death();
     return 0;
 }

@@ -111,7 +111,7 @@ static void test_rings(void)
     CHECK_EQ(ssm_ring_set_acl(ring, SSM_ACL_FLOWPEER), 0);
     struct ssm_pool *reader = fixture_attach(f.fd, SSM_READONLY);
     CHECK_EQ(ssm_ring_stats(reader, id, &stats), 0);
-    CHECK(strcmp(stats.name, "packets") == 0 && stats.id == id && stats.capacity == 6);
+    CHECK(strcmp(stats.name, "packets") == 0 && stats.id == 0 && stats.holder == id && stats.capacity == 6);
     CHECK(stats.flags == SSM_ONE_PRODUCER && stats.acl == SSM_ACL_FLOWPEER);
     CHECK(stats.depth == 3 && stats.high_water == 4 && stats.puts == 6 && stats.gets == 3 && stats.recoveries == 0);
     CHECK_EQ(ssm_ring_shutdown(ring, 1), 0);

@@ -4,6 +4,7 @@
 #include "checker.h"
 
 #include "block.h"
+#include "hosted.h"
 #include "liveness.h"
 #include "lock.h"
 #include "ring.h"
@@ -148,11 +149,39 @@ static void balance_slots(const struct check *check)
             complain(check, "slot %u is still a dead process's", id);
 }
 
+/* Slots, ids of rings, RMIDs: as many are taken as the slots name. That it is these, and each once, ssm_check() says. */
+static void balance_numbers(const struct check *check)
+{
+    const struct ssm_geometry *g = &check->self->geometry;
+    const uint64_t starts[SSM_NUMBERS_SORTS] = {
+        [SSM_NUMBERS_SLOTS] = g->slots_start,
+        [SSM_NUMBERS_RING_IDS] = g->ring_ids_start,
+        [SSM_NUMBERS_RMIDS] = g->rmids_start,
+    };
+    uint64_t named[SSM_NUMBERS_SORTS] = {0};
+    for (uint32_t id = 0; id < g->holders; id++) {
+        uint32_t kind = ssm_load_acquire_u32(&ssm_holder_at(check->self, id)->kind);
+        named[SSM_NUMBERS_SLOTS] += kind != SSM_HOLDER_NONE;
+        named[SSM_NUMBERS_RING_IDS] += kind == SSM_HOLDER_RING;
+        named[SSM_NUMBERS_RMIDS] += kind == SSM_HOLDER_PROCESS;
+    }
+    for (int which = 0; which < SSM_NUMBERS_SORTS; which++) {
+        const struct ssm_service_options options = ssm_layout_numbers(g, (enum ssm_numbers)which);
+        struct ssm_hosted hosted;
+        if (ssm_hosted_attach(&hosted, &options, check->self->base + starts[which]) != AL_OK)
+            complain(check, "numbers %d: no allocator", which);
+        if (ssm_hosted_used(&hosted) != named[which])
+            complain(check, "numbers %d: %lu taken, %lu named", which, (unsigned long)ssm_hosted_used(&hosted),
+                     (unsigned long)named[which]);
+    }
+}
+
 /* After a reap. Returns how many blocks can be allocated: those that are free, and those in caches. */
 static uint32_t balance(const struct check *check)
 {
     uint32_t available = 0;
     balance_slots(check);
+    balance_numbers(check);
     for (uint32_t i = 0; i < BLOCKS; i++) {
         const struct ssm_block *block = ssm_block_at(check->self, i);
         bool free = true;

@@ -96,6 +96,18 @@ def test_ring_statistics(pool):
     assert of_ring(pool, "frames").high_water == 5
 
 
+def test_rings_are_listed_in_the_order_in_which_they_were_made(pool):
+    with ssm.Pool.attach(pool.name):
+        pool.ring("first", capacity=2)
+    pool.ring("second", capacity=2)  # where that process was
+    pool.ring("third", capacity=2)
+    assert pool.rings() == ["first", "second", "third"]
+    assert [(r.id, r.name) for r in pool.stats().rings] == [(0, "first"), (1, "second"), (2, "third")]
+    holders = {h.name: h.id for h in pool.holders() if h.kind == "ring"}
+    assert holders["second"] < holders["first"]
+    assert {r.name: r.holder for r in pool.stats().rings} == holders
+
+
 def hold_a_lock(talk, name):
     """Works until it is killed; sooner or later that is while it holds a shard's lock."""
     pool = ssm.Pool.attach(name)

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Numbers of the registry; see numbers.h. */
+#include "numbers.h"
+
+#include "hosted.h"
+#include "liveness.h"
+
+#define WORDS (SSM_HOLDER_MAX / 64)
+
+struct number_set { uint64_t words[WORDS]; };
+
+_Static_assert(AL_RMID_MAX < SSM_HOLDER_MAX, "a set holds any number");
+
+static bool has(const struct number_set *set, uint32_t number)
+{
+    return set->words[number / 64] >> number % 64 & 1;
+}
+
+static void add(struct number_set *set, uint32_t number)
+{
+    set->words[number / 64] |= UINT64_C(1) << number % 64;
+}
+
+static uint64_t count(const struct number_set *set)
+{
+    uint64_t numbers = 0;
+    for (uint32_t w = 0; w < WORDS; w++)
+        numbers += (uint64_t)__builtin_popcountll(set->words[w]);
+    return numbers;
+}
+
+/* ---- what the holder table says ---------------------------------------------------------------------------- */
+
+/* Whether that slot should name a number of that sort, and what stands there. */
+static bool reads(const struct ssm_pool *pool, uint32_t slot, enum ssm_numbers which, uint32_t *number_out)
+{
+    const struct ssm_holder *holder = ssm_holder_at(pool, slot);
+    uint32_t kind = ssm_load_acquire_u32(&holder->kind);
+    *number_out = which == SSM_NUMBERS_SLOTS    ? slot
+                : which == SSM_NUMBERS_RING_IDS ? ssm_load_relaxed_u32(&holder->ring_id)
+                                                : ssm_load_relaxed_u32(&holder->rmid);
+    return which == SSM_NUMBERS_SLOTS    ? kind != SSM_HOLDER_NONE
+         : which == SSM_NUMBERS_RING_IDS ? kind == SSM_HOLDER_RING
+                                         : kind == SSM_HOLDER_PROCESS && *number_out != 0; /* 0: none was left */
+}
+
+/* All numbers of that sort are below it. */
+static uint32_t limit_of(const struct ssm_pool *pool, enum ssm_numbers which)
+{
+    return which == SSM_NUMBERS_RMIDS ? AL_RMID_MAX + 1 : pool->geometry.holders;
+}
+
+static bool names(const struct ssm_pool *pool, uint32_t slot, enum ssm_numbers which, uint32_t *number_out)
+{
+    return reads(pool, slot, which, number_out) && *number_out < limit_of(pool, which);
+}
+
+static bool is_named(const struct ssm_pool *pool, enum ssm_numbers which, uint32_t number)
+{
+    uint32_t named, slot = which == SSM_NUMBERS_SLOTS ? number : 0; /* a slot is named by itself alone */
+    uint32_t end = which == SSM_NUMBERS_SLOTS ? number + 1 : pool->geometry.holders;
+    for (; slot < end; slot++)
+        if (names(pool, slot, which, &named) && named == number)
+            return true;
+    return false;
+}
+
+static struct number_set all_named(const struct ssm_pool *pool, enum ssm_numbers which)
+{
+    struct number_set set = {0};
+    uint32_t number;
+    for (uint32_t slot = 0; slot < pool->geometry.holders; slot++)
+        if (names(pool, slot, which, &number))
+            add(&set, number);
+    return set;
+}
+
+/* ---- the allocators ---------------------------------------------------------------------------------------- */
+
+static uint8_t *memory_of(const struct ssm_pool *pool, enum ssm_numbers which)
+{
+    const struct ssm_geometry *g = &pool->geometry;
+    return pool->base + (which == SSM_NUMBERS_SLOTS    ? g->slots_start
+                       : which == SSM_NUMBERS_RING_IDS ? g->ring_ids_start
+                                                       : g->rmids_start);
+}
+
+static int lay_out(struct ssm_pool *pool, enum ssm_numbers which, struct ssm_hosted *hosted)
+{
+    const struct ssm_service_options options = ssm_layout_numbers(&pool->geometry, which);
+    return ssm_hosted_init(hosted, &options, memory_of(pool, which));
+}
+
+int ssm_numbers_init(struct ssm_pool *pool)
+{
+    struct ssm_hosted hosted;
+    int result = AL_OK;
+    for (int which = 0; result == AL_OK && which < SSM_NUMBERS_SORTS; which++)
+        result = lay_out(pool, (enum ssm_numbers)which, &hosted);
+    return result == AL_OK ? 0 : -SSM_E_CORRUPT;
+}
+
+/* Whoever had the registry before may have died inside an operation. False: what stands there is no such allocator. */
+static bool open_numbers(struct ssm_pool *pool, enum ssm_numbers which, struct ssm_hosted *hosted)
+{
+    const struct ssm_service_options options = ssm_layout_numbers(&pool->geometry, which);
+    return ssm_hosted_attach(hosted, &options, memory_of(pool, which)) == AL_OK && ssm_hosted_recover(hosted) == AL_OK;
+}
+
+static bool has_all(const struct ssm_hosted *hosted, const struct number_set *set)
+{
+    for (uint32_t w = 0; w < WORDS; w++)
+        for (uint64_t bits = set->words[w]; bits != 0; bits &= bits - 1)
+            if (!ssm_hosted_has_number(hosted, w * 64 + (uint32_t)__builtin_ctzll(bits)))
+                return false;
+    return true;
+}
+
+/* The next one rests longer than any may: its time was scribbled. */
+static bool rests_for_ever(const struct ssm_hosted *hosted)
+{
+    uint32_t number;
+    return ssm_hosted_peek_number(hosted, ssm_now_ns() + SSM_RMID_REST_NS, &number) == AL_RESTING;
+}
+
+/* Every number taken: a death before those are freed that nobody has leaves leftovers. */
+static void rebuild(struct ssm_pool *pool, enum ssm_numbers which, struct ssm_hosted *hosted)
+{
+    uint32_t number;
+    if (lay_out(pool, which, hosted) == AL_OK)
+        while (ssm_hosted_peek_number(hosted, 0, &number) == AL_OK &&
+               ssm_hosted_commit_number(hosted, number) == AL_OK) {}
+}
+
+void ssm_numbers_settle(struct ssm_pool *pool, enum ssm_numbers which)
+{
+    const struct number_set named = all_named(pool, which);
+    const uint32_t limit = limit_of(pool, which);
+    struct ssm_hosted hosted;
+    if (!open_numbers(pool, which, &hosted) || ssm_hosted_check(&hosted, NULL, NULL) != 0 ||
+        !has_all(&hosted, &named) || rests_for_ever(&hosted))
+        rebuild(pool, which, &hosted);
+    for (uint32_t number = 0; number < limit; number++) {
+        if (has(&named, number) || !ssm_hosted_has_number(&hosted, number))
+            continue;
+        if (which == SSM_NUMBERS_SLOTS && ssm_byte_is_locked(pool->fd, SSM_BYTE_HOLDER(number)))
+            continue; /* its process lives: the kind was scribbled */
+        (void)ssm_hosted_free_number(&hosted, number, ssm_now_ns());
+    }
+}
+
+void ssm_numbers_audit(struct ssm_pool *pool, enum ssm_numbers which)
+{
+    const struct number_set named = all_named(pool, which);
+    struct ssm_hosted hosted;
+    if (!open_numbers(pool, which, &hosted) || ssm_hosted_used(&hosted) != count(&named) || !has_all(&hosted, &named) ||
+        rests_for_ever(&hosted) || (which != SSM_NUMBERS_RMIDS && ssm_hosted_check(&hosted, NULL, NULL) != 0))
+        ssm_numbers_settle(pool, which);
+}
+
+uint32_t ssm_numbers_peek(struct ssm_pool *pool, enum ssm_numbers which)
+{
+    struct ssm_hosted hosted;
+    uint32_t number;
+    for (bool settled = false;; settled = true) {
+        int result = AL_CORRUPT;
+        if (open_numbers(pool, which, &hosted))
+            result = ssm_hosted_peek_number(&hosted, ssm_now_ns(), &number);
+        if (result == AL_OK && !is_named(pool, which, number))
+            return number;
+        if (settled || (result == AL_RESTING && !rests_for_ever(&hosted)))
+            return SSM_NIL;
+        ssm_numbers_settle(pool, which);
+    }
+}
+
+/* Where it fails, somebody scribbled since it was peeked: it will be named and yet free, and that is found. */
+void ssm_numbers_take(struct ssm_pool *pool, enum ssm_numbers which, uint32_t number)
+{
+    struct ssm_hosted hosted;
+    if (open_numbers(pool, which, &hosted))
+        (void)ssm_hosted_commit_number(&hosted, number);
+}
+
+uint32_t ssm_numbers_alloc(struct ssm_pool *pool, enum ssm_numbers which)
+{
+    uint32_t number = ssm_numbers_peek(pool, which);
+    if (number != SSM_NIL)
+        ssm_numbers_take(pool, which, number);
+    return number;
+}
+
+void ssm_numbers_free(struct ssm_pool *pool, enum ssm_numbers which, uint32_t number)
+{
+    struct ssm_hosted hosted;
+    if (open_numbers(pool, which, &hosted))
+        (void)ssm_hosted_free_number(&hosted, number, ssm_now_ns()); /* at worst it is a leftover */
+}
+
+uint64_t ssm_numbers_check(struct ssm_pool *pool, enum ssm_numbers which, al_report_fn report, void *context)
+{
+    struct number_set named = {0};
+    struct ssm_hosted hosted;
+    uint32_t number;
+    if (!open_numbers(pool, which, &hosted)) {
+        report(context, "what stands in their place is no allocator", 0, 0);
+        return 1;
+    }
+    uint64_t broken = ssm_hosted_check(&hosted, report, context);
+    if (rests_for_ever(&hosted)) {
+        report(context, "the next one rests longer than any may", 0, 0);
+        broken++;
+    }
+    for (uint32_t slot = 0; slot < pool->geometry.holders; slot++) {
+        if (!reads(pool, slot, which, &number))
+            continue;
+        bool possible = number < limit_of(pool, which);
+        const char *fault = !possible                                 ? "a slot names one that cannot be (slot, number)"
+                          : has(&named, number)                       ? "named by two slots (slot, number)"
+                          : !ssm_hosted_has_number(&hosted, number)   ? "named by a slot, and yet free (slot, number)"
+                                                                      : NULL;
+        if (possible)
+            add(&named, number);
+        if (fault != NULL) {
+            report(context, fault, slot, number);
+            broken++;
+        }
+    }
+    return broken;
+}
