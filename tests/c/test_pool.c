@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Allocating and freeing: classes, exhaustion, batches, stale handles, time-outs, waiters. */
+ * Allocating and freeing: classes, exhaustion, batches, stale handles, time-outs, waiters, quota. */
 #include "pool_fixture.h"
 
 #define BLOCKS 16
@@ -406,6 +406,102 @@ static void test_waiting_for_a_batch(void)
     fixture_close(&f);
 }
 
+/* ---- quota -------------------------------------------------------------------------------------------------- */
+
+/* Exactly so many bytes, block sizes added up; what is refused takes nothing, and waits for nothing. */
+static void test_quota(void)
+{
+    struct fixture f = open_fixture();
+    uint64_t handles[BLOCKS], more;
+    CHECK_EQ(ssm_pool_set_quota(f.pool, 4 * 256), 0);
+    CHECK_EQ(ssm_alloc_many(f.pool, 1, 5, 0, handles), -SSM_E_QUOTA);
+    CHECK_EQ(ssm_alloc_many(f.pool, 1, 4, 0, handles), 0);
+    CHECK_EQ(ssm_alloc(f.pool, 1, SSM_FOREVER, &more), -SSM_E_QUOTA);
+    CHECK_EQ(held_by(f.pool, 0, f.pool->self), 4);
+    CHECK_EQ(ssm_free(f.pool, handles[0]), 0);
+    CHECK_EQ(ssm_alloc(f.pool, 1000, 0, &more), -SSM_E_QUOTA); /* of a larger class: too much */
+    CHECK_EQ(ssm_alloc(f.pool, 1, 0, &handles[0]), 0);
+    CHECK_EQ(ssm_packet_hold(f.pool, handles[0]), 0); /* the same block */
+    CHECK_EQ(ssm_free(f.pool, handles[0]), 0);
+    CHECK_EQ(ssm_alloc(f.pool, 1, 0, &more), -SSM_E_QUOTA);
+    CHECK_EQ(ssm_pool_set_quota(f.pool, 256), 0); /* less than it holds */
+    CHECK_EQ(ssm_free_many(f.pool, handles, 3), 0);
+    CHECK_EQ(ssm_alloc(f.pool, 1, 0, &more), -SSM_E_QUOTA);
+    CHECK_EQ(ssm_pool_set_quota(f.pool, UINT64_MAX), 0);
+    CHECK_EQ(ssm_alloc_many(f.pool, 1, BLOCKS - 1, 0, handles), 0);
+    CHECK_EQ(ssm_pool_close(f.pool), 0);
+    CHECK_EQ(ssm_pool_set_quota(f.pool, 0), -SSM_E_CLOSED);
+    ssm_pool_destroy(f.pool);
+    f.pool = fixture_attach(f.fd, 0);
+    check_all_there(f.pool, 0);
+    fixture_close(&f);
+}
+
+/* What comes out of a ring counts, but is not refused; what goes into one counts no more. */
+static void test_quota_and_rings(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_pool *other = fixture_attach(f.fd, 0);
+    struct ssm_ring *from = ring_open(f.pool, "ring", 4, 0), *to = ring_open(other, "ring", 4, 0);
+    uint64_t handles[3], got[3], more;
+    CHECK_EQ(ssm_pool_set_quota(other, 256), 0);
+    CHECK_EQ(ssm_alloc_many(f.pool, 1, 3, 0, handles), 0); /* each attachment has its own quota */
+    CHECK_EQ(ssm_ring_put(from, handles, 3, 0, 0), 0);
+    CHECK_EQ(ssm_ring_get(to, got, 3, 0), 3);
+    CHECK_EQ(ssm_alloc(other, 1, 0, &more), -SSM_E_QUOTA);
+    CHECK_EQ(ssm_ring_put(to, got, 2, 0, 0), 0);
+    CHECK_EQ(ssm_alloc(other, 1, 0, &more), -SSM_E_QUOTA);
+    CHECK_EQ(ssm_ring_put(to, got + 2, 1, SSM_KEEP, 0), 0);
+    CHECK_EQ(ssm_alloc(other, 1, 0, &more), -SSM_E_QUOTA); /* it has that one still */
+    CHECK_EQ(ssm_free(other, got[2]), 0);
+    CHECK_EQ(ssm_alloc(other, 1, 0, &more), 0);
+    CHECK_EQ(ssm_ring_shutdown(from, 1), 0);
+    ssm_ring_close(to);
+    ssm_ring_close(from);
+    pool_end(other);
+    fixture_close(&f);
+}
+
+/* Blocks in the cache are free; the way through it asks as well. */
+static void test_quota_and_the_cache(void)
+{
+    struct ssm_pool_options options = fixture_options();
+    options.cache = 2;
+    struct fixture f = fixture_open(&options);
+    uint64_t handles[3];
+    CHECK_EQ(ssm_pool_set_quota(f.pool, 2 * 256), 0);
+    for (int round = 0; round < 20; round++) {
+        CHECK_EQ(ssm_alloc(f.pool, 1, 0, &handles[0]), 0);
+        CHECK_EQ(ssm_alloc(f.pool, 1, 0, &handles[1]), 0);
+        CHECK_EQ(ssm_alloc(f.pool, 1, 0, &handles[2]), -SSM_E_QUOTA);
+        CHECK_EQ(ssm_free_many(f.pool, handles, 2), 0);
+        CHECK(cached_blocks(f.pool, 0) > 0);
+    }
+    CHECK_EQ(ssm_pool_set_quota(f.pool, 0), 0);
+    CHECK_EQ(ssm_alloc(f.pool, 1, 0, &handles[0]), -SSM_E_QUOTA);
+    fixture_close(&f);
+}
+
+static void alloc_after_fork(void *context)
+{
+    struct fixture *f = context;
+    uint64_t handles[2];
+    CHECK_EQ(ssm_alloc_many(f->pool, 1, 2, 0, handles), 0); /* it holds nothing that its parent holds */
+    CHECK_EQ(ssm_alloc(f->pool, 1, 0, handles), -SSM_E_QUOTA);
+    CHECK_EQ(ssm_pool_close(f->pool), 0);
+}
+
+static void test_quota_after_a_fork(void)
+{
+    struct fixture f = open_fixture();
+    uint64_t handles[2];
+    CHECK_EQ(ssm_pool_set_quota(f.pool, 2 * 256), 0);
+    CHECK_EQ(ssm_alloc_many(f.pool, 1, 2, 0, handles), 0);
+    child_finish(child_start(alloc_after_fork, &f));
+    CHECK_EQ(ssm_free_many(f.pool, handles, 2), 0);
+    fixture_close(&f);
+}
+
 /* ---- attachments that may not ------------------------------------------------------------------------------- */
 
 static void check_refused(struct ssm_pool *pool, int error)
@@ -488,6 +584,10 @@ int main(void)
     test_killed_waiter();
     test_caches_step_back_for_waiters();
     test_waiting_for_a_batch();
+    test_quota();
+    test_quota_and_rings();
+    test_quota_and_the_cache();
+    test_quota_after_a_fork();
     test_refusals();
     test_model();
     return 0;

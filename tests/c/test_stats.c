@@ -34,6 +34,7 @@ static void test_arguments(void)
     CHECK_EQ(ssm_class_stats(closed, 0, &class), -SSM_E_CLOSED);
     CHECK_EQ(ssm_ring_stats(closed, 0, &ring), -SSM_E_CLOSED);
     CHECK_EQ(ssm_holder_list(closed, NULL, 0), -SSM_E_CLOSED);
+    CHECK_EQ(ssm_usage(closed, NULL, 0), -SSM_E_CLOSED);
     ssm_pool_destroy(closed);
     fixture_close(&f);
 }
@@ -175,6 +176,73 @@ static void test_holders(void)
     fixture_close(&f);
 }
 
+/* ---- who uses how much -------------------------------------------------------------------------------------- */
+
+/* By class; what is cached does not count; the most it has held at once stays. */
+static void test_usage(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_pool *reader = fixture_attach(f.fd, SSM_READONLY);
+    struct ssm_ring *ring = ring_open(f.pool, "packets", 6, 0);
+    struct ssm_usage list[65];
+    uint64_t handles[LIMIT], more;
+    pid_t child = child_start(hold_some, &f);
+    AWAIT(board_get(f.board, READY) == 1);
+    uint32_t id = ring_id(f.pool, "packets"), slot = board_get(f.board, SELF), self = f.pool->self;
+    CHECK_EQ(ssm_alloc_many(f.pool, 256, 3, 0, handles), 0);
+    CHECK_EQ(ssm_ring_put(ring, handles, 2, 0, 0), 0); /* the ring's now */
+    CHECK_EQ(ssm_packet_hold(f.pool, handles[2]), 0);  /* twice is once */
+    memset(list, 0xff, sizeof list);
+    CHECK_EQ(ssm_usage(reader, list, 65), 0); /* more room than slots */
+    CHECK(list[64].pid == UINT32_MAX && list[40].holder == SSM_NIL && list[id].holder == SSM_NIL);
+    CHECK(list[self].holder == self && list[self].pid == (uint32_t)getpid() && list[self].alive == 1);
+    CHECK(strcmp(list[self].name, "test") == 0 && list[self].blocks[0] == 1 && list[self].blocks[1] == 0);
+    CHECK_EQ(list[self].peak_bytes, 3 * 256);
+    CHECK(list[slot].holder == slot && list[slot].pid == (uint32_t)child && list[slot].alive == 1);
+    CHECK(list[slot].blocks[0] == 3 && list[slot].blocks[1] == 1);
+    CHECK_EQ(list[slot].peak_bytes, LIMIT * 256); /* later it had less */
+    CHECK(list[slot].rmid != 0 && list[self].rmid != 0 && list[slot].rmid != list[self].rmid);
+    CHECK_EQ(ssm_ring_get(ring, &more, 1, 0), 1);
+    CHECK_EQ(ssm_usage(f.pool, list, self + 1), 0);
+    CHECK(list[self].blocks[0] == 2 && list[self].peak_bytes == 3 * 256);
+    CHECK_EQ(ssm_free(f.pool, more), 0);
+    CHECK_EQ(ssm_free_many(f.pool, (uint64_t[]){handles[2], handles[2]}, 2), 0);
+    child_kill(child);
+    CHECK_EQ(ssm_usage(f.pool, list, 64), 0);
+    CHECK(list[slot].alive == 0 && list[slot].blocks[0] == 3 && list[slot].blocks[1] == 1);
+    fixture_reap(f.pool);
+    CHECK_EQ(ssm_usage(f.pool, list, 64), 0);
+    CHECK(list[slot].holder == SSM_NIL && list[self].blocks[0] == 0 && list[self].peak_bytes == 3 * 256);
+    ssm_ring_close(ring);
+    pool_end(reader);
+    fixture_close(&f);
+}
+
+/* Whoever comes into the same slot has another RMID, and starts from nothing. */
+static void test_usage_is_not_inherited(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_usage before[64], after[64];
+    uint64_t handle;
+    for (int i = 0; i < 3; i++) {
+        struct ssm_pool *one = fixture_attach(f.fd, 0);
+        uint32_t slot = one->self;
+        CHECK_EQ(ssm_alloc(one, 1024, 0, &handle), 0);
+        CHECK_EQ(ssm_usage(f.pool, before, 64), 0);
+        CHECK(before[slot].blocks[1] == 1 && before[slot].peak_bytes == 1024);
+        pool_end(one);
+        CHECK_EQ(ssm_usage(f.pool, after, 64), 0);
+        CHECK_EQ(after[slot].holder, SSM_NIL);
+        one = fixture_attach(f.fd, 0);
+        CHECK_EQ(one->self, slot);
+        CHECK_EQ(ssm_usage(f.pool, after, 64), 0);
+        CHECK(after[slot].rmid != 0 && after[slot].rmid != before[slot].rmid);
+        CHECK(after[slot].blocks[1] == 0 && after[slot].peak_bytes == 0);
+        pool_end(one);
+    }
+    fixture_close(&f);
+}
+
 /* A scribbled cache count is no flood of blocks. */
 static void test_garbage(void)
 {
@@ -182,9 +250,15 @@ static void test_garbage(void)
     struct ssm_pool *other = fixture_attach(f.fd, 0);
     struct ssm_u32 *count = &ssm_cache_at(f.pool, other->self, 0)->count;
     struct ssm_holder_info list[64];
+    struct ssm_usage usage[64];
     ssm_store_relaxed_u32(count, UINT32_MAX);
     CHECK_EQ(ssm_holder_list(f.pool, list, 64), 0);
     CHECK(list[other->self].blocks <= BLOCKS && list[other->self].bytes <= BLOCKS * 256);
+    CHECK_EQ(ssm_usage(f.pool, usage, 64), 0);
+    CHECK(usage[other->self].blocks[0] <= BLOCKS);
+    memset(ssm_holder_at(f.pool, other->self)->name, 'x', SSM_NAME_SIZE);
+    CHECK_EQ(ssm_usage(f.pool, usage, 64), 0);
+    CHECK_EQ(strlen(usage[other->self].name), SSM_NAME_SIZE - 1);
     ssm_store_relaxed_u32(count, 0);
     pool_end(other);
     fixture_close(&f);
@@ -198,6 +272,8 @@ int main(void)
     test_shards();
     test_rings();
     test_holders();
+    test_usage();
+    test_usage_is_not_inherited();
     test_garbage();
     return 0;
 }
