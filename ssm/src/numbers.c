@@ -6,7 +6,9 @@
 #include "hosted.h"
 #include "liveness.h"
 
-struct number_set { uint64_t words[SSM_HOLDER_MAX / 64]; };
+#define WORDS (SSM_HOLDER_MAX / 64)
+
+struct number_set { uint64_t words[WORDS]; };
 
 _Static_assert(AL_RMID_MAX < SSM_HOLDER_MAX, "a set holds any number");
 
@@ -18,6 +20,14 @@ static bool has(const struct number_set *set, uint32_t number)
 static void add(struct number_set *set, uint32_t number)
 {
     set->words[number / 64] |= UINT64_C(1) << number % 64;
+}
+
+static uint64_t count(const struct number_set *set)
+{
+    uint64_t numbers = 0;
+    for (uint32_t w = 0; w < WORDS; w++)
+        numbers += (uint64_t)__builtin_popcountll(set->words[w]);
+    return numbers;
 }
 
 /* ---- what the holder table says ---------------------------------------------------------------------------- */
@@ -98,11 +108,12 @@ static bool open_numbers(struct ssm_pool *pool, enum ssm_numbers which, struct s
     return ssm_hosted_attach(hosted, &options, memory_of(pool, which)) == AL_OK && ssm_hosted_recover(hosted) == AL_OK;
 }
 
-static bool has_all(const struct ssm_hosted *hosted, const struct number_set *set, uint32_t limit)
+static bool has_all(const struct ssm_hosted *hosted, const struct number_set *set)
 {
-    for (uint32_t number = 0; number < limit; number++)
-        if (has(set, number) && !ssm_hosted_has_number(hosted, number))
-            return false;
+    for (uint32_t w = 0; w < WORDS; w++)
+        for (uint64_t bits = set->words[w]; bits != 0; bits &= bits - 1)
+            if (!ssm_hosted_has_number(hosted, w * 64 + (uint32_t)__builtin_ctzll(bits)))
+                return false;
     return true;
 }
 
@@ -128,7 +139,7 @@ void ssm_numbers_settle(struct ssm_pool *pool, enum ssm_numbers which)
     const uint32_t limit = limit_of(pool, which);
     struct ssm_hosted hosted;
     if (!open_numbers(pool, which, &hosted) || ssm_hosted_check(&hosted, NULL, NULL) != 0 ||
-        !has_all(&hosted, &named, limit) || rests_for_ever(&hosted))
+        !has_all(&hosted, &named) || rests_for_ever(&hosted))
         rebuild(pool, which, &hosted);
     for (uint32_t number = 0; number < limit; number++) {
         if (has(&named, number) || !ssm_hosted_has_number(&hosted, number))
@@ -137,6 +148,15 @@ void ssm_numbers_settle(struct ssm_pool *pool, enum ssm_numbers which)
             continue; /* its process lives: the kind was scribbled */
         (void)ssm_hosted_free_number(&hosted, number, ssm_now_ns());
     }
+}
+
+void ssm_numbers_audit(struct ssm_pool *pool, enum ssm_numbers which)
+{
+    const struct number_set named = all_named(pool, which);
+    struct ssm_hosted hosted;
+    if (!open_numbers(pool, which, &hosted) || ssm_hosted_used(&hosted) != count(&named) || !has_all(&hosted, &named) ||
+        rests_for_ever(&hosted) || (which != SSM_NUMBERS_RMIDS && ssm_hosted_check(&hosted, NULL, NULL) != 0))
+        ssm_numbers_settle(pool, which);
 }
 
 uint32_t ssm_numbers_peek(struct ssm_pool *pool, enum ssm_numbers which)

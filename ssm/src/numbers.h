@@ -30,6 +30,9 @@ void     ssm_numbers_free(struct ssm_pool *pool, enum ssm_numbers which, uint32_
 
 /* Makes the allocator what the holder table says. */
 void ssm_numbers_settle(struct ssm_pool *pool, enum ssm_numbers which);
+/* The same where it is needed, as far as a quick look tells: it does not go through the queue of RMIDs, a thousand places.
+ * Whoever comes upon a broken one settles. */
+void ssm_numbers_audit(struct ssm_pool *pool, enum ssm_numbers which);
 
 /* How many contradictions there are, in the allocator and with the table. Leftovers are none. */
 uint64_t ssm_numbers_check(struct ssm_pool *pool, enum ssm_numbers which, al_report_fn report, void *context);

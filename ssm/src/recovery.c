@@ -172,7 +172,7 @@ void ssm_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out)
     out->blocks = reclaim_blocks(pool, &dead);
     out->processes = free_slots(pool, &dead, &late);
     for (int which = 0; audit && which < SSM_NUMBERS_SORTS; which++)
-        ssm_numbers_settle(pool, (enum ssm_numbers)which);
+        ssm_numbers_audit(pool, (enum ssm_numbers)which);
 }
 
 static struct holder_set own_slot(const struct ssm_pool *pool)

@@ -39,7 +39,7 @@ static const struct field superblock[] = {
 static const struct field holder[] = {
     FIELD(ssm_holder, kind), FIELD(ssm_holder, incarnation), FIELD(ssm_holder, pid), FIELD(ssm_holder, rmid),
     FIELD(ssm_holder, fenced), FIELD(ssm_holder, waiting), FIELD(ssm_holder, ring_start), FIELD(ssm_holder, peak_bytes),
-    FIELD(ssm_holder, name[0]), END,
+    FIELD(ssm_holder, name[0]), FIELD(ssm_holder, ring_id), END,
 };
 static const struct field service[] = {
     FIELD(ssm_service_shared, kind), FIELD(ssm_service_shared, flags), FIELD(ssm_service_shared, lock),
@@ -236,6 +236,8 @@ static void try_all(const struct ssm_geometry *g)
         {"ring", rings[0], rings[1] - rings[0], IMAGE_RINGS, ring},
         {"delivery", at, sizeof(struct ssm_delivery), 12, delivery}, /* behind the slots of the last ring */
         {"pool's rmids", g->rmids_start, 0, 1, rmid},
+        {"pool's slots", g->slots_start, 0, 1, pids},
+        {"pool's ids of rings", g->ring_ids_start, 0, 1, id},
         {"ids", starts[0], 0, 1, id},
         {"pids", starts[1], 0, 1, pids},
         {"rmids", starts[2], 0, 1, rmid},
