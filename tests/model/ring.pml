@@ -15,7 +15,7 @@
  */
 c_decl {
 \#define LOCATIONS 11
-\#define MESSAGES 12
+\#define MESSAGES 16
 \#define THREADS 3
 \#define RMW_ONLY(location) ((location) == 2) /* LOCK */
 \#include "weak_memory.h"

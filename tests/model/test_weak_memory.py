@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lock-free edges under weak memory order: nothing is wrong with them, and each seeded order is found.
 
-Further, by hand: python tests/model/spin.py ring --scene 1; python tests/model/spin.py eventcount --scene 1
+Further, by hand: python tests/model/spin.py ring --scene 1 --memory-mb 14000 (a minute, 11 GB)
+                  python tests/model/spin.py eventcount --scene 1 (some minutes, 6 GB)
 """
 
 from __future__ import annotations
