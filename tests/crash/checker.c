@@ -4,6 +4,7 @@
 #include "checker.h"
 
 #include "block.h"
+#include "books.h"
 #include "hosted.h"
 #include "liveness.h"
 #include "lock.h"
@@ -28,6 +29,7 @@ struct check {
     struct world    *world;
     struct ssm_pool *self; /* the survivor, or the newcomer */
     struct ssm_ring *rings[RINGS];
+    struct ssm_service *service; /* NULL: the scenario has none */
     struct ssm_pool *living[ACTORS];
     uint32_t         living_count;
     struct serials   drained[RINGS];
@@ -42,6 +44,12 @@ __attribute__((format(printf, 2, 3), noreturn)) static void complain(const struc
     vsnprintf(check->world->note->complaint, sizeof check->world->note->complaint, format, arguments);
     va_end(arguments);
     _exit(1);
+}
+
+static void demand(const struct check *check, const char *fault)
+{
+    if (fault != NULL)
+        complain(check, "the service: %s", fault);
 }
 
 /* The result of a call that may not take long. */
@@ -244,7 +252,8 @@ static void look_at_held(const struct check *check)
         int result = ssm_packet_view(check->world->pools[PEER], held->handle, &packet);
         if (result != 0)
             complain(check, "packet %lu, held by the peer: %d", (unsigned long)held->serial, result);
-        if (!stamp_is_whole((uint64_t *)packet.data) || *(uint64_t *)packet.data != held->serial)
+        const uint64_t *stamp = (const uint64_t *)(packet.data - packet.headroom); /* the victim may have moved the window */
+        if (!stamp_is_whole(stamp) || *stamp != held->serial)
             complain(check, "packet %lu, held by the peer, was written by somebody else", (unsigned long)held->serial);
     }
 }
@@ -462,6 +471,8 @@ static void go_on(struct check *check)
         complain(check, "alloc_many: %s (%d)", ssm_strerror(result), result);
     if (result == 0 && (result = TIMED(check, ssm_free_many(check->self, handles, 3))) != 0)
         complain(check, "free_many: %d", result);
+    if (check->service != NULL)
+        demand(check, books_go_on(check->world, check->service));
 }
 
 static void visit_to_put(struct world *world, enum actor actor, int ring)
@@ -500,6 +511,8 @@ void checker_visit(struct world *world, enum actor actor)
         visit_to_put(world, actor, ring);
         visit_to_get(world, actor, ring);
     }
+    if (world->services[actor] != NULL)
+        (void)books_go_on(world, world->services[actor]);
 }
 
 /* ---- the blocked: 1 ---------------------------------------------------------------------------------------------- */
@@ -514,7 +527,7 @@ void checker_relieve(struct world *world, enum block blocked)
 }
 
 /* Calls, and waits until the victim is dead whatever came of it. */
-static void block(struct check *check, enum block blocked)
+static void block(struct check *check, enum block blocked, int refusal)
 {
     uint64_t handle, over_ns;
     int result = 0;
@@ -527,15 +540,16 @@ static void block(struct check *check, enum block blocked)
     uint64_t until_ns = ssm_now_ns();
     while ((over_ns = ssm_load_acquire_u64(&check->world->note->over_ns)) == 0)
         ssm_nap_ns(100000);
-    if (result < 0)
+    bool refused = refusal != 0 && result == refusal;
+    if (result < 0 && !refused)
         complain(check, "the blocked call: %s (%d)", ssm_strerror(result), result);
     if (until_ns > over_ns + AWAKE_MAX_NS)
         complain(check, "the blocked call went on %lu ms later", (unsigned long)((until_ns - over_ns) / 1000000));
-    check->marked[RING_MANY] = blocked == ON_PUT;
-    if (blocked == ON_GET)
+    check->marked[RING_MANY] = blocked == ON_PUT && !refused;
+    if (blocked == ON_GET && !refused)
         receive(check, RING_MANY, check->self, handle);
-    else if (blocked == ON_ALLOC && (result = ssm_free(check->self, handle)) != 0)
-        complain(check, "freeing what the blocked call got: %d", result);
+    else if ((blocked == ON_ALLOC || (blocked == ON_PUT && refused)) && (result = ssm_free(check->self, handle)) != 0)
+        complain(check, "freeing the packet of the blocked call: %d", result);
 }
 
 /* ---- as good as new: 5 ------------------------------------------------------------------------------------------- */
@@ -590,6 +604,8 @@ static void as_good_as_new(struct check *check)
     if (available != BLOCKS)
         complain(check, "%u of %u blocks are free in the end", available, (uint32_t)BLOCKS);
     exhaust(check, BLOCKS);
+    if (check->service != NULL)
+        demand(check, books_as_good_as_new(check->world, check->self, check->service));
     balance_all(check);
 }
 
@@ -621,17 +637,19 @@ static void become_newcomer(struct check *check)
     if ((result = ssm_ring_open(check->self, "many", &many, &check->rings[RING_MANY])) != 0 ||
         (result = ssm_ring_open(check->self, "one", &one, &check->rings[RING_ONE])) != 0)
         complain(check, "ring_open: %s (%d)", ssm_strerror(result), result);
+    if (check->service != NULL && (result = ssm_service_open(check->self, "service", &check->world->service, &check->service)) != 0)
+        complain(check, "service_open: %s (%d)", ssm_strerror(result), result);
     check->living[check->living_count++] = check->self;
 }
 
 void checker_run(struct world *world, const struct scenario *scenario, enum manner manner)
 {
-    struct check check = {.world = world, .self = world->pools[SURVIVOR]};
+    struct check check = {.world = world, .self = world->pools[SURVIVOR], .service = world->services[SURVIVOR]};
     memcpy(check.rings, world->rings[SURVIVOR], sizeof check.rings);
     check.living[check.living_count++] = world->pools[SURVIVOR];
     check.living[check.living_count++] = world->pools[PEER];
     if (manner == BLOCKED)
-        block(&check, scenario->blocked);
+        block(&check, scenario->blocked, scenario->refusal);
     if (manner == NEWCOMER)
         become_newcomer(&check);
     if (manner == GO_ON || manner == NEWCOMER)
@@ -645,6 +663,8 @@ void checker_run(struct world *world, const struct scenario *scenario, enum mann
         reap(&check);
     }
     balance_all(&check);
+    if (check.service != NULL)
+        demand(&check, books_verify(world, check.service));
     exhaust(&check, balance(&check));
     drain(&check);
     as_good_as_new(&check);
