@@ -142,6 +142,8 @@ static int run(void)
     for (uint32_t job = 0; job < options.jobs; job++)
         start(job);
     bool whole = print_rows(&sum, &running, &status);
+    while (whole && running > 0 && waitpid(-1, &status, 0) > 0)
+        running--;
     if (!whole && WIFEXITED(status) && WEXITSTATUS(status) == CANNOT_TRACE)
         return CANNOT_TRACE;
     if (!whole)
