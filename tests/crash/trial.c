@@ -22,7 +22,7 @@
 #define STATES_MAX    4096
 #define COMPLAINTS    3  /* described for each scenario; the rest is counted */
 #define WAIT_NS       INT64_C(6000000) /* of a rescuer who waits: longer than stepping it to its sleep takes */
-#define WAIT_EVERY    20               /* such a rescuer is killed after a change, at system calls, and at each so many-th */
+#define SPARSE        20 /* where each instruction would take too long: after a change, at system calls, and each so many-th */
 
 extern const char __executable_start, etext; /* the linker's: addresses alone */
 
@@ -366,8 +366,8 @@ static void kill_rescuers(struct rescuer *rescuer)
     struct path path;
     bool whole = explore(&path, test, start_rescuer(rescuer));
     uint32_t every = every_of(&path);
-    if (rescuer->how == WAITS && every < WAIT_EVERY)
-        every = WAIT_EVERY;
+    if ((rescuer->how == WAITS || test->world.wide) && every < SPARSE)
+        every = SPARSE;
     if (!whole)
         describe(test, &path.trace, path.trace.count, REAP, "the rescuer crashed");
     for (uint32_t n = 0; whole && n <= path.trace.count && !is_over(test); n++) {
