@@ -168,7 +168,8 @@ void ssm_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out)
     if (!SSM_HAS_BUG(NO_SCRUB))
         scrub_locks(pool);
     leave_out_putters(pool, &dead);
-    return_deliveries(pool, &dead);
+    if (!SSM_HAS_BUG(NO_RETURN))
+        return_deliveries(pool, &dead);
     reclaim_services(pool, &dead, &late);
     seal_caches(pool, &dead);
     if (SSM_HAS_BUG(SLOT_EARLY))

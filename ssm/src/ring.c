@@ -270,7 +270,7 @@ static int repair_producer(struct ssm_pool *pool, void *context)
     uint64_t span = ssm_load_relaxed_u64(&producer->span);
     if (note > head && !SSM_HAS_BUG(NO_UNDO))
         undo_put(pool, of, head, note);
-    else if (note != 0 && span != 0)
+    else if (note != 0 && span != 0 && !SSM_HAS_BUG(NO_HANDOVER))
         complete_handover(pool, of, note, span);
     ssm_store_release_u64(&producer->span, 0);
     ssm_store_release_u64(&producer->note, 0);

@@ -22,7 +22,9 @@ enum ssm_seed_bug {
     SSM_BUG_LONG_SLEEP,    /* who waits does not look again in between */
     SSM_BUG_RING_EARLY,    /* a new ring is one before it has a place and a name */
     SSM_BUG_NO_JOURNAL,    /* what a dead process had begun in a service is not finished, or undone */
-    SSM_BUG_RUSHED_THIEF   /* who takes from another process's cache does not wait until that one is outside */
+    SSM_BUG_RUSHED_THIEF,  /* who takes from another process's cache does not wait until that one is outside */
+    SSM_BUG_NO_RETURN,     /* what a dead process had taken out of a redelivering ring does not come back */
+    SSM_BUG_NO_HANDOVER    /* a dead process's put of deliveries is not completed */
 };
 
 #define SSM_HAS_BUG(name) (SSM_SEED_BUG == SSM_BUG_##name)

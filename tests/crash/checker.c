@@ -8,6 +8,7 @@
 #include "hosted.h"
 #include "liveness.h"
 #include "lock.h"
+#include "redelivery.h"
 #include "ring.h"
 
 #include <stdarg.h>
@@ -99,6 +100,9 @@ static uint32_t times_queued(const struct check *check, uint32_t id, uint32_t bl
     const struct ssm_ring_shared *shared = ssm_ring_shared_at(check->self, id);
     uint32_t generation = ssm_load_acquire_u32(&ssm_block_at(check->self, block_idx)->generation), times = 0;
     uint64_t slots = 1, head = ssm_load_acquire_u64(&shared->producer.index);
+    struct ssm_redelivery table;
+    if (ssm_ring_table(check->self, id, &table) && ssm_redelivery_is_returned(&table, ssm_handle_of(generation, block_idx)))
+        return 1; /* at the front; slots do not count */
     while (slots < shared->capacity)
         slots *= 2;
     for (uint64_t at = ssm_load_acquire_u64(&shared->consumer.index); at != head; at++)
@@ -219,7 +223,8 @@ static void look_at_locks(const struct check *check)
             complain(check, "the cache of slot %u is still locked", id);
         if (ssm_load_acquire_u32(&ssm_holder_at(check->self, id)->kind) == SSM_HOLDER_RING)
             shared = ssm_ring_shared_at(check->self, id);
-        if (shared != NULL && shared->flags == 0 && (ssm_load_acquire_u64(&shared->producer.lock.word) != 0 ||
+        if (shared != NULL && !(shared->flags & (SSM_ONE_PRODUCER | SSM_ONE_CONSUMER)) &&
+            (ssm_load_acquire_u64(&shared->producer.lock.word) != 0 ||
                                                      ssm_load_acquire_u64(&shared->consumer.lock.word) != 0))
             complain(check, "ring %u is still locked", id);
     }
@@ -439,11 +444,87 @@ static bool delivered_as_promised(const struct check *check, int ring)
     return false;
 }
 
-static void drain(struct check *check)
+/* ---- the same where what the dead had taken comes back: no ring by itself, nothing twice ---- */
+
+static uint32_t times_in(const struct serials *serials, uint64_t serial)
 {
-    for (int ring = 0; ring < RINGS; ring++) {
+    uint32_t times = 0;
+    for (uint32_t i = 0; i < serials->count; i++)
+        times += serials->serial[i] == serial;
+    return times;
+}
+
+static uint32_t times_drained(const struct check *check, uint64_t serial)
+{
+    return times_in(&check->drained[RING_MANY], serial) + times_in(&check->drained[RING_ONE], serial);
+}
+
+/* All that was queued, or put by a call that returned. */
+static struct serials owed(const struct check *check)
+{
+    struct serials all = {.count = 0};
+    for (uint32_t ring = 0; ring < RINGS; ring++) {
+        const struct serials visited = {{VISIT_SERIAL + ring}, 1}, mark = {{MARK_SERIAL + ring}, 1};
+        const struct visit *visit = &check->world->note->visits[ring];
+        append(&all, &check->world->expect[ring].queued);
+        if (visit->put_done && visit->put_result == 0)
+            append(&all, &visited);
+        if (check->marked[ring])
+            append(&all, &mark);
+    }
+    return all;
+}
+
+/* What was handed on is where it was put, once that had returned. */
+static bool handed_on_as_promised(const struct check *check, int ring)
+{
+    const struct expectation *expect = &check->world->expect[ring];
+    for (uint32_t i = 0; i < expect->put.count; i++)
+        if (ssm_load_relaxed_u32(&check->world->note->stage) >= expect->put_stage &&
+            times_in(&check->drained[ring], expect->put.serial[i]) == 0)
+            return taken_from(check, ring).max > 0; /* a visitor may have got it */
+    return true;
+}
+
+/* Serials grow in the order of the ring, but for what was put back. */
+static bool is_in_order(const struct check *check)
+{
+    const struct serials *drained = &check->drained[RING_MANY];
+    for (uint32_t i = 1; i < drained->count; i++)
+        if (drained->serial[i] <= drained->serial[i - 1])
+            return false;
+    return true;
+}
+
+static const char *redelivery_fault(const struct check *check, enum manner manner)
+{
+    struct serials all = owed(check);
+    struct range many = taken_from(check, RING_MANY), one = taken_from(check, RING_ONE);
+    uint32_t missing = 0, visits = check->world->note->visits[RING_MANY].get_begun;
+    for (uint32_t i = 0; i < all.count; i++) {
+        if (times_drained(check, all.serial[i]) > 1)
+            return "a packet was delivered twice";
+        missing += times_drained(check, all.serial[i]) == 0;
+    }
+    /* A visitor who died with a packet in hand gave it back. */
+    if (missing > many.max + one.max || missing + visits < many.min + one.min)
+        return "packets are lost, or came back although they had been freed";
+    if (!handed_on_as_promised(check, RING_MANY) || !handed_on_as_promised(check, RING_ONE))
+        return "a packet that was handed on is not where it was put";
+    if (manner == REAP && check->world->expect[RING_MANY].put.count == 0 && !is_in_order(check))
+        return "packets came back in another order";
+    return NULL;
+}
+
+static void drain(struct check *check, enum manner manner)
+{
+    const char *fault = NULL;
+    for (int ring = 0; ring < RINGS; ring++)
         while (drain_one(check, ring)) {}
-        if (delivered_as_promised(check, ring))
+    if (check->world->redelivering && (fault = redelivery_fault(check, manner)) != NULL)
+        complain(check, "%s", fault);
+    for (int ring = 0; ring < RINGS; ring++) {
+        if (check->world->redelivering || delivered_as_promised(check, ring))
             continue;
         char list[SERIALS * 8] = "";
         for (uint32_t i = 0; i < check->drained[ring].count; i++) {
@@ -632,8 +713,8 @@ static void become_newcomer(struct check *check)
     int result = TIMED(check, ssm_pool_attach(check->world->fd, &options, &check->self));
     if (result != 0)
         complain(check, "attach: %s (%d)", ssm_strerror(result), result);
-    struct ssm_ring_options many = {.capacity = CAPACITY_MANY};
-    struct ssm_ring_options one = {.capacity = CAPACITY_ONE, .flags = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER};
+    struct ssm_ring_options many = world_ring_options(check->world, RING_MANY);
+    struct ssm_ring_options one = world_ring_options(check->world, RING_ONE);
     if ((result = ssm_ring_open(check->self, "many", &many, &check->rings[RING_MANY])) != 0 ||
         (result = ssm_ring_open(check->self, "one", &one, &check->rings[RING_ONE])) != 0)
         complain(check, "ring_open: %s (%d)", ssm_strerror(result), result);
@@ -666,6 +747,6 @@ void checker_run(struct world *world, const struct scenario *scenario, enum mann
     if (check.service != NULL)
         demand(&check, books_verify(world, check.service));
     exhaust(&check, balance(&check));
-    drain(&check);
+    drain(&check, manner);
     as_good_as_new(&check);
 }

@@ -55,14 +55,19 @@ static struct board {
 /* The operations: those of pools and rings, of services, and create, which has a harness of its own (NULL). */
 static const struct scenario *scenario_at(uint32_t i)
 {
-    return i < pool_scenario_count                          ? &pool_scenarios[i]
-         : i < pool_scenario_count + service_scenario_count ? &service_scenarios[i - pool_scenario_count]
-                                                            : NULL;
+    const struct { const struct scenario *all; uint32_t count; } parts[] = {
+        {pool_scenarios, pool_scenario_count}, {redelivery_scenarios, redelivery_scenario_count},
+        {service_scenarios, service_scenario_count},
+    };
+    for (size_t part = 0; part < sizeof parts / sizeof *parts; i -= parts[part++].count)
+        if (i < parts[part].count)
+            return &parts[part].all[i];
+    return NULL;
 }
 
 static uint32_t row_count(void)
 {
-    return pool_scenario_count + service_scenario_count + 1;
+    return pool_scenario_count + redelivery_scenario_count + service_scenario_count + 1;
 }
 
 static const char *name_of(uint32_t i)

@@ -26,6 +26,8 @@ FOUND = {
     "RING_EARLY": ("ring_open: new", "has no name"),
     "NO_JOURNAL": ("ids: alloc", "the service"),
     "RUSHED_THIEF": ("", "fault"),
+    "NO_RETURN": ("redelivering get: 3", "a holder slot that no process has"),
+    "NO_HANDOVER": ("redelivering get: put into", "delivered twice"),
 }
 
 

@@ -62,13 +62,17 @@ static struct ssm_pool *attach(const struct world *world, const char *name)
     return pool;
 }
 
+struct ssm_ring_options world_ring_options(const struct world *world, int ring)
+{
+    if (ring == RING_ONE)
+        return (struct ssm_ring_options){.capacity = CAPACITY_ONE, .flags = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER};
+    return (struct ssm_ring_options){.capacity = CAPACITY_MANY, .flags = world->redelivering ? SSM_REDELIVER : 0};
+}
+
 static void open_ring(struct world *world, enum actor actor, int ring)
 {
     static const char *const names[RINGS] = {[RING_MANY] = "many", [RING_ONE] = "one"};
-    struct ssm_ring_options options = {
-        .capacity = ring == RING_ONE ? CAPACITY_ONE : CAPACITY_MANY,
-        .flags = ring == RING_ONE ? SSM_ONE_PRODUCER | SSM_ONE_CONSUMER : 0,
-    };
+    struct ssm_ring_options options = world_ring_options(world, ring);
     MUST(ssm_ring_open(world->pools[actor], names[ring], &options, &world->rings[actor][ring]) == 0);
 }
 
@@ -84,14 +88,15 @@ static void open_rings(struct world *world, enum actor actor)
         open_ring(world, actor, ring);
 }
 
-void world_build(struct world *world, bool wide)
+void world_build(struct world *world, bool wide, bool redelivering)
 {
     struct ssm_pool_options options = {
         .classes = {{BLOCK_SIZE, BLOCKS}}, .class_count = 1, .shards = 2, .cache = CACHE,
         .holders = wide ? 128 : 64, .metadata_bytes = METADATA_BYTES,
     };
     struct ssm_attach_options survivor = {.name = "survivor"};
-    *world = (struct world){.fd = memfd_create("ssm-crash", MFD_CLOEXEC), .wide = wide};
+    *world = (struct world){.fd = memfd_create("ssm-crash", MFD_CLOEXEC), .wide = wide,
+                             .redelivering = redelivering};
     MUST(world->fd >= 0);
     MUST(ssm_pool_create(world->fd, &options, &survivor, &world->pools[SURVIVOR]) == 0);
     world->pools[PEER] = attach(world, "peer");
@@ -131,16 +136,21 @@ static void read_books_before(struct world *world)
 
 void world_seal(struct world *world)
 {
-    struct ssm_pool *victim = world->pools[VICTIM], *dead = world->pools[DEAD];
     if (world->service.kind != SSM_SERVICE_NONE)
         read_books_before(world);
     world->image = malloc(size_of(world));
     MUST(world->image != NULL);
     memcpy(world->image, world->pools[SURVIVOR]->base, size_of(world));
-    if (victim != NULL)
-        ssm_byte_unlock(victim->fd, SSM_BYTE_HOLDER(victim->self));
+    if (world->pools[VICTIM] != NULL)
+        world_bury(world, VICTIM);
     if (world->somebody_died)
-        ssm_byte_unlock(dead->fd, SSM_BYTE_HOLDER(dead->self));
+        world_bury(world, DEAD);
+}
+
+void world_bury(struct world *world, enum actor actor)
+{
+    struct ssm_pool *pool = world->pools[actor];
+    ssm_byte_unlock(pool->fd, SSM_BYTE_HOLDER(pool->self));
 }
 
 void world_look_after(struct world *world)
@@ -155,7 +165,7 @@ void world_rescuer_lives(struct world *world, bool lives)
     if (lives)
         MUST(ssm_byte_try_lock(rescuer->fd, SSM_BYTE_HOLDER(rescuer->self)) == 0);
     else
-        ssm_byte_unlock(rescuer->fd, SSM_BYTE_HOLDER(rescuer->self));
+        world_bury(world, RESCUER);
 }
 
 void world_restore(struct world *world, const uint8_t *image)

@@ -67,6 +67,7 @@ struct books { struct ssm_service_item items[ITEMS]; uint32_t count; };
 struct world {
     int      fd;
     bool     wide;                  /* holder sets of two words, the victim in the second */
+    bool     redelivering;          /* RING_MANY is */
     uint32_t dummies;
     struct ssm_pool *pools[ACTORS];
     struct ssm_pool *crowd[128];    /* keep slots taken while the world is built; or all the time */
@@ -93,7 +94,8 @@ struct world {
 
 /* ---- making one: aborts where something fails -------------------------------------------------------------------- */
 
-void world_build(struct world *world, bool wide);
+void world_build(struct world *world, bool wide, bool redelivering);
+struct ssm_ring_options world_ring_options(const struct world *world, int ring);
 /* The scenario is prepared: takes the image; the victim's liveness lock is free for a child from here on. */
 void world_seal(struct world *world);
 /* The operation was done, undisturbed. */
@@ -122,6 +124,7 @@ void world_rotate(struct world *world, int ring, uint32_t count);        /* the 
 void world_unclaim(struct world *world, enum actor actor);               /* RING_ONE: its sides are nobody's */
 void world_uncache(struct world *world, enum actor actor);
 void world_lock_shard(struct world *world, uint32_t shard_idx);          /* the peer has it */
+void world_bury(struct world *world, enum actor actor);                  /* it died, and whoever reaps finds that */
 void world_announce(struct world *world);                                /* somebody waits for a block */
 uint64_t world_serial_of(const struct world *world, uint64_t handle);    /* of a stamped packet */
 void world_host(struct world *world, const struct ssm_service_options *options); /* a service, open to all */
