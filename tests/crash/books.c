@@ -3,6 +3,7 @@
  * The books of a service; see books.h. */
 #include "books.h"
 
+#include "hosted.h"
 #include "wait.h"
 
 #include <stdarg.h>
@@ -54,11 +55,11 @@ static bool is_refusal(int result)
     return result == -SSM_E_UNAVAILABLE || result == -SSM_E_OVERFLOW || result == -SSM_E_CROWDED;
 }
 
-/* ---- what may be -------------------------------------------------------------------------------------------------- */
+/* ---- what may be ------------------------------------------------------------------------------------------------- */
 
 static bool is_of(const struct world *world, enum actor actor, const struct ssm_service_item *item)
 {
-    uint32_t slot = item->owner & 0xfff;
+    uint32_t slot = item->owner & SSM_OWNER_SLOT;
     return world->pools[actor] != NULL && world->pools[actor]->self == slot;
 }
 
@@ -130,8 +131,8 @@ static uint64_t size_of(const struct world *world, const struct books *books)
 {
     uint64_t size = 0;
     for (uint32_t i = 0; i < books->count; i++)
-        size += (books->items[i].end - books->items[i].start + 1) / (world->service.kind == SSM_SERVICE_ADDRESSES ? UNIT : 1);
-    return size;
+        size += books->items[i].end - books->items[i].start + 1;
+    return world->service.kind == SSM_SERVICE_ADDRESSES ? size / UNIT : size;
 }
 
 static uint64_t capacity_of(const struct world *world)
@@ -191,8 +192,8 @@ const char *books_verify(const struct world *world, struct ssm_service *service)
     struct books now = without_rescuer(world, &all);
     bool returned = ssm_load_relaxed_u32(&world->note->stage) > 0;
     if (!are_equal(&now, &after) && (returned || !are_equal(&now, &before)))
-        return wrong("%u values are allocated, before the operation %u were, after it %u; it %s", now.count, before.count,
-                     after.count, returned ? "had returned" : "had not returned");
+        return wrong("%u values are allocated, before the operation %u were, after it %u; it %s", now.count,
+                     before.count, after.count, returned ? "had returned" : "had not returned");
     const char *fault = look_at_owners(world, service, &all);
     return fault != NULL ? fault : use_up(world, service);
 }

@@ -101,7 +101,8 @@ static uint32_t times_queued(const struct check *check, uint32_t id, uint32_t bl
     uint32_t generation = ssm_load_acquire_u32(&ssm_block_at(check->self, block_idx)->generation), times = 0;
     uint64_t slots = 1, head = ssm_load_acquire_u64(&shared->producer.index);
     struct ssm_redelivery table;
-    if (ssm_ring_table(check->self, id, &table) && ssm_redelivery_is_returned(&table, ssm_handle_of(generation, block_idx)))
+    if (ssm_ring_table(check->self, id, &table) &&
+        ssm_redelivery_is_returned(&table, ssm_handle_of(generation, block_idx)))
         return 1; /* at the front; slots do not count */
     while (slots < shared->capacity)
         slots *= 2;
@@ -257,7 +258,7 @@ static void look_at_held(const struct check *check)
         int result = ssm_packet_view(check->world->pools[PEER], held->handle, &packet);
         if (result != 0)
             complain(check, "packet %lu, held by the peer: %d", (unsigned long)held->serial, result);
-        const uint64_t *stamp = (const uint64_t *)(packet.data - packet.headroom); /* the victim may have moved the window */
+        const uint64_t *stamp = (const uint64_t *)(packet.data - packet.headroom); /* its window may have been moved */
         if (!stamp_is_whole(stamp) || *stamp != held->serial)
             complain(check, "packet %lu, held by the peer, was written by somebody else", (unsigned long)held->serial);
     }
@@ -718,7 +719,9 @@ static void become_newcomer(struct check *check)
     if ((result = ssm_ring_open(check->self, "many", &many, &check->rings[RING_MANY])) != 0 ||
         (result = ssm_ring_open(check->self, "one", &one, &check->rings[RING_ONE])) != 0)
         complain(check, "ring_open: %s (%d)", ssm_strerror(result), result);
-    if (check->service != NULL && (result = ssm_service_open(check->self, "service", &check->world->service, &check->service)) != 0)
+    if (check->service != NULL)
+        result = ssm_service_open(check->self, "service", &check->world->service, &check->service);
+    if (result != 0)
         complain(check, "service_open: %s (%d)", ssm_strerror(result), result);
     check->living[check->living_count++] = check->self;
 }

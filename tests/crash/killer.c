@@ -9,7 +9,7 @@
  *   --points    bounds the kills of one operation: those after a change and at system calls are all made, of the rest
  *               as many as that, evenly spread
  *   --double    for so many of the states that a death left, the one who recovers from it is killed as well: at each of
- *               its instructions; with sets of two words, and where it waits, as with --points, at each 20th of the rest
+ *               its instructions; with sets of two words, and where it waits, as with --points, one in 20 of the rest
  *   --jobs      operations that are tried at the same time, each on a processor of its own
  *   --first     ends with the first violation
  *   --markdown  the table in Markdown

@@ -210,7 +210,10 @@ static void prepend(struct world *world)
 {
     world_returned(world, ssm_packet_prepend(me(world), HAND(world)[0], EDGE, NULL));
 }
-static void append(struct world *world) { world_returned(world, ssm_packet_append(me(world), HAND(world)[0], EDGE, NULL)); }
+static void append(struct world *world)
+{
+    world_returned(world, ssm_packet_append(me(world), HAND(world)[0], EDGE, NULL));
+}
 static void trim_front(struct world *world)
 {
     world_returned(world, ssm_packet_trim_front(me(world), HAND(world)[0], EDGE, NULL));
@@ -770,12 +773,16 @@ const struct scenario pool_scenarios[] = {
     {"peek at a ring and packets", two_queued, peek, .results = {2, 0, 2, 1}},
 
     {"free: somebody sleeps for a block", the_only_packet, free_first, .results = {0}, .blocked = ON_ALLOC},
-    {"close: somebody sleeps for a block", the_only_packets_and_a_cache, close_pool, .results = {0}, .blocked = ON_ALLOC},
+    {"close: somebody sleeps for a block", the_only_packets_and_a_cache, close_pool, .results = {0},
+     .blocked = ON_ALLOC},
     {"put: somebody sleeps for a packet", to_put, put, .results = {0}, .blocked = ON_GET},
     {"get: somebody sleeps for a place", to_get_full, get, .results = {1}, .blocked = ON_PUT},
-    {"shutdown: somebody sleeps for a packet", as_it_is, shutdown_later, .results = {0}, .blocked = ON_GET, .refusal = -SSM_E_SHUTDOWN},
-    {"shutdown: somebody sleeps for a place", full_ring, shutdown_later, .results = {0}, .blocked = ON_PUT, .refusal = -SSM_E_SHUTDOWN},
-    {"set_acl: somebody sleeps for a packet", as_it_is, peer_down, .results = {0}, .blocked = ON_GET, .refusal = -SSM_E_SHUTDOWN},
+    {"shutdown: somebody sleeps for a packet", as_it_is, shutdown_later, .results = {0},
+     .blocked = ON_GET, .refusal = -SSM_E_SHUTDOWN},
+    {"shutdown: somebody sleeps for a place", full_ring, shutdown_later, .results = {0},
+     .blocked = ON_PUT, .refusal = -SSM_E_SHUTDOWN},
+    {"set_acl: somebody sleeps for a packet", as_it_is, peer_down, .results = {0},
+     .blocked = ON_GET, .refusal = -SSM_E_SHUTDOWN},
     {"get: waits, somebody else does, too", as_it_is, await_packet, .results = {-SSM_E_EMPTY}, .blocked = ON_GET},
 };
 

@@ -33,7 +33,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { RINGS = 3, BATCH = 4, HELD_MAX = 6, WORKERS_MAX = 16, SMALL = 96, LARGE = 16, IDS = 200, PAGES = 256, VALUES_MAX = 5 };
+enum { RINGS = 3, BATCH = 4, HELD_MAX = 6, WORKERS_MAX = 16, SMALL = 96, LARGE = 16 };
+enum { IDS = 200, PAGES = 256, VALUES_MAX = 5 };
 #define PAGE       UINT64_C(4096)
 #define SERIALS    (UINT32_C(1) << 21) /* of one round */
 #define ROUND_NS   UINT64_C(2000000000)
@@ -65,7 +66,7 @@ struct hands {
     struct worker   *self;
     uint64_t         held[HELD_MAX];
     uint32_t         held_count;
-    struct ssm_service *ids, *pages;    /* the dead's ids come back by themselves, pages are freed by whoever finds them */
+    struct ssm_service *ids, *pages;    /* the dead's ids come back by themselves, their pages do not */
     uint32_t         values[2][VALUES_MAX]; /* ids, pages */
     uint32_t         value_counts[2];
     uint32_t         mark;              /* of this life */
@@ -349,7 +350,9 @@ static int come(struct hands *hands)
         {.capacity = 64}, {.capacity = 5}, {.capacity = 16, .flags = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER},
     };
     static const char *const names[RINGS] = {"many", "short", "one"};
-    static const struct ssm_service_options ids = {.kind = SSM_SERVICE_IDS, .flags = SSM_RECLAIM, .first = 1, .last = IDS};
+    static const struct ssm_service_options ids = {
+        .kind = SSM_SERVICE_IDS, .flags = SSM_RECLAIM, .first = 1, .last = IDS,
+    };
     struct ssm_attach_options attach = {.name = "worker"};
     int result = ssm_pool_attach(fd, &attach, &hands->pool);
     for (int ring = 0; ring < RINGS && result == 0; ring++)
@@ -593,8 +596,8 @@ static void play_round(uint64_t until_ns)
 static void print_counts(uint64_t seed, uint64_t seconds)
 {
     const struct { const char *what; uint64_t count; } counts[] = {
-        {"kills", drive.kills}, {"stops", drive.stops}, {"comings and goings", drive.comings}, {"packets", drive.packets},
-        {"values", drive.values}, {"taken by the dead", drive.taken}, {"lost", drive.lost}, {"twice", drive.twice},
+        {"kills", drive.kills}, {"stops", drive.stops}, {"comings and goings", drive.comings},
+        {"packets", drive.packets}, {"values", drive.values}, {"taken by the dead", drive.taken}, {"lost", drive.lost}, {"twice", drive.twice},
         {"torn", drive.torn}, {"hangs", drive.hangs}, {"faults", drive.faults},
     };
     const size_t columns = sizeof counts / sizeof *counts;

@@ -8,7 +8,8 @@
 void table_head(bool markdown)
 {
     if (markdown)
-        printf("| operation | instructions | kill points tried | violations | double faults tried | violations | states |\n"
+        printf("| operation | instructions | kill points tried | violations | double faults tried | violations | "
+               "states |\n"
                "|---|---:|---:|---:|---:|---:|---:|\n");
     else
         printf("%-40s %13s %9s %10s %9s %10s %9s\n", "operation", "instructions", "kills", "violations", "double",

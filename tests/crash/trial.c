@@ -22,7 +22,7 @@
 #define STATES_MAX    4096
 #define COMPLAINTS    3  /* described for each scenario; the rest is counted */
 #define WAIT_NS       INT64_C(6000000) /* of a rescuer who waits: longer than stepping it to its sleep takes */
-#define SPARSE        20 /* where each instruction would take too long: after a change, at system calls, and each so many-th */
+#define SPARSE        20 /* of the instructions that change nothing, one in so many, where each would take too long */
 
 extern const char __executable_start, etext; /* the linker's: addresses alone */
 
@@ -75,8 +75,8 @@ static void describe(struct test *test, const struct trace *trace, uint32_t n, e
     const char *when = test->double_fault ? "in recovery before" : "before";
     printf("VIOLATION  %s, %s: killed %s instruction %u (addr2line -fipe ssm_killer %#lx); found by %s\n"
            "           %s\n",
-           test->scenario->name, test->world.wide ? "wide" : "narrow", when, n, (unsigned long)(inside ? pc - program : 0),
-           manner_names[manner], what);
+           test->scenario->name, test->world.wide ? "wide" : "narrow", when, n,
+           (unsigned long)(inside ? pc - program : 0), manner_names[manner], what);
     fflush(stdout);
 }
 
@@ -276,8 +276,8 @@ static bool explore_victim(struct test *test, struct path *path)
 static void kill_victims(struct test *test, const struct path *path)
 {
     for (uint32_t n = 0; n <= path->trace.count && !is_over(test); n++) {
-        bool there = false;
-        for (int try = 0; is_kill_point(path, n, every_of(path)) && !there && try < 3; try++) { /* it may go another way, rarely */
+        bool there = false; /* it may go another way, rarely */
+        for (int try = 0; is_kill_point(path, n, every_of(path)) && !there && try < 3; try++) {
             pid_t victim = start_victim(test);
             there = victim > 0 && stepper_run_to(victim, &path->trace, n);
             if (victim > 0)

@@ -10,7 +10,7 @@
 #include "table.h"
 
 struct effort {
-    uint32_t points;  /* UINT32_MAX: kills at every instruction; else after changes, at system calls, and so many of the rest */
+    uint32_t points;  /* UINT32_MAX: every instruction; else after changes, at system calls, and so many of the rest */
     uint32_t doubles; /* states that rescuers are sent into */
     uint32_t turn;    /* varies what is sampled */
     bool     stop_at_first; /* violation */
