@@ -597,8 +597,8 @@ static void print_counts(uint64_t seed, uint64_t seconds)
 {
     const struct { const char *what; uint64_t count; } counts[] = {
         {"kills", drive.kills}, {"stops", drive.stops}, {"comings and goings", drive.comings},
-        {"packets", drive.packets}, {"values", drive.values}, {"taken by the dead", drive.taken}, {"lost", drive.lost}, {"twice", drive.twice},
-        {"torn", drive.torn}, {"hangs", drive.hangs}, {"faults", drive.faults},
+        {"packets", drive.packets}, {"values", drive.values}, {"taken by the dead", drive.taken},
+        {"lost", drive.lost}, {"twice", drive.twice}, {"torn", drive.torn}, {"hangs", drive.hangs}, {"faults", drive.faults},
     };
     const size_t columns = sizeof counts / sizeof *counts;
     if (!markdown) {

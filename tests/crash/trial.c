@@ -366,7 +366,8 @@ static void kill_rescuers(struct rescuer *rescuer)
     struct path path;
     bool whole = explore(&path, test, start_rescuer(rescuer));
     uint32_t every = every_of(&path);
-    if ((rescuer->how == WAITS || test->world.wide) && every < SPARSE)
+    bool takes_long = rescuer->how == WAITS || test->world.wide || test->world.locked != 0;
+    if (takes_long && every < SPARSE)
         every = SPARSE;
     if (!whole)
         describe(test, &path.trace, path.trace.count, REAP, "the rescuer crashed");
