@@ -10,6 +10,8 @@
 #   make callgrind     instructions of the hot operations against benchmarks/callgrind.json; needs valgrind
 #   make docs     the documentation, into build/docs
 #   make fuzz     damaged pools, for SECONDS=60; needs clang and its runtime (Debian: libclang-rt-dev)
+#   make kill     a process is killed at every instruction of every operation; about an hour; ARGS="--only put"
+#   make soak     many processes at random work, killed at random; SECONDS=3600 SEED=1 WORKERS=8
 #
 # Needs git, Python >= 3.11 and a C compiler; everything else is installed into .venv by pip. A change of a C
 # file or of pyproject.toml rebuilds on the next call, a change of a Python file needs nothing.
@@ -18,6 +20,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 JOBS   ?= 2
 ARGS   ?=
+SECONDS ?= 60
+SEED    ?=
+WORKERS ?= 6
 
 BIN    := $(VENV)/bin
 PEERS  := build/peers
@@ -27,7 +32,7 @@ NATIVE := $(wildcard ssm/src/*.[ch] ssm/src/binding/*.[ch] allocators/src/*.[ch]
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test lint bench bench-peers bench-check bench-docs callgrind docs fuzz fuzz-corpus clean install
+.PHONY: demo test lint bench bench-peers bench-check bench-docs callgrind docs fuzz fuzz-corpus kill soak clean install
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -69,7 +74,6 @@ docs: $(VENV)/.installed $(VENV)/.group-docs
 
 # Starts from tests/fuzz/corpus and keeps what is new in build/fuzz/corpus; what failed is build/fuzz/crash-... The
 # address space is laid out plainly: AddressSanitizer of older compilers does not get along with the kernel's dice.
-fuzz: SECONDS ?= 60
 fuzz: $(VENV)/.group-build
 	$(BIN)/cmake --preset fuzz
 	$(BIN)/cmake --build --preset fuzz --target fuzz_pool
@@ -85,6 +89,17 @@ fuzz-corpus: fuzz
 	  build/fuzz/kept tests/fuzz/corpus build/fuzz/corpus
 	find tests/fuzz/corpus -type f ! -name 'found-*' -delete
 	mv build/fuzz/kept/* tests/fuzz/corpus/
+
+kill: crash-programs
+	build/release/tests/crash/ssm_killer --markdown --jobs $(JOBS) --double 1 $(ARGS)
+
+soak: crash-programs
+	build/release/tests/crash/ssm_soak --markdown --seconds $(SECONDS) --workers $(WORKERS) $(SEED:%=--seed %)
+
+.PHONY: crash-programs
+crash-programs: | $(VENV)/.group-build
+	cmake --preset release >/dev/null
+	cmake --build --preset release --target ssm_killer ssm_soak -j $(JOBS) >/dev/null
 
 install: $(VENV)/.installed
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # its own, and a .c file its own header.
 CORE = """
     ssm
-    error atomic liveness segment
+    error atomic liveness segment seed_bug
     wait hosted
     layout guard
     attachment

@@ -4,6 +4,7 @@
 #include "pool.h"
 
 #include "redelivery.h"
+#include "seed_bug.h"
 
 #include <errno.h>
 
@@ -81,7 +82,7 @@ int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t tim
         uint64_t now_ns = ssm_now_ns(), step_ns = brief ? BRIEF_NS : SSM_RECHECK_NS;
         if (result != wait->again || now_ns >= until_ns)
             break;
-        uint64_t look_ns = now_ns + step_ns < until_ns ? now_ns + step_ns : until_ns;
+        uint64_t look_ns = now_ns + step_ns < until_ns && !SSM_HAS_BUG(LONG_SLEEP) ? now_ns + step_ns : until_ns;
         int stopped = sleep_once(pool, wait, seen, look_ns);
         if (stopped != 0)
             return stopped;

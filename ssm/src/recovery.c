@@ -7,6 +7,7 @@
 #include "numbers.h"
 #include "registry.h"
 #include "ring.h"
+#include "seed_bug.h"
 #include "service.h"
 #include "shard.h"
 
@@ -164,11 +165,15 @@ void ssm_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out)
     bool any = find_dead(pool, &dead);
     if (!any && !audit)
         return;
-    scrub_locks(pool);
+    if (!SSM_HAS_BUG(NO_SCRUB))
+        scrub_locks(pool);
     leave_out_putters(pool, &dead);
-    return_deliveries(pool, &dead);
+    if (!SSM_HAS_BUG(NO_RETURN))
+        return_deliveries(pool, &dead);
     reclaim_services(pool, &dead, &late);
     seal_caches(pool, &dead);
+    if (SSM_HAS_BUG(SLOT_EARLY))
+        free_slots(pool, &dead, &late);
     out->blocks = reclaim_blocks(pool, &dead);
     out->processes = free_slots(pool, &dead, &late);
     for (int which = 0; audit && which < SSM_NUMBERS_SORTS; which++)

@@ -41,6 +41,7 @@
 #include "pool.h"
 #include "redelivery.h"
 #include "registry.h"
+#include "seed_bug.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -138,6 +139,8 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
         return -SSM_E_CORRUPT; /* there are as many as slots */
     struct ssm_holder *holder = ssm_holder_at(pool, id);
     ssm_store_relaxed_u32(&holder->incarnation, ssm_load_relaxed_u32(&holder->incarnation) + 1);
+    if (SSM_HAS_BUG(RING_EARLY))
+        ssm_store_release_u32(&holder->kind, SSM_HOLDER_RING);
     ssm_store_relaxed_u32(&holder->pid, 0);
     ssm_store_relaxed_u32(&holder->waiting, 0);
     ssm_store_relaxed_u32(&holder->ring_id, ring_id);
@@ -257,9 +260,9 @@ static int repair_producer(struct ssm_pool *pool, void *context)
     struct ssm_side *producer = &of->shared->producer;
     uint64_t head = ssm_load_relaxed_u64(&producer->index), note = ssm_load_relaxed_u64(&producer->note);
     uint64_t span = ssm_load_relaxed_u64(&producer->span);
-    if (note > head)
+    if (note > head && !SSM_HAS_BUG(NO_UNDO))
         undo_put(pool, of, head, note);
-    else if (note != 0 && span != 0)
+    else if (note != 0 && span != 0 && !SSM_HAS_BUG(NO_HANDOVER))
         complete_handover(pool, of, note, span);
     ssm_store_release_u64(&producer->span, 0);
     ssm_store_release_u64(&producer->note, 0);
@@ -486,11 +489,16 @@ static SSM_COLD void put_all(struct ssm_ring *ring, const struct put_call *call,
     uint32_t count = call->count;
     bool keep = call->flags & SSM_KEEP, deliveries = claims & SSM_CLAIM_OF_DELIVERY;
     bool forget = deliveries && (!keep || call->flags & SSM_HANDOVER);
+    if (SSM_HAS_BUG(NOTE_EARLY))
+        ssm_store_release_u64(&producer->note, head + count);
     for (uint32_t i = 0; i < count; i++)
         ssm_store_relaxed_u64(&ring->shared->slots[(head + i) & ring->mask], call->handles[i]);
     if (deliveries)
         ssm_store_release_u64(&producer->span, span_of(ring->pool, count, !forget || claims & SSM_CLAIM_SEVERAL));
-    ssm_store_release_u64(&producer->note, head + count);
+    if (!SSM_HAS_BUG(NO_NOTE))
+        ssm_store_release_u64(&producer->note, head + count);
+    if (SSM_HAS_BUG(HEAD_EARLY))
+        ssm_store_release_u64(&producer->index, head + count);
     for (uint32_t i = 0; i < count; i++)
         hand_to_ring(ring, call->handles[i], keep);
     /* R1 -> A1 in ssm_ring_head_beyond(): slots, holder sets and payload are written before the index is seen. */
@@ -688,6 +696,8 @@ static uint32_t get_queued(struct ssm_ring *ring, uint32_t count, uint64_t *hand
                 break;
         }
         uint64_t at = tail++, handle = ssm_load_relaxed_u64(&ring->shared->slots[at & ring->mask]);
+        if (SSM_HAS_BUG(TAIL_EARLY))
+            ssm_store_release_u64(&consumer->index, tail);
         if (take_slot(ring, handle, at))
             handles_out[got++] = handle;
     }

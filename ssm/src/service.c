@@ -6,6 +6,7 @@
 #include "hosted.h"
 #include "lock.h"
 #include "metadata.h"
+#include "seed_bug.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -179,7 +180,7 @@ static int repair(struct ssm_pool *pool, void *context)
     struct ssm_service *service = context;
     struct ssm_u32 *recoveries = &service->shared->recoveries;
     (void)pool;
-    if (ssm_hosted_recover(&service->hosted) != AL_OK)
+    if (!SSM_HAS_BUG(NO_JOURNAL) && ssm_hosted_recover(&service->hosted) != AL_OK)
         return -SSM_E_CORRUPT;
     publish_use(service);
     ssm_store_relaxed_u32(recoveries, ssm_load_relaxed_u32(recoveries) + 1);

@@ -4,6 +4,7 @@
 #include "shard.h"
 
 #include "block.h"
+#include "seed_bug.h"
 
 #include <errno.h>
 
@@ -50,6 +51,8 @@ static int rebuild(struct ssm_pool *pool, void *context)
     const struct place at = *(const struct place *)context;
     const struct ssm_class_geometry *c = &pool->geometry.classes[at.class_idx];
     struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
+    if (SSM_HAS_BUG(NO_REBUILD))
+        return 0;
     ssm_store_release_u32(&shard->free_count, 0);
     for (uint32_t i = 0; i < c->block_count; i++) {
         struct ssm_block *block = ssm_block_at(pool, c->first_block + i);

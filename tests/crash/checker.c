@@ -4,9 +4,11 @@
 #include "checker.h"
 
 #include "block.h"
+#include "books.h"
 #include "hosted.h"
 #include "liveness.h"
 #include "lock.h"
+#include "redelivery.h"
 #include "ring.h"
 
 #include <stdarg.h>
@@ -28,6 +30,7 @@ struct check {
     struct world    *world;
     struct ssm_pool *self; /* the survivor, or the newcomer */
     struct ssm_ring *rings[RINGS];
+    struct ssm_service *service; /* NULL: the scenario has none */
     struct ssm_pool *living[ACTORS];
     uint32_t         living_count;
     struct serials   drained[RINGS];
@@ -42,6 +45,12 @@ __attribute__((format(printf, 2, 3), noreturn)) static void complain(const struc
     vsnprintf(check->world->note->complaint, sizeof check->world->note->complaint, format, arguments);
     va_end(arguments);
     _exit(1);
+}
+
+static void demand(const struct check *check, const char *fault)
+{
+    if (fault != NULL)
+        complain(check, "the service: %s", fault);
 }
 
 /* The result of a call that may not take long. */
@@ -91,6 +100,10 @@ static uint32_t times_queued(const struct check *check, uint32_t id, uint32_t bl
     const struct ssm_ring_shared *shared = ssm_ring_shared_at(check->self, id);
     uint32_t generation = ssm_load_acquire_u32(&ssm_block_at(check->self, block_idx)->generation), times = 0;
     uint64_t slots = 1, head = ssm_load_acquire_u64(&shared->producer.index);
+    struct ssm_redelivery table;
+    if (ssm_ring_table(check->self, id, &table) &&
+        ssm_redelivery_is_returned(&table, ssm_handle_of(generation, block_idx)))
+        return 1; /* at the front; slots do not count */
     while (slots < shared->capacity)
         slots *= 2;
     for (uint64_t at = ssm_load_acquire_u64(&shared->consumer.index); at != head; at++)
@@ -211,7 +224,8 @@ static void look_at_locks(const struct check *check)
             complain(check, "the cache of slot %u is still locked", id);
         if (ssm_load_acquire_u32(&ssm_holder_at(check->self, id)->kind) == SSM_HOLDER_RING)
             shared = ssm_ring_shared_at(check->self, id);
-        if (shared != NULL && shared->flags == 0 && (ssm_load_acquire_u64(&shared->producer.lock.word) != 0 ||
+        if (shared != NULL && !(shared->flags & (SSM_ONE_PRODUCER | SSM_ONE_CONSUMER)) &&
+            (ssm_load_acquire_u64(&shared->producer.lock.word) != 0 ||
                                                      ssm_load_acquire_u64(&shared->consumer.lock.word) != 0))
             complain(check, "ring %u is still locked", id);
     }
@@ -244,7 +258,8 @@ static void look_at_held(const struct check *check)
         int result = ssm_packet_view(check->world->pools[PEER], held->handle, &packet);
         if (result != 0)
             complain(check, "packet %lu, held by the peer: %d", (unsigned long)held->serial, result);
-        if (!stamp_is_whole((uint64_t *)packet.data) || *(uint64_t *)packet.data != held->serial)
+        const uint64_t *stamp = (const uint64_t *)(packet.data - packet.headroom); /* its window may have been moved */
+        if (!stamp_is_whole(stamp) || *stamp != held->serial)
             complain(check, "packet %lu, held by the peer, was written by somebody else", (unsigned long)held->serial);
     }
 }
@@ -430,11 +445,87 @@ static bool delivered_as_promised(const struct check *check, int ring)
     return false;
 }
 
-static void drain(struct check *check)
+/* ---- the same where what the dead had taken comes back: no ring by itself, nothing twice ---- */
+
+static uint32_t times_in(const struct serials *serials, uint64_t serial)
 {
-    for (int ring = 0; ring < RINGS; ring++) {
+    uint32_t times = 0;
+    for (uint32_t i = 0; i < serials->count; i++)
+        times += serials->serial[i] == serial;
+    return times;
+}
+
+static uint32_t times_drained(const struct check *check, uint64_t serial)
+{
+    return times_in(&check->drained[RING_MANY], serial) + times_in(&check->drained[RING_ONE], serial);
+}
+
+/* All that was queued, or put by a call that returned. */
+static struct serials owed(const struct check *check)
+{
+    struct serials all = {.count = 0};
+    for (uint32_t ring = 0; ring < RINGS; ring++) {
+        const struct serials visited = {{VISIT_SERIAL + ring}, 1}, mark = {{MARK_SERIAL + ring}, 1};
+        const struct visit *visit = &check->world->note->visits[ring];
+        append(&all, &check->world->expect[ring].queued);
+        if (visit->put_done && visit->put_result == 0)
+            append(&all, &visited);
+        if (check->marked[ring])
+            append(&all, &mark);
+    }
+    return all;
+}
+
+/* What was handed on is where it was put, once that had returned. */
+static bool handed_on_as_promised(const struct check *check, int ring)
+{
+    const struct expectation *expect = &check->world->expect[ring];
+    for (uint32_t i = 0; i < expect->put.count; i++)
+        if (ssm_load_relaxed_u32(&check->world->note->stage) >= expect->put_stage &&
+            times_in(&check->drained[ring], expect->put.serial[i]) == 0)
+            return taken_from(check, ring).max > 0; /* a visitor may have got it */
+    return true;
+}
+
+/* Serials grow in the order of the ring, but for what was put back. */
+static bool is_in_order(const struct check *check)
+{
+    const struct serials *drained = &check->drained[RING_MANY];
+    for (uint32_t i = 1; i < drained->count; i++)
+        if (drained->serial[i] <= drained->serial[i - 1])
+            return false;
+    return true;
+}
+
+static const char *redelivery_fault(const struct check *check, enum manner manner)
+{
+    struct serials all = owed(check);
+    struct range many = taken_from(check, RING_MANY), one = taken_from(check, RING_ONE);
+    uint32_t missing = 0, visits = check->world->note->visits[RING_MANY].get_begun;
+    for (uint32_t i = 0; i < all.count; i++) {
+        if (times_drained(check, all.serial[i]) > 1)
+            return "a packet was delivered twice";
+        missing += times_drained(check, all.serial[i]) == 0;
+    }
+    /* A visitor who died with a packet in hand gave it back. */
+    if (missing > many.max + one.max || missing + visits < many.min + one.min)
+        return "packets are lost, or came back although they had been freed";
+    if (!handed_on_as_promised(check, RING_MANY) || !handed_on_as_promised(check, RING_ONE))
+        return "a packet that was handed on is not where it was put";
+    if (manner == REAP && check->world->expect[RING_MANY].put.count == 0 && !is_in_order(check))
+        return "packets came back in another order";
+    return NULL;
+}
+
+static void drain(struct check *check, enum manner manner)
+{
+    const char *fault = NULL;
+    for (int ring = 0; ring < RINGS; ring++)
         while (drain_one(check, ring)) {}
-        if (delivered_as_promised(check, ring))
+    if (check->world->redelivering && (fault = redelivery_fault(check, manner)) != NULL)
+        complain(check, "%s", fault);
+    for (int ring = 0; ring < RINGS; ring++) {
+        if (check->world->redelivering || delivered_as_promised(check, ring))
             continue;
         char list[SERIALS * 8] = "";
         for (uint32_t i = 0; i < check->drained[ring].count; i++) {
@@ -462,6 +553,8 @@ static void go_on(struct check *check)
         complain(check, "alloc_many: %s (%d)", ssm_strerror(result), result);
     if (result == 0 && (result = TIMED(check, ssm_free_many(check->self, handles, 3))) != 0)
         complain(check, "free_many: %d", result);
+    if (check->service != NULL)
+        demand(check, books_go_on(check->world, check->service));
 }
 
 static void visit_to_put(struct world *world, enum actor actor, int ring)
@@ -500,6 +593,8 @@ void checker_visit(struct world *world, enum actor actor)
         visit_to_put(world, actor, ring);
         visit_to_get(world, actor, ring);
     }
+    if (world->services[actor] != NULL)
+        (void)books_go_on(world, world->services[actor]);
 }
 
 /* ---- the blocked: 1 ---------------------------------------------------------------------------------------------- */
@@ -514,7 +609,7 @@ void checker_relieve(struct world *world, enum block blocked)
 }
 
 /* Calls, and waits until the victim is dead whatever came of it. */
-static void block(struct check *check, enum block blocked)
+static void block(struct check *check, enum block blocked, int refusal)
 {
     uint64_t handle, over_ns;
     int result = 0;
@@ -527,15 +622,16 @@ static void block(struct check *check, enum block blocked)
     uint64_t until_ns = ssm_now_ns();
     while ((over_ns = ssm_load_acquire_u64(&check->world->note->over_ns)) == 0)
         ssm_nap_ns(100000);
-    if (result < 0)
+    bool refused = refusal != 0 && result == refusal;
+    if (result < 0 && !refused)
         complain(check, "the blocked call: %s (%d)", ssm_strerror(result), result);
     if (until_ns > over_ns + AWAKE_MAX_NS)
         complain(check, "the blocked call went on %lu ms later", (unsigned long)((until_ns - over_ns) / 1000000));
-    check->marked[RING_MANY] = blocked == ON_PUT;
-    if (blocked == ON_GET)
+    check->marked[RING_MANY] = blocked == ON_PUT && !refused;
+    if (blocked == ON_GET && !refused)
         receive(check, RING_MANY, check->self, handle);
-    else if (blocked == ON_ALLOC && (result = ssm_free(check->self, handle)) != 0)
-        complain(check, "freeing what the blocked call got: %d", result);
+    else if ((blocked == ON_ALLOC || (blocked == ON_PUT && refused)) && (result = ssm_free(check->self, handle)) != 0)
+        complain(check, "freeing the packet of the blocked call: %d", result);
 }
 
 /* ---- as good as new: 5 ------------------------------------------------------------------------------------------- */
@@ -590,6 +686,8 @@ static void as_good_as_new(struct check *check)
     if (available != BLOCKS)
         complain(check, "%u of %u blocks are free in the end", available, (uint32_t)BLOCKS);
     exhaust(check, BLOCKS);
+    if (check->service != NULL)
+        demand(check, books_as_good_as_new(check->world, check->self, check->service));
     balance_all(check);
 }
 
@@ -616,22 +714,26 @@ static void become_newcomer(struct check *check)
     int result = TIMED(check, ssm_pool_attach(check->world->fd, &options, &check->self));
     if (result != 0)
         complain(check, "attach: %s (%d)", ssm_strerror(result), result);
-    struct ssm_ring_options many = {.capacity = CAPACITY_MANY};
-    struct ssm_ring_options one = {.capacity = CAPACITY_ONE, .flags = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER};
+    struct ssm_ring_options many = world_ring_options(check->world, RING_MANY);
+    struct ssm_ring_options one = world_ring_options(check->world, RING_ONE);
     if ((result = ssm_ring_open(check->self, "many", &many, &check->rings[RING_MANY])) != 0 ||
         (result = ssm_ring_open(check->self, "one", &one, &check->rings[RING_ONE])) != 0)
         complain(check, "ring_open: %s (%d)", ssm_strerror(result), result);
+    if (check->service != NULL)
+        result = ssm_service_open(check->self, "service", &check->world->service, &check->service);
+    if (result != 0)
+        complain(check, "service_open: %s (%d)", ssm_strerror(result), result);
     check->living[check->living_count++] = check->self;
 }
 
 void checker_run(struct world *world, const struct scenario *scenario, enum manner manner)
 {
-    struct check check = {.world = world, .self = world->pools[SURVIVOR]};
+    struct check check = {.world = world, .self = world->pools[SURVIVOR], .service = world->services[SURVIVOR]};
     memcpy(check.rings, world->rings[SURVIVOR], sizeof check.rings);
     check.living[check.living_count++] = world->pools[SURVIVOR];
     check.living[check.living_count++] = world->pools[PEER];
     if (manner == BLOCKED)
-        block(&check, scenario->blocked);
+        block(&check, scenario->blocked, scenario->refusal);
     if (manner == NEWCOMER)
         become_newcomer(&check);
     if (manner == GO_ON || manner == NEWCOMER)
@@ -645,7 +747,9 @@ void checker_run(struct world *world, const struct scenario *scenario, enum mann
         reap(&check);
     }
     balance_all(&check);
+    if (check.service != NULL)
+        demand(&check, books_verify(world, check.service));
     exhaust(&check, balance(&check));
-    drain(&check);
+    drain(&check, manner);
     as_good_as_new(&check);
 }

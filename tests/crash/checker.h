@@ -8,6 +8,7 @@
  *      whole all the same; nothing is delivered twice
  *   4  what a put that had returned put is delivered; what another put, whole or not at all; in order
  *   5  the pool is as good as new: every block can be allocated once, rings pass as many packets as they hold
+ *   B  the same of a service: books.h
  *
  * It reads descriptors, lists, caches and slots itself; ssm_check() has to agree. It runs in a process of its own, as
  * the survivor, that ends with the first contradiction.

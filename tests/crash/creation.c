@@ -190,21 +190,20 @@ static void kill_creator_at(const struct trace *trace, uint32_t n)
     close(now.fd);
 }
 
-void creation_run(uint32_t points, struct row *row_out)
+void creation_run(uint32_t points, struct row *row)
 {
     struct trace trace = {0};
-    *row_out = (struct row){.operation = "create", .sets = "narrow"};
-    now = (struct creation){.row = row_out, .created = shared_memory(4096), .complaints = shared_memory(AT_ONCE * 200)};
+    now = (struct creation){.row = row, .created = shared_memory(4096), .complaints = shared_memory(AT_ONCE * 200)};
     pid_t creator = start_creator();
     if (creator < 0 || !stepper_trace(creator, &trace, NULL, NULL) || ssm_load_relaxed_u32(now.created) == 0) {
         printf("VIOLATION  create: it does not do what it should, undisturbed\n");
-        row_out->violations++;
+        row->violations++;
     }
     if (creator > 0)
         stepper_kill(creator);
     close(now.fd);
-    row_out->instructions = trace.count;
-    for (uint32_t n = 0; row_out->violations == 0 && n <= trace.count; n += trace.count / points + 1)
+    row->instructions[0] = trace.count;
+    for (uint32_t n = 0; row->violations == 0 && n <= trace.count; n += trace.count / points + 1)
         kill_creator_at(&trace, n);
     for (uint32_t i = 0; i < AT_ONCE; i++)
         collect(i);

@@ -7,7 +7,7 @@
 
 #include "table.h"
 
-/* At most about `points` kills, evenly spread. Prints what went wrong; row_out->violations counts it. */
-void creation_run(uint32_t points, struct row *row_out);
+/* At most about `points` kills, evenly spread. Prints what went wrong; row->violations counts it. */
+void creation_run(uint32_t points, struct row *row);
 
 #endif

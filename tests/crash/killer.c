@@ -2,453 +2,191 @@
  *
  * The killer: kills a process at every instruction of every operation, and the process that recovers from that, too.
  *
- *     ssm_killer [--only TEXT] [--wide] [--points N] [--double STATES]
+ *     ssm_killer [--only TEXT] [--narrow | --wide] [--points N] [--double STATES] [--jobs N] [--first] [--markdown]
  *
- * For each scenario and each instruction n of its operation, a fresh victim runs up to n and gets a SIGKILL. What is
- * left is a function of the segment alone (the kernel has dropped the locks), so each state is checked once, in every
- * manner, however many n lead to it. Then, for --double of these states, a rescuer runs into it, and is killed at each
- * of its instructions as well.
- *
- * --points bounds the kills of one operation: those after a change and at system calls are all made, of the rest as
- * many as that, evenly spread.
+ *   --only      operations whose name contains TEXT
+ *   --narrow    holder sets of one word only; --wide: of two words only
+ *   --points    bounds the kills of one operation: those after a change and at system calls are all made, of the rest
+ *               as many as that, evenly spread
+ *   --double    for so many of the states that a death left, the one who recovers from it is killed as well: at each of
+ *               its instructions; with sets of two words, and where it waits, as with --points, one in 20 of the rest
+ *   --jobs      operations that are tried at the same time, each on a processor of its own
+ *   --first     ends with the first violation
+ *   --markdown  the table in Markdown
  *
  * Prints a table. Ends with 0: no violation; 1: violations, each is described; 77: the kernel does not allow ptrace.
  */
-#include "checker.h"
 #include "creation.h"
 #include "stepper.h"
+#include "trial.h"
+#include "wait.h"
 
-#include <errno.h>
 #include <getopt.h>
-#include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ptrace.h>
-#include <sys/user.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CHECK_SECONDS 10 /* a checker that is not done by then hangs */
-#define STATES_MAX    4096
-#define COMPLAINTS    3  /* described for each scenario; the rest is counted */
-
-extern const char __executable_start, etext; /* the linker's: addresses alone */
+#define ROWS_MAX     256
+#define JOBS_MAX     64
+#define CANNOT_TRACE 77
+#define POLL_NS      UINT64_C(20000000)
 
 static struct {
     const char *only;
-    bool        wide;
-    uint32_t    points, doubles;
-} options = {.points = UINT32_MAX, .doubles = 2};
+    bool        sets[2]; /* narrow, wide */
+    bool        first, markdown;
+    uint32_t    points, doubles, jobs;
+} options = {.sets = {true, true}, .points = UINT32_MAX, .doubles = 2, .jobs = 1};
 
-/* One scenario under test. */
-struct test {
-    const struct scenario *scenario;
-    struct world world;
-    uint64_t     hashes[STATES_MAX];
-    uint8_t     *images[STATES_MAX]; /* of the first `kept` states: what the victim's death left */
-    struct note  notes[STATES_MAX];
-    uint32_t     kept;
-    struct row   row;
-    bool         double_fault;       /* just now the rescuer is killed */
-};
+/* What the jobs share. */
+static struct board {
+    struct ssm_u32 next; /* row to be tried */
+    struct ssm_u32 over; /* a violation was found, and one is enough */
+    struct {
+        struct row     row;
+        struct ssm_u32 done;
+    } tries[ROWS_MAX];
+} *board;
 
-static const uint8_t *segment_of(const struct world *world)
+/* The operations: those of pools and rings, of services, and create, which has a harness of its own (NULL). */
+static const struct scenario *scenario_at(uint32_t i)
 {
-    return world->pools[SURVIVOR]->base;
+    const struct { const struct scenario *all; uint32_t count; } parts[] = {
+        {pool_scenarios, pool_scenario_count}, {redelivery_scenarios, redelivery_scenario_count},
+        {service_scenarios, service_scenario_count},
+    };
+    for (size_t part = 0; part < sizeof parts / sizeof *parts; i -= parts[part++].count)
+        if (i < parts[part].count)
+            return &parts[part].all[i];
+    return NULL;
 }
 
-static uint64_t segment_size(const struct world *world)
+static uint32_t row_count(void)
 {
-    return world->pools[SURVIVOR]->geometry.size_bytes;
+    return pool_scenario_count + redelivery_scenario_count + service_scenario_count + 1;
 }
 
-static uint8_t *copy_segment(const struct world *world)
+static const char *name_of(uint32_t i)
 {
-    uint8_t *copy = malloc(segment_size(world));
-    if (copy == NULL)
-        abort();
-    return memcpy(copy, segment_of(world), segment_size(world));
+    return scenario_at(i) != NULL ? scenario_at(i)->name : "create";
 }
 
-/* ---- checking ---------------------------------------------------------------------------------------------------- */
-
-static void describe(struct test *test, const struct trace *trace, uint32_t n, enum manner manner, const char *what)
+static bool is_wanted(uint32_t i)
 {
-    if (test->row.violations++ >= COMPLAINTS)
+    return options.only == NULL || strstr(name_of(i), options.only) != NULL;
+}
+
+static void try_one(uint32_t i)
+{
+    struct row *row = &board->tries[i].row;
+    const struct effort effort = {options.points, options.doubles, i, options.first};
+    for (int set = 0; set < 2; set++)
+        if (options.sets[set] && scenario_at(i) != NULL && ssm_load_relaxed_u32(&board->over) == 0)
+            trial_run(scenario_at(i), set, &effort, row);
+    if (scenario_at(i) == NULL && options.sets[0])
+        creation_run(options.points < UINT32_MAX / 5 ? options.points * 5 : options.points, row); /* changes or not */
+    if (options.first && row->violations + row->double_violations > 0)
+        ssm_store_release_u32(&board->over, 1);
+}
+
+static void work(void)
+{
+    for (uint32_t i; (i = ssm_add_acqrel_u32(&board->next, 1)) < row_count();) {
+        if (is_wanted(i) && ssm_load_relaxed_u32(&board->over) == 0)
+            try_one(i);
+        ssm_store_release_u32(&board->tries[i].done, 1);
+    }
+}
+
+static void start(uint32_t job)
+{
+    if (fork() != 0)
         return;
-    uint64_t pc = n < trace->count ? trace->pcs[n] : 0;
-    uint64_t program = (uint64_t)(uintptr_t)&__executable_start;
-    bool inside = pc >= program && pc < (uint64_t)(uintptr_t)&etext; /* else: a library, or no instruction left */
-    const char *when = test->double_fault ? "in recovery before" : "before";
-    printf("VIOLATION  %s, %s: killed %s instruction %u (addr2line -fipe ssm_killer %#lx); found by %s\n"
-           "           %s\n",
-           test->scenario->name, test->row.sets, when, n, (unsigned long)(inside ? pc - program : 0),
-           manner_names[manner], what);
-    fflush(stdout);
-}
-
-static pid_t start_checker(struct test *test, enum manner manner)
-{
-    pid_t pid = _Fork();
-    if (pid != 0)
-        return pid;
-    alarm(CHECK_SECONDS);
-    checker_run(&test->world, test->scenario, manner);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    int error = stepper_init(job);
+    if (error != 0) {
+        printf("ptrace is not permitted here: %s\n", strerror(-error));
+        fflush(stdout);
+        _exit(CANNOT_TRACE);
+    }
+    work();
     _exit(0);
 }
 
-static void finish_checker(struct test *test, pid_t pid, const struct trace *trace, uint32_t n, enum manner manner)
+/* In order, as they get ready. False: a job ended before its time. */
+static bool print_rows(struct row *sum, uint32_t *running, int *status)
 {
-    int status;
-    char what[64];
-    waitpid(pid, &status, 0);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-        return;
-    bool hangs = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
-    snprintf(what, sizeof what, "a survivor %s", hangs ? "hangs" : "crashed");
-    describe(test, trace, n, manner, WIFEXITED(status) ? test->world.note->complaint : what);
-}
-
-static bool is_new_state(struct test *test)
-{
-    struct note *note = test->world.note;
-    uint64_t hash = world_hash(&test->world) * 31 + ssm_load_relaxed_u32(&note->stage);
-    for (int ring = 0; ring < RINGS; ring++)
-        hash = hash * 31 + (uint64_t)(note->visits[ring].put_begun + 2 * note->visits[ring].put_done +
-                                      4 * note->visits[ring].get_begun + 8 * note->visits[ring].get_done);
-    for (uint32_t i = 0; i < test->row.states; i++)
-        if (test->hashes[i] == hash)
-            return false;
-    if (test->row.states < STATES_MAX)
-        test->hashes[test->row.states++] = hash;
+    for (uint32_t i = 0; i < row_count(); i++) {
+        while (ssm_load_acquire_u32(&board->tries[i].done) == 0) {
+            while (*running > 0 && waitpid(-1, status, WNOHANG) > 0)
+                if (--*running == 0 || *status != 0)
+                    return ssm_load_acquire_u32(&board->tries[row_count() - 1].done) != 0 && *status == 0;
+            ssm_nap_ns(POLL_NS);
+        }
+        struct row *row = &board->tries[i].row;
+        row->operation = name_of(i);
+        table_sum(sum, row);
+        if (row->kills > 0 || row->violations > 0)
+            table_row(row, options.markdown);
+    }
     return true;
 }
 
-/* What a death left is in the segment. */
-static void check_state(struct test *test, const struct trace *trace, uint32_t n)
+static int run(void)
 {
-    if (!is_new_state(test))
-        return;
-    uint8_t *image = copy_segment(&test->world);
-    for (enum manner manner = GO_ON; manner <= NEWCOMER; manner++) {
-        world_restore(&test->world, image);
-        finish_checker(test, start_checker(test, manner), trace, n, manner);
-    }
-    if (test->double_fault || test->kept == STATES_MAX) {
-        free(image);
-        return;
-    }
-    test->notes[test->kept] = *test->world.note;
-    test->images[test->kept++] = image;
-}
-
-/* ---- where to kill ----------------------------------------------------------------------------------------------- */
-
-/* Of one operation: its instructions, and which of them are worth a kill even if there is no time for all. */
-struct path {
-    struct trace trace;
-    struct test *test;
-    pid_t        child;
-    uint8_t     *last; /* the segment one instruction before */
-    uint8_t     *worth;
-    uint32_t     room;
-};
-
-static bool is_system_call(pid_t child)
-{
-    errno = 0;
-    long pc = ptrace(PTRACE_PEEKUSER, child, offsetof(struct user, regs.rip), NULL);
-    return (ptrace(PTRACE_PEEKTEXT, child, pc, NULL) & 0xffff) == 0x050f && errno == 0;
-}
-
-static void watch(void *context, uint32_t n)
-{
-    struct path *path = context;
-    const struct world *world = &path->test->world;
-    if (n + 1 >= path->room) {
-        path->room = n * 2 + 4096;
-        path->worth = realloc(path->worth, path->room);
-        if (path->worth == NULL)
-            abort();
-    }
-    bool called = n > 0 && path->worth[n] != 0; /* the instruction before was a system call */
-    path->worth[n] = n == 0 || called || memcmp(path->last, segment_of(world), segment_size(world)) != 0;
-    path->worth[n + 1] = is_system_call(path->child);
-    path->worth[n] |= path->worth[n + 1];
-    if (path->worth[n])
-        memcpy(path->last, segment_of(world), segment_size(world));
-}
-
-/* False: it died by itself. */
-static bool explore(struct path *path, struct test *test, pid_t child)
-{
-    *path = (struct path){.test = test, .child = child, .last = copy_segment(&test->world)};
-    bool whole = child > 0 && stepper_trace(child, &path->trace, watch, path);
-    if (child > 0)
-        stepper_kill(child);
-    return whole;
-}
-
-static void forget(struct path *path)
-{
-    stepper_trace_free(&path->trace);
-    free(path->last);
-    free(path->worth);
-}
-
-static bool is_kill_point(const struct path *path, uint32_t n)
-{
-    uint32_t every = path->trace.count / options.points + 1;
-    return path->worth[n] || n % every == 0 || n == path->trace.count;
-}
-
-/* ---- the victim -------------------------------------------------------------------------------------------------- */
-
-static void play_victim(void *context)
-{
-    struct test *test = context;
-    if (test->world.pools[VICTIM] != NULL)
-        world_become(&test->world, VICTIM);
-    stepper_stop();
-    test->scenario->operate(&test->world);
-}
-
-static void reset(struct test *test)
-{
-    memset(test->world.note, 0, sizeof *test->world.note);
-    world_restore(&test->world, test->world.image);
-}
-
-static pid_t start_victim(struct test *test)
-{
-    reset(test);
-    return stepper_start(play_victim, test);
-}
-
-static bool is_asleep(pid_t pid)
-{
-    char path[32], state = 0;
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    FILE *stat = fopen(path, "re");
-    if (stat == NULL || fscanf(stat, "%*d (%*[^)]) %c", &state) != 1)
-        state = 0;
-    if (stat != NULL)
-        fclose(stat);
-    return state == 'S';
-}
-
-/* The survivor sleeps in its call. The victim has begun: else the survivor would find it dead, and reap it. */
-static pid_t start_blocked(struct test *test)
-{
-    pid_t checker = start_checker(test, BLOCKED);
-    while (!is_asleep(checker))
-        usleep(50);
-    return checker;
-}
-
-static bool explore_victim(struct test *test, struct path *path)
-{
-    pid_t victim = start_victim(test);
-    pid_t checker = test->scenario->blocked != NOBODY ? start_blocked(test) : -1;
-    bool whole = explore(path, test, victim);
-    if (checker > 0)
-        stepper_kill(checker);
-    const struct note *note = test->world.note;
-    for (uint32_t i = 0; whole && i < ssm_load_relaxed_u32(&note->stage); i++)
-        if (note->results[i] != test->scenario->results[i]) {
-            printf("%s: call %u returned %d, not %d\n", test->scenario->name, i, note->results[i],
-                   test->scenario->results[i]);
-            whole = false;
-        }
-    test->row.instructions = path->trace.count;
-    return whole;
-}
-
-static void kill_victims(struct test *test, const struct path *path)
-{
-    for (uint32_t n = 0; n <= path->trace.count; n++) {
-        bool there = false;
-        for (int try = 0; is_kill_point(path, n) && !there && try < 3; try++) { /* it may go another way, rarely */
-            pid_t victim = start_victim(test);
-            there = victim > 0 && stepper_run_to(victim, &path->trace, n);
-            if (victim > 0)
-                stepper_kill(victim);
-        }
-        if (!there)
-            continue; /* not counted */
-        test->row.kills++;
-        check_state(test, &path->trace, n);
-    }
-}
-
-/* ---- with somebody who is blocked -------------------------------------------------------------------------------- */
-
-static void relieve(struct test *test)
-{
-    pid_t pid = _Fork();
-    if (pid == 0) {
-        checker_relieve(&test->world, test->scenario->blocked);
-        _exit(0);
-    }
-    waitpid(pid, NULL, 0);
-    ssm_store_release_u64(&test->world.note->over_ns, ssm_now_ns());
-}
-
-/* The times differ, so no state is like another: all are checked. */
-static void kill_victims_of_the_blocked(struct test *test, const struct path *path)
-{
-    for (uint32_t n = 0; n <= path->trace.count; n++) {
-        if (!is_kill_point(path, n))
-            continue;
-        pid_t victim = start_victim(test);
-        pid_t checker = start_blocked(test);
-        if (victim > 0) {
-            test->row.kills += stepper_run_to(victim, &path->trace, n);
-            stepper_kill(victim);
-        }
-        relieve(test);
-        finish_checker(test, checker, &path->trace, n, BLOCKED);
-    }
-}
-
-/* ---- the rescuer ------------------------------------------------------------------------------------------------- */
-
-struct rescue {
-    struct test   *test;
-    const uint8_t *image; /* what the victim left */
-    struct note    note;
-    bool           visits; /* it goes on, and meets what the dead left; or it reaps */
-};
-
-static void play_rescuer(void *context)
-{
-    struct rescue *rescue = context;
-    struct world *world = &rescue->test->world;
-    struct ssm_reaped reaped;
-    world_become(world, RESCUER);
-    stepper_stop();
-    if (rescue->visits)
-        checker_visit(world, RESCUER);
-    else
-        ssm_reap(world->pools[RESCUER], &reaped);
-}
-
-static pid_t start_rescuer(struct rescue *rescue)
-{
-    *rescue->test->world.note = rescue->note;
-    world_restore(&rescue->test->world, rescue->image);
-    return stepper_start(play_rescuer, rescue);
-}
-
-static void kill_rescuers(struct rescue *rescue)
-{
-    struct test *test = rescue->test;
-    struct path path;
-    bool whole = explore(&path, test, start_rescuer(rescue));
+    struct row sum = {.operation = options.markdown ? "**all**" : "all"};
+    uint32_t running = options.jobs;
+    int status = 0;
+    board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (board == MAP_FAILED || row_count() > ROWS_MAX)
+        return 2;
+    table_head(options.markdown);
+    for (uint32_t job = 0; job < options.jobs; job++)
+        start(job);
+    bool whole = print_rows(&sum, &running, &status);
+    while (whole && running > 0 && waitpid(-1, &status, 0) > 0)
+        running--;
+    if (!whole && WIFEXITED(status) && WEXITSTATUS(status) == CANNOT_TRACE)
+        return CANNOT_TRACE;
     if (!whole)
-        describe(test, &path.trace, path.trace.count, REAP, "the rescuer crashed");
-    for (uint32_t n = 0; whole && n <= path.trace.count; n++) {
-        if (!is_kill_point(&path, n))
-            continue;
-        pid_t rescuer = start_rescuer(rescue);
-        bool there = rescuer > 0 && stepper_run_to(rescuer, &path.trace, n);
-        if (rescuer > 0)
-            stepper_kill(rescuer);
-        if (!there)
-            continue;
-        test->row.double_kills++;
-        check_state(test, &path.trace, n);
-    }
-    forget(&path);
+        printf("VIOLATION  a job ended before its time\n");
+    table_row(&sum, options.markdown);
+    return !whole || sum.violations + sum.double_violations > 0;
 }
 
-static void double_faults(struct test *test)
-{
-    uint32_t wanted = options.doubles < test->kept ? options.doubles : test->kept;
-    uint32_t states = test->row.states;
-    if (test->world.rescuer_is_dead || (test->world.locked != 0 && options.points != UINT32_MAX))
-        return; /* it has a part in the scenario; or each call waits for a lock that the peer has, which takes long */
-    test->double_fault = true;
-    world_rescuer_lives(&test->world, false);
-    for (uint32_t i = 0; i < wanted; i++) /* spread over the operation, its first and last instruction left out */
-        for (int visits = 0; visits < 2; visits++) {
-            uint32_t k = (uint32_t)((uint64_t)(i + 1) * test->kept / (wanted + 1));
-            struct rescue rescue = {.test = test, .image = test->images[k], .note = test->notes[k], .visits = visits};
-            kill_rescuers(&rescue);
-        }
-    world_rescuer_lives(&test->world, true);
-    test->row.states = states;
-    test->double_fault = false;
-}
-
-/* ---- the whole --------------------------------------------------------------------------------------------------- */
-
-static uint32_t run(const struct scenario *scenario)
-{
-    static struct test test;
-    struct path path;
-    memset(&test, 0, sizeof test);
-    test.scenario = scenario;
-    test.row = (struct row){.operation = scenario->name, .sets = options.wide ? "wide" : "narrow"};
-    world_build(&test.world, options.wide);
-    scenario->prepare(&test.world);
-    world_seal(&test.world);
-    if (!explore_victim(&test, &path)) {
-        test.row.violations++;
-        printf("VIOLATION  %s: it does not do what it should, undisturbed\n", scenario->name);
-    } else if (scenario->blocked != NOBODY) {
-        kill_victims_of_the_blocked(&test, &path);
-    } else {
-        kill_victims(&test, &path);
-        double_faults(&test);
-    }
-    table_row(&test.row);
-    forget(&path);
-    while (test.kept > 0)
-        free(test.images[--test.kept]);
-    world_destroy(&test.world);
-    return test.row.violations;
-}
-
-static int usage(const char *name)
-{
-    fprintf(stderr, "usage: %s [--only TEXT] [--wide] [--points N] [--double STATES]\n", name);
-    return 2;
-}
-
-int main(int argc, char **argv)
+static bool parse(int argc, char **argv)
 {
     static const struct option known[] = {
-        {"only", required_argument, NULL, 'o'}, {"wide", no_argument, NULL, 'w'},
-        {"points", required_argument, NULL, 'p'}, {"double", required_argument, NULL, 'd'}, {NULL, 0, NULL, 0},
+        {"only", required_argument, NULL, 'o'},   {"narrow", no_argument, NULL, 'n'},
+        {"wide", no_argument, NULL, 'w'},         {"points", required_argument, NULL, 'p'},
+        {"double", required_argument, NULL, 'd'}, {"jobs", required_argument, NULL, 'j'},
+        {"first", no_argument, NULL, 'f'},        {"markdown", no_argument, NULL, 'm'}, {NULL, 0, NULL, 0},
     };
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;)
         switch (c) {
         case 'o': options.only = optarg; break;
-        case 'w': options.wide = true; break;
+        case 'n': options.sets[1] = false; break;
+        case 'w': options.sets[0] = false; break;
         case 'p': options.points = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 'd': options.doubles = (uint32_t)strtoul(optarg, NULL, 10); break;
-        default: return usage(argv[0]);
+        case 'j': options.jobs = (uint32_t)strtoul(optarg, NULL, 10); break;
+        case 'f': options.first = true; break;
+        case 'm': options.markdown = true; break;
+        default: return false;
         }
-    if (options.points == 0 || optind != argc)
-        return usage(argv[0]);
-    int error = stepper_init();
-    if (error != 0) {
-        printf("ptrace is not permitted here: %s\n", strerror(-error));
-        return 77;
-    }
-    table_head();
-    uint32_t violations = 0;
-    for (uint32_t i = 0; i < scenario_count; i++)
-        if (options.only == NULL || strstr(scenarios[i].name, options.only) != NULL)
-            violations += run(&scenarios[i]);
-    if (!options.wide && (options.only == NULL || strstr("create", options.only) != NULL)) {
-        struct row row;
-        creation_run(options.points < UINT32_MAX / 5 ? options.points * 5 : options.points, &row); /* changes or not */
-        table_row(&row);
-        violations += row.violations;
-    }
-    return violations != 0;
+    return options.points > 0 && options.jobs > 0 && options.jobs <= JOBS_MAX && (options.sets[0] || options.sets[1]) &&
+           optind == argc;
+}
+
+int main(int argc, char **argv)
+{
+    if (parse(argc, argv))
+        return run();
+    fprintf(stderr, "usage: %s [--only TEXT] [--narrow | --wide] [--points N] [--double STATES] [--jobs N] [--first] "
+                    "[--markdown]\n", argv[0]);
+    return 2;
 }

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Operations and states; see scenarios.h. The victim's shard is 0, where all blocks are at first; the peer's and the
- * survivor's is 1. */
+ * Operations of pools, packets and rings, and their states; see scenarios.h. The victim's shard is 0, where all blocks
+ * are at first; the peer's and the survivor's is 1. */
 #include "scenarios.h"
 
 #include "cache.h"
+#include "liveness.h"
 #include "shard.h"
 
 #include <stdlib.h>
 
 #define HAND(world)  ((world)->packets)
 #define NOW          0
+#define RING_HOLDER  2 /* holder id of the first ring: the survivor and the peer came before */
 
 static struct ssm_pool *me(const struct world *world) { return world->pools[VICTIM]; }
 static struct ssm_ring *many(const struct world *world) { return world->rings[VICTIM][RING_MANY]; }
@@ -98,21 +100,21 @@ static void blocks_everywhere(struct world *world)
 static void dead_neighbour(struct world *world)
 {
     for (uint64_t serial, i = 0; i < 6; i++)
-        world_alloc(world, RESCUER, &serial);
+        world_alloc(world, DEAD, &serial);
     world_keep_all(world);
-    world->rescuer_is_dead = true;
+    world->somebody_died = true;
 }
 
 /* As above, and the dead one was in the middle of taking from shard 0. */
 static void dead_owner(struct world *world)
 {
-    struct ssm_shard *shard = ssm_shard_at(world->pools[RESCUER], 0, 0);
+    struct ssm_shard *shard = ssm_shard_at(world->pools[DEAD], 0, 0);
     uint32_t last = ssm_load_relaxed_u32(&shard->free_count) - 1;
-    uint32_t block_idx = ssm_load_relaxed_u32(&ssm_list_at(world->pools[RESCUER], 0, 0)[last]);
-    ssm_store_relaxed_u64(&shard->lock.word, world->pools[RESCUER]->lock_word);
-    ssm_block_claim(ssm_block_at(world->pools[RESCUER], block_idx), world->pools[RESCUER]->self);
+    uint32_t block_idx = ssm_load_relaxed_u32(&ssm_list_at(world->pools[DEAD], 0, 0)[last]);
+    ssm_store_relaxed_u64(&shard->lock.word, world->pools[DEAD]->lock_word);
+    ssm_block_claim(ssm_block_at(world->pools[DEAD], block_idx), world->pools[DEAD]->self);
     ssm_store_relaxed_u32(&shard->free_count, last);
-    world->rescuer_is_dead = true;
+    world->somebody_died = true;
 }
 
 static void own_shard_locked(struct world *world)
@@ -200,6 +202,72 @@ static void four_kinds_of_packets_awaited(struct world *world)
     world_announce(world);
 }
 
+/* ---- packets ----------------------------------------------------------------------------------------------------- */
+
+#define EDGE 16 /* bytes */
+
+static void prepend(struct world *world)
+{
+    world_returned(world, ssm_packet_prepend(me(world), HAND(world)[0], EDGE, NULL));
+}
+static void append(struct world *world)
+{
+    world_returned(world, ssm_packet_append(me(world), HAND(world)[0], EDGE, NULL));
+}
+static void trim_front(struct world *world)
+{
+    world_returned(world, ssm_packet_trim_front(me(world), HAND(world)[0], EDGE, NULL));
+}
+static void trim_back(struct world *world)
+{
+    world_returned(world, ssm_packet_trim_back(me(world), HAND(world)[0], EDGE, NULL));
+}
+static void tag(struct world *world)
+{
+    uint64_t was;
+    world_returned(world, ssm_packet_tag(me(world), HAND(world)[0], &was));
+    world_returned(world, ssm_packet_set_tag(me(world), HAND(world)[0], was + 1));
+}
+
+static void hold_and_free(struct world *world)
+{
+    world_returned(world, ssm_packet_hold(me(world), HAND(world)[0]));
+    world_returned(world, ssm_free(me(world), HAND(world)[0]));
+    world_returned(world, ssm_free(me(world), HAND(world)[0]));
+}
+
+static void pin_and_unpin(struct world *world)
+{
+    world_returned(world, ssm_packet_pin(me(world), HAND(world)[0]));
+    world_returned(world, ssm_packet_unpin(me(world), HAND(world)[0], 1));
+}
+
+static void close_then_unpin(struct world *world)
+{
+    world_returned(world, ssm_pool_close(me(world)));
+    world_returned(world, ssm_packet_unpin(me(world), HAND(world)[0], 0));
+}
+
+/* The peer sees the window move. */
+static void shared_window(struct world *world)
+{
+    shared_packet(world);
+    trim_front(world);
+    trim_back(world);
+}
+
+static void pinned_packet(struct world *world)
+{
+    one_packet(world);
+    ssm_packet_pin(me(world), HAND(world)[0]);
+}
+
+static void small_quota(struct world *world)
+{
+    one_packet(world);
+    ssm_pool_set_quota(me(world), BLOCK_SIZE);
+}
+
 /* ---- put --------------------------------------------------------------------------------------------------------- */
 
 static void put(struct world *world) { world_returned(world, ssm_ring_put(many(world), HAND(world), 1, 0, NOW)); }
@@ -265,6 +333,20 @@ static void to_put_twice_held(struct world *world)
     one_packet(world);
     ssm_packet_hold(me(world), HAND(world)[0]);
     expect_put(world, RING_MANY, 1);
+}
+
+static void put_what_is_queued(struct world *world)
+{
+    one_packet(world);
+    ssm_ring_put(many(world), HAND(world), 1, SSM_KEEP, NOW);
+    struct serials *queued = &world->expect[RING_MANY].queued;
+    queued->serial[queued->count++] = world_serial_of(world, HAND(world)[0]);
+}
+
+static void to_put_down(struct world *world)
+{
+    one_packet(world);
+    ssm_ring_set_acl(world->rings[PEER][RING_MANY], SSM_ACL_FLOWDOWN);
 }
 
 static void to_put_one(struct world *world)
@@ -374,14 +456,47 @@ static void to_get_behind_the_dead(struct world *world)
     world_queue(world, PEER, RING_MANY, 3);
     struct ssm_ring_shared *shared = (struct ssm_ring_shared *)(me(world)->base + me(world)->geometry.metadata_start);
     uint64_t tail = ssm_load_relaxed_u64(&shared->consumer.index);
-    ssm_ring_get(world->rings[RESCUER][RING_MANY], got, 2, NOW);
+    ssm_ring_get(world->rings[DEAD][RING_MANY], got, 2, NOW);
     ssm_store_relaxed_u64(&shared->consumer.index, tail);
-    ssm_store_relaxed_u64(&shared->consumer.lock.word, world->pools[RESCUER]->lock_word);
+    ssm_store_relaxed_u64(&shared->consumer.lock.word, world->pools[DEAD]->lock_word);
     struct serials *queued = &world->expect[RING_MANY].queued;
     queued->serial[0] = queued->serial[2];
     queued->count = 1;
-    world->rescuer_is_dead = true;
+    world->somebody_died = true;
     expect_take(world, RING_MANY, 1);
+}
+
+/* Shut down by the peer: what is queued is this side's to free. */
+static void to_discard(struct world *world)
+{
+    uint64_t got;
+    world_queue(world, PEER, RING_ONE, CAPACITY_ONE);
+    ssm_ring_get(one(world), &got, 1, NOW);
+    ssm_free(me(world), got);
+    ssm_ring_shutdown(world->rings[PEER][RING_ONE], 1);
+    world->expect[RING_ONE].take_max = CAPACITY_ONE;
+}
+
+/* ---- waiting in vain --------------------------------------------------------------------------------------------- */
+
+#define A_WHILE INT64_C(5000000) /* ns; a look for the dead comes at its end */
+
+static void await_block(struct world *world)
+{
+    world_returned(world, ssm_alloc(me(world), 64, A_WHILE, world->note->handles));
+}
+static void await_packet(struct world *world)
+{
+    world_returned(world, ssm_ring_get(many(world), world->note->handles, 1, A_WHILE));
+}
+static void await_place(struct world *world)
+{
+    world_returned(world, ssm_ring_put(many(world), HAND(world), 1, 0, A_WHILE));
+}
+static void await_either(struct world *world)
+{
+    struct ssm_interest interests[] = {{many(world), SSM_READY_TO_GET, 0}, {one(world), SSM_READY_TO_GET, 0}};
+    world_returned(world, ssm_wait_rings(interests, 2, NULL, A_WHILE));
 }
 
 /* ---- rings as a whole -------------------------------------------------------------------------------------------- */
@@ -389,6 +504,8 @@ static void to_get_behind_the_dead(struct world *world)
 static void shutdown_now(struct world *world) { world_returned(world, ssm_ring_shutdown(many(world), 1)); }
 static void shutdown_one_now(struct world *world) { world_returned(world, ssm_ring_shutdown(one(world), 1)); }
 static void shutdown_later(struct world *world) { world_returned(world, ssm_ring_shutdown(many(world), 0)); }
+static void flow_down(struct world *world) { world_returned(world, ssm_ring_set_acl(many(world), SSM_ACL_FLOWDOWN)); }
+static void peer_down(struct world *world) { world_returned(world, ssm_ring_set_acl(many(world), SSM_ACL_FLOWPEER)); }
 static void close_ring(struct world *world) { ssm_ring_close(one(world)); world_returned(world, 0); }
 
 static void to_shut_down(struct world *world)
@@ -405,6 +522,7 @@ static void to_shut_down_one(struct world *world)
     expect_take(world, RING_ONE, CAPACITY_ONE);
 }
 
+static void full_ring(struct world *world) { world_queue(world, PEER, RING_MANY, CAPACITY_MANY); }
 static void two_queued(struct world *world) { world_queue(world, PEER, RING_MANY, 2); }
 
 static void both_sides_claimed(struct world *world)
@@ -417,6 +535,8 @@ static void both_sides_claimed(struct world *world)
     queued->serial[1] = queued->serial[2];
     queued->count = 2;
 }
+
+static void producer_claimed(struct world *world) { world_queue(world, VICTIM, RING_ONE, 2); }
 
 static void open_new(struct world *world)
 {
@@ -439,6 +559,15 @@ static void attach(struct world *world)
     world_returned(world, ssm_pool_attach(world->fd, &options, &pool));
 }
 
+static void attach_to_look(struct world *world)
+{
+    struct ssm_attach_options options = {.flags = SSM_READONLY};
+    struct ssm_pool *pool;
+    world_returned(world, ssm_pool_attach(world->fd, &options, &pool));
+    world_returned(world, ssm_check(pool, NULL, NULL));
+}
+
+static void retire(struct world *world) { world_returned(world, ssm_pool_retire(ssm_file_reopen(world->fd, true))); }
 static void close_pool(struct world *world) { world_returned(world, ssm_pool_close(me(world))); }
 
 static void detached(struct world *world)
@@ -462,7 +591,7 @@ static void detached_and_full_table(struct world *world)
 {
     struct ssm_attach_options options = {.name = "crowd"};
     detached_and_a_dead_one(world);
-    world->rescuer_is_dead = true;
+    world->somebody_died = true;
     while (ssm_pool_attach(world->fd, &options, &world->crowd[world->dummies]) == 0)
         world->dummies++;
 }
@@ -486,21 +615,49 @@ static void reap(struct world *world)
 
 static void check(struct world *world) { world_returned(world, ssm_check(me(world), NULL, NULL)); }
 
+static void stats(struct world *world)
+{
+    struct ssm_shard_stats shard;
+    struct ssm_class_stats class;
+    struct ssm_ring_stats ring;
+    struct ssm_holder_info holders[2];
+    struct ssm_usage usage[2];
+    struct ssm_pool_info info;
+    world_returned(world, ssm_pool_info(me(world), &info));
+    world_returned(world, ssm_shard_stats(me(world), 0, 0, &shard));
+    world_returned(world, ssm_class_stats(me(world), 0, &class));
+    world_returned(world, ssm_ring_stats(me(world), RING_HOLDER, &ring));
+    world_returned(world, ssm_holder_list(me(world), holders, 2));
+    world_returned(world, ssm_usage(me(world), usage, 2));
+}
+
+static void peek(struct world *world)
+{
+    struct ssm_peek seen;
+    uint64_t *handles = world->note->handles;
+    uint8_t bytes[BLOCK_SIZE];
+    uint32_t holders[2];
+    world_returned(world, ssm_ring_peek(me(world), RING_HOLDER, handles, BLOCKS));
+    world_returned(world, ssm_packet_peek(me(world), handles[0], bytes, sizeof bytes, &seen));
+    world_returned(world, (int)ssm_packet_list(me(world), handles, BLOCKS));
+    world_returned(world, ssm_packet_holders(me(world), handles[0], holders, 2));
+}
+
 /* The dead one had packets in hand, blocks in its cache, both sides of a ring, and the locks of a shard, of a ring's
  * side and of the peer's cache. */
 static void dead_with_everything(struct world *world)
 {
-    struct ssm_pool *dead = world->pools[RESCUER];
+    struct ssm_pool *dead = world->pools[DEAD];
     uint64_t serial, handle;
-    world_queue(world, RESCUER, RING_ONE, 2);
-    ssm_ring_get(world->rings[RESCUER][RING_ONE], &handle, 1, NOW);
+    world_queue(world, DEAD, RING_ONE, 2);
+    ssm_ring_get(world->rings[DEAD][RING_ONE], &handle, 1, NOW);
     struct serials *queued = &world->expect[RING_ONE].queued;
     queued->serial[0] = queued->serial[1];
     queued->count = 1;
     to_get_behind_the_dead(world);
     world->expect[RING_MANY].take_max = 0;
-    handle = world_alloc(world, RESCUER, &serial);
-    ssm_free(dead, world_alloc(world, RESCUER, &serial));
+    handle = world_alloc(world, DEAD, &serial);
+    ssm_free(dead, world_alloc(world, DEAD, &serial));
     world_keep(world, PEER, 1);
     ssm_free(world->pools[PEER], world_alloc(world, PEER, &serial));
     ssm_store_relaxed_u64(&ssm_cache_at(dead, world->pools[PEER]->self, 0)->thief.word, dead->lock_word);
@@ -530,70 +687,103 @@ static void to_get_full(struct world *world)
 
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 
-const struct scenario scenarios[] = {
-    {"alloc: from the cache", cached, alloc, {0}, NOBODY},
-    {"alloc: refill from the own shard", as_it_is, alloc, {0}, NOBODY},
-    {"alloc: from another shard", own_shard_empty, alloc, {0}, NOBODY},
-    {"alloc: own shard locked", own_shard_locked, alloc, {0}, NOBODY},
-    {"alloc: from another process's cache", blocks_in_another_cache, alloc, {0}, NOBODY},
-    {"alloc: exhausted", world_keep_all, alloc, {-SSM_E_EXHAUSTED}, NOBODY},
-    {"alloc: what a dead process had", dead_neighbour, alloc, {0}, NOBODY},
-    {"alloc: lock of a dead process", dead_owner, alloc, {0}, NOBODY},
-    {"alloc_many: from all places", blocks_everywhere, alloc_9, {0}, NOBODY},
-    {"alloc_many: own shard", as_it_is, alloc_3, {0}, NOBODY},
-    {"alloc_many: too many", blocks_in_another_cache, alloc_9, {-SSM_E_EXHAUSTED}, NOBODY},
+const struct scenario pool_scenarios[] = {
+    {"alloc: from the cache", cached, alloc, .results = {0}},
+    {"alloc: refill from the own shard", as_it_is, alloc, .results = {0}},
+    {"alloc: from another shard", own_shard_empty, alloc, .results = {0}},
+    {"alloc: own shard locked", own_shard_locked, alloc, .results = {0}},
+    {"alloc: from another process's cache", blocks_in_another_cache, alloc, .results = {0}},
+    {"alloc: exhausted", world_keep_all, alloc, .results = {-SSM_E_EXHAUSTED}},
+    {"alloc: what a dead process had", dead_neighbour, alloc, .results = {0}},
+    {"alloc: lock of a dead process", dead_owner, alloc, .results = {0}},
+    {"alloc_many: from all places", blocks_everywhere, alloc_9, .results = {0}},
+    {"alloc_many: own shard", as_it_is, alloc_3, .results = {0}},
+    {"alloc_many: too many", blocks_in_another_cache, alloc_9, .results = {-SSM_E_EXHAUSTED}},
+    {"alloc: over the quota", small_quota, alloc, .results = {-SSM_E_QUOTA}},
+    {"alloc: waits in vain", world_keep_all, await_block, .results = {-SSM_E_EXHAUSTED}},
 
-    {"free: to the cache", one_packet, free_first, {0}, NOBODY},
-    {"free: foreign packet", foreign_packet, free_first, {0}, NOBODY},
-    {"free: cache overflows", full_cache, free_first, {0}, NOBODY},
-    {"free: cache overflows, shard locked", full_cache_own_shard_locked, free_first, {0}, NOBODY},
-    {"free: awaited, to another shard", foreign_packet_awaited, free_first, {0}, NOBODY},
-    {"free: awaited, shard locked", awaited_own_shard_locked, free_first, {0}, NOBODY},
-    {"free: awaited, both shards locked", awaited_all_locked, free_first, {0}, NOBODY},
-    {"free: shared packet", shared_packet, free_first, {0}, NOBODY},
-    {"free_many: own, foreign, shared", four_kinds_of_packets, free_4, {0}, NOBODY},
-    {"free_many: the same, awaited", four_kinds_of_packets_awaited, free_4, {0}, NOBODY},
+    {"free: to the cache", one_packet, free_first, .results = {0}},
+    {"free: foreign packet", foreign_packet, free_first, .results = {0}},
+    {"free: cache overflows", full_cache, free_first, .results = {0}},
+    {"free: cache overflows, shard locked", full_cache_own_shard_locked, free_first, .results = {0}},
+    {"free: awaited, to another shard", foreign_packet_awaited, free_first, .results = {0}},
+    {"free: awaited, shard locked", awaited_own_shard_locked, free_first, .results = {0}},
+    {"free: awaited, both shards locked", awaited_all_locked, free_first, .results = {0}},
+    {"free: shared packet", shared_packet, free_first, .results = {0}},
+    {"free_many: own, foreign, shared", four_kinds_of_packets, free_4, .results = {0}},
+    {"free_many: the same, awaited", four_kinds_of_packets_awaited, free_4, .results = {0}},
 
-    {"put: empty ring", to_put, put, {0}, NOBODY},
-    {"put: last place, wrapped", to_put_nearly_full, put, {0}, NOBODY},
-    {"put: full ring", to_put_full, put, {-SSM_E_FULL}, NOBODY},
-    {"put: over an old handle", to_put_over_an_old_handle, put, {0}, NOBODY},
-    {"put: shared packet", to_put_shared, put, {0}, NOBODY},
-    {"put: held twice", to_put_twice_held, put, {0}, NOBODY},
-    {"put: 3 packets, wrapped", to_put_3_wrapped, put_3, {0}, NOBODY},
-    {"put: fan-out to two rings", to_fan_out, fan_out, {0, 0}, NOBODY},
-    {"put, one/one: first use", to_put_one, put_one, {0}, NOBODY},
-    {"put, one/one: claimed", to_put_one_claimed, put_one, {0}, NOBODY},
-    {"put, one/one: 3 packets, wrapped", to_put_one_3_wrapped, put_one_3, {0}, NOBODY},
+    {"prepend: shared packet", shared_window, prepend, .results = {0}},
+    {"append: shared packet", shared_window, append, .results = {0}},
+    {"trim_front: shared packet", shared_packet, trim_front, .results = {0}},
+    {"trim_back: shared packet", shared_packet, trim_back, .results = {0}},
+    {"prepend: no room", shared_packet, prepend, .results = {-SSM_E_ROOM}},
+    {"tag, set_tag: shared packet", shared_packet, tag, .results = {0, 0}},
+    {"hold, free, free", one_packet, hold_and_free, .results = {0, 0, 0}},
+    {"pin, unpin and drop", one_packet, pin_and_unpin, .results = {0, 0}},
 
-    {"get: one of two", to_get, get, {1}, NOBODY},
-    {"get: empty ring", as_it_is, get, {-SSM_E_EMPTY}, NOBODY},
-    {"get: 3 of 4 packets, wrapped", to_get_3_wrapped, get_3, {3}, NOBODY},
-    {"get: shared packet", to_get_shared, get, {1}, NOBODY},
-    {"get: held already", to_get_again, get, {1}, NOBODY},
-    {"get: behind a dead consumer", to_get_behind_the_dead, get, {1}, NOBODY},
-    {"get, one/one: one of two", to_get_one, get_one, {1}, NOBODY},
-    {"get, one/one: 2 of 3, wrapped", to_get_one_2_wrapped, get_one_2, {2}, NOBODY},
+    {"put: empty ring", to_put, put, .results = {0}},
+    {"put: last place, wrapped", to_put_nearly_full, put, .results = {0}},
+    {"put: full ring", to_put_full, put, .results = {-SSM_E_FULL}},
+    {"put: over an old handle", to_put_over_an_old_handle, put, .results = {0}},
+    {"put: shared packet", to_put_shared, put, .results = {0}},
+    {"put: held twice", to_put_twice_held, put, .results = {0}},
+    {"put: 3 packets, wrapped", to_put_3_wrapped, put_3, .results = {0}},
+    {"put: fan-out to two rings", to_fan_out, fan_out, .results = {0, 0}},
+    {"put: queued here already", put_what_is_queued, put, .results = {-SSM_E_QUEUED}},
+    {"put: the ring is down", to_put_down, put, .results = {-SSM_E_SHUTDOWN}},
+    {"put: waits in vain", to_put_full, await_place, .results = {-SSM_E_FULL}},
+    {"put, one/one: first use", to_put_one, put_one, .results = {0}},
+    {"put, one/one: claimed", to_put_one_claimed, put_one, .results = {0}},
+    {"put, one/one: 3 packets, wrapped", to_put_one_3_wrapped, put_one_3, .results = {0}},
 
-    {"shutdown: immediate", to_shut_down, shutdown_now, {0}, NOBODY},
-    {"shutdown, one/one: immediate", to_shut_down_one, shutdown_one_now, {0}, NOBODY},
-    {"shutdown: drain", two_queued, shutdown_later, {0}, NOBODY},
-    {"ring_open: new", as_it_is, open_new, {0}, NOBODY},
-    {"ring_open: known", two_queued, open_known, {0}, NOBODY},
-    {"ring_close: both sides claimed", both_sides_claimed, close_ring, {0}, NOBODY},
+    {"get: one of two", to_get, get, .results = {1}},
+    {"get: empty ring", as_it_is, get, .results = {-SSM_E_EMPTY}},
+    {"get: 3 of 4 packets, wrapped", to_get_3_wrapped, get_3, .results = {3}},
+    {"get: shared packet", to_get_shared, get, .results = {1}},
+    {"get: held already", to_get_again, get, .results = {1}},
+    {"get: behind a dead consumer", to_get_behind_the_dead, get, .results = {1}},
+    {"get, one/one: one of two", to_get_one, get_one, .results = {1}},
+    {"get, one/one: 2 of 3, wrapped", to_get_one_2_wrapped, get_one_2, .results = {2}},
+    {"get, one/one: shut down meanwhile", to_discard, get_one, .results = {-SSM_E_SHUTDOWN}},
+    {"get: waits in vain", as_it_is, await_packet, .results = {-SSM_E_EMPTY}},
+    {"wait_rings: in vain", as_it_is, await_either, .results = {0}},
+    {"wait_rings: one is ready", two_queued, await_either, .results = {1}},
 
-    {"attach", detached, attach, {0}, NOBODY},
-    {"attach: reaps a dead process", detached_and_a_dead_one, attach, {0}, NOBODY},
-    {"attach: adopts a dead one's slot", detached_and_full_table, attach, {0}, NOBODY},
-    {"close: everything in hand", everything_in_hand, close_pool, {0}, NOBODY},
-    {"reap: nobody is dead", as_it_is, reap, {0}, NOBODY},
-    {"reap: a dead process, all in hand", dead_with_everything, reap, {0}, NOBODY},
-    {"check", everything_in_hand, check, {0}, NOBODY},
+    {"shutdown: immediate", to_shut_down, shutdown_now, .results = {0}},
+    {"shutdown, one/one: immediate", to_shut_down_one, shutdown_one_now, .results = {0}},
+    {"shutdown: drain", two_queued, shutdown_later, .results = {0}},
+    {"set_acl: no more puts", two_queued, flow_down, .results = {0}},
+    {"ring_open: new", as_it_is, open_new, .results = {0}},
+    {"ring_open: known", two_queued, open_known, .results = {0}},
+    {"ring_close: both sides claimed", both_sides_claimed, close_ring, .results = {0}},
+    {"ring_close: one side claimed", producer_claimed, close_ring, .results = {0}},
 
-    {"free: somebody sleeps for a block", the_only_packet, free_first, {0}, ON_ALLOC},
-    {"close: somebody sleeps for a block", the_only_packets_and_a_cache, close_pool, {0}, ON_ALLOC},
-    {"put: somebody sleeps for a packet", to_put, put, {0}, ON_GET},
-    {"get: somebody sleeps for a place", to_get_full, get, {1}, ON_PUT},
+    {"attach", detached, attach, .results = {0}},
+    {"attach: reaps a dead process", detached_and_a_dead_one, attach, .results = {0}},
+    {"attach: adopts a dead one's slot", detached_and_full_table, attach, .results = {0}},
+    {"attach: to look only, check", detached, attach_to_look, .results = {0, 0}},
+    {"retire: in use", as_it_is, retire, .results = {0}},
+    {"close: everything in hand", everything_in_hand, close_pool, .results = {0}},
+    {"close: a packet is pinned; unpin", pinned_packet, close_then_unpin, .results = {1, 0}},
+    {"reap: nobody is dead", as_it_is, reap, .results = {0}},
+    {"reap: a dead process, all in hand", dead_with_everything, reap, .results = {0}},
+    {"check", everything_in_hand, check, .results = {0}},
+    {"info, stats, holders, usage", everything_in_hand, stats, .results = {0, 0, 0, 0, 0, 0}},
+    {"peek at a ring and packets", two_queued, peek, .results = {2, 0, 2, 1}},
+
+    {"free: somebody sleeps for a block", the_only_packet, free_first, .results = {0}, .blocked = ON_ALLOC},
+    {"close: somebody sleeps for a block", the_only_packets_and_a_cache, close_pool, .results = {0},
+     .blocked = ON_ALLOC},
+    {"put: somebody sleeps for a packet", to_put, put, .results = {0}, .blocked = ON_GET},
+    {"get: somebody sleeps for a place", to_get_full, get, .results = {1}, .blocked = ON_PUT},
+    {"shutdown: somebody sleeps for a packet", as_it_is, shutdown_later, .results = {0},
+     .blocked = ON_GET, .refusal = -SSM_E_SHUTDOWN},
+    {"shutdown: somebody sleeps for a place", full_ring, shutdown_later, .results = {0},
+     .blocked = ON_PUT, .refusal = -SSM_E_SHUTDOWN},
+    {"set_acl: somebody sleeps for a packet", as_it_is, peer_down, .results = {0},
+     .blocked = ON_GET, .refusal = -SSM_E_SHUTDOWN},
+    {"get: waits, somebody else does, too", as_it_is, await_packet, .results = {-SSM_E_EMPTY}, .blocked = ON_GET},
 };
 
-const uint32_t scenario_count = sizeof scenarios / sizeof *scenarios;
+const uint32_t pool_scenario_count = sizeof pool_scenarios / sizeof *pool_scenarios;

@@ -15,9 +15,11 @@ struct scenario {
     void (*operate)(struct world *world); /* the victim */
     int results[CALLS];                   /* of its calls when it is not killed, or the test is not what it says */
     enum block blocked;
+    int refusal;                          /* what the survivor's call may also answer; 0: nothing else */
+    bool redelivering;                    /* RING_MANY is */
 };
 
-extern const struct scenario scenarios[];
-extern const uint32_t scenario_count;
+extern const struct scenario pool_scenarios[], redelivery_scenarios[], service_scenarios[];
+extern const uint32_t pool_scenario_count, redelivery_scenario_count, service_scenario_count;
 
 #endif

@@ -4,17 +4,20 @@
  * go. Every payload carries a serial number and words computed from it, and memory outside the pool has what became
  * of every packet in every ring. After each round the books are balanced; the pool is never made anew.
  *
- *     ssm_soak [--seconds S] [--seed N] [--workers N]
+ *     ssm_soak [--seconds S] [--seed N] [--workers N] [--first] [--markdown]
  *
- * Counted at the end, and all but the first four have to be 0:
- *   kills, stops, comings and goings, packets
+ * The seed repeats who does what and who is killed after which pause; not the timing. --first ends with the first thing
+ * that is wrong.
+ *
+ * Counted at the end, and all behind `taken` have to be 0:
+ *   kills, stops (SIGSTOP, later SIGCONT), comings and goings, packets got, values had from services
  *   taken    by a get that its process was killed in: gone with it, as documented; more than those gets asked for
  *            count as lost
  *   lost     a put of it had returned, and nobody got it
- *   twice    got twice from one ring
+ *   twice    got twice from one ring, or from a service while somebody who lives had it
  *   torn     the payload is not what was put
  *   hangs    a worker that is not stopped did nothing for HANG_NS
- *   faults   an operation failed in a way that it may not, ssm_check() found something, blocks were missing
+ *   faults   an operation failed in a way that it may not, ssm_check() found something, blocks or values were missing
  */
 #include "ssm.h"
 #include "wait.h"
@@ -31,6 +34,8 @@
 #include <unistd.h>
 
 enum { RINGS = 3, BATCH = 4, HELD_MAX = 6, WORKERS_MAX = 16, SMALL = 96, LARGE = 16 };
+enum { IDS = 200, PAGES = 256, VALUES_MAX = 5 };
+#define PAGE       UINT64_C(4096)
 #define SERIALS    (UINT32_C(1) << 21) /* of one round */
 #define ROUND_NS   UINT64_C(2000000000)
 #define HANG_NS    UINT64_C(5000000000)
@@ -40,6 +45,7 @@ enum { RINGS = 3, BATCH = 4, HELD_MAX = 6, WORKERS_MAX = 16, SMALL = 96, LARGE =
 enum fate { PUT_BEGUN = 1, PUT_RETURNED = 2, GOT = 4, TWICE = 8 };
 
 struct worker { /* written by its process */
+    struct ssm_u32 life; /* by the driver, which counts its starts and ends */
     struct ssm_u64 progress;
     struct ssm_u32 getting[RINGS]; /* a get is under way that asks for so many */
     struct ssm_u64 comings;
@@ -47,7 +53,8 @@ struct worker { /* written by its process */
 
 struct ledger {
     struct ssm_u32 next_serial, torn, twice, faults;
-    struct ssm_u64 packets;
+    struct ssm_u64 packets, values;
+    struct ssm_u32 ids[IDS + 1], pages[PAGES]; /* who has it: life << 8 | worker + 1; 0: nobody */
     char           fault[200];
     struct worker  workers[WORKERS_MAX];
     struct ssm_u32 fates[SERIALS]; /* a byte for each ring */
@@ -59,12 +66,21 @@ struct hands {
     struct worker   *self;
     uint64_t         held[HELD_MAX];
     uint32_t         held_count;
+    struct ssm_service *ids, *pages;    /* the dead's ids come back by themselves, their pages do not */
+    uint32_t         values[2][VALUES_MAX]; /* ids, pages */
+    uint32_t         value_counts[2];
+    uint32_t         mark;              /* of this life */
     uint64_t         random;
 };
 
 static struct ledger *ledger;
 static int fd;
 static uint32_t workers = 6;
+static bool stop_at_first, markdown;
+
+static const struct ssm_service_options pages_options = {
+    .kind = SSM_SERVICE_ADDRESSES, .last = PAGES * PAGE - 1, .ranges = PAGES,
+};
 
 static uint64_t draw(uint64_t *state)
 {
@@ -246,6 +262,86 @@ static void get(struct hands *hands)
             let_go(hands, handles[i]);
 }
 
+/* ---- services ---------------------------------------------------------------------------------------------------- */
+
+enum { IDS_OF, PAGES_OF };
+
+static struct ssm_u32 *owner_of(int kind, uint32_t value)
+{
+    return kind == IDS_OF ? &ledger->ids[value] : &ledger->pages[value];
+}
+
+/* Whoever has it lives, and is not about to be killed. */
+static bool is_had(uint32_t mark)
+{
+    return mark != 0 && ssm_load_acquire_u32(&ledger->workers[(mark & 0xff) - 1].life) << 8 == (mark & ~UINT32_C(0xff));
+}
+
+static void have(struct hands *hands, int kind, uint32_t value)
+{
+    if (is_had(ssm_exchange_acqrel_u32(owner_of(kind, value), hands->mark)))
+        ssm_add_acqrel_u32(&ledger->twice, 1);
+    ssm_add_acqrel_u64(&ledger->values, 1);
+    hands->values[kind][hands->value_counts[kind]++] = value;
+}
+
+static void give_up(struct hands *hands, int kind)
+{
+    uint32_t value = hands->values[kind][--hands->value_counts[kind]];
+    if (ssm_exchange_acqrel_u32(owner_of(kind, value), 0) != hands->mark)
+        ssm_add_acqrel_u32(&ledger->twice, 1);
+    int result = kind == IDS_OF ? ssm_number_free(hands->ids, value, 0)
+                                : ssm_range_free(hands->pages, value * PAGE, value * PAGE + PAGE - 1);
+    if (result != 0)
+        fault("free of a value", result);
+}
+
+static void use_ids(struct hands *hands)
+{
+    uint32_t id;
+    if (hands->value_counts[IDS_OF] == VALUES_MAX || below(&hands->random, 3) == 0) {
+        if (hands->value_counts[IDS_OF] > 0)
+            give_up(hands, IDS_OF);
+        return;
+    }
+    int result = ssm_number_alloc(hands->ids, 0, &id);
+    if (result == 0)
+        have(hands, IDS_OF, id);
+    else if (result != -SSM_E_UNAVAILABLE)
+        fault("alloc of an id", result);
+}
+
+/* Frees the ranges of the dead. The driver alone does so: of two, one would free what is somebody's again by then. */
+static void bury(struct ssm_service *pages)
+{
+    struct ssm_service_item items[PAGES * 2];
+    struct ssm_service_owner owner;
+    int64_t count = ssm_service_list(pages, 0, UINT64_MAX, items, PAGES * 2);
+    for (int64_t i = 0; i < count && i < PAGES * 2; i++)
+        if (items[i].allocated && ssm_service_owner(pages, items[i].owner, &owner) == 0 && !owner.alive) {
+            int result = ssm_range_free(pages, items[i].start, items[i].end);
+            if (result != 0)
+                fault("free of a dead process's range", result);
+        }
+}
+
+static void use_pages(struct hands *hands)
+{
+    const struct ssm_range_request request = {.size = PAGE, .align = PAGE, .max = PAGES * PAGE - 1,
+                                              .policy = below(&hands->random, 2) ? SSM_RANGE_FIRST : SSM_RANGE_LAST};
+    uint64_t start;
+    if (hands->value_counts[PAGES_OF] == VALUES_MAX || below(&hands->random, 3) == 0) {
+        if (hands->value_counts[PAGES_OF] > 0)
+            give_up(hands, PAGES_OF);
+        return;
+    }
+    int result = ssm_range_alloc(hands->pages, &request, &start);
+    if (result == 0)
+        have(hands, PAGES_OF, (uint32_t)(start / PAGE));
+    else if (result != -SSM_E_UNAVAILABLE)
+        fault("alloc of a range", result);
+}
+
 /* ---- coming and going -------------------------------------------------------------------------------------------- */
 
 static int come(struct hands *hands)
@@ -254,27 +350,44 @@ static int come(struct hands *hands)
         {.capacity = 64}, {.capacity = 5}, {.capacity = 16, .flags = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER},
     };
     static const char *const names[RINGS] = {"many", "short", "one"};
+    static const struct ssm_service_options ids = {
+        .kind = SSM_SERVICE_IDS, .flags = SSM_RECLAIM, .first = 1, .last = IDS,
+    };
     struct ssm_attach_options attach = {.name = "worker"};
     int result = ssm_pool_attach(fd, &attach, &hands->pool);
     for (int ring = 0; ring < RINGS && result == 0; ring++)
         result = ssm_ring_open(hands->pool, names[ring], &options[ring], &hands->rings[ring]);
+    if (result == 0)
+        result = ssm_service_open(hands->pool, "ids", &ids, &hands->ids);
+    if (result == 0)
+        result = ssm_service_open(hands->pool, "pages", &pages_options, &hands->pages);
     return result;
 }
 
-/* Sometimes with packets in hand. */
+/* Sometimes with packets and ids in hand. */
 static void leave(struct hands *hands)
 {
+    while (hands->value_counts[PAGES_OF] > 0)
+        give_up(hands, PAGES_OF);
+    while (hands->value_counts[IDS_OF] > 0)
+        if (below(&hands->random, 4) != 0)
+            give_up(hands, IDS_OF);
+        else
+            ssm_exchange_acqrel_u32(owner_of(IDS_OF, hands->values[IDS_OF][--hands->value_counts[IDS_OF]]), 0);
     while (hands->held_count > 0 && below(&hands->random, 4) != 0)
         let_go(hands, take_from_hand(hands));
     hands->held_count = 0;
     for (int ring = 0; ring < RINGS; ring++)
         ssm_ring_close(hands->rings[ring]);
+    ssm_service_close(hands->ids);
+    ssm_service_close(hands->pages);
     ssm_pool_destroy(hands->pool);
 }
 
 static void work(struct worker *self, uint64_t seed)
 {
-    struct hands hands = {.self = self, .random = seed};
+    uint32_t mark = ssm_load_acquire_u32(&self->life) << 8 | ((uint32_t)(self - ledger->workers) + 1);
+    struct hands hands = {.self = self, .random = seed, .mark = mark};
     for (;;) {
         int result = come(&hands);
         if (result != 0) {
@@ -282,7 +395,8 @@ static void work(struct worker *self, uint64_t seed)
             _exit(1);
         }
         for (uint32_t left = 1 + below(&hands.random, 20000); left > 0; left--) {
-            static void (*const acts[])(struct hands *) = {put_new, put_new, fan_out, hold, pass_on, get, get, get};
+            static void (*const acts[])(struct hands *) = {put_new, put_new,  fan_out,  hold,     pass_on, get,
+                                                          get,     get,      use_ids,  use_pages};
             acts[below(&hands.random, sizeof acts / sizeof *acts)](&hands);
             ssm_add_acqrel_u64(&self->progress, 1);
             while (ssm_load_relaxed_u32(&ledger->next_serial) > SERIALS - 4096) { /* the round is over */
@@ -299,10 +413,11 @@ static void work(struct worker *self, uint64_t seed)
 
 static struct {
     struct ssm_pool *pool;
+    struct ssm_service *pages;
     pid_t    pids[WORKERS_MAX];
     uint64_t progress[WORKERS_MAX], since_ns[WORKERS_MAX]; /* when it last did something */
     uint64_t random;
-    uint64_t kills, stops, comings, packets, taken, lost, twice, torn, hangs, faults;
+    uint64_t kills, stops, comings, packets, values, taken, lost, twice, torn, hangs, faults;
     uint32_t allowed[RINGS]; /* of this round: what gets that were killed had asked for */
 } drive;
 
@@ -310,6 +425,7 @@ static void start(uint32_t i)
 {
     uint64_t seed = draw(&drive.random);
     memset(ledger->workers[i].getting, 0, sizeof ledger->workers[i].getting);
+    ssm_add_acqrel_u32(&ledger->workers[i].life, 1);
     drive.since_ns[i] = ssm_now_ns();
     drive.pids[i] = fork();
     if (drive.pids[i] != 0)
@@ -320,6 +436,7 @@ static void start(uint32_t i)
 
 static void end(uint32_t i)
 {
+    ssm_add_acqrel_u32(&ledger->workers[i].life, 1); /* what it has may be had by others from now on */
     kill(drive.pids[i], SIGKILL);
     waitpid(drive.pids[i], NULL, 0);
     drive.kills++;
@@ -371,6 +488,7 @@ static void disturb(void)
     case 0: stop_for_a_while(i); break;
     case 1: ssm_reap(drive.pool, &reaped); break;
     case 2: ssm_check(drive.pool, report, NULL); break; /* while everybody works */
+    case 3: bury(drive.pages); break;
     default:
         end(i);
         start(i);
@@ -428,12 +546,33 @@ static void balance_blocks(struct ssm_pool *pool)
     }
 }
 
+/* All are dead, and reaped: nothing is left but free values. */
+static void balance_values(struct hands *hands)
+{
+    struct ssm_service_item item;
+    bury(hands->pages);
+    int64_t ids = ssm_service_list(hands->ids, 0, UINT64_MAX, &item, 1);
+    int64_t ranges = ssm_service_list(hands->pages, 0, UINT64_MAX, &item, 1);
+    if (ids != 0)
+        fault("ids that nobody has are not free", (int)ids);
+    if (ranges != 1 || item.allocated || item.end != PAGES * PAGE - 1)
+        fault("the address space is not one free range", (int)ranges);
+    memset(ledger->ids, 0, sizeof ledger->ids);
+    memset(ledger->pages, 0, sizeof ledger->pages);
+}
+
+static bool is_enough(void)
+{
+    return stop_at_first && ssm_load_relaxed_u32(&ledger->torn) + ssm_load_relaxed_u32(&ledger->twice) +
+                            ssm_load_relaxed_u32(&ledger->faults) + drive.hangs + drive.faults + drive.lost > 0;
+}
+
 static void play_round(uint64_t until_ns)
 {
     struct hands hands = {0};
     for (uint32_t i = 0; i < workers; i++)
         start(i);
-    while (ssm_now_ns() < until_ns && ssm_load_relaxed_u32(&ledger->next_serial) < SERIALS - 4096)
+    while (ssm_now_ns() < until_ns && ssm_load_relaxed_u32(&ledger->next_serial) < SERIALS - 4096 && !is_enough())
         disturb();
     for (uint32_t i = 0; i < workers; i++)
         end(i);
@@ -443,15 +582,45 @@ static void play_round(uint64_t until_ns)
         return;
     }
     drain(&hands);
-    leave(&hands);
     balance_serials();
     balance_blocks(drive.pool);
+    balance_values(&hands);
+    leave(&hands);
+    drive.values += ssm_exchange_acqrel_u64(&ledger->values, 0);
     drive.packets += ssm_exchange_acqrel_u64(&ledger->packets, 0);
     memset(ledger->fates, 0, sizeof ledger->fates);
     ssm_store_release_u32(&ledger->next_serial, 0);
 }
 
-static int conclude(uint64_t seed)
+/* A line, or a table of Markdown. */
+static void print_counts(uint64_t seed, uint64_t seconds)
+{
+    const struct { const char *what; uint64_t count; } counts[] = {
+        {"kills", drive.kills}, {"stops", drive.stops}, {"comings and goings", drive.comings},
+        {"packets", drive.packets}, {"values", drive.values}, {"taken by the dead", drive.taken},
+        {"lost", drive.lost}, {"twice", drive.twice}, {"torn", drive.torn}, {"hangs", drive.hangs}, {"faults", drive.faults},
+    };
+    const size_t columns = sizeof counts / sizeof *counts;
+    if (!markdown) {
+        printf("seed %lu, %lu s, %u workers:", (unsigned long)seed, (unsigned long)seconds, workers);
+        for (size_t i = 0; i < columns; i++)
+            printf("%s %lu %s", i > 0 ? "," : "", (unsigned long)counts[i].count, counts[i].what);
+        printf("\n");
+        return;
+    }
+    printf("| seed | seconds | workers |");
+    for (size_t i = 0; i < columns; i++)
+        printf(" %s |", counts[i].what);
+    printf("\n|---:|---:|---:|");
+    for (size_t i = 0; i < columns; i++)
+        printf("---:|");
+    printf("\n| %lu | %lu | %u |", (unsigned long)seed, (unsigned long)seconds, workers);
+    for (size_t i = 0; i < columns; i++)
+        printf(" %lu |", (unsigned long)counts[i].count);
+    printf("\n");
+}
+
+static bool conclude(void)
 {
     drive.torn = ssm_load_relaxed_u32(&ledger->torn);
     drive.twice = ssm_load_relaxed_u32(&ledger->twice);
@@ -460,48 +629,56 @@ static int conclude(uint64_t seed)
         drive.comings += ssm_load_relaxed_u64(&ledger->workers[i].comings);
     if (ledger->fault[0] != 0)
         printf("fault: %s\n", ledger->fault);
-    printf("seed %lu: %lu kills, %lu stops, %lu comings and goings, %lu packets, %lu taken by the dead, "
-           "%lu lost, %lu twice, %lu torn, %lu hangs, %lu faults\n",
-           (unsigned long)seed, (unsigned long)drive.kills, (unsigned long)drive.stops, (unsigned long)drive.comings,
-           (unsigned long)drive.packets, (unsigned long)drive.taken, (unsigned long)drive.lost,
-           (unsigned long)drive.twice, (unsigned long)drive.torn, (unsigned long)drive.hangs,
-           (unsigned long)drive.faults);
-    return drive.lost + drive.twice + drive.torn + drive.hangs + drive.faults != 0;
+    return drive.lost + drive.twice + drive.torn + drive.hangs + drive.faults == 0;
+}
+
+/* False: no pool could be made. */
+static bool prepare(void)
+{
+    const struct ssm_pool_options options = {
+        .classes = {{256, SMALL}, {2048, LARGE}}, .class_count = 2, .shards = 4, .cache = 8, .holders = 128,
+        .headroom = 16, .tailroom = 16, .metadata_bytes = 65536,
+    };
+    const struct ssm_attach_options attach = {.name = "driver"};
+    fd = memfd_create("ssm-soak", MFD_CLOEXEC);
+    ledger = mmap(NULL, sizeof *ledger, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int result = ssm_pool_create(fd, &options, &attach, &drive.pool);
+    if (result == 0)
+        result = ssm_service_open(drive.pool, "pages", &pages_options, &drive.pages);
+    if (result != 0 || ledger == MAP_FAILED)
+        fprintf(stderr, "no pool: %s\n", ssm_strerror(result));
+    return result == 0 && ledger != MAP_FAILED;
 }
 
 int main(int argc, char **argv)
 {
     static const struct option known[] = {
         {"seconds", required_argument, NULL, 's'}, {"seed", required_argument, NULL, 'r'},
-        {"workers", required_argument, NULL, 'w'}, {NULL, 0, NULL, 0},
+        {"workers", required_argument, NULL, 'w'}, {"first", no_argument, NULL, 'f'},
+        {"markdown", no_argument, NULL, 'm'},      {NULL, 0, NULL, 0},
     };
-    const struct ssm_pool_options options = {
-        .classes = {{256, SMALL}, {2048, LARGE}}, .class_count = 2, .shards = 4, .cache = 8, .holders = 128,
-        .headroom = 16, .tailroom = 16, .metadata_bytes = 16384,
-    };
-    const struct ssm_attach_options attach = {.name = "driver"};
     uint64_t seconds = 5, seed = ssm_now_ns() % 1000000;
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;)
         switch (c) {
         case 's': seconds = strtoull(optarg, NULL, 10); break;
         case 'r': seed = strtoull(optarg, NULL, 10); break;
         case 'w': workers = (uint32_t)strtoul(optarg, NULL, 10); break;
+        case 'f': stop_at_first = true; break;
+        case 'm': markdown = true; break;
         default: workers = 0;
         }
     if (workers == 0 || workers > WORKERS_MAX || optind != argc) {
-        fprintf(stderr, "usage: %s [--seconds S] [--seed N] [--workers 1..%d]\n", argv[0], WORKERS_MAX);
+        fprintf(stderr, "usage: %s [--seconds S] [--seed N] [--workers 1..%d] [--first] [--markdown]\n", argv[0],
+                WORKERS_MAX);
         return 2;
     }
-    fd = memfd_create("ssm-soak", MFD_CLOEXEC);
-    ledger = mmap(NULL, sizeof *ledger, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    int result = ssm_pool_create(fd, &options, &attach, &drive.pool);
-    if (result != 0 || ledger == MAP_FAILED) {
-        fprintf(stderr, "no pool: %s\n", ssm_strerror(result));
+    if (!prepare())
         return 2;
-    }
     drive.random = seed;
     uint64_t end_ns = ssm_now_ns() + seconds * 1000000000u;
-    for (uint64_t now_ns; (now_ns = ssm_now_ns()) < end_ns;)
+    for (uint64_t now_ns; (now_ns = ssm_now_ns()) < end_ns && !is_enough();)
         play_round(now_ns + ROUND_NS < end_ns ? now_ns + ROUND_NS : end_ns);
-    return conclude(seed);
+    bool well = conclude();
+    print_counts(seed, seconds);
+    return !well;
 }

@@ -62,15 +62,23 @@ static void child_of_the_test(void *context)
     (void)context;
 }
 
-int stepper_init(void)
+/* The `turn`-th processor after this one, of those allowed. */
+static void stay_on_one_processor(uint32_t turn)
 {
     cpu_set_t allowed, one;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
-        int cpu = sched_getcpu();
-        CPU_ZERO(&one);
-        CPU_SET((unsigned)(cpu < 0 ? 0 : cpu), &one);
-        sched_setaffinity(0, sizeof one, &one);
-    }
+    int cpu = sched_getcpu();
+    if (cpu < 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+        return;
+    for (uint32_t left = turn % (uint32_t)CPU_COUNT(&allowed); left > 0; left -= CPU_ISSET((size_t)cpu, &allowed) != 0)
+        cpu = (cpu + 1) % CPU_SETSIZE;
+    CPU_ZERO(&one);
+    CPU_SET((size_t)cpu, &one);
+    sched_setaffinity(0, sizeof one, &one);
+}
+
+int stepper_init(uint32_t turn)
+{
+    stay_on_one_processor(turn);
     pid_t child = stepper_start(child_of_the_test, NULL);
     if (child < 0)
         return -errno;

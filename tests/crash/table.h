@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The table that the killer prints: a line for each operation. */
+ * The table that the killer prints: a line for each operation, as text or as Markdown. */
 #ifndef CRASH_TABLE_H
 #define CRASH_TABLE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct row {
-    const char *operation, *sets; /* narrow: holder sets of one word; wide: of two */
-    uint32_t instructions, kills, states, double_kills, violations;
+    const char *operation;
+    uint32_t instructions[2]; /* with holder sets of one word, of two; 0: not tried */
+    uint32_t kills, violations, double_kills, double_violations;
+    uint32_t states; /* different ones that were left, and checked; of double faults, too */
 };
 
-void table_head(void);
-void table_row(const struct row *row);
+void table_head(bool markdown);
+void table_row(const struct row *row, bool markdown);
+void table_sum(struct row *sum, const struct row *row);
 
 #endif

@@ -5,16 +5,19 @@
 
 #include "cache.h"
 #include "liveness.h"
+#include "rmid.h"
 #include "shard.h"
 
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define WIDE_SLOT 64 /* the victim's, in a wide world */
+#define WIDE_SLOT      64    /* the victim's, in a wide world */
+#define METADATA_BYTES 57344 /* four rings and two services: one that is lost leaves no room for the next */
 
 static void must(bool holds, const char *what)
 {
@@ -55,17 +58,28 @@ static struct ssm_pool *attach(const struct world *world, const char *name)
     struct ssm_attach_options options = {.name = name};
     struct ssm_pool *pool = NULL;
     MUST(ssm_pool_attach(world->fd, &options, &pool) == 0);
+    pool->many_cpus = false; /* how long it spins depends on the clock */
     return pool;
+}
+
+struct ssm_ring_options world_ring_options(const struct world *world, int ring)
+{
+    if (ring == RING_ONE)
+        return (struct ssm_ring_options){.capacity = CAPACITY_ONE, .flags = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER};
+    return (struct ssm_ring_options){.capacity = CAPACITY_MANY, .flags = world->redelivering ? SSM_REDELIVER : 0};
 }
 
 static void open_ring(struct world *world, enum actor actor, int ring)
 {
     static const char *const names[RINGS] = {[RING_MANY] = "many", [RING_ONE] = "one"};
-    struct ssm_ring_options options = {
-        .capacity = ring == RING_ONE ? CAPACITY_ONE : CAPACITY_MANY,
-        .flags = ring == RING_ONE ? SSM_ONE_PRODUCER | SSM_ONE_CONSUMER : 0,
-    };
+    struct ssm_ring_options options = world_ring_options(world, ring);
     MUST(ssm_ring_open(world->pools[actor], names[ring], &options, &world->rings[actor][ring]) == 0);
+}
+
+static void open_quiet_ring(struct world *world)
+{
+    struct ssm_ring_options options = {.capacity = 1};
+    MUST(ssm_ring_open(world->pools[RESCUER], "quiet", &options, &world->quiet) == 0);
 }
 
 static void open_rings(struct world *world, enum actor actor)
@@ -74,14 +88,15 @@ static void open_rings(struct world *world, enum actor actor)
         open_ring(world, actor, ring);
 }
 
-void world_build(struct world *world, bool wide)
+void world_build(struct world *world, bool wide, bool redelivering)
 {
     struct ssm_pool_options options = {
         .classes = {{BLOCK_SIZE, BLOCKS}}, .class_count = 1, .shards = 2, .cache = CACHE,
-        .holders = wide ? 128 : 64, .metadata_bytes = 8192,
+        .holders = wide ? 128 : 64, .metadata_bytes = METADATA_BYTES,
     };
     struct ssm_attach_options survivor = {.name = "survivor"};
-    *world = (struct world){.fd = memfd_create("ssm-crash", MFD_CLOEXEC), .wide = wide};
+    *world = (struct world){.fd = memfd_create("ssm-crash", MFD_CLOEXEC), .wide = wide,
+                             .redelivering = redelivering};
     MUST(world->fd >= 0);
     MUST(ssm_pool_create(world->fd, &options, &survivor, &world->pools[SURVIVOR]) == 0);
     world->pools[PEER] = attach(world, "peer");
@@ -91,12 +106,16 @@ void world_build(struct world *world, bool wide)
         world->crowd[world->dummies++] = attach(world, "dummy");
     world->pools[VICTIM] = attach(world, "victim");
     world->pools[RESCUER] = attach(world, "rescuer");
+    world->pools[DEAD] = attach(world, "dead");
     open_rings(world, VICTIM);
     open_rings(world, RESCUER);
+    open_rings(world, DEAD);
+    open_quiet_ring(world);
     while (world->dummies > 0)
         ssm_pool_destroy(world->crowd[--world->dummies]);
     for (int actor = 0; actor < ACTORS; actor++) /* one process plays all: they would have one home */
-        world->pools[actor]->home = actor == VICTIM || actor == RESCUER ? 0 : 1;
+        world->pools[actor]->home = actor == VICTIM || actor == RESCUER || actor == DEAD ? 0 : 1;
+    world->pools[SURVIVOR]->many_cpus = false;
     world->note = mmap(NULL, sizeof *world->note, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     MUST(world->note != MAP_FAILED);
 }
@@ -106,15 +125,38 @@ static uint64_t size_of(const struct world *world)
     return world->pools[SURVIVOR]->geometry.size_bytes;
 }
 
+/* Although somebody, who will be dead, has the lock. */
+static void read_books_before(struct world *world)
+{
+    struct ssm_u64 *lock = &ssm_service_at(world->pools[SURVIVOR], 0)->lock.word;
+    uint64_t word = ssm_exchange_acqrel_u64(lock, 0);
+    books_read(world->services[SURVIVOR], &world->before);
+    ssm_store_release_u64(lock, word);
+}
+
 void world_seal(struct world *world)
 {
-    struct ssm_pool *victim = world->pools[VICTIM];
+    if (world->service.kind != SSM_SERVICE_NONE)
+        read_books_before(world);
     world->image = malloc(size_of(world));
     MUST(world->image != NULL);
     memcpy(world->image, world->pools[SURVIVOR]->base, size_of(world));
-    if (victim != NULL)
-        ssm_byte_unlock(victim->fd, SSM_BYTE_HOLDER(victim->self));
-    world_rescuer_lives(world, !world->rescuer_is_dead);
+    if (world->pools[VICTIM] != NULL)
+        world_bury(world, VICTIM);
+    if (world->somebody_died)
+        world_bury(world, DEAD);
+}
+
+void world_bury(struct world *world, enum actor actor)
+{
+    struct ssm_pool *pool = world->pools[actor];
+    ssm_byte_unlock(pool->fd, SSM_BYTE_HOLDER(pool->self));
+}
+
+void world_look_after(struct world *world)
+{
+    if (world->service.kind != SSM_SERVICE_NONE)
+        books_read(world->services[SURVIVOR], &world->after);
 }
 
 void world_rescuer_lives(struct world *world, bool lives)
@@ -123,7 +165,7 @@ void world_rescuer_lives(struct world *world, bool lives)
     if (lives)
         MUST(ssm_byte_try_lock(rescuer->fd, SSM_BYTE_HOLDER(rescuer->self)) == 0);
     else
-        ssm_byte_unlock(rescuer->fd, SSM_BYTE_HOLDER(rescuer->self));
+        world_bury(world, RESCUER);
 }
 
 void world_restore(struct world *world, const uint8_t *image)
@@ -141,6 +183,7 @@ void world_destroy(struct world *world)
         world->pools[actor]->pinned = 0;
         for (int ring = 0; ring < RINGS; ring++)
             free(world->rings[actor][ring]);
+        ssm_service_close(world->services[actor]);
         ssm_pool_destroy(world->pools[actor]);
     }
     while (world->dummies > 0) {
@@ -148,6 +191,7 @@ void world_destroy(struct world *world)
         ssm_pool_destroy(world->crowd[world->dummies]);
     }
     munmap(world->note, sizeof *world->note);
+    free(world->quiet);
     free(world->image);
     close(world->fd);
 }
@@ -160,17 +204,33 @@ static uint64_t mix(uint64_t hash, const void *bytes, uint64_t count)
     return hash;
 }
 
+struct stretch { uint64_t start, end; };
+
+static struct stretch times_in(uint64_t rmids_start)
+{
+    uint64_t start = rmids_start + offsetof(struct al_rmid, freed_ns);
+    return (struct stretch){start, start + sizeof ((struct al_rmid *)NULL)->freed_ns};
+}
+
 uint64_t world_hash(const struct world *world)
 {
     const struct ssm_pool *pool = world->pools[SURVIVOR];
-    uint64_t hash = 1, at = pool->geometry.holders_start;
+    const struct ssm_geometry *g = &pool->geometry;
+    struct stretch holes[2] = {times_in(g->rmids_start), {size_of(world), size_of(world)}};
+    uint64_t hash = 1, at = g->holders_start;
+    if (world->service.kind == SSM_SERVICE_RMIDS)
+        holes[1] = times_in(g->metadata_start + ssm_service_at(pool, 0)->start);
     for (uint32_t slot = 0; slot < pool->geometry.holders; slot++) {
         struct ssm_holder holder = *ssm_holder_at(pool, slot);
         holder.pid.word = holder.pid.word != 0;
         hash = mix(hash, &holder, sizeof holder);
     }
     hash = mix(hash, pool->base, at); /* the superblock */
-    at += pool->geometry.holders * sizeof(struct ssm_holder);
+    at += g->holders * sizeof(struct ssm_holder);
+    for (int i = 0; i < 2; i++) {
+        hash = mix(hash, pool->base + at, holes[i].start - at);
+        at = holes[i].end;
+    }
     return mix(hash, pool->base + at, size_of(world) - at);
 }
 
@@ -300,4 +360,22 @@ uint64_t world_serial_of(const struct world *world, uint64_t handle)
     uint64_t serial;
     memcpy(&serial, ssm_payload_at(world->pools[SURVIVOR], 0, (uint32_t)handle), sizeof serial);
     return serial;
+}
+
+void world_host(struct world *world, const struct ssm_service_options *options)
+{
+    world->service = *options;
+    for (int actor = 0; actor < ACTORS; actor++)
+        MUST(ssm_service_open(world->pools[actor], "service", options, &world->services[actor]) == 0);
+}
+
+void books_read(struct ssm_service *service, struct books *books_out)
+{
+    struct ssm_service_item items[ITEMS];
+    int64_t count = ssm_service_list(service, 0, UINT64_MAX, items, ITEMS);
+    MUST(count >= 0 && count <= ITEMS);
+    books_out->count = 0;
+    for (int64_t i = 0; i < count; i++)
+        if (items[i].allocated)
+            books_out->items[books_out->count++] = items[i];
 }

@@ -19,7 +19,8 @@ enum actor {
     SURVIVOR, /* an idle neighbour; does the checking */
     PEER,     /* holds packets, locks and blocks all through the test, and lives */
     VICTIM,   /* runs the operation */
-    RESCUER,  /* the recoverer that is killed, too; or somebody who died before */
+    RESCUER,  /* the recoverer that is killed, too */
+    DEAD,     /* somebody who died before, if the scenario says so */
     ACTORS
 };
 enum { RING_MANY, RING_ONE, RINGS };
@@ -31,7 +32,8 @@ enum {
     CAPACITY_MANY = 4, /* all slots */
     CAPACITY_ONE  = 3, /* of four slots */
     SERIALS       = 16,
-    CALLS         = 2, /* of one operation */
+    CALLS         = 8, /* of one operation, at most */
+    ITEMS         = 96, /* of a service */
 };
 
 /* What the victim says as it goes, in memory that outlives it. */
@@ -59,9 +61,13 @@ struct expectation {
 
 struct held { uint64_t handle, serial; };
 
+/* What is allocated from a service. */
+struct books { struct ssm_service_item items[ITEMS]; uint32_t count; };
+
 struct world {
     int      fd;
     bool     wide;                  /* holder sets of two words, the victim in the second */
+    bool     redelivering;          /* RING_MANY is */
     uint32_t dummies;
     struct ssm_pool *pools[ACTORS];
     struct ssm_pool *crowd[128];    /* keep slots taken while the world is built; or all the time */
@@ -76,23 +82,32 @@ struct world {
     uint64_t           packets[BLOCKS]; /* the victim's, for its operation */
     uint32_t           packet_count;
     uint32_t           locked;          /* shards whose lock the peer has, as bits */
-    bool               rescuer_is_dead;
+    bool               somebody_died;   /* DEAD did */
     struct ssm_ring   *opened;          /* by the operation */
+    struct ssm_ring   *quiet;           /* the rescuer's: nothing ever comes through it */
+
+    struct ssm_service_options service; /* kind SSM_SERVICE_NONE: the scenario has none */
+    struct ssm_service        *services[ACTORS];
+    struct books               before, after; /* the operation */
+    uint64_t                   value;         /* the victim's: a number, or where a range starts */
 };
 
 /* ---- making one: aborts where something fails -------------------------------------------------------------------- */
 
-void world_build(struct world *world, bool wide);
+void world_build(struct world *world, bool wide, bool redelivering);
+struct ssm_ring_options world_ring_options(const struct world *world, int ring);
 /* The scenario is prepared: takes the image; the victim's liveness lock is free for a child from here on. */
 void world_seal(struct world *world);
+/* The operation was done, undisturbed. */
+void world_look_after(struct world *world);
 void world_restore(struct world *world, const uint8_t *image);
 void world_destroy(struct world *world);
-/* Of what is in the segment, but for what differs from run to run: pids and random numbers. */
+/* Of what is in the segment, but for what differs from run to run: pids and times. */
 uint64_t world_hash(const struct world *world);
 
 /* In a child: it plays the actor. */
 void world_become(struct world *world, enum actor actor);
-/* In the driver: whether the rescuer lives in the driver (or is free to be played, or dead). */
+/* In the driver: whether the rescuer lives there, or is free to be played. */
 void world_rescuer_lives(struct world *world, bool lives);
 
 /* A call of the operation returned. */
@@ -109,8 +124,11 @@ void world_rotate(struct world *world, int ring, uint32_t count);        /* the 
 void world_unclaim(struct world *world, enum actor actor);               /* RING_ONE: its sides are nobody's */
 void world_uncache(struct world *world, enum actor actor);
 void world_lock_shard(struct world *world, uint32_t shard_idx);          /* the peer has it */
+void world_bury(struct world *world, enum actor actor);                  /* it died, and whoever reaps finds that */
 void world_announce(struct world *world);                                /* somebody waits for a block */
 uint64_t world_serial_of(const struct world *world, uint64_t handle);    /* of a stamped packet */
+void world_host(struct world *world, const struct ssm_service_options *options); /* a service, open to all */
+void books_read(struct ssm_service *service, struct books *books_out);
 
 /* ---- stamps ------------------------------------------------------------------------------------------------------ */
 

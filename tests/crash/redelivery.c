@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Operations on packets of a redelivering ring, and their states; see scenarios.h. In this world RING_MANY redelivers:
+ * what the victim had taken and neither freed nor handed on comes back. */
+#include "scenarios.h"
+
+#define NOW 0
+
+static struct ssm_pool *me(const struct world *world) { return world->pools[VICTIM]; }
+static struct ssm_ring *many(const struct world *world) { return world->rings[VICTIM][RING_MANY]; }
+static struct ssm_ring *one(const struct world *world) { return world->rings[VICTIM][RING_ONE]; }
+
+/* The first call of all these. */
+static void take(struct world *world, uint32_t count)
+{
+    world_returned(world, ssm_ring_get(many(world), world->note->handles, count, NOW));
+}
+
+static void get(struct world *world) { take(world, 1); }
+static void get_3(struct world *world) { take(world, 3); }
+
+static void get_and_free(struct world *world)
+{
+    take(world, 2);
+    world_returned(world, ssm_free_many(me(world), world->note->handles, 2));
+}
+
+static void get_and_hand_on(struct world *world)
+{
+    take(world, 2);
+    world_returned(world, ssm_ring_put(one(world), world->note->handles, 2, 0, NOW));
+}
+
+static void get_and_hand_over(struct world *world)
+{
+    take(world, 2);
+    world_returned(world, ssm_ring_put(one(world), world->note->handles, 2, SSM_KEEP | SSM_HANDOVER, NOW));
+}
+
+static void get_and_put_back(struct world *world)
+{
+    take(world, 1);
+    world_returned(world, ssm_ring_put(many(world), world->note->handles, 1, 0, NOW));
+}
+
+static void reap(struct world *world)
+{
+    struct ssm_reaped reaped;
+    world_returned(world, ssm_reap(me(world), &reaped));
+}
+
+static void close_pool(struct world *world) { world_returned(world, ssm_pool_close(me(world))); }
+static void shut_down(struct world *world) { world_returned(world, ssm_ring_shutdown(many(world), 1)); }
+
+/* ---- states ------------------------------------------------------------------------------------------------------ */
+
+static void three_queued(struct world *world)
+{
+    world_rotate(world, RING_MANY, 2);
+    world_queue(world, PEER, RING_MANY, 3);
+}
+
+/* With its call number `stage` the victim lets go of so many. */
+static void expect_free(struct world *world, uint32_t count, uint32_t stage)
+{
+    world->expect[RING_MANY].take_max = count;
+    world->expect[RING_MANY].take_stage = stage;
+}
+
+static void to_free(struct world *world)
+{
+    three_queued(world);
+    expect_free(world, 2, 2);
+}
+
+/* With its second call the victim puts the first `count` into a ring. */
+static void expect_handed_on(struct world *world, int ring, uint32_t count)
+{
+    struct expectation *expect = &world->expect[ring];
+    expect->put_stage = 2;
+    for (uint32_t i = 0; i < count; i++)
+        expect->put.serial[expect->put.count++] = world->expect[RING_MANY].queued.serial[i];
+}
+
+static void to_hand_on(struct world *world)
+{
+    three_queued(world);
+    expect_handed_on(world, RING_ONE, 2);
+}
+
+static void to_put_back(struct world *world)
+{
+    three_queued(world);
+    expect_handed_on(world, RING_MANY, 1);
+}
+
+static void died_with_two(struct world *world)
+{
+    uint64_t handles[2];
+    three_queued(world);
+    ssm_ring_get(world->rings[DEAD][RING_MANY], handles, 2, NOW);
+    world->somebody_died = true;
+}
+
+/* Two have come back. */
+static void returned(struct world *world)
+{
+    uint64_t handles[2];
+    struct ssm_reaped reaped;
+    three_queued(world);
+    ssm_ring_get(world->rings[DEAD][RING_MANY], handles, 2, NOW);
+    world_bury(world, DEAD);
+    ssm_reap(world->pools[PEER], &reaped);
+}
+
+static void returned_to_free(struct world *world)
+{
+    returned(world);
+    expect_free(world, 2, 2);
+}
+
+static void returned_to_hand_on(struct world *world)
+{
+    returned(world);
+    expect_handed_on(world, RING_ONE, 2);
+}
+
+static void two_in_hand(struct world *world)
+{
+    uint64_t handles[2];
+    three_queued(world);
+    ssm_ring_get(many(world), handles, 2, NOW);
+    expect_free(world, 2, 1);
+}
+
+static void returned_to_discard(struct world *world)
+{
+    returned(world);
+    expect_free(world, 3, 1);
+}
+
+const struct scenario redelivery_scenarios[] = {
+    {"redelivering get: one of three", three_queued, get, .results = {1}, .redelivering = true},
+    {"redelivering get: 3, wrapped", three_queued, get_3, .results = {3}, .redelivering = true},
+    {"redelivering get: free", to_free, get_and_free, .results = {2, 0}, .redelivering = true},
+    {"redelivering get: put into another ring", to_hand_on, get_and_hand_on, .results = {2, 0}, .redelivering = true},
+    {"redelivering get: put, keep, hand over", to_hand_on, get_and_hand_over, .results = {2, 0}, .redelivering = true},
+    {"redelivering get: put back", to_put_back, get_and_put_back, .results = {1, 0}, .redelivering = true},
+    {"redelivering get: of returned ones", returned, get_3, .results = {3}, .redelivering = true},
+    {"redelivering get: of returned ones, free", returned_to_free, get_and_free, .results = {2, 0},
+     .redelivering = true},
+    {"redelivering get: of returned ones, put", returned_to_hand_on, get_and_hand_on, .results = {2, 0},
+     .redelivering = true},
+    {"reap: returns what a dead process had", died_with_two, reap, .results = {0}, .redelivering = true},
+    {"close: frees what it had taken", two_in_hand, close_pool, .results = {0}, .redelivering = true},
+    {"shutdown: frees returned ones", returned_to_discard, shut_down, .results = {0}, .redelivering = true},
+};
+
+const uint32_t redelivery_scenario_count = sizeof redelivery_scenarios / sizeof *redelivery_scenarios;

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The harness bites: each bug of ssm/src/seed_bug.h is found, and by the tool that is named here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.crash.programs import BUGS, FOUND_BY_SOAK, run
+
+HEADER = Path(__file__).resolve().parents[2] / "ssm" / "src" / "seed_bug.h"
+
+# Bug: the operation during which it is found, and what the checker says.
+FOUND = {
+    "NO_NOTE": ("put: empty ring", "carries ring"),
+    "NOTE_EARLY": ("put: over an old handle", "against the promise"),
+    "HEAD_EARLY": ("put: 3 packets", "against the promise"),
+    "NO_UNDO": ("put: empty ring", "carries ring"),
+    "TAIL_EARLY": ("get: one of two", "carries ring"),
+    "NO_REBUILD": ("alloc: refill", "contradicts itself"),
+    "NO_SCRUB": ("alloc: from another process's cache", "still locked"),
+    "SLOT_EARLY": ("alloc: from the cache", "where nobody lives"),
+    "LONG_SLEEP": ("free: somebody sleeps", "the blocked call went on"),
+    "RING_EARLY": ("ring_open: new", "has no name"),
+    "NO_JOURNAL": ("ids: alloc", "the service"),
+    "RUSHED_THIEF": ("", "fault"),
+    "NO_RETURN": ("redelivering get: 3", "a holder slot that no process has"),
+    "NO_HANDOVER": ("redelivering get: put into", "delivered twice"),
+}
+
+
+def seeded() -> dict[int, str]:
+    """Numbers and names, in the order of the header."""
+    names = re.findall(r"^    SSM_BUG_(\w+)", HEADER.read_text(), re.MULTILINE)
+    return dict(enumerate(names, start=1))
+
+
+def test_every_bug_is_looked_for() -> None:
+    assert list(seeded().values()) == list(FOUND)
+    assert len(FOUND) == BUGS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "name"), seeded().items(), ids=seeded().values())
+def test_it_is_found(number: int, name: str) -> None:
+    operation, complaint = FOUND[name]
+    if number in FOUND_BY_SOAK:
+        status, output = run(f"ssm_soak_bug{number}", "--seconds", "40", "--first")
+    else:
+        arguments = ("--narrow", "--only", operation, "--points", "40", "--double", "1", "--first")
+        status, output = run(f"ssm_killer_bug{number}", *arguments)
+        assert "VIOLATION" in output
+    assert status == 1
+    assert complaint in output
