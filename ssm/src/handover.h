@@ -8,6 +8,7 @@
 #define SSM_HANDOVER_H
 
 #include "pool.h"
+#include "seed_bug.h"
 
 /* A process's access to a ring: private memory. */
 struct ssm_ring {
@@ -43,9 +44,14 @@ static inline void ssm_handover_put(struct ssm_ring *ring, const uint64_t *handl
     struct ssm_side *producer = &ring->shared->producer;
     const uint64_t head = ssm_load_relaxed_u64(&producer->index);
     uint64_t bytes = 0;
+    if (SSM_HAS_BUG(NOTE_EARLY))
+        ssm_store_release_u64(&producer->note, head + count);
     for (uint32_t i = 0; i < count; i++)
         ssm_store_relaxed_u64(&ring->shared->slots[(head + i) & ring->mask], handles[i]);
-    ssm_store_release_u64(&producer->note, head + count);
+    if (!SSM_HAS_BUG(NO_NOTE))
+        ssm_store_release_u64(&producer->note, head + count);
+    if (SSM_HAS_BUG(HEAD_EARLY))
+        ssm_store_release_u64(&producer->index, head + count);
     for (uint32_t i = 0; i < count; i++) {
         ssm_block_pass(ssm_block_at(pool, (uint32_t)handles[i]), pool->mark, ring->mark);
         bytes += pool->classes[pool->claims[(uint32_t)handles[i]].class_idx].block_size;
@@ -82,6 +88,8 @@ static inline uint32_t ssm_handover_get(struct ssm_ring *ring, uint64_t *handles
             ssm_prefetch(ssm_block_at(pool, (uint32_t)ssm_load_relaxed_u64(&slots[(tail + SSM_HANDOVER_AHEAD) & mask])));
         if (!ssm_slot_is_common(ring, class, handle))
             break;
+        if (SSM_HAS_BUG(TAIL_EARLY))
+            ssm_store_release_u64(&consumer->index, tail + 1);
         ssm_block_pass(ssm_block_at(pool, (uint32_t)handle), ring->mark, pool->mark);
         ssm_claim_afresh(pool, class, (uint32_t)handle);
         handles_out[tail - start] = handle;
