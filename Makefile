@@ -51,19 +51,26 @@ lint: $(VENV)/.installed $(VENV)/.group-lint
 
 bench: $(VENV)/.installed $(VENV)/.group-bench
 	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.allocators
+	$(BIN)/python -m benchmarks.pictures
 
 # Peers want packages that nothing else here needs; ours is built there as for a user.
 bench-peers: $(PEERS)/.installed
 	$(PEERS)/bin/python -m benchmarks.peers $(ARGS)
+	$(PEERS)/bin/python -m benchmarks.pictures
 
 bench-check: $(VENV)/.installed $(VENV)/.group-bench
 	$(BIN)/python -m benchmarks.check $(ARGS)
 
 bench-docs: $(VENV)/.installed $(VENV)/.group-bench $(PEERS)/.installed
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.allocators --rounds 3 --docs
 	$(PEERS)/bin/python -m benchmarks.peers
+	if command -v valgrind >/dev/null; then $(BIN)/python -m benchmarks.callgrind --profile || true; fi
+	$(BIN)/python -m benchmarks.pictures
+	$(BIN)/python -m benchmarks.performance
 
 callgrind: $(VENV)/.group-build
 	$(BIN)/python -m benchmarks.callgrind $(ARGS)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many instructions do the hot operations of the C core take? Counted by valgrind, so a busy machine does not matter.
+"""How many instructions do the hot operations of the C core take? Valgrind counts, so a busy machine does not matter.
 
-    python -m benchmarks.callgrind [--record]
+    python -m benchmarks.callgrind [--record] [--profile]
 
 Fails when an operation takes over 5 % more than benchmarks/callgrind.json says. Who has a reason for that changes the
-number there by hand, in the same commit. How many instructions a source becomes is the compiler's doing: the file keeps
-a set of numbers per compiler and machine, and where it has none the counts are printed and nothing fails; `--record` adds
-that set (it never changes one that is there).
+number there by hand, in the same commit. How many instructions a source becomes is the compiler's doing: the file
+keeps a set of numbers per compiler and machine, and where it has none the counts are printed and nothing fails;
+`--record` adds that set (it never changes one that is there).
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.bench import HERE, build_core, machine
+from benchmarks.bench import HERE, build_core, machine, write
 from benchmarks.cases import PATIENCE_S
+from benchmarks.performance import PROFILE
 
 COUNTS = HERE / "callgrind.json"
 OPERATIONS = ("alloc_free", "alloc_free_batch", "put_get", "put_get_batch", "put_get_one")
@@ -34,7 +35,14 @@ TOTAL = re.compile(r"Collected : (\d+)")
 
 
 def collect(core: Path, operation: str, packets: int, output: Path) -> int:
-    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={output}", core, operation, str(packets)]
+    command = [
+        "valgrind",
+        "--tool=callgrind",
+        f"--callgrind-out-file={output}",
+        core,
+        operation,
+        str(packets),
+    ]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S)
     found = TOTAL.search(done.stderr)
     if done.returncode or not found:
@@ -58,7 +66,9 @@ def profile(core: Path, operation: str) -> dict[str, float]:
             output = Path(folder) / "callgrind.out"
             collect(core, operation, packets, output)
             command = ["callgrind_annotate", "--threshold=100", output]
-            text = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S).stdout
+            text = subprocess.run(
+                command, check=True, capture_output=True, text=True, timeout=PATIENCE_S
+            ).stdout
             found = re.findall(r"^\s*([\d,]+) \(.*?\)\s+\S*?:(\S+)", text, re.MULTILINE)
             counts.append({name: int(number.replace(",", "")) for number, name in found})
     few, many = counts
@@ -83,8 +93,12 @@ def compare(known: dict[str, float], counted: dict[str, float]) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--record", action="store_true", help="add the numbers of a compiler that has none yet")
-    parser.add_argument("--profile", action="store_true", help="show in which functions the instructions are, too")
+    parser.add_argument(
+        "--record", action="store_true", help="add the numbers of a compiler that has none yet"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="write benchmarks/results/profile, for the docs"
+    )
     args = parser.parse_args(argv)
     if shutil.which("valgrind") is None:
         sys.exit("valgrind is not there (Debian: apt-get install valgrind).")
@@ -96,8 +110,11 @@ def main(argv: list[str] | None = None) -> int:
     counted = {operation: instructions(core, operation) for operation in OPERATIONS}
     complaints = compare(recorded.get(here, {}), counted)
     if args.profile:
-        for operation in OPERATIONS:
-            print(operation, *(f"{name} {number}" for name, number in profile(core, operation).items()), sep="\n  ")
+        operations = {
+            operation: {"instructions": count, "functions": profile(core, operation)}
+            for operation, count in counted.items()
+        }
+        write({"compiler": here, "operations": operations}, PROFILE)
     if here not in recorded:
         print(f"{COUNTS.name} has no numbers of {here}: nothing to compare with.")
         if args.record:
@@ -105,7 +122,9 @@ def main(argv: list[str] | None = None) -> int:
             COUNTS.write_text(json.dumps(recorded, indent=2) + "\n", encoding="utf-8")
         return 0
     if complaints:
-        print(f"\nOver {TOLERANCE:.0%} more than recorded, or not recorded. If that is meant to be, say why in the commit and")
+        print(
+            f"\nOver {TOLERANCE:.0%} more than recorded, or new. If it is meant to be, say why in the commit, and"
+        )
         print(f'set, under "{here}" in benchmarks/{COUNTS.name}:', *complaints, sep="\n  ")
     return 1 if complaints else 0
 

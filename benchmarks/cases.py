@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is measured in Python, one function per line of the table. Each returns nanoseconds for all it did.
 
-Payload of 1,500 bytes unless the name says otherwise. The loop around the calls is part of the figure, as a user has it.
+Payload of 1,500 bytes unless the name says otherwise. The loop around the calls is part of the figure, as for a user.
 """
 
 from __future__ import annotations
@@ -138,7 +138,9 @@ def send_get(pool: ssm.Pool, packets: int) -> float:
 # ---- two processes: from the first alloc here to the last free there ---------------------------------
 
 
-def beside(pool: ssm.Pool, work: Callable[..., None], *args: object) -> tuple[multiprocessing.Process, Connection]:
+def beside(
+    pool: ssm.Pool, work: Callable[..., None], *args: object
+) -> tuple[multiprocessing.Process, Connection]:
     """Start `work(pool, pipe, *args)` in another process, which says when it is ready."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -153,12 +155,16 @@ def heard(process: multiprocessing.Process, pipe: Connection) -> int:
     """Return what the other process sends, or raise as soon as it is dead."""
     if pipe not in wait([pipe, process.sentinel], PATIENCE_S):
         process.kill()
-        raise RuntimeError(f"the other process ended with {process.exitcode}, or took more than {PATIENCE_S} s")
+        raise RuntimeError(
+            f"the other process ended with {process.exitcode}, or took more than {PATIENCE_S} s"
+        )
     got: int = pipe.recv()
     return got
 
 
-def stream(pool: ssm.Pool, packets: int, *, batch: int = 1, write: bool = False, size: int = PAYLOAD) -> float:
+def stream(
+    pool: ssm.Pool, packets: int, *, batch: int = 1, write: bool = False, size: int = PAYLOAD
+) -> float:
     """One packet per call with the first and last byte touched, all of it written with `write`; batches not touched."""
     ring = pool.ring("bench", capacity=RING)
     process, pipe = beside(pool, consume, packets, batch)
@@ -231,7 +237,9 @@ def get_sleeping(ring: ssm.Ring) -> ssm.Packet:
     return ring.get(True, PATIENCE_S)
 
 
-def round_trip(pool: ssm.Pool, packets: int, get: Callable[[ssm.Ring], ssm.Packet], quiet_ns: int = 0) -> float:
+def round_trip(
+    pool: ssm.Pool, packets: int, get: Callable[[ssm.Ring], ssm.Packet], quiet_ns: int = 0
+) -> float:
     """With `quiet_ns`, either side waits so long before it sends that the other is asleep; that is not counted."""
     trips = min(packets, MOST_ASLEEP if quiet_ns else MOST_TRIPS)
     there, back = pool.ring("there", capacity=RING), pool.ring("back", capacity=RING)
@@ -245,13 +253,17 @@ def round_trip(pool: ssm.Pool, packets: int, get: Callable[[ssm.Ring], ssm.Packe
         packet.tag = start = clock()
         there.put(packet)
         packet = get(back)
-        times.append(clock() - start if not quiet_ns else clock() - packet.tag + int.from_bytes(packet[:8], "little"))
+        times.append(
+            clock() - start if not quiet_ns else clock() - packet.tag + int.from_bytes(packet[:8], "little")
+        )
     heard(process, pipe)
     process.join()
     return statistics.median(times) * packets
 
 
-def echo(pool: ssm.Pool, pipe: Connection, trips: int, get: Callable[[ssm.Ring], ssm.Packet], quiet_ns: int) -> None:
+def echo(
+    pool: ssm.Pool, pipe: Connection, trips: int, get: Callable[[ssm.Ring], ssm.Packet], quiet_ns: int
+) -> None:
     there, back = pool.ring("there"), pool.ring("back")
     clock = time.monotonic_ns
     pipe.send(0)

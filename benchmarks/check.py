@@ -5,8 +5,8 @@
 
 Compares no times but ratios: of a case to a reference that the same run measures and that none of our code is in, best
 run to best run, here and in the results. A case that seems to have lost over 15 % is measured again, twice as long,
-before it counts as lost. Results of another processor, compiler or Python say little about this one: then the ratios are
-printed and nothing fails. Not part of `make test`: a busy machine is not the code's fault.
+before it counts as lost. Results of another processor, compiler or Python say little about this one: then the ratios
+are printed and nothing fails. Not part of `make test`: a busy machine is not the code's fault.
 """
 
 from __future__ import annotations
@@ -92,9 +92,10 @@ def main(argv: list[str] | None = None) -> int:
     now = {key: case.runs for key, case in table.items()}
     for case, reference in pairs():
         then, this = ratio(before, case, reference), ratio(now, case, reference)
-        mark = "SLOWER" if (case, reference) in lost else ""
-        print(f"{' '.join(case):<30} {this:>9.3f} of {reference[1]:<24} {then:>9.3f} before {this / then - 1:>+7.1%} {mark}")
-    differs = [f"{key}: {document['machine'][key]}, here {about[key]}" for key in SAME if document["machine"][key] != about[key]]
+        label = f"{' '.join(case):<30} {this:>9.3f} of {reference[1]:<24} {then:>9.3f} before {this / then - 1:>+7.1%}"
+        print(label, "SLOWER" if (case, reference) in lost else "")
+    there = document["machine"]
+    differs = [f"{key}: {there[key]}, here {about[key]}" for key in SAME if there[key] != about[key]]
     if differs:
         print(f"{against.name} is of another machine; nothing fails.", *differs, sep="\n  ")
         return 0

@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from benchmarks import allocators, bench
+import pytest
+
+from benchmarks import allocators, bench, callgrind, check, performance
+from benchmarks.peers import crew, ways
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -48,3 +53,80 @@ def test_the_table_of_the_documentation_is_that_of_the_results():
         for file in (allocators.RESULTS / "allocators").iterdir()
     ]
     assert any(table in allocators.DOCS.read_text() for table in tables)
+
+
+def test_growth(tmp_path):
+    printed, document = run(tmp_path / "results.json", "benchmarks.growth", "--short", "--python-only")
+    assert {r["of"] for r in document["results"]} == {"MiB", "blocks"}
+    assert all(r["median"] > 0 and r["what"] in printed for r in document["results"])
+
+
+def test_peers(tmp_path):
+    """Of those that need nothing but Python; one that copies, one that polls, ours in batches."""
+    kinds = "batches,hand-made,SimpleQueue"
+    options = ("--rounds", "1", "--seconds", "0.001", "--only", kinds)
+    _, document = run(tmp_path / "results.json", "benchmarks.peers", *options)
+    assert document["missing"] == []
+    asked = [(r["question"], r["peer"].split(" ")[-1]) for r in document["results"]]
+    assert asked.count(("64 B", "64")) == 1
+    assert ("round trip, polling", "ring") in asked
+    assert ("round trip, sleeping", "multiprocessing.SimpleQueue") in asked
+    assert all(r["median"] > 0 for r in document["results"])
+
+
+class Fragile(ways.MpPipe):
+    """Its receiver dies, or is never done."""
+
+    name = "fragile"
+
+    def receiver(self):
+        os._exit(self.size)
+
+
+class Stuck(ways.MpPipe):
+    name = "stuck"
+
+    def receiver(self):
+        return lambda: time.sleep(100)
+
+
+def test_a_peer_that_dies_ends_its_case():
+    with pytest.raises(ways.NotPossibleError, match="ended with 7"):
+        crew.rate(Fragile, 7, 0.01)
+
+
+def test_a_peer_that_hangs_ends_its_case(monkeypatch):
+    monkeypatch.setattr(crew.watch, "__kwdefaults__", {"patience_s": 2})
+    with pytest.raises(ways.NotPossibleError, match="not done after 2 s"):
+        crew.rate(Stuck, 7, 0.01)
+
+
+def test_a_loss_is_found_and_a_gain_is_not():
+    before = {pair: [10.0, 12.0] for pairs in check.pairs() for pair in pairs}
+    table = {key: bench.Case(key[1], key[1], key[0], float, list(runs)) for key, runs in before.items()}
+    assert check.losses(table, before) == []
+    table["C", "put_get"].runs = [11.4, 30.0]
+    table["Python", "put_get"].runs = [5.0]
+    assert check.losses(table, before) == []
+    table["C", "put_get"].runs = [11.6, 30.0]
+    assert check.losses(table, before) == [(("C", "put_get"), ("C", "floor_loop"))]
+
+
+def test_more_instructions_are_a_complaint(capsys):
+    assert callgrind.compare({"a": 100, "b": 100}, {"a": 105, "b": 95}) == []
+    assert callgrind.compare({"a": 100}, {"a": 105.1, "new": 1}) == ['"a": 105.1', '"new": 1']
+    assert "+5.1%" in capsys.readouterr().out
+
+
+def test_the_tables_of_the_page_are_those_of_the_results():
+    text = performance.DOCS.read_text()
+    assert performance.filled(text) == text
+
+
+def test_every_goal_has_its_case():
+    python = {loop.__name__ for loop, _ in bench.PYTHON}
+    assert {row.result for row in performance.PYTHON} <= python
+    assert {row.result for row in performance.C} | {row.floor for row in performance.C} - {
+        ""
+    } <= bench.C.keys()
+    assert {name for pair in check.pairs() for _, name in pair} <= python | bench.C.keys()

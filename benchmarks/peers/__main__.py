@@ -3,8 +3,8 @@
 
     python -m benchmarks.peers [--rounds N] [--seconds S] [--only NAME,...] [--output FILE]
 
-`make bench-peers` runs it in an environment that has them all. The peers come in turn, round after round, so that a slow
-minute of the machine falls on all of them; the table shows medians.
+`make bench-peers` runs it in an environment that has them all. The peers come in turn, round after round, so that a
+slow minute of the machine falls on all of them; the table shows medians.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ def questions() -> list[Question]:
     return [
         *(Question(f"{size:,} B", RATE, partial(ask_rate, size, False)) for size in SIZES),
         # Those that copy write all anyway: their answers above hold here, too.
-        *(Question(f"{size:,} B, all written", RATE, partial(ask_rate, size, True), lends) for size in SIZES[1:]),
+        *(
+            Question(f"{size:,} B, all written", RATE, partial(ask_rate, size, True), lends)
+            for size in SIZES[1:]
+        ),
         Question("round trip, polling", TIME, partial(ask_trip, SMALL), polls),
         Question("round trip, sleeping", TIME, partial(ask_trip, SMALL), sleeps),
         Question(f"round trip of {SIZES[2]:,} B, sleeping", TIME, partial(ask_trip, SIZES[2]), sleeps),
@@ -75,8 +78,6 @@ def questions() -> list[Question]:
 
 
 def answer(question: Question, kind: type[Peer], seconds: float) -> None:
-    if kind.name in question.reasons:
-        return
     try:
         value = question.ask(kind, seconds)
     except NotPossibleError as error:
@@ -101,7 +102,9 @@ def as_document(asked: list[Question], about: dict[str, str | float]) -> dict[st
         for q in asked
         for peer, runs in q.answers.items()
     ]
-    missing = [{"question": q.name, "peer": p, "reason": reason} for q in asked for p, reason in q.reasons.items()]
+    missing = [
+        {"question": q.name, "peer": p, "reason": reason} for q in asked for p, reason in q.reasons.items()
+    ]
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": about,
@@ -114,11 +117,10 @@ def as_document(asked: list[Question], about: dict[str, str | float]) -> dict[st
 def print_table(document: dict[str, Any]) -> None:
     for result in document["results"]:
         low, high = min(result["runs"]), max(result["runs"])
-        print(
-            f"{result['question']:<34} {result['peer']:<30} {result['median']:>14,.0f} {low:>14,.0f} {high:>14,.0f} {result['unit']}"
-        )
+        figures = f"{result['median']:>14,.0f} {low:>14,.0f} {high:>14,.0f} {result['unit']}"
+        print(f"{result['question']:<36} {result['peer']:<30} {figures}")
     for each in document["missing"]:
-        print(f"{each['question']:<34} {each['peer']:<30} {each['reason']}")
+        print(f"{each['question']:<36} {each['peer']:<30} {each['reason']}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -126,7 +128,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each (%(default)s)")
     parser.add_argument("--seconds", type=float, default=0.3, help="that a run takes, about (%(default)s)")
     parser.add_argument("--only", help="peers whose names contain one of these, comma-separated")
-    parser.add_argument("--output", type=Path, help="where the JSON goes (benchmarks/results/peers/DATE-CPU.json)")
+    parser.add_argument(
+        "--output", type=Path, help="where the JSON goes (benchmarks/results/peers/DATE-CPU.json)"
+    )
     args = parser.parse_args(argv)
     wanted = args.only.split(",") if args.only else [""]
     kinds = [kind for kind in PEERS if kind.is_there() and any(part in kind.name for part in wanted)]

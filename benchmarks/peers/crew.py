@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two processes at the ends of a peer, and one that watches over them.
 
-The watcher makes the peer and does nothing but wait: whichever process dies ends the run at once, and whatever hangs, in
-Python or in native code, ends with its patience. Processes come from a fork server that has imported everything, so a
-run costs milliseconds; each begins with messages that are not timed, and these say how many are worth timing.
+The watcher makes the peer and does nothing but wait: whichever process dies ends the run at once, and whatever hangs,
+in Python or in native code, ends with its patience. Processes come from a fork server that has imported everything, so
+a run costs milliseconds; each begins with messages that are not timed, and these say how many are worth timing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 PATIENCE_S = 30
-MODULES = ["benchmarks.peers.crew", "numpy", *{kind.module for kind in PEERS if kind.module and kind.is_there()}]
+MODULES = [
+    "benchmarks.peers.crew",
+    "numpy",
+    *{kind.module for kind in PEERS if kind.module and kind.is_there()},
+]
 WARM_UP_TRIPS = 300
 MOST = 4_000_000  # messages in a run
 
@@ -137,7 +141,8 @@ def watch(*works: tuple[Callable[..., None], tuple[Any, ...]], patience_s: float
             dead = [process.exitcode for process in crew if process.exitcode]
             if dead:
                 raise NotPossibleError(f"a process ended with {dead[0]}")
-            if not wait([ours, *(process.sentinel for process in crew if process.is_alive())], deadline - time.monotonic()):
+            alive = [process.sentinel for process in crew if process.is_alive()]
+            if not wait([ours, *alive], deadline - time.monotonic()):
                 raise NotPossibleError(f"not done after {patience_s:g} s")
         try:
             answer: float = ours.recv()

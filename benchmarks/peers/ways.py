@@ -218,7 +218,7 @@ class MpPipe(Peer):
 
 
 class SharedMemoryRing(Peer):
-    """What people write by hand: slots in shared_memory, two counters, and a loop that looks. Not safe on all machines."""
+    """What people write by hand: slots in shared_memory, two counters, a loop that looks. Not safe everywhere."""
 
     name = "shared_memory, hand-made ring"
     polls = True
@@ -392,6 +392,12 @@ class Iceoryx2(Peer):
         )
         return iox2, node, service
 
+    def close(self) -> None:
+        """Take away what a process of ours left that was killed."""
+        import iceoryx2 as iox2
+
+        iox2.Node.try_cleanup_dead_nodes(iox2.ServiceType.Ipc, iox2.config.global_config())
+
     def sender(self) -> Send:
         iox2, node, service = self._open()
         builder = service.publisher_builder().initial_max_slice_len(self.size)
@@ -449,13 +455,14 @@ class Iceoryx2Events(Iceoryx2):
         return send_and_notify
 
     def receiver(self) -> Receive:
-        _, node, service = self._open()
+        iox2, node, service = self._open()
+        bound = iox2.Duration.from_millis(100)  # an event may be lost: without a bound the receiver has hung
         listener = self._events(node).listener_builder().create()
         subscriber, last = service.subscriber_builder().create(), self.size - 1
 
         def receive() -> object:
             while (sample := subscriber.receive()) is None:
-                listener.blocking_wait()
+                listener.timed_wait(bound)
             payload = sample.payload()
             value = payload[0] + payload[last]
             sample.delete()
