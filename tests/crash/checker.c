@@ -176,7 +176,8 @@ static void balance_numbers(const struct check *check)
         uint32_t kind = ssm_load_acquire_u32(&ssm_holder_at(check->self, id)->kind);
         named[SSM_NUMBERS_SLOTS] += kind != SSM_HOLDER_NONE;
         named[SSM_NUMBERS_RING_IDS] += kind == SSM_HOLDER_RING;
-        named[SSM_NUMBERS_RMIDS] += kind == SSM_HOLDER_PROCESS;
+        named[SSM_NUMBERS_RMIDS] += kind == SSM_HOLDER_PROCESS &&
+                                    ssm_load_relaxed_u32(&ssm_holder_at(check->self, id)->rmid) != 0;
     }
     for (int which = 0; which < SSM_NUMBERS_SORTS; which++) {
         const struct ssm_service_options options = ssm_layout_numbers(g, (enum ssm_numbers)which);

@@ -8,8 +8,9 @@
  *   --narrow    holder sets of one word only; --wide: of two words only
  *   --points    bounds the kills of one operation: those after a change and at system calls are all made, of the rest
  *               as many as that, evenly spread
- *   --double    for so many of the states that a death left, the one who recovers from it is killed as well: at each of
- *               its instructions; with sets of two words, and where it waits, as with --points, one in 20 of the rest
+ *   --double    for so many of the states that a death left, the one who recovers from it is killed as well. With sets
+ *               of one word at each instruction of one who goes on, and where it reaps or waits, as with --points, at
+ *               one in 20 of the rest; with sets of two words so in one of these three ways, by turns
  *   --jobs      operations that are tried at the same time, each on a processor of its own
  *   --first     ends with the first violation
  *   --markdown  the table in Markdown

@@ -366,7 +366,7 @@ static void kill_rescuers(struct rescuer *rescuer)
     struct path path;
     bool whole = explore(&path, test, start_rescuer(rescuer));
     uint32_t every = every_of(&path);
-    bool takes_long = rescuer->how == WAITS || test->world.wide || test->world.locked != 0;
+    bool takes_long = rescuer->how != VISITS || test->world.wide || test->world.locked != 0;
     if (takes_long && every < SPARSE)
         every = SPARSE;
     if (!whole)
@@ -386,12 +386,11 @@ static void kill_rescuers(struct rescuer *rescuer)
     forget(&path);
 }
 
-/* A rescuer in every manner; where kill points are sampled, in one of them, by turns. One who waits takes long. */
+/* A rescuer in every manner; where that takes too long in one of them, by turns. */
 static bool is_tried(const struct test *test, uint32_t state, enum rescue how)
 {
-    if (test->effort->points != UINT32_MAX)
-        return how == (test->effort->turn + state) % RESCUES;
-    return how != WAITS || state == 0;
+    bool all = test->effort->points == UINT32_MAX && !test->world.wide;
+    return all || how == (test->effort->turn + state) % RESCUES;
 }
 
 /* Of the states that the victim's death may leave, `wanted`, spread over the operation. */
