@@ -373,7 +373,9 @@ static void test_leaving_the_stopped(void)
     struct fixture f = open_with_services();
     struct ssm_pool *leaver = fixture_attach(f.fd, 0);
     uint64_t handles[3];
-    take(open_service(leaver, "first", IDS, SSM_RECLAIM));
+    struct ssm_service *service = open_service(leaver, "first", IDS, SSM_RECLAIM);
+    take(service);
+    ssm_service_close(service); /* the value stays */
     CHECK_EQ(ssm_alloc_many(leaver, 256, 3, 0, handles), 0);
     CHECK_EQ(ssm_free(leaver, handles[2]), 0);
     pid_t stopped = start_stopped(&f);

@@ -35,6 +35,12 @@ static struct hands take_hands(struct ssm_pool *pool, const char *ring, const ch
     return hands;
 }
 
+static void let_hands_go(struct hands *hands)
+{
+    ssm_ring_close(hands->ring);
+    ssm_service_close(hands->ids);
+}
+
 static void operate(struct hands *h, int what)
 {
     uint32_t id;
@@ -132,7 +138,7 @@ static void test_stops_in(int what)
     struct fixture f = fixture_open(&options);
     int status;
     spread(f.pool);
-    ssm_service_close(take_hands(f.pool, "r", "s").ids); /* the first ring, and the first service */
+    struct hands first = take_hands(f.pool, "r", "s"); /* the first ring, and the first service */
     board_set(f.board, 0, (uint32_t)what);
     pid_t child = child_start(be_stopped, &f);
     CHECK(waitpid(child, &status, 0) == child && WIFSTOPPED(status));
@@ -149,6 +155,8 @@ static void test_stops_in(int what)
     uint32_t queued = held_by(f.pool, 0, ring_id(f.pool, "r"));
     CHECK_EQ(queued, what == PUT);
     CHECK_EQ(free_blocks(f.pool, 0), BLOCKS - 2 - queued); /* two are this process's */
+    let_hands_go(&first);
+    let_hands_go(&others);
     fixture_close(&f);
 }
 
