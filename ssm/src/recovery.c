@@ -232,10 +232,10 @@ bool ssm_reap_try(struct ssm_pool *pool)
     struct holder_set dead;
     struct ssm_reaped reaped = {0};
     uint64_t now_ns = ssm_now_ns();
-    if (now_ns - ssm_load_relaxed_u64(&pool->looked_ns) < LOOK_NS || !ssm_pool_is_whole(pool) || ssm_enter(pool) != 0)
+    if (now_ns - ssm_load_relaxed_u64(&pool->looked_ns) < LOOK_NS || ssm_enter(pool) != 0)
         return false;
     ssm_store_relaxed_u64(&pool->looked_ns, now_ns); /* stale: somebody looks once more */
-    if (find_dead(pool, &dead) && ssm_registry_lock(pool, 0) == 0) {
+    if (ssm_pool_is_whole(pool) && find_dead(pool, &dead) && ssm_registry_lock(pool, 0) == 0) {
         ssm_reap_locked(pool, false, &reaped);
         ssm_registry_unlock(pool);
     }
