@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOKS   60
+#define LOOKS   150
 #define NAP_NS  UINT64_C(2000000)
 #define REGISTRY_PATIENCE_NS UINT64_C(100000000)
 

@@ -782,7 +782,7 @@ static void test_every_death(void)
 
 int main(void)
 {
-    alarm(170);
+    alarm(280);
     test_front_and_order();
     test_twice();
     test_close_gives_nothing_back();
