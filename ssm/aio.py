@@ -28,7 +28,6 @@ class _Watcher(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(name="ssm-watcher", daemon=True)
-        self.pid = os.getpid()
         self._lock = threading.Lock()
         self._waker = _core.waker()
         self._waiters: dict[tuple[Ring, bool], list[_Waiter]] = {}

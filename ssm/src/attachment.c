@@ -76,3 +76,11 @@ int ssm_enter_reader(struct ssm_pool *pool)
         ssm_leave(pool);
     return result;
 }
+
+int ssm_look(struct ssm_pool *pool)
+{
+    int result = ssm_enter_reader(pool);
+    if (result == 0)
+        ssm_leave(pool);
+    return result;
+}

@@ -132,6 +132,9 @@ bool ssm_pool_is_whole(const struct ssm_pool *pool);
 /* Begins a call that only looks: allowed read-only and in a forked child. -SSM_E_CORRUPT: it is not whole. */
 int ssm_enter_reader(struct ssm_pool *pool);
 
+/* For whoever slept: -SSM_E_CLOSED when another thread closed the attachment meanwhile, -SSM_E_CORRUPT: it is not whole. */
+int ssm_look(struct ssm_pool *pool);
+
 static inline struct ssm_superblock *ssm_superblock_of(const struct ssm_pool *pool)
 {
     return (struct ssm_superblock *)pool->base;

@@ -52,7 +52,7 @@ int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_o
     return result != 0 ? result : (int)found;
 }
 
-/* One look; -EAGAIN when the packet was replaced meanwhile. */
+/* One look; -SSM_E_STALE when the packet was replaced meanwhile, -EAGAIN when its window lies outside the block. */
 static int copy_packet(const struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, uint64_t room, struct ssm_peek *out)
 {
     uint32_t block_idx = (uint32_t)handle;

@@ -25,15 +25,6 @@ static void note_waiting(struct ssm_pool *pool, uint32_t code)
     ssm_leave(pool);
 }
 
-/* Asked inside, for another thread may close the attachment meanwhile. */
-static bool is_cut(struct ssm_pool *pool)
-{
-    int result = ssm_enter_reader(pool);
-    if (result == 0)
-        ssm_leave(pool);
-    return result == -SSM_E_CORRUPT;
-}
-
 static int sleep_once(struct ssm_pool *pool, const struct ssm_wait *wait, uint32_t seen, uint64_t until_ns)
 {
     if (wait->class_idx != SSM_NIL)
@@ -43,8 +34,9 @@ static int sleep_once(struct ssm_pool *pool, const struct ssm_wait *wait, uint32
     ssm_event_sleep(wait->event, seen, until_ns);
     int interrupted = pool->hooks.after != NULL ? pool->hooks.after(state) : 0;
     ssm_add_acqrel_u32(&pool->sleepers, UINT32_MAX);
-    if (ssm_now_ns() >= until_ns && is_cut(pool))
-        return -SSM_E_CORRUPT;
+    int result = ssm_now_ns() >= until_ns ? ssm_look(pool) : 0;
+    if (result != 0)
+        return result;
     if (wait->class_idx != SSM_NIL)
         note_waiting(pool, 0);
     return interrupted ? -EINTR : 0;

@@ -67,13 +67,15 @@ static int sleep_on(const struct ssm_interest *interests, uint32_t count, const 
     void *state = hooks->before != NULL ? hooks->before() : NULL;
     ssm_events_sleep(watched, words, until_ns);
     int interrupted = hooks->after != NULL ? hooks->after(state) : 0;
-    bool late = ssm_now_ns() >= until_ns, whole = true;
+    bool late = ssm_now_ns() >= until_ns;
+    int result = interrupted ? -EINTR : 0;
     for (uint32_t i = 0; i < count; i++) {
         struct ssm_pool *pool = ssm_ring_pool(interests[i].ring);
         ssm_add_acqrel_u32(&pool->sleepers, UINT32_MAX);
-        whole &= !late || ssm_pool_is_whole(pool);
+        int state = late ? ssm_look(pool) : 0;
+        result = state != 0 ? state : result;
     }
-    return !whole ? -SSM_E_CORRUPT : interrupted ? -EINTR : 0;
+    return result;
 }
 
 int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_waker *waker, int64_t timeout_ns)

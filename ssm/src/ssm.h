@@ -234,7 +234,7 @@ int ssm_ring_shutdown(struct ssm_ring *ring, int immediate);
 
 /* Waits until one of several rings, of one pool or of many, is worth a try. Nothing is taken: a ring that is ready may be
  * empty again when its turn comes. Returns how many are, with `ready` set in each; 0: none in time, or woken. The rings
- * stay open meanwhile. -EINTR as other calls that wait. */
+ * stay open meanwhile. -EINTR and -SSM_E_CLOSED as other calls that wait. */
 enum ssm_readiness { SSM_READY_TO_GET, SSM_READY_TO_PUT }; /* so is a ring that is shut down: the call will say so */
 struct ssm_interest {
     struct ssm_ring *ring;

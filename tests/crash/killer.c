@@ -5,7 +5,8 @@
  *     ssm_killer [--only TEXT] [--narrow | --wide] [--points N] [--double STATES] [--jobs N] [--first] [--markdown]
  *
  *   --only      operations whose name contains TEXT
- *   --narrow    holder sets of one word only; --wide: of two words only
+ *   --narrow    holder sets of one word only; --wide: of two words only (there operations of more than 20,000
+ *               instructions are tried at one in 20 of those that change nothing)
  *   --points    bounds the kills of one operation: those after a change and at system calls are all made, of the rest
  *               as many as that, evenly spread
  *   --double    for so many of the states that a death left, the one who recovers from it is killed as well. With sets

@@ -22,6 +22,7 @@
 #define STATES_MAX    4096
 #define COMPLAINTS    3  /* described for each scenario; the rest is counted */
 #define WAIT_NS       INT64_C(6000000) /* of a rescuer who waits: longer than stepping it to its sleep takes */
+#define LONG          20000 /* instructions of an operation */
 #define SPARSE        20 /* of the instructions that change nothing, one in so many, where each would take too long */
 
 extern const char __executable_start, etext; /* the linker's: addresses alone */
@@ -205,9 +206,10 @@ static bool is_kill_point(const struct path *path, uint32_t n, uint32_t every)
 }
 
 /* One of so many instructions, at least. */
-static uint32_t every_of(const struct path *path)
+static uint32_t every_of(const struct path *path, bool takes_long)
 {
-    return path->trace.count / path->test->effort->points + 1;
+    uint32_t every = path->trace.count / path->test->effort->points + 1;
+    return takes_long && every < SPARSE ? SPARSE : every;
 }
 
 /* ---- the victim -------------------------------------------------------------------------------------------------- */
@@ -275,9 +277,10 @@ static bool explore_victim(struct test *test, struct path *path)
 
 static void kill_victims(struct test *test, const struct path *path)
 {
+    uint32_t every = every_of(path, test->world.wide && path->trace.count > LONG);
     for (uint32_t n = 0; n <= path->trace.count && !is_over(test); n++) {
         bool there = false; /* it may go another way, rarely */
-        for (int try = 0; is_kill_point(path, n, every_of(path)) && !there && try < 3; try++) {
+        for (int try = 0; is_kill_point(path, n, every) && !there && try < 3; try++) {
             pid_t victim = start_victim(test);
             there = victim > 0 && stepper_run_to(victim, &path->trace, n);
             if (victim > 0)
@@ -306,8 +309,9 @@ static void relieve(struct test *test)
 /* The times differ, so no state is like another: all are checked. */
 static void kill_victims_of_the_blocked(struct test *test, const struct path *path)
 {
+    uint32_t every = every_of(path, test->world.wide && path->trace.count > LONG);
     for (uint32_t n = 0; n <= path->trace.count && !is_over(test); n++) {
-        if (!is_kill_point(path, n, every_of(path)))
+        if (!is_kill_point(path, n, every))
             continue;
         pid_t victim = start_victim(test);
         pid_t checker = start_blocked(test);
@@ -365,10 +369,7 @@ static void kill_rescuers(struct rescuer *rescuer)
     struct test *test = rescuer->test;
     struct path path;
     bool whole = explore(&path, test, start_rescuer(rescuer));
-    uint32_t every = every_of(&path);
-    bool takes_long = rescuer->how != VISITS || test->world.wide || test->world.locked != 0;
-    if (takes_long && every < SPARSE)
-        every = SPARSE;
+    uint32_t every = every_of(&path, rescuer->how != VISITS || test->world.wide || test->world.locked != 0);
     if (!whole)
         describe(test, &path.trace, path.trace.count, REAP, "the rescuer crashed");
     for (uint32_t n = 0; whole && n <= path.trace.count && !is_over(test); n++) {
