@@ -396,7 +396,7 @@ class Iceoryx2(Peer):
         """Take away what a process of ours left that was killed."""
         import iceoryx2 as iox2
 
-        iox2.Node.try_cleanup_dead_nodes(iox2.ServiceType.Ipc, iox2.config.global_config())
+        iox2.NodeBuilder.new().create(iox2.ServiceType.Ipc).try_cleanup_dead_nodes()
 
     def sender(self) -> Send:
         iox2, node, service = self._open()
