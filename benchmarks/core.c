@@ -117,7 +117,9 @@ static void bench_open(struct bench *bench, uint32_t ring_flags)
         options.shards = bench->shards;
     if (bench->cache != UINT32_MAX)
         options.cache = bench->cache;
-    options.holders = 128 + bench->attached + bench->workers + bench->ring_count;
+    const uint32_t holders = bench->attached + bench->workers + bench->ring_count + 1;
+    if (holders > options.holders)
+        options.holders = holders;
     options.metadata_bytes += (uint64_t)bench->ring_count * RING_PACKETS * 16;
     snprintf(name, sizeof name, "/ssm-bench-%ld", (long)getpid());
     fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
