@@ -27,6 +27,9 @@ CORE = """
     packet
     handover
     ring
+    sides
+    put get
+    flow
     recovery check stats peek ready
     attach
 """

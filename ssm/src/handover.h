@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The common case of put and get: packets that one holder has alone, from a process to a ring and on to a process. The
- * steps, and what a death after each leaves, are those in ring.c; here they are done for a batch in few passes, by plain
- * stores. Whatever is not common is left to ring.c: nothing has changed then.
+ * steps, and what a death after each leaves, are those in put.c and get.c; here they are done for a batch in few passes, by
+ * plain stores. Whatever is not common is left to those two: nothing has changed then.
  */
 #ifndef SSM_HANDOVER_H
 #define SSM_HANDOVER_H

@@ -571,7 +571,7 @@ static void prepare_ring(struct fixture *f)
     ssm_ring_close(ring);
 }
 
-/* Store by store, as the table at the top of ring.c has it; one packet goes with the reference, one is kept. */
+/* Store by store, as the table at the top of put.c has it; one packet goes with the reference, one is kept. */
 static void put_slowly(void *context)
 {
     struct fixture *f = context;

@@ -278,7 +278,7 @@ static inline bool batch_check(const struct batch_object *batch)
     return live;
 }
 
-/* ---- Ring (ring.c) ------------------------------------------------------------------------------ */
+/* ---- Ring (ring.c, ring_put.c, ring_get.c) ------------------------------------------------------ */
 
 struct ring_object {
     PyObject_HEAD

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the files of ssm.Ring share. */
+#ifndef SSM_BINDING_RING_H
+#define SSM_BINDING_RING_H
+
+#include "binding.h"
+
+#define RING_DOC(name, text) const char name[] = PyDoc_STR(text) /* in another file than the table of methods */
+
+/* What the core answered to a put, or to a get: NULL with an exception set. */
+PyObject *ring_raise(const struct ring_object *ring, int code, bool putting);
+
+/* ---- ring_put.c ---------------------------------------------------------------------------------- */
+
+extern const char ring_put_doc[], ring_put_nowait_doc[], ring_put_many_doc[], ring_send_doc[];
+PyObject *ring_put(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *ring_put_nowait(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *ring_put_many(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *ring_send(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+
+/* ---- ring_get.c ---------------------------------------------------------------------------------- */
+
+extern const char ring_get_doc[], ring_get_nowait_doc[], ring_get_many_doc[];
+PyObject *ring_get(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *ring_get_nowait(struct ring_object *self, PyObject *unused);
+PyObject *ring_get_many(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *ring_next(struct ring_object *self);
+
+#endif

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Taking out of a Ring. */
+#include "ring.h"
+
+#include <errno.h>
+
+/* Called inside ring_begin() .. ring_end(). */
+static int take(struct ring_object *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns)
+{
+    int result;
+    POOL_CALL(ring->pool, result, ssm_ring_get(ring->core, handles_out, count, 0));
+    if (result != -SSM_E_EMPTY || timeout_ns == 0)
+        return result;
+    struct wait_scope scope;
+    if (!wait_begin(&scope, ring->pool, &ring->closed))
+        return -SSM_E_CLOSED;
+    result = ssm_ring_get(ring->core, handles_out, count, timeout_ns);
+    wait_end(&scope);
+    return result;
+}
+
+/* The common case: there is one. All of it under the lock, as in put_at_once(). */
+static int get_at_once(struct ring_object *ring, struct packet_object *packet)
+{
+    uint64_t handle;
+    int result;
+    POOL_LOCK(ring->pool)
+    result = ring->closed || ring->pool->closed ? -SSM_E_CLOSED : ssm_ring_get(ring->core, &handle, 1, 0);
+    if (result == 1)
+        packet_adopt(packet, handle);
+    POOL_UNLOCK()
+    return result;
+}
+
+/* Called inside ring_begin() .. ring_end(). */
+static int get_waiting(struct ring_object *ring, struct packet_object *packet, int64_t timeout_ns)
+{
+    uint64_t handle;
+    int result = take(ring, &handle, 1, timeout_ns);
+    if (result == 1)
+        packet_adopt(packet, handle);
+    return result;
+}
+
+/* The object is made first: a packet that was taken out is never lost for want of memory. NULL without an exception
+ * at the end of an iteration. */
+static PyObject *get_one(struct ring_object *ring, int64_t timeout_ns, bool iterating)
+{
+    struct packet_object *packet = packet_new(ring->pool);
+    if (packet == NULL)
+        return NULL;
+    int result = get_at_once(ring, packet);
+    if (result == -SSM_E_CLOSED || (result == -SSM_E_EMPTY && timeout_ns != 0)) {
+        if (!ring_begin(ring)) {
+            Py_DECREF(OBJECT(packet));
+            return NULL;
+        }
+        result = get_waiting(ring, packet, timeout_ns);
+        ring_end(ring);
+    }
+    if (result == 1)
+        return OBJECT(packet);
+    Py_DECREF(OBJECT(packet));
+    return iterating && result == -SSM_E_SHUTDOWN ? NULL : ring_raise(ring, result, false);
+}
+
+RING_DOC(ring_get_doc,
+"get($self, /, block=True, timeout=None)\n--\n\n"
+"Take the next packet out.\n\n"
+"Parameters\n----------\n"
+"block : bool\n    Whether to wait while the ring is empty.\n"
+"timeout : float or None\n    Seconds to wait; ``None`` waits for ever.\n\n"
+"Returns\n-------\n"
+"Packet\n    This process holds it now.\n\n"
+"Raises\n------\n"
+"RingEmpty\n    No packet came in `timeout`.\n"
+"RingShutDown\n    The ring is shut down, and drained.\n"
+"RingBusy\n    The ring has ``consumers=\"one\"``, and that is another live process.");
+
+PyObject *ring_get(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const struct parameters parameters = {"get", {KEYWORD_block, KEYWORD_timeout}, 2, 2, 0};
+    PyObject *values[2];
+    int64_t timeout_ns = SSM_FOREVER;
+    if ((nargs != 0 || kwnames != NULL) && (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
+                                            argument_wait(values[0], values[1], &timeout_ns) < 0))
+        return NULL;
+    return get_one(self, timeout_ns, false);
+}
+
+RING_DOC(ring_get_nowait_doc,
+"get_nowait($self, /)\n--\n\n"
+"get() that does not wait.");
+
+PyObject *ring_get_nowait(struct ring_object *self, PyObject *unused)
+{
+    (void)unused;
+    return get_one(self, 0, false);
+}
+
+PyObject *ring_next(struct ring_object *self)
+{
+    return get_one(self, SSM_FOREVER, true);
+}
+
+static PyObject *get_batch(struct ring_object *ring, uint32_t count, int64_t timeout_ns)
+{
+    if (!ring_begin(ring))
+        return NULL;
+    uint32_t capacity = ssm_ring_capacity(ring->core), room = count < capacity ? count : capacity;
+    struct batch_object *batch = batch_new(ring->pool, room);
+    int result = batch != NULL ? take(ring, batch->handles, room, timeout_ns) : -ENOMEM;
+    if (result > 0)
+        batch_adopt(batch, (uint32_t)result);
+    ring_end(ring);
+    if (result > 0)
+        return OBJECT(batch);
+    if (batch == NULL)
+        return NULL;
+    Py_DECREF(OBJECT(batch));
+    return ring_raise(ring, result, false);
+}
+
+RING_DOC(ring_get_many_doc,
+"get_many($self, /, n, block=True, timeout=None)\n--\n\n"
+"Take up to `n` packets out: waits for the first, not for the others.\n\n"
+"Parameters\n----------\n"
+"n : int\n    At least 1.\n"
+"block, timeout\n    As for get().\n\n"
+"Returns\n-------\n"
+"PacketBatch\n    1 .. `n` packets, in order.\n\n"
+"Raises\n------\n"
+"RingEmpty, RingShutDown, RingBusy\n    As for get().");
+
+PyObject *ring_get_many(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const struct parameters parameters = {"get_many", {KEYWORD_n, KEYWORD_block, KEYWORD_timeout}, 3, 3, 1};
+    PyObject *values[3];
+    int64_t timeout_ns;
+    uint64_t count;
+    if (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
+        argument_wait(values[1], values[2], &timeout_ns) < 0)
+        return NULL;
+    int range = argument_u64(values[0], &count);
+    if (range < 0)
+        return NULL;
+    if (range == 1 || (range == 0 && count == 0))
+        return PyErr_Format(PyExc_ValueError, "n must be 1 or more packets, not %S", values[0]);
+    return get_batch(self, range == 2 || count > UINT32_MAX ? UINT32_MAX : (uint32_t)count, timeout_ns);
+}

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Putting into a Ring: packets, batches, and bytes that are copied into one.
+ *
+ * A put that waits keeps this process's reference (SSM_KEEP) and gives it back afterwards: while it sleeps, other threads
+ * may view or free the packet, and neither must find it half gone. The packet is handed over all the same
+ * (SSM_HANDOVER). */
+#include "ring.h"
+
+#include <errno.h>
+#include <time.h>
+
+/* ---- put ------------------------------------------------------------------------------------------ */
+
+/* What is put, and whose it is. */
+struct parcel {
+    const uint64_t *handles;
+    uint32_t count;
+    struct packet_object *const *packets; /* `count` of them, or NULL */
+    struct batch_object *batch;           /* or NULL */
+    bool kept;                            /* after success: this process has the references still */
+};
+
+/* 0 or -SSM_E_STALE. *viewed_out: there are views, which need the references. With POOL_LOCK. */
+static int parcel_look(const struct parcel *parcel, bool *viewed_out)
+{
+    *viewed_out = false;
+    if (parcel->batch != NULL && !batch_is_live(parcel->batch))
+        return -SSM_E_STALE;
+    for (uint32_t i = 0; parcel->packets != NULL && i < parcel->count; i++) {
+        if (!packet_is_live(parcel->packets[i]))
+            return -SSM_E_STALE;
+        *viewed_out |= parcel->packets[i]->exports > 0;
+    }
+    return 0;
+}
+
+/* With POOL_LOCK. */
+static void parcel_sent(const struct parcel *parcel)
+{
+    if (parcel->batch != NULL)
+        batch_sent(parcel->batch, parcel->kept);
+    for (uint32_t i = 0; parcel->packets != NULL && i < parcel->count; i++)
+        packet_sent(parcel->packets[i], parcel->kept);
+}
+
+/* `kept` in this process, whether or not the caller keeps the packets. */
+static uint32_t put_flags(bool kept, bool keep)
+{
+    return keep ? SSM_KEEP : kept ? SSM_KEEP | SSM_HANDOVER : 0u;
+}
+
+/* One attempt. Where views need the references, the ring gets some of its own, and the last view gives these back. */
+static int put_now(struct ring_object *ring, struct parcel *parcel, bool keep)
+{
+    bool viewed;
+    int result = parcel_look(parcel, &viewed);
+    parcel->kept = keep || viewed;
+    if (result == 0)
+        result = ssm_ring_put(ring->core, parcel->handles, parcel->count, put_flags(parcel->kept, keep), 0);
+    if (result == 0 && !keep)
+        parcel_sent(parcel);
+    return result;
+}
+
+static int put_waiting(struct ring_object *ring, struct parcel *parcel, bool keep, int64_t timeout_ns)
+{
+    struct wait_scope scope;
+    if (!wait_begin(&scope, ring->pool, &ring->closed))
+        return -SSM_E_CLOSED;
+    parcel->kept = true;
+    int result = ssm_ring_put(ring->core, parcel->handles, parcel->count, put_flags(true, keep), timeout_ns);
+    if (result == 0 && !keep) {
+        POOL_LOCK(ring->pool)
+        parcel_sent(parcel);
+        POOL_UNLOCK()
+    }
+    wait_end(&scope);
+    return result;
+}
+
+/* Called inside ring_begin() .. ring_end(). */
+static int deliver(struct ring_object *ring, struct parcel *parcel, bool keep, int64_t timeout_ns)
+{
+    int result;
+    POOL_CALL(ring->pool, result, put_now(ring, parcel, keep));
+    if (result == -SSM_E_FULL && timeout_ns != 0)
+        result = put_waiting(ring, parcel, keep, timeout_ns);
+    return result;
+}
+
+static int check_pool(const struct ring_object *ring, const struct pool_object *pool, const char *what)
+{
+    if (ring->pool == pool)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "the %s of pool %R (generation %llu, attachment %p), ring %R of pool %R (generation %llu, attachment %p): "
+                 "take both from one Pool object",
+                 what, pool->name, (unsigned long long)pool->info.generation, (const void *)pool, ring->name, ring->pool->name,
+                 (unsigned long long)ring->pool->info.generation, (const void *)ring->pool);
+    return -1;
+}
+
+/* The common case: a packet without views, into a ring with room. All of it under the lock, so nothing needs brackets. False:
+ * there is more to it, or an error to be told. */
+static bool put_at_once(struct ring_object *ring, struct packet_object *packet)
+{
+    bool done = false;
+    POOL_LOCK(ring->pool)
+    if (!ring->closed && packet->exports == 0 && packet_is_live(packet)) {
+        done = ssm_ring_put(ring->core, &packet->handle, 1, 0, 0) == 0;
+        if (done)
+            packet->status = PACKET_SENT;
+    }
+    POOL_UNLOCK()
+    return done;
+}
+
+static PyObject *put_one(struct ring_object *ring, PyObject *object, bool keep, int64_t timeout_ns)
+{
+    struct packet_object *packet = (struct packet_object *)object;
+    if (Py_TYPE(object) != ring->state->packet_type)
+        return PyErr_Format(PyExc_TypeError, "a ring takes a Packet, not %R; use send() for bytes and put_many() for a batch",
+                            Py_TYPE(object));
+    if (check_pool(ring, packet->pool, "packet is") < 0)
+        return NULL;
+    if (!keep && put_at_once(ring, packet))
+        RETURN_NONE;
+    if (!ring_begin(ring))
+        return NULL;
+    struct parcel parcel = {.handles = &packet->handle, .count = 1, .packets = &packet};
+    int result = deliver(ring, &parcel, keep, timeout_ns);
+    ring_end(ring);
+    if (result == 0)
+        RETURN_NONE;
+    return result == -SSM_E_STALE ? packet_raise_stale(packet) : ring_raise(ring, result, true);
+}
+
+RING_DOC(ring_put_doc,
+"put($self, /, pkt, block=True, timeout=None, *, keep=False)\n--\n\n"
+"Hand a packet over: the Packet is finished, whoever takes it out has it.\n\n"
+"Parameters\n----------\n"
+"pkt : Packet\n    Of the pool that the ring was opened through. Views and arrays of it stay valid.\n"
+"block : bool\n    Whether to wait while the ring is full.\n"
+"timeout : float or None\n    Seconds to wait; ``None`` waits for ever.\n"
+"keep : bool\n    Keep the packet as well: it can go into other rings, without a copy.\n\n"
+"Raises\n------\n"
+"RingFull\n    No slot came free in `timeout`.\n"
+"RingShutDown\n    The ring is shut down.\n"
+"RingBusy\n    The ring has ``producers=\"one\"``, and that is another live process.\n"
+"PermissionError\n    The ring is read-only.\n"
+"ValueError\n    The packet is queued in this ring already, or of another pool; or the ring redelivers, and another process has\n"
+"    it from there.\n"
+"StaleHandle\n    The packet was freed or sent.\n\n"
+"After an error the packet is the caller's as before.");
+
+PyObject *ring_put(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const struct parameters parameters = {"put", {KEYWORD_pkt, KEYWORD_block, KEYWORD_timeout, KEYWORD_keep}, 4, 3, 1};
+    PyObject *values[4] = {nargs == 1 ? args[0] : NULL};
+    int64_t timeout_ns = SSM_FOREVER;
+    bool keep = false;
+    if (nargs != 1 || kwnames != NULL) {
+        if (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
+            argument_wait(values[1], values[2], &timeout_ns) < 0 || argument_flag(values[3], &keep) < 0)
+            return NULL;
+    }
+    return put_one(self, values[0], keep, timeout_ns);
+}
+
+RING_DOC(ring_put_nowait_doc,
+"put_nowait($self, /, pkt, *, keep=False)\n--\n\n"
+"put() that does not wait.");
+
+PyObject *ring_put_nowait(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const struct parameters parameters = {"put_nowait", {KEYWORD_pkt, KEYWORD_keep}, 2, 1, 1};
+    PyObject *values[2] = {nargs == 1 ? args[0] : NULL, NULL};
+    bool keep = false;
+    if ((nargs != 1 || kwnames != NULL) && arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0)
+        return NULL;
+    return argument_flag(values[1], &keep) < 0 ? NULL : put_one(self, values[0], keep, 0);
+}
+
+static int check_capacity(const struct ring_object *ring, Py_ssize_t count)
+{
+    uint32_t capacity = ssm_ring_capacity(ring->core);
+    if (count <= (Py_ssize_t)capacity)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "%zd packets never fit into ring %R at once: its capacity is %u; put them in parts", count,
+                 ring->name, capacity);
+    return -1;
+}
+
+static PyObject *put_batch(struct ring_object *ring, struct batch_object *batch, bool keep, int64_t timeout_ns)
+{
+    struct parcel parcel = {.handles = batch->handles, .count = batch->count, .batch = batch};
+    if (check_pool(ring, batch->pool, "batch is") < 0 || !ring_begin(ring))
+        return NULL;
+    bool fits = check_capacity(ring, batch->count) == 0;
+    int result = fits ? deliver(ring, &parcel, keep, timeout_ns) : -EINVAL;
+    ring_end(ring);
+    if (result == 0)
+        RETURN_NONE;
+    if (!fits)
+        return NULL;
+    return result == -SSM_E_STALE ? batch_raise_stale(batch) : ring_raise(ring, result, true);
+}
+
+/* Looks at each object and notes it and its handle; -1 with an exception set. */
+static int collect(struct ring_object *ring, PyObject *objects, uint64_t *handles, struct packet_object **packets)
+{
+    Py_ssize_t count = PyTuple_Size(objects);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *object = PyTuple_GetItem(objects, i); /* borrowed */
+        if (Py_TYPE(object) != ring->state->packet_type) {
+            PyErr_Format(PyExc_TypeError, "put_many() takes a PacketBatch or Packets, not %R", Py_TYPE(object));
+            return -1;
+        }
+        packets[i] = (struct packet_object *)object;
+        if (check_pool(ring, packets[i]->pool, "packet is") < 0)
+            return -1;
+        if (!packet_check(packets[i])) {
+            packet_raise_stale(packets[i]);
+            return -1;
+        }
+        handles[i] = packets[i]->handle;
+    }
+    return 0;
+}
+
+/* `objects` is a tuple: nobody changes it while the call sleeps. -1 with an exception set. */
+static int put_collected(struct ring_object *ring, PyObject *objects, bool keep, int64_t timeout_ns)
+{
+    Py_ssize_t count = PyTuple_Size(objects);
+    uint64_t *handles = PyMem_Calloc((size_t)count, sizeof(*handles));
+    struct packet_object **packets = PyMem_Calloc((size_t)count, sizeof(struct packet_object *));
+    int result = -EINVAL; /* with its exception */
+    if (handles == NULL || packets == NULL) {
+        PyErr_NoMemory();
+    } else if (collect(ring, objects, handles, packets) == 0) {
+        struct parcel parcel = {.handles = handles, .count = (uint32_t)count, .packets = packets};
+        result = deliver(ring, &parcel, keep, timeout_ns);
+    }
+    PyMem_Free(handles);
+    PyMem_Free(packets);
+    return result;
+}
+
+static PyObject *put_tuple(struct ring_object *ring, PyObject *objects, bool keep, int64_t timeout_ns)
+{
+    if (!ring_begin(ring))
+        return NULL;
+    int result = 0;
+    if (PyTuple_Size(objects) > 0)
+        result = check_capacity(ring, PyTuple_Size(objects)) == 0 ? put_collected(ring, objects, keep, timeout_ns) : -EINVAL;
+    ring_end(ring);
+    if (result == 0)
+        RETURN_NONE;
+    return PyErr_Occurred() ? NULL : ring_raise(ring, result, true);
+}
+
+RING_DOC(ring_put_many_doc,
+"put_many($self, /, batch, block=True, timeout=None, *, keep=False)\n--\n\n"
+"Hand over many packets at once: all of them, or none.\n\n"
+"Parameters\n----------\n"
+"batch : PacketBatch or iterable of Packet\n    At most as many as the ring's capacity. They arrive in this order.\n"
+"block, timeout, keep\n    As for put().\n\n"
+"Raises\n------\n"
+"ValueError\n    There are more than the ring's capacity, one of them stands there twice, is queued already, or is of another\n"
+"    pool.\n"
+"RingFull, RingShutDown, RingBusy, PermissionError, StaleHandle\n    As for put().");
+
+PyObject *ring_put_many(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const struct parameters parameters = {"put_many", {KEYWORD_batch, KEYWORD_block, KEYWORD_timeout, KEYWORD_keep}, 4, 3, 1};
+    PyObject *values[4];
+    int64_t timeout_ns;
+    bool keep = false;
+    if (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
+        argument_wait(values[1], values[2], &timeout_ns) < 0 || argument_flag(values[3], &keep) < 0)
+        return NULL;
+    if (Py_TYPE(values[0]) == self->state->batch_type)
+        return put_batch(self, (struct batch_object *)values[0], keep, timeout_ns);
+    PyObject *packets = Py_TYPE(values[0]) == self->state->packet_type ? NULL : PySequence_Tuple(values[0]);
+    if (packets == NULL)
+        return PyErr_Occurred() ? NULL
+                                : PyErr_Format(PyExc_TypeError, "put_many() takes a PacketBatch or Packets; put() takes one Packet");
+    PyObject *result = put_tuple(self, packets, keep, timeout_ns);
+    Py_DECREF(packets);
+    return result;
+}
+
+/* ---- send ----------------------------------------------------------------------------------------- */
+
+static int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* What is left of a time-out that began at `since_ns`. */
+static int64_t remaining(int64_t timeout_ns, int64_t since_ns)
+{
+    int64_t left_ns = timeout_ns - (now_ns() - since_ns);
+    return timeout_ns <= 0 ? timeout_ns : left_ns > 0 ? left_ns : 0;
+}
+
+static int alloc_for(struct ring_object *ring, uint64_t size, int64_t timeout_ns, uint64_t *handle_out)
+{
+    int result;
+    POOL_CALL(ring->pool, result, ssm_alloc(ring->pool->core, size, 0, handle_out));
+    if (result != -SSM_E_EXHAUSTED || timeout_ns == 0)
+        return result;
+    struct wait_scope scope;
+    if (!wait_begin(&scope, ring->pool, &ring->closed))
+        return -SSM_E_CLOSED;
+    result = ssm_alloc(ring->pool->core, size, timeout_ns, handle_out);
+    wait_end(&scope);
+    return result;
+}
+
+static int copy_in(struct pool_object *pool, uint64_t handle, const Py_buffer *source)
+{
+    struct ssm_packet window;
+    int result = ssm_packet_pin(pool->core, handle); /* against a close in another thread, where there is no GIL */
+    if (result != 0)
+        return result;
+    result = ssm_packet_view(pool->core, handle, &window);
+    if (result == 0 && PyBuffer_ToContiguous(window.data, source, source->len, 'C') < 0)
+        result = -EINTR; /* with its exception */
+    ssm_packet_unpin(pool->core, handle, 0);
+    return result;
+}
+
+static PyObject *raise_send(struct ring_object *ring, int code, uint64_t size)
+{
+    if (code == -SSM_E_EXHAUSTED)
+        return pool_raise_exhausted(ring->pool, size, 1);
+    if (code == -SSM_E_TOO_LARGE)
+        return pool_raise_too_large(ring->pool, size);
+    return ring_raise(ring, code, true);
+}
+
+static PyObject *send(struct ring_object *ring, const Py_buffer *source, int64_t timeout_ns)
+{
+    int64_t since_ns = timeout_ns > 0 ? now_ns() : 0;
+    uint64_t handle;
+    struct parcel parcel = {.handles = &handle, .count = 1};
+    if (!ring_begin(ring))
+        return NULL;
+    int result = alloc_for(ring, (uint64_t)source->len, timeout_ns, &handle);
+    if (result == 0) {
+        result = copy_in(ring->pool, handle, source);
+        if (result == 0)
+            result = deliver(ring, &parcel, false, remaining(timeout_ns, since_ns));
+        if (result != 0 || parcel.kept)
+            ssm_free(ring->pool->core, handle);
+    }
+    ring_end(ring);
+    if (result == 0)
+        RETURN_NONE;
+    return raise_send(ring, result, (uint64_t)source->len);
+}
+
+RING_DOC(ring_send_doc,
+"send($self, /, data, block=True, timeout=None)\n--\n\n"
+"Copy `data` into a packet and put it.\n\n"
+"Parameters\n----------\n"
+"data : bytes or any buffer\n    Up to `pool.max_size` bytes; may be empty.\n"
+"block : bool\n    Whether to wait, for a block and for a slot in the ring.\n"
+"timeout : float or None\n    Seconds to wait for both together; ``None`` waits for ever.\n\n"
+"Raises\n------\n"
+"PoolExhausted\n    No block came free in `timeout`.\n"
+"PacketTooLarge\n    No size class has blocks large enough.\n"
+"RingFull, RingShutDown, RingBusy, PermissionError\n    As for put(). The block went back to the pool.");
+
+PyObject *ring_send(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const struct parameters parameters = {"send", {KEYWORD_data, KEYWORD_block, KEYWORD_timeout}, 3, 3, 1};
+    PyObject *values[3] = {nargs == 1 ? args[0] : NULL};
+    int64_t timeout_ns = SSM_FOREVER;
+    Py_buffer source;
+    if ((nargs != 1 || kwnames != NULL) && (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
+                                            argument_wait(values[1], values[2], &timeout_ns) < 0))
+        return NULL;
+    if (PyObject_GetBuffer(values[0], &source, PyBUF_FULL_RO) < 0)
+        return NULL;
+    PyObject *result = send(self, &source, timeout_ns);
+    PyBuffer_Release(&source);
+    return result;
+}

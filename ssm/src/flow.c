@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The end of a ring's flow: its flags, and shutdown. */
+#include "get.h"
+#include "ring.h"
+#include "sides.h"
+
+#include <errno.h>
+
+static void wake_everyone(struct ssm_ring *ring)
+{
+    ssm_event_signal(&ring->shared->not_empty, UINT32_MAX, ring->pool->fenced);
+    ssm_event_signal(&ring->shared->not_full, UINT32_MAX, ring->pool->fenced);
+}
+
+int ssm_ring_set_acl(struct ssm_ring *ring, uint32_t acl)
+{
+    if (acl & ~(uint32_t)(SSM_ACL_RDONLY | SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER))
+        return -EINVAL;
+    int result = ssm_enter(ring->pool);
+    if (result != 0)
+        return result;
+    ssm_store_release_u32(&ring->shared->acl, acl);
+    ssm_leave(ring->pool);
+    wake_everyone(ring);
+    return 0;
+}
+
+int ssm_ring_shutdown(struct ssm_ring *ring, int immediate)
+{
+    struct ssm_side *producer = &ring->shared->producer, *consumer = &ring->shared->consumer;
+    bool mine;
+    int result = ssm_enter(ring->pool);
+    if (result != 0)
+        return result;
+    /* Under the producer's right where it can be had: a put that the flags still allowed is over by then. */
+    bool borrowed = ssm_side_borrow(ring, producer, &mine);
+    ssm_or_acqrel_u32(&ring->shared->acl, SSM_ACL_FLOWDOWN | (immediate ? SSM_ACL_DISCARD : 0));
+    if (borrowed)
+        ssm_side_return(producer, mine);
+    /* Where the consumer's side is another live process's, that one discards, at its next get or at its close. */
+    if (immediate && ssm_side_borrow(ring, consumer, &mine)) {
+        ssm_ring_discard(ring);
+        ssm_side_return(consumer, mine);
+    }
+    ssm_leave(ring->pool);
+    wake_everyone(ring);
+    return 0;
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Taking packets out of a ring.
+ *
+ * get, under the consumer's right:
+ *   1  read the slot; a block that lacks the ring's bit, or has another generation, was taken by somebody who died
+ *      before step 3: it is passed over
+ *   2  own bit set, ring's bit cleared                                    the slot is passed over; the reaper frees
+ *   3  tail += n, with release (R2)
+ * So the consumer's side needs no repair. A redelivering ring notes each get in a table before step 2, and what has come
+ * back is got first; see redelivery.h. The common case of this is handover.h.
+ */
+#include "get.h"
+
+#include "handover.h"
+#include "redelivery.h"
+#include "ring.h"
+#include "seed_bug.h"
+#include "sides.h"
+
+#include <errno.h>
+
+struct get_call {
+    struct ssm_ring *ring;
+    uint64_t        *handles_out; /* NULL: free them */
+    uint32_t         count;
+};
+
+/* The slot's packet is there still: nobody took it and died, nor was it returned since. */
+static bool is_queued(const struct ssm_ring *ring, uint64_t handle)
+{
+    if ((uint32_t)handle >= ring->pool->geometry.block_total)
+        return false; /* scribbled: nothing can be said of it */
+    const struct ssm_block *block = ssm_block_at(ring->pool, (uint32_t)handle);
+    /* The bit first: with it, the block's generation is that of the packet that is queued (G3). */
+    return ssm_block_has(block, ring->id) && ssm_load_relaxed_u32(&block->generation) == handle >> 32 &&
+           (ring->table == NULL || !ssm_redelivery_is_returned(ring->table, handle));
+}
+
+/* Step 2 of get. */
+static void take_block(struct ssm_ring *ring, uint32_t block_idx)
+{
+    struct ssm_pool *pool = ring->pool;
+    struct ssm_block *block = ssm_block_at(pool, block_idx);
+    struct ssm_claim *claim = &pool->claims[block_idx];
+    if (claim->references > 0) {
+        ssm_block_remove(block, ring->id);
+    } else if (ssm_block_is_exactly(pool, block, ring->id)) {
+        ssm_block_swap(block, ring->id, pool->self);
+    } else {
+        ssm_block_add(pool, block, pool->self);
+        ssm_block_remove(block, ring->id);
+    }
+    if (claim->references++ == 0) {
+        claim->class_idx = (uint8_t)ssm_class_of_block(pool, block_idx);
+        ring->class_idx = claim->class_idx;
+        ssm_hold_bytes(pool, pool->classes[claim->class_idx].block_size);
+    }
+    if (ring->table != NULL)
+        claim->flags |= claim->flags & SSM_CLAIM_DELIVERED ? SSM_CLAIM_SEVERAL : SSM_CLAIM_DELIVERED;
+}
+
+/* Takes the packet in a slot: true; false when it was taken by somebody who died. */
+static bool take_slot(struct ssm_ring *ring, uint64_t handle, uint64_t at)
+{
+    if (!is_queued(ring, handle) || (ring->table != NULL && !ssm_redelivery_take(ring->pool, ring->table, handle, at)))
+        return false;
+    take_block(ring, (uint32_t)handle);
+    return true;
+}
+
+/* Passes over what the dead have taken. Otherwise a slot of theirs would count again, when its packet was returned, is
+ * taken, and put into this ring once more. */
+static void pass_over(struct ssm_ring *ring)
+{
+    struct ssm_side *consumer = &ring->shared->consumer;
+    uint64_t start = ssm_load_relaxed_u64(&consumer->index), tail = start, head = start;
+    for (;; tail++) {
+        if (tail == head)
+            head = ssm_ring_head_beyond(ring, tail);
+        if (head == UINT64_MAX || head == tail || is_queued(ring, ssm_load_relaxed_u64(&ring->shared->slots[tail & ring->mask])))
+            break;
+    }
+    if (tail != start)
+        ssm_store_release_u64(&consumer->index, tail); /* R2 */
+}
+
+/* Up to `count` packets that came back from the dead. The flag is down while the table is looked through: a reaper that
+ * returns more meanwhile sets it, and one that comes for this process, too. */
+static uint32_t take_returned(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
+{
+    struct ssm_ring_shared *shared = ring->shared;
+    uint32_t got = 0, left = 1;
+    ssm_exchange_acqrel_u32(&shared->returned, 0); /* D6: pairs with D5 in ssm_ring_return() */
+    pass_over(ring);
+    while (got < count && left > 0 && ssm_redelivery_take_first(ring->pool, ring->table, &handles_out[got], &left)) {
+        take_block(ring, (uint32_t)handles_out[got]);
+        ring->pool->claims[(uint32_t)handles_out[got++]].flags |= SSM_CLAIM_REDELIVERED;
+    }
+    if (left > 0)
+        ssm_store_release_u32(&shared->returned, 1);
+    ssm_store_relaxed_u64(&shared->redelivered, ssm_load_relaxed_u64(&shared->redelivered) + got);
+    ssm_store_relaxed_u64(&shared->consumer.count, ssm_load_relaxed_u64(&shared->consumer.count) + got);
+    return got;
+}
+
+/* Up to `count` packets; how many. Passed-over slots count towards the tail only. */
+static uint32_t get_queued(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
+{
+    struct ssm_side *consumer = &ring->shared->consumer;
+    uint64_t start = ssm_load_relaxed_u64(&consumer->index), tail = start, head = start;
+    uint32_t got = 0;
+    while (got < count) {
+        if (tail == head) {
+            head = ssm_ring_head_beyond(ring, tail);
+            if (head == UINT64_MAX && tail == start)
+                return UINT32_MAX;
+            if (head == UINT64_MAX || head == tail)
+                break;
+        }
+        uint64_t at = tail++, handle = ssm_load_relaxed_u64(&ring->shared->slots[at & ring->mask]);
+        if (SSM_HAS_BUG(TAIL_EARLY))
+            ssm_store_release_u64(&consumer->index, tail);
+        if (take_slot(ring, handle, at))
+            handles_out[got++] = handle;
+    }
+    if (tail != start) {
+        ssm_store_relaxed_u64(&consumer->count, ssm_load_relaxed_u64(&consumer->count) + got);
+        ssm_store_release_u64(&consumer->index, tail); /* R2 -> A2 in look_for_room(): the slots were read before */
+    }
+    return got;
+}
+
+/* UINT32_MAX: the ring contradicts itself. */
+static SSM_COLD uint32_t get_some(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
+{
+    uint32_t got = 0, queued;
+    if (ring->table != NULL && ssm_load_acquire_u32(&ring->shared->returned) != 0)
+        got = take_returned(ring, count, handles_out);
+    if (got == count)
+        return got;
+    queued = get_queued(ring, count - got, handles_out + got);
+    return queued != UINT32_MAX ? got + queued : got > 0 ? got : UINT32_MAX;
+}
+
+/* With the consumer's right; UINT32_MAX: as get_some(). */
+static inline uint32_t get_in_hand(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
+{
+    uint32_t got = 0;
+    if (ring->table == NULL)
+        got = count == 1 ? ssm_handover_get(ring, handles_out, 1) : ssm_handover_get(ring, handles_out, count);
+    return got != 0 ? got : get_some(ring, count, handles_out);
+}
+
+SSM_COLD void ssm_ring_discard(struct ssm_ring *ring)
+{
+    uint64_t handles[32];
+    uint32_t got;
+    while ((got = get_some(ring, 32, handles)) != 0 && got != UINT32_MAX)
+        for (uint32_t i = 0; i < got; i++) {
+            struct ssm_claim *claim = &ring->pool->claims[(uint32_t)handles[i]];
+            if (--claim->references == 0)
+                ssm_block_release(ring->pool, claim->class_idx, (uint32_t)handles[i]);
+        }
+}
+
+/* The flags are read before the index: what was put before they were set is seen by the look after them. */
+static int get_attempt(void *context, bool thorough)
+{
+    const struct get_call *call = context;
+    struct ssm_ring *ring = call->ring;
+    struct ssm_side *consumer = &ring->shared->consumer;
+    bool exclusive = ring->flags & SSM_ONE_CONSUMER;
+    (void)thorough;
+    int result = ssm_enter(ring->pool);
+    if (result != 0)
+        return result;
+    result = ssm_side_enter(ring, consumer, exclusive, -SSM_E_EMPTY);
+    if (result == 0) {
+        uint32_t acl = ssm_load_acquire_u32(&ring->shared->acl);
+        uint32_t got = 0;
+        if (acl & SSM_ACL_DISCARD)
+            ssm_ring_discard(ring);
+        else
+            got = get_in_hand(ring, call->count, call->handles_out);
+        result = got == UINT32_MAX ? -SSM_E_CORRUPT : (int)got;
+        if (got == 0)
+            result = acl & (SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER) ? -SSM_E_SHUTDOWN : -SSM_E_EMPTY;
+        ssm_side_leave(consumer, exclusive);
+    }
+    ssm_leave(ring->pool);
+    return result;
+}
+
+/* Lets reapers return what the dead have of this ring; for 10 ms at most. True: something may have come. */
+static bool await_returns(struct ssm_ring *ring)
+{
+    for (int look = 0; look < SSM_RING_LOOKS; look++) {
+        if (ssm_enter(ring->pool) != 0)
+            return false;
+        bool owed = ssm_redelivery_is_owed(ring->pool, ring->table);
+        ssm_leave(ring->pool);
+        if (!owed || ssm_load_acquire_u32(&ring->shared->returned) != 0)
+            return owed || look > 0;
+        if (!ring->pool->on_stall(ring->pool))
+            ssm_nap_ns(SSM_RING_LOOK_NAP_NS);
+    }
+    return true;
+}
+
+static SSM_COLD int get_waiting(struct get_call *call, int64_t timeout_ns)
+{
+    const struct ssm_wait wait = {
+        .attempt = get_attempt, .context = call, .again = -SSM_E_EMPTY, .class_idx = SSM_NIL,
+        .event = &call->ring->shared->not_empty,
+    };
+    return ssm_wait_for(call->ring->pool, &wait, timeout_ns);
+}
+
+int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns)
+{
+    struct get_call call = {ring, handles_out, count > INT32_MAX ? INT32_MAX : count};
+    if (count == 0)
+        return -EINVAL;
+    /* Who succeeds to an exclusive side gets what its predecessor had before all else. */
+    if (ring->table != NULL && ring->flags & SSM_ONE_CONSUMER && ssm_lock_owner_is_dead(ring->pool, &ring->shared->consumer.lock))
+        await_returns(ring);
+    int result = get_attempt(&call, true);
+    if (result == -SSM_E_EMPTY && timeout_ns != 0)
+        result = get_waiting(&call, timeout_ns);
+    /* Before it is said that no more will come: the dead had some of it. */
+    if (result == -SSM_E_SHUTDOWN && ring->table != NULL && await_returns(ring))
+        result = get_attempt(&call, true);
+    if (result > 0)
+        ssm_event_signal(&ring->shared->not_full, (uint32_t)result, ring->pool->fenced);
+    return result;
+}

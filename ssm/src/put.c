@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Putting packets into a ring.
+ *
+ * put, under the producer's right, and what a death after each step leaves:
+ *   1  check: room, handles held, none of them carries the ring's bit     nothing
+ *   2  write the handles to the slots from head on                        slots nobody looks at
+ *   3  note = head + n                                                    slots without the ring's bit: no effect
+ *   4  each block: ring's bit set, own bit cleared                        repair takes the ring's bit from the slots
+ *                                                                         [head, note) and settles: not delivered
+ *   5  head += n, with release (R1)                                       delivered
+ *   6  note = 0; the right is given up                                    note <= head: no effect
+ * Step 4 comes before 5, so that a block which its producer has alone is handed over by one plain store, before
+ * any consumer can see it. (The note must not precede the slots: an old handle there would be taken for the new.)
+ *
+ * put of deliveries, packets that this process took out of a redelivering ring:
+ *   3  span = who, how many; then the note                                no effect: it counts with the note only
+ *   4  their own bits stay                                                not delivered; a reaper returns them
+ *   5  head += n (R1)                                                     delivered; the repair does step 6 for who died
+ *   6  their entries become void; span = 0; note = 0                      as above, until all are void
+ *   7  own bits cleared, what is free then settled                        a reaper clears them
+ * While a span names somebody dead, its repair is under way: reapers leave that one alone.
+ *
+ * The producer's side is repaired so by sides.c: exactly, idempotently and without a log. The common case of this is
+ * handover.h.
+ */
+#include "handover.h"
+#include "redelivery.h"
+#include "seed_bug.h"
+#include "sides.h"
+
+#include <errno.h>
+
+struct put_call {
+    struct ssm_ring *ring;
+    const uint64_t  *handles;
+    uint32_t         count, flags;
+};
+
+/* It is in this ring, or between this ring and whoever took it out. The bit first: see redelivery.h (D4). */
+static bool is_in_ring(const struct ssm_ring *ring, uint64_t handle)
+{
+    return ssm_block_has(ssm_block_at(ring->pool, (uint32_t)handle), ring->id) ||
+           (ring->table != NULL && ssm_redelivery_is_under_way(ring->pool, ring->table, handle));
+}
+
+/* Each handle is held by this process, not in this ring, and not twice in the batch. `flags_out`: all their claims'. */
+static SSM_COLD int check_handles(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, bool keep, uint8_t *flags_out)
+{
+    struct ssm_pool *pool = ring->pool;
+    uint32_t checked = 0;
+    int result = 0;
+    for (; checked < count && result == 0; checked++) {
+        uint32_t block_idx = keep ? ssm_claimed_block(pool, handles[checked]) : ssm_movable_block(pool, handles[checked]);
+        if (block_idx == SSM_NIL)
+            result = -SSM_E_STALE;
+        else if (pool->claims[block_idx].flags & SSM_CLAIM_MARKED || is_in_ring(ring, handles[checked]))
+            result = -SSM_E_QUEUED;
+        else
+            *flags_out |= pool->claims[block_idx].flags |= SSM_CLAIM_MARKED;
+    }
+    for (uint32_t i = 0; i + (result != 0) < checked; i++) /* the last one looked at got no mark when it failed */
+        pool->claims[(uint32_t)handles[i]].flags &= (uint8_t)~SSM_CLAIM_MARKED;
+    return result;
+}
+
+static int look_for_room(struct ssm_ring *ring, uint64_t head, uint32_t count)
+{
+    struct ssm_side *producer = &ring->shared->producer;
+    uint64_t high_water = ssm_load_relaxed_u64(&producer->count);
+    uint64_t depth = head - ssm_load_relaxed_u64(&producer->peer);
+    if (depth < high_water && high_water - depth >= count && high_water <= ring->capacity)
+        return 0;
+    /* Full by the tail as last seen, or a new high water mark by it: look. A2: pairs with R2 in get_some(). */
+    uint64_t tail = ssm_load_acquire_u64(&ring->shared->consumer.index);
+    ssm_store_relaxed_u64(&producer->peer, tail);
+    depth = head - tail;
+    if (depth > ring->capacity)
+        return -SSM_E_CORRUPT;
+    if (ring->capacity - depth < count)
+        return -SSM_E_FULL;
+    if (depth + count > high_water)
+        ssm_store_relaxed_u64(&producer->count, depth + count);
+    return 0;
+}
+
+/* Step 4 for one block. A delivery stays until the index is published: a process that dies in between has it still. */
+static void hand_to_ring(struct ssm_ring *ring, uint64_t handle, bool keep)
+{
+    struct ssm_pool *pool = ring->pool;
+    struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
+    struct ssm_claim *claim = &pool->claims[(uint32_t)handle];
+    bool delivery = claim->flags & SSM_CLAIM_OF_DELIVERY, mine_too = keep || delivery || claim->references > 1;
+    if (!mine_too && ssm_block_is_mine(pool, block)) {
+        ssm_block_swap(block, pool->self, ring->id);
+    } else {
+        ssm_block_add(pool, block, ring->id);
+        if (!mine_too)
+            ssm_block_remove(block, pool->self);
+    }
+    if (keep || delivery)
+        return; /* see finish_deliveries() */
+    claim->references--;
+    if (!mine_too)
+        ssm_drop_bytes(pool, pool->classes[claim->class_idx].block_size);
+}
+
+/* Step 6 for the deliveries of a batch: the rings that they came from forget them. Those that came out of several rings wait
+ * for the last reference. */
+static void forget_deliveries(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if ((pool->claims[(uint32_t)handles[i]].flags & (SSM_CLAIM_DELIVERED | SSM_CLAIM_SEVERAL)) == SSM_CLAIM_DELIVERED)
+            ssm_redelivery_settle(pool, (uint32_t)handles[i]);
+}
+
+/* Step 7: the references that went with them. Whoever took such a packet out may have freed it already. */
+static void finish_deliveries(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct ssm_claim *claim = &pool->claims[(uint32_t)handles[i]];
+        if (claim->flags & SSM_CLAIM_OF_DELIVERY && --claim->references == 0)
+            ssm_block_release(pool, claim->class_idx, (uint32_t)handles[i]);
+    }
+}
+
+/* Who puts deliveries, and how many packets; with SSM_SPAN_STAYS they stay this process's deliveries. */
+static uint64_t span_of(const struct ssm_pool *pool, uint32_t count, bool stays)
+{
+    return (uint64_t)ssm_redelivery_self(pool) << 32 | (stays ? SSM_SPAN_STAYS : 0) | count;
+}
+
+/* Steps 2 to 7 of put. `claims`: the flags of all claims. */
+static SSM_COLD void put_all(struct ssm_ring *ring, const struct put_call *call, uint64_t head, uint8_t claims)
+{
+    struct ssm_side *producer = &ring->shared->producer;
+    uint32_t count = call->count;
+    bool keep = call->flags & SSM_KEEP, deliveries = claims & SSM_CLAIM_OF_DELIVERY;
+    bool forget = deliveries && (!keep || call->flags & SSM_HANDOVER);
+    if (SSM_HAS_BUG(NOTE_EARLY))
+        ssm_store_release_u64(&producer->note, head + count);
+    for (uint32_t i = 0; i < count; i++)
+        ssm_store_relaxed_u64(&ring->shared->slots[(head + i) & ring->mask], call->handles[i]);
+    if (deliveries)
+        ssm_store_release_u64(&producer->span, span_of(ring->pool, count, !forget || claims & SSM_CLAIM_SEVERAL));
+    if (!SSM_HAS_BUG(NO_NOTE))
+        ssm_store_release_u64(&producer->note, head + count);
+    if (SSM_HAS_BUG(HEAD_EARLY))
+        ssm_store_release_u64(&producer->index, head + count);
+    for (uint32_t i = 0; i < count; i++)
+        hand_to_ring(ring, call->handles[i], keep);
+    /* R1 -> A1 in ssm_ring_head_beyond(): slots, holder sets and payload are written before the index is seen. */
+    ssm_store_release_u64(&producer->index, head + count);
+    if (forget)
+        forget_deliveries(ring->pool, call->handles, count);
+    if (deliveries)
+        ssm_store_release_u64(&producer->span, 0);
+    ssm_store_release_u64(&producer->note, 0);
+    if (deliveries && !keep)
+        finish_deliveries(ring->pool, call->handles, count);
+}
+
+static int may_put(const struct ssm_ring *ring)
+{
+    uint32_t acl = ssm_load_acquire_u32(&ring->shared->acl);
+    return acl & SSM_ACL_FLOWDOWN ? -SSM_E_SHUTDOWN : acl & SSM_ACL_RDONLY ? -SSM_E_RDONLY : 0;
+}
+
+/* With the producer's right. */
+static inline int put_in_hand(struct ssm_ring *ring, const struct put_call *call)
+{
+    const uint64_t head = ssm_load_relaxed_u64(&ring->shared->producer.index);
+    const bool keep = call->flags & SSM_KEEP;
+    uint8_t claims = 0;
+    int result = may_put(ring); /* again: it may have been shut down while this call waited for the right */
+    if (result != 0)
+        return result;
+    if (!keep && ring->table == NULL && ssm_take_sole(ring->pool, call->handles, call->count)) {
+        result = look_for_room(ring, head, call->count);
+        if (result != 0)
+            ssm_untake_sole(ring->pool, call->handles, call->count);
+        else if (call->count == 1) /* told apart: the compiler makes better code of each */
+            ssm_handover_put(ring, call->handles, 1);
+        else
+            ssm_handover_put(ring, call->handles, call->count);
+        return result;
+    }
+    result = check_handles(ring, call->handles, call->count, keep, &claims);
+    if (result == 0)
+        result = look_for_room(ring, head, call->count);
+    if (result == 0)
+        put_all(ring, call, head, claims);
+    return result;
+}
+
+static int put_attempt(void *context, bool thorough)
+{
+    const struct put_call *call = context;
+    struct ssm_ring *ring = call->ring;
+    struct ssm_side *producer = &ring->shared->producer;
+    bool exclusive = ring->flags & SSM_ONE_PRODUCER;
+    (void)thorough;
+    int result = ssm_enter(ring->pool);
+    if (result != 0)
+        return result;
+    result = may_put(ring);
+    if (result == 0)
+        result = ssm_side_enter(ring, producer, exclusive, -SSM_E_FULL);
+    if (result == 0) {
+        result = put_in_hand(ring, call);
+        ssm_side_leave(producer, exclusive);
+    }
+    ssm_leave(ring->pool);
+    return result;
+}
+
+/* Not in ssm_ring_put() itself, which most calls leave by the first attempt. */
+static SSM_COLD int put_waiting(struct put_call *call, int64_t timeout_ns)
+{
+    const struct ssm_wait wait = {
+        .attempt = put_attempt, .context = call, .again = -SSM_E_FULL, .class_idx = SSM_NIL,
+        .event = &call->ring->shared->not_full,
+    };
+    return ssm_wait_for(call->ring->pool, &wait, timeout_ns);
+}
+
+int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns)
+{
+    struct put_call call = {ring, handles, count, flags};
+    if (count == 0 || count > ring->capacity || flags & ~(uint32_t)(SSM_KEEP | SSM_HANDOVER) || flags == SSM_HANDOVER)
+        return -EINVAL;
+    int result = put_attempt(&call, true);
+    if (result == -SSM_E_FULL && timeout_ns != 0)
+        result = put_waiting(&call, timeout_ns);
+    /* Whoever passed it on to this process may be about to say so (step 6), or have died before. */
+    for (int look = 0; ring->table != NULL && result == -SSM_E_QUEUED && look < SSM_RING_LOOKS; look++) {
+        ring->pool->on_stall(ring->pool);
+        ssm_nap_ns(SSM_RING_LOOK_NAP_NS);
+        result = put_attempt(&call, true);
+    }
+    if (result == 0)
+        ssm_event_signal(&ring->shared->not_empty, count, ring->pool->fenced);
+    return result;
+}

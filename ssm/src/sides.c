@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The rights to a ring's sides, and their repair. */
+#include "sides.h"
+
+#include "redelivery.h"
+#include "ring.h"
+#include "seed_bug.h"
+
+#include <stdlib.h>
+
+/* ---- repair ------------------------------------------------------------------------------------------- */
+
+/* Step 6 of a put that was published, in the name of who died in it. The slots are as it left them: only who has the right
+ * writes them. */
+static void complete_handover(struct ssm_pool *pool, const struct ssm_side_of *of, uint64_t note, uint64_t span)
+{
+    uint64_t mask = of->slots - 1, count = span & (SSM_SPAN_STAYS - 1);
+    struct ssm_redelivery table;
+    if (span & SSM_SPAN_STAYS || count > note || count > mask + 1)
+        return;
+    for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
+        for (uint64_t at = note - count; ssm_ring_table(pool, id, &table) && at != note; at++) {
+            uint64_t handle = ssm_load_relaxed_u64(&of->shared->slots[at & mask]);
+            if ((uint32_t)handle < pool->geometry.block_total)
+                ssm_redelivery_void(&table, handle, (uint32_t)(span >> 32));
+        }
+}
+
+/* The slots [head, note) of a put that was not published lose the ring's bit. */
+static void undo_put(struct ssm_pool *pool, const struct ssm_side_of *of, uint64_t head, uint64_t note)
+{
+    uint64_t slots = of->slots;
+    for (uint64_t at = head; at < note && at - head < slots; at++) {
+        uint64_t handle = ssm_load_relaxed_u64(&of->shared->slots[at & (slots - 1)]);
+        uint32_t block_idx = (uint32_t)handle;
+        if (block_idx >= pool->geometry.block_total)
+            continue;
+        struct ssm_block *block = ssm_block_at(pool, block_idx);
+        if (!ssm_block_has(block, of->id) || ssm_load_relaxed_u32(&block->generation) != handle >> 32)
+            continue; /* the bit was not set yet, and the block may be another packet by now */
+        ssm_block_remove(block, of->id);
+        if (ssm_block_is_free(pool, block))
+            ssm_settle(pool, block_idx);
+    }
+}
+
+/* The producer's side after a death. */
+int ssm_side_repair_producer(struct ssm_pool *pool, void *context)
+{
+    const struct ssm_side_of *of = context;
+    struct ssm_side *producer = &of->shared->producer;
+    uint64_t head = ssm_load_relaxed_u64(&producer->index), note = ssm_load_relaxed_u64(&producer->note);
+    uint64_t span = ssm_load_relaxed_u64(&producer->span);
+    if (note > head && !SSM_HAS_BUG(NO_UNDO))
+        undo_put(pool, of, head, note);
+    else if (note != 0 && span != 0 && !SSM_HAS_BUG(NO_HANDOVER))
+        complete_handover(pool, of, note, span);
+    ssm_store_release_u64(&producer->span, 0);
+    ssm_store_release_u64(&producer->note, 0);
+    ssm_store_relaxed_u64(&producer->recoveries, ssm_load_relaxed_u64(&producer->recoveries) + 1);
+    return 0;
+}
+
+/* The consumer's side after a death: gets pass over what was taken. */
+int ssm_side_repair_consumer(struct ssm_pool *pool, void *context)
+{
+    struct ssm_side *consumer = &((const struct ssm_side_of *)context)->shared->consumer;
+    (void)pool;
+    ssm_store_relaxed_u64(&consumer->recoveries, ssm_load_relaxed_u64(&consumer->recoveries) + 1);
+    return 0;
+}
+
+/* ---- borrowing and giving up -------------------------------------------------------------------------- */
+
+bool ssm_side_borrow(struct ssm_ring *ring, struct ssm_side *side, bool *mine)
+{
+    *mine = ssm_lock_is_mine(ring->pool, &side->lock);
+    return *mine || ssm_side_take_of(ring, side, SSM_SIDE_PATIENCE_NS) == 0;
+}
+
+void ssm_side_return(struct ssm_side *side, bool mine)
+{
+    if (!mine)
+        ssm_lock_release(&side->lock);
+}
+
+static void release_if_mine(struct ssm_pool *pool, struct ssm_side *side)
+{
+    if (ssm_lock_is_mine(pool, &side->lock))
+        ssm_lock_release(&side->lock);
+}
+
+void ssm_ring_scrub(struct ssm_pool *pool, uint32_t holder_id)
+{
+    struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
+    if (shared == NULL)
+        return;
+    struct ssm_side_of of = {shared, holder_id, ssm_ring_slot_count(shared->capacity)};
+    struct ssm_side *const sides[] = {&shared->producer, &shared->consumer};
+    for (int i = 0; i < 2; i++)
+        if (ssm_lock_owner_is_dead(pool, &sides[i]->lock) && ssm_side_take(pool, &of, sides[i], 0) == 0)
+            ssm_lock_release(&sides[i]->lock);
+}
+
+uint32_t ssm_ring_putter(const struct ssm_pool *pool, uint32_t holder_id)
+{
+    const struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
+    uint64_t span = shared != NULL ? ssm_load_acquire_u64(&shared->producer.span) : 0;
+    return span != 0 ? ssm_redelivery_slot((uint32_t)(span >> 32)) : SSM_NIL;
+}
+
+void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const uint64_t *dead)
+{
+    struct ssm_redelivery table;
+    struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
+    if (shared == NULL || !ssm_ring_table(pool, holder_id, &table))
+        return;
+    uint32_t returned = ssm_redelivery_return(pool, &table, dead, ssm_load_acquire_u32(&shared->acl) & SSM_ACL_DISCARD);
+    if (returned == 0)
+        return;
+    ssm_store_release_u32(&shared->returned, 1); /* D5 -> D6 in take_returned(): after all of them carry the ring's bit */
+    ssm_event_signal(&shared->not_empty, returned, pool->fenced);
+}
+
+void ssm_ring_let_go(struct ssm_pool *pool, uint32_t holder_id)
+{
+    struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
+    if (shared == NULL)
+        return;
+    release_if_mine(pool, &shared->producer);
+    release_if_mine(pool, &shared->consumer);
+}
+
+void ssm_ring_close(struct ssm_ring *ring)
+{
+    if (ring == NULL)
+        return;
+    if (ssm_enter_reader(ring->pool) == 0) { /* a forked child that is no holder yet has nothing to give up */
+        if (ring->pool->self != SSM_NIL) {
+            release_if_mine(ring->pool, &ring->shared->producer);
+            release_if_mine(ring->pool, &ring->shared->consumer);
+        }
+        ssm_leave(ring->pool);
+    }
+    free(ring);
+}
