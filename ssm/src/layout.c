@@ -83,7 +83,9 @@ struct ssm_service_options ssm_layout_numbers(const struct ssm_geometry *g, enum
         return (struct ssm_service_options){.kind = SSM_SERVICE_PIDS, .first = g->holder_words};
     if (which == SSM_NUMBERS_RING_IDS)
         return (struct ssm_service_options){.kind = SSM_SERVICE_IDS, .last = g->holders - 1};
-    return (struct ssm_service_options){.kind = SSM_SERVICE_RMIDS, .first = AL_RMID_MAX, .last = SSM_RMID_REST_NS};
+    /* Not always all: a reaper looks at each. Twice as many as there can be processes, for some rest. */
+    const uint32_t rmids = 2 * g->holders < AL_RMID_MAX ? 2 * g->holders : AL_RMID_MAX;
+    return (struct ssm_service_options){.kind = SSM_SERVICE_RMIDS, .first = rmids, .last = SSM_RMID_REST_NS};
 }
 
 static uint64_t numbers_bytes(const struct ssm_geometry *g, enum ssm_numbers which)

@@ -48,7 +48,7 @@ static bool reads(const struct ssm_pool *pool, uint32_t slot, enum ssm_numbers w
 /* All numbers of that sort are below it. */
 static uint32_t limit_of(const struct ssm_pool *pool, enum ssm_numbers which)
 {
-    return which == SSM_NUMBERS_RMIDS ? AL_RMID_MAX + 1 : pool->geometry.holders;
+    return which == SSM_NUMBERS_RMIDS ? (uint32_t)ssm_layout_numbers(&pool->geometry, which).first + 1 : pool->geometry.holders;
 }
 
 static bool names(const struct ssm_pool *pool, uint32_t slot, enum ssm_numbers which, uint32_t *number_out)

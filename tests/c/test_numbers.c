@@ -154,10 +154,15 @@ static void test_full(void)
 
 /* ---- left over --------------------------------------------------------------------------------------------- */
 
+static uint32_t how_many(const struct ssm_geometry *geometry, int which)
+{
+    return which == SSM_NUMBERS_RMIDS ? (uint32_t)ssm_layout_numbers(geometry, SSM_NUMBERS_RMIDS).first : geometry->holders;
+}
+
 /* Whoever died had taken them, and no slot names them. */
 static void take_all_but(struct ssm_pool *pool, int which, uint32_t left)
 {
-    uint64_t numbers = which == SSM_NUMBERS_RMIDS ? AL_RMID_MAX : pool->geometry.holders;
+    uint64_t numbers = how_many(&pool->geometry, which);
     ssm_nap_ns(SSM_RMID_REST_NS);
     while (numbers - taken(pool, which) > left)
         CHECK(ssm_numbers_alloc(pool, (enum ssm_numbers)which) != SSM_NIL);
@@ -403,7 +408,7 @@ static void die_registering(const struct fixture *f, uint32_t slot)
 static void die_settling(const struct fixture *f, uint32_t slot)
 {
     for (int which = 0; which < SSM_NUMBERS_SORTS; which++) {
-        uint32_t all = which == SSM_NUMBERS_RMIDS ? AL_RMID_MAX : doctor.geometry.holders;
+        uint32_t all = how_many(&doctor.geometry, which);
         start_unattached(f, slot);
         take_all_but(&doctor, which, all - 10);
         die_in((struct operation){SETTLE, which, .stride = 1});
