@@ -32,7 +32,7 @@ def run(*command: str | os.PathLike[str], cwd: Path = ROOT, env: dict[str, str] 
 
 
 @functools.cache
-def build(preset: str = "dev", targets: Sequence[str] = ("all",)) -> Path:
+def build(preset: str = "release", targets: Sequence[str] = ("all",)) -> Path:
     """Build a preset of CMakePresets.json and return its build directory."""
     folder = ROOT / "build"
     folder.mkdir(exist_ok=True)

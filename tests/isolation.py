@@ -151,7 +151,7 @@ class Keeper:
     @staticmethod
     def program() -> Path:
         """Built, if need be."""
-        return build("release", ("ssm_keeper",)) / "tests" / "crash" / "ssm_keeper"
+        return build(targets=("ssm_keeper",)) / "tests" / "crash" / "ssm_keeper"
 
     def hear(self) -> str:
         """Its next line."""

@@ -436,8 +436,7 @@ static void test_death(void)
     live = steps_map(segment_bytes);
     left = steps_map(segment_bytes);
     die_registering(&f, slot);
-    if (STEPS_DEEP)
-        die_settling(&f, slot);
+    die_settling(&f, slot);
     printf("recovered from %u deaths\n", deaths);
     munmap(live, segment_bytes);
     munmap(left, segment_bytes);

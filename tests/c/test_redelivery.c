@@ -595,7 +595,7 @@ static void go_through(const struct course *course, bool wide, bool deep)
             ssm_store_release_u32(&ssm_holder_at(f.pool, slot)->kind, SSM_HOLDER_PROCESS);
         ssm_store_release_u32(&ssm_superblock_of(f.pool)->holder_high, 64);
     }
-    struct scene scene = {.course = course, .f = &f, .bytes = f.pool->geometry.size_bytes, .deep = deep && STEPS_DEEP};
+    struct scene scene = {.course = course, .f = &f, .bytes = f.pool->geometry.size_bytes, .deep = deep};
     for (int i = 0; i < 2; i++) {
         scene.fds[i] = fixture_file();
         CHECK(ftruncate(scene.fds[i], (off_t)scene.bytes) == 0);
@@ -770,7 +770,7 @@ static const struct course courses[] = {
 
 static void test_every_death(void)
 {
-    if (!steps_possible())
+    if (!STEPS_WANTED || !steps_possible())
         return;
     CHECK(pthread_atfork(before_fork, NULL, in_child) == 0); /* in the child, behind the library's */
     for (size_t i = 0; i < sizeof courses / sizeof *courses; i++) {
@@ -783,9 +783,6 @@ static void test_every_death(void)
 int main(void)
 {
     alarm(280);
-#ifdef __SANITIZE_THREAD__ /* it makes a step cost fifty times as much; threads are in test_threads.c */
-    return 77;
-#endif
     test_front_and_order();
     test_twice();
     test_close_gives_nothing_back();

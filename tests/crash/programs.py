@@ -28,7 +28,7 @@ def run(name: str, *arguments: str) -> tuple[int, str]:
     """Exit status and output of one of the programs."""
     if platform.machine() not in ("x86_64", "AMD64"):
         cannot_run("the killer sets hardware breakpoints as x86-64 has them")
-    program = build("release", ("ssm_killer", "ssm_soak", *SEEDED)) / "tests" / "crash" / name
+    program = build(targets=("ssm_killer", "ssm_soak", *SEEDED)) / "tests" / "crash" / name
     done = subprocess.run([program, *arguments], stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout)
     if done.returncode == CANNOT_RUN:
