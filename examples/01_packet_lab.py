@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A packet lab on one page: a reader, two parsers and a flow table, each its own process.
 
-    python 01_packet_lab.py [CAPTURE.pcap]
+    python 01_packet_lab.py [CAPTURE.pcap] [--kill] [--top]
 
-The reader copies each frame once. The parsers decode it where it lies, with dpkt, and write its flow in front
-of it; the table counts flows. `ssm demo` is the same with batches, checks and a verdict.
+The reader copies each frame once, behind room for its flow. The parsers decode it where it lies, with dpkt, and write
+the flow in front; the table counts flows. With --kill one parser is killed on the way: what it had is delivered once
+more, so the table is the same. With --top the pool is watched meanwhile, as by `ssm top packet-lab` in another
+terminal. `ssm demo` is the same with batches, checks and a verdict.
 """
 
+import argparse
 import multiprocessing
+import signal
 import struct
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -36,8 +41,8 @@ def frames_of(path: str | None) -> Iterator[bytes]:
 def read(pool: ssm.Pool, path: str | None) -> None:
     frames = pool.ring("frames")
     for frame in frames_of(path):
-        packet = pool.alloc(len(frame), timeout=None)
-        packet[:] = frame
+        packet = pool.alloc(FLOW.size + len(frame), timeout=None)
+        packet[FLOW.size :] = frame
         frames.put(packet)
     frames.shutdown()
 
@@ -45,13 +50,15 @@ def read(pool: ssm.Pool, path: str | None) -> None:
 def parse(pool: ssm.Pool) -> None:
     parsed = pool.ring("parsed")
     for packet in pool.ring("frames"):  # until it is shut down and drained
-        ip = dpkt.ethernet.Ethernet(memoryview(packet)).data
-        if isinstance(ip, dpkt.ip.IP) and isinstance(ip.data, (dpkt.tcp.TCP, dpkt.udp.UDP)):
-            flow = FLOW.pack(ip.src, ip.data.sport, ip.dst, ip.data.dport)
-        else:
-            flow = bytes(FLOW.size)
-        packet.prepend(FLOW.size)[:] = flow
+        packet[: FLOW.size] = flow_of(memoryview(packet)[FLOW.size :])  # where a killed parser may have, too
         parsed.put(packet)
+
+
+def flow_of(frame: memoryview) -> bytes:
+    ip = dpkt.ethernet.Ethernet(frame).data
+    if isinstance(ip, dpkt.ip.IP) and isinstance(ip.data, (dpkt.tcp.TCP, dpkt.udp.UDP)):
+        return FLOW.pack(ip.src, ip.data.sport, ip.dst, ip.data.dport)
+    return bytes(FLOW.size)
 
 
 def tabulate(pool: ssm.Pool) -> None:
@@ -62,20 +69,38 @@ def tabulate(pool: ssm.Pool) -> None:
     print(f"{flows.total():>8,}  packets in {len(flows):,} flows")
 
 
-def main(path: str | None) -> None:
+def main(path: str | None, *, kill: bool, top: bool) -> None:
     spawn = multiprocessing.get_context("spawn")
     with ssm.Pool.create("packet-lab", ephemeral=True) as pool:
         parsed = pool.ring("parsed")
-        line = [spawn.Process(target=parse, args=(pool,)) for _ in range(2)]
-        line.append(spawn.Process(target=read, args=(pool, path)))
+        pool.ring("frames", redeliver=True)
+        parsers = [spawn.Process(target=parse, args=(pool,)) for _ in range(2)]
+        reader = spawn.Process(target=read, args=(pool, path))
         table = spawn.Process(target=tabulate, args=(pool,))
-        for process in (*line, table):
+        if top:
+            command = [sys.executable, "-m", "ssm", "top", "packet-lab", "--interval", "0.2"]
+            screen = subprocess.Popen(command)
+        for process in (*parsers, reader, table):
             process.start()
-        for process in line:
+        if kill:
+            while pool.stats().rings[0].gets < 10 and parsers[0].is_alive():
+                pass
+            parsers[0].kill()
+        for process in (*parsers, reader):
             process.join()
         parsed.shutdown()
         table.join()
+        if top:
+            screen.send_signal(signal.SIGINT)  # as Ctrl-C
+            screen.wait()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("capture", nargs="?")
+    arguments.add_argument("--kill", action="store_true")
+    arguments.add_argument("--top", action="store_true")
+    chosen = arguments.parse_args()
+    main(chosen.capture, kill=chosen.kill, top=chosen.top)

@@ -51,13 +51,14 @@ def test_begins_with_what_it_is(example):
     assert opening.startswith('"""')
 
 
-def test_packet_lab_counts_a_capture():
+@pytest.mark.parametrize("options", [(), ("--kill",), ("--kill", "--top")], ids=["", "kill", "kill top"])
+def test_packet_lab_counts_a_capture(options):
     if not CAPTURE.exists():
         pytest.skip("http.pcap is not in ../shared/data")
-    (lab,) = (path for path in EXAMPLES if path.stem.endswith("packet_lab"))
-    out = run(lab, CAPTURE)
+    out = run(example("packet_lab"), CAPTURE, *options)
     assert re.search(r"^ +18  65\.208\.228\.223:80 > 145\.254\.160\.237:3372$", out, re.MULTILINE)
-    assert out.splitlines()[-1] == "      43  packets in 6 flows"
+    assert re.search(r"^      43  packets in 6 flows$", out, re.MULTILINE)
+    assert ("frames" in out) == ("--top" in options)
 
 
 def test_two_processes_is_the_readmes():
