@@ -323,17 +323,16 @@ static PyObject *ring_repr(struct ring_object *self)
 /* ---- awaiting (ready.c) ----------------------------------------------------------------------------- */
 
 PyDoc_STRVAR(ring_aget_doc,
-"aget($self, /)\n--\n\n"
+"aget($self, /, *, readonly=False)\n--\n\n"
 "get() that is awaited: the event loop goes on while the ring is empty.");
 
-static PyObject *ring_aget(struct ring_object *self, PyObject *unused)
+static PyObject *ring_aget(struct ring_object *self, PyObject *args, PyObject *kwargs)
 {
-    (void)unused;
-    return ring_async(self, "get", NULL, NULL);
+    return ring_async(self, "get", args, kwargs);
 }
 
 PyDoc_STRVAR(ring_aget_many_doc,
-"aget_many($self, /, n)\n--\n\n"
+"aget_many($self, /, n, *, readonly=False)\n--\n\n"
 "get_many() that is awaited.");
 
 static PyObject *ring_aget_many(struct ring_object *self, PyObject *args, PyObject *kwargs)
@@ -378,9 +377,9 @@ static PyMethodDef ring_methods[] = {
     {"put_many", FAST(ring_put_many), METH_FASTCALL | METH_KEYWORDS, ring_put_many_doc},
     {"send", FAST(ring_send), METH_FASTCALL | METH_KEYWORDS, ring_send_doc},
     {"get", FAST(ring_get), METH_FASTCALL | METH_KEYWORDS, ring_get_doc},
-    {"get_nowait", (PyCFunction)ring_get_nowait, METH_NOARGS, ring_get_nowait_doc},
+    {"get_nowait", FAST(ring_get_nowait), METH_FASTCALL | METH_KEYWORDS, ring_get_nowait_doc},
     {"get_many", FAST(ring_get_many), METH_FASTCALL | METH_KEYWORDS, ring_get_many_doc},
-    {"aget", (PyCFunction)ring_aget, METH_NOARGS, ring_aget_doc},
+    {"aget", (PyCFunction)(void (*)(void))ring_aget, METH_VARARGS | METH_KEYWORDS, ring_aget_doc},
     {"aget_many", (PyCFunction)(void (*)(void))ring_aget_many, METH_VARARGS | METH_KEYWORDS, ring_aget_many_doc},
     {"aput", (PyCFunction)(void (*)(void))ring_aput, METH_VARARGS | METH_KEYWORDS, ring_aput_doc},
     {"shutdown", FAST(ring_shutdown), METH_FASTCALL | METH_KEYWORDS, ring_shutdown_doc},
