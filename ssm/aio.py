@@ -134,7 +134,7 @@ async def get_many(ring: Ring, n: int, *, readonly: object = False) -> PacketBat
             await _ready(ring, puts=False)
 
 
-async def put(ring: Ring, pkt: Packet, *, keep: object = False) -> None:
+async def put(ring: Ring, pkt: Packet, *, keep: object = False) -> bool:
     """Await room and put; what `Ring.aput` is."""
     while True:
         try:

@@ -148,8 +148,8 @@ PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity,
     Py_DECREF(OBJECT(ring));
     if (result == -SSM_E_MISMATCH)
         return PyErr_Format(pool->state->errors[ERROR_RingMismatch],
-                            "ring %R of pool %R exists with another capacity, or other producers=, consumers= or redeliver=; open it "
-                            "without them, or under another name",
+                            "ring %R of pool %R exists with another capacity, or other producers=, consumers=, redeliver= or overflow=; "
+                            "open it without them, or under another name",
                             name, pool->name);
     return raise_code(pool, result);
 }
@@ -309,6 +309,18 @@ static PyObject *ring_get_redeliver(struct ring_object *self, void *unused)
     return PyBool_FromLong(flags & SSM_REDELIVER);
 }
 
+static PyObject *ring_get_overflow(struct ring_object *self, void *unused)
+{
+    (void)unused;
+    if (!ring_begin(self))
+        return NULL;
+    uint32_t flags = ssm_ring_flags(self->core);
+    ring_end(self);
+    return PyUnicode_FromString(flags & SSM_OVERFLOW_DROP        ? "drop"
+                                : flags & SSM_OVERFLOW_OVERWRITE ? "overwrite"
+                                                                 : "block");
+}
+
 static PyObject *ring_repr(struct ring_object *self)
 {
     if (!ring_begin(self)) {
@@ -361,6 +373,8 @@ static PyGetSetDef ring_attributes[] = {
     {"producers", (getter)ring_get_side, NULL, "str : \"one\" process puts, or \"many\".", (void *)(uintptr_t)SSM_ONE_PRODUCER},
     {"consumers", (getter)ring_get_side, NULL, "str : \"one\" process gets, or \"many\".", (void *)(uintptr_t)SSM_ONE_CONSUMER},
     {"redeliver", (getter)ring_get_redeliver, NULL, "bool : what a dead process had taken comes out once more.", NULL},
+    {"overflow", (getter)ring_get_overflow, NULL,
+     "str : what a put does that finds it full: \"block\" waits, \"drop\" frees the new packet, \"overwrite\" the oldest.", NULL},
     {"acl", (getter)ring_get_acl, (setter)ring_set_acl, "Acl : flags for every process; setting them wakes those who wait.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
