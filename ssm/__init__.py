@@ -14,6 +14,7 @@ is pickled, no server runs; processes may be killed at any instruction.
 ...     with ring.get() as packet:  # in any process
 ...         print(bytes(packet))
 ...     pool.unlink()
+True
 b'hello'
 """
 

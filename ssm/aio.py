@@ -116,25 +116,25 @@ async def _ready(ring: Ring, *, puts: bool) -> None:
             watcher.drop(ring, puts, waiter)
 
 
-async def get(ring: Ring) -> Packet:
+async def get(ring: Ring, *, readonly: object = False) -> Packet:
     """Await the next packet; what `Ring.aget` is."""
     while True:
         try:
-            return ring.get_nowait()
+            return ring.get_nowait(readonly=readonly)
         except RingEmpty:
             await _ready(ring, puts=False)
 
 
-async def get_many(ring: Ring, n: int) -> PacketBatch:
+async def get_many(ring: Ring, n: int, *, readonly: object = False) -> PacketBatch:
     """Await up to `n` packets, at least one; what `Ring.aget_many` is."""
     while True:
         try:
-            return ring.get_many(n, block=False)
+            return ring.get_many(n, block=False, readonly=readonly)
         except RingEmpty:
             await _ready(ring, puts=False)
 
 
-async def put(ring: Ring, pkt: Packet, *, keep: object = False) -> None:
+async def put(ring: Ring, pkt: Packet, *, keep: object = False) -> bool:
     """Await room and put; what `Ring.aput` is."""
     while True:
         try:

@@ -455,6 +455,7 @@ class Pool(_core.Pool):
         producers: Literal["many", "one"] | None = None,
         consumers: Literal["many", "one"] | None = None,
         redeliver: bool | None = None,
+        overflow: Literal["block", "drop", "overwrite"] | None = None,
     ) -> Ring:
         """Open a ring of the pool, or create it if it is not there.
 
@@ -471,6 +472,10 @@ class Pool(_core.Pool):
             What a process took out of the ring, and neither freed nor put into a ring before it died, comes out once
             more, at the front and in the order in which it was taken; `Packet.redelivered` tells. Takes 16 bytes of
             the metadata area for each block of the pool. By default as it is, or False for a new ring.
+        overflow : {"block", "drop", "overwrite"}, optional
+            What a put does that finds the ring full. "block" waits; "drop" frees the new packet, and says so; with
+            "overwrite" the oldest one gives way, which needs ``consumers="many"`` and no `redeliver`. What is lost is
+            counted: `RingStats.drops`. By default as it is, or "block" for a new ring.
 
         Returns
         -------
@@ -481,6 +486,8 @@ class Pool(_core.Pool):
         ------
         RingMismatch
             The ring exists with other parameters.
+        ValueError
+            They cannot be, or exclude each other.
         HoldersExhausted, MetadataExhausted
             There is no room for another ring.
         """
@@ -492,23 +499,25 @@ class Pool(_core.Pool):
             (_core.ONE_PRODUCER if _side(producers, "producers") else 0)
             | (_core.ONE_CONSUMER if _side(consumers, "consumers") else 0)
             | (_core.REDELIVER if redeliver else 0)
+            | _overflow_flag(overflow)
         )
         with self._lock:
             ring = self._rings.get(name)
             if ring is None or ring.closed or self.closed:
                 ring = self._open_ring(name, wanted, flags)
                 self._rings[name] = ring
-        there = (ring.capacity, ring.producers, ring.consumers, ring.redeliver)
+        there = (ring.capacity, ring.producers, ring.consumers, ring.redeliver, ring.overflow)
         asked = (
             wanted or there[0],
             producers or there[1],
             consumers or there[2],
             there[3] if redeliver is None else bool(redeliver),
+            overflow or there[4],
         )
         if there != asked:
             raise RingMismatch(
-                f"ring {name!r} of pool {self.name!r} exists with (capacity, producers, consumers, redeliver) = "
-                f"{there}, not {asked}; open it without them, or under another name"
+                f"ring {name!r} of pool {self.name!r} exists with (capacity, producers, consumers, redeliver, "
+                f"overflow) = {there}, not {asked}; open it without them, or under another name"
             )
         return ring
 
@@ -517,6 +526,7 @@ class Pool(_core.Pool):
         for there in self._ring_stats():
             if there[0] == name:
                 return self._ring(name, 0, there[3])
+        _check_overflow(flags)
         try:
             return self._ring(name, capacity, flags)
         except RingMismatch:  # another process has created it just now
@@ -737,6 +747,34 @@ def _side(value: str | None, what: str) -> bool:
     return value == "one"
 
 
+_OVERFLOW_FLAGS = {"block": 0, "drop": _core.OVERFLOW_DROP, "overwrite": _core.OVERFLOW_OVERWRITE}
+
+
+def _overflow_flag(value: str | None) -> int:
+    try:
+        return _OVERFLOW_FLAGS[value or "block"]
+    except (KeyError, TypeError):
+        raise ValueError(f"overflow must be 'block', 'drop' or 'overwrite', not {value!r}") from None
+
+
+def _overflow_of(flags: int) -> Literal["block", "drop", "overwrite"]:
+    if flags & _core.OVERFLOW_DROP:
+        return "drop"
+    return "overwrite" if flags & _core.OVERFLOW_OVERWRITE else "block"
+
+
+def _check_overflow(flags: int) -> None:
+    """Of a ring that is to be made."""
+    if flags & _core.OVERFLOW_OVERWRITE and flags & _core.ONE_CONSUMER:
+        raise ValueError(
+            "overflow='overwrite' needs consumers='many': a put takes the oldest packets out; use overflow='drop'"
+        )
+    if flags & _core.OVERFLOW_OVERWRITE and flags & _core.REDELIVER:
+        raise ValueError(
+            "overflow='overwrite' frees packets that redeliver=True promises; use overflow='drop'"
+        )
+
+
 def _ring_stats(
     name: str,
     number: int,
@@ -749,6 +787,7 @@ def _ring_stats(
     gets: int,
     recoveries: int,
     redelivered: int,
+    drops: int,
     holder: int,
 ) -> RingStats:
     producers: Literal["many", "one"] = "one" if flags & _core.ONE_PRODUCER else "many"
@@ -767,6 +806,8 @@ def _ring_stats(
         recoveries,
         bool(flags & _core.REDELIVER),
         redelivered,
+        _overflow_of(flags),
+        drops,
         holder,
     )
 

@@ -28,7 +28,8 @@ CORE = """
     handover
     ring
     sides
-    put get
+    get
+    put
     flow
     recovery check stats peek ready
     attach

@@ -55,6 +55,7 @@ _RING: list[tuple[str, str, str, Callable[[RingStats], int]]] = [
     ("ssm_ring_high_water", "The most that were ever queued.", "gauge", lambda r: r.high_water),
     ("ssm_ring_puts", "Packets put.", "counter", lambda r: r.puts),
     ("ssm_ring_gets", "Packets taken out.", "counter", lambda r: r.gets),
+    ("ssm_ring_drops", "Packets lost because it was full.", "counter", lambda r: r.drops),
     ("ssm_ring_recoveries", "Sides taken over from the dead.", "counter", lambda r: r.recoveries),
 ]
 _SERVICE: list[tuple[str, str, str, Callable[[ServiceStats], int]]] = [

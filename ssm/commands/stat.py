@@ -63,6 +63,8 @@ def _print_rings(stats: PoolStats) -> None:
             "producers",
             "consumers",
             "flags",
+            "overflow",
+            "drops",
             "recoveries",
         ],
         [
@@ -76,6 +78,8 @@ def _print_rings(stats: PoolStats) -> None:
                 ring.producers,
                 ring.consumers,
                 str(ring.acl.name),
+                ring.overflow,
+                ring.drops,
                 ring.recoveries,
             ]
             for ring in stats.rings

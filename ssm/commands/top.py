@@ -143,7 +143,7 @@ def _classes(look: Look) -> Any:
 
 
 def _rings(look: Look) -> Any:
-    grid = _grid("rings", "name", "depth", "of", "high water", "puts/s", "gets/s", "recoveries")
+    grid = _grid("rings", "name", "depth", "of", "high water", "puts/s", "gets/s", "drops", "recoveries")
     for ring in look.stats.rings:
         depth = f"{ring.depth:,}"
         grid.add_row(
@@ -153,6 +153,7 @@ def _rings(look: Look) -> Any:
             f"{ring.high_water:,}",
             f"{look.puts[ring.name]:,.0f}",
             f"{look.gets[ring.name]:,.0f}",
+            f"[bold red]{ring.drops:,}[/]" if ring.drops else "0",
             f"{ring.recoveries:,}",
         )
     return grid

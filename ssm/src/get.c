@@ -7,7 +7,9 @@
  *      before step 3: it is passed over
  *   2  own bit set, ring's bit cleared                                    the slot is passed over; the reaper frees
  *   3  tail += n, with release (R2)
- * So the consumer's side needs no repair. A redelivering ring notes each get in a table before step 2, and what has come
+ * So the consumer's side needs no repair. A producer that makes room in a ring that overwrites is such a consumer, and
+ * frees what it has taken: a death after step 2 or 3 leaves a ring with room, and blocks that the reaper frees.
+ * A redelivering ring notes each get in a table before step 2, and what has come
  * back is got first; see redelivery.h. The common case of this is handover.h.
  */
 #include "get.h"
@@ -19,6 +21,8 @@
 #include "sides.h"
 
 #include <errno.h>
+
+#define FREED_AT_ONCE 32
 
 struct get_call {
     struct ssm_ring *ring;
@@ -104,13 +108,14 @@ static uint32_t take_returned(struct ssm_ring *ring, uint32_t count, uint64_t *h
     return got;
 }
 
-/* Up to `count` packets; how many. Passed-over slots count towards the tail only. */
-static uint32_t get_queued(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
+/* Up to `count` packets, out of up to `slots` slots; how many. Passed-over slots count towards the tail only. `counter` is
+ * where the packets are counted. */
+static uint32_t get_queued(struct ssm_ring *ring, uint32_t count, uint64_t slots, struct ssm_u64 *counter, uint64_t *handles_out)
 {
     struct ssm_side *consumer = &ring->shared->consumer;
     uint64_t start = ssm_load_relaxed_u64(&consumer->index), tail = start, head = start;
     uint32_t got = 0;
-    while (got < count) {
+    while (got < count && tail - start < slots) {
         if (tail == head) {
             head = ssm_ring_head_beyond(ring, tail);
             if (head == UINT64_MAX && tail == start)
@@ -125,7 +130,7 @@ static uint32_t get_queued(struct ssm_ring *ring, uint32_t count, uint64_t *hand
             handles_out[got++] = handle;
     }
     if (tail != start) {
-        ssm_store_relaxed_u64(&consumer->count, ssm_load_relaxed_u64(&consumer->count) + got);
+        ssm_store_relaxed_u64(counter, ssm_load_relaxed_u64(counter) + got);
         ssm_store_release_u64(&consumer->index, tail); /* R2 -> A2 in look_for_room(): the slots were read before */
     }
     return got;
@@ -139,7 +144,7 @@ static SSM_COLD uint32_t get_some(struct ssm_ring *ring, uint32_t count, uint64_
         got = take_returned(ring, count, handles_out);
     if (got == count)
         return got;
-    queued = get_queued(ring, count - got, handles_out + got);
+    queued = get_queued(ring, count - got, UINT64_MAX, &ring->shared->consumer.count, handles_out + got);
     return queued != UINT32_MAX ? got + queued : got > 0 ? got : UINT32_MAX;
 }
 
@@ -154,14 +159,43 @@ static inline uint32_t get_in_hand(struct ssm_ring *ring, uint32_t count, uint64
 
 SSM_COLD void ssm_ring_discard(struct ssm_ring *ring)
 {
-    uint64_t handles[32];
+    uint64_t handles[FREED_AT_ONCE];
     uint32_t got;
-    while ((got = get_some(ring, 32, handles)) != 0 && got != UINT32_MAX)
-        for (uint32_t i = 0; i < got; i++) {
-            struct ssm_claim *claim = &ring->pool->claims[(uint32_t)handles[i]];
-            if (--claim->references == 0)
-                ssm_block_release(ring->pool, claim->class_idx, (uint32_t)handles[i]);
-        }
+    while ((got = get_some(ring, FREED_AT_ONCE, handles)) != 0 && got != UINT32_MAX)
+        ssm_references_drop(ring->pool, handles, got);
+}
+
+/* With the consumer's right: takes the oldest packets out, of as many slots as `count` packets lack. How many, or an error.
+ * Slots that are passed over make room, too: no packet goes for which there is no need. */
+static int evict(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
+{
+    struct ssm_side *consumer = &ring->shared->consumer;
+    uint64_t head = ssm_load_acquire_u64(&ring->shared->producer.index); /* A1 */
+    uint64_t depth = head - ssm_load_relaxed_u64(&consumer->index);
+    if (depth > ring->capacity)
+        return -SSM_E_CORRUPT;
+    uint64_t room = ring->capacity - depth;
+    if (room >= count)
+        return 0;
+    uint32_t got = get_queued(ring, FREED_AT_ONCE, count - room, &consumer->drops, handles_out);
+    return got != UINT32_MAX ? (int)got : -SSM_E_CORRUPT;
+}
+
+SSM_COLD int ssm_ring_make_room(struct ssm_ring *ring, uint32_t count)
+{
+    uint64_t handles[FREED_AT_ONCE];
+    struct ssm_side *consumer = &ring->shared->consumer;
+    for (uint32_t rounds = 0; rounds <= count / FREED_AT_ONCE; rounds++) {
+        int got = ssm_side_enter(ring, consumer, false, -SSM_E_FULL);
+        if (got != 0)
+            return got;
+        got = evict(ring, count, handles);
+        ssm_side_leave(consumer, false);
+        if (got <= 0)
+            return got;
+        ssm_references_drop(ring->pool, handles, (uint32_t)got); /* without the right */
+    }
+    return 0; /* as far as that is known */
 }
 
 /* The flags are read before the index: what was put before they were set is seen by the look after them. */

@@ -33,7 +33,7 @@
 #include "wait.h"
 
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
-#define SSM_LAYOUT_VERSION 2u
+#define SSM_LAYOUT_VERSION 3u
 #define SSM_HOLDER_MAX     4096u
 #define SSM_CACHE_MAX      4096u
 #define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard is locked just now */
@@ -153,6 +153,7 @@ struct ssm_side {
     struct ssm_u64  peer;       /* the other side's index as last seen */
     struct ssm_u64  count;      /* consumer: packets handed out; producer: highest depth seen */
     struct ssm_u64  recoveries;
+    struct ssm_u64  drops;      /* lost to a full ring: packets that were not put (producer), or that gave way (consumer) */
     SSM_SHARED_ALIGNED
     struct ssm_u64  index;      /* the next position to write (producer: head) or to read (consumer: tail); the peer reads it */
 };

@@ -95,6 +95,16 @@ static inline void ssm_untake_sole(struct ssm_pool *pool, const uint64_t *handle
 /* Gives back a block whose bit of this process is set and whose references are 0 since just now. */
 void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx);
 
+/* Gives references back, one for each handle; each is one that this process has, and not pinned. */
+static inline void ssm_references_drop(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct ssm_claim *claim = &pool->claims[(uint32_t)handles[i]];
+        if (--claim->references == 0)
+            ssm_block_release(pool, claim->class_idx, (uint32_t)handles[i]);
+    }
+}
+
 /* Blocking, after an attempt that answered `again`: spins briefly, then announces itself, tries again, sleeps.
  * `attempt` answers `again` to go on; `thorough`: it may take its time (not set while spinning). */
 struct ssm_wait {

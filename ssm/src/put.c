@@ -21,15 +21,27 @@
  *   7  own bits cleared, what is free then settled                        a reaper clears them
  * While a span names somebody dead, its repair is under way: reapers leave that one alone.
  *
+ * put into a full ring that overflows (it is step 1 that finds it full):
+ *   drops      the packets that there is room for are put as above, the first ones; then the others are counted, and, with the
+ *              right given up, freed. A death leaves them to the reaper, who frees them
+ *   overwrites 1  the right is given up
+ *              2  with the consumer's right instead, the oldest packets are taken out as by any get, and counted (get.c)
+ *              3  that right is given up, the packets are freed                   a ring with room; the reaper frees them
+ *              4  back to step 1: others may have used the room                   a ring with room
+ *              So no right is held while the other one is taken, and no packet gives way to one that has room already.
+ *
  * The producer's side is repaired so by sides.c: exactly, idempotently and without a log. The common case of this is
  * handover.h.
  */
+#include "get.h"
 #include "handover.h"
 #include "redelivery.h"
 #include "seed_bug.h"
 #include "sides.h"
 
 #include <errno.h>
+
+#define OVERWRITE_LOOKS 1000 /* other producers used the room each time; then it waits */
 
 struct put_call {
     struct ssm_ring *ring;
@@ -193,6 +205,43 @@ static inline int put_in_hand(struct ssm_ring *ring, const struct put_call *call
     return result;
 }
 
+/* The whole was too much. How many packets were left out; consumers can only have made more room since. */
+static int put_what_fits(const struct put_call *call)
+{
+    struct ssm_side *producer = &call->ring->shared->producer;
+    struct put_call part = *call;
+    uint32_t room = ssm_ring_room(call->ring);
+    part.count = room < call->count ? room : call->count;
+    int result = part.count > 0 ? put_in_hand(call->ring, &part) : 0;
+    if (result != 0)
+        return result;
+    uint32_t dropped = call->count - part.count;
+    ssm_store_relaxed_u64(&producer->drops, ssm_load_relaxed_u64(&producer->drops) + dropped);
+    return (int)dropped;
+}
+
+/* The ring is full, and does not wait. With the producer's right, which it gives up. How many packets were dropped. */
+static SSM_COLD int put_overflowing(const struct put_call *call)
+{
+    struct ssm_ring *ring = call->ring;
+    struct ssm_side *producer = &ring->shared->producer;
+    const bool exclusive = ring->flags & SSM_ONE_PRODUCER, drop = ring->flags & SSM_OVERFLOW_DROP;
+    int result = drop ? put_what_fits(call) : -SSM_E_FULL;
+    ssm_side_leave(producer, exclusive);
+    if (result > 0 && !(call->flags & SSM_KEEP))
+        ssm_references_drop(ring->pool, call->handles + call->count - result, (uint32_t)result);
+    for (int look = 0; !drop && result == -SSM_E_FULL && look < OVERWRITE_LOOKS; look++) {
+        result = ssm_ring_make_room(ring, call->count);
+        if (result == 0)
+            result = ssm_side_enter(ring, producer, exclusive, -SSM_E_FULL);
+        if (result != 0)
+            return result;
+        result = put_in_hand(ring, call);
+        ssm_side_leave(producer, exclusive);
+    }
+    return result;
+}
+
 static int put_attempt(void *context, bool thorough)
 {
     const struct put_call *call = context;
@@ -208,7 +257,10 @@ static int put_attempt(void *context, bool thorough)
         result = ssm_side_enter(ring, producer, exclusive, -SSM_E_FULL);
     if (result == 0) {
         result = put_in_hand(ring, call);
-        ssm_side_leave(producer, exclusive);
+        if (result == -SSM_E_FULL && ring->flags & (SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE))
+            result = put_overflowing(call);
+        else
+            ssm_side_leave(producer, exclusive);
     }
     ssm_leave(ring->pool);
     return result;
@@ -238,7 +290,7 @@ int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count,
         ssm_nap_ns(SSM_RING_LOOK_NAP_NS);
         result = put_attempt(&call, true);
     }
-    if (result == 0)
-        ssm_event_signal(&ring->shared->not_empty, count, ring->pool->fenced);
+    if (result >= 0 && (uint32_t)result < count)
+        ssm_event_signal(&ring->shared->not_empty, count - (uint32_t)result, ring->pool->fenced);
     return result;
 }

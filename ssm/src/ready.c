@@ -22,7 +22,8 @@ static bool is_ready(const struct ssm_interest *interest)
     uint32_t acl = ssm_ring_acl(ring); /* the flags first, as in get_attempt() */
     if (interest->what == SSM_READY_TO_GET)
         return ssm_ring_depth(ring) > 0 || acl & (SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER);
-    return ssm_ring_room(ring) > 0 || acl & (SSM_ACL_FLOWDOWN | SSM_ACL_RDONLY);
+    return ssm_ring_flags(ring) & (SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE) || ssm_ring_room(ring) > 0 ||
+           acl & (SSM_ACL_FLOWDOWN | SSM_ACL_RDONLY);
 }
 
 static struct ssm_event *event_of(const struct ssm_interest *interest)

@@ -144,12 +144,18 @@ static int open_table(struct ssm_ring *ring)
     return ring->table != NULL ? 0 : -ENOMEM;
 }
 
+static bool flags_agree(uint32_t flags)
+{
+    const uint32_t known = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE;
+    const uint32_t not_to_overwrite = SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_OVERFLOW_DROP;
+    return (flags & ~known) == 0 && !(flags & SSM_OVERFLOW_OVERWRITE && flags & not_to_overwrite);
+}
+
 int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options, struct ssm_ring **ring_out)
 {
-    const uint32_t known = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER;
     uint32_t id = SSM_NIL;
     size_t length = strnlen(name, SSM_NAME_SIZE);
-    if (length == 0 || length == SSM_NAME_SIZE || options->capacity > SSM_RING_MAX || options->flags & ~known)
+    if (length == 0 || length == SSM_NAME_SIZE || options->capacity > SSM_RING_MAX || !flags_agree(options->flags))
         return -EINVAL;
     int result = ssm_enter(pool);
     if (result != 0)

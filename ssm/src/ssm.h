@@ -194,7 +194,12 @@ enum ssm_ring_flags {
     /* What a dead process took out and neither freed nor put into a ring comes out once more, before all that is queued,
      * in the order in which it was taken. 16 bytes of metadata per block of the pool. A packet that another process
      * took out of it and has still cannot be put into it: SSM_E_QUEUED. */
-    SSM_REDELIVER    = 1u << 2
+    SSM_REDELIVER    = 1u << 2,
+    /* What a put does that finds the ring full, instead of waiting; one of them at most. DROP: as many packets as there is
+     * room for go in, the first ones; the others are freed. OVERWRITE: the oldest packets in the ring are freed to make
+     * room; not with SSM_ONE_CONSUMER, for putting takes packets out, and not with SSM_REDELIVER. */
+    SSM_OVERFLOW_DROP      = 1u << 3,
+    SSM_OVERFLOW_OVERWRITE = 1u << 4
 };
 enum ssm_acl {
     SSM_ACL_RDWR     = 0,
@@ -213,13 +218,16 @@ struct ssm_ring_options {
     uint32_t flags;    /* enum ssm_ring_flags */
 };
 
-/* Opens the ring of that name, or creates it. SSM_E_MISMATCH: it exists with another capacity or flags. */
+/* Opens the ring of that name, or creates it. SSM_E_MISMATCH: it exists with another capacity or flags. -EINVAL: flags that
+ * exclude each other. */
 int  ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options,
                    struct ssm_ring **ring_out);
 void ssm_ring_close(struct ssm_ring *ring); /* gives exclusive sides back; before ssm_pool_destroy() */
 
-/* put: all `count` packets or none (count <= capacity); this process's reference goes with them. get: 1 to
- * `count` packets, waits for the first; returns how many. */
+/* put: all `count` packets or none (count <= capacity); this process's reference goes with them. Returns how many were
+ * dropped: 0, but for SSM_OVERFLOW_DROP; with SSM_KEEP these are this process's still. SSM_E_FULL from a ring that overflows:
+ * a process that is stopped has the right to the side all the time. get: 1 to `count` packets, waits for the first; returns
+ * how many. */
 int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns);
 int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns);
 
@@ -343,6 +351,7 @@ struct ssm_ring_stats {
     uint32_t capacity, flags, acl;
     uint64_t depth, high_water, puts, gets, recoveries;
     uint64_t redelivered; /* of `gets`: packets that another process had before, and died */
+    uint64_t drops;       /* lost because it was full: not among `puts` (DROP), or of `puts`, not among `gets` (OVERWRITE) */
 };
 enum ssm_holder_kind { SSM_HOLDER_NONE, SSM_HOLDER_PROCESS, SSM_HOLDER_RING };
 struct ssm_holder_info {

@@ -88,6 +88,7 @@ int ssm_ring_stats(struct ssm_pool *pool, uint32_t holder_id, struct ssm_ring_st
             .recoveries = ssm_load_relaxed_u64(&shared->producer.recoveries) +
                           ssm_load_relaxed_u64(&shared->consumer.recoveries),
             .redelivered = ssm_load_relaxed_u64(&shared->redelivered),
+            .drops = ssm_load_relaxed_u64(&shared->producer.drops) + ssm_load_relaxed_u64(&shared->consumer.drops),
         };
         copy_name(out->name, holder->name);
     }

@@ -307,9 +307,10 @@ static void use_up(const struct check *check)
 
 /* ---- rings: 4 ---------------------------------------------------------------------------------------------------- */
 
+/* Of a get or a put; above 0: a put whose packet was dropped. */
 static bool is_refusal(int result)
 {
-    return result == -SSM_E_BUSY || result == -SSM_E_SHUTDOWN || result == -SSM_E_FULL || result == -SSM_E_EMPTY;
+    return result > 0 || result == -SSM_E_BUSY || result == -SSM_E_SHUTDOWN || result == -SSM_E_FULL || result == -SSM_E_EMPTY;
 }
 
 /* By the survivor, or where the side is the peer's, by that one. */
@@ -346,7 +347,7 @@ static int put_one(const struct check *check, int ring, uint64_t serial)
             return result;
         struct ssm_ring *to = giver == check->self ? check->rings[ring] : check->world->rings[PEER][ring];
         result = TIMED(check, ssm_ring_put(to, &handle, 1, 0, 0));
-        if (result != 0)
+        if (result < 0)
             ssm_free(giver, handle);
         if (result != -SSM_E_BUSY)
             return result;
@@ -417,6 +418,8 @@ static struct range taken_from(const struct check *check, int ring)
         range.max++;
         range.min += visit->get_done;
     }
+    if (ring == RING_MANY && check->world->many_flags & SSM_OVERFLOW_OVERWRITE) /* whoever put may have found it full */
+        range.max += (uint32_t)visit->put_begun + check->marked[ring];
     return range;
 }
 
@@ -523,10 +526,11 @@ static void drain(struct check *check, enum manner manner)
     const char *fault = NULL;
     for (int ring = 0; ring < RINGS; ring++)
         while (drain_one(check, ring)) {}
-    if (check->world->redelivering && (fault = redelivery_fault(check, manner)) != NULL)
+    bool redelivering = check->world->many_flags & SSM_REDELIVER;
+    if (redelivering && (fault = redelivery_fault(check, manner)) != NULL)
         complain(check, "%s", fault);
     for (int ring = 0; ring < RINGS; ring++) {
-        if (check->world->redelivering || delivered_as_promised(check, ring))
+        if (redelivering || delivered_as_promised(check, ring))
             continue;
         char list[SERIALS * 8] = "";
         for (uint32_t i = 0; i < check->drained[ring].count; i++) {
@@ -570,7 +574,7 @@ static void visit_to_put(struct world *world, enum actor actor, int ring)
     ssm_fence_light(false);
     visit->put_done = true;
     ssm_fence_light(false);
-    if (visit->put_result != 0)
+    if (visit->put_result < 0)
         ssm_free(world->pools[actor], handle);
 }
 
@@ -639,16 +643,18 @@ static void block(struct check *check, enum block blocked, int refusal)
 
 static void pass_capacity(struct check *check, int ring)
 {
-    uint32_t capacity = ssm_ring_capacity(check->rings[ring]);
+    uint32_t capacity = ssm_ring_capacity(check->rings[ring]), flags = ssm_ring_flags(check->rings[ring]);
+    uint32_t first = flags & SSM_OVERFLOW_OVERWRITE ? 1 : 0; /* what one more leaves there */
+    int one_more = flags & SSM_OVERFLOW_OVERWRITE ? 0 : flags & SSM_OVERFLOW_DROP ? 1 : -SSM_E_FULL;
     int result = ssm_ring_set_acl(check->rings[ring], SSM_ACL_RDWR);
     check->drained[ring].count = 0;
     for (uint64_t i = 0; result == 0 && i < capacity; i++)
         result = put_one(check, ring, i);
-    if (result != 0 || put_one(check, ring, capacity) != -SSM_E_FULL)
+    if (result != 0 || put_one(check, ring, capacity) != one_more)
         complain(check, "ring %d does not take as many packets as it holds: %d", ring, result);
     while (drain_one(check, ring)) {}
     for (uint64_t i = 0; i < capacity; i++)
-        if (check->drained[ring].count != capacity || check->drained[ring].serial[i] != i)
+        if (check->drained[ring].count != capacity || check->drained[ring].serial[i] != i + first)
             complain(check, "ring %d does not pass packets in order", ring);
 }
 

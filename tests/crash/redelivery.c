@@ -140,20 +140,20 @@ static void returned_to_discard(struct world *world)
 }
 
 const struct scenario redelivery_scenarios[] = {
-    {"redelivering get: one of three", three_queued, get, .results = {1}, .redelivering = true},
-    {"redelivering get: 3, wrapped", three_queued, get_3, .results = {3}, .redelivering = true},
-    {"redelivering get: free", to_free, get_and_free, .results = {2, 0}, .redelivering = true},
-    {"redelivering get: put into another ring", to_hand_on, get_and_hand_on, .results = {2, 0}, .redelivering = true},
-    {"redelivering get: put, keep, hand over", to_hand_on, get_and_hand_over, .results = {2, 0}, .redelivering = true},
-    {"redelivering get: put back", to_put_back, get_and_put_back, .results = {1, 0}, .redelivering = true},
-    {"redelivering get: of returned ones", returned, get_3, .results = {3}, .redelivering = true},
+    {"redelivering get: one of three", three_queued, get, .results = {1}, .many_flags = SSM_REDELIVER},
+    {"redelivering get: 3, wrapped", three_queued, get_3, .results = {3}, .many_flags = SSM_REDELIVER},
+    {"redelivering get: free", to_free, get_and_free, .results = {2, 0}, .many_flags = SSM_REDELIVER},
+    {"redelivering get: put into another ring", to_hand_on, get_and_hand_on, .results = {2, 0}, .many_flags = SSM_REDELIVER},
+    {"redelivering get: put, keep, hand over", to_hand_on, get_and_hand_over, .results = {2, 0}, .many_flags = SSM_REDELIVER},
+    {"redelivering get: put back", to_put_back, get_and_put_back, .results = {1, 0}, .many_flags = SSM_REDELIVER},
+    {"redelivering get: of returned ones", returned, get_3, .results = {3}, .many_flags = SSM_REDELIVER},
     {"redelivering get: of returned ones, free", returned_to_free, get_and_free, .results = {2, 0},
-     .redelivering = true},
+     .many_flags = SSM_REDELIVER},
     {"redelivering get: of returned ones, put", returned_to_hand_on, get_and_hand_on, .results = {2, 0},
-     .redelivering = true},
-    {"reap: returns what a dead process had", died_with_two, reap, .results = {0}, .redelivering = true},
-    {"close: frees what it had taken", two_in_hand, close_pool, .results = {0}, .redelivering = true},
-    {"shutdown: frees returned ones", returned_to_discard, shut_down, .results = {0}, .redelivering = true},
+     .many_flags = SSM_REDELIVER},
+    {"reap: returns what a dead process had", died_with_two, reap, .results = {0}, .many_flags = SSM_REDELIVER},
+    {"close: frees what it had taken", two_in_hand, close_pool, .results = {0}, .many_flags = SSM_REDELIVER},
+    {"shutdown: frees returned ones", returned_to_discard, shut_down, .results = {0}, .many_flags = SSM_REDELIVER},
 };
 
 const uint32_t redelivery_scenario_count = sizeof redelivery_scenarios / sizeof *redelivery_scenarios;

@@ -413,16 +413,9 @@ static void to_get_3_wrapped(struct world *world)
     expect_take(world, RING_MANY, 3);
 }
 
-/* Queued in both rings and held by the peer. */
 static void to_get_shared(struct world *world)
 {
-    uint64_t serial, handle = world_alloc(world, PEER, &serial);
-    for (int ring = 0; ring < RINGS; ring++) {
-        struct serials *queued = &world->expect[ring].queued;
-        ssm_ring_put(world->rings[PEER][ring], &handle, 1, SSM_KEEP, NOW);
-        queued->serial[queued->count++] = serial;
-    }
-    world->held[world->held_count++] = (struct held){handle, serial};
+    world_queue_shared(world);
     expect_take(world, RING_MANY, 1);
 }
 

@@ -16,10 +16,10 @@ struct scenario {
     int results[CALLS];                   /* of its calls when it is not killed, or the test is not what it says */
     enum block blocked;
     int refusal;                          /* what the survivor's call may also answer; 0: nothing else */
-    bool redelivering;                    /* RING_MANY is */
+    uint32_t many_flags;                  /* of RING_MANY: SSM_REDELIVER, or how it overflows */
 };
 
-extern const struct scenario pool_scenarios[], redelivery_scenarios[], service_scenarios[];
-extern const uint32_t pool_scenario_count, redelivery_scenario_count, service_scenario_count;
+extern const struct scenario pool_scenarios[], redelivery_scenarios[], overflow_scenarios[], service_scenarios[];
+extern const uint32_t pool_scenario_count, redelivery_scenario_count, overflow_scenario_count, service_scenario_count;
 
 #endif

@@ -66,7 +66,7 @@ struct ssm_ring_options world_ring_options(const struct world *world, int ring)
 {
     if (ring == RING_ONE)
         return (struct ssm_ring_options){.capacity = CAPACITY_ONE, .flags = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER};
-    return (struct ssm_ring_options){.capacity = CAPACITY_MANY, .flags = world->redelivering ? SSM_REDELIVER : 0};
+    return (struct ssm_ring_options){.capacity = CAPACITY_MANY, .flags = world->many_flags};
 }
 
 static void open_ring(struct world *world, enum actor actor, int ring)
@@ -88,7 +88,7 @@ static void open_rings(struct world *world, enum actor actor)
         open_ring(world, actor, ring);
 }
 
-void world_build(struct world *world, bool wide, bool redelivering)
+void world_build(struct world *world, bool wide, uint32_t many_flags)
 {
     struct ssm_pool_options options = {
         .classes = {{BLOCK_SIZE, BLOCKS}}, .class_count = 1, .shards = 2, .cache = CACHE,
@@ -96,7 +96,7 @@ void world_build(struct world *world, bool wide, bool redelivering)
     };
     struct ssm_attach_options survivor = {.name = "survivor"};
     *world = (struct world){.fd = memfd_create("ssm-crash", MFD_CLOEXEC), .wide = wide,
-                             .redelivering = redelivering};
+                             .many_flags = many_flags};
     MUST(world->fd >= 0);
     MUST(ssm_pool_create(world->fd, &options, &survivor, &world->pools[SURVIVOR]) == 0);
     world->pools[PEER] = attach(world, "peer");
@@ -316,6 +316,17 @@ void world_queue(struct world *world, enum actor actor, int ring, uint32_t count
         MUST(ssm_ring_put(world->rings[actor][ring], &handle, 1, 0, 0) == 0);
         queued->serial[queued->count++] = serial;
     }
+}
+
+void world_queue_shared(struct world *world)
+{
+    uint64_t serial, handle = world_alloc(world, PEER, &serial);
+    for (int ring = 0; ring < RINGS; ring++) {
+        struct serials *queued = &world->expect[ring].queued;
+        MUST(ssm_ring_put(world->rings[PEER][ring], &handle, 1, SSM_KEEP, 0) == 0);
+        queued->serial[queued->count++] = serial;
+    }
+    remember(world, handle, serial);
 }
 
 void world_unclaim(struct world *world, enum actor actor)

@@ -67,7 +67,7 @@ struct books { struct ssm_service_item items[ITEMS]; uint32_t count; };
 struct world {
     int      fd;
     bool     wide;                  /* holder sets of two words, the victim in the second */
-    bool     redelivering;          /* RING_MANY is */
+    uint32_t many_flags;            /* of RING_MANY: SSM_REDELIVER, or how it overflows */
     uint32_t dummies;
     struct ssm_pool *pools[ACTORS];
     struct ssm_pool *crowd[128];    /* keep slots taken while the world is built; or all the time */
@@ -94,7 +94,7 @@ struct world {
 
 /* ---- making one: aborts where something fails -------------------------------------------------------------------- */
 
-void world_build(struct world *world, bool wide, bool redelivering);
+void world_build(struct world *world, bool wide, uint32_t many_flags);
 struct ssm_ring_options world_ring_options(const struct world *world, int ring);
 /* The scenario is prepared: takes the image; the victim's liveness lock is free for a child from here on. */
 void world_seal(struct world *world);
@@ -120,6 +120,7 @@ void world_give(struct world *world, enum actor actor, uint32_t count);  /* the 
 void world_keep(struct world *world, enum actor actor, uint32_t count);  /* held by actor, who lives */
 void world_keep_all(struct world *world);                                /* the peer takes what is there */
 void world_queue(struct world *world, enum actor actor, int ring, uint32_t count);
+void world_queue_shared(struct world *world);                             /* one, in both rings and held by the peer */
 void world_rotate(struct world *world, int ring, uint32_t count);        /* the ring has passed so many */
 void world_unclaim(struct world *world, enum actor actor);               /* RING_ONE: its sides are nobody's */
 void world_uncache(struct world *world, enum actor actor);

@@ -99,6 +99,25 @@ def test_stat(pool, queued):
     assert ssm_json("stat", pool.name)["rings"][0]["depth"] == 3
 
 
+def test_what_a_full_ring_lost_is_shown(pool):
+    ring = pool.ring("lossy", capacity=1, overflow="overwrite")
+    for _ in range(1235):
+        ring.send(b"x")
+    assert re.search(r"lossy .* overwrite +1,?234 ", ssm_command("stat", pool.name))
+    (told,) = ssm_json("stat", pool.name)["rings"]
+    assert (told["overflow"], told["drops"]) == ("overwrite", 1234)
+    (line,) = ssm_command("metrics", pool.name, "--json", "--count", 1).splitlines()
+    assert json.loads(line)["pools"][0]["rings"][0]["drops"] == 1234
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "60"}
+    try:
+        with started("top", pool.name, "--interval", 0.1, stdout=theirs, stderr=theirs, env=environment):
+            assert "1,234" in read_screen(ours, "1,234")
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
 def test_holders_name_the_dead(pool, queued, dead_holder):
     assert "DEAD" in ssm_command("holders", pool.name)
     found = ssm_json("holders", pool.name)["holders"]

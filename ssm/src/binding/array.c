@@ -132,6 +132,8 @@ static PyObject *array_over_span(struct span_object *span, PyArray_Descr *descr,
         return NULL;
     }
     PyArray_UpdateFlags((PyArrayObject *)array, NPY_ARRAY_ALIGNED);
+    if (span->packet->readonly)
+        PyArray_CLEARFLAGS((PyArrayObject *)array, NPY_ARRAY_WRITEABLE);
     if (PyArray_SetBaseObject((PyArrayObject *)array, OBJECT(span)) == 0)
         return array;
     Py_DECREF(array);

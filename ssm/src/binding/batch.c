@@ -20,6 +20,7 @@ struct batch_object *batch_new(struct pool_object *pool, uint32_t room)
     batch->pool = pool;
     batch->status = PACKET_EMPTY;
     batch->count = 0;
+    batch->readonly = false;
     return batch;
 }
 
@@ -134,6 +135,7 @@ static PyObject *batch_item(struct batch_object *self, Py_ssize_t i)
     struct packet_object *packet = packet_new(self->pool);
     if (packet == NULL)
         return NULL;
+    packet->readonly = self->readonly;
     int result;
     BATCH_CALL(self, result, ssm_packet_hold(self->pool->core, self->handles[i]));
     if (result == 0) {
@@ -408,13 +410,16 @@ PyDoc_STRVAR(batch_scatter_doc,
 "Parameters\n----------\n"
 "rows : array_like\n    2-D with the buffer protocol, ``len(batch)`` rows of as many bytes as the packets have.\n\n"
 "Raises\n------\n"
-"ValueError\n    The shape does not fit; nothing was copied.");
+"ValueError\n    The shape does not fit; nothing was copied.\n"
+"TypeError\n    The batch is read-only.");
 
 static PyObject *batch_scatter(struct batch_object *self, PyObject *rows)
 {
     Py_buffer array;
     if (!batch_check(self))
         return batch_raise_stale(self);
+    if (self->readonly && packet_raise_readonly(PyExc_TypeError) < 0)
+        return NULL;
     if (PyObject_GetBuffer(rows, &array, PyBUF_STRIDED_RO | PyBUF_FORMAT) < 0)
         return NULL;
     int result = check_rows_of(self, &array);
@@ -508,6 +513,12 @@ static PyObject *batch_repr(struct batch_object *self)
     return PyUnicode_FromFormat("<ssm.PacketBatch of %u packets%s>", self->count, status);
 }
 
+static PyObject *batch_get_readonly(struct batch_object *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(self->readonly);
+}
+
 static PyGetSetDef batch_attributes[] = {
     {"handles", (getter)batch_get_handles, NULL, "numpy.ndarray of uint64, read-only : one handle per packet.", NULL},
     {"lengths", (getter)batch_get_lengths, (setter)batch_set_lengths,
@@ -516,6 +527,7 @@ static PyGetSetDef batch_attributes[] = {
     {"tags", (getter)batch_get_tags, (setter)batch_set_tags,
      "numpy.ndarray of uint64 : `Packet.tag` of each. Assign to it, or to parts of it.", NULL},
     {"redelivered", (getter)batch_get_redelivered, NULL, "numpy.ndarray of bool : `Packet.redelivered` of each.", NULL},
+    {"readonly", (getter)batch_get_readonly, NULL, "bool : its packets are `Packet.readonly`; see `Ring.get_many`.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

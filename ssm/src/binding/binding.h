@@ -82,7 +82,8 @@ enum allocator_error {
 
 /* Keyword names of the functions that parse them by hand; interned, so that a pointer comparison finds them. */
 #define KEYWORDS(X) \
-    X(size) X(count) X(timeout) X(pkt) X(batch) X(data) X(n) X(block) X(keep) X(dtype) X(shape) X(immediate) X(now) X(rmid)
+    X(size) X(count) X(timeout) X(pkt) X(batch) X(data) X(n) X(block) X(keep) X(dtype) X(shape) X(immediate) X(now) X(rmid) \
+    X(readonly)
 enum keyword {
 #define X(name) KEYWORD_##name,
     KEYWORDS(X)
@@ -195,6 +196,7 @@ struct packet_object {
     uint32_t era;
     uint32_t exports;
     uint32_t status; /* enum packet_status */
+    bool readonly;   /* views of it do not write; for its life */
 };
 
 int packet_exec(PyObject *module, struct module_state *state);
@@ -226,6 +228,8 @@ static inline bool packet_check(const struct packet_object *packet)
 int packet_export(struct packet_object *packet, struct ssm_packet *window_out);
 void packet_unexport(struct packet_object *packet);
 
+int packet_raise_readonly(PyObject *class); /* -1 */
+
 /* For a look or a copy that runs no Python code in between. */
 int packet_open(struct packet_object *packet, struct ssm_packet *window_out);
 #ifdef Py_GIL_DISABLED
@@ -254,6 +258,7 @@ struct batch_object {
     uint32_t era;
     uint32_t status; /* enum packet_status */
     uint32_t count;
+    bool readonly;   /* so are the Packets made from it */
     uint64_t handles[];
 };
 

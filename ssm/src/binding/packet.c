@@ -68,6 +68,7 @@ struct packet_object *packet_new(struct pool_object *pool)
     packet->pool = pool;
     packet->exports = 0;
     packet->status = PACKET_EMPTY;
+    packet->readonly = false;
     return packet;
 }
 
@@ -152,6 +153,12 @@ static PyObject *raise_packet(const struct packet_object *packet, int code)
     return raise_code(packet->pool, code);
 }
 
+int packet_raise_readonly(PyObject *class)
+{
+    PyErr_SetString(class, "the packet was taken out with readonly=True; write to a copy, or take it without readonly=True");
+    return -1;
+}
+
 /* ---- views --------------------------------------------------------------------------------------- */
 
 static int export_locked(struct packet_object *packet, struct ssm_packet *window_out)
@@ -212,9 +219,11 @@ static int packet_getbuffer(struct packet_object *self, Py_buffer *view, int fla
 {
     struct ssm_packet window;
     view->obj = NULL;
+    if (self->readonly && flags & PyBUF_WRITABLE)
+        return packet_raise_readonly(PyExc_BufferError);
     if (packet_export(self, &window) < 0)
         return -1;
-    if (PyBuffer_FillInfo(view, OBJECT(self), window.data, (Py_ssize_t)window.length, 0, flags) == 0)
+    if (PyBuffer_FillInfo(view, OBJECT(self), window.data, (Py_ssize_t)window.length, self->readonly, flags) == 0)
         return 0;
     packet_unexport(self);
     return -1;
@@ -257,7 +266,7 @@ static void span_dealloc(struct span_object *self)
 
 static int span_getbuffer(struct span_object *self, Py_buffer *view, int flags)
 {
-    return PyBuffer_FillInfo(view, OBJECT(self), self->data, self->length, 0, flags);
+    return PyBuffer_FillInfo(view, OBJECT(self), self->data, self->length, self->packet->readonly, flags);
 }
 
 /* ---- window -------------------------------------------------------------------------------------- */
@@ -551,6 +560,8 @@ static int packet_ass_subscript(struct packet_object *self, PyObject *key, PyObj
 {
     if (value == NULL)
         PyErr_SetString(PyExc_TypeError, "bytes of a packet cannot be deleted; trim_front(), trim_back() and truncate() cut it");
+    else if (self->readonly)
+        packet_raise_readonly(PyExc_TypeError);
     else if (PySlice_Check(key))
         return write_slice(self, key, value);
     else if (PyIndex_Check(key))
@@ -569,7 +580,7 @@ PyDoc_STRVAR(packet_asarray_doc,
 "dtype : numpy dtype\n    Whatever ``numpy.dtype`` takes, without Python objects in it.\n"
 "shape : int or tuple of int, optional\n    One number may be -1. By default one dimension of ``nbytes // itemsize``.\n\n"
 "Returns\n-------\n"
-"numpy.ndarray\n    Writable, shape `shape`, of `nbytes` bytes.\n\n"
+"numpy.ndarray\n    Writable unless the packet is `readonly`, shape `shape`, of `nbytes` bytes.\n\n"
 "Raises\n------\n"
 "ValueError\n    The payload does not divide into `dtype` and `shape`.");
 
@@ -580,6 +591,28 @@ static PyObject *packet_asarray(struct packet_object *self, PyObject *const *arg
     if ((nargs != 0 || kwnames != NULL) && arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0)
         return NULL;
     return array_of_packet(self, values[0], values[1] == Py_None ? NULL : values[1]);
+}
+
+PyDoc_STRVAR(packet_dlpack_doc,
+"__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\n"
+"The payload as a DLPack tensor of uint8, one dimension: numpy's, of `asarray`, which looks at the arguments.\n\n"
+"A `readonly` packet takes a consumer of version 1.0 or later; others get BufferError. numpy 2.0 itself is older than\n"
+"that: there `max_version`, `dl_device` and `copy` are TypeError, upon which consumers ask again without them.");
+
+static PyObject *packet_dlpack(struct packet_object *self, PyObject *args, PyObject *kwargs)
+{
+    PyObject *array = array_of_packet(self, NULL, NULL); /* the tensor keeps it, and it the packet */
+    PyObject *method = array != NULL ? PyObject_GetAttrString(array, "__dlpack__") : NULL;
+    PyObject *capsule = method != NULL ? PyObject_Call(method, args, kwargs) : NULL;
+    Py_XDECREF(method);
+    Py_XDECREF(array);
+    return capsule;
+}
+
+static PyObject *packet_dlpack_device(struct packet_object *self, PyObject *unused)
+{
+    (void)unused;
+    return packet_check(self) ? Py_BuildValue("(ii)", 1 /* kDLCPU */, 0) : packet_raise_stale(self);
 }
 
 /* ---- the rest ------------------------------------------------------------------------------------ */
@@ -689,6 +722,12 @@ static PyObject *packet_get_redelivered(struct packet_object *self, void *unused
     return result < 0 ? raise_packet(self, result) : PyBool_FromLong(result);
 }
 
+static PyObject *packet_get_readonly(struct packet_object *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(self->readonly);
+}
+
 static PyGetSetDef packet_attributes[] = {
     {"handle", (getter)packet_get_handle, NULL, "int : 64 bits; names the packet in this process, see Pool.packet().", NULL},
     {"nbytes", (getter)packet_get_window, NULL, "int : bytes of data, as len().", WINDOW(length)},
@@ -698,6 +737,8 @@ static PyGetSetDef packet_attributes[] = {
     {"tag", (getter)packet_get_tag, (setter)packet_set_tag, "int : 64 bits of the user's, travel with the packet; 0 at first.", NULL},
     {"redelivered", (getter)packet_get_redelivered, NULL,
      "bool : another process had taken it from the same ring, and died; see `Pool.ring`.", NULL},
+    {"readonly", (getter)packet_get_readonly, NULL,
+     "bool : views and arrays of it cannot be written to; see `Ring.get`. Its window and its tag are as of any packet.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -708,6 +749,9 @@ static PyMethodDef packet_methods[] = {
     {"trim_back", (PyCFunction)packet_trim_back, METH_O, packet_trim_back_doc},
     {"truncate", (PyCFunction)packet_truncate, METH_O, packet_truncate_doc},
     {"asarray", FAST(packet_asarray), METH_FASTCALL | METH_KEYWORDS, packet_asarray_doc},
+    {"__dlpack__", (PyCFunction)(void (*)(void))packet_dlpack, METH_VARARGS | METH_KEYWORDS, packet_dlpack_doc},
+    {"__dlpack_device__", (PyCFunction)packet_dlpack_device, METH_NOARGS,
+     "__dlpack_device__($self, /)\n--\n\nThe host's memory, as DLPack numbers devices: ``(1, 0)``."},
     {"free", (PyCFunction)packet_free, METH_NOARGS, packet_free_doc},
     {"__enter__", (PyCFunction)packet_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
     {"__exit__", FAST(packet_exit), METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\nFree the packet, unless it was freed or sent."},

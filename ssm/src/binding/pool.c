@@ -505,7 +505,8 @@ PyObject *name_object(const char *name)
 
 PyDoc_STRVAR(pool_ring_stats_doc,
 "_ring_stats($self, /)\n--\n\n"
-"[(name, id, capacity, flags, acl, depth, high_water, puts, gets, recoveries, redelivered, holder)], of every ring.");
+"[(name, id, capacity, flags, acl, depth, high_water, puts, gets, recoveries, redelivered, drops,\n"
+"holder)], of every ring.");
 
 static PyObject *pool_ring_stats(struct pool_object *self, PyObject *unused)
 {
@@ -518,9 +519,9 @@ static PyObject *pool_ring_stats(struct pool_object *self, PyObject *unused)
         if (result == -ENOENT)
             continue;
         PyObject *ring = result < 0 ? raise_code(self, result)
-                                    : Py_BuildValue("(NIIIIKKKKKKI)", name_object(s.name), s.id, s.capacity, s.flags,
+                                    : Py_BuildValue("(NIIIIKKKKKKKI)", name_object(s.name), s.id, s.capacity, s.flags,
                                                     s.acl, s.depth, s.high_water, s.puts, s.gets, s.recoveries,
-                                                    s.redelivered, s.holder);
+                                                    s.redelivered, s.drops, s.holder);
         if (ring == NULL || PyList_Append(rings, ring) < 0)
             Py_CLEAR(rings);
         Py_XDECREF(OBJECT(ring));

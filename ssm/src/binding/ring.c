@@ -148,8 +148,8 @@ PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity,
     Py_DECREF(OBJECT(ring));
     if (result == -SSM_E_MISMATCH)
         return PyErr_Format(pool->state->errors[ERROR_RingMismatch],
-                            "ring %R of pool %R exists with another capacity, or other producers=, consumers= or redeliver=; open it "
-                            "without them, or under another name",
+                            "ring %R of pool %R exists with another capacity, or other producers=, consumers=, redeliver= or overflow=; "
+                            "open it without them, or under another name",
                             name, pool->name);
     return raise_code(pool, result);
 }
@@ -309,6 +309,18 @@ static PyObject *ring_get_redeliver(struct ring_object *self, void *unused)
     return PyBool_FromLong(flags & SSM_REDELIVER);
 }
 
+static PyObject *ring_get_overflow(struct ring_object *self, void *unused)
+{
+    (void)unused;
+    if (!ring_begin(self))
+        return NULL;
+    uint32_t flags = ssm_ring_flags(self->core);
+    ring_end(self);
+    return PyUnicode_FromString(flags & SSM_OVERFLOW_DROP        ? "drop"
+                                : flags & SSM_OVERFLOW_OVERWRITE ? "overwrite"
+                                                                 : "block");
+}
+
 static PyObject *ring_repr(struct ring_object *self)
 {
     if (!ring_begin(self)) {
@@ -323,17 +335,16 @@ static PyObject *ring_repr(struct ring_object *self)
 /* ---- awaiting (ready.c) ----------------------------------------------------------------------------- */
 
 PyDoc_STRVAR(ring_aget_doc,
-"aget($self, /)\n--\n\n"
+"aget($self, /, *, readonly=False)\n--\n\n"
 "get() that is awaited: the event loop goes on while the ring is empty.");
 
-static PyObject *ring_aget(struct ring_object *self, PyObject *unused)
+static PyObject *ring_aget(struct ring_object *self, PyObject *args, PyObject *kwargs)
 {
-    (void)unused;
-    return ring_async(self, "get", NULL, NULL);
+    return ring_async(self, "get", args, kwargs);
 }
 
 PyDoc_STRVAR(ring_aget_many_doc,
-"aget_many($self, /, n)\n--\n\n"
+"aget_many($self, /, n, *, readonly=False)\n--\n\n"
 "get_many() that is awaited.");
 
 static PyObject *ring_aget_many(struct ring_object *self, PyObject *args, PyObject *kwargs)
@@ -362,6 +373,8 @@ static PyGetSetDef ring_attributes[] = {
     {"producers", (getter)ring_get_side, NULL, "str : \"one\" process puts, or \"many\".", (void *)(uintptr_t)SSM_ONE_PRODUCER},
     {"consumers", (getter)ring_get_side, NULL, "str : \"one\" process gets, or \"many\".", (void *)(uintptr_t)SSM_ONE_CONSUMER},
     {"redeliver", (getter)ring_get_redeliver, NULL, "bool : what a dead process had taken comes out once more.", NULL},
+    {"overflow", (getter)ring_get_overflow, NULL,
+     "str : what a put does that finds it full: \"block\" waits, \"drop\" frees the new packet, \"overwrite\" the oldest.", NULL},
     {"acl", (getter)ring_get_acl, (setter)ring_set_acl, "Acl : flags for every process; setting them wakes those who wait.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -378,9 +391,9 @@ static PyMethodDef ring_methods[] = {
     {"put_many", FAST(ring_put_many), METH_FASTCALL | METH_KEYWORDS, ring_put_many_doc},
     {"send", FAST(ring_send), METH_FASTCALL | METH_KEYWORDS, ring_send_doc},
     {"get", FAST(ring_get), METH_FASTCALL | METH_KEYWORDS, ring_get_doc},
-    {"get_nowait", (PyCFunction)ring_get_nowait, METH_NOARGS, ring_get_nowait_doc},
+    {"get_nowait", FAST(ring_get_nowait), METH_FASTCALL | METH_KEYWORDS, ring_get_nowait_doc},
     {"get_many", FAST(ring_get_many), METH_FASTCALL | METH_KEYWORDS, ring_get_many_doc},
-    {"aget", (PyCFunction)ring_aget, METH_NOARGS, ring_aget_doc},
+    {"aget", (PyCFunction)(void (*)(void))ring_aget, METH_VARARGS | METH_KEYWORDS, ring_aget_doc},
     {"aget_many", (PyCFunction)(void (*)(void))ring_aget_many, METH_VARARGS | METH_KEYWORDS, ring_aget_many_doc},
     {"aput", (PyCFunction)(void (*)(void))ring_aput, METH_VARARGS | METH_KEYWORDS, ring_aput_doc},
     {"shutdown", FAST(ring_shutdown), METH_FASTCALL | METH_KEYWORDS, ring_shutdown_doc},

@@ -23,7 +23,7 @@ PyObject *ring_send(struct ring_object *self, PyObject *const *args, Py_ssize_t 
 
 extern const char ring_get_doc[], ring_get_nowait_doc[], ring_get_many_doc[];
 PyObject *ring_get(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
-PyObject *ring_get_nowait(struct ring_object *self, PyObject *unused);
+PyObject *ring_get_nowait(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *ring_get_many(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *ring_next(struct ring_object *self);
 

@@ -45,11 +45,12 @@ static int get_waiting(struct ring_object *ring, struct packet_object *packet, i
 
 /* The object is made first: a packet that was taken out is never lost for want of memory. NULL without an exception
  * at the end of an iteration. */
-static PyObject *get_one(struct ring_object *ring, int64_t timeout_ns, bool iterating)
+static PyObject *get_one(struct ring_object *ring, int64_t timeout_ns, bool readonly, bool iterating)
 {
     struct packet_object *packet = packet_new(ring->pool);
     if (packet == NULL)
         return NULL;
+    packet->readonly = readonly;
     int result = get_at_once(ring, packet);
     if (result == -SSM_E_CLOSED || (result == -SSM_E_EMPTY && timeout_ns != 0)) {
         if (!ring_begin(ring)) {
@@ -66,11 +67,13 @@ static PyObject *get_one(struct ring_object *ring, int64_t timeout_ns, bool iter
 }
 
 RING_DOC(ring_get_doc,
-"get($self, /, block=True, timeout=None)\n--\n\n"
+"get($self, /, block=True, timeout=None, *, readonly=False)\n--\n\n"
 "Take the next packet out.\n\n"
 "Parameters\n----------\n"
 "block : bool\n    Whether to wait while the ring is empty.\n"
-"timeout : float or None\n    Seconds to wait; ``None`` waits for ever.\n\n"
+"timeout : float or None\n    Seconds to wait; ``None`` waits for ever.\n"
+"readonly : bool\n    Views and arrays of the packet cannot be written to: for consumers that share it with others. It may be put\n"
+"    on; whoever takes it out then has it as they ask.\n\n"
 "Returns\n-------\n"
 "Packet\n    This process holds it now.\n\n"
 "Raises\n------\n"
@@ -80,31 +83,38 @@ RING_DOC(ring_get_doc,
 
 PyObject *ring_get(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const struct parameters parameters = {"get", {KEYWORD_block, KEYWORD_timeout}, 2, 2, 0};
-    PyObject *values[2];
+    static const struct parameters parameters = {"get", {KEYWORD_block, KEYWORD_timeout, KEYWORD_readonly}, 3, 2, 0};
+    PyObject *values[3];
     int64_t timeout_ns = SSM_FOREVER;
-    if ((nargs != 0 || kwnames != NULL) && (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
-                                            argument_wait(values[0], values[1], &timeout_ns) < 0))
+    bool readonly = false;
+    if ((nargs != 0 || kwnames != NULL) &&
+        (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
+         argument_wait(values[0], values[1], &timeout_ns) < 0 || argument_flag(values[2], &readonly) < 0))
         return NULL;
-    return get_one(self, timeout_ns, false);
+    return get_one(self, timeout_ns, readonly, false);
 }
 
 RING_DOC(ring_get_nowait_doc,
-"get_nowait($self, /)\n--\n\n"
+"get_nowait($self, /, *, readonly=False)\n--\n\n"
 "get() that does not wait.");
 
-PyObject *ring_get_nowait(struct ring_object *self, PyObject *unused)
+PyObject *ring_get_nowait(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    (void)unused;
-    return get_one(self, 0, false);
+    static const struct parameters parameters = {"get_nowait", {KEYWORD_readonly}, 1, 0, 0};
+    PyObject *values[1];
+    bool readonly = false;
+    if ((nargs != 0 || kwnames != NULL) && (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
+                                            argument_flag(values[0], &readonly) < 0))
+        return NULL;
+    return get_one(self, 0, readonly, false);
 }
 
 PyObject *ring_next(struct ring_object *self)
 {
-    return get_one(self, SSM_FOREVER, true);
+    return get_one(self, SSM_FOREVER, false, true);
 }
 
-static PyObject *get_batch(struct ring_object *ring, uint32_t count, int64_t timeout_ns)
+static PyObject *get_batch(struct ring_object *ring, uint32_t count, int64_t timeout_ns, bool readonly)
 {
     if (!ring_begin(ring))
         return NULL;
@@ -114,6 +124,8 @@ static PyObject *get_batch(struct ring_object *ring, uint32_t count, int64_t tim
     if (result > 0)
         batch_adopt(batch, (uint32_t)result);
     ring_end(ring);
+    if (batch != NULL)
+        batch->readonly = readonly;
     if (result > 0)
         return OBJECT(batch);
     if (batch == NULL)
@@ -123,11 +135,11 @@ static PyObject *get_batch(struct ring_object *ring, uint32_t count, int64_t tim
 }
 
 RING_DOC(ring_get_many_doc,
-"get_many($self, /, n, block=True, timeout=None)\n--\n\n"
+"get_many($self, /, n, block=True, timeout=None, *, readonly=False)\n--\n\n"
 "Take up to `n` packets out: waits for the first, not for the others.\n\n"
 "Parameters\n----------\n"
 "n : int\n    At least 1.\n"
-"block, timeout\n    As for get().\n\n"
+"block, timeout, readonly\n    As for get().\n\n"
 "Returns\n-------\n"
 "PacketBatch\n    1 .. `n` packets, in order.\n\n"
 "Raises\n------\n"
@@ -135,17 +147,18 @@ RING_DOC(ring_get_many_doc,
 
 PyObject *ring_get_many(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const struct parameters parameters = {"get_many", {KEYWORD_n, KEYWORD_block, KEYWORD_timeout}, 3, 3, 1};
-    PyObject *values[3];
+    static const struct parameters parameters = {"get_many", {KEYWORD_n, KEYWORD_block, KEYWORD_timeout, KEYWORD_readonly}, 4, 3, 1};
+    PyObject *values[4];
     int64_t timeout_ns;
     uint64_t count;
+    bool readonly = false;
     if (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
-        argument_wait(values[1], values[2], &timeout_ns) < 0)
+        argument_wait(values[1], values[2], &timeout_ns) < 0 || argument_flag(values[3], &readonly) < 0)
         return NULL;
     int range = argument_u64(values[0], &count);
     if (range < 0)
         return NULL;
     if (range == 1 || (range == 0 && count == 0))
         return PyErr_Format(PyExc_ValueError, "n must be 1 or more packets, not %S", values[0]);
-    return get_batch(self, range == 2 || count > UINT32_MAX ? UINT32_MAX : (uint32_t)count, timeout_ns);
+    return get_batch(self, range == 2 || count > UINT32_MAX ? UINT32_MAX : (uint32_t)count, timeout_ns, readonly);
 }

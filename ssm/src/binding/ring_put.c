@@ -50,7 +50,7 @@ static uint32_t put_flags(bool kept, bool keep)
     return keep ? SSM_KEEP : kept ? SSM_KEEP | SSM_HANDOVER : 0u;
 }
 
-/* One attempt. Where views need the references, the ring gets some of its own, and the last view gives these back. */
+/* How many were dropped, or an error. One attempt. Where views need the references, the ring gets some of its own, and the last view gives these back. */
 static int put_now(struct ring_object *ring, struct parcel *parcel, bool keep)
 {
     bool viewed;
@@ -58,7 +58,7 @@ static int put_now(struct ring_object *ring, struct parcel *parcel, bool keep)
     parcel->kept = keep || viewed;
     if (result == 0)
         result = ssm_ring_put(ring->core, parcel->handles, parcel->count, put_flags(parcel->kept, keep), 0);
-    if (result == 0 && !keep)
+    if (result >= 0 && !keep)
         parcel_sent(parcel);
     return result;
 }
@@ -70,7 +70,7 @@ static int put_waiting(struct ring_object *ring, struct parcel *parcel, bool kee
         return -SSM_E_CLOSED;
     parcel->kept = true;
     int result = ssm_ring_put(ring->core, parcel->handles, parcel->count, put_flags(true, keep), timeout_ns);
-    if (result == 0 && !keep) {
+    if (result >= 0 && !keep) {
         POOL_LOCK(ring->pool)
         parcel_sent(parcel);
         POOL_UNLOCK()
@@ -79,7 +79,7 @@ static int put_waiting(struct ring_object *ring, struct parcel *parcel, bool kee
     return result;
 }
 
-/* Called inside ring_begin() .. ring_end(). */
+/* Called inside ring_begin() .. ring_end(). How many were dropped, or an error. */
 static int deliver(struct ring_object *ring, struct parcel *parcel, bool keep, int64_t timeout_ns)
 {
     int result;
@@ -100,19 +100,19 @@ static int check_pool(const struct ring_object *ring, const struct pool_object *
     return -1;
 }
 
-/* The common case: a packet without views, into a ring with room. All of it under the lock, so nothing needs brackets. False:
- * there is more to it, or an error to be told. */
-static bool put_at_once(struct ring_object *ring, struct packet_object *packet)
+/* The common case: a packet without views, into a ring with room. All of it under the lock, so nothing needs brackets. How
+ * many were dropped; below 0: there is more to it, or an error to be told. */
+static int put_at_once(struct ring_object *ring, struct packet_object *packet)
 {
-    bool done = false;
+    int result = -1;
     POOL_LOCK(ring->pool)
     if (!ring->closed && packet->exports == 0 && packet_is_live(packet)) {
-        done = ssm_ring_put(ring->core, &packet->handle, 1, 0, 0) == 0;
-        if (done)
+        result = ssm_ring_put(ring->core, &packet->handle, 1, 0, 0);
+        if (result >= 0)
             packet->status = PACKET_SENT;
     }
     POOL_UNLOCK()
-    return done;
+    return result;
 }
 
 static PyObject *put_one(struct ring_object *ring, PyObject *object, bool keep, int64_t timeout_ns)
@@ -123,15 +123,16 @@ static PyObject *put_one(struct ring_object *ring, PyObject *object, bool keep, 
                             Py_TYPE(object));
     if (check_pool(ring, packet->pool, "packet is") < 0)
         return NULL;
-    if (!keep && put_at_once(ring, packet))
-        RETURN_NONE;
+    int result = keep ? -1 : put_at_once(ring, packet);
+    if (result >= 0)
+        return Py_NewRef(result == 0 ? Py_True : Py_False);
     if (!ring_begin(ring))
         return NULL;
     struct parcel parcel = {.handles = &packet->handle, .count = 1, .packets = &packet};
-    int result = deliver(ring, &parcel, keep, timeout_ns);
+    result = deliver(ring, &parcel, keep, timeout_ns);
     ring_end(ring);
-    if (result == 0)
-        RETURN_NONE;
+    if (result >= 0)
+        return Py_NewRef(result == 0 ? Py_True : Py_False);
     return result == -SSM_E_STALE ? packet_raise_stale(packet) : ring_raise(ring, result, true);
 }
 
@@ -140,11 +141,13 @@ RING_DOC(ring_put_doc,
 "Hand a packet over: the Packet is finished, whoever takes it out has it.\n\n"
 "Parameters\n----------\n"
 "pkt : Packet\n    Of the pool that the ring was opened through. Views and arrays of it stay valid.\n"
-"block : bool\n    Whether to wait while the ring is full.\n"
+"block : bool\n    Whether to wait while the ring is full. A ring with `overflow` does not: it drops or overwrites.\n"
 "timeout : float or None\n    Seconds to wait; ``None`` waits for ever.\n"
 "keep : bool\n    Keep the packet as well: it can go into other rings, without a copy.\n\n"
+"Returns\n-------\n"
+"bool\n    True: it is in the ring. False: the ring is full, with ``overflow=\"drop\"``; the packet was freed, unless kept.\n\n"
 "Raises\n------\n"
-"RingFull\n    No slot came free in `timeout`.\n"
+"RingFull\n    No slot came free in `timeout`. With `overflow`: a stopped process was in the middle of a call all the time.\n"
 "RingShutDown\n    The ring is shut down.\n"
 "RingBusy\n    The ring has ``producers=\"one\"``, and that is another live process.\n"
 "PermissionError\n    The ring is read-only.\n"
@@ -199,8 +202,8 @@ static PyObject *put_batch(struct ring_object *ring, struct batch_object *batch,
     bool fits = check_capacity(ring, batch->count) == 0;
     int result = fits ? deliver(ring, &parcel, keep, timeout_ns) : -EINVAL;
     ring_end(ring);
-    if (result == 0)
-        RETURN_NONE;
+    if (result >= 0)
+        return PyLong_FromLong((long)batch->count - result);
     if (!fits)
         return NULL;
     return result == -SSM_E_STALE ? batch_raise_stale(batch) : ring_raise(ring, result, true);
@@ -254,17 +257,20 @@ static PyObject *put_tuple(struct ring_object *ring, PyObject *objects, bool kee
     if (PyTuple_Size(objects) > 0)
         result = check_capacity(ring, PyTuple_Size(objects)) == 0 ? put_collected(ring, objects, keep, timeout_ns) : -EINVAL;
     ring_end(ring);
-    if (result == 0)
-        RETURN_NONE;
+    if (result >= 0)
+        return PyLong_FromSsize_t(PyTuple_Size(objects) - result);
     return PyErr_Occurred() ? NULL : ring_raise(ring, result, true);
 }
 
 RING_DOC(ring_put_many_doc,
 "put_many($self, /, batch, block=True, timeout=None, *, keep=False)\n--\n\n"
-"Hand over many packets at once: all of them, or none.\n\n"
+"Hand over many packets at once: all of them, or none; with ``overflow=\"drop\"`` the first ones, as many as there is room\n"
+"for.\n\n"
 "Parameters\n----------\n"
 "batch : PacketBatch or iterable of Packet\n    At most as many as the ring's capacity. They arrive in this order.\n"
 "block, timeout, keep\n    As for put().\n\n"
+"Returns\n-------\n"
+"int\n    How many are in the ring; the others were dropped.\n\n"
 "Raises\n------\n"
 "ValueError\n    There are more than the ring's capacity, one of them stands there twice, is queued already, or is of another\n"
 "    pool.\n"
@@ -354,12 +360,12 @@ static PyObject *send(struct ring_object *ring, const Py_buffer *source, int64_t
         result = copy_in(ring->pool, handle, source);
         if (result == 0)
             result = deliver(ring, &parcel, false, remaining(timeout_ns, since_ns));
-        if (result != 0 || parcel.kept)
+        if (result < 0 || parcel.kept)
             ssm_free(ring->pool->core, handle);
     }
     ring_end(ring);
-    if (result == 0)
-        RETURN_NONE;
+    if (result >= 0)
+        return Py_NewRef(result == 0 ? Py_True : Py_False);
     return raise_send(ring, result, (uint64_t)source->len);
 }
 
@@ -370,6 +376,8 @@ RING_DOC(ring_send_doc,
 "data : bytes or any buffer\n    Up to `pool.max_size` bytes; may be empty.\n"
 "block : bool\n    Whether to wait, for a block and for a slot in the ring.\n"
 "timeout : float or None\n    Seconds to wait for both together; ``None`` waits for ever.\n\n"
+"Returns\n-------\n"
+"bool\n    As for put().\n\n"
 "Raises\n------\n"
 "PoolExhausted\n    No block came free in `timeout`.\n"
 "PacketTooLarge\n    No size class has blocks large enough.\n"
