@@ -24,7 +24,7 @@ CORE = """
     shard metadata redelivery
     cache service
     pool
-    packet
+    packet chain
     handover
     ring
     sides

@@ -5,13 +5,15 @@
  * get, under the consumer's right:
  *   1  read the slot; a block that lacks the ring's bit, or has another generation, was taken by somebody who died
  *      before step 3: it is passed over
- *   2  own bit set, ring's bit cleared                                    the slot is passed over; the reaper frees
+ *   2  own bit set, ring's bit cleared; of a chain, the head last:        the slot is passed over; the reaper frees
+ *      one that is not whole is freed instead
  *   3  tail += n, with release (R2)
  * So the consumer's side needs no repair. A redelivering ring notes each get in a table before step 2, and what has come
  * back is got first; see redelivery.h. The common case of this is handover.h.
  */
 #include "get.h"
 
+#include "chain.h"
 #include "handover.h"
 #include "redelivery.h"
 #include "ring.h"
@@ -29,11 +31,7 @@ struct get_call {
 /* The slot's packet is there still: nobody took it and died, nor was it returned since. */
 static bool is_queued(const struct ssm_ring *ring, uint64_t handle)
 {
-    if ((uint32_t)handle >= ring->pool->geometry.block_total)
-        return false; /* scribbled: nothing can be said of it */
-    const struct ssm_block *block = ssm_block_at(ring->pool, (uint32_t)handle);
-    /* The bit first: with it, the block's generation is that of the packet that is queued (G3). */
-    return ssm_block_has(block, ring->id) && ssm_load_relaxed_u32(&block->generation) == handle >> 32 &&
+    return ssm_block_is_queued(ring->pool, ring->id, handle) &&
            (ring->table == NULL || !ssm_redelivery_is_returned(ring->table, handle));
 }
 
@@ -60,11 +58,31 @@ static void take_block(struct ssm_ring *ring, uint32_t block_idx)
         claim->flags |= claim->flags & SSM_CLAIM_DELIVERED ? SSM_CLAIM_SEVERAL : SSM_CLAIM_DELIVERED;
 }
 
+/* Step 2 for a chain, from the end to the head (N3). False: somebody who died had taken the end of it; the rest is free. */
+static SSM_COLD bool take_chain(struct ssm_ring *ring, uint64_t head)
+{
+    uint64_t handles[SSM_CHAIN_MAX];
+    bool whole;
+    uint32_t count = ssm_chain_collect(ring->pool, ring->id, head, handles, &whole);
+    if (!whole) {
+        ssm_chain_drop(ring->pool, ring->id, handles, count);
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = SSM_HAS_BUG(TAKE_HEAD_FIRST) ? i : count - 1 - i;
+        take_block(ring, (uint32_t)handles[at]);
+        ring->pool->claims[(uint32_t)handles[at]].flags |= at == 0 ? SSM_CLAIM_HEAD : SSM_CLAIM_SEGMENT;
+    }
+    return true;
+}
+
 /* Takes the packet in a slot: true; false when it was taken by somebody who died. */
 static bool take_slot(struct ssm_ring *ring, uint64_t handle, uint64_t at)
 {
     if (!is_queued(ring, handle) || (ring->table != NULL && !ssm_redelivery_take(ring->pool, ring->table, handle, at)))
         return false;
+    if (ring->table == NULL && ssm_load_relaxed_u64(&ssm_block_at(ring->pool, (uint32_t)handle)->next) != SSM_NO_NEXT)
+        return take_chain(ring, handle);
     take_block(ring, (uint32_t)handle);
     return true;
 }
