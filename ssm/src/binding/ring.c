@@ -36,6 +36,26 @@ PyObject *ring_raise(const struct ring_object *ring, int code, bool putting)
                             "the packet is queued in ring %R already, and a ring takes it once; put it again when it was taken "
                             "out (where ring.redeliver: and freed), or into another ring",
                             ring->name);
+    case SSM_E_SEGMENT:
+        return PyErr_Format(PyExc_ValueError,
+                            "the packet is a segment of a chain and goes into ring %R with its head only; put the head, or take "
+                            "the segments out with head.chain = ()",
+                            ring->name);
+    case SSM_E_CHAIN:
+        return PyErr_Format(PyExc_ValueError,
+                            "a chain goes whole and from hand to hand: put it into ring %R without keep=True, and into no ring "
+                            "with redeliver=True; or take the segments out with packet.chain = ()",
+                            ring->name);
+    case SSM_E_SHARED:
+        return PyErr_Format(PyExc_ValueError,
+                            "a chain goes whole, and this process has another Packet of its head or of a segment: free those "
+                            "that .chain gave, then put it into ring %R",
+                            ring->name);
+    case SSM_E_PINNED:
+        return PyErr_Format(PyExc_BufferError,
+                            "a chain goes whole, and there are views or arrays of its head or of a segment: release them, then "
+                            "put it into ring %R",
+                            ring->name);
     case SSM_E_RDONLY:
         return raise_os(PyExc_PermissionError, EACCES, "ring %R is read-only (Acl.RDONLY); set ring.acl = Acl.RDWR to put",
                         ring->name);
