@@ -27,7 +27,7 @@ CORE = """
     packet chain
     handover
     ring
-    sides
+    sides tasks
     put get
     flow
     recovery check stats peek ready

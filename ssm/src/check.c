@@ -189,7 +189,9 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
         return;
     }
     uint32_t capacity = shared->capacity, strays = 0;
-    uint64_t depth = 0;
+    uint64_t depth = 0, done = ssm_load_acquire_u64(&shared->done); /* before the index: it is never more */
+    if (ssm_load_acquire_u64(&shared->producer.index) - done > INT64_MAX)
+        find(f, "ring %u: more packets were done than put", id);
     for (int look = 0; look < LOOKS; look++) {
         struct positions before = positions_of(shared);
         depth = before.head - before.tail;

@@ -19,6 +19,7 @@
 #include "ring.h"
 #include "seed_bug.h"
 #include "sides.h"
+#include "tasks.h"
 
 #include <errno.h>
 
@@ -174,12 +175,14 @@ SSM_COLD void ssm_ring_discard(struct ssm_ring *ring)
 {
     uint64_t handles[32];
     uint32_t got;
-    while ((got = get_some(ring, 32, handles)) != 0 && got != UINT32_MAX)
+    while ((got = get_some(ring, 32, handles)) != 0 && got != UINT32_MAX) {
+        (void)ssm_tasks_add(ring, got); /* refused: somebody said so of what he had not taken */
         for (uint32_t i = 0; i < got; i++) {
             struct ssm_claim *claim = &ring->pool->claims[(uint32_t)handles[i]];
             if (--claim->references == 0)
                 ssm_block_release(ring->pool, claim->class_idx, (uint32_t)handles[i]);
         }
+    }
 }
 
 /* The flags are read before the index: what was put before they were set is seen by the look after them. */

@@ -181,6 +181,8 @@ struct ssm_ring_shared {
     struct ssm_side producer, consumer;
     SSM_SHARED_ALIGNED struct ssm_event not_empty;
     SSM_SHARED_ALIGNED struct ssm_event not_full;
+    SSM_SHARED_ALIGNED struct ssm_event all_done;
+    struct ssm_u64 done;            /* I12 <= head: packets whose getter said so; see tasks.h */
     SSM_SHARED_ALIGNED struct ssm_u64   slots[];
 };
 

@@ -242,6 +242,13 @@ void ssm_ring_close(struct ssm_ring *ring); /* gives exclusive sides back; befor
 int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns);
 int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns);
 
+/* Waiting until what was put has been dealt with: whoever got a packet says so once, when it is done with it. task_done:
+ * -EINVAL: as many were done as put. join: 0 when all that was put is done, -ETIMEDOUT. What a shutdown discards is done;
+ * what a dead process had taken is so when somebody says it in its place. */
+int      ssm_ring_task_done(struct ssm_ring *ring);
+int      ssm_ring_join(struct ssm_ring *ring, int64_t timeout_ns);
+uint64_t ssm_ring_unfinished(struct ssm_ring *ring);
+
 uint32_t ssm_ring_depth(struct ssm_ring *ring); /* returned packets included: so it may exceed the capacity */
 uint32_t ssm_ring_room(struct ssm_ring *ring);  /* packets that can be put now */
 uint32_t ssm_ring_capacity(const struct ssm_ring *ring);
@@ -397,7 +404,7 @@ int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_o
 
 struct ssm_peek {
     uint64_t length, headroom, block_size, tag;
-    uint64_t next; /* of a queued chain: the packet behind it, or SSM_NO_NEXT; of others it means nothing */
+    uint64_t next; /* the packet behind it in a chain, or SSM_NO_NEXT */
 };
 /* Copies up to `room` bytes of a packet that somebody else has. SSM_E_STALE: it is gone, or went while it was copied. */
 int ssm_packet_peek(struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, uint64_t room, struct ssm_peek *out);
