@@ -151,6 +151,10 @@ int packet_set_chain(struct packet_object *self, PyObject *value, void *unused)
         PyErr_SetString(PyExc_TypeError, "a packet's chain cannot be deleted; packet.chain = () frees it");
         return -1;
     }
+    if (Py_TYPE(value) == self->state->packet_type) {
+        PyErr_SetString(PyExc_TypeError, "a chain is set to a sequence of Packets: write packet.chain = [other]");
+        return -1;
+    }
     PyObject *segments = PySequence_Tuple(value);
     if (segments == NULL)
         return -1;
