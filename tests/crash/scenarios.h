@@ -19,7 +19,8 @@ struct scenario {
     bool redelivering;                    /* RING_MANY is */
 };
 
-extern const struct scenario pool_scenarios[], redelivery_scenarios[], service_scenarios[];
-extern const uint32_t pool_scenario_count, redelivery_scenario_count, service_scenario_count;
+extern const struct scenario pool_scenarios[], chain_scenarios[], redelivery_scenarios[],
+    service_scenarios[];
+extern const uint32_t pool_scenario_count, chain_scenario_count, redelivery_scenario_count, service_scenario_count;
 
 #endif
