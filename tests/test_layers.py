@@ -24,10 +24,10 @@ CORE = """
     shard metadata redelivery
     cache service
     pool
-    packet
+    packet chain
     handover
     ring
-    sides
+    sides tasks
     get
     put
     flow

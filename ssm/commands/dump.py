@@ -54,29 +54,45 @@ def handles_of(pool: Pool, what: str, count: int) -> list[int]:
 
 
 def _packets(pool: Pool, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from ssm import StaleHandle
     from ssm.commands.holders import describe
 
     names = {holder.id: describe(holder) for holder in pool.holders()}
-    handles = handles_of(pool, args.what, args.count)
-    for handle in handles:
-        try:
-            data, length, headroom, block_size, tag = pool._peek_packet(handle, args.bytes)
-            holders = pool._packet_holders(handle)
-        except StaleHandle:
-            if args.what in pool.rings():
-                continue  # taken meanwhile
-            raise
-        yield {
-            "handle": handle,
-            "length": length,
-            "headroom": headroom,
-            "block_size": block_size,
-            "tag": tag,
-            "holders": [names.get(each, f"holder {each}") for each in holders],
-            "flow": _flow(data, args.decode),
-            "data": data,
-        }
+    for head in handles_of(pool, args.what, args.count):
+        handle: int | None = head
+        seen: set[int] = set()  # links may be scribbled over
+        while handle is not None and handle not in seen:
+            seen.add(handle)
+            packet = _packet(pool, args, handle, names)
+            if packet is None:
+                break
+            yield {**packet, "head": None if handle == head else head}
+            handle = packet["next"]
+
+
+def _packet(
+    pool: Pool, args: argparse.Namespace, handle: int, names: dict[int, str]
+) -> dict[str, Any] | None:
+    """Return what there is to say of one packet; None when it was taken meanwhile."""
+    from ssm import StaleHandle
+
+    try:
+        data, length, headroom, block_size, tag, following = pool._peek_packet(handle, args.bytes)
+        holders = pool._packet_holders(handle)
+    except StaleHandle:
+        if args.what in pool.rings():
+            return None
+        raise
+    return {
+        "handle": handle,
+        "next": following,
+        "length": length,
+        "headroom": headroom,
+        "block_size": block_size,
+        "tag": tag,
+        "holders": [names.get(each, f"holder {each}") for each in holders],
+        "flow": _flow(data, args.decode),
+        "data": data,
+    }
 
 
 def _flow(data: bytes, link: str | None) -> str | None:
@@ -99,8 +115,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for packet in packets:
         held = ", ".join(packet["holders"]) or "nobody"
+        segment = "" if packet["head"] is None else f"segment of {packet['head']:#018x}: "
         print(
-            f"{packet['handle']:#018x}  {packet['length']:,} bytes of a {packet['block_size']:,}-byte block, "
+            f"{packet['handle']:#018x}  {segment}{packet['length']:,} bytes of a {packet['block_size']:,}-byte block, "
             f"tag {packet['tag']}, held by {held}"
         )
         if packet["flow"] is not None:

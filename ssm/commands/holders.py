@@ -36,7 +36,7 @@ def packets_of(pool: Pool) -> list[dict[str, Any]]:
     packets: list[dict[str, Any]] = []
     for handle in pool._packet_list():
         try:
-            _, length, _, block_size, tag = pool._peek_packet(handle, 0)
+            _, length, _, block_size, tag, _ = pool._peek_packet(handle, 0)
             holders = pool._packet_holders(handle)
         except StaleHandle:
             continue

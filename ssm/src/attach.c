@@ -359,6 +359,7 @@ static void release_claims(struct ssm_pool *pool)
 {
     for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
         struct ssm_claim *claim = &pool->claims[i];
+        claim->flags &= (uint8_t)~SSM_CLAIM_OF_CHAIN; /* what is pinned stays by itself */
         if (claim->references <= claim->pins)
             continue;
         claim->references = claim->pins;

@@ -29,6 +29,9 @@ enum ssm_claim_flags {
     SSM_CLAIM_DELIVERED   = 1u << 1, /* taken out of a redelivering ring: this process may be named in its table */
     SSM_CLAIM_SEVERAL     = 1u << 2, /* more than once, perhaps out of several */
     SSM_CLAIM_REDELIVERED = 1u << 3, /* another process had it, and died */
+    SSM_CLAIM_HEAD        = 1u << 4, /* of a chain */
+    SSM_CLAIM_SEGMENT     = 1u << 5, /* of a chain: one of the references is the link's */
+    SSM_CLAIM_OF_CHAIN    = SSM_CLAIM_HEAD | SSM_CLAIM_SEGMENT,
     SSM_CLAIM_OF_DELIVERY = SSM_CLAIM_DELIVERED | SSM_CLAIM_SEVERAL | SSM_CLAIM_REDELIVERED /* not set without references */
 };
 

@@ -22,6 +22,16 @@ static inline bool ssm_block_has(const struct ssm_block *block, uint32_t holder)
     return ssm_load_acquire_u64(&block->holders[holder / 64]) >> holder % 64 & 1;
 }
 
+/* Is the packet with that handle in the ring still? The bit first: with it, generation and link are those of the packet that
+ * is queued (G3). An index that somebody scribbled is none. */
+static inline bool ssm_block_is_queued(const struct ssm_pool *pool, uint32_t ring_id, uint64_t handle)
+{
+    if ((uint32_t)handle >= pool->geometry.block_total)
+        return false;
+    const struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
+    return ssm_block_has(block, ring_id) && ssm_load_relaxed_u32(&block->generation) == handle >> 32;
+}
+
 /* Word by word, not at one moment. Words stand in pairs: where the set has an odd number, the last one's neighbour is in
  * the descriptor's padding, and empty. */
 static inline bool ssm_words_are_exactly(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder)

@@ -156,8 +156,8 @@ static struct positions positions_of(const struct ssm_ring_shared *shared)
     };
 }
 
-/* Blocks that carry the ring's bit, stand in no slot and were not returned, of a ring that did not change while it was
- * looked at. */
+/* Blocks that carry the ring's bit, stand in no slot, hang on none that stands in one, and were not returned; of a ring
+ * that did not change while it was looked at. */
 static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ssm_ring_shared *shared, uint32_t capacity,
                              struct positions at, uint8_t *queued)
 {
@@ -166,9 +166,12 @@ static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ss
     bool redelivers = ssm_ring_table(pool, id, &table);
     memset(queued, 0, pool->geometry.block_total);
     for (uint64_t i = at.tail; i != at.head; i++) {
-        uint32_t block_idx = (uint32_t)ssm_load_relaxed_u64(&shared->slots[i & (slots - 1)]);
-        if (block_idx < pool->geometry.block_total)
-            queued[block_idx] = 1;
+        uint64_t handle = ssm_load_relaxed_u64(&shared->slots[i & (slots - 1)]);
+        while ((uint32_t)handle < pool->geometry.block_total && !queued[(uint32_t)handle]) {
+            const struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
+            queued[(uint32_t)handle] = 1;
+            handle = ssm_load_relaxed_u32(&block->generation) == handle >> 32 ? ssm_load_relaxed_u64(&block->next) : SSM_NO_NEXT;
+        }
     }
     for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
         const struct ssm_block *block = ssm_block_at(pool, i);
@@ -186,7 +189,9 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
         return;
     }
     uint32_t capacity = shared->capacity, strays = 0;
-    uint64_t depth = 0;
+    uint64_t depth = 0, done = ssm_load_acquire_u64(&shared->done); /* before the index: it is never more */
+    if (ssm_load_acquire_u64(&shared->producer.index) - done > INT64_MAX)
+        find(f, "ring %u: more packets were done than put", id);
     for (int look = 0; look < LOOKS; look++) {
         struct positions before = positions_of(shared);
         depth = before.head - before.tail;

@@ -34,10 +34,14 @@ const char *ssm_strerror(int error)
         [SSM_E_RESTING - SSM_E_EXHAUSTED]   = "what is free has not rested long enough",
         [SSM_E_CROWDED - SSM_E_EXHAUSTED]   = "the service has room for no more ranges",
         [SSM_E_QUOTA - SSM_E_EXHAUSTED]     = "the process would hold more than its quota",
+        [SSM_E_SEGMENT - SSM_E_EXHAUSTED]   = "the packet is a segment of a chain",
+        [SSM_E_CHAIN - SSM_E_EXHAUSTED]     = "a chain cannot be kept, nor come out of a ring that redelivers",
+        [SSM_E_SHARED - SSM_E_EXHAUSTED]    = "somebody holds the packet as well, or this process does so twice",
+        [SSM_E_PINNED - SSM_E_EXHAUSTED]    = "there are views of the packet",
     };
     if (error < 0 && error > INT_MIN)
         error = -error;
-    if (error >= SSM_E_EXHAUSTED && error <= SSM_E_QUOTA)
+    if (error >= SSM_E_EXHAUSTED && error <= SSM_E_PINNED)
         return sentences[error - SSM_E_EXHAUSTED];
     return strerror(error);
 }

@@ -5,7 +5,8 @@
  * get, under the consumer's right:
  *   1  read the slot; a block that lacks the ring's bit, or has another generation, was taken by somebody who died
  *      before step 3: it is passed over
- *   2  own bit set, ring's bit cleared                                    the slot is passed over; the reaper frees
+ *   2  own bit set, ring's bit cleared; of a chain, the head last:        the slot is passed over; the reaper frees
+ *      one that is not whole is freed instead
  *   3  tail += n, with release (R2)
  * So the consumer's side needs no repair. A producer that makes room in a ring that overwrites is such a consumer, and
  * frees what it has taken: a death after step 2 or 3 leaves a ring with room, and blocks that the reaper frees.
@@ -14,11 +15,13 @@
  */
 #include "get.h"
 
+#include "chain.h"
 #include "handover.h"
 #include "redelivery.h"
 #include "ring.h"
 #include "seed_bug.h"
 #include "sides.h"
+#include "tasks.h"
 
 #include <errno.h>
 
@@ -33,11 +36,7 @@ struct get_call {
 /* The slot's packet is there still: nobody took it and died, nor was it returned since. */
 static bool is_queued(const struct ssm_ring *ring, uint64_t handle)
 {
-    if ((uint32_t)handle >= ring->pool->geometry.block_total)
-        return false; /* scribbled: nothing can be said of it */
-    const struct ssm_block *block = ssm_block_at(ring->pool, (uint32_t)handle);
-    /* The bit first: with it, the block's generation is that of the packet that is queued (G3). */
-    return ssm_block_has(block, ring->id) && ssm_load_relaxed_u32(&block->generation) == handle >> 32 &&
+    return ssm_block_is_queued(ring->pool, ring->id, handle) &&
            (ring->table == NULL || !ssm_redelivery_is_returned(ring->table, handle));
 }
 
@@ -64,11 +63,31 @@ static void take_block(struct ssm_ring *ring, uint32_t block_idx)
         claim->flags |= claim->flags & SSM_CLAIM_DELIVERED ? SSM_CLAIM_SEVERAL : SSM_CLAIM_DELIVERED;
 }
 
+/* Step 2 for a chain, from the end to the head (N3). False: somebody who died had taken the end of it; the rest is free. */
+static SSM_COLD bool take_chain(struct ssm_ring *ring, uint64_t head)
+{
+    uint64_t handles[SSM_CHAIN_MAX];
+    bool whole;
+    uint32_t count = ssm_chain_collect(ring->pool, ring->id, head, handles, &whole);
+    if (!whole) {
+        ssm_chain_drop(ring->pool, ring->id, handles, count);
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = SSM_HAS_BUG(TAKE_HEAD_FIRST) ? i : count - 1 - i;
+        take_block(ring, (uint32_t)handles[at]);
+        ring->pool->claims[(uint32_t)handles[at]].flags |= at == 0 ? SSM_CLAIM_HEAD : SSM_CLAIM_SEGMENT;
+    }
+    return true;
+}
+
 /* Takes the packet in a slot: true; false when it was taken by somebody who died. */
 static bool take_slot(struct ssm_ring *ring, uint64_t handle, uint64_t at)
 {
     if (!is_queued(ring, handle) || (ring->table != NULL && !ssm_redelivery_take(ring->pool, ring->table, handle, at)))
         return false;
+    if (ring->table == NULL && ssm_load_relaxed_u64(&ssm_block_at(ring->pool, (uint32_t)handle)->next) != SSM_NO_NEXT)
+        return take_chain(ring, handle);
     take_block(ring, (uint32_t)handle);
     return true;
 }
@@ -157,12 +176,19 @@ static inline uint32_t get_in_hand(struct ssm_ring *ring, uint32_t count, uint64
     return got != 0 ? got : get_some(ring, count, handles_out);
 }
 
+/* Frees what nobody will get: as good as done. */
+static void give_up(struct ssm_ring *ring, const uint64_t *handles, uint32_t count)
+{
+    (void)ssm_tasks_add(ring, count); /* refused: somebody said so of what he had not taken */
+    ssm_references_drop(ring->pool, handles, count);
+}
+
 SSM_COLD void ssm_ring_discard(struct ssm_ring *ring)
 {
     uint64_t handles[FREED_AT_ONCE];
     uint32_t got;
     while ((got = get_some(ring, FREED_AT_ONCE, handles)) != 0 && got != UINT32_MAX)
-        ssm_references_drop(ring->pool, handles, got);
+        give_up(ring, handles, got);
 }
 
 /* With the consumer's right: takes the oldest packets out, of as many slots as `count` packets lack. How many, or an error.
@@ -193,7 +219,7 @@ SSM_COLD int ssm_ring_make_room(struct ssm_ring *ring, uint32_t count)
         ssm_side_leave(consumer, false);
         if (got <= 0)
             return got;
-        ssm_references_drop(ring->pool, handles, (uint32_t)got); /* without the right */
+        give_up(ring, handles, (uint32_t)got); /* without the right */
     }
     return 0; /* as far as that is known */
 }

@@ -61,14 +61,15 @@ static inline void ssm_handover_put(struct ssm_ring *ring, const uint64_t *handl
     ssm_drop_bytes(pool, bytes);
 }
 
-/* Is it the packet that the slot was filled with, the ring's alone, and none that this process holds already? */
+/* Is it the packet that the slot was filled with, the ring's alone, no chain, and none that this process holds already? */
 static inline bool ssm_slot_is_common(const struct ssm_ring *ring, const struct ssm_own_class *class, uint64_t handle)
 {
     const struct ssm_pool *pool = ring->pool;
     if (!ssm_class_has_block(class, (uint32_t)handle) || pool->claims[(uint32_t)handle].references != 0)
         return false;
     const struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
-    return ssm_block_is_sole(pool, block, ring->mark) && ssm_load_relaxed_u32(&block->generation) == handle >> 32; /* G3 */
+    return ssm_block_is_sole(pool, block, ring->mark) && ssm_load_relaxed_u32(&block->generation) == handle >> 32 && /* G3 */
+           ssm_load_relaxed_u64(&block->next) == SSM_NO_NEXT;
 }
 
 /* With the consumer's right: steps 1 to 3 of get, up to the first slot that is not common. How many. */

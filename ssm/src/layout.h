@@ -22,6 +22,7 @@
  *   lock word   0, or incarnation << 32 | waiters << 31 | holder slot + 1
  *   service     an allocator of ids, addresses, pids or RMIDs that processes share by name
  *   owner       who allocated a value of a service: the low 20 bits of an incarnation << 12 | holder slot
+ *   chain       a message of several blocks: a head, and segments that its `next` and theirs lead to; see chain.h
  *   delivery    a packet that a process took out of a redelivering ring and has neither freed nor handed on
  *   carver      the range tree that says which parts of the metadata area are whose
  *   numbers     three allocators of the registry's own: of holder slots, ids of rings, and RMIDs (numbers.h)
@@ -119,7 +120,7 @@ struct ssm_shard {
 
 /* One block's descriptor, one cache line for up to 128 holders.
  *   I3  generation, start, length, tag are written by a process that holds the block
- *   I4  home is written by a process that holds it alone; listed, by the owner of the home's lock
+ *   I4  home and next are written by a process that holds it alone; listed, by the owner of the home's lock
  *   I5  start + length <= block size */
 struct ssm_block {
     struct ssm_u32 generation; /* upper half of the handle; changes when the block leaves a list or is handed out */
@@ -129,7 +130,7 @@ struct ssm_block {
     struct ssm_u64 start;      /* of the data in the block */
     struct ssm_u64 length;
     struct ssm_u64 tag;
-    uint64_t       reserved;
+    struct ssm_u64 next;       /* handle of the segment behind it in a chain, or SSM_NO_NEXT: in every fresh packet */
     struct ssm_u64 holders[];  /* the holder set: bit i % 64 of word i / 64 */
 };
 
@@ -171,7 +172,8 @@ struct ssm_delivery {
  * ssm_check() verifies:
  *   I7  tail <= head <= tail + capacity
  *   I8  a block carries the ring's bit exactly when a slot between tail and head, or between head and the note,
- *       has its handle, never two slots; or when its entry says that it was returned */
+ *       has its handle, never two slots; or it hangs on such a block as a segment of its chain; or its entry says that it
+ *       was returned */
 struct ssm_ring_shared {
     uint32_t       capacity, flags; /* written once */
     struct ssm_u32 acl;             /* enum ssm_acl and SSM_ACL_DISCARD; anybody writes */
@@ -180,6 +182,8 @@ struct ssm_ring_shared {
     struct ssm_side producer, consumer;
     SSM_SHARED_ALIGNED struct ssm_event not_empty;
     SSM_SHARED_ALIGNED struct ssm_event not_full;
+    SSM_SHARED_ALIGNED struct ssm_event all_done;
+    struct ssm_u64 done;            /* I12 <= head: packets whose getter said so; see tasks.h */
     SSM_SHARED_ALIGNED struct ssm_u64   slots[];
 };
 

@@ -179,8 +179,8 @@ int ssm_packet_pin(struct ssm_pool *pool, uint64_t handle)
         result = -SSM_E_STALE;
     else if (claim->pins == UINT16_MAX)
         result = -EOVERFLOW;
-    else if (claim->pins == claim->references)
-        result = -EINVAL; /* each of them is pinned already */
+    else if (!ssm_claim_is_movable(claim))
+        result = -EINVAL; /* each of them is pinned already, or is the link's */
     else if (claim->pins++ == 0)
         pool->pinned++;
     ssm_leave(pool);

@@ -15,15 +15,6 @@
 
 #define TRIES 3 /* an edge that is being moved stands again at the next look */
 
-/* The bit first: with it, the block's generation is that of the packet that is queued (G3). */
-static bool is_queued(const struct ssm_pool *pool, uint32_t ring_id, uint64_t handle)
-{
-    if ((uint32_t)handle >= pool->geometry.block_total)
-        return false;
-    const struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
-    return ssm_block_has(block, ring_id) && ssm_load_relaxed_u32(&block->generation) == handle >> 32;
-}
-
 int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_out, uint32_t room)
 {
     if (holder_id >= pool->geometry.holders)
@@ -44,7 +35,7 @@ int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_o
         uint64_t depth = head - tail < capacity ? head - tail : capacity;
         for (uint64_t i = 0; i < depth && found < room; i++) {
             uint64_t handle = ssm_load_relaxed_u64(&shared->slots[(tail + i) & mask]);
-            if (is_queued(pool, holder_id, handle))
+            if (ssm_block_is_queued(pool, holder_id, handle))
                 handles_out[found++] = handle;
         }
     }
@@ -64,6 +55,7 @@ static int copy_packet(const struct ssm_pool *pool, uint64_t handle, uint8_t *by
     uint64_t block_size = pool->geometry.classes[class_idx].block_size;
     *out = (struct ssm_peek){
         .length = length, .headroom = start, .block_size = block_size, .tag = ssm_load_relaxed_u64(&block->tag),
+        .next = ssm_load_relaxed_u64(&block->next),
     };
     bool whole = start <= block_size && length <= block_size - start;
     if (whole)

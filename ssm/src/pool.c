@@ -260,6 +260,7 @@ static inline uint64_t hand_out(struct ssm_pool *pool, const struct ssm_own_clas
     ssm_store_relaxed_u64(&block->start, pool->geometry.headroom);
     ssm_store_relaxed_u64(&block->length, size);
     ssm_store_relaxed_u64(&block->tag, 0);
+    ssm_store_relaxed_u64(&block->next, SSM_NO_NEXT); /* somebody may have died with a chain of which it was a part */
     ssm_store_release_u32(&block->home, pool->home); /* G1: whoever sees this home sees the claim before it */
     ssm_claim_afresh(pool, class, block_idx);
     return ssm_handle_of(generation, block_idx);
@@ -373,6 +374,8 @@ void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block
         ssm_redelivery_settle(pool, block_idx); /* before this process's bit goes */
         claim->flags &= (uint8_t)~SSM_CLAIM_OF_DELIVERY;
     }
+    if (claim->flags & SSM_CLAIM_HEAD)
+        ssm_segments_release(pool, block_idx);
     struct ssm_block *block = ssm_block_at(pool, block_idx);
     ssm_drop_bytes(pool, pool->classes[class_idx].block_size);
     if (ssm_block_is_mine(pool, block)) {
@@ -383,6 +386,22 @@ void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block
     ssm_block_remove(block, pool->self);
     if (ssm_block_is_free(pool, block)) /* the others let go meanwhile */
         ssm_settle(pool, block_idx);
+}
+
+/* A scribbled link ends it: each segment is passed once. */
+SSM_COLD void ssm_segments_release(struct ssm_pool *pool, uint32_t head_idx)
+{
+    uint32_t next = ssm_segment_behind(pool, head_idx);
+    pool->claims[head_idx].flags &= (uint8_t)~SSM_CLAIM_HEAD;
+    ssm_store_relaxed_u64(&ssm_block_at(pool, head_idx)->next, SSM_NO_NEXT);
+    for (uint32_t at = next; at != SSM_NIL; at = next) {
+        struct ssm_claim *claim = &pool->claims[at];
+        next = ssm_segment_behind(pool, at);
+        claim->flags &= (uint8_t)~SSM_CLAIM_SEGMENT;
+        ssm_store_relaxed_u64(&ssm_block_at(pool, at)->next, SSM_NO_NEXT);
+        if (--claim->references == 0)
+            ssm_block_release(pool, claim->class_idx, at);
+    }
 }
 
 /* The common case: a packet that this process holds once, and alone, goes into the cache. False: go the long way. */
@@ -449,15 +468,16 @@ static int take_references(struct ssm_pool *pool, const uint64_t *handles, uint3
 
 static void release_all(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
 {
+    for (uint32_t i = 0; i < count; i++) /* all before the first one goes, and perhaps its segments with it */
+        if (pool->claims[(uint32_t)handles[i]].references == 0)
+            pool->claims[(uint32_t)handles[i]].flags |= SSM_CLAIM_MARKED;
     for (uint32_t i = 0; i < count; i++) {
         struct ssm_claim *claim = &pool->claims[(uint32_t)handles[i]];
-        if (claim->references == 0 && !(claim->flags & SSM_CLAIM_MARKED)) {
-            claim->flags |= SSM_CLAIM_MARKED; /* it may stand in the batch once more */
-            ssm_block_release(pool, claim->class_idx, (uint32_t)handles[i]);
-        }
+        if (!(claim->flags & SSM_CLAIM_MARKED))
+            continue;
+        claim->flags &= (uint8_t)~SSM_CLAIM_MARKED; /* it may stand in the batch once more */
+        ssm_block_release(pool, claim->class_idx, (uint32_t)handles[i]);
     }
-    for (uint32_t i = 0; i < count; i++)
-        pool->claims[(uint32_t)handles[i]].flags &= (uint8_t)~SSM_CLAIM_MARKED;
 }
 
 /* The common case: different packets, each held once and alone; those of one class go back together. */

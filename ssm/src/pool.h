@@ -22,13 +22,24 @@ static inline uint32_t ssm_claimed_block(const struct ssm_pool *pool, uint64_t h
     return block_idx;
 }
 
-/* The same, if one of the references is not pinned: only such a one can be given away. */
+/* Has it a reference that is neither pinned nor a link's? Only such a one can be given away. */
+static inline bool ssm_claim_is_movable(const struct ssm_claim *claim)
+{
+    return claim->references > claim->pins + (claim->flags & SSM_CLAIM_SEGMENT ? 1u : 0u);
+}
+
+/* The same, with such a reference. */
 static inline uint32_t ssm_movable_block(const struct ssm_pool *pool, uint64_t handle)
 {
     uint32_t block_idx = ssm_claimed_block(pool, handle);
-    if (block_idx != SSM_NIL && pool->claims[block_idx].references == pool->claims[block_idx].pins)
-        return SSM_NIL;
-    return block_idx;
+    return block_idx == SSM_NIL || ssm_claim_is_movable(&pool->claims[block_idx]) ? block_idx : SSM_NIL;
+}
+
+/* Of a head or segment that this process has: the segment behind it, or SSM_NIL. */
+static inline uint32_t ssm_segment_behind(const struct ssm_pool *pool, uint32_t block_idx)
+{
+    uint32_t next = ssm_claimed_block(pool, ssm_load_relaxed_u64(&ssm_block_at(pool, block_idx)->next)); /* mine: it stays */
+    return next == SSM_NIL || pool->claims[next].flags & SSM_CLAIM_SEGMENT ? next : SSM_NIL;
 }
 
 /* Around every change of a claim's references from 0 and to 0: block sizes added up. */
@@ -94,6 +105,9 @@ static inline void ssm_untake_sole(struct ssm_pool *pool, const uint64_t *handle
 
 /* Gives back a block whose bit of this process is set and whose references are 0 since just now. */
 void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx);
+
+/* Gives back the segments of a head: the links go, and the reference of each. */
+void ssm_segments_release(struct ssm_pool *pool, uint32_t head_idx);
 
 /* Gives references back, one for each handle; each is one that this process has, and not pinned. */
 static inline void ssm_references_drop(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)

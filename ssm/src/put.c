@@ -6,8 +6,8 @@
  *   1  check: room, handles held, none of them carries the ring's bit     nothing
  *   2  write the handles to the slots from head on                        slots nobody looks at
  *   3  note = head + n                                                    slots without the ring's bit: no effect
- *   4  each block: ring's bit set, own bit cleared                        repair takes the ring's bit from the slots
- *                                                                         [head, note) and settles: not delivered
+ *   4  each block: ring's bit set, own bit cleared;                       repair takes the ring's bit from the slots
+ *      of a chain, the head first                                         [head, note) and settles: not delivered
  *   5  head += n, with release (R1)                                       delivered
  *   6  note = 0; the right is given up                                    note <= head: no effect
  * Step 4 comes before 5, so that a block which its producer has alone is handed over by one plain store, before
@@ -56,6 +56,27 @@ static bool is_in_ring(const struct ssm_ring *ring, uint64_t handle)
            (ring->table != NULL && ssm_redelivery_is_under_way(ring->pool, ring->table, handle));
 }
 
+/* It can be put, with all that hangs on it: this process has each of them once, so that none of its references is left. */
+static SSM_COLD int check_chain(const struct ssm_ring *ring, uint32_t head_idx, bool keep)
+{
+    const struct ssm_pool *pool = ring->pool;
+    uint32_t count = 0, last = head_idx;
+    if (pool->claims[head_idx].flags & SSM_CLAIM_SEGMENT)
+        return -SSM_E_SEGMENT;
+    if (ring->table != NULL)
+        return -SSM_E_CHAIN;
+    for (uint32_t at = head_idx; at != SSM_NIL && count < SSM_CHAIN_MAX; at = ssm_segment_behind(pool, at), count++) {
+        if (pool->claims[at].pins != 0)
+            return -SSM_E_PINNED;
+        if (pool->claims[at].references != 1)
+            return -SSM_E_SHARED;
+        last = at;
+    }
+    if (keep)
+        return -SSM_E_CHAIN;
+    return ssm_load_relaxed_u64(&ssm_block_at(pool, last)->next) == SSM_NO_NEXT ? 0 : -SSM_E_CORRUPT;
+}
+
 /* Each handle is held by this process, not in this ring, and not twice in the batch. `flags_out`: all their claims'. */
 static SSM_COLD int check_handles(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, bool keep, uint8_t *flags_out)
 {
@@ -63,8 +84,12 @@ static SSM_COLD int check_handles(struct ssm_ring *ring, const uint64_t *handles
     uint32_t checked = 0;
     int result = 0;
     for (; checked < count && result == 0; checked++) {
-        uint32_t block_idx = keep ? ssm_claimed_block(pool, handles[checked]) : ssm_movable_block(pool, handles[checked]);
+        uint32_t block_idx = ssm_claimed_block(pool, handles[checked]);
         if (block_idx == SSM_NIL)
+            result = -SSM_E_STALE;
+        else if (pool->claims[block_idx].flags & SSM_CLAIM_OF_CHAIN && (result = check_chain(ring, block_idx, keep)) != 0)
+            continue;
+        else if (!keep && !ssm_claim_is_movable(&pool->claims[block_idx]))
             result = -SSM_E_STALE;
         else if (pool->claims[block_idx].flags & SSM_CLAIM_MARKED || is_in_ring(ring, handles[checked]))
             result = -SSM_E_QUEUED;
@@ -117,6 +142,17 @@ static void hand_to_ring(struct ssm_ring *ring, uint64_t handle, bool keep)
         ssm_drop_bytes(pool, pool->classes[claim->class_idx].block_size);
 }
 
+/* The same for a chain, the head first (N3). */
+static SSM_COLD void hand_chain_to_ring(struct ssm_ring *ring, uint64_t head)
+{
+    struct ssm_pool *pool = ring->pool;
+    for (uint32_t at = (uint32_t)head, next; at != SSM_NIL; at = next) {
+        next = ssm_segment_behind(pool, at);
+        pool->claims[at].flags &= (uint8_t)~SSM_CLAIM_OF_CHAIN;
+        hand_to_ring(ring, at, false);
+    }
+}
+
 /* Step 6 for the deliveries of a batch: the rings that they came from forget them. Those that came out of several rings wait
  * for the last reference. */
 static void forget_deliveries(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
@@ -160,7 +196,10 @@ static SSM_COLD void put_all(struct ssm_ring *ring, const struct put_call *call,
     if (SSM_HAS_BUG(HEAD_EARLY))
         ssm_store_release_u64(&producer->index, head + count);
     for (uint32_t i = 0; i < count; i++)
-        hand_to_ring(ring, call->handles[i], keep);
+        if (ring->pool->claims[(uint32_t)call->handles[i]].flags & SSM_CLAIM_HEAD)
+            hand_chain_to_ring(ring, call->handles[i]);
+        else
+            hand_to_ring(ring, call->handles[i], keep);
     /* R1 -> A1 in ssm_ring_head_beyond(): slots, holder sets and payload are written before the index is seen. */
     ssm_store_release_u64(&producer->index, head + count);
     if (forget)

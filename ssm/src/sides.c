@@ -3,6 +3,7 @@
  * The rights to a ring's sides, and their repair. */
 #include "sides.h"
 
+#include "chain.h"
 #include "redelivery.h"
 #include "ring.h"
 #include "seed_bug.h"
@@ -27,21 +28,16 @@ static void complete_handover(struct ssm_pool *pool, const struct ssm_side_of *o
         }
 }
 
-/* The slots [head, note) of a put that was not published lose the ring's bit. */
+/* The slots [head, note) of a put that was not published lose the ring's bit, chains from the end to the head (N3). */
 static void undo_put(struct ssm_pool *pool, const struct ssm_side_of *of, uint64_t head, uint64_t note)
 {
     uint64_t slots = of->slots;
+    uint64_t handles[SSM_CHAIN_MAX];
+    bool whole;
     for (uint64_t at = head; at < note && at - head < slots; at++) {
         uint64_t handle = ssm_load_relaxed_u64(&of->shared->slots[at & (slots - 1)]);
-        uint32_t block_idx = (uint32_t)handle;
-        if (block_idx >= pool->geometry.block_total)
-            continue;
-        struct ssm_block *block = ssm_block_at(pool, block_idx);
-        if (!ssm_block_has(block, of->id) || ssm_load_relaxed_u32(&block->generation) != handle >> 32)
-            continue; /* the bit was not set yet, and the block may be another packet by now */
-        ssm_block_remove(block, of->id);
-        if (ssm_block_is_free(pool, block))
-            ssm_settle(pool, block_idx);
+        uint32_t count = ssm_chain_collect(pool, of->id, handle, handles, &whole); /* 0: the bit was not set yet */
+        ssm_chain_drop(pool, of->id, handles, count);
     }
 }
 

@@ -63,7 +63,11 @@ enum ssm_error {
     SSM_E_NEVER,            /* service: never handed out */
     SSM_E_RESTING,          /* service: free, but not for long enough */
     SSM_E_CROWDED,          /* service: as many ranges as it has room for */
-    SSM_E_QUOTA             /* it would hold more than ssm_pool_set_quota() allows */
+    SSM_E_QUOTA,            /* it would hold more than ssm_pool_set_quota() allows */
+    SSM_E_SEGMENT,          /* the packet is a segment of a chain, or stands in the call twice */
+    SSM_E_CHAIN,            /* a chain goes with SSM_KEEP into no ring, and into none that redelivers */
+    SSM_E_SHARED,           /* somebody else holds the packet as well, or this process does so more than once */
+    SSM_E_PINNED            /* there are views of the packet */
 };
 const char *ssm_strerror(int error); /* one short sentence, for either sign */
 
@@ -186,6 +190,19 @@ int ssm_packet_set_tag(struct ssm_pool *pool, uint64_t handle, uint64_t tag);
 /* 1: it came out of a redelivering ring, and another process had it before and died; else 0. SSM_E_STALE. */
 int ssm_packet_redelivered(struct ssm_pool *pool, uint64_t handle);
 
+/* A message that does not fit into one block: a chain of packets. Its first one, the head, goes by its handle through rings,
+ * as one packet that takes one place; the others, its segments, go with it, and are freed with it. */
+#define SSM_CHAIN_MAX 1024u      /* packets of a chain, the head included */
+#define SSM_NO_NEXT   UINT64_MAX /* no handle */
+/* Hangs `count` packets behind the head, in this order, and takes over this process's references to them. It has each of
+ * them once, alone, not pinned, and not out of a redelivering ring. What hung on the head before is freed; with count == 0
+ * this is all. After an error nothing has changed. -EINVAL: too many. SSM_E_SEGMENT, SSM_E_SHARED, SSM_E_PINNED,
+ * SSM_E_STALE; SSM_E_CHAIN: one of them has segments itself, or came out of a redelivering ring. */
+int ssm_packet_link(struct ssm_pool *pool, uint64_t head, const uint64_t *segments, uint32_t count);
+/* The packet behind a head or a segment: 1, and its handle; 0: there is none. The reference is the chain's: whoever wants
+ * one for himself calls ssm_packet_hold(). */
+int ssm_packet_next(struct ssm_pool *pool, uint64_t handle, uint64_t *next_out);
+
 /* ---- rings -------------------------------------------------------------------------------------- */
 
 enum ssm_ring_flags {
@@ -227,9 +244,18 @@ void ssm_ring_close(struct ssm_ring *ring); /* gives exclusive sides back; befor
 /* put: all `count` packets or none (count <= capacity); this process's reference goes with them. Returns how many were
  * dropped: 0, but for SSM_OVERFLOW_DROP; with SSM_KEEP these are this process's still. SSM_E_FULL from a ring that overflows:
  * a process that is stopped has the right to the side all the time. get: 1 to `count` packets, waits for the first; returns
- * how many. */
+ * how many.
+ * A chain counts as one packet, with its head's handle. put: SSM_E_SEGMENT, SSM_E_CHAIN; SSM_E_SHARED and SSM_E_PINNED,
+ * where this process has another reference to one of its packets. */
 int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns);
 int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns);
+
+/* Waiting until what was put has been dealt with: whoever got a packet says so once, when it is done with it. task_done:
+ * -EINVAL: as many were done as put. join: 0 when all that was put is done, -ETIMEDOUT. What a shutdown discards is done;
+ * what a dead process had taken is so when somebody says it in its place. */
+int      ssm_ring_task_done(struct ssm_ring *ring);
+int      ssm_ring_join(struct ssm_ring *ring, int64_t timeout_ns);
+uint64_t ssm_ring_unfinished(struct ssm_ring *ring);
 
 uint32_t ssm_ring_depth(struct ssm_ring *ring); /* returned packets included: so it may exceed the capacity */
 uint32_t ssm_ring_room(struct ssm_ring *ring);  /* packets that can be put now */
@@ -385,7 +411,10 @@ int ssm_usage(struct ssm_pool *pool, struct ssm_usage *out, uint32_t count);
  * the next moment. -ENOENT: no ring has that holder id. */
 int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_out, uint32_t room);
 
-struct ssm_peek { uint64_t length, headroom, block_size, tag; };
+struct ssm_peek {
+    uint64_t length, headroom, block_size, tag;
+    uint64_t next; /* the packet behind it in a chain, or SSM_NO_NEXT */
+};
 /* Copies up to `room` bytes of a packet that somebody else has. SSM_E_STALE: it is gone, or went while it was copied. */
 int ssm_packet_peek(struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, uint64_t room, struct ssm_peek *out);
 

@@ -10,7 +10,7 @@
 
 int main(void)
 {
-    for (int error = SSM_E_EXHAUSTED; error <= SSM_E_QUOTA; error++) {
+    for (int error = SSM_E_EXHAUSTED; error <= SSM_E_PINNED; error++) {
         const char *sentence = ssm_strerror(error);
         CHECK(sentence != NULL && strlen(sentence) > 8);
         CHECK(ssm_strerror(-error) == sentence);
@@ -20,7 +20,7 @@ int main(void)
     CHECK(strcmp(ssm_strerror(-ENOSPC), strerror(ENOSPC)) == 0);
     CHECK(strcmp(ssm_strerror(ENOSPC), strerror(ENOSPC)) == 0);
     CHECK(ssm_strerror(SSM_E_EXHAUSTED - 1) != NULL);
-    CHECK(ssm_strerror(SSM_E_QUOTA + 1) != NULL);
+    CHECK(ssm_strerror(SSM_E_PINNED + 1) != NULL);
     CHECK(ssm_strerror(INT_MAX) != NULL);
     CHECK(ssm_strerror(INT_MIN) != NULL);
     return 0;

@@ -5,6 +5,7 @@
 
 #include "block.h"
 #include "books.h"
+#include "chain.h"
 #include "hosted.h"
 #include "liveness.h"
 #include "lock.h"
@@ -23,6 +24,7 @@
 #define NEW_CAPACITY 4
 #define VISIT_SERIAL UINT64_C(1000) /* + ring: what a visitor puts */
 #define MARK_SERIAL  UINT64_C(2000) /* + ring: what the survivor puts */
+#define FILL_SERIAL  UINT64_C(3000) /* + place: what the survivor fills a ring with */
 
 const char *const manner_names[MANNERS] = {"going on", "reaping", "attaching", "blocked"};
 
@@ -95,6 +97,17 @@ static uint32_t times_cached(const struct check *check, uint32_t id, uint32_t bl
     return times;
 }
 
+/* In a slot, or hanging on one that is. */
+static uint32_t times_in_chain(const struct check *check, uint32_t id, uint64_t head, uint64_t handle)
+{
+    uint64_t handles[SSM_CHAIN_MAX];
+    uint32_t times = head == handle;
+    bool whole;
+    for (uint32_t count = ssm_chain_collect(check->self, id, head, handles, &whole); count > 1; count--)
+        times += handles[count - 1] == handle;
+    return times;
+}
+
 static uint32_t times_queued(const struct check *check, uint32_t id, uint32_t block_idx)
 {
     const struct ssm_ring_shared *shared = ssm_ring_shared_at(check->self, id);
@@ -107,7 +120,7 @@ static uint32_t times_queued(const struct check *check, uint32_t id, uint32_t bl
     while (slots < shared->capacity)
         slots *= 2;
     for (uint64_t at = ssm_load_acquire_u64(&shared->consumer.index); at != head; at++)
-        times += ssm_load_acquire_u64(&shared->slots[at % slots]) == ssm_handle_of(generation, block_idx);
+        times += times_in_chain(check, id, ssm_load_acquire_u64(&shared->slots[at % slots]), ssm_handle_of(generation, block_idx));
     return times;
 }
 
@@ -356,17 +369,38 @@ static int put_one(const struct check *check, int ring, uint64_t serial)
     return -SSM_E_BUSY;
 }
 
+static void look_at_delivered(const struct check *check, struct ssm_pool *taker, uint64_t handle, uint64_t serial)
+{
+    uint64_t tag;
+    struct ssm_packet packet;
+    if (ssm_packet_view(taker, handle, &packet) != 0 || ssm_packet_tag(taker, handle, &tag) != 0)
+        complain(check, "a packet was delivered that is stale");
+    if (tag != serial || packet.length != BLOCK_SIZE || !stamp_is_whole((uint64_t *)packet.data) ||
+        *(uint64_t *)packet.data != tag)
+        complain(check, "packet %lu was delivered torn, as %lu", (unsigned long)serial, (unsigned long)tag);
+}
+
+/* All that hangs on it came with it. */
+static void look_at_segments(const struct check *check, struct ssm_pool *taker, uint64_t handle, uint64_t serial)
+{
+    uint32_t expected = serial < sizeof check->world->segments ? check->world->segments[serial] : 0, count = 0;
+    int result;
+    while ((result = ssm_packet_next(taker, handle, &handle)) == 1 && count < expected)
+        look_at_delivered(check, taker, handle, serial + ++count);
+    if (result != 0 || count != expected)
+        complain(check, "packet %lu was delivered with %u of %u segments", (unsigned long)serial, count, expected);
+}
+
 /* It was delivered: looks at it, writes it down, frees it. */
 static void receive(struct check *check, int ring, struct ssm_pool *taker, uint64_t handle)
 {
     uint64_t tag;
-    struct ssm_packet packet;
     struct serials *drained = &check->drained[ring];
     int result;
-    if (ssm_packet_view(taker, handle, &packet) != 0 || ssm_packet_tag(taker, handle, &tag) != 0)
+    if (ssm_packet_tag(taker, handle, &tag) != 0)
         complain(check, "a packet was delivered that is stale");
-    if (packet.length != BLOCK_SIZE || !stamp_is_whole((uint64_t *)packet.data) || *(uint64_t *)packet.data != tag)
-        complain(check, "packet %lu was delivered torn", (unsigned long)tag);
+    look_at_delivered(check, taker, handle, tag);
+    look_at_segments(check, taker, handle, tag);
     if (drained->count < SERIALS)
         drained->serial[drained->count++] = tag;
     if ((result = ssm_free(taker, handle)) != 0)
@@ -649,12 +683,12 @@ static void pass_capacity(struct check *check, int ring)
     int result = ssm_ring_set_acl(check->rings[ring], SSM_ACL_RDWR);
     check->drained[ring].count = 0;
     for (uint64_t i = 0; result == 0 && i < capacity; i++)
-        result = put_one(check, ring, i);
-    if (result != 0 || put_one(check, ring, capacity) != one_more)
+        result = put_one(check, ring, FILL_SERIAL + i);
+    if (result != 0 || put_one(check, ring, FILL_SERIAL + capacity) != one_more)
         complain(check, "ring %d does not take as many packets as it holds: %d", ring, result);
     while (drain_one(check, ring)) {}
     for (uint64_t i = 0; i < capacity; i++)
-        if (check->drained[ring].count != capacity || check->drained[ring].serial[i] != i + first)
+        if (check->drained[ring].count != capacity || check->drained[ring].serial[i] != FILL_SERIAL + i + first)
             complain(check, "ring %d does not pass packets in order", ring);
 }
 

@@ -19,7 +19,9 @@ struct scenario {
     uint32_t many_flags;                  /* of RING_MANY: SSM_REDELIVER, or how it overflows */
 };
 
-extern const struct scenario pool_scenarios[], redelivery_scenarios[], overflow_scenarios[], service_scenarios[];
-extern const uint32_t pool_scenario_count, redelivery_scenario_count, overflow_scenario_count, service_scenario_count;
+extern const struct scenario pool_scenarios[], chain_scenarios[], redelivery_scenarios[], overflow_scenarios[],
+    service_scenarios[];
+extern const uint32_t pool_scenario_count, chain_scenario_count, redelivery_scenario_count, overflow_scenario_count,
+    service_scenario_count;
 
 #endif

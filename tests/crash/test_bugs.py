@@ -28,6 +28,8 @@ FOUND = {
     "RUSHED_THIEF": ("", "fault"),
     "NO_RETURN": ("redelivering get: 3", "a holder slot that no process has"),
     "NO_HANDOVER": ("redelivering get: put into", "delivered twice"),
+    "TAKE_HEAD_FIRST": ("chain: get", "carries ring"),
+    "DROP_HEAD_FIRST": ("chain: get behind a half-taken one", "carries ring"),
 }
 
 

@@ -81,6 +81,7 @@ struct world {
     uint32_t           held_count;
     uint64_t           packets[BLOCKS]; /* the victim's, for its operation */
     uint32_t           packet_count;
+    uint8_t            segments[64];    /* by serial: how many hang behind it, with the serials that follow */
     uint32_t           locked;          /* shards whose lock the peer has, as bits */
     bool               somebody_died;   /* DEAD did */
     struct ssm_ring   *opened;          /* by the operation */

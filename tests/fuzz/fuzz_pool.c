@@ -266,6 +266,16 @@ static void give(struct run *r)
         (void)ssm_free_many(user->pool, handles, 2);
 }
 
+/* What hangs there is used: a walk ends, whatever the links say. */
+static void hang(struct run *r, struct user *user, uint64_t handle)
+{
+    uint64_t segments[2];
+    some_handles(r, user, segments, 2);
+    (void)ssm_packet_link(user->pool, handle, segments, below(r, 3));
+    for (int i = 0; i < 8 && ssm_packet_next(user->pool, handle, &handle) == 1; i++)
+        use(user, handle);
+}
+
 static void shape(struct run *r)
 {
     struct user *user = some_user(r);
@@ -284,7 +294,7 @@ static void shape(struct run *r)
     case 6: (void)ssm_packet_hold(user->pool, handle); break;
     case 7: (void)ssm_packet_pin(user->pool, handle); break;
     case 8: (void)ssm_packet_unpin(user->pool, handle, bytes & 1); break;
-    default: break;
+    default: hang(r, user, handle); break;
     }
     use(user, handle);
 }
@@ -333,7 +343,7 @@ static void steer(struct run *r)
     uint32_t what = below(r, 12);
     if (ring == NULL)
         return;
-    (void)ssm_ring_depth(ring), (void)ssm_ring_acl(ring);
+    (void)ssm_ring_depth(ring), (void)ssm_ring_acl(ring), (void)ssm_ring_task_done(ring), (void)ssm_ring_join(ring, 0);
     if (what < 8)
         (void)ssm_ring_set_acl(ring, what);
     else if (what < 10)

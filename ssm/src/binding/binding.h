@@ -184,9 +184,10 @@ void wait_take_gil(void);
 
 /* I1  LIVE: the object has one reference of the core's.
  * I2  FREED or SENT with exports > 0: it has the reference still, pinned; the last export gives it back.
+ *     SENT while its put sleeps: the call has the reference (ring_put.c). LINKED: the chain has it.
  * I3  exports > 0: the reference is pinned.
  * An object from before a fork has nothing: `era` tells. */
-enum packet_status { PACKET_EMPTY, PACKET_LIVE, PACKET_FREED, PACKET_SENT };
+enum packet_status { PACKET_EMPTY, PACKET_LIVE, PACKET_FREED, PACKET_SENT, PACKET_LINKED };
 
 struct packet_object {
     PyObject_HEAD
@@ -246,6 +247,10 @@ struct span_object {
     Py_ssize_t length;
 };
 struct span_object *span_new(struct packet_object *packet); /* of the whole window */
+
+/* Packet.chain (chain.c). */
+PyObject *packet_get_chain(struct packet_object *self, void *unused);
+int       packet_set_chain(struct packet_object *self, PyObject *value, void *unused);
 
 /* ---- PacketBatch (batch.c) ---------------------------------------------------------------------- */
 

@@ -128,6 +128,8 @@ static const char *why_stale(const struct packet_object *packet)
         return "was freed; take a new one with pool.alloc()";
     if (packet->status == PACKET_SENT)
         return "was put into a ring and belongs to its reader; ring.put(packet, keep=True) keeps it as well";
+    if (packet->status == PACKET_LINKED)
+        return "became a segment of a chain; the chain of its head has it";
     if (packet->pool->closed)
         return "went back when its pool was closed";
     if (packet->era != *packet->pool->era)
@@ -662,7 +664,8 @@ static PyObject *packet_repr(struct packet_object *self)
                  (unsigned long long)self->handle, (unsigned long long)window.length, (unsigned long long)window.block_size);
     else
         snprintf(text, sizeof(text), "<ssm.Packet 0x%016llx: %s>", (unsigned long long)self->handle,
-                 self->status == PACKET_FREED ? "freed" : self->status == PACKET_SENT ? "sent" : "stale");
+                 self->status == PACKET_FREED ? "freed" : self->status == PACKET_SENT ? "sent"
+                 : self->status == PACKET_LINKED ? "linked" : "stale");
     return PyUnicode_FromString(text);
 }
 
@@ -728,6 +731,15 @@ static PyObject *packet_get_readonly(struct packet_object *self, void *unused)
     return PyBool_FromLong(self->readonly);
 }
 
+PyDoc_STRVAR(packet_chain_doc,
+"tuple of Packet : the segments behind this packet, where a message does not fit into one; empty at first.\n\n"
+"Setting it to Packets hangs them behind this one, and finishes those objects, as put() does; what hung there before is\n"
+"freed. ``packet.chain = ()`` frees them. put() hands the whole chain over, as one packet of the ring; whoever gets it has\n"
+"all of it, and frees it with the head. Each Packet of the tuple is a reference of its own: free them before put().\n\n"
+"Raises ValueError for more than 1,023 segments; for one that another process or a ring has as well, that has a second\n"
+"Packet here, is a segment already, has a chain itself, or came out of a ring with ``redeliver=True``; BufferError while\n"
+"views of one exist; StaleHandle. Nothing has changed then.");
+
 static PyGetSetDef packet_attributes[] = {
     {"handle", (getter)packet_get_handle, NULL, "int : 64 bits; names the packet in this process, see Pool.packet().", NULL},
     {"nbytes", (getter)packet_get_window, NULL, "int : bytes of data, as len().", WINDOW(length)},
@@ -735,6 +747,7 @@ static PyGetSetDef packet_attributes[] = {
     {"tailroom", (getter)packet_get_window, NULL, "int : bytes that append() can add.", WINDOW(tailroom)},
     {"block_size", (getter)packet_get_window, NULL, "int : bytes of the block: headroom, data and tailroom.", WINDOW(block_size)},
     {"tag", (getter)packet_get_tag, (setter)packet_set_tag, "int : 64 bits of the user's, travel with the packet; 0 at first.", NULL},
+    {"chain", (getter)packet_get_chain, (setter)packet_set_chain, packet_chain_doc, NULL},
     {"redelivered", (getter)packet_get_redelivered, NULL,
      "bool : another process had taken it from the same ring, and died; see `Pool.ring`.", NULL},
     {"readonly", (getter)packet_get_readonly, NULL,

@@ -89,6 +89,7 @@ PyObject *pool_peek_packet(struct pool_object *pool, PyObject *args)
     Py_DECREF(bytes);
     if (copy == NULL)
         return NULL;
-    return Py_BuildValue("(NKKKK)", copy, (unsigned long long)peek.length, (unsigned long long)peek.headroom,
-                         (unsigned long long)peek.block_size, (unsigned long long)peek.tag);
+    PyObject *next = peek.next == SSM_NO_NEXT ? Py_NewRef(Py_None) : PyLong_FromUnsignedLongLong(peek.next);
+    return Py_BuildValue("(NKKKKN)", copy, (unsigned long long)peek.length, (unsigned long long)peek.headroom,
+                         (unsigned long long)peek.block_size, (unsigned long long)peek.tag, next);
 }

@@ -36,6 +36,26 @@ PyObject *ring_raise(const struct ring_object *ring, int code, bool putting)
                             "the packet is queued in ring %R already, and a ring takes it once; put it again when it was taken "
                             "out (where ring.redeliver: and freed), or into another ring",
                             ring->name);
+    case SSM_E_SEGMENT:
+        return PyErr_Format(PyExc_ValueError,
+                            "the packet is a segment of a chain and goes into ring %R with its head only; put the head, or take "
+                            "the segments out with head.chain = ()",
+                            ring->name);
+    case SSM_E_CHAIN:
+        return PyErr_Format(PyExc_ValueError,
+                            "a chain goes whole and from hand to hand: put it into ring %R without keep=True, and into no ring "
+                            "with redeliver=True; or take the segments out with packet.chain = ()",
+                            ring->name);
+    case SSM_E_SHARED:
+        return PyErr_Format(PyExc_ValueError,
+                            "a chain goes whole, and this process has another Packet of its head or of a segment: free those "
+                            "that .chain gave, then put it into ring %R",
+                            ring->name);
+    case SSM_E_PINNED:
+        return PyErr_Format(PyExc_BufferError,
+                            "a chain goes whole, and there are views or arrays of its head or of a segment: release them, then "
+                            "put it into ring %R",
+                            ring->name);
     case SSM_E_RDONLY:
         return raise_os(PyExc_PermissionError, EACCES, "ring %R is read-only (Acl.RDONLY); set ring.acl = Acl.RDWR to put",
                         ring->name);
@@ -190,6 +210,73 @@ static PyObject *ring_shutdown(struct ring_object *self, PyObject *const *args, 
     if (result < 0)
         return ring_raise(self, result, true);
     RETURN_NONE;
+}
+
+PyDoc_STRVAR(ring_task_done_doc,
+"task_done($self, /)\n--\n\n"
+"Say that one packet that was taken out is dealt with, for those who join().\n\n"
+"Raises\n------\n"
+"ValueError\n    As many were said to be done as were ever put.");
+
+static PyObject *ring_task_done(struct ring_object *self, PyObject *unused)
+{
+    (void)unused;
+    if (!ring_begin(self))
+        return NULL;
+    int result = ssm_ring_task_done(self->core);
+    ring_end(self);
+    if (result == -EINVAL)
+        return PyErr_Format(PyExc_ValueError,
+                            "task_done() was called more often than packets were put into ring %R; call it once for each that "
+                            "was taken out",
+                            self->name);
+    if (result < 0)
+        return ring_raise(self, result, false);
+    RETURN_NONE;
+}
+
+PyDoc_STRVAR(ring_join_doc,
+"join($self, /, timeout=None)\n--\n\n"
+"Wait until task_done() was said as often as packets were put.\n\n"
+"Packets that a shutdown discards are done. One that a process had taken when it died is so when somebody says it in its\n"
+"place, as the worker that gets it once more does where the ring has ``redeliver=True``.\n\n"
+"Parameters\n----------\n"
+"timeout : float or None\n    Seconds to wait; ``None`` waits for ever.\n\n"
+"Returns\n-------\n"
+"bool\n    False: not all were done in `timeout`.");
+
+/* Called inside ring_begin() .. ring_end(). */
+static int join(struct ring_object *ring, int64_t timeout_ns)
+{
+    struct wait_scope scope;
+    if (!wait_begin(&scope, ring->pool, &ring->closed))
+        return -SSM_E_CLOSED;
+    int result = ssm_ring_join(ring->core, timeout_ns);
+    wait_end(&scope);
+    return result;
+}
+
+static PyObject *ring_join(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const struct parameters parameters = {"join", {KEYWORD_timeout}, 1, 1, 0};
+    PyObject *values[1];
+    int64_t timeout_ns = SSM_FOREVER;
+    if (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
+        (values[0] != NULL && argument_timeout(values[0], &timeout_ns) < 0) || !ring_begin(self))
+        return NULL;
+    int result = join(self, timeout_ns);
+    ring_end(self);
+    return result == 0 || result == -ETIMEDOUT ? PyBool_FromLong(result == 0) : ring_raise(self, result, false);
+}
+
+static PyObject *ring_get_unfinished(struct ring_object *self, void *unused)
+{
+    (void)unused;
+    if (!ring_begin(self))
+        return NULL;
+    uint64_t unfinished = ssm_ring_unfinished(self->core);
+    ring_end(self);
+    return PyLong_FromUnsignedLongLong(unfinished);
 }
 
 static Py_ssize_t ring_length(struct ring_object *self)
@@ -375,6 +462,7 @@ static PyGetSetDef ring_attributes[] = {
     {"redeliver", (getter)ring_get_redeliver, NULL, "bool : what a dead process had taken comes out once more.", NULL},
     {"overflow", (getter)ring_get_overflow, NULL,
      "str : what a put does that finds it full: \"block\" waits, \"drop\" frees the new packet, \"overwrite\" the oldest.", NULL},
+    {"unfinished", (getter)ring_get_unfinished, NULL, "int : packets that were put and are not said to be done; see task_done().", NULL},
     {"acl", (getter)ring_get_acl, (setter)ring_set_acl, "Acl : flags for every process; setting them wakes those who wait.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -397,6 +485,8 @@ static PyMethodDef ring_methods[] = {
     {"aget_many", (PyCFunction)(void (*)(void))ring_aget_many, METH_VARARGS | METH_KEYWORDS, ring_aget_many_doc},
     {"aput", (PyCFunction)(void (*)(void))ring_aput, METH_VARARGS | METH_KEYWORDS, ring_aput_doc},
     {"shutdown", FAST(ring_shutdown), METH_FASTCALL | METH_KEYWORDS, ring_shutdown_doc},
+    {"task_done", (PyCFunction)ring_task_done, METH_NOARGS, ring_task_done_doc},
+    {"join", FAST(ring_join), METH_FASTCALL | METH_KEYWORDS, ring_join_doc},
     {"qsize", (PyCFunction)ring_qsize, METH_NOARGS, ring_qsize_doc},
     {"empty", (PyCFunction)ring_empty, METH_NOARGS, ring_empty_doc},
     {"full", (PyCFunction)ring_full, METH_NOARGS, ring_full_doc},

@@ -4,7 +4,8 @@
  *
  * A put that waits keeps this process's reference (SSM_KEEP) and gives it back afterwards: while it sleeps, other threads
  * may view or free the packet, and neither must find it half gone. The packet is handed over all the same
- * (SSM_HANDOVER). */
+ * (SSM_HANDOVER). A chain cannot be kept so: while its put sleeps, its packets are the call's, and to other threads they
+ * look as if they were sent already. */
 #include "ring.h"
 
 #include <errno.h>
@@ -50,7 +51,8 @@ static uint32_t put_flags(bool kept, bool keep)
     return keep ? SSM_KEEP : kept ? SSM_KEEP | SSM_HANDOVER : 0u;
 }
 
-/* How many were dropped, or an error. One attempt. Where views need the references, the ring gets some of its own, and the last view gives these back. */
+/* How many were dropped, or an error. One attempt. Where views need the references, the ring gets some of its own, and the
+ * last view gives these back. */
 static int put_now(struct ring_object *ring, struct parcel *parcel, bool keep)
 {
     bool viewed;
@@ -79,6 +81,44 @@ static int put_waiting(struct ring_object *ring, struct parcel *parcel, bool kee
     return result;
 }
 
+/* With POOL_LOCK. */
+static void parcel_mark(const struct parcel *parcel, enum packet_status status)
+{
+    if (parcel->batch != NULL)
+        parcel->batch->status = status;
+    for (uint32_t i = 0; parcel->packets != NULL && i < parcel->count; i++)
+        parcel->packets[i]->status = status;
+}
+
+/* One with chains in it. */
+static int put_lent(struct ring_object *ring, struct parcel *parcel, int64_t timeout_ns)
+{
+    struct wait_scope scope;
+    bool viewed;
+    int result;
+    POOL_LOCK(ring->pool)
+    result = parcel_look(parcel, &viewed);
+    if (result == 0 && viewed)
+        result = -SSM_E_PINNED;
+    if (result == 0)
+        parcel_mark(parcel, PACKET_SENT);
+    POOL_UNLOCK()
+    if (result != 0)
+        return result;
+    parcel->kept = false;
+    result = -SSM_E_CLOSED;
+    if (wait_begin(&scope, ring->pool, &ring->closed)) {
+        result = ssm_ring_put(ring->core, parcel->handles, parcel->count, 0, timeout_ns);
+        wait_end(&scope);
+    }
+    if (result < 0) {
+        POOL_LOCK(ring->pool)
+        parcel_mark(parcel, PACKET_LIVE);
+        POOL_UNLOCK()
+    }
+    return result;
+}
+
 /* Called inside ring_begin() .. ring_end(). How many were dropped, or an error. */
 static int deliver(struct ring_object *ring, struct parcel *parcel, bool keep, int64_t timeout_ns)
 {
@@ -86,6 +126,8 @@ static int deliver(struct ring_object *ring, struct parcel *parcel, bool keep, i
     POOL_CALL(ring->pool, result, put_now(ring, parcel, keep));
     if (result == -SSM_E_FULL && timeout_ns != 0)
         result = put_waiting(ring, parcel, keep, timeout_ns);
+    if (result == -SSM_E_CHAIN && !keep)
+        result = put_lent(ring, parcel, timeout_ns);
     return result;
 }
 
@@ -152,7 +194,9 @@ RING_DOC(ring_put_doc,
 "RingBusy\n    The ring has ``producers=\"one\"``, and that is another live process.\n"
 "PermissionError\n    The ring is read-only.\n"
 "ValueError\n    The packet is queued in this ring already, or of another pool; or the ring redelivers, and another process has\n"
-"    it from there.\n"
+"    it from there. It is a segment of a chain; or the head of one, and `keep` is set, the ring redelivers, or there is\n"
+"    another Packet of it or of a segment.\n"
+"BufferError\n    It is the head of a chain, and there are views of it or of a segment.\n"
 "StaleHandle\n    The packet was freed or sent.\n\n"
 "After an error the packet is the caller's as before.");
 

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Counting what was done of what was put, for who wants to wait until all of it is.
+ *
+ *   I12 done <= the producer's index; all is done when they are equal
+ *
+ * Both only grow, and done is read first: equal then, they were so when done was read. Anybody counts, without a right to
+ * a side. A death before the counting leaves a task that is never done: as with every queue, whoever took it is gone; and
+ * one between the counting and the wake-up, a sleeper that looks again in time (wait.h). What a put that was not published
+ * had begun never counted. What a shutdown discards is done.
+ */
+#ifndef SSM_TASKS_H
+#define SSM_TASKS_H
+
+#include "handover.h"
+
+/* So many more are done: 0, or -EINVAL and nothing has changed: so many were not put. */
+int ssm_tasks_add(struct ssm_ring *ring, uint32_t count);
+
+#endif
