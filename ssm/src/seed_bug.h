@@ -24,7 +24,8 @@ enum ssm_seed_bug {
     SSM_BUG_NO_JOURNAL,    /* what a dead process had begun in a service is not finished, or undone */
     SSM_BUG_RUSHED_THIEF,  /* who takes from another process's cache does not wait until that one is outside */
     SSM_BUG_NO_RETURN,     /* what a dead process had taken out of a redelivering ring does not come back */
-    SSM_BUG_NO_HANDOVER    /* a dead process's put of deliveries is not completed */
+    SSM_BUG_NO_HANDOVER,   /* a dead process's put of deliveries is not completed */
+    SSM_BUG_NO_NEW_TREE    /* the arena's tree is not made anew after a death with its lock */
 };
 
 #define SSM_HAS_BUG(name) (SSM_SEED_BUG == SSM_BUG_##name)

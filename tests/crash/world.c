@@ -358,7 +358,9 @@ void world_announce(struct world *world)
 uint64_t world_serial_of(const struct world *world, uint64_t handle)
 {
     uint64_t serial;
-    memcpy(&serial, ssm_payload_at(world->pools[SURVIVOR], 0, (uint32_t)handle), sizeof serial);
+    const struct ssm_pool *pool = world->pools[SURVIVOR];
+    const uint32_t block_idx = (uint32_t)handle;
+    memcpy(&serial, pool->base + ssm_memory_seen(pool, ssm_class_of_block(pool, block_idx), block_idx).start, sizeof serial);
     return serial;
 }
 
