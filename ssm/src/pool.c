@@ -359,7 +359,7 @@ static int alloc_slowly(struct ssm_pool *pool, uint64_t size, uint32_t count, in
         return refuse(pool, -SSM_E_TOO_LARGE);
     const bool is_arena = ssm_class_is_arena(pool, class->class_idx);
     const uint64_t bytes = is_arena ? ssm_arena_round(size + pool->geometry.headroom + pool->geometry.tailroom) : class->block_size;
-    if (count == 0 || count > class->block_count || (is_arena && count > pool->geometry.arena_bytes / bytes))
+    if (count == 0 || count > class->block_count || (is_arena && count > ssm_arena_capacity(pool, bytes)))
         return refuse(pool, -EINVAL);
     struct alloc_call call = {
         .pool = pool, .size = size, .bytes = bytes, .handles_out = handles_out, .count = count, .class = class,

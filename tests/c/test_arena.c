@@ -174,6 +174,7 @@ static void test_packets_are_counted(void)
     CHECK_EQ(ssm_free_many(f.pool, handles, PACKETS), 0);
     CHECK_EQ(ssm_alloc_many(f.pool, 1025, PACKETS + 1, 0, handles), -EINVAL);
     CHECK_EQ(ssm_alloc_many(f.pool, ARENA / 4 + 1, 4, 0, handles), -EINVAL); /* more than the arena */
+    CHECK_EQ(ssm_alloc_many(f.pool, 5 * PAGE + 1, PACKETS, 0, handles), -EINVAL); /* each begins on a page */
     CHECK_EQ(ssm_alloc_many(f.pool, ARENA / 4 - 63, 4, 0, handles), 0);
     handle = handles[3];
     CHECK_EQ(ssm_free_many(f.pool, handles, 3), 0);
