@@ -17,9 +17,10 @@ struct scenario {
     enum block blocked;
     int refusal;                          /* what the survivor's call may also answer; 0: nothing else */
     bool redelivering;                    /* RING_MANY is */
+    bool arena;                           /* the pool has one */
 };
 
-extern const struct scenario pool_scenarios[], redelivery_scenarios[], service_scenarios[];
-extern const uint32_t pool_scenario_count, redelivery_scenario_count, service_scenario_count;
+extern const struct scenario pool_scenarios[], redelivery_scenarios[], arena_scenarios[], service_scenarios[];
+extern const uint32_t pool_scenario_count, redelivery_scenario_count, arena_scenario_count, service_scenario_count;
 
 #endif

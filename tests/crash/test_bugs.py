@@ -28,6 +28,7 @@ FOUND = {
     "RUSHED_THIEF": ("", "fault"),
     "NO_RETURN": ("redelivering get: 3", "a holder slot that no process has"),
     "NO_HANDOVER": ("redelivering get: put into", "delivered twice"),
+    "NO_NEW_TREE": ("arena alloc: fresh", "arena: tree"),
 }
 
 
