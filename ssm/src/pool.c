@@ -293,13 +293,15 @@ static int take_furnished(struct alloc_call *call, bool thorough)
 }
 
 /* As hand_out(), for what no fast path may take for its own. */
-static uint64_t hand_out_furnished(struct ssm_pool *pool, const struct ssm_own_class *class, uint64_t handle, uint64_t size)
+static void hand_out_furnished(const struct alloc_call *call)
 {
-    const struct ssm_claim claim = {.references = 1, .class_idx = (uint8_t)class->class_idx};
-    handle = hand_out(pool, class, handle, size);
-    pool->claims[(uint32_t)handle] = claim;
-    ssm_memory_take(pool, class->class_idx, (uint32_t)handle);
-    return handle;
+    struct ssm_pool *pool = call->pool;
+    const struct ssm_claim claim = {.references = 1, .class_idx = (uint8_t)call->class->class_idx};
+    for (uint32_t i = 0; i < call->count; i++) {
+        call->handles_out[i] = hand_out(pool, call->class, call->handles_out[i], call->size);
+        pool->claims[(uint32_t)call->handles_out[i]] = claim;
+        ssm_memory_take(pool, claim.class_idx, (uint32_t)call->handles_out[i]);
+    }
 }
 
 static int alloc_attempt(void *context, bool thorough)
@@ -314,12 +316,12 @@ static int alloc_attempt(void *context, bool thorough)
     result = !ssm_quota_allows(pool, bytes) ? -SSM_E_QUOTA
            : furnished ? take_furnished(call, thorough)
                        : take_blocks(pool, call->class->class_idx, call->count, thorough, call->handles_out);
-    if (result == 0) {
-        for (uint32_t i = 0; i < call->count; i++)
-            call->handles_out[i] = furnished ? hand_out_furnished(pool, call->class, call->handles_out[i], call->size)
-                                             : hand_out(pool, call->class, call->handles_out[i], call->size);
+    if (result == 0 && furnished)
+        hand_out_furnished(call);
+    for (uint32_t i = 0; result == 0 && !furnished && i < call->count; i++)
+        call->handles_out[i] = hand_out(pool, call->class, call->handles_out[i], call->size);
+    if (result == 0)
         ssm_hold_bytes(pool, bytes);
-    }
     ssm_leave(pool);
     return result;
 }
