@@ -235,6 +235,23 @@ static void test_who_waits_is_woken(void)
     fixture_close(&f);
 }
 
+/* So is he when a block that is taken gives back more than it takes: his last look did not see that as free. */
+static void test_room_that_is_given_back_is_signalled(void)
+{
+    struct fixture f = open_fixture();
+    drop(f.pool, alloc(f.pool, KIB(8)));
+    const struct { uint64_t size; bool signalled; } table[] = {{KIB(8), false}, {KIB(6), true}};
+    for (int i = 0; i < 2; i++) {
+        struct ssm_event *event = &ssm_shard_at(f.pool, 2, 0)->event;
+        const uint32_t seen = ssm_event_announce(event);
+        ssm_class_announce(f.pool, 2);
+        uint64_t handle = alloc(f.pool, table[i].size);
+        CHECK_EQ(ssm_load_acquire_u32(&event->word) != seen, table[i].signalled);
+        drop(f.pool, handle);
+    }
+    fixture_close(&f);
+}
+
 static void take_and_die(void *context)
 {
     struct fixture *f = context;
@@ -414,6 +431,7 @@ int main(void)
     test_packets_are_counted();
     test_quota();
     test_who_waits_is_woken();
+    test_room_that_is_given_back_is_signalled();
     test_ring_and_death();
     test_scribbled_extent();
     test_findings();
