@@ -107,10 +107,10 @@ class PoolExhausted(_Lazy, MemoryError):
         arena = pool.stats().arena
         assert arena is not None, "there was one when it was exhausted"
         return (
-            f"no room came free for {what}: of the {arena.bytes} bytes of the arena in pool {pool.name!r}, {arena.used} "
-            f"are used by {arena.held} of {arena.packets} packets now, the largest free range has {arena.largest_free} "
-            f"bytes; held are, of all sizes, {self._who(pool)}. Free packets, wait (timeout=), or create the pool with a "
-            "larger arena= or more arena_packets="
+            f"no room came free for {what}: of the {arena.bytes} bytes of the arena in pool {pool.name!r}, "
+            f"{arena.used} are used by {arena.held} of {arena.packets} packets now, the largest free range has "
+            f"{arena.largest_free} bytes; held are, of all sizes, {self._who(pool)}. Free packets, wait (timeout=), or "
+            "create the pool with a larger arena= or more arena_packets="
         )
 
 

@@ -55,7 +55,12 @@ _ARENA: list[tuple[str, str, str, Callable[[ArenaStats], int]]] = [
     ("ssm_arena_largest_free_bytes", "Bytes of its largest free range.", "gauge", lambda a: a.largest_free),
     ("ssm_arena_packets", "Packets that it can have at once.", "gauge", lambda a: a.packets),
     ("ssm_arena_packets_held", "Packets of it that are held.", "gauge", lambda a: a.held),
-    ("ssm_arena_recoveries", "Times its lock was taken over from the dead.", "counter", lambda a: a.recoveries),
+    (
+        "ssm_arena_recoveries",
+        "Times its lock was taken over from the dead.",
+        "counter",
+        lambda a: a.recoveries,
+    ),
 ]
 _RING: list[tuple[str, str, str, Callable[[RingStats], int]]] = [
     ("ssm_ring_depth", "Packets queued.", "gauge", lambda r: r.depth),

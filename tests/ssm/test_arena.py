@@ -10,7 +10,13 @@ import zlib
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 import ssm
 from ssm.cli import main
@@ -79,7 +85,9 @@ def test_exist_ok_compares_the_arena(make_pool):
 # ---- sizes, and no room -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [LARGEST + 1, PAGE - OVERHEAD, PAGE - OVERHEAD + 1, 100_000, ARENA - OVERHEAD])
+@pytest.mark.parametrize(
+    "size", [LARGEST + 1, PAGE - OVERHEAD, PAGE - OVERHEAD + 1, 100_000, ARENA - OVERHEAD]
+)
 def test_sizes(pool, size):
     with pool.alloc(size) as packet:
         assert len(packet) == size
@@ -100,10 +108,13 @@ def test_what_a_block_has_room_for_is_no_matter_of_the_arena(pool):
 
 
 def test_too_large_and_exhausted_say_what_to_do(pool):
-    with pytest.raises(ssm.PacketTooLarge, match=rf"the limit is {ARENA - OVERHEAD} .* an arena of {ARENA}.*larger arena="):
+    limit = rf"the limit is {ARENA - OVERHEAD} .* an arena of {ARENA} bytes .* larger arena="
+    with pytest.raises(ssm.PacketTooLarge, match=limit):
         pool.alloc(ARENA)
     kept = [pool.alloc(ARENA // 2 - OVERHEAD), pool.alloc(ARENA // 4)]
-    with pytest.raises(ssm.PoolExhausted, match=r"no room came free .* larger arena= or more arena_packets=") as caught:
+    with pytest.raises(
+        ssm.PoolExhausted, match=r"no room came free .* larger arena= or more arena_packets="
+    ) as caught:
         pool.alloc(ARENA // 2)
     assert f"{kept[0].block_size + kept[1].block_size} are used by 2 of 16 packets" in str(caught.value)
     with pytest.raises(ssm.PoolExhausted, match="can never be had"):
@@ -168,6 +179,14 @@ def test_through_a_ring_edges_and_all(pool):
         assert reader.stats().arena.used == room(50_000)
     with ring.get() as got:
         assert (len(got), got.tag, got[0], got[-1]) == (room(50_000), 7, 2, 1)
+
+
+def test_top_and_metrics_show_it(pool, capsys):
+    with pool.alloc(100_000):
+        assert main(["top", pool.name, "--json", "--count", "1"]) == 0
+        assert f'"used": {room(100_000)}' in capsys.readouterr().out
+        assert main(["metrics", pool.name, "--json", "--count", "1"]) == 0
+        assert "ssm_arena_used_bytes" in capsys.readouterr().out
 
 
 def test_the_commands_show_it(pool, capsys):
