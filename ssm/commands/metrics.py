@@ -109,7 +109,9 @@ def collect(names: list[str]) -> Iterator[Any]:
         for each in stats.classes:
             for row in _CLASS:
                 add(row, {"pool": stats.name, "block_size": str(each.block_size)}, row[3](each))
-        for arena_row in _ARENA if stats.arena is not None else []:
+        for arena_row in _ARENA:
+            if stats.arena is None:
+                break
             add(arena_row, {"pool": stats.name}, arena_row[3](stats.arena))
         for ring in stats.rings:
             for ring_row in _RING:

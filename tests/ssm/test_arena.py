@@ -182,11 +182,14 @@ def test_through_a_ring_edges_and_all(pool):
 
 
 def test_top_and_metrics_show_it(pool, capsys):
+    from ssm.commands.metrics import collect
+
     with pool.alloc(100_000):
         assert main(["top", pool.name, "--json", "--count", "1"]) == 0
         assert f'"used": {room(100_000)}' in capsys.readouterr().out
-        assert main(["metrics", pool.name, "--json", "--count", "1"]) == 0
-        assert "ssm_arena_used_bytes" in capsys.readouterr().out
+        families = {family.name: family for family in collect([pool.name])}
+        assert families["ssm_arena_used_bytes"].samples[0].value == room(100_000)
+        assert families["ssm_arena_packets_held"].samples[0].value == 1
 
 
 def test_the_commands_show_it(pool, capsys):
