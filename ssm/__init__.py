@@ -48,6 +48,7 @@ from ssm.pool import CreateArguments, Pool, list_pools
 from ssm.ready import wait
 from ssm.service import AddressService, IdService, PidService, RmidService
 from ssm.stats import (
+    ArenaStats,
     ClassStats,
     Holder,
     Owner,
@@ -64,6 +65,7 @@ __version__: str
 __all__ = [
     "Acl",
     "AddressService",
+    "ArenaStats",
     "ClassStats",
     "CorruptionError",
     "CreateArguments",

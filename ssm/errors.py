@@ -3,7 +3,7 @@
 
 =================== ==============================================================================================
 PoolExhausted       MemoryError: there is no block to be had
-PacketTooLarge      ValueError: no class has blocks that large
+PacketTooLarge      ValueError: no class has blocks that large, nor is there such an arena
 StaleHandle         ValueError, as for a released memoryview or a closed file
 RingFull, RingEmpty queue.Full, queue.Empty
 RingShutDown        queue.ShutDown, where the queue module has it (Python 3.13)
@@ -73,26 +73,49 @@ class PoolExhausted(_Lazy, MemoryError):
         size: int
         count: int
         pool, size, count = self.args
-        overhead = pool.headroom + pool.tailroom
-        block_size = min(s for s in pool.classes if s >= size + overhead)
-        blocks = pool.classes[block_size]
+        needed = size + pool.headroom + pool.tailroom
         what = f"a packet of {size} bytes" if count == 1 else f"{count} packets of {size} bytes"
+        if needed > max(pool.classes):
+            return self._arena_text(pool, what, needed, count)
+        block_size = min(s for s in pool.classes if s >= needed)
+        blocks = pool.classes[block_size]
         if count > blocks:
             return f"{what} can never be had: pool {pool.name!r} has {blocks} blocks of {block_size} bytes"
+        return (
+            f"no block came free for {what}: of the {blocks} blocks of {block_size} bytes in pool "
+            f"{pool.name!r}, {sum(pool.free_blocks(block_size))} are free now; held are, of all sizes, "
+            f"{self._who(pool)}. Free packets, wait (timeout=), or create the pool with more"
+        )
+
+    @staticmethod
+    def _who(pool: Pool) -> str:
         held = sorted((h for h in pool.holders() if h.blocks), key=lambda h: h.blocks, reverse=True)
         who = ", ".join(
             f"{h.blocks} by {h.kind} {h.name!r}" + (f" (pid {h.pid})" if h.kind == "process" else "")
             for h in held[:4]
         )
+        return f"{who or 'none'}{', ...' if held[4:] else ''}"
+
+    def _arena_text(self, pool: Pool, what: str, needed: int, count: int) -> str:
+        room = -(-needed // 64) * 64  # as the core rounds it
+        step = room if room < 4096 else -(-room // 4096) * 4096
+        if count > pool.arena_packets or room + (count - 1) * step > pool.arena:
+            return (
+                f"{what} can never be had: the arena of pool {pool.name!r} has {pool.arena} bytes for "
+                f"{pool.arena_packets} packets"
+            )
+        arena = pool.stats().arena
+        assert arena is not None, "there was one when it was exhausted"
         return (
-            f"no block came free for {what}: of the {blocks} blocks of {block_size} bytes in pool "
-            f"{pool.name!r}, {sum(pool.free_blocks(block_size))} are free now; held are, of all sizes, "
-            f"{who or 'none'}{', ...' if held[4:] else ''}. Free packets, wait (timeout=), or create the pool with more"
+            f"no room came free for {what}: of the {arena.bytes} bytes of the arena in pool {pool.name!r}, "
+            f"{arena.used} are used by {arena.held} of {arena.packets} packets now, the largest free range has "
+            f"{arena.largest_free} bytes; held are, of all sizes, {self._who(pool)}. Free packets, wait (timeout=), or "
+            "create the pool with a larger arena= or more arena_packets="
         )
 
 
 class PacketTooLarge(SSMError, ValueError):
-    """No size class has blocks of headroom + size + tailroom bytes."""
+    """No size class has blocks of headroom + size + tailroom bytes, nor has the arena so many."""
 
 
 class StaleHandle(SSMError, ValueError):

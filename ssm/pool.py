@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from ssm import _core, names, service
 from ssm.acl import Acl
 from ssm.errors import PoolAbandoned, PoolMismatch, RingMismatch
-from ssm.stats import ClassStats, Holder, PoolStats, Reaped, RingStats, ShardStats, Usage
+from ssm.stats import ArenaStats, ClassStats, Holder, PoolStats, Reaped, RingStats, ShardStats, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +32,9 @@ _U32_MAX = 2**32 - 1
 _ROOM_FOR_RINGS = 1 << 20  # bytes of the metadata area, unless asked otherwise:
 _ROOM_PER_BLOCK = 2 * 16  # with these, two rings can redeliver
 _HOLDER_MAX = _CACHE_MAX = 4096  # as layout.h has them
+_ARENA_PAGE = 4096  # an arena is a multiple of it,
+_ARENA_PACKETS_HIGH = 4096  # has so many packets at most, unless asked otherwise,
+_ARENA_PACKETS_MAX = 65536  # and never more than that
 
 
 class CreateArguments(TypedDict, total=False):
@@ -49,6 +52,8 @@ class CreateArguments(TypedDict, total=False):
     prefault: bool
     mlock: bool
     metadata: int | None
+    arena: int
+    arena_packets: int | None
     quota: int | None
 
 
@@ -62,11 +67,13 @@ class _Options(NamedTuple):
     cache: int
     holders: int
     metadata: int
+    arena: int
+    arena_packets: int  # 0: the build's choice
     ephemeral: bool
 
     @property
     def payload(self) -> int:
-        return sum(size * count for size, count in self.classes)
+        return sum(size * count for size, count in self.classes) + self.arena
 
 
 def _number(what: str, value: int | None, default: int, low: int, high: int) -> int:
@@ -95,6 +102,19 @@ def _classes(classes: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
     return pairs
 
 
+def _arena(arena: int, packets: int | None, largest: int) -> tuple[int, int]:
+    """Whole pages, and how many packets they can be at once; 0: the build's choice."""
+    size = -(-_number("arena", arena, 0, 0, 2**62) // _ARENA_PAGE) * _ARENA_PAGE
+    if size == 0 and packets is not None:
+        raise ValueError(f"arena_packets={packets} is of a pool with an arena: give its bytes, too (arena=)")
+    if 0 < size <= largest:
+        raise ValueError(
+            f"arena must be larger than the largest block size in classes, {largest} bytes, not {arena}: only packets "
+            "that no block is large enough for come from it"
+        )
+    return size, 0 if packets is None else _number("arena_packets", packets, 0, 1, _ARENA_PACKETS_MAX)
+
+
 def _options(
     classes: Mapping[int, int] | None = None,
     shards: int | None = None,
@@ -103,11 +123,15 @@ def _options(
     cache: int | None = None,
     holders: int | None = None,
     metadata: int | None = None,
+    arena: int = 0,
+    arena_packets: int | None = None,
     ephemeral: bool = False,
 ) -> _Options:
     build = _core.defaults()
     pairs = _classes(build["classes"] if classes is None else classes)
-    room = max(build["metadata_bytes"], _ROOM_FOR_RINGS + _ROOM_PER_BLOCK * sum(count for _, count in pairs))
+    arena, packets = _arena(arena, arena_packets, pairs[-1][0])
+    blocks = sum(count for _, count in pairs) + (packets or (_ARENA_PACKETS_HIGH if arena else 0))
+    room = max(build["metadata_bytes"], _ROOM_FOR_RINGS + _ROOM_PER_BLOCK * blocks)
     return _Options(
         classes=pairs,
         shards=_number("shards", shards, build["shards"], 1, _core.SHARD_MAX),
@@ -116,6 +140,8 @@ def _options(
         cache=_number("cache", cache, build["cache"], 0, _CACHE_MAX),
         holders=_number("holders", holders, build["holders"], 1, _HOLDER_MAX),
         metadata=_number("metadata", metadata, room, 0, 2**62),
+        arena=arena,
+        arena_packets=packets,
         ephemeral=bool(ephemeral),
     )
 
@@ -142,7 +168,7 @@ def _explain(error: OSError, name: str, options: _Options) -> Exception:
             errno.ENOSPC,
             f"No space for the {options.payload:,} bytes of payload, and its metadata: {names.DIRECTORY} has "
             f"{shm.f_bavail * shm.f_frsize:,} bytes free of {shm.f_blocks * shm.f_frsize:,}; take fewer or smaller "
-            f"blocks (classes=), or enlarge it (mount -o remount,size=... {names.DIRECTORY})",
+            f"blocks (classes=, arena=), or enlarge it (mount -o remount,size=... {names.DIRECTORY})",
             name,
         )
     return error
@@ -181,6 +207,8 @@ class Pool(_core.Pool):
         prefault: bool = False,
         mlock: bool = False,
         metadata: int | None = None,
+        arena: int = 0,
+        arena_packets: int | None = None,
         quota: int | None = None,
     ) -> Self:
         """Create a pool and attach to it. All its memory is reserved now.
@@ -210,6 +238,12 @@ class Pool(_core.Pool):
             Ask for transparent huge pages; touch every page now; never page out.
         metadata : int, optional
             Bytes kept for rings and services. By default 4 MiB, or more where two rings that redeliver need it.
+        arena : int
+            Bytes of memory for packets that no block is large enough for, more than the largest block has; rounded up
+            to pages of 4096 bytes. Each takes what it needs, rounded up to 64 bytes. 0: such packets are refused.
+        arena_packets : int, optional
+            Packets that the arena can have at once, up to 65536. By default as many as can be of packets larger than
+            the largest block, but 16 at least and 4096 at most.
         quota : int, optional
             As for `attach`.
 
@@ -230,7 +264,9 @@ class Pool(_core.Pool):
             ENOSPC: not so much memory is left; nothing was created. Others as the system gives them.
         """
         name = names.normalize(name)
-        options = _options(classes, shards, headroom, tailroom, cache, holders, metadata, ephemeral)
+        options = _options(
+            classes, shards, headroom, tailroom, cache, holders, metadata, arena, arena_packets, ephemeral
+        )
         flags = _flags(ephemeral=ephemeral, hugepages=hugepages, prefault=prefault, mlock=mlock)
         quota = _quota(quota)  # before anything is made
         while True:
@@ -396,6 +432,8 @@ class Pool(_core.Pool):
             cache=self.cache,
             holders=self.holder_slots,
             metadata=0,
+            arena=self.arena,
+            arena_packets=self.arena_packets if options.arena_packets else 0,
             ephemeral=self.ephemeral,
         )
         different = [field for field in _Options._fields if getattr(there, field) != getattr(asked, field)]
@@ -680,9 +718,17 @@ class Pool(_core.Pool):
                 ClassStats(*self._class_stats(i), tuple(ShardStats(*self._shard_stats(i, k)) for k in shards))
                 for i in range(len(self.classes))
             ),
+            arena=self._arena(shards),
             rings=tuple(self._rings_in_order()),
             services=service.stats_of(self),
         )
+
+    def _arena(self, shards: range) -> ArenaStats | None:
+        arena = self._arena_stats()
+        if arena is None:
+            return None
+        number = len(self.classes)  # its packets are the class behind those
+        return ArenaStats(*arena, tuple(ShardStats(*self._shard_stats(number, k)) for k in shards))
 
     def holders(self) -> list[Holder]:
         """Return who can keep blocks, and how many each keeps: processes, the dead included, and rings."""

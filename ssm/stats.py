@@ -50,6 +50,31 @@ class ClassStats:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ArenaStats:
+    """The arena: memory for packets that are larger than all blocks."""
+
+    bytes: int
+    """Of its memory."""
+    packets: int
+    """Packets that it can have at once."""
+    free: int
+    """Of those, packets that it can still give, if there is room."""
+    used: int
+    """Bytes that packets have: those that processes and rings hold."""
+    largest_free: int
+    """Bytes of the largest range that no packet has."""
+    recoveries: int
+    """Times its lock was taken over from a dead process."""
+    shards: tuple[ShardStats, ...]
+    """The shards of its packets, in order; a block of theirs is as large as its packet."""
+
+    @property
+    def held(self) -> int:
+        """Packets that processes and rings hold now."""
+        return self.packets - self.free
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class RingStats:
     """One ring."""
 
@@ -158,6 +183,8 @@ class PoolStats:
     """Random, chosen at creation."""
     classes: tuple[ClassStats, ...]
     """Its size classes, smallest first."""
+    arena: ArenaStats | None
+    """Its arena, if it has one."""
     rings: tuple[RingStats, ...]
     """Its rings, in the order of their ids."""
     services: tuple[ServiceStats, ...]
@@ -208,6 +235,10 @@ class Usage:
     """Block size in bytes -> blocks that it holds; cached ones are free."""
     peak: int
     """The most bytes that it has held at once, block sizes added up."""
+    arena_packets: int
+    """Packets of the arena that it holds."""
+    arena_bytes: int
+    """What they take of the arena."""
 
     @property
     def bytes(self) -> dict[int, int]:
@@ -217,7 +248,7 @@ class Usage:
     @property
     def total(self) -> int:
         """Bytes that it holds, block sizes added up."""
-        return sum(self.bytes.values())
+        return sum(self.bytes.values()) + self.arena_bytes
 
 
 class Reaped(NamedTuple):

@@ -22,7 +22,7 @@ CORE = """
     registry
     lock
     shard metadata redelivery
-    cache service
+    cache service arena
     pool
     packet chain
     handover

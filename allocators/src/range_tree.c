@@ -570,6 +570,15 @@ static int carve(struct al_tree *t, struct al_tree_path *p, uint32_t at, uint64_
     return rc == AL_OK ? fix_path(t, p, 0) : rc;
 }
 
+int al_tree_find(const struct al_tree *t, const struct al_tree_constraint *c, uint64_t *start_out)
+{
+    struct al_tree_path p;
+    uint32_t            at;
+    int                 rc = al_tree_constraint_check(c);
+
+    return rc == AL_OK ? find_place(t, c, &p, &at, start_out) : rc;
+}
+
 int al_tree_alloc(struct al_tree *t, const struct al_tree_constraint *c, uint32_t owner, uint64_t *start_out)
 {
     struct al_tree_path p;

@@ -96,6 +96,9 @@ int al_tree_constraint_check(const struct al_tree_constraint *c);
 /* Allocate part of a free range; what is left of it stays free. AL_NOT_AVAILABLE, or what the check answers. */
 int al_tree_alloc(struct al_tree *t, const struct al_tree_constraint *c, uint32_t owner, uint64_t *start_out);
 
+/* Where al_tree_alloc() would allocate, by the ranges alone; or AL_NOT_AVAILABLE, or what the check answers. */
+int al_tree_find(const struct al_tree *t, const struct al_tree_constraint *c, uint64_t *start_out);
+
 /* Make an allocated range free and merge it with free neighbours. AL_INVALID_TRANSITION: these addresses are free
  * already. AL_NOT_AVAILABLE: there is no such range. */
 int al_tree_free(struct al_tree *t, uint64_t start, uint64_t end);

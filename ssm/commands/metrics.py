@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ssm import Pool
-    from ssm.stats import ClassStats, RingStats, ServiceStats
+    from ssm.stats import ArenaStats, ClassStats, RingStats, ServiceStats
 
 PORT = 9464
 
@@ -47,6 +47,19 @@ _CLASS: list[tuple[str, str, str, Callable[[ClassStats], int]]] = [
         "Shard locks taken over from the dead.",
         "counter",
         lambda c: sum(s.recoveries for s in c.shards),
+    ),
+]
+_ARENA: list[tuple[str, str, str, Callable[[ArenaStats], int]]] = [
+    ("ssm_arena_bytes", "Bytes of the arena.", "gauge", lambda a: a.bytes),
+    ("ssm_arena_used_bytes", "Bytes that packets of the arena have.", "gauge", lambda a: a.used),
+    ("ssm_arena_largest_free_bytes", "Bytes of its largest free range.", "gauge", lambda a: a.largest_free),
+    ("ssm_arena_packets", "Packets that it can have at once.", "gauge", lambda a: a.packets),
+    ("ssm_arena_packets_held", "Packets of it that are held.", "gauge", lambda a: a.held),
+    (
+        "ssm_arena_recoveries",
+        "Times its lock was taken over from the dead.",
+        "counter",
+        lambda a: a.recoveries,
     ),
 ]
 _RING: list[tuple[str, str, str, Callable[[RingStats], int]]] = [
@@ -97,6 +110,10 @@ def collect(names: list[str]) -> Iterator[Any]:
         for each in stats.classes:
             for row in _CLASS:
                 add(row, {"pool": stats.name, "block_size": str(each.block_size)}, row[3](each))
+        for arena_row in _ARENA:
+            if stats.arena is None:
+                break
+            add(arena_row, {"pool": stats.name}, arena_row[3](stats.arena))
         for ring in stats.rings:
             for ring_row in _RING:
                 add(ring_row, {"pool": stats.name, "ring": ring.name}, ring_row[3](ring))

@@ -10,7 +10,7 @@ from ssm.commands.output import add_json, add_pool, print_json, print_table
 if TYPE_CHECKING:
     import argparse
 
-    from ssm.stats import PoolStats
+    from ssm.stats import ArenaStats, PoolStats
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +47,26 @@ def _print_classes(stats: PoolStats) -> None:
                 sum(shard.recoveries for shard in each.shards),
             ]
             for each in stats.classes
+        ],
+    )
+
+
+def _print_arena(arena: ArenaStats) -> None:
+    shards = arena.shards
+    print_table(
+        ["arena", "used", "largest free", "packets", "held", "free", "allocs", "waiters", "recoveries"],
+        [
+            [
+                arena.bytes,
+                arena.used,
+                arena.largest_free,
+                arena.packets,
+                arena.held,
+                arena.free,
+                sum(shard.allocs for shard in shards),
+                sum(shard.waiters for shard in shards),
+                arena.recoveries + sum(shard.recoveries for shard in shards),
+            ]
         ],
     )
 
@@ -105,6 +125,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(f"{stats.name}: {stats.size:,} bytes, generation {stats.generation:#x}\n")
     _print_classes(stats)
+    if stats.arena is not None:
+        print()
+        _print_arena(stats.arena)
     if stats.rings:
         print()
         _print_rings(stats)

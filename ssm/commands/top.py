@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ssm import Pool
-    from ssm.stats import Holder, PoolStats
+    from ssm.stats import ArenaStats, Holder, PoolStats
 
 OLDEST = 5  # packets that are listed
 
@@ -142,6 +142,21 @@ def _classes(look: Look) -> Any:
     return grid
 
 
+def _arena(arena: ArenaStats) -> Any:
+    grid = _grid("arena", "bytes", "used", "largest free", "held", "of", "waiters", "recoveries")
+    waiters = sum(shard.waiters for shard in arena.shards)
+    grid.add_row(
+        f"{arena.bytes:,}",
+        f"{arena.used:,}",
+        f"{arena.largest_free:,}",
+        f"{arena.held:,}",
+        f"{arena.packets:,}",
+        f"[bold red]{waiters}[/]" if waiters else "0",
+        f"{arena.recoveries:,}",
+    )
+    return grid
+
+
 def _rings(look: Look) -> Any:
     grid = _grid("rings", "name", "depth", "of", "high water", "puts/s", "gets/s", "drops", "recoveries")
     for ring in look.stats.rings:
@@ -185,6 +200,8 @@ def screen(look: Look) -> RenderableType:
     stats = look.stats
     head = Text(f"{stats.name}  {stats.size:,} bytes  {time.strftime('%H:%M:%S')}  Ctrl-C ends", style="bold")
     parts = [head, _classes(look), _holders(look), _oldest(look)]
+    if look.stats.arena is not None:
+        parts.insert(2, _arena(look.stats.arena))
     if stats.rings:
         parts.insert(2, _rings(look))
     return Group(*parts)

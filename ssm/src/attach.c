@@ -11,6 +11,7 @@
  * the parent alone; the inherited mapping is of another description), and forgets the parent's claims; at its first
  * call the child takes a slot of its own.
  */
+#include "arena.h"
 #include "liveness.h"
 #include "metadata.h"
 #include "numbers.h"
@@ -111,6 +112,7 @@ static void dispose(struct ssm_pool *pool)
     size_t blocks = pool->geometry.block_total;
     ssm_private_unmap(pool->claims, blocks * sizeof *pool->claims);
     ssm_private_unmap(pool->scratch, blocks * sizeof *pool->scratch);
+    free(pool->extents);
     ssm_segment_unmap(&pool->segment);
     ssm_redelivery_dispose(pool);
     if (pool->fd >= 0)
@@ -166,7 +168,8 @@ static int map(struct ssm_pool *pool)
     size_t blocks = pool->geometry.block_total;
     pool->claims = ssm_private_map(blocks * sizeof *pool->claims);
     pool->scratch = ssm_private_map(blocks * sizeof *pool->scratch);
-    return pool->claims != NULL && pool->scratch != NULL ? 0 : -ENOMEM;
+    pool->extents = calloc(pool->geometry.arena_packets + 1, sizeof *pool->extents);
+    return pool->claims != NULL && pool->scratch != NULL && pool->extents != NULL ? 0 : -ENOMEM;
 }
 
 /* With the registry locked: reap, take a slot. */
@@ -253,6 +256,8 @@ static int build(struct ssm_pool *pool)
     ssm_superblock_write(ssm_superblock_of(pool), &pool->geometry);
     fill_lists(pool);
     result = ssm_metadata_init(pool);
+    if (result == 0)
+        result = ssm_arena_init(pool);
     if (result == 0)
         result = ssm_numbers_init(pool);
     if (result != 0)
@@ -500,10 +505,11 @@ int ssm_pool_info(struct ssm_pool *pool, struct ssm_pool_info *info_out)
         return result;
     *info_out = (struct ssm_pool_info){
         .size_bytes = g->size_bytes, .generation = ssm_superblock_of(pool)->generation,
-        .class_count = g->class_count, .shards = g->shards, .headroom = g->headroom, .tailroom = g->tailroom,
+        .class_count = g->fixed_count, .shards = g->shards, .headroom = g->headroom, .tailroom = g->tailroom,
         .cache = g->cache, .holders = g->holders, .flags = g->flags, .self = pool->self,
+        .arena_packets = g->arena_packets, .arena_bytes = g->arena_bytes,
     };
-    for (uint32_t i = 0; i < g->class_count; i++)
+    for (uint32_t i = 0; i < g->fixed_count; i++)
         info_out->classes[i] = (struct ssm_class_spec){g->classes[i].block_size, g->classes[i].block_count};
     ssm_leave(pool);
     return 0;

@@ -22,14 +22,15 @@ static void prepare_classes(struct ssm_pool *pool)
     const uint64_t overhead = (uint64_t)g->headroom + g->tailroom;
     uint32_t useless = 0; /* too small for the overhead alone */
     for (uint32_t i = 0; i < g->class_count; i++) {
+        const bool is_arena = ssm_class_is_arena(pool, i);
         const struct ssm_class_geometry *c = &g->classes[i];
         const struct ssm_claim fresh = {.references = 1, .class_idx = (uint8_t)i};
         useless += c->block_size < overhead;
         pool->classes[i] = (struct ssm_own_class){
-            .size_max = c->block_size - overhead, .block_size = c->block_size,
+            .size_max = c->block_size - overhead, .block_size = is_arena ? SSM_ARENA_BLOCK_SIZE : c->block_size,
             .shared = ssm_class_at(pool, i), .first_block = c->first_block, .block_count = c->block_count,
             .cache_blocks = c->cache_blocks, .class_idx = i,
-            .fresh = ssm_claim_as_number(&fresh),
+            .fresh = is_arena ? SSM_ARENA_FRESH : ssm_claim_as_number(&fresh),
         };
     }
     pool->classes[g->class_count] = (struct ssm_own_class){.size_max = UINT64_MAX, .class_idx = g->class_count};

@@ -35,17 +35,25 @@ enum ssm_claim_flags {
     SSM_CLAIM_OF_DELIVERY = SSM_CLAIM_DELIVERED | SSM_CLAIM_SEVERAL | SSM_CLAIM_REDELIVERED /* not set without references */
 };
 
+/* The memory of a block. */
+struct ssm_memory { uint64_t start, bytes; }; /* in the segment; no bytes: it has none */
+
+/* Of the arena's class, in the two fields by which the fast paths know a class: no process may hold so much, and no claim
+ * looks so. What is in the arena goes the long way, where its extent is looked at; the fast paths need not ask. */
+#define SSM_ARENA_BLOCK_SIZE (UINT64_C(1) << 63)
+#define SSM_ARENA_FRESH      UINT64_MAX
+
 /* What the fast paths need of a size class, in one line of private memory. */
 struct ssm_own_class {
     __attribute__((aligned(SSM_CACHELINE)))
     uint64_t          size_max;   /* of a packet: block_size less headroom and tailroom */
-    uint64_t          block_size;
+    uint64_t          block_size; /* or SSM_ARENA_BLOCK_SIZE */
     struct ssm_cache *cache;      /* this process's; NULL while it is no holder */
     struct ssm_class *shared;
     uint32_t          first_block, block_count;
     uint32_t          cache_blocks;
     uint32_t          class_idx;
-    uint64_t          fresh; /* struct ssm_claim of a packet just handed out, as a number */
+    uint64_t          fresh; /* struct ssm_claim of a packet just handed out, as a number; or SSM_ARENA_FRESH */
 };
 
 _Static_assert(sizeof(struct ssm_claim) == sizeof(uint64_t), "a claim is compared as a number");
@@ -84,7 +92,7 @@ struct ssm_pool {
     uint64_t            peak_bytes;  /* the most it ever held */
     uint64_t            quota_bytes; /* alloc does not go beyond */
     uint8_t             class_from[65];         /* by the bits of a size: no class before it is large enough */
-    struct ssm_own_class classes[SSM_CLASS_MAX + 1]; /* the last one is for all sizes, and no class */
+    struct ssm_own_class classes[SSM_CLASS_MAX + 2]; /* the last one is for all sizes, and no class */
 
     struct ssm_geometry    geometry;
     struct ssm_segment     segment;
@@ -93,6 +101,7 @@ struct ssm_pool {
     uint32_t               pinned;    /* blocks with pins > 0 */
     struct ssm_u32         sleepers;  /* calls of this process that sleep on words of the segment */
     uint32_t              *scratch;   /* block indices, room for all; of one call */
+    struct ssm_memory     *extents;   /* of the arena's blocks, as they were checked when a claim's references left 0 */
     bool                   many_cpus; /* spinning for another process can help */
     struct ssm_redelivery *redeliveries; /* the redelivering rings that this process ever opened */
     struct ssm_u32         linger_rest; /* short waits until spinning for long is tried again */
@@ -197,10 +206,60 @@ static inline struct ssm_service_shared *ssm_service_at(const struct ssm_pool *p
     return (struct ssm_service_shared *)(pool->base + pool->geometry.services_start) + service_idx;
 }
 
-static inline uint8_t *ssm_payload_at(const struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
+/* The arena's is the class behind those whose blocks have one size, if the pool has an arena. */
+static inline bool ssm_class_is_arena(const struct ssm_pool *pool, uint32_t class_idx)
+{
+    return class_idx == pool->geometry.fixed_count;
+}
+
+static inline struct ssm_extent *ssm_extent_at(const struct ssm_pool *pool, uint32_t block_idx)
+{
+    const struct ssm_class_geometry *c = &pool->geometry.classes[pool->geometry.fixed_count];
+    return (struct ssm_extent *)(pool->base + pool->geometry.extents_start) + (block_idx - c->first_block);
+}
+
+/* Of a block of the arena, as it says now; no bytes when that is nothing, or cannot be. Who is not sure that the block
+ * stays as it is looks at its generation, and at this once more. */
+static inline struct ssm_memory ssm_extent_seen(const struct ssm_pool *pool, uint32_t block_idx)
+{
+    const struct ssm_extent *extent = ssm_extent_at(pool, block_idx);
+    const uint64_t arena_bytes = pool->geometry.arena_bytes;
+    uint64_t bytes = ssm_load_acquire_u64(&extent->bytes); /* X2: pairs with X1 in furnish_locked() */
+    uint64_t start = ssm_load_acquire_u64(&extent->start);
+    if (bytes > arena_bytes || start > arena_bytes - bytes || (bytes | start) % SSM_EXTENT_UNIT != 0)
+        start = bytes = 0;
+    return (struct ssm_memory){pool->geometry.classes[pool->geometry.fixed_count].payload_start + start, bytes};
+}
+
+static inline struct ssm_memory ssm_memory_fixed(const struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
 {
     const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
-    return pool->base + c->payload_start + (uint64_t)(block_idx - c->first_block) * c->stride;
+    return (struct ssm_memory){c->payload_start + (uint64_t)(block_idx - c->first_block) * c->stride, c->block_size};
+}
+
+static inline struct ssm_memory *ssm_extent_held(const struct ssm_pool *pool, uint32_t block_idx)
+{
+    return &pool->extents[block_idx - pool->geometry.classes[pool->geometry.fixed_count].first_block];
+}
+
+/* Of a block that this process holds. */
+static inline struct ssm_memory ssm_memory_held(const struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
+{
+    return ssm_class_is_arena(pool, class_idx) ? *ssm_extent_held(pool, block_idx) : ssm_memory_fixed(pool, class_idx, block_idx);
+}
+
+/* Of any block, for who only looks. */
+static inline struct ssm_memory ssm_memory_seen(const struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
+{
+    return ssm_class_is_arena(pool, class_idx) ? ssm_extent_seen(pool, block_idx) : ssm_memory_fixed(pool, class_idx, block_idx);
+}
+
+/* Of a block that this process holds from now on, and goes by as long as it does. */
+static inline struct ssm_memory ssm_memory_take(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
+{
+    if (ssm_class_is_arena(pool, class_idx))
+        *ssm_extent_held(pool, block_idx) = ssm_extent_seen(pool, block_idx);
+    return ssm_memory_held(pool, class_idx, block_idx);
 }
 
 static inline bool ssm_class_has_block(const struct ssm_own_class *class, uint32_t block_idx)

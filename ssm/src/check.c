@@ -6,6 +6,7 @@
  * for some time: between two stores of somebody's operation it may well be wrong for a moment. Only what stays wrong
  * is reported. What a dead process has left for the reaper is not wrong.
  */
+#include "arena.h"
 #include "block.h"
 #include "metadata.h"
 #include "numbers.h"
@@ -102,17 +103,24 @@ static bool held_by_nobody(const struct ssm_pool *pool, const struct ssm_block *
     return false;
 }
 
+/* A block of the arena that is free, or was claimed by somebody who is about to furnish it: its window means nothing. */
+static bool has_no_memory_yet(const struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
+{
+    return ssm_class_is_arena(pool, class_idx) && (ssm_load_relaxed_u64(&ssm_extent_at(pool, block_idx)->bytes) == 0 ||
+                                                   ssm_block_is_free(pool, ssm_block_at(pool, block_idx)));
+}
+
 /* What is wrong with a block just now, or NULL. */
 static const char *fault_of(const struct ssm_pool *pool, uint32_t block_idx)
 {
     const struct ssm_block *block = ssm_block_at(pool, block_idx);
     uint32_t class_idx = ssm_class_of_block(pool, block_idx);
     uint64_t start = ssm_load_relaxed_u64(&block->start), length = ssm_load_relaxed_u64(&block->length);
-    uint64_t size = pool->geometry.classes[class_idx].block_size;
+    uint64_t size = ssm_memory_seen(pool, class_idx, block_idx).bytes;
     bool listed = ssm_load_acquire_u32(&block->listed) != 0, free = ssm_block_is_free(pool, block);
     if (ssm_load_relaxed_u32(&block->home) >= pool->geometry.shards)
         return "its home is no shard";
-    if (start > size || length > size - start)
+    if ((start > size || length > size - start) && !has_no_memory_yet(pool, class_idx, block_idx))
         return "its window reaches beyond it";
     if (held_by_nobody(pool, block))
         return "held by a holder slot that nobody has";
@@ -285,6 +293,8 @@ static void check_metadata(struct ssm_pool *pool, struct findings *f)
         }
         ssm_registry_unlock(pool);
     }
+    about.name = "arena";
+    (void)ssm_arena_check(pool, tell, &about);
     for (uint32_t i = 0; i < SSM_SERVICE_MAX; i++) {
         about.name = ssm_service_at(pool, i)->name;
         (void)ssm_service_check(pool, i, tell, &about);

@@ -56,8 +56,9 @@ static void take_block(struct ssm_ring *ring, uint32_t block_idx)
     }
     if (claim->references++ == 0) {
         claim->class_idx = (uint8_t)ssm_class_of_block(pool, block_idx);
-        ring->class_idx = claim->class_idx;
-        ssm_hold_bytes(pool, pool->classes[claim->class_idx].block_size);
+        if (!ssm_class_is_arena(pool, claim->class_idx)) /* those never go the short way */
+            ring->class_idx = claim->class_idx;
+        ssm_hold_bytes(pool, ssm_memory_take(pool, claim->class_idx, block_idx).bytes);
     }
     if (ring->table != NULL)
         claim->flags |= claim->flags & SSM_CLAIM_DELIVERED ? SSM_CLAIM_SEVERAL : SSM_CLAIM_DELIVERED;

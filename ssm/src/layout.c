@@ -13,6 +13,8 @@
 #define SIZE_LIMIT (UINT64_C(1) << 62)
 #define PAGE       UINT64_C(4096)
 #define HUGE_PAGE  (UINT64_C(2) << 20)
+#define ARENA_PACKETS_LOW  16u /* where their number is left to the build */
+#define ARENA_PACKETS_HIGH 4096u
 
 void ssm_pool_options_default(struct ssm_pool_options *options)
 {
@@ -37,6 +39,15 @@ static uint64_t round_up(uint64_t value, uint64_t to)
     return (value + to - 1) / to * to;
 }
 
+/* What is asked for is rounded up to pages, and is of use only where it is more than the largest class's blocks have. */
+static int check_arena(const struct ssm_pool_options *options)
+{
+    if (options->arena_bytes == 0)
+        return options->arena_packets == 0 ? 0 : -EINVAL;
+    return options->arena_bytes > SIZE_LIMIT || options->arena_packets > SSM_ARENA_PACKETS_MAX ||
+           round_up(options->arena_bytes, PAGE) <= options->classes[options->class_count - 1].block_size ? -EINVAL : 0;
+}
+
 static int check_options(const struct ssm_pool_options *options)
 {
     uint64_t total = 0;
@@ -51,7 +62,8 @@ static int check_options(const struct ssm_pool_options *options)
             return -EINVAL;
         total += spec->block_count;
     }
-    return total > SSM_BLOCK_MAX ? -EINVAL : 0;
+    total += options->arena_bytes != 0 ? SSM_ARENA_PACKETS_MAX : 0;
+    return total > SSM_BLOCK_MAX ? -EINVAL : check_arena(options);
 }
 
 /* Takes `count` pieces of `bytes` at the end of what is laid out so far; false when that exceeds the limit. */
@@ -66,7 +78,7 @@ static bool take(uint64_t *end, uint64_t count, uint64_t bytes, uint64_t alignme
 
 static void lay_out_classes(const struct ssm_pool_options *options, struct ssm_geometry *g)
 {
-    for (uint32_t i = 0; i < g->class_count; i++) {
+    for (uint32_t i = 0; i < g->fixed_count; i++) {
         struct ssm_class_geometry *c = &g->classes[i];
         c->block_size = options->classes[i].block_size;
         c->block_count = options->classes[i].block_count;
@@ -75,6 +87,28 @@ static void lay_out_classes(const struct ssm_pool_options *options, struct ssm_g
         c->cache_blocks = g->cache < c->block_count / 8 ? g->cache : c->block_count / 8;
         g->block_total += c->block_count;
     }
+}
+
+/* As many packets as can be there at once, for each is larger than the largest block; but that is no small number, and
+ * one that can be looked through. */
+static uint32_t default_arena_packets(const struct ssm_geometry *g)
+{
+    uint64_t packets = g->arena_bytes / g->classes[g->fixed_count - 1].block_size;
+    return packets < ARENA_PACKETS_LOW ? ARENA_PACKETS_LOW : packets > ARENA_PACKETS_HIGH ? ARENA_PACKETS_HIGH : (uint32_t)packets;
+}
+
+static void lay_out_arena(const struct ssm_pool_options *options, struct ssm_geometry *g)
+{
+    g->arena_bytes = round_up(options->arena_bytes, PAGE);
+    if (g->arena_bytes == 0)
+        return;
+    g->arena_packets = options->arena_packets != 0 ? options->arena_packets : default_arena_packets(g);
+    g->arena_nodes = 2 * g->arena_packets + 1;
+    g->arena_tree_bytes = al_tree_size_bytes(g->arena_nodes);
+    g->classes[g->class_count++] = (struct ssm_class_geometry){
+        .block_size = g->arena_bytes, .block_count = g->arena_packets, .first_block = g->block_total,
+    };
+    g->block_total += g->arena_packets;
 }
 
 struct ssm_service_options ssm_layout_numbers(const struct ssm_geometry *g, enum ssm_numbers which)
@@ -100,6 +134,7 @@ int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geomet
     if (result != 0)
         return result;
     *g = (struct ssm_geometry){
+        .fixed_count = options->class_count,
         .class_count = options->class_count,
         .shards = options->shards,
         .headroom = options->headroom,
@@ -116,6 +151,7 @@ int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geomet
     g->carver_nodes = 2 * (g->holders + SSM_SERVICE_MAX) + 1;
     g->carver_bytes = al_tree_size_bytes(g->carver_nodes);
     lay_out_classes(options, g);
+    lay_out_arena(options, g);
 
     uint64_t end = sizeof(struct ssm_superblock);
     bool fits = take(&end, g->holders, sizeof(struct ssm_holder), PAGE, &g->holders_start) &&
@@ -131,11 +167,15 @@ int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geomet
            take(&end, 1, numbers_bytes(g, SSM_NUMBERS_RMIDS), SSM_NO_SHARING, &g->rmids_start) &&
            take(&end, 1, numbers_bytes(g, SSM_NUMBERS_SLOTS), SSM_NO_SHARING, &g->slots_start) &&
            take(&end, 1, numbers_bytes(g, SSM_NUMBERS_RING_IDS), SSM_NO_SHARING, &g->ring_ids_start) &&
+           take(&end, g->arena_bytes > 0, sizeof(struct ssm_arena), SSM_NO_SHARING, &g->arena_start) &&
+           take(&end, g->arena_packets, sizeof(struct ssm_extent), SSM_NO_SHARING, &g->extents_start) &&
+           take(&end, 1, g->arena_tree_bytes, SSM_NO_SHARING, &g->arena_tree_start) &&
            take(&end, 1, g->metadata_bytes, PAGE, &g->metadata_start);
-    for (uint32_t i = 0; fits && i < g->class_count; i++) {
+    for (uint32_t i = 0; fits && i < g->fixed_count; i++) {
         uint64_t alignment = i == 0 || g->classes[i].stride >= HUGE_PAGE ? PAGE : SSM_CACHELINE;
         fits = take(&end, g->classes[i].block_count, g->classes[i].stride, alignment, &g->classes[i].payload_start);
     }
+    fits = fits && take(&end, 1, g->arena_bytes, PAGE, &g->classes[g->fixed_count].payload_start);
     g->size_bytes = round_up(end, PAGE);
     return fits ? 0 : -EOVERFLOW;
 }
@@ -153,6 +193,7 @@ static uint64_t layout_hash(void)
     const uint64_t facts[] = {
         SSM_LAYOUT_VERSION, sizeof(struct ssm_superblock), sizeof(struct ssm_holder), sizeof(struct ssm_class),
         sizeof(struct ssm_shard), sizeof(struct ssm_block), sizeof(struct ssm_cache), sizeof(struct ssm_ring_shared),
+        sizeof(struct ssm_arena), sizeof(struct ssm_extent), sizeof(struct al_tree_node), sizeof(struct al_tree_head),
         sizeof(struct ssm_service_shared), sizeof(struct al_rmid), sizeof(struct al_pid_head), sizeof(struct al_id_head),
         SSM_SERVICE_MAX, SSM_CLASS_MAX, SSM_SHARD_MAX, SSM_NAME_SIZE, SSM_PARK_SLOTS, SSM_NO_SHARING,
     };
@@ -172,14 +213,16 @@ void ssm_superblock_write(struct ssm_superblock *s, const struct ssm_geometry *g
     s->size_bytes = g->size_bytes;
     s->generation = ssm_random_u64();
     s->metadata_bytes = g->metadata_bytes;
-    s->class_count = g->class_count;
+    s->arena_bytes = g->arena_bytes;
+    s->arena_packets = g->arena_packets;
+    s->class_count = g->fixed_count;
     s->shards = g->shards;
     s->headroom = g->headroom;
     s->tailroom = g->tailroom;
     s->cache = g->cache;
     s->holders = g->holders;
     s->flags = g->flags;
-    for (uint32_t i = 0; i < g->class_count; i++) { /* field by field: the padding stays zero, it is hashed */
+    for (uint32_t i = 0; i < g->fixed_count; i++) { /* field by field: the padding stays zero, it is hashed */
         s->classes[i].block_size = g->classes[i].block_size;
         s->classes[i].block_count = g->classes[i].block_count;
     }
@@ -196,6 +239,7 @@ int ssm_superblock_read(const struct ssm_superblock *s, uint64_t file_size, stru
     struct ssm_pool_options options = {
         .class_count = s->class_count, .shards = s->shards, .headroom = s->headroom, .tailroom = s->tailroom,
         .cache = s->cache, .holders = s->holders, .flags = s->flags, .metadata_bytes = s->metadata_bytes,
+        .arena_bytes = s->arena_bytes, .arena_packets = s->arena_packets,
     };
     memcpy(options.classes, s->classes, sizeof options.classes);
     if (ssm_layout_compute(&options, geometry_out) != 0 || geometry_out->size_bytes != s->size_bytes ||

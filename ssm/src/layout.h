@@ -3,7 +3,7 @@
  * The layout of the segment: every struct that lives in shared memory, and what stands where.
  *
  *     superblock | holder slots | classes | shards | free lists | block descriptors | caches | services | carver |
- *     numbers | metadata | payload
+ *     numbers | arena | metadata | payload | the arena's memory
  *
  * Shared structs hold fixed-width fields and indices, never pointers. Each field says who may write it. Whatever
  * is read from here was written by another process: what serves as an index, offset or length is checked first.
@@ -25,6 +25,8 @@
  *   chain       a message of several blocks: a head, and segments that its `next` and theirs lead to; see chain.h
  *   delivery    a packet that a process took out of a redelivering ring and has neither freed nor handed on
  *   carver      the range tree that says which parts of the metadata area are whose
+ *   arena       memory for packets larger than any block; its blocks are a class of their own, the last one
+ *   extent      where in the arena's memory such a block is, and how large: it changes from packet to packet
  *   numbers     three allocators of the registry's own: of holder slots, ids of rings, and RMIDs (numbers.h)
  */
 #ifndef SSM_LAYOUT_H
@@ -39,6 +41,8 @@
 #define SSM_CACHE_MAX      4096u
 #define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard is locked just now */
 #define SSM_BLOCK_MAX      (UINT64_C(1) << 31)
+#define SSM_EXTENT_UNIT    SSM_CACHELINE /* extents start at multiples of it, and are such */
+#define SSM_EXTENT_PAGE    UINT64_C(4096) /* those that are as large start at multiples of this */
 #define SSM_RING_MAX       (UINT32_C(1) << 24) /* capacity */
 #define SSM_NIL            UINT32_MAX
 #define SSM_RMID_REST_NS   UINT64_C(2000000) /* of a process's RMID, before another process gets it */
@@ -54,7 +58,8 @@ struct ssm_superblock { /* written once, by the creator, but for the last two fi
     uint64_t size_bytes;
     uint64_t generation;  /* random */
     uint64_t metadata_bytes;
-    uint32_t class_count, shards, headroom, tailroom, cache, holders, flags, reserved;
+    uint64_t arena_bytes;
+    uint32_t class_count, shards, headroom, tailroom, cache, holders, flags, arena_packets;
     struct ssm_class_spec classes[SSM_CLASS_MAX];
     struct ssm_u32 state;       /* enum ssm_state; this and the next change under the registry's byte lock */
     struct ssm_u32 holder_high; /* holder slots from here on were never used */
@@ -134,6 +139,24 @@ struct ssm_block {
     struct ssm_u64 holders[];  /* the holder set: bit i % 64 of word i / 64 */
 };
 
+/* Of one block of the arena. Written under the arena's lock, `bytes` last and with release, by a process that has just
+ * claimed the block, and by anybody while the block's holder set is empty. */
+struct ssm_extent {
+    struct ssm_u64 start; /* in the arena's memory */
+    struct ssm_u64 bytes; /* 0: none. Of a free block: what its last packet left, until somebody needs it */
+};
+
+/* The arena; behind it an extent for each of its blocks, and a range tree of its memory, in which the owner of a range is
+ * the block's number in the class. Extents and holder sets are the truth, the tree a cache of it. ssm_check() verifies,
+ * with the lock held:
+ *   I12 each extent lies in the arena's memory, and no two of them overlap
+ *   I13 the tree's allocated ranges are exactly the extents */
+struct ssm_arena {
+    SSM_SHARED_ALIGNED
+    struct ssm_lock lock;
+    struct ssm_u32  recoveries;
+};
+
 /* The private cache of one process for one class: free blocks that carry only the process's bit. Kept here and
  * not in the process, so that others can take them when everything else is used up.
  * Written by its process while `busy`, or by the owner of `thief` once `busy` is 0; see cache.h.
@@ -190,6 +213,7 @@ struct ssm_ring_shared {
 _Static_assert(sizeof(struct ssm_holder) == SSM_NO_SHARING, "holder slots do not share lines");
 _Static_assert(sizeof(struct ssm_service_shared) == SSM_NO_SHARING, "services do not share lines");
 _Static_assert(sizeof(struct ssm_class) == SSM_NO_SHARING, "classes do not share lines");
+_Static_assert(sizeof(struct ssm_arena) == SSM_NO_SHARING, "the arena's lock and its extents do not share lines");
 _Static_assert(sizeof(struct ssm_shard) == 2 * SSM_NO_SHARING, "a shard's lock and its waiters do not share lines");
 _Static_assert(sizeof(struct ssm_side) == 2 * SSM_NO_SHARING, "what a side of a ring writes, and what its peer reads of it, do not share lines");
 _Static_assert(sizeof(struct ssm_block) + 2 * 8 == SSM_CACHELINE, "a descriptor with 128 holders is one line");
@@ -205,8 +229,8 @@ static inline struct ssm_mark ssm_mark_of(uint32_t holder)
 /* ---- what stands where: private to the process ------------------------------------------------------ */
 
 struct ssm_class_geometry {
-    uint64_t block_size;    /* as asked */
-    uint64_t stride;        /* rounded up to whole cache lines */
+    uint64_t block_size;    /* as asked; the arena's: all of it */
+    uint64_t stride;        /* rounded up to whole cache lines; the arena's: none */
     uint64_t payload_start; /* offset of the first block in the segment */
     uint64_t lists_start;   /* offset of the free lists: `shards` arrays of block_count indices */
     uint32_t block_count;
@@ -215,7 +239,9 @@ struct ssm_class_geometry {
 };
 
 struct ssm_geometry {
-    uint32_t class_count, shards, headroom, tailroom, cache, holders, flags;
+    uint32_t fixed_count;  /* classes whose blocks have one size; the arena's, if there is one, is the one behind them */
+    uint32_t class_count;  /* all */
+    uint32_t shards, headroom, tailroom, cache, holders, flags;
     uint32_t holder_words; /* 64-bit words of a holder set */
     uint32_t block_total;
     uint32_t block_bytes;  /* of a descriptor: whole cache lines */
@@ -225,8 +251,12 @@ struct ssm_geometry {
     uint64_t holders_start, classes_start, shards_start, blocks_start, caches_start, metadata_start;
     uint64_t services_start, carver_start, carver_bytes, rmids_start, slots_start, ring_ids_start;
     uint32_t carver_nodes; /* enough for a range per holder slot and service, and the gaps between them */
+    uint32_t arena_nodes;  /* enough for a range per block of the arena, and the gaps */
+    uint32_t arena_packets;
+    uint64_t arena_bytes;  /* 0: there is none */
+    uint64_t arena_start, extents_start, arena_tree_start, arena_tree_bytes;
     uint64_t size_bytes;
-    struct ssm_class_geometry classes[SSM_CLASS_MAX];
+    struct ssm_class_geometry classes[SSM_CLASS_MAX + 1];
 };
 
 /* Checks the options and computes the geometry. -EINVAL: out of bounds; -EOVERFLOW: larger than 2^62 bytes. */

@@ -21,14 +21,14 @@ static inline int window_of(struct ssm_pool *pool, uint64_t handle, struct windo
     uint32_t block_idx = ssm_claimed_block(pool, handle);
     if (block_idx == SSM_NIL)
         return -SSM_E_STALE;
-    uint32_t class_idx = pool->claims[block_idx].class_idx;
+    const struct ssm_memory memory = ssm_memory_held(pool, pool->claims[block_idx].class_idx, block_idx);
     struct ssm_block *block = ssm_block_at(pool, block_idx);
     *window_out = (struct window){
         .block = block,
-        .base = ssm_payload_at(pool, class_idx, block_idx),
+        .base = pool->base + memory.start,
         .start = ssm_load_relaxed_u64(&block->start), /* the ring's index ordered it, or this process wrote it */
         .length = ssm_load_relaxed_u64(&block->length),
-        .block_size = pool->geometry.classes[class_idx].block_size,
+        .block_size = memory.bytes,
     };
     if (window_out->start > window_out->block_size || window_out->length > window_out->block_size - window_out->start)
         return -SSM_E_CORRUPT;

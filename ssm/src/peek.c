@@ -52,17 +52,21 @@ static int copy_packet(const struct ssm_pool *pool, uint64_t handle, uint8_t *by
     if (ssm_load_acquire_u32(&block->generation) != handle >> 32 || ssm_block_is_free(pool, block))
         return -SSM_E_STALE;
     uint64_t start = ssm_load_relaxed_u64(&block->start), length = ssm_load_relaxed_u64(&block->length);
-    uint64_t block_size = pool->geometry.classes[class_idx].block_size;
+    const struct ssm_memory memory = ssm_memory_seen(pool, class_idx, block_idx);
+    const uint64_t block_size = memory.bytes;
     *out = (struct ssm_peek){
         .length = length, .headroom = start, .block_size = block_size, .tag = ssm_load_relaxed_u64(&block->tag),
         .next = ssm_load_relaxed_u64(&block->next),
     };
     bool whole = start <= block_size && length <= block_size - start;
     if (whole)
-        memcpy(bytes_out, ssm_payload_at(pool, class_idx, block_idx) + start, length < room ? length : room);
+        memcpy(bytes_out, pool->base + memory.start + start, length < room ? length : room);
     ssm_fence_acquire(); /* all of it was read before the generation is read again */
     if (ssm_load_relaxed_u32(&block->generation) != handle >> 32)
         return -SSM_E_STALE;
+    const struct ssm_memory again = ssm_memory_seen(pool, class_idx, block_idx);
+    if (again.start != memory.start || again.bytes != memory.bytes)
+        return -SSM_E_STALE; /* a free block of the arena: its extent was taken, its generation stays */
     return whole ? 0 : -EAGAIN; /* its holder is moving an edge, or it is scribbled */
 }
 

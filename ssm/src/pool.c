@@ -3,6 +3,7 @@
  * Allocating and freeing; see pool.h. */
 #include "pool.h"
 
+#include "arena.h"
 #include "redelivery.h"
 #include "seed_bug.h"
 
@@ -12,6 +13,7 @@
 #define LINGER_NS  UINT64_C(40000)  /* the same while that has lately been long enough: a wake-up takes about 15 us */
 #define LINGER_REST 32              /* after a lingering in vain, so many waits for which it had been long enough */
 #define BRIEF_NS   UINT64_C(500000) /* the first sleep of a wait, which has no membarrier before it */
+#define ARENA_TRIES 10             /* waits for the arena's lock of SSM_SHARD_PATIENCE_NS each, before there is no room */
 #define PARKED_MAX 64              /* blocks refilled into the cache at once */
 
 /* ---- waiting ---------------------------------------------------------------------------------------- */
@@ -118,7 +120,7 @@ static uint32_t cache_limit(const struct ssm_pool *pool, uint32_t class_idx)
 
 /* Home, or where the home's lock stays taken, any other shard's list: who has a block alone chooses its home. With
  * all of them locked it is parked in the cache, whose slots reach beyond its size; and when these are full, let go of:
- * then whoever finds nothing else free lists it. */
+ * then whoever finds nothing else free lists it. One of the arena is let go of at once, so that its memory is free. */
 static void give_home(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
 {
     struct ssm_u32 *home = &ssm_block_at(pool, block_idx)->home;
@@ -128,7 +130,7 @@ static void give_home(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_
         ssm_store_release_u32(home, (ssm_load_relaxed_u32(home) + 1) % pool->geometry.shards);
     }
     const uint64_t handle = ssm_handle_now(pool, block_idx);
-    if (keep_in_cache(pool, class_idx, &handle, 1, pool->geometry.cache_slots) != 0)
+    if (!ssm_class_is_arena(pool, class_idx) && keep_in_cache(pool, class_idx, &handle, 1, pool->geometry.cache_slots) != 0)
         return;
     ssm_block_remove(ssm_block_at(pool, block_idx), pool->self);
     ssm_settle(pool, block_idx);
@@ -269,26 +271,58 @@ static inline uint64_t hand_out(struct ssm_pool *pool, const struct ssm_own_clas
 struct alloc_call {
     struct ssm_pool *pool;
     uint64_t         size;
+    uint64_t         bytes; /* of each block */
     uint64_t        *handles_out;
     uint32_t         count;
+    bool             busy;  /* the arena's lock stayed taken */
     const struct ssm_own_class *class;
 };
 
+/* Blocks of the arena, with their extents. The first look is there so that a call that fails touches nothing; when its
+ * room is gone since, somebody else has got on. */
+static int take_furnished(struct alloc_call *call, bool thorough)
+{
+    struct ssm_pool *pool = call->pool;
+    const uint32_t class_idx = call->class->class_idx;
+    const struct ssm_arena_request request = {call->bytes, call->size, call->count};
+    int result = ssm_arena_has_room(pool, &request, thorough);
+    if (result == 0 && (result = take_blocks(pool, class_idx, call->count, thorough, call->handles_out)) == 0 &&
+        (result = ssm_arena_furnish(pool, &request, call->handles_out)) != 0)
+        stow(pool, class_idx, call->handles_out, call->count, 0);
+    call->busy = result == -ETIMEDOUT;
+    return call->busy ? -SSM_E_EXHAUSTED : result;
+}
+
+/* As hand_out(), for what no fast path may take for its own. */
+static void hand_out_furnished(const struct alloc_call *call)
+{
+    struct ssm_pool *pool = call->pool;
+    const struct ssm_claim claim = {.references = 1, .class_idx = (uint8_t)call->class->class_idx};
+    for (uint32_t i = 0; i < call->count; i++) {
+        call->handles_out[i] = hand_out(pool, call->class, call->handles_out[i], call->size);
+        pool->claims[(uint32_t)call->handles_out[i]] = claim;
+        ssm_memory_take(pool, claim.class_idx, (uint32_t)call->handles_out[i]);
+    }
+}
+
 static int alloc_attempt(void *context, bool thorough)
 {
-    const struct alloc_call *call = context;
+    struct alloc_call *call = context;
     struct ssm_pool *pool = call->pool;
     int result = ssm_enter(pool);
     if (result != 0)
         return result;
-    const uint64_t bytes = call->class->block_size * call->count;
-    result = ssm_quota_allows(pool, bytes)
-           ? take_blocks(pool, call->class->class_idx, call->count, thorough, call->handles_out) : -SSM_E_QUOTA;
-    if (result == 0) {
-        for (uint32_t i = 0; i < call->count; i++)
-            call->handles_out[i] = hand_out(pool, call->class, call->handles_out[i], call->size);
+    const uint64_t bytes = call->bytes * call->count;
+    const bool furnished = ssm_class_is_arena(pool, call->class->class_idx);
+    result = !ssm_quota_allows(pool, bytes) ? -SSM_E_QUOTA
+           : furnished ? take_furnished(call, thorough)
+                       : take_blocks(pool, call->class->class_idx, call->count, thorough, call->handles_out);
+    if (result == 0 && furnished)
+        hand_out_furnished(call);
+    for (uint32_t i = 0; result == 0 && !furnished && i < call->count; i++)
+        call->handles_out[i] = hand_out(pool, call->class, call->handles_out[i], call->size);
+    if (result == 0)
         ssm_hold_bytes(pool, bytes);
-    }
     ssm_leave(pool);
     return result;
 }
@@ -326,10 +360,16 @@ static int alloc_slowly(struct ssm_pool *pool, uint64_t size, uint32_t count, in
     const struct ssm_own_class *class = ssm_class_for(pool, size); /* sizes and counts never change: no need to enter */
     if (class->class_idx == pool->geometry.class_count)
         return refuse(pool, -SSM_E_TOO_LARGE);
-    if (count == 0 || count > class->block_count)
+    const bool is_arena = ssm_class_is_arena(pool, class->class_idx);
+    const uint64_t bytes = is_arena ? ssm_arena_round(size + pool->geometry.headroom + pool->geometry.tailroom) : class->block_size;
+    if (count == 0 || count > class->block_count || (is_arena && count > ssm_arena_capacity(pool, bytes)))
         return refuse(pool, -EINVAL);
-    struct alloc_call call = {.pool = pool, .size = size, .handles_out = handles_out, .count = count, .class = class};
+    struct alloc_call call = {
+        .pool = pool, .size = size, .bytes = bytes, .handles_out = handles_out, .count = count, .class = class,
+    };
     int result = alloc_attempt(&call, true);
+    for (int i = 0; call.busy && i < ARENA_TRIES; i++) /* its owner waits for a processor, or is stopped */
+        result = alloc_attempt(&call, true);
     if (result == -SSM_E_EXHAUSTED && timeout_ns != 0) {
         const struct ssm_wait wait = {
             .attempt = alloc_attempt, .context = &call, .again = -SSM_E_EXHAUSTED, .class_idx = class->class_idx,
@@ -377,7 +417,7 @@ void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block
     if (claim->flags & SSM_CLAIM_HEAD)
         ssm_segments_release(pool, block_idx);
     struct ssm_block *block = ssm_block_at(pool, block_idx);
-    ssm_drop_bytes(pool, pool->classes[class_idx].block_size);
+    ssm_drop_bytes(pool, ssm_memory_held(pool, class_idx, block_idx).bytes);
     if (ssm_block_is_mine(pool, block)) {
         const uint64_t handle = ssm_handle_now(pool, block_idx);
         stow(pool, class_idx, &handle, 1, cache_limit(pool, class_idx));

@@ -139,7 +139,7 @@ static void hand_to_ring(struct ssm_ring *ring, uint64_t handle, bool keep)
         return; /* see finish_deliveries() */
     claim->references--;
     if (!mine_too)
-        ssm_drop_bytes(pool, pool->classes[claim->class_idx].block_size);
+        ssm_drop_bytes(pool, ssm_memory_held(pool, claim->class_idx, (uint32_t)handle).bytes);
 }
 
 /* The same for a chain, the head first (N3). */

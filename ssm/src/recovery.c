@@ -3,6 +3,7 @@
  * Reaping; see recovery.h. */
 #include "recovery.h"
 
+#include "arena.h"
 #include "cache.h"
 #include "numbers.h"
 #include "registry.h"
@@ -43,6 +44,7 @@ static void scrub_locks(struct ssm_pool *pool)
     for (uint32_t class_idx = 0; class_idx < g->class_count; class_idx++)
         for (uint32_t shard_idx = 0; shard_idx < g->shards; shard_idx++)
             ssm_shard_recover(pool, class_idx, shard_idx);
+    ssm_arena_recover(pool);
     for (uint32_t i = 0; i < SSM_SERVICE_MAX; i++)
         ssm_service_scrub(pool, i);
 }

@@ -26,7 +26,8 @@ enum ssm_seed_bug {
     SSM_BUG_NO_RETURN,     /* what a dead process had taken out of a redelivering ring does not come back */
     SSM_BUG_NO_HANDOVER,   /* a dead process's put of deliveries is not completed */
     SSM_BUG_TAKE_HEAD_FIRST, /* get: the head of a chain before its segments */
-    SSM_BUG_DROP_HEAD_FIRST  /* an unfinished put or get of a chain: the ring's bits go from the head on */
+    SSM_BUG_DROP_HEAD_FIRST, /* an unfinished put or get of a chain: the ring's bits go from the head on */
+    SSM_BUG_NO_NEW_TREE      /* the arena's tree is not made anew after a death with its lock */
 };
 
 #define SSM_HAS_BUG(name) (SSM_SEED_BUG == SSM_BUG_##name)

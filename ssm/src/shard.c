@@ -302,6 +302,8 @@ void ssm_class_signal(struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
     uint32_t announced = ssm_load_relaxed_u32(&class->announced);
     if (!(announced & 1))
         return;
+    if (ssm_class_is_arena(pool, class_idx))
+        count = UINT32_MAX; /* who waits for how much is not known: each of them looks */
     uint32_t turn = ssm_add_acqrel_u32(&class->turn, 1), woken = 0;
     for (uint32_t i = 0; i < pool->geometry.shards && woken < count; i++) {
         uint32_t shard_idx = (turn + i) % pool->geometry.shards;

@@ -10,7 +10,8 @@
  * - A handle is worth something only in a process that holds the packet: pass packets through rings.
  *
  * Words. A *pool* is one shared memory segment. A *block* is a fixed piece of its payload area; a block
- * that somebody holds is a *packet*: a window (headroom | data | tailroom) into the block. A *holder* is
+ * that somebody holds is a *packet*: a window (headroom | data | tailroom) into the block. The *arena* is
+ * memory for packets that are larger than any block: each gets a block of its size. A *holder* is
  * an attached process or a ring. A *handle* is generation << 32 | block index; it goes stale when the
  * packet is freed. An attachment (struct ssm_pool) is private to a process; every attachment is a holder
  * of its own.
@@ -36,11 +37,12 @@ extern "C" {
 #define SSM_NAME_SIZE 48 /* bytes of a ring's or a process's name, the final NUL included */
 #define SSM_CLASS_MAX 32 /* size classes of a pool */
 #define SSM_SHARD_MAX 64 /* shards of a size class */
+#define SSM_ARENA_PACKETS_MAX 65536
 #define SSM_SERVICE_MAX 64 /* services of a pool */
 
 enum ssm_error {
-    SSM_E_EXHAUSTED = 4097, /* no block of the class is free */
-    SSM_E_TOO_LARGE,        /* no class is large enough */
+    SSM_E_EXHAUSTED = 4097, /* no block of the class is free, or no room in the arena */
+    SSM_E_TOO_LARGE,        /* no class is large enough, nor the arena */
     SSM_E_STALE,            /* this process does not hold that packet (any more) */
     SSM_E_FULL,             /* the ring is full */
     SSM_E_EMPTY,            /* the ring is empty */
@@ -97,6 +99,8 @@ struct ssm_pool_options {
     uint32_t holders;        /* processes and rings together; rounded up to a multiple of 64 */
     uint64_t metadata_bytes; /* room for rings and services */
     uint32_t flags;          /* SSM_EPHEMERAL */
+    uint32_t arena_packets;  /* the most at once; 0: as many as can be of packets larger than any block, 16 .. 4096 */
+    uint64_t arena_bytes;    /* memory for packets larger than any block, more than the largest has; 0: no arena */
 };
 void ssm_pool_options_default(struct ssm_pool_options *options); /* the values of the build */
 
@@ -148,6 +152,8 @@ struct ssm_pool_info {
     uint64_t generation; /* random, chosen at creation */
     uint32_t class_count, shards, headroom, tailroom, cache, holders, flags;
     uint32_t self;       /* this attachment's holder id; UINT32_MAX when it has none */
+    uint32_t arena_packets;
+    uint64_t arena_bytes; /* 0: the pool has no arena. Where a class_idx is asked for, the arena's is class_count */
     struct ssm_class_spec classes[SSM_CLASS_MAX];
 };
 int ssm_pool_info(struct ssm_pool *pool, struct ssm_pool_info *info_out);
@@ -155,7 +161,8 @@ int ssm_pool_info(struct ssm_pool *pool, struct ssm_pool_info *info_out);
 /* ---- packets ------------------------------------------------------------------------------------ */
 
 /* alloc: the smallest class with headroom + size + tailroom <= block_size; it does not spill into a larger
- * one. Contents are not zeroed. alloc_many: all or nothing, count >= 1. */
+ * one. What is too large for all of them comes out of the arena, in a block of its size: a multiple of 64, from 4096
+ * bytes on aligned to a page. Contents are not zeroed. alloc_many: all or nothing, count >= 1. */
 int ssm_alloc(struct ssm_pool *pool, uint64_t size, int64_t timeout_ns, uint64_t *handle_out);
 int ssm_alloc_many(struct ssm_pool *pool, uint64_t size, uint32_t count, int64_t timeout_ns, uint64_t *handles_out);
 int ssm_free(struct ssm_pool *pool, uint64_t handle); /* gives one reference back */
@@ -370,6 +377,14 @@ struct ssm_class_stats {
     uint64_t free;   /* on all shards' lists */
     uint64_t cached; /* free too, but in some process's private cache */
 };
+struct ssm_arena_stats {
+    uint64_t bytes;   /* of the arena */
+    uint64_t packets; /* that it can have at once */
+    uint64_t free;    /* of those: packets it can still give */
+    uint64_t used;    /* bytes of the packets that somebody holds */
+    uint64_t largest; /* bytes of the largest range that nobody holds */
+    uint64_t recoveries; /* times its lock was taken over from a dead process */
+};
 struct ssm_ring_stats {
     char     name[SSM_NAME_SIZE];
     uint32_t id;     /* the smallest that no other ring had when it was made: ids tell the order in which rings came */
@@ -390,6 +405,7 @@ struct ssm_holder_info {
 };
 int ssm_shard_stats(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx, struct ssm_shard_stats *out);
 int ssm_class_stats(struct ssm_pool *pool, uint32_t class_idx, struct ssm_class_stats *out);
+int ssm_arena_stats(struct ssm_pool *pool, struct ssm_arena_stats *out); /* -ENOENT: the pool has none */
 int ssm_ring_stats(struct ssm_pool *pool, uint32_t holder_id, struct ssm_ring_stats *out); /* -ENOENT: no ring */
 /* All `holders` slots in one pass over the blocks: `out` has room for them. */
 int ssm_holder_list(struct ssm_pool *pool, struct ssm_holder_info *out, uint32_t count);
@@ -403,6 +419,7 @@ struct ssm_usage {
     char     name[SSM_NAME_SIZE];
     uint64_t peak_bytes; /* the most it has held at once, block sizes added up */
     uint64_t blocks[SSM_CLASS_MAX]; /* held now, by size class; cached ones do not count */
+    uint64_t arena_packets, arena_bytes; /* held now */
 };
 /* All `holders` slots in one pass over the blocks: `out` has room for `count` of them. */
 int ssm_usage(struct ssm_pool *pool, struct ssm_usage *out, uint32_t count);

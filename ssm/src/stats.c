@@ -2,10 +2,12 @@
  *
  * Looking in. Reads words that others write: each figure is right by itself, two of them may be of two moments.
  * Works on a read-only attachment and stops nobody. */
+#include "arena.h"
 #include "registry.h"
 #include "ring.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 static uint64_t count_waiters(const struct ssm_pool *pool, uint32_t code)
@@ -55,6 +57,55 @@ int ssm_class_stats(struct ssm_pool *pool, uint32_t class_idx, struct ssm_class_
             out->cached += ssm_load_relaxed_u32(&ssm_cache_at(pool, slot, class_idx)->count);
     ssm_leave(pool);
     return 0;
+}
+
+static int by_start(const void *one, const void *other)
+{
+    const struct ssm_memory *a = one, *b = other;
+    return (a->start > b->start) - (a->start < b->start);
+}
+
+/* By the truth: what free blocks have left is room. */
+static void measure(const struct ssm_pool *pool, struct ssm_memory *held, struct ssm_arena_stats *out)
+{
+    const struct ssm_class_geometry *c = &pool->geometry.classes[pool->geometry.fixed_count];
+    uint64_t end = c->payload_start;
+    uint32_t count = 0;
+    for (uint32_t i = c->first_block; i < c->first_block + c->block_count; i++) {
+        const bool is_free = ssm_block_is_free(pool, ssm_block_at(pool, i));
+        out->free += is_free;
+        held[count] = ssm_extent_seen(pool, i);
+        count += !is_free && held[count].bytes != 0;
+    }
+    qsort(held, count, sizeof *held, by_start);
+    held[count++].start = c->payload_start + out->bytes; /* there is room for one more */
+    for (uint32_t i = 0; i < count; i++) {
+        if (held[i].start > end && held[i].start - end > out->largest)
+            out->largest = held[i].start - end;
+        if (i + 1 < count) {
+            out->used += held[i].bytes;
+            end = held[i].start + held[i].bytes > end ? held[i].start + held[i].bytes : end;
+        }
+    }
+}
+
+int ssm_arena_stats(struct ssm_pool *pool, struct ssm_arena_stats *out)
+{
+    const struct ssm_geometry *g = &pool->geometry;
+    int result = ssm_enter_reader(pool);
+    if (result != 0)
+        return result;
+    struct ssm_memory *held = g->arena_bytes > 0 ? calloc(g->arena_packets + 1, sizeof *held) : NULL;
+    result = held != NULL ? 0 : g->arena_bytes > 0 ? -ENOMEM : -ENOENT;
+    if (held != NULL) {
+        *out = (struct ssm_arena_stats){
+            .bytes = g->arena_bytes, .packets = g->arena_packets, .recoveries = ssm_load_relaxed_u32(&ssm_arena_of(pool)->recoveries),
+        };
+        measure(pool, held, out);
+    }
+    free(held);
+    ssm_leave(pool);
+    return result;
 }
 
 static void copy_name(char *to, const char *from)
@@ -108,7 +159,7 @@ static void describe(const struct ssm_pool *pool, uint32_t id, struct ssm_holder
     copy_name(info->name, holder->name);
     if (info->kind != SSM_HOLDER_PROCESS)
         return;
-    for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {
+    for (uint32_t class_idx = 0; class_idx < pool->geometry.fixed_count; class_idx++) {
         uint64_t cached = ssm_load_relaxed_u32(&ssm_cache_at(pool, id, class_idx)->count);
         info->blocks -= cached; /* their bits are counted below; modulo 2^64, put right there */
         info->bytes -= cached * pool->geometry.classes[class_idx].block_size;
@@ -118,7 +169,7 @@ static void describe(const struct ssm_pool *pool, uint32_t id, struct ssm_holder
 static void count_holders(const struct ssm_pool *pool, uint32_t block_idx, struct ssm_holder_info *out, uint32_t count)
 {
     const struct ssm_block *block = ssm_block_at(pool, block_idx);
-    uint64_t size = pool->geometry.classes[ssm_class_of_block(pool, block_idx)].block_size;
+    uint64_t size = ssm_memory_seen(pool, ssm_class_of_block(pool, block_idx), block_idx).bytes;
     for (uint32_t w = 0; w * 64 < count; w++)
         for (uint64_t bits = ssm_load_relaxed_u64(&block->holders[w]); bits != 0; bits &= bits - 1) {
             uint32_t id = w * 64 + (uint32_t)__builtin_ctzll(bits);
@@ -161,7 +212,7 @@ static void begin_usage(const struct ssm_pool *pool, uint32_t slot, struct ssm_u
     usage->alive = !ssm_holder_slot_is_dead(pool, slot);
     usage->peak_bytes = ssm_load_relaxed_u64(&holder->peak_bytes);
     copy_name(usage->name, holder->name);
-    for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) /* modulo 2^64, as in describe() */
+    for (uint32_t class_idx = 0; class_idx < pool->geometry.fixed_count; class_idx++) /* modulo 2^64, as in describe() */
         usage->blocks[class_idx] -= ssm_load_relaxed_u32(&ssm_cache_at(pool, slot, class_idx)->count);
 }
 
@@ -172,8 +223,14 @@ static void count_usage(const struct ssm_pool *pool, uint32_t block_idx, struct 
     for (uint32_t w = 0; w * 64 < count; w++)
         for (uint64_t bits = ssm_load_relaxed_u64(&block->holders[w]); bits != 0; bits &= bits - 1) {
             uint32_t slot = w * 64 + (uint32_t)__builtin_ctzll(bits);
-            if (slot < count && out[slot].holder != SSM_NIL)
+            if (slot >= count || out[slot].holder == SSM_NIL)
+                continue;
+            if (ssm_class_is_arena(pool, class_idx)) {
+                out[slot].arena_packets++;
+                out[slot].arena_bytes += ssm_extent_seen(pool, block_idx).bytes;
+            } else {
                 out[slot].blocks[class_idx]++;
+            }
         }
 }
 
@@ -184,7 +241,7 @@ static void end_usage(const struct ssm_pool *pool, uint32_t slot, struct ssm_usa
     if (ssm_load_acquire_u32(&holder->kind) != SSM_HOLDER_PROCESS || ssm_load_relaxed_u32(&holder->rmid) != usage->rmid ||
         ssm_load_relaxed_u32(&holder->pid) != usage->pid)
         usage->holder = SSM_NIL;
-    for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++)
+    for (uint32_t class_idx = 0; class_idx < pool->geometry.fixed_count; class_idx++)
         if ((int64_t)usage->blocks[class_idx] < 0) /* the cache shrank between the two counts */
             usage->blocks[class_idx] = 0;
 }

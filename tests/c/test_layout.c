@@ -24,7 +24,7 @@ static void check_order(const struct region *regions, uint32_t count, uint64_t s
 
 static void check_geometry(const struct ssm_geometry *g)
 {
-    struct region regions[12 + 2 * SSM_CLASS_MAX];
+    struct region regions[15 + 2 * (SSM_CLASS_MAX + 1)];
     uint32_t n = 0, first = 0;
     regions[n++] = (struct region){0, sizeof(struct ssm_superblock), 1};
     regions[n++] = (struct region){g->holders_start, (uint64_t)g->holders * sizeof(struct ssm_holder), 128};
@@ -41,14 +41,27 @@ static void check_geometry(const struct ssm_geometry *g)
     regions[n++] = (struct region){g->rmids_start, sizeof(struct al_rmid), 128};
     regions[n++] = (struct region){g->slots_start, al_pid_size_bytes(g->holder_words), 128};
     regions[n++] = (struct region){g->ring_ids_start, al_id_size_bytes(g->holders), 128};
+    if (g->arena_bytes > 0) {
+        regions[n++] = (struct region){g->arena_start, sizeof(struct ssm_arena), 128};
+        regions[n++] = (struct region){g->extents_start, g->arena_packets * sizeof(struct ssm_extent), 128};
+        regions[n++] = (struct region){g->arena_tree_start, al_tree_size_bytes(2 * g->arena_packets + 1), 128};
+    }
     regions[n++] = (struct region){g->metadata_start, g->metadata_bytes, 4096};
-    for (uint32_t i = 0; i < g->class_count; i++) {
+    for (uint32_t i = 0; i < g->fixed_count; i++) {
         const struct ssm_class_geometry *c = &g->classes[i];
         CHECK(c->stride >= c->block_size && c->stride % 64 == 0 && c->stride - c->block_size < 64);
         CHECK_EQ(c->first_block, first);
         CHECK(c->cache_blocks <= g->cache && c->cache_blocks <= c->block_count / 8);
         first += c->block_count;
         regions[n++] = (struct region){c->payload_start, c->stride * c->block_count, 64};
+    }
+    if (g->arena_bytes > 0) {
+        const struct ssm_class_geometry *c = &g->classes[g->fixed_count];
+        CHECK(g->class_count == g->fixed_count + 1 && c->first_block == first && c->block_count == g->arena_packets);
+        CHECK(c->block_size == g->arena_bytes && c->cache_blocks == 0);
+        CHECK(g->arena_packets >= 1 && g->arena_packets <= SSM_ARENA_PACKETS_MAX);
+        first += g->arena_packets;
+        regions[n++] = (struct region){c->payload_start, g->arena_bytes, 4096};
     }
     check_order(regions, n, g->size_bytes);
     CHECK_EQ(g->block_total, first);
@@ -68,6 +81,10 @@ static struct ssm_pool_options random_options(void)
     for (uint32_t i = 0; i < o.class_count; i++) {
         o.classes[i] = (struct ssm_class_spec){size, 1 + (uint32_t)check_below(1000)};
         size += 1 + check_below(size);
+    }
+    if (check_below(2) == 0) {
+        o.arena_bytes = size + check_below(UINT64_C(1) << check_below(40));
+        o.arena_packets = (uint32_t)check_below(2000); /* 0: the build's */
     }
     o.headroom = (uint32_t)check_below(32);
     o.tailroom = (uint32_t)check_below(32);
@@ -124,6 +141,12 @@ static void test_random_options(void)
             check_geometry(&g);                                                                                        \
     } while (0)
 
+static void fill_classes(struct ssm_pool_options *options)
+{
+    for (uint32_t i = 0; i < options->class_count; i++)
+        options->classes[i] = (struct ssm_class_spec){64 * (i + 1), 1};
+}
+
 static void test_limits(void)
 {
     EXPECT(0, (void)o);
@@ -148,11 +171,37 @@ static void test_limits(void)
     EXPECT(0, (o.headroom = UINT32_MAX, o.tailroom = UINT32_MAX)); /* nothing fits, and allocating says so */
     EXPECT(0, o.metadata_bytes = 0);
     EXPECT(0, o.metadata_bytes = 1);
+    EXPECT(-EINVAL, o.arena_packets = 1); /* of no arena */
+    EXPECT(0, o.arena_bytes = 1); /* it is a page */
+    EXPECT(-EINVAL, (o.arena_bytes = 4096, o.classes[1].block_size = 4096)); /* no packet would take it */
+    EXPECT(0, (o.arena_bytes = 4097, o.classes[1].block_size = 4096));
+    EXPECT(0, (o.arena_bytes = 1 << 20, o.arena_packets = SSM_ARENA_PACKETS_MAX));
+    EXPECT(-EINVAL, (o.arena_bytes = 1 << 20, o.arena_packets = SSM_ARENA_PACKETS_MAX + 1));
+    EXPECT(-EINVAL, (o.arena_bytes = 1 << 20, o.classes[0].block_count = (UINT32_C(1) << 31) - 8)); /* its blocks count */
+    EXPECT(0, (o.arena_bytes = 1 << 20, o.class_count = SSM_CLASS_MAX, fill_classes(&o)));
+}
+
+/* As many as can be there of packets that no block has room for, within bounds. */
+static void test_arena_packets(void)
+{
+    const struct { uint64_t arena_bytes; uint32_t packets; } table[] = {
+        {1, 16}, {16 * 1024, 16}, {20 * 1024, 20}, {4096 * 1024, 4096}, {UINT64_C(1) << 40, 4096},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct ssm_pool_options o = fixture_options(); /* its largest blocks have 1024 bytes */
+        struct ssm_geometry g;
+        o.arena_bytes = table[i].arena_bytes;
+        CHECK_EQ(ssm_layout_compute(&o, &g), 0);
+        CHECK_EQ(g.arena_packets, table[i].packets);
+        check_geometry(&g);
+    }
 }
 
 static void test_overflow(void)
 {
     EXPECT(-EINVAL, o.metadata_bytes = UINT64_MAX);
+    EXPECT(-EINVAL, o.arena_bytes = UINT64_MAX);
+    EXPECT(-EOVERFLOW, o.arena_bytes = UINT64_C(1) << 62);
     EXPECT(-EOVERFLOW, o.metadata_bytes = UINT64_C(1) << 62);
     EXPECT(-EINVAL, o.classes[1].block_size = UINT64_MAX);
     EXPECT(-EOVERFLOW, o.classes[1].block_size = UINT64_C(1) << 62);
@@ -180,8 +229,11 @@ static void test_superblock(void)
     struct ssm_pool_options o = fixture_options();
     struct ssm_geometry g, read;
     memset(&read, 0, sizeof read);
+    o.arena_bytes = 5000;
+    o.arena_packets = 3;
     struct ssm_superblock s = superblock_of(&o, &g);
     CHECK_EQ(ssm_superblock_read(&s, g.size_bytes, &read), 0);
+    CHECK(read.arena_bytes == 8192 && read.arena_packets == 3 && read.classes[2].payload_start == g.classes[2].payload_start);
     CHECK_EQ(read.size_bytes, g.size_bytes);
     CHECK_EQ(read.classes[1].payload_start, g.classes[1].payload_start);
     CHECK_EQ(ssm_superblock_read(&s, g.size_bytes + 1, &read), -SSM_E_CORRUPT);
@@ -240,6 +292,7 @@ int main(void)
     check_seed();
     test_random_options();
     test_limits();
+    test_arena_packets();
     test_overflow();
     test_superblock();
     test_every_bit();

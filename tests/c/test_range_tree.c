@@ -297,7 +297,9 @@ static void step_alloc(struct al_tree *t, struct model *m)
         if (c.max < c.min)
             c.max = UINT64_MAX;
     }
-    int rc = al_tree_alloc(t, &c, 1, &start);
+    uint64_t found = 0;
+    int looked = al_tree_find(t, &c, &found), rc = al_tree_alloc(t, &c, 1, &start);
+    CHECK(looked == rc && (rc != AL_OK || found == start));
     if (rc == AL_OVERFLOW) {
         CHECK(c.policy == AL_TREE_EXACT && c.exact + (c.size - 1) < c.exact);
         return;

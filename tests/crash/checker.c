@@ -3,6 +3,7 @@
  * The checker; see checker.h. */
 #include "checker.h"
 
+#include "arena.h"
 #include "block.h"
 #include "books.h"
 #include "chain.h"
@@ -37,7 +38,7 @@ struct check {
     uint32_t         living_count;
     struct serials   drained[RINGS];
     bool             marked[RINGS];
-    uint64_t         handles[BLOCKS]; /* of each block, when it was allocated last */
+    uint64_t         handles[BLOCKS + ARENA_PACKETS]; /* of each block, when it was allocated last */
 };
 
 __attribute__((format(printf, 2, 3), noreturn)) static void complain(const struct check *check, const char *format, ...)
@@ -77,13 +78,13 @@ static struct ssm_pool *living_holder(const struct check *check, uint32_t id)
 
 static uint32_t times_listed(const struct check *check, uint32_t block_idx)
 {
-    uint32_t times = 0;
+    uint32_t times = 0, class_idx = ssm_class_of_block(check->self, block_idx);
     for (uint32_t shard_idx = 0; shard_idx < check->self->geometry.shards; shard_idx++) {
-        uint32_t count = ssm_load_acquire_u32(&ssm_shard_at(check->self, 0, shard_idx)->free_count);
+        uint32_t count = ssm_load_acquire_u32(&ssm_shard_at(check->self, class_idx, shard_idx)->free_count);
         if (count > BLOCKS)
             complain(check, "the list of shard %u has %u entries", shard_idx, count);
         for (uint32_t i = 0; i < count; i++)
-            times += ssm_load_acquire_u32(&ssm_list_at(check->self, 0, shard_idx)[i]) == block_idx;
+            times += ssm_load_acquire_u32(&ssm_list_at(check->self, class_idx, shard_idx)[i]) == block_idx;
     }
     return times;
 }
@@ -203,13 +204,13 @@ static void balance_numbers(const struct check *check)
     }
 }
 
-/* After a reap. Returns how many blocks can be allocated: those that are free, and those in caches. */
+/* After a reap. Returns how many blocks of the class can be allocated: those that are free, and those in caches. */
 static uint32_t balance(const struct check *check)
 {
     uint32_t available = 0;
     balance_slots(check);
     balance_numbers(check);
-    for (uint32_t i = 0; i < BLOCKS; i++) {
+    for (uint32_t i = 0; i < check->self->geometry.block_total; i++) {
         const struct ssm_block *block = ssm_block_at(check->self, i);
         bool free = true;
         for (uint32_t id = 0; id < check->self->geometry.holders; id++)
@@ -224,7 +225,7 @@ static uint32_t balance(const struct check *check)
         if (listed != free || ssm_load_acquire_u32(&block->listed) != listed)
             complain(check, "block %u is %s, on %u lists, marked %u", i, free ? "free" : "held", listed,
                      ssm_load_acquire_u32(&block->listed));
-        available += free || in_a_cache(check, i);
+        available += i < BLOCKS && (free || in_a_cache(check, i)); /* what the arena has is another question */
     }
     return available;
 }
@@ -243,9 +244,12 @@ static void look_at_locks(const struct check *check)
                                                      ssm_load_acquire_u64(&shared->consumer.lock.word) != 0))
             complain(check, "ring %u is still locked", id);
     }
-    for (uint32_t shard_idx = 0; shard_idx < check->self->geometry.shards; shard_idx++)
-        if (ssm_load_acquire_u64(&ssm_shard_at(check->self, 0, shard_idx)->lock.word) != 0)
-            complain(check, "shard %u is still locked", shard_idx);
+    const struct ssm_geometry *g = &check->self->geometry;
+    for (uint32_t i = 0; i < g->class_count * g->shards; i++)
+        if (ssm_load_acquire_u64(&ssm_shard_at(check->self, 0, i)->lock.word) != 0)
+            complain(check, "shard %u is still locked", i);
+    if (g->arena_bytes > 0 && ssm_load_acquire_u64(&ssm_arena_of(check->self)->lock.word) != 0)
+        complain(check, "the arena is still locked");
 }
 
 static void report(void *context, const char *sentence)
@@ -278,6 +282,38 @@ static void look_at_held(const struct check *check)
     }
 }
 
+/* The largest free range of the arena, and the largest of what is left then, as long as there are packets for them. */
+static void exhaust_arena(struct check *check)
+{
+    uint64_t handles[ARENA_PACKETS];
+    uint32_t count = 0;
+    struct ssm_arena_stats stats;
+    struct ssm_packet packet;
+    int result;
+    while ((result = ssm_arena_stats(check->self, &stats)) == 0 && stats.largest > 0 && stats.free > 0) {
+        result = TIMED(check, ssm_alloc(check->self, stats.largest, 0, &handles[count]));
+        if (result != 0 || ssm_packet_view(check->self, handles[count], &packet) != 0)
+            complain(check, "the arena's largest range, %lu bytes: %d", (unsigned long)stats.largest, result);
+        if (handles[count] == check->handles[(uint32_t)handles[count]])
+            complain(check, "handle %#lx was given out twice", (unsigned long)handles[count]);
+        check->handles[(uint32_t)handles[count]] = handles[count];
+        memset(packet.data, 0xff, packet.length);
+        count++;
+    }
+    look_at_held(check);
+    for (uint32_t i = 0; i < count; i++)
+        if ((result = TIMED(check, ssm_free(check->self, handles[i]))) != 0)
+            complain(check, "freeing packet %u of the arena: %d", i, result);
+}
+
+/* Takes two pages of the arena, whatever comes of it, and gives them back. */
+static void use_arena(struct ssm_pool *pool)
+{
+    uint64_t handle;
+    if (pool->geometry.arena_bytes > 0 && ssm_alloc(pool, 2 * 4096, 0, &handle) == 0)
+        (void)ssm_free(pool, handle);
+}
+
 /* Allocates everything once, and writes to it. */
 static void exhaust(struct check *check, uint32_t available)
 {
@@ -304,6 +340,8 @@ static void exhaust(struct check *check, uint32_t available)
     for (uint32_t i = 0; i < count; i++)
         if ((result = TIMED(check, ssm_free(check->self, handles[i]))) != 0)
             complain(check, "freeing block %u: %d", (uint32_t)handles[i], result);
+    if (check->self->geometry.arena_bytes > 0)
+        exhaust_arena(check);
 }
 
 /* Allocates all that can be had, and frees it. */
@@ -316,6 +354,7 @@ static void use_up(const struct check *check)
     int result = count > 0 ? TIMED(check, ssm_free_many(check->self, handles, count)) : 0;
     if (result != 0)
         complain(check, "freeing everything: %d", result);
+    use_arena(check->self);
 }
 
 /* ---- rings: 4 ---------------------------------------------------------------------------------------------------- */
@@ -580,6 +619,7 @@ static void drain(struct check *check, enum manner manner)
 static void go_on(struct check *check)
 {
     uint64_t handles[3];
+    use_arena(check->self);
     for (int ring = 0; ring < RINGS; ring++) {
         int result = put_one(check, ring, MARK_SERIAL + (uint32_t)ring);
         check->marked[ring] = result == 0;
@@ -628,6 +668,7 @@ static void visit_to_get(struct world *world, enum actor actor, int ring)
 
 void checker_visit(struct world *world, enum actor actor)
 {
+    use_arena(world->pools[actor]);
     for (int ring = 0; ring < RINGS; ring++) {
         visit_to_put(world, actor, ring);
         visit_to_get(world, actor, ring);
@@ -655,7 +696,7 @@ static void block(struct check *check, enum block blocked, int refusal)
     if (blocked == ON_PUT)
         result = alloc_stamped(check->self, MARK_SERIAL + RING_MANY, &handle);
     if (result == 0)
-        result = blocked == ON_ALLOC ? ssm_alloc(check->self, 1, BLOCKED_NS, &handle)
+        result = blocked == ON_ALLOC ? ssm_alloc(check->self, check->world->arena ? ARENA_BYTES : 1, BLOCKED_NS, &handle)
                : blocked == ON_PUT   ? ssm_ring_put(check->rings[RING_MANY], &handle, 1, 0, BLOCKED_NS)
                                      : ssm_ring_get(check->rings[RING_MANY], &handle, 1, BLOCKED_NS);
     uint64_t until_ns = ssm_now_ns();
@@ -727,6 +768,9 @@ static void as_good_as_new(struct check *check)
     if (available != BLOCKS)
         complain(check, "%u of %u blocks are free in the end", available, (uint32_t)BLOCKS);
     exhaust(check, BLOCKS);
+    struct ssm_arena_stats stats;
+    if (ssm_arena_stats(check->self, &stats) == 0 && (stats.used != 0 || stats.largest != ARENA_BYTES))
+        complain(check, "%lu bytes of the arena are used in the end", (unsigned long)stats.used);
     if (check->service != NULL)
         demand(check, books_as_good_as_new(check->world, check->self, check->service));
     balance_all(check);

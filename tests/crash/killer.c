@@ -60,7 +60,7 @@ static const struct scenario *scenario_at(uint32_t i)
     const struct { const struct scenario *all; uint32_t count; } parts[] = {
         {pool_scenarios, pool_scenario_count}, {chain_scenarios, chain_scenario_count},
         {redelivery_scenarios, redelivery_scenario_count}, {overflow_scenarios, overflow_scenario_count},
-        {service_scenarios, service_scenario_count},
+        {arena_scenarios, arena_scenario_count}, {service_scenarios, service_scenario_count},
     };
     for (size_t part = 0; part < sizeof parts / sizeof *parts; i -= parts[part++].count)
         if (i < parts[part].count)
@@ -71,7 +71,7 @@ static const struct scenario *scenario_at(uint32_t i)
 static uint32_t row_count(void)
 {
     return pool_scenario_count + chain_scenario_count + redelivery_scenario_count + overflow_scenario_count +
-           service_scenario_count + 1;
+           arena_scenario_count + service_scenario_count + 1;
 }
 
 static const char *name_of(uint32_t i)

@@ -17,11 +17,12 @@ struct scenario {
     enum block blocked;
     int refusal;                          /* what the survivor's call may also answer; 0: nothing else */
     uint32_t many_flags;                  /* of RING_MANY: SSM_REDELIVER, or how it overflows */
+    bool arena;                           /* the pool has one */
 };
 
 extern const struct scenario pool_scenarios[], chain_scenarios[], redelivery_scenarios[], overflow_scenarios[],
-    service_scenarios[];
+    arena_scenarios[], service_scenarios[];
 extern const uint32_t pool_scenario_count, chain_scenario_count, redelivery_scenario_count, overflow_scenario_count,
-    service_scenario_count;
+    arena_scenario_count, service_scenario_count;
 
 #endif

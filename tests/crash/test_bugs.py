@@ -30,6 +30,7 @@ FOUND = {
     "NO_HANDOVER": ("redelivering get: put into", "delivered twice"),
     "TAKE_HEAD_FIRST": ("chain: get", "carries ring"),
     "DROP_HEAD_FIRST": ("chain: get behind a half-taken one", "carries ring"),
+    "NO_NEW_TREE": ("arena alloc: fresh", "arena: tree"),
 }
 
 

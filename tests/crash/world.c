@@ -88,15 +88,16 @@ static void open_rings(struct world *world, enum actor actor)
         open_ring(world, actor, ring);
 }
 
-void world_build(struct world *world, bool wide, uint32_t many_flags)
+void world_build(struct world *world, bool wide, uint32_t many_flags, bool arena)
 {
     struct ssm_pool_options options = {
         .classes = {{BLOCK_SIZE, BLOCKS}}, .class_count = 1, .shards = 2, .cache = CACHE,
         .holders = wide ? 128 : 64, .metadata_bytes = METADATA_BYTES,
+        .arena_bytes = arena ? ARENA_BYTES : 0, .arena_packets = arena ? ARENA_PACKETS : 0,
     };
     struct ssm_attach_options survivor = {.name = "survivor"};
     *world = (struct world){.fd = memfd_create("ssm-crash", MFD_CLOEXEC), .wide = wide,
-                             .many_flags = many_flags};
+                             .many_flags = many_flags, .arena = arena};
     MUST(world->fd >= 0);
     MUST(ssm_pool_create(world->fd, &options, &survivor, &world->pools[SURVIVOR]) == 0);
     world->pools[PEER] = attach(world, "peer");
@@ -266,6 +267,20 @@ uint64_t world_alloc(struct world *world, enum actor actor, uint64_t *serial_out
     return handle;
 }
 
+/* Its window is as large as a block's: so it goes through rings as they do. */
+uint64_t world_alloc_arena(struct world *world, enum actor actor, uint64_t bytes, uint64_t *serial_out)
+{
+    uint64_t handle, serial = ++world->last_serial;
+    struct ssm_packet packet;
+    MUST(ssm_alloc(world->pools[actor], bytes, 0, &handle) == 0);
+    MUST(ssm_packet_trim_back(world->pools[actor], handle, bytes - BLOCK_SIZE, NULL) == 0);
+    MUST(ssm_packet_view(world->pools[actor], handle, &packet) == 0);
+    MUST(ssm_packet_set_tag(world->pools[actor], handle, serial) == 0);
+    stamp_write((uint64_t *)packet.data, serial);
+    *serial_out = serial;
+    return handle;
+}
+
 static void pass(struct world *world, enum actor from, enum actor to, uint64_t handle)
 {
     uint64_t got;
@@ -294,6 +309,12 @@ void world_keep(struct world *world, enum actor actor, uint32_t count)
         uint64_t handle = world_alloc(world, actor, &serial);
         remember(world, handle, serial);
     }
+}
+
+void world_keep_arena(struct world *world, uint64_t bytes)
+{
+    uint64_t serial, handle = world_alloc_arena(world, PEER, bytes, &serial);
+    remember(world, handle, serial);
 }
 
 void world_keep_all(struct world *world)
@@ -369,7 +390,9 @@ void world_announce(struct world *world)
 uint64_t world_serial_of(const struct world *world, uint64_t handle)
 {
     uint64_t serial;
-    memcpy(&serial, ssm_payload_at(world->pools[SURVIVOR], 0, (uint32_t)handle), sizeof serial);
+    const struct ssm_pool *pool = world->pools[SURVIVOR];
+    const uint32_t block_idx = (uint32_t)handle;
+    memcpy(&serial, pool->base + ssm_memory_seen(pool, ssm_class_of_block(pool, block_idx), block_idx).start, sizeof serial);
     return serial;
 }
 

@@ -28,6 +28,8 @@ enum { RING_MANY, RING_ONE, RINGS };
 enum {
     BLOCKS        = 32,
     BLOCK_SIZE    = 64,
+    ARENA_PACKETS = 6,
+    ARENA_BYTES   = 8 * 4096,
     CACHE         = 4, /* an eighth of the blocks */
     CAPACITY_MANY = 4, /* all slots */
     CAPACITY_ONE  = 3, /* of four slots */
@@ -68,6 +70,7 @@ struct world {
     int      fd;
     bool     wide;                  /* holder sets of two words, the victim in the second */
     uint32_t many_flags;            /* of RING_MANY: SSM_REDELIVER, or how it overflows */
+    bool     arena;                 /* the pool has one */
     uint32_t dummies;
     struct ssm_pool *pools[ACTORS];
     struct ssm_pool *crowd[128];    /* keep slots taken while the world is built; or all the time */
@@ -95,7 +98,7 @@ struct world {
 
 /* ---- making one: aborts where something fails -------------------------------------------------------------------- */
 
-void world_build(struct world *world, bool wide, uint32_t many_flags);
+void world_build(struct world *world, bool wide, uint32_t many_flags, bool arena);
 struct ssm_ring_options world_ring_options(const struct world *world, int ring);
 /* The scenario is prepared: takes the image; the victim's liveness lock is free for a child from here on. */
 void world_seal(struct world *world);
@@ -119,6 +122,8 @@ void world_returned(struct world *world, int result);
 uint64_t world_alloc(struct world *world, enum actor actor, uint64_t *serial_out); /* a stamped packet */
 void world_give(struct world *world, enum actor actor, uint32_t count);  /* the victim's packets, made by actor */
 void world_keep(struct world *world, enum actor actor, uint32_t count);  /* held by actor, who lives */
+uint64_t world_alloc_arena(struct world *world, enum actor actor, uint64_t bytes, uint64_t *serial_out);
+void world_keep_arena(struct world *world, uint64_t bytes);              /* held by the peer */
 void world_keep_all(struct world *world);                                /* the peer takes what is there */
 void world_queue(struct world *world, enum actor actor, int ring, uint32_t count);
 void world_queue_shared(struct world *world);                             /* one, in both rings and held by the peer */

@@ -243,6 +243,8 @@ static void alloc(struct run *r)
 {
     struct user *user = some_user(r);
     uint64_t handles[8], size = below(r, 240);
+    if (size > 232) /* more than any block has: of the arena */
+        size = (size - 232) * 1000;
     uint32_t count = 1 + below(r, 8);
     int64_t timeout_ns = below(r, 4) == 0 ? 50000000 : 0;
     if (user->pool == NULL || r->cut)
@@ -464,15 +466,17 @@ static void look_at_all(struct ssm_pool *pool)
     struct ssm_class_stats   class;
     struct ssm_ring_stats    ring;
     struct ssm_service_stats service;
+    struct ssm_arena_stats   arena;
     if (ssm_pool_info(pool, &info) != 0)
         return;
-    for (uint32_t c = 0; c < info.class_count; c++)
+    for (uint32_t c = 0; c <= info.class_count; c++) /* the last one is the arena's */
         for (uint32_t s = 0; ssm_class_stats(pool, c, &class) == 0 && s < info.shards; s++)
             (void)ssm_shard_stats(pool, c, s, &shard);
     for (uint32_t id = 0; id < info.holders; id++)
         (void)ssm_ring_stats(pool, id, &ring);
     for (uint32_t i = 0; i < SSM_SERVICE_MAX; i++)
         (void)ssm_service_stats(pool, i, &service);
+    (void)ssm_arena_stats(pool, &arena);
     (void)ssm_holder_list(pool, holders, SSM_HOLDER_MAX);
     (void)ssm_usage(pool, usage, SSM_HOLDER_MAX);
 }

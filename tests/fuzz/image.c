@@ -16,7 +16,7 @@
 
 static const struct ssm_pool_options options = {
     .classes = {{64, 24}, {256, 16}}, .class_count = 2, .shards = 2, .headroom = 16, .tailroom = 8, .cache = 4,
-    .holders = 64, .metadata_bytes = 40960,
+    .holders = 64, .metadata_bytes = 40960, .arena_bytes = 16384, .arena_packets = 6,
 };
 const char *const image_ring_names[] = {"many", "one"};
 const struct ssm_ring_options image_rings[] = {{8, 0}, {5, SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER}};
@@ -73,6 +73,18 @@ static void use_rings(struct ssm_pool *pool)
     }
 }
 
+/* One packet queued, one in hand, and what a third one has left. */
+static void use_arena(struct ssm_pool *pool)
+{
+    struct ssm_ring *ring;
+    uint64_t handles[3];
+    CHECK_EQ(ssm_ring_open(pool, image_ring_names[0], &image_rings[0], &ring), 0);
+    CHECK_EQ(ssm_alloc_many(pool, 1000, 3, 0, handles), 0);
+    CHECK_EQ(ssm_ring_put(ring, handles, 1, 0, 0), 0);
+    CHECK_EQ(ssm_free(pool, handles[1]), 0);
+    ssm_ring_close(ring);
+}
+
 static void keep(int fd, enum image_kind kind)
 {
     images[kind] = malloc(geometry.size_bytes);
@@ -91,9 +103,13 @@ static void make_images(void)
     ssm_store_relaxed_u32(&((struct ssm_holder *)(pool->base + geometry.holders_start))[pool->self].pid, 1);
     use_services(pool);
     use_rings(pool);
+    use_arena(pool);
+    struct ssm_u64 *arena_lock = &((struct ssm_arena *)(pool->base + geometry.arena_start))->lock.word;
     CHECK_EQ(ssm_shard_lock(pool, 1, 0, 0), 0);
+    ssm_store_release_u64(arena_lock, pool->lock_word);
     keep(fd, IMAGE_DEAD);
     ssm_lock_release(&ssm_shard_at(pool, 1, 0)->lock);
+    ssm_store_release_u64(arena_lock, 0);
     ssm_pool_destroy(pool);
     keep(fd, IMAGE_QUIET);
     close(fd);

@@ -33,7 +33,7 @@ static const struct field superblock[] = {
     FIELD(ssm_superblock, size_bytes), FIELD(ssm_superblock, generation), FIELD(ssm_superblock, metadata_bytes),
     FIELD(ssm_superblock, class_count), FIELD(ssm_superblock, shards), FIELD(ssm_superblock, headroom),
     FIELD(ssm_superblock, tailroom), FIELD(ssm_superblock, cache), FIELD(ssm_superblock, holders),
-    FIELD(ssm_superblock, flags), FIELD(ssm_superblock, classes[0]), FIELD(ssm_superblock, classes[1]),
+    FIELD(ssm_superblock, flags), FIELD(ssm_superblock, arena_bytes), FIELD(ssm_superblock, arena_packets), FIELD(ssm_superblock, classes[0]), FIELD(ssm_superblock, classes[1]),
     FIELD(ssm_superblock, state), FIELD(ssm_superblock, holder_high), END,
 };
 static const struct field holder[] = {
@@ -58,6 +58,8 @@ static const struct field block[] = {
     FIELD(ssm_block, generation), FIELD(ssm_block, listed), FIELD(ssm_block, home), FIELD(ssm_block, moves),
     FIELD(ssm_block, start), FIELD(ssm_block, length), FIELD(ssm_block, tag), FIELD(ssm_block, holders[0]), END,
 };
+static const struct field arena[] = {FIELD(ssm_arena, lock), FIELD(ssm_arena, recoveries), END};
+static const struct field extent[] = {FIELD(ssm_extent, start), FIELD(ssm_extent, bytes), END};
 static const struct field cache[] = {
     FIELD(ssm_cache, thief), FIELD(ssm_cache, busy), FIELD(ssm_cache, count), FIELD(ssm_cache, handles[0]),
     FIELD(ssm_cache, handles[1]), END,
@@ -119,7 +121,7 @@ static void begin(struct program *p, enum image_kind image)
     p->size = 0;
     ADD((uint8_t)image, ATTACH, 0, 1, ATTACH, 1, 1);
     for (uint8_t user = 0; user < 2; user++) {
-        ADD(ALLOC, user, 30, 5, 1, GIVE, user, 0, 0, 0, PUT, user, 0, 1, 0, 1, 2, 3, 1);
+        ADD(ALLOC, user, 30, 5, 1, ALLOC, user, 234, 0, 1, GIVE, user, 0, 0, 0, PUT, user, 0, 1, 0, 1, 2, 3, 1);
         for (uint8_t kind = 0; kind < IMAGE_SERVICES; kind++)
             ADD(SERVE, user, 0, kind, 0, 0x20, 3, 0, 0);
     }
@@ -135,7 +137,8 @@ static void add_scribble(struct program *p, uint64_t offset, unsigned log2_width
 /* Every operation there is, by both; then one dies, comes back, and all is looked at once more. */
 static void work(struct program *p, uint8_t user)
 {
-    ADD(LOOK, user, ALLOC, user, 20, 0, 1, ALLOC, user, 200, 3, 0, ALLOC, user, 10, 7, 1);
+    ADD(LOOK, user, ALLOC, user, 20, 0, 1, ALLOC, user, 200, 3, 0, ALLOC, user, 10, 7, 1, ALLOC, user, 234, 0, 1, ALLOC, user, 233, 1, 0,
+        ALLOC, user, 239, 0, 1);
     for (uint8_t what = 0; what < 9; what++)
         ADD(SHAPE, user, 3, what, what % 3);
     ADD(GIVE, user, 0, 0, 0, GIVE, user, 1, 2, 1);
@@ -227,7 +230,7 @@ static void try_all(const struct ssm_geometry *g)
     const struct place places[] = {
         {"superblock", 0, 0, 1, superblock},
         {"holder", g->holders_start, sizeof(struct ssm_holder), 5, holder},
-        {"class", g->classes_start, sizeof(struct ssm_class), 2, class},
+        {"class", g->classes_start, sizeof(struct ssm_class), 3, class},
         {"shard", g->shards_start, sizeof(struct ssm_shard), 3, shard},
         {"free list", g->classes[0].lists_start + 4 * 8, 4, 12, (const struct field[]){{"entry", 0, 4}, END}},
         {"block", g->blocks_start, g->block_bytes, 10, block},
@@ -238,6 +241,11 @@ static void try_all(const struct ssm_geometry *g)
         {"pool's rmids", g->rmids_start, 0, 1, rmid},
         {"pool's slots", g->slots_start, 0, 1, pids},
         {"pool's ids of rings", g->ring_ids_start, 0, 1, id},
+        {"arena", g->arena_start, 0, 1, arena},
+        {"extent", g->extents_start, sizeof(struct ssm_extent), 6, extent},
+        {"arena's block", g->blocks_start + g->classes[2].first_block * g->block_bytes, g->block_bytes, 4, block},
+        {"arena's tree", g->arena_tree_start, 0, 1, tree},
+        {"arena's range", g->arena_tree_start + sizeof(struct al_tree_head), sizeof(struct al_tree_node), 6, node},
         {"ids", starts[0], 0, 1, id},
         {"pids", starts[1], 0, 1, pids},
         {"rmids", starts[2], 0, 1, rmid},

@@ -154,8 +154,8 @@ int pool_exec(PyObject *module, struct module_state *state);
 struct module_state *state_of(PyTypeObject *type);
 /* A name from shared memory: another process wrote it. */
 PyObject *name_object(const char *name);
-/* The size class that a packet of `size` bytes comes from, or -1. */
-int pool_class_for(const struct pool_object *pool, uint64_t size);
+/* How many packets of `size` bytes there can be at once, by their number alone; 0: none is so large. */
+uint64_t pool_packets_of(const struct pool_object *pool, uint64_t size);
 uint64_t pool_max_size(const struct pool_object *pool);
 PyObject *pool_raise_exhausted(struct pool_object *pool, uint64_t size, uint64_t count);
 PyObject *pool_raise_too_large(struct pool_object *pool, uint64_t size);

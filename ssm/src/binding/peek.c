@@ -34,7 +34,7 @@ PyObject *pool_peek_ring(struct pool_object *pool, PyObject *args)
 PyObject *pool_packet_list(struct pool_object *pool, PyObject *unused)
 {
     (void)unused;
-    uint64_t total = 0;
+    uint64_t total = pool->info.arena_packets;
     for (uint32_t i = 0; i < pool->info.class_count; i++)
         total += pool->info.classes[i].block_count;
     uint64_t *handles = PyMem_Calloc(total, sizeof(*handles));

@@ -16,22 +16,27 @@
 
 /* ---- errors ------------------------------------------------------------------------------------- */
 
-uint64_t pool_max_size(const struct pool_object *pool)
+/* Bytes of the largest block. */
+static uint64_t largest_block(const struct pool_object *pool)
 {
     const struct ssm_pool_info *info = &pool->info;
-    uint64_t largest = info->classes[info->class_count - 1].block_size;
-    uint64_t overhead = (uint64_t)info->headroom + info->tailroom;
+    return info->arena_bytes > 0 ? info->arena_bytes : info->classes[info->class_count - 1].block_size;
+}
+
+uint64_t pool_max_size(const struct pool_object *pool)
+{
+    uint64_t largest = largest_block(pool), overhead = (uint64_t)pool->info.headroom + pool->info.tailroom;
     return largest > overhead ? largest - overhead : 0;
 }
 
-int pool_class_for(const struct pool_object *pool, uint64_t size)
+uint64_t pool_packets_of(const struct pool_object *pool, uint64_t size)
 {
     const struct ssm_pool_info *info = &pool->info;
     uint64_t overhead = (uint64_t)info->headroom + info->tailroom;
     for (uint32_t i = 0; i < info->class_count; i++)
         if (size <= info->classes[i].block_size && overhead <= info->classes[i].block_size - size)
-            return (int)i;
-    return -1;
+            return info->classes[i].block_count;
+    return size <= info->arena_bytes && overhead <= info->arena_bytes - size ? info->arena_packets : 0;
 }
 
 /* The raw arguments; the text is made when somebody asks for it. Takes over `size` and `count`, which may be NULL. */
@@ -61,10 +66,11 @@ static PyObject *raise_too_large_for(struct pool_object *pool, PyObject *size)
 {
     const struct ssm_pool_info *info = &pool->info;
     return PyErr_Format(pool->state->errors[ERROR_PacketTooLarge],
-                        "a packet of %S bytes is too large for pool %R: the limit is %llu (pool.max_size: blocks of %llu "
-                        "bytes less %u headroom and %u tailroom); send it in parts, or create the pool with a larger class",
-                        size, pool->name, (unsigned long long)pool_max_size(pool),
-                        (unsigned long long)info->classes[info->class_count - 1].block_size, info->headroom, info->tailroom);
+                        "a packet of %S bytes is too large for pool %R: the limit is %llu (pool.max_size: %s of %llu "
+                        "bytes less %u headroom and %u tailroom); send it in parts, or create the pool with a larger %s",
+                        size, pool->name, (unsigned long long)pool_max_size(pool), info->arena_bytes > 0 ? "an arena" : "blocks",
+                        (unsigned long long)largest_block(pool), info->headroom, info->tailroom,
+                        info->arena_bytes > 0 ? "arena=" : "class or an arena=");
 }
 
 PyObject *pool_raise_too_large(struct pool_object *pool, uint64_t size)
@@ -79,7 +85,7 @@ PyObject *pool_raise_too_large(struct pool_object *pool, uint64_t size)
 
 static PyObject *raise_alloc(struct pool_object *pool, int code, uint64_t size, uint64_t count)
 {
-    if (code == -SSM_E_EXHAUSTED)
+    if (code == -SSM_E_EXHAUSTED || code == -EINVAL) /* the arena has no room for so many, ever */
         return pool_raise_exhausted(pool, size, count);
     if (code == -SSM_E_TOO_LARGE)
         return pool_raise_too_large(pool, size);
@@ -125,8 +131,9 @@ PyDoc_STRVAR(pool_alloc_doc,
 "Returns\n-------\n"
 "Packet\n    Writable buffer of `size` bytes, not zeroed.\n\n"
 "Raises\n------\n"
-"PoolExhausted\n    No block came free in `timeout`; nothing was taken. The message names who holds the blocks.\n"
-"PacketTooLarge\n    No size class has blocks of headroom + `size` + tailroom bytes.");
+"PoolExhausted\n    No block came free in `timeout`, or no room in the arena; nothing was taken. The message names who holds the\n"
+"    blocks.\n"
+"PacketTooLarge\n    No size class has blocks of headroom + `size` + tailroom bytes, nor has the arena so many.");
 
 static PyObject *pool_alloc(struct pool_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -159,13 +166,13 @@ static PyObject *pool_alloc(struct pool_object *self, PyObject *const *args, Py_
     return raise_alloc(self, result, size, 1);
 }
 
-/* -1 with an exception set unless the class could ever serve that many. */
+/* -1 with an exception set unless the class, or the arena, could ever serve that many. */
 static int check_many(struct pool_object *self, uint64_t size, uint64_t count)
 {
-    int class_idx = pool_class_for(self, size);
-    if (class_idx < 0)
+    const uint64_t packets = pool_packets_of(self, size);
+    if (packets == 0)
         pool_raise_too_large(self, size);
-    else if (count > self->info.classes[class_idx].block_count)
+    else if (count > packets)
         pool_raise_exhausted(self, size, count);
     else
         return 0;
@@ -183,7 +190,7 @@ PyDoc_STRVAR(pool_alloc_many_doc,
 "PacketBatch\n    `count` packets, not zeroed.\n\n"
 "Raises\n------\n"
 "PoolExhausted\n    `count` blocks did not come free in `timeout`, or there are not that many; nothing was taken.\n"
-"PacketTooLarge\n    No size class has blocks of headroom + `size` + tailroom bytes.");
+"PacketTooLarge\n    No size class has blocks of headroom + `size` + tailroom bytes, nor has the arena so many.");
 
 static PyObject *pool_alloc_many(struct pool_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -364,7 +371,7 @@ static int parse_classes(PyObject *classes, struct ssm_pool_options *options)
 }
 
 PyDoc_STRVAR(pool_create_doc,
-"_create($type, fd, name, classes, shards, headroom, tailroom, cache, holders, metadata_bytes, flags, /)\n--\n\n"
+"_create($type, fd, name, classes, shards, headroom, tailroom, cache, holders, metadata_bytes, arena, arena_packets, flags, /)\n--\n\n"
 "Make a pool in an empty shared memory object; `fd` stays the caller's.");
 
 static PyObject *pool_create(PyTypeObject *type, PyObject *args)
@@ -373,13 +380,15 @@ static PyObject *pool_create(PyTypeObject *type, PyObject *args)
     struct ssm_attach_options attach = {.hooks = wait_hooks};
     int fd;
     unsigned int flags;
-    unsigned long long metadata_bytes;
+    unsigned long long metadata_bytes, arena_bytes;
     PyObject *name, *classes;
-    if (!PyArg_ParseTuple(args, "iUO!IIIIIKI:_create", &fd, &name, &PyTuple_Type, &classes, &options.shards,
-                          &options.headroom, &options.tailroom, &options.cache, &options.holders, &metadata_bytes, &flags) ||
+    if (!PyArg_ParseTuple(args, "iUO!IIIIIKKII:_create", &fd, &name, &PyTuple_Type, &classes, &options.shards,
+                          &options.headroom, &options.tailroom, &options.cache, &options.holders, &metadata_bytes,
+                          &arena_bytes, &options.arena_packets, &flags) ||
         parse_classes(classes, &options) < 0)
         return NULL;
     options.metadata_bytes = metadata_bytes;
+    options.arena_bytes = arena_bytes;
     options.flags = flags & SSM_EPHEMERAL;
     attach.flags = ATTACH_FLAGS | (flags & (SSM_HUGEPAGES | SSM_PREFAULT | SSM_MLOCK));
     struct pool_object *self = pool_new(type, name);
@@ -496,6 +505,21 @@ static PyObject *pool_class_stats(struct pool_object *self, PyObject *args)
     int result;
     POOL_CALL(self, result, ssm_class_stats(self->core, class_idx, &s));
     return result < 0 ? raise_code(self, result) : Py_BuildValue("(KKKK)", s.block_size, s.blocks, s.free, s.cached);
+}
+
+PyDoc_STRVAR(pool_arena_stats_doc,
+"_arena_stats($self, /)\n--\n\n(bytes, packets, free, used, largest_free, recoveries); None: the pool has no arena.");
+
+static PyObject *pool_arena_stats(struct pool_object *self, PyObject *unused)
+{
+    (void)unused;
+    struct ssm_arena_stats s;
+    int result;
+    POOL_CALL(self, result, ssm_arena_stats(self->core, &s));
+    if (result == -ENOENT)
+        RETURN_NONE;
+    return result < 0 ? raise_code(self, result)
+                      : Py_BuildValue("(KKKKKK)", s.bytes, s.packets, s.free, s.used, s.largest, s.recoveries);
 }
 
 PyObject *name_object(const char *name)
@@ -668,6 +692,8 @@ static PyGetSetDef pool_attributes[] = {
     {"size", (getter)pool_get_u64, NULL, "int : bytes of shared memory, all reserved.", INFO(size_bytes)},
     {"generation", (getter)pool_get_u64, NULL, "int : random, chosen at creation; tells pools of one name apart.", INFO(generation)},
     {"classes", (getter)pool_get_classes, NULL, "dict of int to int : block size in bytes -> number of blocks.", NULL},
+    {"arena", (getter)pool_get_u64, NULL, "int : bytes for packets that are larger than all blocks; 0: none.", INFO(arena_bytes)},
+    {"arena_packets", (getter)pool_get_u32, NULL, "int : packets that the arena can have at once.", INFO(arena_packets)},
     {"shards", (getter)pool_get_u32, NULL, "int : free lists per size class.", INFO(shards)},
     {"headroom", (getter)pool_get_u32, NULL, "int : bytes in front of a fresh packet's data.", INFO(headroom)},
     {"tailroom", (getter)pool_get_u32, NULL, "int : bytes behind a fresh packet's data, at least.", INFO(tailroom)},
@@ -697,6 +723,7 @@ static PyMethodDef pool_methods[] = {
     {"_close", (PyCFunction)pool_close, METH_NOARGS, pool_close_doc},
     {"_shard_stats", (PyCFunction)pool_shard_stats, METH_VARARGS, pool_shard_stats_doc},
     {"_class_stats", (PyCFunction)pool_class_stats, METH_VARARGS, pool_class_stats_doc},
+    {"_arena_stats", (PyCFunction)pool_arena_stats, METH_NOARGS, pool_arena_stats_doc},
     {"_ring_stats", (PyCFunction)pool_ring_stats, METH_NOARGS, pool_ring_stats_doc},
     {"_service_stats", (PyCFunction)service_stats, METH_NOARGS, pool_service_stats_doc},
     {"_set_quota", (PyCFunction)pool_set_quota, METH_O, "_set_quota($self, bytes, /)\n--\n\nLet alloc go no further."},
@@ -709,7 +736,7 @@ static PyMethodDef pool_methods[] = {
     {"_packet_holders", (PyCFunction)pool_packet_holders, METH_O,
      "_packet_holders($self, handle, /)\n--\n\nIds of those who hold a packet."},
     {"_usage", (PyCFunction)pool_usage, METH_NOARGS,
-     "_usage($self, /)\n--\n\n[(rmid, name, pid, holder, alive, blocks, peak)], of every process."},
+     "_usage($self, /)\n--\n\n[(rmid, name, pid, holder, alive, blocks, peak, arena_packets, arena_bytes)], of every process."},
     {"_holder_list", (PyCFunction)pool_holder_list, METH_NOARGS, pool_holder_list_doc},
     {"_reap", (PyCFunction)pool_reap, METH_NOARGS, pool_reap_doc},
     {NULL, NULL, 0, NULL},

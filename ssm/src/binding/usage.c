@@ -47,8 +47,9 @@ PyObject *pool_usage(struct pool_object *pool, PyObject *unused)
         const struct ssm_usage *u = &all[i];
         if (u->holder == UINT32_MAX)
             continue;
-        PyObject *item = Py_BuildValue("(INIINNK)", u->rmid, name_object(u->name), u->pid, u->holder,
-                                       PyBool_FromLong(u->alive != 0), blocks_of(pool, u), (unsigned long long)u->peak_bytes);
+        PyObject *item = Py_BuildValue("(INIINNKKK)", u->rmid, name_object(u->name), u->pid, u->holder,
+                                       PyBool_FromLong(u->alive != 0), blocks_of(pool, u), (unsigned long long)u->peak_bytes,
+                                       (unsigned long long)u->arena_packets, (unsigned long long)u->arena_bytes);
         if (item == NULL || PyList_Append(list, item) < 0)
             Py_CLEAR(list);
         Py_XDECREF(item);

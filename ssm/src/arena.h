@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The arena: memory for packets that are larger than any class's blocks. Its blocks are descriptors as all others are, in
+ * a class of their own, with shards and lists but no private caches; which range of the arena's memory a block has, its
+ * extent says. So a packet of the arena has a handle, holders and a recovery like any other, and freeing it does not come
+ * here: the block goes to its list with its extent, which means nothing from then on, and is taken when it is needed.
+ *
+ *   has room?  under the lock: is there a free range, or what could be one? Before a block is taken: who took one only to
+ *              give it back would wake those who wait, himself too
+ *   furnish    after blocks were claimed (the commit), under the lock, one by one: an extent of just that size stays; any
+ *              other is given back, and a range allocated. No room: sweep, and once more
+ *   sweep      the extents of all blocks whose holder set is empty are given back
+ *
+ * Why a sweep does not take an extent from under somebody: who claims a block sets its bit before he takes the arena's
+ * lock, and looks at the extent only with it. Either the sweep has the lock first: then he sees what it left, whatever the
+ * sweep saw of his bit. Or he had it first: then the sweep, for which the lock orders (L1, L2) the bit before the look,
+ * does not find the set empty. Nor does it of a packet that goes from holder to holder (B1, B2).
+ *
+ * Why who waits for room is woken: he sleeps on the class's events, as for a block; each free of a packet of the arena
+ * lists its block, and so signals them, all who wait, for who of them fits in is not known. When a block that was claimed
+ * gives back an extent of another size, that is room, too, and signalled. He announced himself before his last look, and
+ * that one sweeps.
+ *
+ * Death. The truth is in the holder sets and the extents. The tree is a cache: whoever takes the lock over from the dead
+ * makes it anew from them, whatever the death left in it, and sweeps by the way. Of a furnish,
+ *   1  bytes = 0              no extent; the tree has a range that nobody has: the rebuild leaves it out
+ *   2  the range is freed     the same without it; a step inside: a tree that is half one thing, and made anew
+ *   3  a range is allocated   a range that nobody has, again
+ *   4  start, window          bytes are 0: they mean nothing
+ *   5  bytes (release)        the dead one's block, with its extent; the reaper clears the bit, the next sweep takes it
+ * A sweep is 1 and 2 for each block. A rebuild begins with an empty tree: who dies in it leaves a dead owner again.
+ */
+#ifndef SSM_ARENA_H
+#define SSM_ARENA_H
+
+#include "block.h"
+#include "lock.h"
+#include "range_tree.h"
+
+static inline struct ssm_arena *ssm_arena_of(const struct ssm_pool *pool)
+{
+    return (struct ssm_arena *)(pool->base + pool->geometry.arena_start);
+}
+
+int ssm_arena_init(struct ssm_pool *pool); /* of a fresh pool; nothing to do where there is none */
+
+/* What a packet of so many bytes takes, headroom and tailroom included. */
+static inline uint64_t ssm_arena_round(uint64_t bytes)
+{
+    return (bytes + SSM_EXTENT_UNIT - 1) / SSM_EXTENT_UNIT * SSM_EXTENT_UNIT;
+}
+
+/* So many of them have room in the arena, when nothing else is in it. Not for more than it has. */
+static inline uint64_t ssm_arena_capacity(const struct ssm_pool *pool, uint64_t bytes)
+{
+    const uint64_t page = SSM_EXTENT_PAGE, step = bytes < page ? bytes : (bytes + page - 1) / page * page;
+    return (pool->geometry.arena_bytes - bytes) / step + 1;
+}
+
+/* What is asked for: `count` packets of one size. */
+struct ssm_arena_request {
+    uint64_t bytes;  /* of an extent */
+    uint64_t length; /* of the packet */
+    uint32_t count;
+};
+
+/* 0: most likely; -SSM_E_EXHAUSTED; -SSM_E_CORRUPT; -ETIMEDOUT: the lock's owner did not let go. `thorough`: sweeps. */
+int ssm_arena_has_room(struct ssm_pool *pool, const struct ssm_arena_request *request, bool thorough);
+
+/* Gives each of these blocks, which this process has just claimed, its extent and its window. Results as above; then some
+ * may have one, and the caller gives the blocks back. */
+int ssm_arena_furnish(struct ssm_pool *pool, const struct ssm_arena_request *request, const uint64_t *handles);
+
+/* Takes the lock from a dead owner, and lets go. 1: did so. */
+int ssm_arena_recover(struct ssm_pool *pool);
+
+/* I12, I13; how many are broken. Nothing is said while the lock's owner is stopped. */
+uint64_t ssm_arena_check(struct ssm_pool *pool, al_report_fn report, void *context);
+
+#endif

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Operations on packets of the arena, and their states. Its memory is eight pages, for six packets. */
+#include "arena.h"
+#include "scenarios.h"
+
+#define HAND(world) ((world)->packets)
+#define NOW         0
+#define PAGES(n)    (UINT64_C(4096) * (n))
+
+static struct ssm_pool *me(const struct world *world) { return world->pools[VICTIM]; }
+static struct ssm_ring *many(const struct world *world) { return world->rings[VICTIM][RING_MANY]; }
+
+/* ---- what is done -------------------------------------------------------------------------------------------- */
+
+static void alloc_2(struct world *world)
+{
+    world_returned(world, ssm_alloc(me(world), PAGES(2), NOW, world->note->handles));
+}
+
+static void alloc_3_packets(struct world *world)
+{
+    world_returned(world, ssm_alloc_many(me(world), PAGES(1), 3, NOW, world->note->handles));
+}
+
+static void free_it(struct world *world) { world_returned(world, ssm_free(me(world), HAND(world)[0])); }
+static void put(struct world *world) { world_returned(world, ssm_ring_put(many(world), HAND(world), 1, 0, NOW)); }
+static void get(struct world *world) { world_returned(world, ssm_ring_get(many(world), world->note->handles, 1, NOW)); }
+static void close_pool(struct world *world) { world_returned(world, ssm_pool_close(me(world))); }
+
+static void reap(struct world *world)
+{
+    struct ssm_reaped reaped;
+    world_returned(world, ssm_reap(me(world), &reaped));
+}
+
+static void look(struct world *world)
+{
+    struct ssm_arena_stats stats;
+    world_returned(world, ssm_arena_stats(me(world), &stats));
+    world_returned(world, ssm_check(me(world), NULL, NULL));
+}
+
+/* ---- in which state ------------------------------------------------------------------------------------------ */
+
+static void nothing_there(struct world *world) { (void)world; }
+
+/* A block that is free with an extent of so many pages, the next one of the victim's shard. */
+static void leave_behind(struct world *world, uint64_t pages)
+{
+    uint64_t serial, handle = world_alloc_arena(world, VICTIM, PAGES(pages), &serial);
+    ssm_free(me(world), handle);
+}
+
+static void leftover_that_fits(struct world *world)
+{
+    world_keep_arena(world, PAGES(1));
+    leave_behind(world, 2);
+    world_keep_arena(world, PAGES(1));
+}
+
+static void leftover_of_another_size(struct world *world)
+{
+    leave_behind(world, 3);
+    world_keep_arena(world, PAGES(1));
+}
+
+/* The peer's blocks, which are free again at another shard, have it all but for one page. */
+static void leftovers_elsewhere(struct world *world)
+{
+    uint64_t serial, handles[3];
+    world_keep_arena(world, PAGES(1));
+    for (int i = 0; i < 3; i++)
+        handles[i] = world_alloc_arena(world, PEER, PAGES(2), &serial);
+    for (int i = 0; i < 3; i++)
+        ssm_free(world->pools[PEER], handles[i]);
+}
+
+static void full(struct world *world)
+{
+    world_keep_arena(world, PAGES(7));
+}
+
+static void one_in_hand(struct world *world)
+{
+    uint64_t serial;
+    world_keep_arena(world, PAGES(1));
+    HAND(world)[world->packet_count++] = world_alloc_arena(world, VICTIM, PAGES(3), &serial);
+}
+
+static void all_in_hand(struct world *world)
+{
+    uint64_t serial;
+    HAND(world)[world->packet_count++] = world_alloc_arena(world, VICTIM, PAGES(8), &serial);
+}
+
+/* He was about to furnish a block, whose former extent he had begun to give back; another packet he has still. */
+static void dead_owner(struct world *world)
+{
+    struct ssm_pool *dead = world->pools[DEAD];
+    uint64_t serial;
+    world_keep_arena(world, PAGES(1));
+    world_alloc_arena(world, DEAD, PAGES(2), &serial);
+    const uint64_t handle = world_alloc_arena(world, DEAD, PAGES(5), &serial);
+    ssm_store_relaxed_u64(&ssm_extent_at(dead, (uint32_t)handle)->bytes, 0);
+    ssm_store_relaxed_u64(&ssm_arena_of(dead)->lock.word, dead->lock_word);
+    world->somebody_died = true;
+}
+
+static void to_put(struct world *world)
+{
+    struct expectation *expect = &world->expect[RING_MANY];
+    one_in_hand(world);
+    expect->put_stage = 1;
+    expect->put.serial[expect->put.count++] = world_serial_of(world, HAND(world)[0]);
+}
+
+static void to_get(struct world *world)
+{
+    struct expectation *expect = &world->expect[RING_MANY];
+    uint64_t serial, handle = world_alloc_arena(world, PEER, PAGES(3), &serial);
+    ssm_ring_put(world->rings[PEER][RING_MANY], &handle, 1, 0, NOW);
+    expect->queued.serial[expect->queued.count++] = serial;
+    expect->take_max = 1;
+    expect->take_stage = 1;
+}
+
+const struct scenario arena_scenarios[] = {
+    {"arena alloc: fresh", nothing_there, alloc_2, .results = {0}, .arena = true},
+    {"arena alloc: an extent that fits", leftover_that_fits, alloc_2, .results = {0}, .arena = true},
+    {"arena alloc: an extent of another size", leftover_of_another_size, alloc_2, .results = {0}, .arena = true},
+    {"arena alloc: after a sweep", leftovers_elsewhere, alloc_2, .results = {0}, .arena = true},
+    {"arena alloc: full", full, alloc_2, .results = {-SSM_E_EXHAUSTED}, .arena = true},
+    {"arena alloc: lock of a dead process", dead_owner, alloc_2, .results = {0}, .arena = true},
+    {"arena alloc_many: after a sweep", leftovers_elsewhere, alloc_3_packets, .results = {0}, .arena = true},
+    {"arena free", one_in_hand, free_it, .results = {0}, .arena = true},
+    {"arena free: somebody sleeps for room", all_in_hand, free_it, .results = {0}, .arena = true, .blocked = ON_ALLOC},
+    {"arena put", to_put, put, .results = {0}, .arena = true},
+    {"arena get", to_get, get, .results = {1}, .arena = true},
+    {"arena close: a packet in hand", one_in_hand, close_pool, .results = {0}, .arena = true},
+    {"arena reap: lock of a dead process", dead_owner, reap, .results = {0}, .arena = true},
+    {"arena stats, check", leftovers_elsewhere, look, .results = {0, 0}, .arena = true},
+};
+
+const uint32_t arena_scenario_count = sizeof arena_scenarios / sizeof *arena_scenarios;
