@@ -28,11 +28,13 @@ from ssm.errors import (
     CorruptionError,
     HoldersExhausted,
     LayoutMismatch,
+    MessageMismatch,
     MetadataExhausted,
     PacketTooLarge,
     PoolAbandoned,
     PoolExhausted,
     PoolMismatch,
+    QueueExhausted,
     QuotaExceeded,
     RingBusy,
     RingEmpty,
@@ -44,6 +46,7 @@ from ssm.errors import (
     StaleHandle,
 )
 from ssm.pool import CreateArguments, Pool, list_pools
+from ssm.queue import JoinableQueue, Queue, SimpleQueue
 from ssm.ready import wait
 from ssm.service import AddressService, IdService, PidService, RmidService
 from ssm.stats import (
@@ -69,7 +72,9 @@ __all__ = [
     "Holder",
     "HoldersExhausted",
     "IdService",
+    "JoinableQueue",
     "LayoutMismatch",
+    "MessageMismatch",
     "MetadataExhausted",
     "Owner",
     "Packet",
@@ -82,6 +87,8 @@ __all__ = [
     "PoolExhausted",
     "PoolMismatch",
     "PoolStats",
+    "Queue",
+    "QueueExhausted",
     "QuotaExceeded",
     "Reaped",
     "Ring",
@@ -96,6 +103,7 @@ __all__ = [
     "ServiceMismatch",
     "ServiceStats",
     "ShardStats",
+    "SimpleQueue",
     "StaleHandle",
     "Usage",
     "list_pools",
