@@ -18,6 +18,7 @@ import time
 from pickle import PickleBuffer, loads
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
+from ssm.acl import Acl
 from ssm.errors import MessageMismatch, PacketTooLarge, PoolExhausted, QueueExhausted, StaleHandle
 from ssm.pool import Pool
 
@@ -35,7 +36,7 @@ _HEADER = struct.Struct("<8sIIQ")  # _PARTS, parts, packets, bytes that a packet
 _LENGTH = 8  # behind it, for each part
 _ALIGN = 64  # of each part: numpy and arrow like it so
 _CHAIN_MAX = 1024  # packets of a message, as ssm.h has it
-_ROOM_MIN = 256
+_ROOM_MIN = 256  # bytes that a packet must take
 
 _PLAIN_MAX = 16 << 10  # larger pickles are read where they lie, not copied first
 _BESIDE_MIN = (
@@ -61,7 +62,7 @@ class _Writer:
 
     __slots__ = ("beside", "chunks", "dump", "forget")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self) -> None:
         # imported late: it takes longer than the rest of ssm
         from multiprocessing.reduction import ForkingPickler
 
@@ -71,7 +72,7 @@ class _Writer:
 
         def leave_out(buffer: PickleBuffer) -> bool:
             view = buffer.raw()
-            if view.nbytes < _BESIDE_MIN or len(beside) >= most:
+            if view.nbytes < _BESIDE_MIN:
                 return True  # into the pickle
             beside.append(view)
             return False
@@ -261,7 +262,7 @@ class Queue(Generic[T]):
         ENOSPC: not so much shared memory is left. Others as the system gives them.
     """
 
-    __slots__ = ("__weakref__", "_most", "_plain_max", "_ring", "_writers", "maxsize")
+    __slots__ = ("__weakref__", "_plain_max", "_ring", "_writers", "maxsize")
 
     if TYPE_CHECKING:
 
@@ -296,9 +297,6 @@ class Queue(Generic[T]):
             )
         self._ring: Ring | None = ring
         self._plain_max = min(_PLAIN_MAX, room - len(_PLAIN))
-        self._most = (
-            room // 2 - _HEADER.size
-        ) // _LENGTH - 1  # buffers beside the pickle: their lengths are in the head
         self._writers: list[_Writer] = []  # that nobody uses just now
         self.maxsize = maxsize
 
@@ -336,7 +334,7 @@ class Queue(Generic[T]):
         try:
             writer = self._writers.pop()
         except IndexError:
-            writer = _Writer(self._most)
+            writer = _Writer()
         if timeout is not None and timeout < 0:
             timeout = 0
         writer.dump(obj)  # after an error the writer is not used again
@@ -442,6 +440,11 @@ class Queue(Generic[T]):
             Drop what is queued; otherwise `get` drains it first.
         """
         self._opened().shutdown(immediate)
+
+    @property
+    def is_shutdown(self) -> bool:
+        """Whether it is shut down, by any process."""
+        return Acl.FLOWDOWN in self._opened().acl
 
     def close(self) -> None:
         """Leave the queue, in this process: put and get raise ValueError from now on.

@@ -163,12 +163,13 @@ def test_thousands_of_buffers(make_pool):
     assert len(got) == 2500
 
 
-def test_more_buffers_than_the_head_can_list_go_into_the_pickle(make_pool):
-    pool = make_pool(classes={65536: 4, 1024: 8}, headroom=0, tailroom=0)
-    q = ssm.Queue(pool=pool)
-    q._most = 1
-    arrays = [np.full(17_000, i, "u1") for i in range(3)]
-    assert [a.tobytes() for a in there_and_back(q, arrays)] == [a.tobytes() for a in arrays]
+def test_as_many_buffers_as_small_blocks_can_list(make_pool):
+    pool = make_pool(classes={256: 1024}, headroom=0, tailroom=0)
+    arrays = [np.full(16 << 10, i, "u1") for i in range(15)]
+    got = there_and_back(ssm.Queue(pool=pool), arrays)
+    assert [a.tobytes() for a in got] == [a.tobytes() for a in arrays]
+    with pytest.raises(ssm.PacketTooLarge):
+        ssm.Queue(pool=pool).put([*arrays, *map(np.copy, arrays)])
 
 
 def test_too_large_for_the_pool(pool):
@@ -263,6 +264,18 @@ def test_full_and_empty(pool):
     assert_all_is_free(pool)
 
 
+def test_a_full_queue_gives_the_memory_back_at_once(pool):
+    q = ssm.Queue(1, pool=pool)
+    q.put(1)
+    with pytest.raises(queue.Full) as caught:
+        q.put(np.zeros(50_000, "u1"), block=False)
+    assert [holder.kind for holder in pool.holders() if holder.blocks] == [
+        "ring"
+    ]  # although the traceback is there
+    del caught
+    assert q.get() == 1
+
+
 def fill(q, obj):
     count = 0
     with contextlib.suppress(queue.Full):
@@ -305,7 +318,9 @@ def test_closed(pool):
 def test_shutdown(pool):
     q = ssm.Queue(pool=pool)
     q.put(1)
+    assert not q.is_shutdown
     q.shutdown()
+    assert q.is_shutdown
     with pytest.raises(ssm.RingShutDown):
         q.put(2)
     assert q.get() == 1
@@ -481,6 +496,7 @@ class PutsWhenPickled:
 
 def test_put_within_put(pool):
     q = ssm.Queue(pool=pool)
+    there_and_back(q, 0)  # with what it keeps for the next put
     q.put(PutsWhenPickled(q))
     assert [q.get(), q.get()] == ["inner", "outer"]
 
