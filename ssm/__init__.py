@@ -29,11 +29,13 @@ from ssm.errors import (
     CorruptionError,
     HoldersExhausted,
     LayoutMismatch,
+    MessageMismatch,
     MetadataExhausted,
     PacketTooLarge,
     PoolAbandoned,
     PoolExhausted,
     PoolMismatch,
+    QueueExhausted,
     QuotaExceeded,
     RingBusy,
     RingEmpty,
@@ -45,6 +47,7 @@ from ssm.errors import (
     StaleHandle,
 )
 from ssm.pool import CreateArguments, Pool, list_pools
+from ssm.queue import JoinableQueue, Queue, SimpleQueue
 from ssm.ready import wait
 from ssm.service import AddressService, IdService, PidService, RmidService
 from ssm.stats import (
@@ -72,7 +75,9 @@ __all__ = [
     "Holder",
     "HoldersExhausted",
     "IdService",
+    "JoinableQueue",
     "LayoutMismatch",
+    "MessageMismatch",
     "MetadataExhausted",
     "Owner",
     "Packet",
@@ -85,6 +90,8 @@ __all__ = [
     "PoolExhausted",
     "PoolMismatch",
     "PoolStats",
+    "Queue",
+    "QueueExhausted",
     "QuotaExceeded",
     "Reaped",
     "Ring",
@@ -99,6 +106,7 @@ __all__ = [
     "ServiceMismatch",
     "ServiceStats",
     "ShardStats",
+    "SimpleQueue",
     "StaleHandle",
     "Usage",
     "list_pools",

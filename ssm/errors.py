@@ -11,6 +11,8 @@ RingBusy            OSError with errno EBUSY, as for a device that somebody else
 RingMismatch        ValueError: the arguments contradict the ring that is there
 ServiceMismatch     ValueError: the arguments contradict the service that is there
 PoolMismatch        ValueError: the arguments contradict the pool that is there
+QueueExhausted      PoolExhausted and queue.Full: a queue's memory is full
+MessageMismatch     ValueError: what came out of a queue was not put by a queue
 HoldersExhausted    OSError with errno EUSERS
 MetadataExhausted   OSError with errno ENOSPC
 LayoutMismatch      ValueError: what has that name is no pool, or one of another version
@@ -156,6 +158,14 @@ class RingBusy(SSMError, OSError):
 
 class RingMismatch(SSMError, ValueError):
     """The ring exists with another capacity, or other producers or consumers."""
+
+
+class QueueExhausted(PoolExhausted, queue.Full):
+    """No memory came free in time for an object that was to be put into a Queue; nothing was queued."""
+
+
+class MessageMismatch(SSMError, ValueError):
+    """What came out of a Queue was not put there by a Queue of this version."""
 
 
 class ServiceMismatch(SSMError, ValueError):

@@ -63,12 +63,13 @@ def test_growth(tmp_path):
 
 def test_peers(tmp_path):
     """Of those that need nothing but Python; one that copies, one that polls, ours in batches."""
-    kinds = "batches,hand-made,SimpleQueue"
+    kinds = "batches,hand-made,SimpleQueue,ssm.Queue"
     options = ("--rounds", "1", "--seconds", "0.001", "--only", kinds)
     _, document = run(tmp_path / "results.json", "benchmarks.peers", *options)
     assert document["missing"] == []
     asked = [(r["question"], r["peer"].split(" ")[-1]) for r in document["results"]]
     assert asked.count(("64 B", "64")) == 1
+    assert ("round trip, sleeping", "ssm.Queue") in asked
     assert ("round trip, polling", "ring") in asked
     assert ("round trip, sleeping", "multiprocessing.SimpleQueue") in asked
     assert all(r["median"] > 0 for r in document["results"])

@@ -57,6 +57,7 @@ PYTHON = {
         _core
         columns names service
         pool ready aio
+        queue
         __init__
         demo
         commands

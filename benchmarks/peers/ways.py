@@ -190,6 +190,19 @@ class MpQueue(Peer):
         return lambda: touch(get())
 
 
+class SsmQueue(MpQueue):
+    name = "ssm.Queue"
+    module = "ssm"
+
+    def make(self) -> Any:
+        import ssm
+
+        return ssm.Queue(DEPTH, classes={self.size + 512: 2 * DEPTH + 64})
+
+    def close(self) -> None:
+        self.queue.close()
+
+
 class MpSimpleQueue(MpQueue):
     name = "multiprocessing.SimpleQueue"
 
@@ -472,6 +485,6 @@ class Iceoryx2Events(Iceoryx2):
 
 
 PEERS: tuple[type[Peer], ...] = (
-    Ssm, SsmPolling, SsmBatch, SharedMemoryRing, Iceoryx2, Iceoryx2Events, Zmq, FasterFifo, PosixIpcQueue, MpPipe,
-    MpSimpleQueue, MpQueue,
+    Ssm, SsmPolling, SsmBatch, SsmQueue, SharedMemoryRing, Iceoryx2, Iceoryx2Events, Zmq, FasterFifo, PosixIpcQueue,
+    MpPipe, MpSimpleQueue, MpQueue,
 )  # fmt: skip
