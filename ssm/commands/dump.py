@@ -54,6 +54,7 @@ def handles_of(pool: Pool, what: str, count: int) -> list[int]:
 
 
 def _packets(pool: Pool, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    from ssm import StaleHandle
     from ssm.commands.holders import describe
 
     names = {holder.id: describe(holder) for holder in pool.holders()}
@@ -62,26 +63,19 @@ def _packets(pool: Pool, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         seen: set[int] = set()  # links may be scribbled over
         while handle is not None and handle not in seen:
             seen.add(handle)
-            packet = _packet(pool, args, handle, names)
-            if packet is None:
-                break
+            try:
+                packet = _packet(pool, handle, args, names)
+            except StaleHandle:
+                if handle == head and args.what not in pool.rings():
+                    raise
+                break  # taken meanwhile
             yield {**packet, "head": None if handle == head else head}
             handle = packet["next"]
 
 
-def _packet(
-    pool: Pool, args: argparse.Namespace, handle: int, names: dict[int, str]
-) -> dict[str, Any] | None:
-    """Return what there is to say of one packet; None when it was taken meanwhile."""
-    from ssm import StaleHandle
-
-    try:
-        data, length, headroom, block_size, tag, following = pool._peek_packet(handle, args.bytes)
-        holders = pool._packet_holders(handle)
-    except StaleHandle:
-        if args.what in pool.rings():
-            return None
-        raise
+def _packet(pool: Pool, handle: int, args: argparse.Namespace, names: dict[int, str]) -> dict[str, Any]:
+    data, length, headroom, block_size, tag, following = pool._peek_packet(handle, args.bytes)
+    holders = pool._packet_holders(handle)
     return {
         "handle": handle,
         "next": following,

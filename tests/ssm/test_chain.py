@@ -13,6 +13,7 @@ import zlib
 import pytest
 
 import ssm
+from ssm.cli import main
 from tests.processes import wait_until
 
 SECONDS = float(os.environ.get("SSM_TEST_SECONDS", "3"))
@@ -176,6 +177,14 @@ def test_shutdown_frees_all_of_it(pool, ring):
         ring.put(chain_of(pool, b"a", b"b", b"c"))
     ring.shutdown(immediate=True)
     assert_all_is_there(pool)
+
+
+def test_dump_shows_the_segments(pool, ring, capsys):
+    ring.put(chain_of(pool, b"a", b"b"))
+    ring.send(b"c")
+    assert main(["dump", pool.name, "messages"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("0x")]
+    assert ["segment of 0x" in line for line in lines] == [False, True, False]
 
 
 # ---- several processes ------------------------------------------------------------------------------
