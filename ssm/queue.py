@@ -120,13 +120,15 @@ def _alloc(pool: Pool, sizes: Sequence[int], until: float | None) -> list[Packet
     """Take the packets of one message: all or none, or two writers might wait for each other's."""
     if len(sizes) == 1:
         return [pool.alloc(sizes[0], _left(until))]
-    block_size = max(pool.classes)
-    most = min(_CHAIN_MAX, pool.classes[block_size])
+    largest = max(pool.classes)
+    most = (
+        min(_CHAIN_MAX, pool.classes[largest]) if pool.max_size <= largest else 1
+    )  # of an arena: the whole of it
     if len(sizes) > most:
         raise PacketTooLarge(
-            f"an object of {sum(sizes):,} bytes takes {len(sizes):,} packets of pool {pool.name!r}, which has "
-            f"{most:,} of that size ({block_size:,} bytes a block): create the queue with a larger memory=, or the "
-            "pool with more or larger blocks"
+            f"an object of {sum(sizes):,} bytes takes {len(sizes):,} packets of {pool.max_size:,} bytes, and pool "
+            f"{pool.name!r} has {most:,}: create the queue with a larger memory=, or the pool with more or larger "
+            "blocks (classes=, arena=)"
         )
     with pool.alloc_many(len(sizes), pool.max_size, _left(until)) as batch:
         packets = list(batch)

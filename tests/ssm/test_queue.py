@@ -172,6 +172,22 @@ def test_as_many_buffers_as_small_blocks_can_list(make_pool):
         ssm.Queue(pool=pool).put([*arrays, *map(np.copy, arrays)])
 
 
+def test_an_arena_keeps_large_buffers_whole(make_pool):
+    pool = make_pool(classes={1024: 16}, arena=1 << 20, headroom=0, tailroom=0)
+    q = ssm.Queue(pool=pool)
+    got = there_and_back(q, np.arange(100_000, dtype="f4"))
+    whose = got
+    while isinstance(whose, np.ndarray):
+        whose = whose.base
+    assert type(whose.obj) is ssm.Packet  # not put together from several
+    del whose
+    assert got[-1] == 99_999
+    with pytest.raises(ssm.PacketTooLarge, match="larger memory="):
+        q.put(np.zeros(2 << 20, "u1"))
+    del got
+    assert_all_is_free(pool)
+
+
 def test_too_large_for_the_pool(pool):
     q = ssm.Queue(pool=pool)
     with pytest.raises(ssm.PacketTooLarge, match="larger memory="):
