@@ -9,6 +9,7 @@ RingFull, RingEmpty queue.Full, queue.Empty
 RingShutDown        queue.ShutDown, where the queue module has it (Python 3.13)
 RingBusy            OSError with errno EBUSY, as for a device that somebody else has opened
 RingMismatch        ValueError: the arguments contradict the ring that is there
+RecordMismatch      ValueError: what came out of a ring is no record of its dtype; `packet` has it
 ServiceMismatch     ValueError: the arguments contradict the service that is there
 PoolMismatch        ValueError: the arguments contradict the pool that is there
 QueueExhausted      PoolExhausted and queue.Full: a queue's memory is full
@@ -31,7 +32,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ssm._core import Ring
+    from ssm._core import Packet, PacketBatch, Ring
     from ssm.pool import Pool
 
 if sys.version_info >= (3, 13):
@@ -166,6 +167,14 @@ class QueueExhausted(PoolExhausted, queue.Full):
 
 class MessageMismatch(SSMError, ValueError):
     """What came out of a Queue was not put there by a Queue of this version."""
+
+
+class RecordMismatch(SSMError, ValueError):
+    """A packet that came out of a ring is no record of its dtype; `packet` is what came out, the caller's now."""
+
+    def __init__(self, text: str, packet: Packet | PacketBatch | None = None) -> None:
+        super().__init__(text)
+        self.packet = packet
 
 
 class ServiceMismatch(SSMError, ValueError):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from numpy.typing import DTypeLike
+
     from ssm._core import Packet, PacketBatch, Ring
     from ssm.service import AddressService, IdService, PidService, RmidService
 
@@ -494,6 +496,7 @@ class Pool(_core.Pool):
         consumers: Literal["many", "one"] | None = None,
         redeliver: bool | None = None,
         overflow: Literal["block", "drop", "overwrite"] | None = None,
+        dtype: DTypeLike | None = None,
     ) -> Ring:
         """Open a ring of the pool, or create it if it is not there.
 
@@ -514,6 +517,9 @@ class Pool(_core.Pool):
             What a put does that finds the ring full. "block" waits; "drop" frees the new packet, and says so; with
             "overwrite" the oldest one gives way, which needs ``consumers="many"`` and no `redeliver`. What is lost is
             counted: `RingStats.drops`. By default as it is, or "block" for a new ring.
+        dtype : numpy dtype, optional
+            Its packets are records of that dtype: see `Ring.send_record`. It stands with the ring, so other processes
+            find it in `Ring.dtype`. By default as it is, or none for a new ring.
 
         Returns
         -------
@@ -539,10 +545,11 @@ class Pool(_core.Pool):
             | (_core.REDELIVER if redeliver else 0)
             | _overflow_flag(overflow)
         )
+        text = None if dtype is None else _text_of(dtype)
         with self._lock:
             ring = self._rings.get(name)
             if ring is None or ring.closed or self.closed:
-                ring = self._open_ring(name, wanted, flags)
+                ring = self._open_ring(name, wanted, flags, text)
                 self._rings[name] = ring
         there = (ring.capacity, ring.producers, ring.consumers, ring.redeliver, ring.overflow)
         asked = (
@@ -557,18 +564,23 @@ class Pool(_core.Pool):
                 f"ring {name!r} of pool {self.name!r} exists with (capacity, producers, consumers, redeliver, "
                 f"overflow) = {there}, not {asked}; open it without them, or under another name"
             )
+        if text not in (None, ring._type):
+            raise RingMismatch(
+                f"ring {name!r} of pool {self.name!r} exists with dtype {ring._type or None}, not {text}; open it "
+                "without dtype=, or under another name"
+            )
         return ring
 
-    def _open_ring(self, name: str, capacity: int, flags: int) -> Ring:
+    def _open_ring(self, name: str, capacity: int, flags: int, text: str | None) -> Ring:
         """Open it as it is; the caller compares. One that is not there is created as asked."""
         for there in self._ring_stats():
             if there[0] == name:
                 return self._ring(name, 0, there[3])
         _check_overflow(flags)
         try:
-            return self._ring(name, capacity, flags)
+            return self._ring(name, capacity, flags, text)
         except RingMismatch:  # another process has created it just now
-            return self._open_ring(name, capacity, flags)
+            return self._open_ring(name, capacity, flags, text)
 
     def rings(self) -> list[str]:
         """Return the names of the pool's rings, in the order in which they were made."""
@@ -794,6 +806,12 @@ def _side(value: str | None, what: str) -> bool:
 
 
 _OVERFLOW_FLAGS = {"block": 0, "drop": _core.OVERFLOW_DROP, "overwrite": _core.OVERFLOW_OVERWRITE}
+
+
+def _text_of(dtype: DTypeLike) -> str:
+    from ssm import records  # with numpy
+
+    return records.text_of(dtype)
 
 
 def _overflow_flag(value: str | None) -> int:

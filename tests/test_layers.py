@@ -55,7 +55,7 @@ PYTHON = {
     "ssm": """
         acl errors stats
         _core
-        columns names service
+        columns names service records
         pool ready aio
         queue
         __init__

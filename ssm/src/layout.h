@@ -202,6 +202,7 @@ struct ssm_ring_shared {
     struct ssm_u32 acl;             /* enum ssm_acl and SSM_ACL_DISCARD; anybody writes */
     struct ssm_u32 returned;        /* 1: a get looks for returned packets first; set by reapers */
     struct ssm_u64 redelivered;     /* packets handed out once more; under the consumer's right */
+    uint32_t       type_bytes;      /* of the text behind all else that says what its packets are; written once */
     struct ssm_side producer, consumer;
     SSM_SHARED_ALIGNED struct ssm_event not_empty;
     SSM_SHARED_ALIGNED struct ssm_event not_full;

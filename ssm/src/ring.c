@@ -30,14 +30,15 @@ static uint64_t table_start(uint32_t capacity)
     return (bytes + SSM_NO_SHARING - 1) / SSM_NO_SHARING * SSM_NO_SHARING;
 }
 
-static uint64_t ring_bytes(const struct ssm_pool *pool, uint32_t capacity, uint32_t flags)
+/* Where the text of its type begins, behind these. */
+static uint64_t type_start(const struct ssm_pool *pool, uint32_t capacity, uint32_t flags)
 {
     uint64_t entries = flags & SSM_REDELIVER ? pool->geometry.block_total : 0;
     return table_start(capacity) + entries * sizeof(struct ssm_delivery);
 }
 
 /* As it was when it was found sound: somebody may scribble over it meanwhile. */
-struct shape { uint32_t capacity, flags; };
+struct shape { uint32_t capacity, flags, type_bytes; };
 
 static struct ssm_ring_shared *find_shared(const struct ssm_pool *pool, uint32_t holder_id, struct shape *shape_out)
 {
@@ -46,10 +47,11 @@ static struct ssm_ring_shared *find_shared(const struct ssm_pool *pool, uint32_t
     if (start % SSM_NO_SHARING != 0 || start > g->metadata_bytes || g->metadata_bytes - start < sizeof(struct ssm_ring_shared))
         return NULL;
     struct ssm_ring_shared *shared = (struct ssm_ring_shared *)(pool->base + g->metadata_start + start);
-    uint32_t capacity = shared->capacity, flags = shared->flags;
-    if (capacity == 0 || capacity > SSM_RING_MAX || ring_bytes(pool, capacity, flags) > g->metadata_bytes - start)
+    uint32_t capacity = shared->capacity, flags = shared->flags, type_bytes = shared->type_bytes;
+    if (capacity == 0 || capacity > SSM_RING_MAX || type_bytes >= SSM_TYPE_SIZE ||
+        type_start(pool, capacity, flags) + type_bytes > g->metadata_bytes - start)
         return NULL;
-    *shape_out = (struct shape){capacity, flags};
+    *shape_out = (struct shape){capacity, flags, type_bytes};
     return shared;
 }
 
@@ -72,6 +74,12 @@ bool ssm_ring_table(const struct ssm_pool *pool, uint32_t holder_id, struct ssm_
     return true;
 }
 
+/* The text of its type, without a NUL. */
+static const char *type_of(const struct ssm_pool *pool, const struct ssm_ring_shared *shared, const struct shape *shape)
+{
+    return (const char *)shared + type_start(pool, shape->capacity, shape->flags);
+}
+
 /* The holder id of the ring of that name, or SSM_NIL. */
 static uint32_t find(const struct ssm_pool *pool, const char *name)
 {
@@ -92,7 +100,9 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
     if (id == SSM_NIL)
         return -SSM_E_HOLDERS;
     uint64_t start;
-    uint64_t bytes = ring_bytes(pool, capacity, options->flags);
+    uint64_t before_type = type_start(pool, capacity, options->flags);
+    uint32_t type_bytes = options->type != NULL ? (uint32_t)strlen(options->type) : 0;
+    uint64_t bytes = before_type + type_bytes;
     int result = ssm_metadata_carve(pool, bytes, id, &start);
     if (result != 0)
         return result;
@@ -100,6 +110,9 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
     memset(shared, 0, bytes);
     shared->capacity = capacity;
     shared->flags = options->flags;
+    shared->type_bytes = type_bytes;
+    if (type_bytes > 0)
+        memcpy((uint8_t *)shared + before_type, options->type, type_bytes);
     uint32_t ring_id = ssm_numbers_alloc(pool, SSM_NUMBERS_RING_IDS);
     if (ring_id == SSM_NIL)
         return -SSM_E_CORRUPT; /* there are as many as slots */
@@ -144,6 +157,15 @@ static int open_table(struct ssm_ring *ring)
     return ring->table != NULL ? 0 : -ENOMEM;
 }
 
+/* Is the ring that is there as it is asked for? */
+static bool matches(const struct ssm_pool *pool, const struct ssm_ring_shared *shared, const struct shape *shape,
+                    const struct ssm_ring_options *options)
+{
+    return (options->capacity == 0 || options->capacity == shape->capacity) && options->flags == shape->flags &&
+           (options->type == NULL || (strlen(options->type) == shape->type_bytes &&
+                                      memcmp(options->type, type_of(pool, shared, shape), shape->type_bytes) == 0));
+}
+
 static bool flags_agree(uint32_t flags)
 {
     const uint32_t known = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE;
@@ -155,7 +177,8 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
 {
     uint32_t id = SSM_NIL;
     size_t length = strnlen(name, SSM_NAME_SIZE);
-    if (length == 0 || length == SSM_NAME_SIZE || options->capacity > SSM_RING_MAX || !flags_agree(options->flags))
+    if (length == 0 || length == SSM_NAME_SIZE || options->capacity > SSM_RING_MAX || !flags_agree(options->flags) ||
+        (options->type != NULL && strnlen(options->type, SSM_TYPE_SIZE) == SSM_TYPE_SIZE))
         return -EINVAL;
     int result = ssm_enter(pool);
     if (result != 0)
@@ -166,18 +189,18 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
         return ssm_ring_open(pool, name, options, ring_out);
     if (result != 0)
         return result;
-    struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, id);
+    struct shape shape;
+    struct ssm_ring_shared *shared = find_shared(pool, id, &shape);
     if (shared == NULL)
         return -SSM_E_CORRUPT;
-    uint32_t capacity = shared->capacity;
-    if ((options->capacity != 0 && options->capacity != capacity) || options->flags != shared->flags)
+    if (!matches(pool, shared, &shape, options))
         return -SSM_E_MISMATCH;
     struct ssm_ring *ring = malloc(sizeof *ring);
     if (ring == NULL)
         return -ENOMEM;
     *ring = (struct ssm_ring){
-        .pool = pool, .shared = shared, .mark = ssm_mark_of(id), .id = id, .capacity = capacity, .flags = options->flags,
-        .mask = ssm_ring_slot_count(capacity) - 1,
+        .pool = pool, .shared = shared, .mark = ssm_mark_of(id), .id = id, .capacity = shape.capacity,
+        .flags = shape.flags, .mask = ssm_ring_slot_count(shape.capacity) - 1,
     };
     result = ring->flags & SSM_REDELIVER ? open_table(ring) : 0;
     if (result != 0)
@@ -185,6 +208,17 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
     else
         *ring_out = ring;
     return result;
+}
+
+int ssm_ring_type(struct ssm_ring *ring, char text_out[SSM_TYPE_SIZE])
+{
+    struct shape shape;
+    const struct ssm_ring_shared *shared = find_shared(ring->pool, ring->id, &shape);
+    if (shared == NULL)
+        return -SSM_E_CORRUPT;
+    memcpy(text_out, type_of(ring->pool, shared, &shape), shape.type_bytes);
+    text_out[shape.type_bytes] = '\0';
+    return (int)shape.type_bytes;
 }
 
 /* ---- looking at it ------------------------------------------------------------------------------------ */

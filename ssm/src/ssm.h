@@ -240,12 +240,15 @@ struct ssm_ring;
 struct ssm_ring_options {
     uint32_t capacity; /* packets; 0: as it is, or the build's value (SSM_RBUFF_SIZE) for a new ring */
     uint32_t flags;    /* enum ssm_ring_flags */
+    const char *type;  /* what its packets are, for those who use them: any text below SSM_TYPE_SIZE bytes; NULL: as it is, or none */
 };
+#define SSM_TYPE_SIZE 1024 /* with its NUL */
 
-/* Opens the ring of that name, or creates it. SSM_E_MISMATCH: it exists with another capacity or flags. -EINVAL: flags that
- * exclude each other. */
+/* Opens the ring of that name, or creates it. SSM_E_MISMATCH: it exists with another capacity, flags or type. -EINVAL: flags
+ * that exclude each other. */
 int  ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options,
                    struct ssm_ring **ring_out);
+int  ssm_ring_type(struct ssm_ring *ring, char text_out[SSM_TYPE_SIZE]); /* its length; 0: none was given */
 void ssm_ring_close(struct ssm_ring *ring); /* gives exclusive sides back; before ssm_pool_destroy() */
 
 /* put: all `count` packets or none (count <= capacity); this process's reference goes with them. Returns how many were

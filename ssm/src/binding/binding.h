@@ -303,7 +303,7 @@ struct ring_object {
 };
 
 int ring_exec(PyObject *module, struct module_state *state);
-PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity, uint32_t flags);
+PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity, uint32_t flags, const char *type);
 /* Closes the core's ring, unless a call is in it. With POOL_LOCK. */
 void ring_settle(struct ring_object *ring);
 /* Brackets the calls into the core's ring: it stays while one is in it. false with an exception set. */
@@ -315,7 +315,7 @@ void ring_end(struct ring_object *ring);
 PyObject *core_waker(PyObject *module, PyObject *unused);
 PyObject *core_wake(PyObject *module, PyObject *capsule);
 PyObject *core_wait_rings(PyObject *module, PyObject *args);
-PyObject *ring_async(struct ring_object *ring, const char *function, PyObject *args, PyObject *kwargs);
+PyObject *ring_in_python(struct ring_object *ring, const char *module, const char *function, PyObject *args, PyObject *kwargs);
 
 /* ---- services (service.c) ------------------------------------------------------------------------ */
 

@@ -424,16 +424,17 @@ static PyObject *pool_attach(PyTypeObject *type, PyObject *args)
 }
 
 PyDoc_STRVAR(pool_ring_doc,
-"_ring($self, name, capacity, flags, /)\n--\n\n"
-"Open or create the ring; capacity 0 takes what is there, or the build's value.");
+"_ring($self, name, capacity, flags, type=None, /)\n--\n\n"
+"Open or create the ring; capacity 0 and type None take what is there, or the build's value and none.");
 
 static PyObject *pool_ring(struct pool_object *self, PyObject *args)
 {
     PyObject *name;
     unsigned int capacity, flags;
-    if (!PyArg_ParseTuple(args, "UII:_ring", &name, &capacity, &flags))
+    const char *type = NULL;
+    if (!PyArg_ParseTuple(args, "UII|z:_ring", &name, &capacity, &flags, &type))
         return NULL;
-    return self->closed ? raise_closed(self) : ring_open(self, name, capacity, flags);
+    return self->closed ? raise_closed(self) : ring_open(self, name, capacity, flags, type);
 }
 
 static PyObject *pool_refuse(PyTypeObject *type, PyObject *args, PyObject *kwargs)

@@ -144,17 +144,17 @@ PyObject *core_wait_rings(PyObject *module, PyObject *args)
     return list;
 }
 
-/* A coroutine of ssm.aio with the ring as its first argument. */
-PyObject *ring_async(struct ring_object *ring, const char *function, PyObject *args, PyObject *kwargs)
+/* Calls a function of another module with the ring as its first argument. */
+PyObject *ring_in_python(struct ring_object *ring, const char *name, const char *function, PyObject *args, PyObject *kwargs)
 {
-    PyObject *module = PyImport_ImportModule("ssm.aio");
+    PyObject *module = PyImport_ImportModule(name);
     PyObject *callable = module == NULL ? NULL : PyObject_GetAttrString(module, function);
     PyObject *mine = callable == NULL ? NULL : PyTuple_Pack(1, OBJECT(ring));
     PyObject *all = mine == NULL ? NULL : args == NULL ? Py_NewRef(mine) : PySequence_Concat(mine, args);
-    PyObject *awaitable = all == NULL ? NULL : PyObject_Call(callable, all, kwargs);
+    PyObject *result = all == NULL ? NULL : PyObject_Call(callable, all, kwargs);
     Py_XDECREF(all);
     Py_XDECREF(mine);
     Py_XDECREF(callable);
     Py_XDECREF(module);
-    return awaitable;
+    return result;
 }

@@ -138,9 +138,9 @@ static void ring_dealloc(struct ring_object *self)
     Py_DECREF(OBJECT(type));
 }
 
-PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity, uint32_t flags)
+PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity, uint32_t flags, const char *type)
 {
-    struct ssm_ring_options options = {.capacity = capacity, .flags = flags};
+    struct ssm_ring_options options = {.capacity = capacity, .flags = flags, .type = type};
     Py_ssize_t bytes;
     const char *text = PyUnicode_AsUTF8AndSize(name, &bytes);
     if (text == NULL)
@@ -168,7 +168,7 @@ PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity,
     Py_DECREF(OBJECT(ring));
     if (result == -SSM_E_MISMATCH)
         return PyErr_Format(pool->state->errors[ERROR_RingMismatch],
-                            "ring %R of pool %R exists with another capacity, or other producers=, consumers=, redeliver= or overflow=; "
+                            "ring %R of pool %R exists with another capacity, or other producers=, consumers=, redeliver=, overflow= or dtype=; "
                             "open it without them, or under another name",
                             name, pool->name);
     return raise_code(pool, result);
@@ -427,7 +427,7 @@ PyDoc_STRVAR(ring_aget_doc,
 
 static PyObject *ring_aget(struct ring_object *self, PyObject *args, PyObject *kwargs)
 {
-    return ring_async(self, "get", args, kwargs);
+    return ring_in_python(self, "ssm.aio", "get", args, kwargs);
 }
 
 PyDoc_STRVAR(ring_aget_many_doc,
@@ -436,7 +436,7 @@ PyDoc_STRVAR(ring_aget_many_doc,
 
 static PyObject *ring_aget_many(struct ring_object *self, PyObject *args, PyObject *kwargs)
 {
-    return ring_async(self, "get_many", args, kwargs);
+    return ring_in_python(self, "ssm.aio", "get_many", args, kwargs);
 }
 
 PyDoc_STRVAR(ring_aput_doc,
@@ -445,12 +445,85 @@ PyDoc_STRVAR(ring_aput_doc,
 
 static PyObject *ring_aput(struct ring_object *self, PyObject *args, PyObject *kwargs)
 {
-    return ring_async(self, "put", args, kwargs);
+    return ring_in_python(self, "ssm.aio", "put", args, kwargs);
 }
 
 static PyObject *ring_anext(struct ring_object *self)
 {
-    return ring_async(self, "next_packet", NULL, NULL);
+    return ring_in_python(self, "ssm.aio", "next_packet", NULL, NULL);
+}
+
+/* ---- records (ssm/records.py) ------------------------------------------------------------------------- */
+
+PyDoc_STRVAR(ring_send_record_doc,
+"send_record($self, /, value, block=True, timeout=None)\n--\n\n"
+"send() of one record of the ring's `dtype`.\n\n"
+"Parameters\n----------\n"
+"value : tuple, numpy record or whatever numpy assigns to that dtype\n"
+"block, timeout\n    As for put().\n\n"
+"Returns\n-------\n"
+"bool\n    The record is in the ring; see put().\n\n"
+"Raises\n------\n"
+"TypeError, ValueError\n    The value does not fit the dtype, or the ring has none.");
+
+static PyObject *ring_send_record(struct ring_object *self, PyObject *args, PyObject *kwargs)
+{
+    return ring_in_python(self, "ssm.records", "send_record", args, kwargs);
+}
+
+PyDoc_STRVAR(ring_send_records_doc,
+"send_records($self, /, array, block=True, timeout=None)\n--\n\n"
+"Send the records of an array, each as a packet of its own, copied by one loop in C.\n\n"
+"Returns\n-------\n"
+"int\n    How many went in, from the front: all, but for a ring that drops, or one that became full, was shut down or ran\n"
+"    out of packets behind some of them. What raises at the first one, raises.");
+
+static PyObject *ring_send_records(struct ring_object *self, PyObject *args, PyObject *kwargs)
+{
+    return ring_in_python(self, "ssm.records", "send_records", args, kwargs);
+}
+
+PyDoc_STRVAR(ring_get_record_doc,
+"get_record($self, /, block=True, timeout=None)\n--\n\n"
+"get() of one record.\n\n"
+"Returns\n-------\n"
+"numpy.void or numpy scalar\n    A structured one is a view of the packet, which it keeps.\n\n"
+"Raises\n------\n"
+"RecordMismatch\n    A packet of another size was there; the exception has it, as `packet`.");
+
+static PyObject *ring_get_record(struct ring_object *self, PyObject *args, PyObject *kwargs)
+{
+    return ring_in_python(self, "ssm.records", "get_record", args, kwargs);
+}
+
+PyDoc_STRVAR(ring_get_records_doc,
+"get_records($self, /, n, block=True, timeout=None)\n--\n\n"
+"get_many() of records, copied into one array by one loop in C.\n\n"
+"Returns\n-------\n"
+"numpy.ndarray\n    Shape ``(k,)`` of the ring's dtype, 1 <= k <= n.\n\n"
+"Raises\n------\n"
+"RecordMismatch\n    One had another size; the exception has all of them, as `packet`: a PacketBatch.");
+
+static PyObject *ring_get_records(struct ring_object *self, PyObject *args, PyObject *kwargs)
+{
+    return ring_in_python(self, "ssm.records", "get_records", args, kwargs);
+}
+
+static PyObject *ring_get_dtype(struct ring_object *self, void *unused)
+{
+    (void)unused;
+    return ring_in_python(self, "ssm.records", "dtype_of", NULL, NULL);
+}
+
+static PyObject *ring_get_type(struct ring_object *self, void *unused)
+{
+    (void)unused;
+    char text[SSM_TYPE_SIZE];
+    if (!ring_begin(self))
+        return NULL;
+    int bytes = ssm_ring_type(self->core, text);
+    ring_end(self);
+    return bytes < 0 ? ring_raise(self, bytes, false) : PyUnicode_DecodeUTF8(text, bytes, "backslashreplace");
 }
 
 static PyGetSetDef ring_attributes[] = {
@@ -462,6 +535,8 @@ static PyGetSetDef ring_attributes[] = {
     {"redeliver", (getter)ring_get_redeliver, NULL, "bool : what a dead process had taken comes out once more.", NULL},
     {"overflow", (getter)ring_get_overflow, NULL,
      "str : what a put does that finds it full: \"block\" waits, \"drop\" frees the new packet, \"overwrite\" the oldest.", NULL},
+    {"dtype", (getter)ring_get_dtype, NULL, "numpy.dtype or None : of the records in its packets, as given to `Pool.ring`.", NULL},
+    {"_type", (getter)ring_get_type, NULL, "str : the text that says so.", NULL},
     {"unfinished", (getter)ring_get_unfinished, NULL, "int : packets that were put and are not said to be done; see task_done().", NULL},
     {"acl", (getter)ring_get_acl, (setter)ring_set_acl, "Acl : flags for every process; setting them wakes those who wait.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -481,6 +556,10 @@ static PyMethodDef ring_methods[] = {
     {"get", FAST(ring_get), METH_FASTCALL | METH_KEYWORDS, ring_get_doc},
     {"get_nowait", FAST(ring_get_nowait), METH_FASTCALL | METH_KEYWORDS, ring_get_nowait_doc},
     {"get_many", FAST(ring_get_many), METH_FASTCALL | METH_KEYWORDS, ring_get_many_doc},
+    {"send_record", (PyCFunction)(void (*)(void))ring_send_record, METH_VARARGS | METH_KEYWORDS, ring_send_record_doc},
+    {"send_records", (PyCFunction)(void (*)(void))ring_send_records, METH_VARARGS | METH_KEYWORDS, ring_send_records_doc},
+    {"get_record", (PyCFunction)(void (*)(void))ring_get_record, METH_VARARGS | METH_KEYWORDS, ring_get_record_doc},
+    {"get_records", (PyCFunction)(void (*)(void))ring_get_records, METH_VARARGS | METH_KEYWORDS, ring_get_records_doc},
     {"aget", (PyCFunction)(void (*)(void))ring_aget, METH_VARARGS | METH_KEYWORDS, ring_aget_doc},
     {"aget_many", (PyCFunction)(void (*)(void))ring_aget_many, METH_VARARGS | METH_KEYWORDS, ring_aget_many_doc},
     {"aput", (PyCFunction)(void (*)(void))ring_aput, METH_VARARGS | METH_KEYWORDS, ring_aput_doc},
