@@ -62,7 +62,10 @@ static int check_segment(const struct ssm_pool *pool, uint64_t handle)
         return -SSM_E_SEGMENT;
     if (claim->flags & (SSM_CLAIM_HEAD | SSM_CLAIM_OF_DELIVERY))
         return -SSM_E_CHAIN;
-    return claim->pins != 0 ? -SSM_E_PINNED : -SSM_E_SHARED;
+    if (claim->pins != 0)
+        return -SSM_E_PINNED;
+    /* One of the arena is none that the fast paths know. */
+    return claim->references == 1 && ssm_block_is_mine(pool, ssm_block_at(pool, block_idx)) ? 0 : -SSM_E_SHARED;
 }
 
 /* Each of them can be linked, and stands there once. */

@@ -181,6 +181,17 @@ def test_through_a_ring_edges_and_all(pool):
         assert (len(got), got.tag, got[0], got[-1]) == (room(50_000), 7, 2, 1)
 
 
+def test_segments_of_a_chain(pool):
+    ring = pool.ring("frames", 4)
+    head = pool.alloc(10)
+    head.chain = [pool.alloc(50_000), pool.alloc(60_000)]
+    ring.put(head)
+    with ring.get() as got:
+        assert [len(segment) for segment in got.chain] == [50_000, 60_000]
+        assert pool.stats().arena.held == 2
+    assert pool.stats().arena.used == 0
+
+
 def test_top_and_metrics_show_it(pool, capsys):
     from ssm.commands.metrics import collect
 
