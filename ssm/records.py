@@ -29,12 +29,18 @@ def text_of(dtype: DTypeLike) -> str:
     """Return the description of a dtype that records can have; ValueError for others."""
     given = np.dtype(dtype)
     if given.hasobject:
-        raise ValueError(f"records of {given} have Python objects in them, which other processes cannot use; see ssm.Queue")
+        raise ValueError(
+            f"records of {given} have Python objects in them, which other processes cannot use; see ssm.Queue"
+        )
     if given.itemsize == 0 or given.subdtype is not None:
-        raise ValueError(f"{given} is no dtype of a record: it takes one that has a size, and no shape; name a field for that")
+        raise ValueError(
+            f"{given} is no dtype of a record: it takes one that has a size, and no shape; name a field for that"
+        )
     text = repr(np.lib.format.dtype_to_descr(given))
     if not text.isascii() or len(text) > TEXT_MAX:
-        raise ValueError(f"the description of {given} has {len(text)} bytes; the limit is {TEXT_MAX}, in ASCII: shorten its names")
+        raise ValueError(
+            f"the description of {given} has {len(text)} bytes; the limit is {TEXT_MAX}, in ASCII: shorten its names"
+        )
     return text
 
 
@@ -54,13 +60,17 @@ def dtype_of(ring: Ring) -> np.dtype[Any] | None:
     try:
         return _parse(text)
     except (ValueError, TypeError, SyntaxError, KeyError, MemoryError, RecursionError) as error:
-        raise CorruptionError(f"ring {ring.name!r} of pool {ring.pool.name!r} has no dtype, but {text!r}") from error
+        raise CorruptionError(
+            f"ring {ring.name!r} of pool {ring.pool.name!r} has no dtype, but {text!r}"
+        ) from error
 
 
 def _need(ring: Ring) -> np.dtype[Any]:
     dtype = dtype_of(ring)
     if dtype is None:
-        raise ValueError(f"ring {ring.name!r} of pool {ring.pool.name!r} was made without dtype=; use send() and get()")
+        raise ValueError(
+            f"ring {ring.name!r} of pool {ring.pool.name!r} was made without dtype=; use send() and get()"
+        )
     return dtype
 
 
@@ -69,7 +79,7 @@ def send_record(ring: Ring, value: Any, block: object = True, timeout: float | N
     record = np.array(value, _need(ring))
     if record.shape:
         raise ValueError(f"an array of shape {record.shape} is not one record; use send_records()")
-    return ring.send(record.reshape(1).view(np.uint8), block, timeout)
+    return ring.send(record.reshape(1).view(np.uint8).data, block, timeout)
 
 
 def send_records(ring: Ring, array: ArrayLike, block: object = True, timeout: float | None = None) -> int:
@@ -97,7 +107,7 @@ def _at_once(ring: Ring, size: int) -> int:
 
 def _send(ring: Ring, rows: np.ndarray[Any, Any], block: object, timeout: float | None) -> int:
     with ring.pool.alloc_many(len(rows), rows.shape[1], timeout if block else 0) as batch:
-        batch.scatter(rows)
+        batch.scatter(rows.data)
         return ring.put_many(batch, block, timeout)
 
 
@@ -110,7 +120,9 @@ def get_record(ring: Ring, block: object = True, timeout: float | None = None) -
     return packet.asarray(dtype, (1,))[0]
 
 
-def get_records(ring: Ring, n: int, block: object = True, timeout: float | None = None) -> np.ndarray[Any, Any]:
+def get_records(
+    ring: Ring, n: int, block: object = True, timeout: float | None = None
+) -> np.ndarray[Any, Any]:
     """``Ring.get_records``."""
     dtype = _need(ring)
     batch = ring.get_many(n, block, timeout)
@@ -123,6 +135,6 @@ def get_records(ring: Ring, n: int, block: object = True, timeout: float | None 
 
 def _mismatch(ring: Ring, length: int, dtype: np.dtype[Any]) -> str:
     return (
-        f"a packet of {length} bytes came out of ring {ring.name!r} of pool {ring.pool.name!r}, whose records {dtype} have "
-        f"{dtype.itemsize}; the exception's `packet` has what was taken out"
+        f"a packet of {length} bytes came out of ring {ring.name!r} of pool {ring.pool.name!r}, whose records have "
+        f"{dtype.itemsize} ({dtype}); the exception's `packet` has what was taken out"
     )

@@ -81,7 +81,9 @@ def test_records_one_by_one(pool, imu):
     first, second = imu.get_record(), imu.get_record(timeout=1)
     assert first["t"] == 7
     assert second["acc"].tolist() == [4, 5, 6]
-    assert sum(holder.blocks for holder in pool.holders() if holder.kind == "process") >= 2  # they keep their packets
+    assert (
+        sum(holder.blocks for holder in pool.holders() if holder.kind == "process") >= 2
+    )  # they keep their packets
     del first, second
     nothing_is_lost(pool)
 
@@ -132,7 +134,9 @@ def test_a_packet_of_another_size_is_not_lost(pool, imu):
     nothing_is_lost(pool)
 
 
-@pytest.mark.parametrize("text", [b"__import__('os').abort()", b"[('t', 'O')]", b"(" * 40, b"\xff\xfe", b"[('t', '<u8'"], ids=repr)
+@pytest.mark.parametrize(
+    "text", [b"__import__('os').abort()", b"[('t', 'O')]", b"(" * 40, b"\xff\xfe", b"[('t', '<u8'"], ids=repr
+)
 def test_a_text_that_somebody_wrote_over(pool, imu, text):
     """Is not evaluated, and not believed."""
     there = imu._type.encode()

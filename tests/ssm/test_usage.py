@@ -70,11 +70,11 @@ def test_each_process_has_an_rmid_of_its_own(pool, children):
 
 def test_rmids_are_never_used_up(pool):
     seen = []
-    for _ in range(1200):  # more than there are
+    for _ in range(400):  # more than there are: two for each holder slot
         with ssm.Pool.attach(pool.name) as other:
             seen.append(max(u.rmid for u in other.usage() if u.id != mine(pool).id))
     assert 0 not in seen
-    assert len(set(seen)) > 1000  # first freed, first reused
+    assert len(set(seen)) > 200  # first freed, first reused
 
 
 def test_quota(pool):
