@@ -328,7 +328,7 @@ static inline void check_all_there(struct ssm_pool *pool, uint32_t class_idx)
 static inline struct ssm_ring *ring_open(struct ssm_pool *pool, const char *name, uint32_t capacity, uint32_t flags)
 {
     struct ssm_ring *ring;
-    CHECK_EQ(ssm_ring_open(pool, name, &(struct ssm_ring_options){capacity, flags}, &ring), 0);
+    CHECK_EQ(ssm_ring_open(pool, name, &(struct ssm_ring_options){.capacity = capacity, .flags = flags}, &ring), 0);
     return ring;
 }
 

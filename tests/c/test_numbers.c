@@ -319,7 +319,7 @@ static void operate(void *mem, const void *argument)
     else if (o->what == REAP)
         ssm_reap_locked(&victim, false, &reaped);
     else if (o->what == RING)
-        result = ssm_ring_open(&victim, "new", &(struct ssm_ring_options){2, 0}, &ring);
+        result = ssm_ring_open(&victim, "new", &(struct ssm_ring_options){.capacity = 2, .flags = 0}, &ring);
     else
         ssm_numbers_settle(&victim, (enum ssm_numbers)o->which);
     ssm_ring_close(ring);
@@ -354,7 +354,7 @@ static void look_after(const struct operation *o)
     check_exact(&doctor);
 
     doctor_comes();
-    CHECK_EQ(ssm_ring_open(&doctor, "another", &(struct ssm_ring_options){2, 0}, &ring), full ? -SSM_E_HOLDERS : 0);
+    CHECK_EQ(ssm_ring_open(&doctor, "another", &(struct ssm_ring_options){.capacity = 2, .flags = 0}, &ring), full ? -SSM_E_HOLDERS : 0);
     ssm_ring_close(ring);
     ssm_reap_locked(&doctor, true, &reaped);
     check_exact(&doctor);

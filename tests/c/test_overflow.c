@@ -72,9 +72,9 @@ static void test_flags(void)
         SSM_OVERFLOW_OVERWRITE | SSM_REDELIVER, SSM_OVERFLOW_OVERWRITE << 1,
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        CHECK_EQ(ssm_ring_open(f.pool, "ring", &(struct ssm_ring_options){4, wrong[i]}, &ring), -EINVAL);
+        CHECK_EQ(ssm_ring_open(f.pool, "ring", &(struct ssm_ring_options){.capacity = 4, .flags = wrong[i]}, &ring), -EINVAL);
     ssm_ring_close(ring_open(f.pool, "ring", CAPACITY, SSM_OVERFLOW_DROP | SSM_ONE_CONSUMER));
-    CHECK_EQ(ssm_ring_open(f.pool, "ring", &(struct ssm_ring_options){4, SSM_ONE_CONSUMER}, &ring), -SSM_E_MISMATCH);
+    CHECK_EQ(ssm_ring_open(f.pool, "ring", &(struct ssm_ring_options){.capacity = 4, .flags = SSM_ONE_CONSUMER}, &ring), -SSM_E_MISMATCH);
     fixture_close(&f);
 }
 

@@ -69,7 +69,7 @@ static struct ssm_ring_shared *shared_of(struct ssm_pool *pool)
 static int try_open(struct ssm_pool *pool, const char *name, uint32_t capacity, uint32_t flags)
 {
     struct ssm_ring *ring;
-    int result = ssm_ring_open(pool, name, &(struct ssm_ring_options){capacity, flags}, &ring);
+    int result = ssm_ring_open(pool, name, &(struct ssm_ring_options){.capacity = capacity, .flags = flags}, &ring);
     if (result == 0)
         ssm_ring_close(ring);
     return result;

@@ -19,7 +19,9 @@ static const struct ssm_pool_options options = {
     .holders = 64, .metadata_bytes = 40960, .arena_bytes = 16384, .arena_packets = 6,
 };
 const char *const image_ring_names[] = {"many", "one"};
-const struct ssm_ring_options image_rings[] = {{8, 0}, {5, SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER}};
+const struct ssm_ring_options image_rings[] = {
+    {.capacity = 8}, {.capacity = 5, .flags = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER},
+};
 const char *const image_service_names[] = {"ids", "pids", "rmids", "addresses"};
 const struct ssm_service_options image_services[] = {
     {.kind = SSM_SERVICE_IDS, .first = 10, .last = 209, .flags = SSM_RECLAIM},
