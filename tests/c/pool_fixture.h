@@ -35,9 +35,10 @@
 #define AWAIT(condition)                                                                                               \
     do {                                                                                                               \
         uint64_t await_until_ns_ = ssm_now_ns() + 10000 * MS;                                                          \
-        while (!(condition) && ssm_now_ns() < await_until_ns_)                                                         \
+        bool await_met_; /* asked once: it may be over by the next look */                                             \
+        while (!(await_met_ = (condition)) && ssm_now_ns() < await_until_ns_)                                          \
             ssm_nap_ns(100000);                                                                                        \
-        CHECK(condition);                                                                                              \
+        CHECK(await_met_ && #condition);                                                                               \
     } while (0)
 
 /* ---- processes ---------------------------------------------------------------------------------------------- */
