@@ -218,7 +218,7 @@ static int may_put(const struct ssm_ring *ring)
 }
 
 /* With the producer's right. */
-static inline int put_in_hand(struct ssm_ring *ring, const struct put_call *call)
+static inline __attribute__((always_inline)) int put_in_hand(struct ssm_ring *ring, const struct put_call *call)
 {
     const uint64_t head = ssm_load_relaxed_u64(&ring->shared->producer.index);
     const bool keep = call->flags & SSM_KEEP;
@@ -244,6 +244,12 @@ static inline int put_in_hand(struct ssm_ring *ring, const struct put_call *call
     return result;
 }
 
+/* The same where it is not the common case, so that it is there once more only. */
+static SSM_COLD int put_again(struct ssm_ring *ring, const struct put_call *call)
+{
+    return put_in_hand(ring, call);
+}
+
 /* The whole was too much. How many packets were left out; consumers can only have made more room since. */
 static int put_what_fits(const struct put_call *call)
 {
@@ -251,7 +257,7 @@ static int put_what_fits(const struct put_call *call)
     struct put_call part = *call;
     uint32_t room = ssm_ring_room(call->ring);
     part.count = room < call->count ? room : call->count;
-    int result = part.count > 0 ? put_in_hand(call->ring, &part) : 0;
+    int result = part.count > 0 ? put_again(call->ring, &part) : 0;
     if (result != 0)
         return result;
     uint32_t dropped = call->count - part.count;
@@ -275,7 +281,7 @@ static SSM_COLD int put_overflowing(const struct put_call *call)
             result = ssm_side_enter(ring, producer, exclusive, -SSM_E_FULL);
         if (result != 0)
             return result;
-        result = put_in_hand(ring, call);
+        result = put_again(ring, call);
         ssm_side_leave(producer, exclusive);
     }
     return result;
