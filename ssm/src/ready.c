@@ -68,15 +68,22 @@ static int sleep_on(const struct ssm_interest *interests, uint32_t count, const 
     void *state = hooks->before != NULL ? hooks->before() : NULL;
     ssm_events_sleep(watched, words, until_ns);
     int interrupted = hooks->after != NULL ? hooks->after(state) : 0;
-    bool late = ssm_now_ns() >= until_ns;
-    int result = interrupted ? -EINTR : 0;
+    for (uint32_t i = 0; i < count; i++)
+        ssm_add_acqrel_u32(&ssm_ring_pool(interests[i].ring)->sleepers, UINT32_MAX);
+    return interrupted ? -EINTR : 0;
+}
+
+/* Is each pool there still? And has anybody died? */
+static int look_after(const struct ssm_interest *interests, uint32_t count)
+{
     for (uint32_t i = 0; i < count; i++) {
         struct ssm_pool *pool = ssm_ring_pool(interests[i].ring);
-        ssm_add_acqrel_u32(&pool->sleepers, UINT32_MAX);
-        int state = late ? ssm_look(pool) : 0;
-        result = state != 0 ? state : result;
+        int result = ssm_look(pool);
+        if (result != 0)
+            return result;
+        pool->on_stall(pool);
     }
-    return result;
+    return 0;
 }
 
 int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_waker *waker, int64_t timeout_ns)
@@ -84,27 +91,27 @@ int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_wa
     struct ssm_watched watched[SSM_WATCHED_MAX];
     if (count == 0)
         return -EINVAL;
-    uint64_t until_ns = ssm_deadline_ns(timeout_ns);
-    int ready = look(interests, count);
-    while (ready == 0) {
+    uint64_t now_ns = ssm_now_ns(), until_ns = ssm_deadline_ns(timeout_ns), recheck_ns = now_ns + SSM_RECHECK_NS;
+    int result = look(interests, count);
+    while (result == 0) {
         uint32_t words = announce(interests, count, waker, watched);
         bool woken = waker != NULL && ssm_exchange_acqrel_u32(&waker->pending, 0) != 0;
-        ready = look(interests, count);
-        uint64_t now_ns = ssm_now_ns();
-        if (ready != 0 || woken || now_ns >= until_ns)
+        result = look(interests, count);
+        now_ns = ssm_now_ns();
+        if (result != 0 || woken || now_ns >= until_ns)
             break;
-        uint64_t step_ns = words == count + (waker != NULL) ? SSM_RECHECK_NS : CROWDED_NS;
-        uint64_t look_ns = now_ns + step_ns < until_ns ? now_ns + step_ns : until_ns;
-        int stopped = sleep_on(interests, count, watched, words, look_ns);
-        if (stopped != 0)
-            return stopped;
-        for (uint32_t i = 0; i < count && ssm_now_ns() >= look_ns; i++) {
-            struct ssm_pool *pool = ssm_ring_pool(interests[i].ring);
-            pool->on_stall(pool);
+        if (now_ns >= recheck_ns) { /* however short the sleeps before it were */
+            result = look_after(interests, count);
+            recheck_ns = now_ns + SSM_RECHECK_NS;
         }
-        ready = look(interests, count);
+        uint64_t step_ns = words == count + (waker != NULL) ? SSM_RECHECK_NS : CROWDED_NS;
+        uint64_t wake_ns = now_ns + step_ns < until_ns ? now_ns + step_ns : until_ns;
+        if (result == 0)
+            result = sleep_on(interests, count, watched, words, wake_ns);
+        if (result == 0)
+            result = look(interests, count);
     }
-    return ready;
+    return result;
 }
 
 struct ssm_waker *ssm_waker_new(void)
