@@ -230,6 +230,8 @@ int main(int argc, char **argv)
     sigaddset(&orders, SIGUSR1);
     sigaddset(&orders, SIGUSR2);
     sigprocmask(SIG_BLOCK, &orders, NULL);
+    signal(SIGINT, SIG_DFL); /* a shell's background jobs inherit them ignored */
+    signal(SIGQUIT, SIG_DFL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (; i < argc && strncmp(argv[i], "--", 2) == 0; i++)
         if (strcmp(argv[i], "--namespace") == 0)
