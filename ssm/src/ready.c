@@ -91,7 +91,8 @@ int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_wa
     struct ssm_watched watched[SSM_WATCHED_MAX];
     if (count == 0)
         return -EINVAL;
-    uint64_t now_ns = ssm_now_ns(), until_ns = ssm_deadline_ns(timeout_ns), recheck_ns = now_ns + SSM_RECHECK_NS;
+    uint64_t now_ns = ssm_now_ns(), recheck_ns = now_ns + SSM_RECHECK_NS;
+    const uint64_t until_ns = ssm_deadline_ns(timeout_ns);
     int result = look(interests, count);
     while (result == 0) {
         uint32_t words = announce(interests, count, waker, watched);
@@ -100,14 +101,14 @@ int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_wa
         now_ns = ssm_now_ns();
         if (result != 0 || woken || now_ns >= until_ns)
             break;
-        if (now_ns >= recheck_ns) { /* however short the sleeps before it were */
+        uint64_t step_ns = words == count + (waker != NULL) ? SSM_RECHECK_NS : CROWDED_NS;
+        uint64_t wake_ns = now_ns + step_ns < until_ns ? now_ns + step_ns : until_ns;
+        result = sleep_on(interests, count, watched, words, wake_ns);
+        now_ns = ssm_now_ns();
+        if (result == 0 && now_ns >= recheck_ns) { /* however short the sleeps were; before the memory is touched again */
             result = look_after(interests, count);
             recheck_ns = now_ns + SSM_RECHECK_NS;
         }
-        uint64_t step_ns = words == count + (waker != NULL) ? SSM_RECHECK_NS : CROWDED_NS;
-        uint64_t wake_ns = now_ns + step_ns < until_ns ? now_ns + step_ns : until_ns;
-        if (result == 0)
-            result = sleep_on(interests, count, watched, words, wake_ns);
         if (result == 0)
             result = look(interests, count);
     }
