@@ -273,17 +273,20 @@ static void test_stopped_consumer(uint32_t flags)
 
 enum { PRODUCERS = 3, ROUNDS = 4000 };
 
+struct production { uint32_t flags; bool endless; };
+
 /* Tags: producer << 32 | number, growing. */
 static void produce(void *context)
 {
     struct fixture *f = context;
+    const struct production *production = f->more;
     struct ssm_pool *pool = fixture_join(f);
-    struct ssm_ring *ring = ring_open(pool, "ring", CAPACITY, *(uint32_t *)f->more);
+    struct ssm_ring *ring = ring_open(pool, "ring", CAPACITY, production->flags);
     uint64_t me = ssm_add_acqrel_u32(&f->board->step[0], 1), dropped = 0;
-    for (uint64_t i = 0; i < ROUNDS;) {
+    for (uint64_t i = 0; i < ROUNDS || production->endless;) {
         uint32_t count = 1 + (uint32_t)(i % 3);
         int result = put_tagged_within(pool, ring, count, me << 32 | i, SSM_FOREVER); /* who has a right may be off its CPU */
-        CHECK(result >= 0 && (result == 0 || *(uint32_t *)f->more & SSM_OVERFLOW_DROP));
+        CHECK(result >= 0 && (result == 0 || production->flags & SSM_OVERFLOW_DROP));
         dropped += (uint64_t)result;
         i += count;
         ssm_add_acqrel_u32(&f->board->step[1], count - (uint32_t)result);
@@ -315,9 +318,12 @@ static void test_producers(uint32_t flags, bool kill_one)
     uint64_t last[PRODUCERS + 1] = {0}, got = 0;
     uint32_t left = PRODUCERS;
     pid_t children[PRODUCERS];
-    f.more = &flags;
-    for (int i = 0; i < PRODUCERS; i++)
+    struct production production = {.flags = flags};
+    f.more = &production;
+    for (int i = 0; i < PRODUCERS; i++) {
+        production.endless = kill_one && i == PRODUCERS - 1;
         children[i] = child_start(produce, &f);
+    }
     if (kill_one) {
         AWAIT(board_get(f.board, 3) > 1000);
         child_kill(children[--left]);

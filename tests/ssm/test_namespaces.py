@@ -67,8 +67,9 @@ def serve(talk, name):
                     batch.append(pool.alloc(8))
                 except ssm.PoolExhausted:
                     break
-            talk.send(len(batch))
-            del batch
+            taken = len(batch)
+            del batch  # before it is said: somebody looks then
+            talk.send(taken)
         elif order == "pass on":
             with there.get(timeout=SOON_S) as packet:
                 back.send(bytes(packet)[::-1], timeout=SOON_S)
