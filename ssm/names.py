@@ -122,11 +122,12 @@ def unlink_same(name: str, fd: int) -> None:
             unlink(name)
 
 
-def retire(name: str) -> bool:
+def retire(name: str, leaving: _core.Pool | None = None) -> bool:
     """Remove the name if its pool is this user's and over: abandoned by its creator, or ephemeral and nobody alive.
 
     Returns True when the name is free afterwards. From retire() of the core until the descriptor is closed,
-    nobody else may unlink the name, and nobody can attach any more: no live pool loses its name.
+    nobody else may unlink the name, and nobody can attach any more: no live pool loses its name. `leaving` is that pool in
+    this process, which ends now and does not count as alive.
     """
     try:
         fd = open_object(name, writable=True)
@@ -135,7 +136,7 @@ def retire(name: str) -> bool:
     except (OSError, LayoutMismatch):
         return False
     try:
-        over = _core.retire(fd)
+        over = _core.retire(fd, leaving)
         if over:
             unlink_same(name, fd)
         return over

@@ -440,18 +440,18 @@ void ssm_pool_destroy(struct ssm_pool *pool)
 /* ---- the end of a pool -------------------------------------------------------------------------------------- */
 
 /* With the registry locked. Nobody alive: then nobody comes any more either, for attaching needs the registry. */
-static bool is_deserted(struct ssm_pool *pool)
+static bool is_deserted(struct ssm_pool *pool, const struct ssm_pool *leaving)
 {
     for (uint32_t slot = 0; slot < pool->geometry.holders; slot++)
-        if (ssm_byte_is_locked(pool->fd, SSM_BYTE_HOLDER(slot)))
+        if ((leaving == NULL || slot != leaving->self) && ssm_byte_is_locked(pool->fd, SSM_BYTE_HOLDER(slot)))
             return false;
     return true;
 }
 
-static int retire_ready(struct ssm_pool *pool)
+static int retire_ready(struct ssm_pool *pool, const struct ssm_pool *leaving)
 {
     struct ssm_segment segment;
-    if (!(pool->geometry.flags & SSM_EPHEMERAL) || !is_deserted(pool))
+    if (!(pool->geometry.flags & SSM_EPHEMERAL) || !is_deserted(pool, leaving))
         return 0;
     int result = ssm_segment_map(pool->fd, sizeof(struct ssm_superblock), true, 0, &segment);
     if (result != 0)
@@ -461,7 +461,7 @@ static int retire_ready(struct ssm_pool *pool)
     return 1;
 }
 
-int ssm_pool_retire(int fd)
+int ssm_pool_retire(int fd, const struct ssm_pool *leaving)
 {
     struct ssm_pool pool = {.fd = fd, .self = SSM_NIL};
     if (!ssm_segment_is_mine(fd))
@@ -473,7 +473,7 @@ int ssm_pool_retire(int fd)
     if (result != 0)
         return result == -ETIMEDOUT ? 0 : result; /* somebody is at it: it is in use */
     result = look(&pool);
-    result = result == -EAGAIN || result == -SSM_E_ABANDONED ? 1 : result == 0 ? retire_ready(&pool) : result;
+    result = result == -EAGAIN || result == -SSM_E_ABANDONED ? 1 : result == 0 ? retire_ready(&pool, leaving) : result;
     if (result != 1)
         ssm_registry_unlock(&pool);
     return result;

@@ -137,8 +137,9 @@ void ssm_pool_destroy(struct ssm_pool *pool);
 /* 1: the pool behind `fd` is over (creation abandoned, or ephemeral and nobody alive) and nobody can attach
  * any more; the right to unlink its name is the caller's until it closes `fd`. 0: in use, or meant to stay.
  * The file of another user is 0, too: nobody takes over what is not his. SSM_E_LAYOUT: not a pool. `fd` must be an open file
- * description of its own, open for writing. */
-int ssm_pool_retire(int fd);
+ * description of its own, open for writing. `leaving`: an attachment whose process is about to end, so that it does not count as
+ * alive, though it may have pinned blocks; or NULL. */
+int ssm_pool_retire(int fd, const struct ssm_pool *leaving);
 
 /* From now on alloc answers SSM_E_QUOTA where this attachment would hold more than so many bytes, block sizes added up.
  * What comes out of rings counts, but is never refused. UINT64_MAX: no quota. */

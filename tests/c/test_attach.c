@@ -92,11 +92,11 @@ static void test_not_a_pool(void)
     memset(bytes, 'x', sizeof bytes);
     CHECK(pwrite(fd, bytes, 100, 0) == 100);
     CHECK_EQ(try_attach(fd, 0), -SSM_E_LAYOUT); /* too short */
-    CHECK_EQ(ssm_pool_retire(fd), -SSM_E_LAYOUT);
+    CHECK_EQ(ssm_pool_retire(fd, NULL), -SSM_E_LAYOUT);
     CHECK(pwrite(fd, bytes, sizeof bytes, 0) == sizeof bytes);
     CHECK_EQ(try_attach(fd, 0), -SSM_E_LAYOUT);
     CHECK_EQ(try_attach(fd, SSM_READONLY), -SSM_E_LAYOUT);
-    CHECK_EQ(ssm_pool_retire(fd), -SSM_E_LAYOUT);
+    CHECK_EQ(ssm_pool_retire(fd, NULL), -SSM_E_LAYOUT);
     close(fd);
 }
 
@@ -110,7 +110,7 @@ static void test_not_a_file(void)
         struct ssm_pool *pool;
         CHECK_EQ(try_attach(ends[i], 0), -SSM_E_LAYOUT);
         CHECK_EQ(try_attach(ends[i], SSM_READONLY), -SSM_E_LAYOUT);
-        CHECK_EQ(ssm_pool_retire(ends[i]), -SSM_E_LAYOUT);
+        CHECK_EQ(ssm_pool_retire(ends[i], NULL), -SSM_E_LAYOUT);
         CHECK_EQ(ssm_pool_create(ends[i], &options, NULL, &pool), -SSM_E_LAYOUT);
         close(ends[i]);
     }
@@ -176,7 +176,7 @@ static void check_abandoned(bool written)
     child_died(child);
     CHECK_EQ(try_attach(f.fd, written ? SSM_READONLY : 0), -SSM_E_ABANDONED);
     if (written)
-        CHECK_EQ(ssm_pool_retire(f.fd), 1);
+        CHECK_EQ(ssm_pool_retire(f.fd, NULL), 1);
     board_drop(f.board);
     close(f.fd);
 }
@@ -435,7 +435,7 @@ static int retire(int fd)
 {
     int own = ssm_file_reopen(fd, true);
     CHECK(own >= 0);
-    int result = ssm_pool_retire(own);
+    int result = ssm_pool_retire(own, NULL);
     close(own);
     return result;
 }

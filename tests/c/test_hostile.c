@@ -140,7 +140,7 @@ static void check_refused(struct fixture *f)
     struct ssm_pool *pool;
     CHECK_EQ(ssm_pool_attach(f->fd, NULL, &pool), -SSM_E_CORRUPT);
     CHECK_EQ(ssm_pool_attach(f->fd, &(struct ssm_attach_options){.flags = SSM_READONLY}, &pool), -SSM_E_CORRUPT);
-    CHECK_EQ(ssm_pool_retire(f->fd), -SSM_E_CORRUPT);
+    CHECK_EQ(ssm_pool_retire(f->fd, NULL), -SSM_E_CORRUPT);
 }
 
 static void check_what_looks(struct fixture *f)

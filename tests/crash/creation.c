@@ -103,7 +103,7 @@ static const char *fault_of(int fd, bool created)
         return use(pool);
     if (result != -SSM_E_ABANDONED || created)
         return "attach fails";
-    if (ssm_pool_retire(ssm_file_reopen(fd, true)) != 1)
+    if (ssm_pool_retire(ssm_file_reopen(fd, true), NULL) != 1)
         return "what was abandoned cannot be retired";
     return make_another();
 }

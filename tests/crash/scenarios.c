@@ -560,7 +560,7 @@ static void attach_to_look(struct world *world)
     world_returned(world, ssm_check(pool, NULL, NULL));
 }
 
-static void retire(struct world *world) { world_returned(world, ssm_pool_retire(ssm_file_reopen(world->fd, true))); }
+static void retire(struct world *world) { world_returned(world, ssm_pool_retire(ssm_file_reopen(world->fd, true), NULL)); }
 static void close_pool(struct world *world) { world_returned(world, ssm_pool_close(me(world))); }
 
 static void detached(struct world *world)

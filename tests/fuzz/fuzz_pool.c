@@ -206,7 +206,7 @@ static void retire(struct run *r)
 {
     int fd = ssm_file_reopen(r->fd, true);
     CHECK(fd >= 0);
-    (void)ssm_pool_retire(fd);
+    (void)ssm_pool_retire(fd, NULL);
     close(fd);
 }
 

@@ -425,6 +425,22 @@ def test_ephemeral_outlives_its_creator(children, start_method, name):
     assert not (SHM / name).exists()
 
 
+def end_with_a_view(name, make):
+    """A process that ends while a view of its pool is alive."""
+    program = f"import ssm; pool = {make}; view = memoryview(pool.alloc(10)); pool.close(); view[0] = 1"
+    subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", program], check=True, timeout=60)
+
+
+def test_ephemeral_goes_with_a_process_that_ends_with_a_view(name):
+    end_with_a_view(name, f"ssm.Pool.create({name!r}, ephemeral=True)")
+    assert not (SHM / name).exists()
+    with ssm.Pool.create(name, ephemeral=True) as pool:
+        end_with_a_view(name, f"ssm.Pool.attach({name!r})")
+        assert (SHM / name).exists()
+        assert pool.reap().blocks == 1
+    assert not (SHM / name).exists()
+
+
 def create_and_wait(talk, name, ephemeral):
     pool = ssm.Pool.create(name, ephemeral=ephemeral, **SMALL)
     talk.send(pool.generation)

@@ -43,26 +43,26 @@ static PyObject *core_defaults(PyObject *module, PyObject *unused)
 }
 
 PyDoc_STRVAR(core_retire_doc,
-"retire($module, fd, /)\n--\n\n"
+"retire($module, fd, leaving=None, /)\n--\n\n"
 "Whether the pool behind `fd` is over; then its name may be unlinked until `fd` is closed. False, too, when it is no\n"
-"pool at all.");
+"pool at all. `leaving` is that pool in a process that is about to end.");
 
-static PyObject *core_retire(PyObject *module, PyObject *value)
+static PyObject *core_retire(PyObject *module, PyObject *args)
 {
-    (void)module;
-    long fd = PyLong_AsLong(value);
-    if (fd == -1 && PyErr_Occurred())
+    const struct module_state *state = PyModule_GetState(module);
+    struct pool_object *leaving = NULL;
+    int fd, result;
+    if (!PyArg_ParseTuple(args, "i|O!:retire", &fd, state->pool_type, &leaving))
         return NULL;
-    int result;
     Py_BEGIN_ALLOW_THREADS
-    result = ssm_pool_retire((int)fd);
+    result = ssm_pool_retire(fd, leaving != NULL ? leaving->core : NULL);
     Py_END_ALLOW_THREADS
     return PyBool_FromLong(result == 1);
 }
 
 static PyMethodDef core_functions[] = {
     {"defaults", core_defaults, METH_NOARGS, core_defaults_doc},
-    {"retire", core_retire, METH_O, core_retire_doc},
+    {"retire", core_retire, METH_VARARGS, core_retire_doc},
     {"waker", core_waker, METH_NOARGS, "waker($module, /)\n--\n\nWhat ends a wait_rings() of another thread."},
     {"wake", core_wake, METH_O, "wake($module, waker, /)\n--\n\nThe wait_rings() under way returns, or the next one."},
     {"wait_rings", core_wait_rings, METH_VARARGS,
