@@ -50,12 +50,15 @@ PyDoc_STRVAR(core_retire_doc,
 static PyObject *core_retire(PyObject *module, PyObject *args)
 {
     const struct module_state *state = PyModule_GetState(module);
-    struct pool_object *leaving = NULL;
+    PyObject *leaving = Py_None;
     int fd, result;
-    if (!PyArg_ParseTuple(args, "i|O!:retire", &fd, state->pool_type, &leaving))
+    if (!PyArg_ParseTuple(args, "i|O:retire", &fd, &leaving))
         return NULL;
+    if (leaving != Py_None && !PyObject_TypeCheck(leaving, state->pool_type))
+        return PyErr_Format(PyExc_TypeError, "retire() takes the Pool that this process leaves, not %R", leaving);
+    const struct ssm_pool *pool = leaving != Py_None ? ((struct pool_object *)leaving)->core : NULL;
     Py_BEGIN_ALLOW_THREADS
-    result = ssm_pool_retire(fd, leaving != NULL ? leaving->core : NULL);
+    result = ssm_pool_retire(fd, pool);
     Py_END_ALLOW_THREADS
     return PyBool_FromLong(result == 1);
 }
