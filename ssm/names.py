@@ -126,8 +126,8 @@ def retire(name: str, leaving: _core.Pool | None = None) -> bool:
     """Remove the name if its pool is this user's and over: abandoned by its creator, or ephemeral and nobody alive.
 
     Returns True when the name is free afterwards. From retire() of the core until the descriptor is closed,
-    nobody else may unlink the name, and nobody can attach any more: no live pool loses its name. `leaving` is that pool in
-    this process, which ends now and does not count as alive.
+    nobody else may unlink the name, and nobody can attach any more: no live pool loses its name. `leaving` is that
+    pool in this process, which ends now and does not count as alive.
     """
     try:
         fd = open_object(name, writable=True)

@@ -919,5 +919,5 @@ def _close_all() -> None:
     for pool, pid in list(_live.items()):
         if pid == os.getpid():
             pool.close()
-            if pool._leaves:  # with views that outlive it, until the process ends
+            if pool._leaves:  # pyright: ignore[reportPrivateUsage]  # views of it live until the process ends
                 names.retire(pool.name, pool)
