@@ -242,7 +242,7 @@ static void take_and_stamp(struct fixture *f, int waiter)
         set(f, STAMP + waiter, ssm_now_ns());
         ssm_lock_release(lock_of(f));
         ssm_add_acqrel_u32(&f->board->step[READY], 1);
-        AWAIT(board_get(f->board, READY) == 2 * round);
+        AWAIT(board_get(f->board, READY) >= 2 * round); /* the other one may be in the next already */
     }
 }
 
@@ -262,7 +262,7 @@ static void test_waiters_are_woken(void)
         ssm_nap_ns(MS);
         uint64_t released_ns = ssm_now_ns();
         ssm_lock_release(lock_of(&f));
-        AWAIT(board_get(f.board, READY) == 2 * round);
+        AWAIT(board_get(f.board, READY) >= 2 * round);
         prompt += get(&f, STAMP) < released_ns + 3 * MS && get(&f, STAMP + 1) < released_ns + 3 * MS;
     }
     CHECK(prompt > HANDOVERS / 2);
