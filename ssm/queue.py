@@ -18,6 +18,7 @@ import time
 from pickle import PickleBuffer, loads
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
+from ssm import _core
 from ssm.acl import Acl
 from ssm.errors import MessageMismatch, PacketTooLarge, PoolExhausted, QueueExhausted, StaleHandle
 from ssm.pool import Pool
@@ -35,7 +36,6 @@ _PARTS = b"ssm.obj\x02"
 _HEADER = struct.Struct("<8sIIQ")  # _PARTS, parts, packets, bytes that a packet of this pool takes
 _LENGTH = 8  # behind it, for each part
 _ALIGN = 64  # of each part: numpy and arrow like it so
-_CHAIN_MAX = 1024  # packets of a message, as ssm.h has it
 _ROOM_MIN = 256  # bytes that a packet must take
 
 _PLAIN_MAX = 16 << 10  # larger pickles are read where they lie, not copied first
@@ -122,7 +122,7 @@ def _alloc(pool: Pool, sizes: Sequence[int], until: float | None) -> list[Packet
         return [pool.alloc(sizes[0], _left(until))]
     largest = max(pool.classes)
     most = (
-        min(_CHAIN_MAX, pool.classes[largest]) if pool.max_size <= largest else 1
+        min(_core.CHAIN_MAX, pool.classes[largest]) if pool.max_size <= largest else 1
     )  # of an arena: the whole of it
     if len(sizes) > most:
         raise PacketTooLarge(
@@ -202,7 +202,7 @@ def _find(head: Packet) -> tuple[list[Packet], list[list[tuple[int, int, int]]]]
     _, count, number, room = _HEADER.unpack(head[: _HEADER.size])
     start = _HEADER.size + _LENGTH * count
     _expect(count >= 1 and start <= size <= room, head, f"{count} parts in {size} bytes of {room}")
-    _expect(1 <= number <= _CHAIN_MAX, head, f"{number} packets")
+    _expect(1 <= number <= _core.CHAIN_MAX, head, f"{number} packets")
     lengths = struct.unpack(f"<{count}Q", head[_HEADER.size : start])
     _expect(sum(lengths) <= number * room, head, f"{sum(lengths)} bytes in {number} packets of {room}")
     packets = [head, *head.chain]

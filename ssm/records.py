@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ssm import _core
 from ssm.errors import CorruptionError, PoolExhausted, RecordMismatch, RingFull, RingShutDown
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from ssm._core import Ring
 
-TEXT_MAX = 1023  # SSM_TYPE_SIZE less its NUL
+TEXT_MAX = _core.TYPE_SIZE - 1  # less its NUL
 AT_ONCE = 256  # packets of one call of send_records that are taken from the pool together
 
 

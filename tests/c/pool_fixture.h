@@ -344,4 +344,21 @@ static inline uint32_t ring_id(const struct ssm_pool *pool, const char *name)
     exit(1);
 }
 
+/* ---- packets ------------------------------------------------------------------------------------------------- */
+
+static inline uint64_t fixture_alloc(struct ssm_pool *pool, uint64_t size)
+{
+    uint64_t handle;
+    CHECK_EQ(ssm_alloc(pool, size, 0, &handle), 0);
+    return handle;
+}
+
+static inline struct ssm_packet fixture_view(struct ssm_pool *pool, uint64_t handle)
+{
+    struct ssm_packet packet;
+    CHECK_EQ(ssm_packet_view(pool, handle, &packet), 0);
+    CHECK_EQ(packet.headroom + packet.length + packet.tailroom, packet.block_size);
+    return packet;
+}
+
 #endif

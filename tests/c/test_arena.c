@@ -28,24 +28,9 @@ static struct fixture open_fixture(void)
     return fixture_open(&options);
 }
 
-static uint64_t alloc(struct ssm_pool *pool, uint64_t size)
-{
-    uint64_t handle;
-    CHECK_EQ(ssm_alloc(pool, size, 0, &handle), 0);
-    return handle;
-}
-
-static struct ssm_packet view(struct ssm_pool *pool, uint64_t handle)
-{
-    struct ssm_packet packet;
-    CHECK_EQ(ssm_packet_view(pool, handle, &packet), 0);
-    CHECK_EQ(packet.headroom + packet.length + packet.tailroom, packet.block_size);
-    return packet;
-}
-
 static uint64_t offset_of(struct ssm_pool *pool, uint64_t handle)
 {
-    const struct ssm_packet packet = view(pool, handle);
+    const struct ssm_packet packet = fixture_view(pool, handle);
     return (uint64_t)(packet.data - packet.headroom - pool->base) - pool->geometry.classes[2].payload_start;
 }
 
@@ -74,8 +59,8 @@ static void test_sizes(void)
         {PAGE - 63, PAGE + 64}, {KIB(100), KIB(100) + 64}, {ARENA - 65, ARENA}, {ARENA - 64, ARENA},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        uint64_t handle = alloc(f.pool, table[i].size);
-        const struct ssm_packet packet = view(f.pool, handle);
+        uint64_t handle = fixture_alloc(f.pool, table[i].size);
+        const struct ssm_packet packet = fixture_view(f.pool, handle);
         CHECK(packet.length == table[i].size && packet.headroom == 40 && packet.block_size == table[i].block_size);
         CHECK_EQ((uintptr_t)(packet.data - 40) % (packet.block_size < PAGE ? 64 : PAGE), 0);
         memset(packet.data - 40, 0xa5, packet.block_size);
@@ -103,7 +88,7 @@ static void test_no_arena(void)
 static void test_edges_and_references(void)
 {
     struct fixture f = open_fixture();
-    uint64_t handle = alloc(f.pool, KIB(10) - 60);
+    uint64_t handle = fixture_alloc(f.pool, KIB(10) - 60);
     uint8_t *bytes;
     CHECK_EQ(ssm_packet_append(f.pool, handle, 60, &bytes), 0);
     CHECK_EQ(ssm_packet_append(f.pool, handle, 1, &bytes), -SSM_E_ROOM);
@@ -111,7 +96,7 @@ static void test_edges_and_references(void)
     CHECK_EQ(ssm_packet_prepend(f.pool, handle, KIB(10), &bytes), 0);
     CHECK_EQ(ssm_packet_hold(f.pool, handle), 0);
     drop(f.pool, handle);
-    CHECK_EQ(view(f.pool, handle).length, KIB(10));
+    CHECK_EQ(fixture_view(f.pool, handle).length, KIB(10));
     drop(f.pool, handle);
     CHECK_EQ(ssm_free(f.pool, handle), -SSM_E_STALE);
     fixture_close(&f);
@@ -123,17 +108,17 @@ static void test_edges_and_references(void)
 static void test_leftovers(void)
 {
     struct fixture f = open_fixture();
-    uint64_t first = alloc(f.pool, KIB(8)), other = alloc(f.pool, KIB(4));
+    uint64_t first = fixture_alloc(f.pool, KIB(8)), other = fixture_alloc(f.pool, KIB(4));
     const uint64_t at = offset_of(f.pool, first);
     drop(f.pool, first);
     CHECK_EQ(stats(f.pool).largest, ARENA - KIB(12)); /* behind the second */
-    uint64_t again = alloc(f.pool, KIB(8));
+    uint64_t again = fixture_alloc(f.pool, KIB(8));
     CHECK(block_of(again) == block_of(first) && offset_of(f.pool, again) == at);
     drop(f.pool, again);
-    again = alloc(f.pool, KIB(5));
+    again = fixture_alloc(f.pool, KIB(5));
     CHECK(block_of(again) == block_of(first) && offset_of(f.pool, again) == at); /* first match */
     drop(f.pool, again);
-    again = alloc(f.pool, ARENA - KIB(12));
+    again = fixture_alloc(f.pool, ARENA - KIB(12));
     CHECK_EQ(offset_of(f.pool, again), KIB(12));
     drop(f.pool, again);
     drop(f.pool, other);
@@ -146,7 +131,7 @@ static void test_sweep(void)
     struct fixture f = open_fixture();
     uint64_t handles[4];
     for (int i = 0; i < 4; i++)
-        handles[i] = alloc(f.pool, ARENA / 4);
+        handles[i] = fixture_alloc(f.pool, ARENA / 4);
     uint64_t handle;
     CHECK_EQ(ssm_alloc(f.pool, 1025, 0, &handle), -SSM_E_EXHAUSTED);
     drop(f.pool, handles[1]);
@@ -156,7 +141,7 @@ static void test_sweep(void)
     CHECK_EQ(stats(f.pool).used, ARENA / 2);
     CHECK_EQ(stats(f.pool).largest, ARENA / 4);
     drop(f.pool, handles[2]);
-    handle = alloc(f.pool, 3 * (ARENA / 4));
+    handle = fixture_alloc(f.pool, 3 * (ARENA / 4));
     CHECK_EQ(offset_of(f.pool, handle), ARENA / 4);
     CHECK(stats(f.pool).used == ARENA && stats(f.pool).largest == 0);
     drop(f.pool, handle);
@@ -191,9 +176,9 @@ static void test_quota(void)
     uint64_t handle, second;
     CHECK_EQ(ssm_pool_set_quota(f.pool, KIB(8)), 0);
     CHECK_EQ(ssm_alloc(f.pool, KIB(8) + 1, 0, &handle), -SSM_E_QUOTA);
-    handle = alloc(f.pool, KIB(4) + 1);
+    handle = fixture_alloc(f.pool, KIB(4) + 1);
     CHECK_EQ(ssm_alloc(f.pool, KIB(4), 0, &second), -SSM_E_QUOTA); /* the first one took 64 more */
-    second = alloc(f.pool, KIB(4) - 64);
+    second = fixture_alloc(f.pool, KIB(4) - 64);
     struct ssm_usage usage[64];
     CHECK_EQ(ssm_usage(f.pool, usage, 64), 0);
     CHECK(usage[0].arena_packets == 2 && usage[0].arena_bytes == KIB(8) && usage[0].peak_bytes == KIB(8));
@@ -221,7 +206,7 @@ static void test_who_waits_is_woken(void)
     struct fixture f = open_fixture();
     uint64_t handles[4];
     for (int i = 0; i < 4; i++)
-        handles[i] = alloc(f.pool, ARENA / 4);
+        handles[i] = fixture_alloc(f.pool, ARENA / 4);
     pid_t child = child_start(wait_for_room, &f);
     AWAIT(board_get(f.board, 0) == 1);
     drop(f.pool, handles[0]);
@@ -239,13 +224,13 @@ static void test_who_waits_is_woken(void)
 static void test_room_that_is_given_back_is_signalled(void)
 {
     struct fixture f = open_fixture();
-    drop(f.pool, alloc(f.pool, KIB(8)));
+    drop(f.pool, fixture_alloc(f.pool, KIB(8)));
     const struct { uint64_t size; bool signalled; } table[] = {{KIB(8), false}, {KIB(6), true}};
     for (int i = 0; i < 2; i++) {
         struct ssm_event *event = &ssm_shard_at(f.pool, 2, 0)->event;
         const uint32_t seen = ssm_event_announce(event);
         ssm_class_announce(f.pool, 2);
-        uint64_t handle = alloc(f.pool, table[i].size);
+        uint64_t handle = fixture_alloc(f.pool, table[i].size);
         CHECK_EQ(ssm_load_acquire_u32(&event->word) != seen, table[i].signalled);
         drop(f.pool, handle);
     }
@@ -258,10 +243,10 @@ static void take_and_die(void *context)
     struct ssm_pool *pool = fixture_join(f);
     uint64_t got;
     CHECK_EQ(ssm_ring_get(ring_open(pool, "frames", 4, 0), &got, 1, 10000 * (int64_t)MS), 1);
-    const struct ssm_packet packet = view(pool, got);
+    const struct ssm_packet packet = fixture_view(pool, got);
     for (uint64_t i = 0; i < packet.length; i++)
         CHECK_EQ(packet.data[i], (uint8_t)i);
-    (void)alloc(pool, ARENA / 2);
+    (void)fixture_alloc(pool, ARENA / 2);
     die_here();
 }
 
@@ -270,9 +255,9 @@ static void test_ring_and_death(void)
 {
     struct fixture f = open_fixture();
     struct ssm_ring *ring = ring_open(f.pool, "frames", 4, 0);
-    uint64_t handle = alloc(f.pool, KIB(100)), more;
+    uint64_t handle = fixture_alloc(f.pool, KIB(100)), more;
     for (uint64_t i = 0; i < KIB(100); i++)
-        view(f.pool, handle).data[i] = (uint8_t)i;
+        fixture_view(f.pool, handle).data[i] = (uint8_t)i;
     CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, 0), 0);
     CHECK_EQ(f.pool->held_bytes, 0);
     uint8_t bytes[8];
@@ -315,13 +300,13 @@ static void test_scribbled_extent(void)
     };
     struct fixture f = open_fixture();
     struct ssm_ring *ring = ring_open(f.pool, "frames", 4, 0);
-    uint64_t handle = alloc(f.pool, KIB(8)), got;
+    uint64_t handle = fixture_alloc(f.pool, KIB(8)), got;
     struct ssm_packet packet;
     struct ssm_extent *extent = extent_of(f.pool, handle), was = *extent;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         ssm_store_relaxed_u64(&extent->start, wrong[i].start);
         ssm_store_relaxed_u64(&extent->bytes, wrong[i].bytes);
-        CHECK_EQ(view(f.pool, handle).block_size, KIB(8));
+        CHECK_EQ(fixture_view(f.pool, handle).block_size, KIB(8));
         if (i == 0) /* it looks for long */
             CHECK_FOUND(f.pool, "I12: an extent reaches beyond it");
         CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, 0), 0);
@@ -341,7 +326,7 @@ static void test_scribbled_extent(void)
 static void test_findings(void)
 {
     struct fixture f = open_fixture();
-    uint64_t one = alloc(f.pool, KIB(8)), other = alloc(f.pool, KIB(8));
+    uint64_t one = fixture_alloc(f.pool, KIB(8)), other = fixture_alloc(f.pool, KIB(8));
     struct ssm_extent *extent = extent_of(f.pool, one), was = *extent;
     CHECK_EQ(ssm_packet_trim_back(f.pool, one, KIB(4), NULL), 0); /* its window is right in all that follows */
     *extent = *extent_of(f.pool, other);
@@ -355,7 +340,7 @@ static void test_findings(void)
     fixture_check(f.pool);
     memset(f.pool->base + f.pool->geometry.arena_tree_start, 0, 256); /* no tree: it is made anew */
     CHECK_FOUND(f.pool, "what stands in the place of its tree is none");
-    uint64_t more = alloc(f.pool, KIB(8));
+    uint64_t more = fixture_alloc(f.pool, KIB(8));
     CHECK(offset_of(f.pool, more) == KIB(16) && stats(f.pool).recoveries == 1);
     drop(f.pool, one);
     drop(f.pool, other);
@@ -395,7 +380,7 @@ static void model_alloc(struct ssm_pool *pool, struct model *m, uint64_t size)
     for (uint32_t i = 0; i < m->count; i++)
         CHECK(m->held[i].start >= m->held[m->count].start + bytes ||
               m->held[m->count].start >= m->held[i].start + m->held[i].bytes);
-    CHECK_EQ(view(pool, handle).block_size, bytes);
+    CHECK_EQ(fixture_view(pool, handle).block_size, bytes);
     m->count++;
 }
 

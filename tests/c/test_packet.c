@@ -11,28 +11,13 @@ static struct fixture open_fixture(void)
     return fixture_open(&options);
 }
 
-static uint64_t alloc(struct ssm_pool *pool, uint64_t size)
-{
-    uint64_t handle;
-    CHECK_EQ(ssm_alloc(pool, size, 0, &handle), 0);
-    return handle;
-}
-
-static struct ssm_packet view(struct ssm_pool *pool, uint64_t handle)
-{
-    struct ssm_packet packet;
-    CHECK_EQ(ssm_packet_view(pool, handle, &packet), 0);
-    CHECK_EQ(packet.headroom + packet.length + packet.tailroom, packet.block_size);
-    return packet;
-}
-
 /* ---- the window --------------------------------------------------------------------------------------------- */
 
 static void test_fresh(void)
 {
     struct fixture f = open_fixture();
-    uint64_t handle = alloc(f.pool, 100), tag;
-    struct ssm_packet p = view(f.pool, handle);
+    uint64_t handle = fixture_alloc(f.pool, 100), tag;
+    struct ssm_packet p = fixture_view(f.pool, handle);
     CHECK(p.length == 100 && p.headroom == 40 && p.tailroom == 116 && p.block_size == 256);
     CHECK_EQ((uintptr_t)(p.data - p.headroom) % 64, 0);
     CHECK_EQ(ssm_packet_set_tag(f.pool, handle, UINT64_MAX), 0);
@@ -40,9 +25,9 @@ static void test_fresh(void)
     CHECK(tag == UINT64_MAX);
     CHECK_EQ(ssm_packet_trim_back(f.pool, handle, 50, NULL), 0);
     CHECK_EQ(ssm_free(f.pool, handle), 0);
-    uint64_t again = alloc(f.pool, 100); /* the same block: nothing of its past */
+    uint64_t again = fixture_alloc(f.pool, 100); /* the same block: nothing of its past */
     CHECK_EQ(block_of(again), block_of(handle));
-    p = view(f.pool, again);
+    p = fixture_view(f.pool, again);
     CHECK(p.length == 100 && p.headroom == 40);
     CHECK_EQ(ssm_packet_tag(f.pool, again, &tag), 0);
     CHECK_EQ(tag, 0);
@@ -53,22 +38,22 @@ static void test_fresh(void)
 static void test_edges(void)
 {
     struct fixture f = open_fixture();
-    uint64_t handle = alloc(f.pool, 100);
-    uint8_t *base = view(f.pool, handle).data - 40, *bytes;
+    uint64_t handle = fixture_alloc(f.pool, 100);
+    uint8_t *base = fixture_view(f.pool, handle).data - 40, *bytes;
     CHECK_EQ(ssm_packet_prepend(f.pool, handle, 10, &bytes), 0);
-    CHECK(bytes == base + 30 && view(f.pool, handle).data == base + 30 && view(f.pool, handle).length == 110);
+    CHECK(bytes == base + 30 && fixture_view(f.pool, handle).data == base + 30 && fixture_view(f.pool, handle).length == 110);
     CHECK_EQ(ssm_packet_append(f.pool, handle, 5, &bytes), 0);
-    CHECK(bytes == base + 140 && view(f.pool, handle).length == 115);
+    CHECK(bytes == base + 140 && fixture_view(f.pool, handle).length == 115);
     CHECK_EQ(ssm_packet_trim_front(f.pool, handle, 15, &bytes), 0);
-    CHECK(bytes == base + 30 && view(f.pool, handle).data == base + 45 && view(f.pool, handle).length == 100);
+    CHECK(bytes == base + 30 && fixture_view(f.pool, handle).data == base + 45 && fixture_view(f.pool, handle).length == 100);
     CHECK_EQ(ssm_packet_trim_back(f.pool, handle, 99, &bytes), 0);
-    CHECK(bytes == base + 46 && view(f.pool, handle).length == 1 && view(f.pool, handle).headroom == 45);
+    CHECK(bytes == base + 46 && fixture_view(f.pool, handle).length == 1 && fixture_view(f.pool, handle).headroom == 45);
     CHECK_EQ(ssm_packet_append(f.pool, handle, 0, &bytes), 0);
     CHECK(bytes == base + 46);
     CHECK_EQ(ssm_packet_trim_back(f.pool, handle, 1, NULL), 0); /* empty is a length */
     CHECK_EQ(ssm_packet_prepend(f.pool, handle, 45, NULL), 0);
     CHECK_EQ(ssm_packet_append(f.pool, handle, 211, NULL), 0);
-    CHECK(view(f.pool, handle).data == base && view(f.pool, handle).length == 256);
+    CHECK(fixture_view(f.pool, handle).data == base && fixture_view(f.pool, handle).length == 256);
     CHECK_EQ(ssm_free(f.pool, handle), 0);
     fixture_close(&f);
 }
@@ -76,7 +61,7 @@ static void test_edges(void)
 static void test_no_room(void)
 {
     struct fixture f = open_fixture();
-    uint64_t handle = alloc(f.pool, 100);
+    uint64_t handle = fixture_alloc(f.pool, 100);
     uint8_t *bytes = NULL;
     const uint64_t far[] = {0, UINT64_MAX - 200, UINT64_MAX};
     for (int i = 0; i < 3; i++) {
@@ -86,7 +71,7 @@ static void test_no_room(void)
         CHECK_EQ(ssm_packet_trim_back(f.pool, handle, i == 0 ? 101 : far[i], &bytes), -SSM_E_ROOM);
     }
     CHECK(bytes == NULL);
-    CHECK(view(f.pool, handle).headroom == 40 && view(f.pool, handle).length == 100);
+    CHECK(fixture_view(f.pool, handle).headroom == 40 && fixture_view(f.pool, handle).length == 100);
     CHECK_EQ(ssm_free(f.pool, handle), 0);
     fixture_close(&f);
 }
@@ -101,10 +86,10 @@ static void test_memory_is_ones_own(void)
     CHECK_EQ(ssm_alloc_many(f.pool, 100, 16, 0, handles), 0);
     CHECK_EQ(ssm_alloc_many(f.pool, 1024, 8, 0, handles + 16), 0);
     for (int i = 0; i < 24; i++)
-        memset(view(f.pool, handles[i]).data, i + 1, view(f.pool, handles[i]).length);
+        memset(fixture_view(f.pool, handles[i]).data, i + 1, fixture_view(f.pool, handles[i]).length);
     for (int i = 0; i < 24; i++)
-        for (uint64_t k = 0; k < view(f.pool, handles[i]).length; k++)
-            CHECK_EQ(view(f.pool, handles[i]).data[k], i + 1);
+        for (uint64_t k = 0; k < fixture_view(f.pool, handles[i]).length; k++)
+            CHECK_EQ(fixture_view(f.pool, handles[i]).data[k], i + 1);
     fixture_check(f.pool); /* payload does not touch what stands in front of it */
     CHECK_EQ(ssm_free_many(f.pool, handles, 24), 0);
     fixture_close(&f);
@@ -113,7 +98,7 @@ static void test_memory_is_ones_own(void)
 static void test_scribbled(void)
 {
     struct fixture f = open_fixture();
-    uint64_t handle = alloc(f.pool, 100), tag;
+    uint64_t handle = fixture_alloc(f.pool, 100), tag;
     struct ssm_block *block = ssm_block_at(f.pool, block_of(handle));
     struct ssm_packet packet;
     const uint64_t windows[][2] = {{257, 0},        {0, 257},        {200, 57},
@@ -127,7 +112,7 @@ static void test_scribbled(void)
         CHECK_EQ(ssm_packet_tag(f.pool, handle, &tag), -SSM_E_CORRUPT);
     }
     CHECK_EQ(ssm_free(f.pool, handle), 0); /* can be given back all the same */
-    handle = alloc(f.pool, 100);
+    handle = fixture_alloc(f.pool, 100);
     CHECK_EQ(ssm_free(f.pool, handle), 0);
     fixture_close(&f);
 }
@@ -137,11 +122,11 @@ static void test_scribbled(void)
 static void test_hold(void)
 {
     struct fixture f = open_fixture();
-    uint64_t handle = alloc(f.pool, 100);
+    uint64_t handle = fixture_alloc(f.pool, 100);
     CHECK_EQ(ssm_packet_hold(f.pool, handle), 0);
     CHECK_EQ(ssm_packet_hold(f.pool, handle), 0);
     for (int i = 0; i < 3; i++) {
-        (void)view(f.pool, handle);
+        (void)fixture_view(f.pool, handle);
         CHECK_EQ(free_blocks(f.pool, 0), 15);
         CHECK_EQ(ssm_free(f.pool, handle), 0);
     }
@@ -154,7 +139,7 @@ static void test_hold(void)
 static void test_stale(void)
 {
     struct fixture f = open_fixture();
-    uint64_t handle = alloc(f.pool, 100), tag;
+    uint64_t handle = fixture_alloc(f.pool, 100), tag;
     struct ssm_packet packet;
     CHECK_EQ(ssm_free(f.pool, handle), 0);
     const uint64_t handles[] = {handle, 0, 24, UINT64_MAX};
@@ -173,18 +158,18 @@ static void test_stale(void)
 static void test_pin(void)
 {
     struct fixture f = open_fixture();
-    uint64_t handle = alloc(f.pool, 100);
+    uint64_t handle = fixture_alloc(f.pool, 100);
     CHECK_EQ(ssm_packet_unpin(f.pool, handle, 0), -SSM_E_STALE); /* not pinned */
     CHECK_EQ(ssm_packet_pin(f.pool, handle), 0);
     CHECK_EQ(ssm_packet_unpin(f.pool, handle, 0), 0);
-    (void)view(f.pool, handle); /* the mark went, the reference stayed */
+    (void)fixture_view(f.pool, handle); /* the mark went, the reference stayed */
     CHECK_EQ(ssm_packet_hold(f.pool, handle), 0);
     CHECK_EQ(ssm_packet_pin(f.pool, handle), 0);
     CHECK_EQ(ssm_packet_pin(f.pool, handle), 0);
     CHECK_EQ(f.pool->pinned, 1); /* blocks, not pins */
     CHECK_EQ(ssm_packet_unpin(f.pool, handle, 1), 0);
     CHECK_EQ(f.pool->pinned, 1);
-    (void)view(f.pool, handle);
+    (void)fixture_view(f.pool, handle);
     CHECK_EQ(ssm_packet_unpin(f.pool, handle, 1), 0);
     CHECK_EQ(f.pool->pinned, 0);
     CHECK_EQ(free_blocks(f.pool, 0), 16);
@@ -196,7 +181,7 @@ static void test_pin(void)
 static void test_more_pins_than_references(void)
 {
     struct fixture f = open_fixture();
-    uint64_t handle = alloc(f.pool, 100);
+    uint64_t handle = fixture_alloc(f.pool, 100);
     int pins = 0;
     while (pins < 2 && ssm_packet_pin(f.pool, handle) == 0)
         pins++;

@@ -473,10 +473,10 @@ static PyObject *ring_send_record(struct ring_object *self, PyObject *args, PyOb
 
 PyDoc_STRVAR(ring_send_records_doc,
 "send_records($self, /, array, block=True, timeout=None)\n--\n\n"
-"Send the records of an array, each as a packet of its own, copied by one loop in C.\n\n"
+"Send the records of an array, each as a packet of its own, copied by one loop in C; in batches, each as by put_many().\n\n"
 "Returns\n-------\n"
 "int\n    How many went in, from the front: all, but for a ring that drops, or one that became full, was shut down or ran\n"
-"    out of packets behind some of them. What raises at the first one, raises.");
+"    out of packets behind some batches. What raises at the first batch, raises: then none went in.");
 
 static PyObject *ring_send_records(struct ring_object *self, PyObject *args, PyObject *kwargs)
 {
