@@ -393,6 +393,7 @@ def test_kills_inside_the_steps(make_pool, children, seed, cache):
 def produce(talk, name, done, slot, first):
     """Puts serial numbers first, first + 1, ..., and notes how many puts have returned."""
     rng = random.Random(slot)
+    returned = memoryview(done).cast("Q")  # one store each: struct.pack_into() writes zeros first, and a kill may come between
     pool = ssm.Pool.attach(name)
     ring = pool.ring("work")
     serial = first
@@ -409,7 +410,7 @@ def produce(talk, name, done, slot, first):
             stamp(packet, serial, rng)
             ring.put(packet)
             serial += 1
-        struct.pack_into("<Q", done, slot * 8, serial - first)
+        returned[slot] = serial - first
 
 
 @pytest.mark.parametrize("capacity", [4, 16])
@@ -456,7 +457,7 @@ def test_producers_are_killed(make_pool, children, seed, capacity):
             except ssm.RingEmpty:
                 break
         for producer, count in arrived.items():
-            (returned,) = struct.unpack_from("<Q", done, producer * 8)
+            (returned,) = struct.unpack_from("=Q", done, producer * 8)
             assert returned <= count <= returned + 3, f"producer {producer}: {returned} put, {count} arrived"
     print(kills, "kills,", received, "packets")
     assert_all_is_there(pool)
