@@ -15,6 +15,7 @@
 
 #define SSM_CACHELINE 64
 #define SSM_COLD __attribute__((cold, noinline)) /* out of the way of what is common */
+#define SSM_APART __attribute__((noinline)) /* so that its caller's short way saves no registers for it */
 #define SSM_LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define SSM_NO_SHARING 128 /* adjacent lines are prefetched in pairs: what must not share stands this far apart */
 

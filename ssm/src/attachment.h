@@ -195,7 +195,7 @@ static inline struct ssm_cache *ssm_cache_at(const struct ssm_pool *pool, uint32
 /* The smallest class for a packet of that size; with class_idx == class_count when there is none. */
 static inline const struct ssm_own_class *ssm_class_for(const struct ssm_pool *pool, uint64_t size)
 {
-    const struct ssm_own_class *class = &pool->classes[pool->class_from[size == 0 ? 0 : 64 - __builtin_clzll(size)]];
+    const struct ssm_own_class *class = &pool->classes[pool->class_from[size == 0 ? 0 : 64u - (unsigned)__builtin_clzll(size)]];
     while (size > class->size_max)
         class++;
     return class;

@@ -5,15 +5,12 @@
 
 #define LOOKS 1000 /* a set that changed in each of so many looks is held by somebody */
 
-bool ssm_block_look_again(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder)
+bool ssm_block_look_again(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark)
 {
     for (int look = 0; look < LOOKS; look++) {
-        uint32_t moves = ssm_load_acquire_u32(&block->moves);
-        if (!ssm_words_are_exactly(pool, block, holder))
-            return false;
-        ssm_fence_acquire(); /* B2 */
-        if (ssm_load_relaxed_u32(&block->moves) == moves)
-            return true;
+        bool moved, exactly = ssm_block_seems_exactly(pool, block, mark, &moved);
+        if (!exactly || !moved)
+            return exactly;
     }
     return false;
 }

@@ -34,46 +34,49 @@ static inline bool ssm_block_is_queued(const struct ssm_pool *pool, uint32_t rin
 
 /* Word by word, not at one moment. Words stand in pairs: where the set has an odd number, the last one's neighbour is in
  * the descriptor's padding, and empty. */
-static inline bool ssm_words_are_exactly(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder)
+static inline bool ssm_words_are_exactly(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark)
 {
-    const uint32_t mine = holder == SSM_NIL ? 0 : holder / 64;
-    uint64_t rest = ssm_load_acquire_u64(&block->holders[mine]) ^ (holder == SSM_NIL ? 0 : UINT64_C(1) << holder % 64);
-    rest |= ssm_load_acquire_u64(&block->holders[mine ^ 1]);
+    uint64_t rest = ssm_load_acquire_u64(&block->holders[mark.word]) ^ mark.bit;
+    rest |= ssm_load_acquire_u64(&block->holders[mark.word ^ 1]);
     for (uint32_t w = 0; pool->geometry.holder_words > 2 && w < pool->geometry.holder_words; w++)
-        if (w / 2 != mine / 2)
+        if (w / 2 != mark.word / 2)
             rest |= ssm_load_acquire_u64(&block->holders[w]);
     return rest == 0;
 }
 
-SSM_COLD bool ssm_block_look_again(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder);
+/* The same. `moved_out`: somebody came and went meanwhile, so that no moment was as it looks. */
+static inline bool ssm_block_seems_exactly(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark,
+                                           bool *moved_out)
+{
+    uint32_t moves = ssm_load_acquire_u32(&block->moves);
+    bool exactly = ssm_words_are_exactly(pool, block, mark);
+    ssm_fence_acquire(); /* B2: the words are read before moves is read again; pairs with B1 */
+    *moved_out = ssm_load_relaxed_u32(&block->moves) != moves;
+    return exactly; /* if not: one word held something else, and no snapshot could be what is asked for */
+}
+
+/* For the fast paths, where it is true nearly always. False also when it is not certain. */
+static inline bool ssm_block_is_sole(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark)
+{
+    bool moved;
+    return ssm_block_seems_exactly(pool, block, mark, &moved) & !moved;
+}
+
+SSM_COLD bool ssm_block_look_again(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark);
 
 /* The truth, all words at one moment: does the set consist of this holder alone? (SSM_NIL: is it empty?)
  * False when it changes too fast to tell: then it is neither. */
 static inline bool ssm_block_is_exactly(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder)
 {
-    uint32_t moves = ssm_load_acquire_u32(&block->moves);
-    if (!ssm_words_are_exactly(pool, block, holder))
-        return false; /* one word held something else at one moment: no snapshot could be what is asked for */
-    ssm_fence_acquire(); /* B2: the words are read before moves is read again; pairs with B1 */
-    return ssm_load_relaxed_u32(&block->moves) == moves || ssm_block_look_again(pool, block, holder);
-}
-
-/* The same for the fast paths, where it is true nearly always. A set of more than two words goes the long way. */
-static inline bool ssm_block_is_sole(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark)
-{
-    uint32_t moves = ssm_load_acquire_u32(&block->moves);
-    uint64_t rest = ssm_load_acquire_u64(&block->holders[mark.word]) ^ mark.bit;
-    rest |= ssm_load_acquire_u64(&block->holders[mark.word ^ 1]);
-    ssm_fence_acquire(); /* B2 */
-    if (SSM_LIKELY((rest | (moves ^ ssm_load_relaxed_u32(&block->moves))) == 0 && pool->geometry.holder_words <= 2))
-        return true;
-    return ssm_block_is_exactly(pool, block, mark.word * 64 + (uint32_t)__builtin_ctzll(mark.bit));
+    const struct ssm_mark mark = holder == SSM_NIL ? (struct ssm_mark){0} : ssm_mark_of(holder);
+    bool moved;
+    return ssm_block_seems_exactly(pool, block, mark, &moved) && (!moved || ssm_block_look_again(pool, block, mark));
 }
 
 /* This process alone has it. */
 static inline bool ssm_block_is_mine(const struct ssm_pool *pool, const struct ssm_block *block)
 {
-    return ssm_block_is_sole(pool, block, pool->mark);
+    return ssm_block_is_exactly(pool, block, pool->self);
 }
 
 static inline bool ssm_block_is_free(const struct ssm_pool *pool, const struct ssm_block *block)

@@ -31,9 +31,8 @@ int ssm_cache_recover(struct ssm_pool *pool, uint32_t slot, uint32_t class_idx)
     return 1;
 }
 
-bool ssm_cache_enter_slowly(struct ssm_pool *pool, struct ssm_cache *cache)
+bool ssm_cache_enter_later(struct ssm_pool *pool, struct ssm_cache *cache)
 {
-    ssm_store_release_u32(&cache->busy, 0);
     if (ssm_lock_owner_is_dead(pool, &cache->thief) && lock_out(pool, cache, 0) == 0)
         ssm_lock_release(&cache->thief);
     return false;
@@ -70,8 +69,8 @@ static uint32_t take_entries(struct ssm_pool *pool, uint32_t class_idx, uint32_t
     uint32_t count = ssm_cache_count(pool, cache), taken = 0;
     while (taken < wanted && count > 0) {
         uint64_t handle = ssm_load_relaxed_u64(&cache->handles[count - 1]);
-        if (ssm_cache_entry_counts(pool, &pool->classes[class_idx], ssm_mark_of(slot), handle)) {
-            struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
+        struct ssm_block *block;
+        if (ssm_cache_entry_counts(pool, &pool->classes[class_idx], ssm_mark_of(slot), handle, &block)) {
             if (!ssm_block_is_exactly(pool, block, slot))
                 break;
             ssm_block_swap(block, slot, pool->self); /* the commit; from here on the entry is void */

@@ -25,16 +25,23 @@
 #include "block.h"
 #include "lock.h"
 
-/* A thief is there, or his name: steps back. Always false: this time the shards will do. */
-SSM_COLD bool ssm_cache_enter_slowly(struct ssm_pool *pool, struct ssm_cache *cache);
-
-static inline bool ssm_cache_enter(struct ssm_pool *pool, struct ssm_cache *cache)
+/* False, and outside: a thief is there, or his name. */
+static inline bool ssm_cache_try_enter(const struct ssm_pool *pool, struct ssm_cache *cache)
 {
     ssm_store_relaxed_u32(&cache->busy, 1);
     ssm_fence_light(pool->fenced); /* C1 -> C2 */
-    if (ssm_load_acquire_u64(&cache->thief.word) == 0)
+    if (SSM_LIKELY(ssm_load_acquire_u64(&cache->thief.word) == 0))
         return true;
-    return ssm_cache_enter_slowly(pool, cache);
+    ssm_store_release_u32(&cache->busy, 0);
+    return false;
+}
+
+/* Scrubs the thief's name when he is dead. Always false: this time the shards will do. */
+SSM_COLD bool ssm_cache_enter_later(struct ssm_pool *pool, struct ssm_cache *cache);
+
+static inline bool ssm_cache_enter(struct ssm_pool *pool, struct ssm_cache *cache)
+{
+    return ssm_cache_try_enter(pool, cache) || ssm_cache_enter_later(pool, cache);
 }
 
 static inline void ssm_cache_leave(struct ssm_cache *cache)
@@ -42,14 +49,13 @@ static inline void ssm_cache_leave(struct ssm_cache *cache)
     ssm_store_release_u32(&cache->busy, 0); /* C3 -> C4 in steal_from(): the entries are written before */
 }
 
-/* With a cache in hand: does the entry count? `mark`: its owner's. */
+/* With a cache in hand: does the entry count? Its block then. `mark`: its owner's. */
 static inline bool ssm_cache_entry_counts(const struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_mark mark,
-                                          uint64_t handle)
+                                          uint64_t handle, struct ssm_block **block_out)
 {
-    uint32_t block_idx = (uint32_t)handle;
-    if (!ssm_class_has_block(class, block_idx))
+    if (!ssm_class_has_block(class, (uint32_t)handle))
         return false;
-    const struct ssm_block *block = ssm_block_at(pool, block_idx);
+    struct ssm_block *block = *block_out = ssm_block_at(pool, (uint32_t)handle);
     /* The bit first: when it was set anew, the generation had changed before (G3). */
     return ssm_load_acquire_u64(&block->holders[mark.word]) & mark.bit && ssm_load_relaxed_u32(&block->generation) == handle >> 32;
 }
@@ -68,22 +74,23 @@ static inline uint32_t ssm_cache_pop(struct ssm_pool *pool, const struct ssm_own
     uint32_t count = ssm_cache_count(pool, cache), taken = 0;
     while (taken < wanted && count > 0) {
         uint64_t handle = ssm_load_relaxed_u64(&cache->handles[--count]);
-        if (ssm_cache_entry_counts(pool, class, pool->mark, handle))
+        struct ssm_block *block;
+        if (ssm_cache_entry_counts(pool, class, pool->mark, handle, &block))
             handles_out[taken++] = handle;
     }
     ssm_store_relaxed_u32(&cache->count, count);
     return taken;
 }
 
-/* The same for one. False: there is none, or something is to be passed over. */
+/* The same for one, and its block. False: there is none, or something is to be passed over. */
 static inline bool ssm_cache_pop_one(struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_cache *cache,
-                                     uint64_t *handle_out)
+                                     uint64_t *handle_out, struct ssm_block **block_out)
 {
     uint32_t top = ssm_load_relaxed_u32(&cache->count) - 1; /* wraps at 0 */
     if (top >= pool->geometry.cache_slots)
         return false;
     *handle_out = ssm_load_relaxed_u64(&cache->handles[top]);
-    if (!ssm_cache_entry_counts(pool, class, pool->mark, *handle_out))
+    if (!ssm_cache_entry_counts(pool, class, pool->mark, *handle_out, block_out))
         return false;
     ssm_store_relaxed_u32(&cache->count, top);
     return true;

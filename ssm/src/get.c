@@ -173,7 +173,7 @@ static inline uint32_t get_in_hand(struct ssm_ring *ring, uint32_t count, uint64
 {
     uint32_t got = 0;
     if (ring->table == NULL)
-        got = count == 1 ? ssm_handover_get(ring, handles_out, 1) : ssm_handover_get(ring, handles_out, count);
+        got = ssm_handover_get(ring, handles_out, count);
     return got != 0 ? got : get_some(ring, count, handles_out);
 }
 
@@ -278,7 +278,7 @@ static SSM_COLD int get_waiting(struct get_call *call, int64_t timeout_ns)
     return ssm_wait_for(call->ring->pool, &wait, timeout_ns);
 }
 
-int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns)
+static SSM_APART int get_slowly(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns)
 {
     struct get_call call = {ring, handles_out, count > INT32_MAX ? INT32_MAX : count};
     if (count == 0)
@@ -295,4 +295,26 @@ int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, i
     if (result > 0)
         ssm_event_signal(&ring->shared->not_full, (uint32_t)result, ring->pool->fenced);
     return result;
+}
+
+/* The common case: one packet of a ring that is not shut down. False: nothing has changed, go the long way. */
+static inline bool get_fast(struct ssm_ring *ring, uint64_t *handle_out)
+{
+    struct ssm_side *consumer = &ring->shared->consumer;
+    const bool exclusive = ring->flags & SSM_ONE_CONSUMER;
+    if (!ssm_is_unguarded(ring->pool) || ring->table != NULL || (!exclusive && ssm_ring_looks_empty(ring)) ||
+        !ssm_side_try(ring, consumer, exclusive))
+        return false;
+    bool got = ssm_load_acquire_u32(&ring->shared->acl) == 0 && ssm_handover_get(ring, handle_out, 1) == 1;
+    ssm_side_leave(consumer, exclusive);
+    return got;
+}
+
+int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns)
+{
+    if (SSM_LIKELY(count == 1 && get_fast(ring, handles_out))) {
+        ssm_event_signal(&ring->shared->not_full, 1, ring->pool->fenced);
+        return 1;
+    }
+    return get_slowly(ring, handles_out, count, timeout_ns);
 }

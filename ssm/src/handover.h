@@ -35,6 +35,13 @@ static inline uint64_t ssm_ring_head_beyond(struct ssm_ring *ring, uint64_t tail
     return head - tail <= ring->capacity ? head : UINT64_MAX;
 }
 
+/* A hint, without the consumer's right. */
+static inline bool ssm_ring_looks_empty(const struct ssm_ring *ring)
+{
+    const uint64_t tail = ssm_load_relaxed_u64(&ring->shared->consumer.index);
+    return ssm_load_relaxed_u64(&ring->shared->consumer.peer) == tail && ssm_load_relaxed_u64(&ring->shared->producer.index) == tail;
+}
+
 #define SSM_HANDOVER_AHEAD 4 /* slots ahead, whose descriptors are in the producer's cache still */
 
 /* With the producer's right, room for all, and ssm_take_sole() done: steps 2 to 6 of put. */

@@ -23,22 +23,25 @@ typedef int (*ssm_repair)(struct ssm_pool *pool, void *context);
 SSM_COLD int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_repair repair,
                                   void *context);
 
+/* Of one that nobody has. */
+static inline bool ssm_lock_try(const struct ssm_pool *pool, struct ssm_lock *lock)
+{
+    uint64_t nobody = 0;
+    return SSM_LIKELY(ssm_cas_acqrel_u64(&lock->word, &nobody, pool->lock_word)); /* L2: pairs with L1 in ssm_lock_release() */
+}
+
 /* Not recursive. 0; -ETIMEDOUT when a live owner kept it for `patience_ns` (0: a short spin only); the error of the repair. */
 static inline int ssm_lock_take(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_repair repair,
                                 void *context)
 {
-    uint64_t nobody = 0;
-    /* L2: pairs with L1 in ssm_lock_release(). */
-    if (SSM_LIKELY(ssm_cas_acqrel_u64(&lock->word, &nobody, pool->lock_word)))
-        return 0;
-    return ssm_lock_take_slowly(pool, lock, patience_ns, repair, context);
+    return ssm_lock_try(pool, lock) ? 0 : ssm_lock_take_slowly(pool, lock, patience_ns, repair, context);
 }
 
 SSM_COLD void ssm_lock_release_slowly(struct ssm_lock *lock);
 
 static inline void ssm_lock_release(struct ssm_lock *lock)
 {
-    /* L1 -> L2 in ssm_lock_take(): all that was written under the lock is seen by its next owner. */
+    /* L1 -> L2 in ssm_lock_try(): all that was written under the lock is seen by its next owner. */
     if (ssm_exchange_acqrel_u64(&lock->word, 0) & SSM_LOCK_WAITERS)
         ssm_lock_release_slowly(lock);
 }

@@ -93,7 +93,8 @@ static void mark_cached(const struct ssm_pool *pool, uint8_t *cached)
             uint32_t count = ssm_load_acquire_u32(&cache->count);
             for (uint32_t i = 0; i < count && count <= pool->geometry.cache_slots; i++) {
                 uint64_t handle = ssm_load_relaxed_u64(&cache->handles[i]);
-                if (ssm_cache_entry_counts(pool, &pool->classes[class_idx], ssm_mark_of(slot), handle))
+                struct ssm_block *block;
+                if (ssm_cache_entry_counts(pool, &pool->classes[class_idx], ssm_mark_of(slot), handle, &block))
                     cached[(uint32_t)handle] = 1;
             }
         }

@@ -254,18 +254,24 @@ static int take_blocks(struct ssm_pool *pool, uint32_t class_idx, uint32_t count
 }
 
 /* A fresh packet: the block is this process's alone. `handle`: of the packet that was in it. */
-static inline uint64_t hand_out(struct ssm_pool *pool, const struct ssm_own_class *class, uint64_t handle, uint64_t size)
+static inline uint64_t hand_out(struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_block *block, uint64_t handle,
+                                uint64_t size)
 {
-    uint32_t block_idx = (uint32_t)handle, generation = (uint32_t)(handle >> 32) + 1;
-    struct ssm_block *block = ssm_block_at(pool, block_idx);
-    ssm_store_relaxed_u32(&block->generation, generation);
+    handle += UINT64_C(1) << 32; /* the next generation; behind the last one comes 0 */
+    ssm_store_relaxed_u32(&block->generation, (uint32_t)(handle >> 32));
     ssm_store_relaxed_u64(&block->start, pool->geometry.headroom);
     ssm_store_relaxed_u64(&block->length, size);
     ssm_store_relaxed_u64(&block->tag, 0);
     ssm_store_relaxed_u64(&block->next, SSM_NO_NEXT); /* somebody may have died with a chain of which it was a part */
     ssm_store_release_u32(&block->home, pool->home); /* G1: whoever sees this home sees the claim before it */
-    ssm_claim_afresh(pool, class, block_idx);
-    return ssm_handle_of(generation, block_idx);
+    ssm_claim_afresh(pool, class, (uint32_t)handle);
+    return handle;
+}
+
+static inline void hand_out_all(struct ssm_pool *pool, const struct ssm_own_class *class, uint64_t *handles, uint32_t count, uint64_t size)
+{
+    for (uint32_t i = 0; i < count; i++)
+        handles[i] = hand_out(pool, class, ssm_block_at(pool, (uint32_t)handles[i]), handles[i], size);
 }
 
 struct alloc_call {
@@ -298,8 +304,8 @@ static void hand_out_furnished(const struct alloc_call *call)
 {
     struct ssm_pool *pool = call->pool;
     const struct ssm_claim claim = {.references = 1, .class_idx = (uint8_t)call->class->class_idx};
+    hand_out_all(pool, call->class, call->handles_out, call->count, call->size);
     for (uint32_t i = 0; i < call->count; i++) {
-        call->handles_out[i] = hand_out(pool, call->class, call->handles_out[i], call->size);
         pool->claims[(uint32_t)call->handles_out[i]] = claim;
         ssm_memory_take(pool, claim.class_idx, (uint32_t)call->handles_out[i]);
     }
@@ -317,30 +323,33 @@ static int alloc_attempt(void *context, bool thorough)
     result = !ssm_quota_allows(pool, bytes) ? -SSM_E_QUOTA
            : furnished ? take_furnished(call, thorough)
                        : take_blocks(pool, call->class->class_idx, call->count, thorough, call->handles_out);
-    if (result == 0 && furnished)
-        hand_out_furnished(call);
-    for (uint32_t i = 0; result == 0 && !furnished && i < call->count; i++)
-        call->handles_out[i] = hand_out(pool, call->class, call->handles_out[i], call->size);
-    if (result == 0)
+    if (result == 0) {
+        if (furnished)
+            hand_out_furnished(call);
+        else
+            hand_out_all(pool, call->class, call->handles_out, call->count, call->size);
         ssm_hold_bytes(pool, bytes);
+    }
     ssm_leave(pool);
     return result;
 }
 
-/* The common case: one packet, from the cache. False: go the long way. */
+/* The common case: one packet, from the cache. False: go the long way. (It calls nothing, nor does free_fast(): a register
+ * that outlives a call costs a push and a pop.) */
 static inline bool alloc_fast(struct ssm_pool *pool, uint64_t size, uint64_t *handle_out)
 {
     const struct ssm_own_class *class = ssm_class_for(pool, size);
     struct ssm_cache *const cache = class->cache;
     const uint64_t held_bytes = pool->held_bytes + class->block_size;
+    struct ssm_block *block;
     uint64_t handle;
-    if (cache == NULL || held_bytes > pool->easy_bytes || !ssm_cache_enter(pool, cache))
+    if (cache == NULL || held_bytes > pool->easy_bytes || !ssm_cache_try_enter(pool, cache))
         return false;
-    bool taken = ssm_cache_pop_one(pool, class, cache, &handle);
+    bool taken = ssm_cache_pop_one(pool, class, cache, &handle, &block);
     ssm_cache_leave(cache);
     if (!taken)
         return false;
-    *handle_out = hand_out(pool, class, handle, size);
+    *handle_out = hand_out(pool, class, block, handle, size);
     pool->held_bytes = held_bytes;
     return true;
 }
@@ -355,7 +364,7 @@ static SSM_COLD int refuse(struct ssm_pool *pool, int why)
     return why;
 }
 
-static int alloc_slowly(struct ssm_pool *pool, uint64_t size, uint32_t count, int64_t timeout_ns, uint64_t *handles_out)
+static SSM_APART int alloc_slowly(struct ssm_pool *pool, uint64_t size, uint32_t count, int64_t timeout_ns, uint64_t *handles_out)
 {
     const struct ssm_own_class *class = ssm_class_for(pool, size); /* sizes and counts never change: no need to enter */
     if (class->class_idx == pool->geometry.class_count)
@@ -451,7 +460,7 @@ static inline bool free_fast(struct ssm_pool *pool, uint64_t handle)
     if (class == NULL || ssm_class_is_awaited(class))
         return false;
     struct ssm_cache *const cache = class->cache;
-    if (!ssm_cache_enter(pool, cache))
+    if (!ssm_cache_try_enter(pool, cache))
         return false;
     uint32_t kept = ssm_cache_push(cache, &handle, 1, class->cache_blocks);
     ssm_cache_leave(cache);

@@ -73,7 +73,7 @@ static inline const struct ssm_own_class *ssm_sole_class(const struct ssm_pool *
     const struct ssm_claim *claim = &pool->claims[block_idx];
     const struct ssm_own_class *class = &pool->classes[claim->class_idx];
     return ssm_claim_as_number(claim) == class->fresh && ssm_load_relaxed_u32(&block->generation) == handle >> 32 &&
-           ssm_block_is_mine(pool, block) ? class : NULL;
+           ssm_block_is_sole(pool, block, pool->mark) ? class : NULL;
 }
 
 static inline void ssm_claim_afresh(struct ssm_pool *pool, const struct ssm_own_class *class, uint32_t block_idx)

@@ -101,7 +101,7 @@ static SSM_COLD int check_handles(struct ssm_ring *ring, const uint64_t *handles
     return result;
 }
 
-static int look_for_room(struct ssm_ring *ring, uint64_t head, uint32_t count)
+static inline int look_for_room(struct ssm_ring *ring, uint64_t head, uint32_t count)
 {
     struct ssm_side *producer = &ring->shared->producer;
     uint64_t high_water = ssm_load_relaxed_u64(&producer->count);
@@ -230,8 +230,6 @@ static inline __attribute__((always_inline)) int put_in_hand(struct ssm_ring *ri
         result = look_for_room(ring, head, call->count);
         if (result != 0)
             ssm_untake_sole(ring->pool, call->handles, call->count);
-        else if (call->count == 1) /* told apart: the compiler makes better code of each */
-            ssm_handover_put(ring, call->handles, 1);
         else
             ssm_handover_put(ring, call->handles, call->count);
         return result;
@@ -321,7 +319,7 @@ static SSM_COLD int put_waiting(struct put_call *call, int64_t timeout_ns)
     return ssm_wait_for(call->ring->pool, &wait, timeout_ns);
 }
 
-int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns)
+static SSM_APART int put_slowly(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns)
 {
     struct put_call call = {ring, handles, count, flags};
     if (count == 0 || count > ring->capacity || flags & ~(uint32_t)(SSM_KEEP | SSM_HANDOVER) || flags == SSM_HANDOVER)
@@ -338,4 +336,31 @@ int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count,
     if (result >= 0 && (uint32_t)result < count)
         ssm_event_signal(&ring->shared->not_empty, count - (uint32_t)result, ring->pool->fenced);
     return result;
+}
+
+/* The common case: one packet that nobody else has, into a ring with room. False: nothing has changed, go the long way. */
+static inline bool put_fast(struct ssm_ring *ring, uint64_t handle)
+{
+    struct ssm_side *producer = &ring->shared->producer;
+    const bool exclusive = ring->flags & SSM_ONE_PRODUCER;
+    if (!ssm_is_unguarded(ring->pool) || ring->table != NULL || !ssm_side_try(ring, producer, exclusive))
+        return false;
+    bool put = ssm_load_acquire_u32(&ring->shared->acl) == 0 && ssm_take_sole(ring->pool, &handle, 1);
+    if (put && look_for_room(ring, ssm_load_relaxed_u64(&producer->index), 1) != 0) {
+        ssm_untake_sole(ring->pool, &handle, 1);
+        put = false;
+    }
+    if (put)
+        ssm_handover_put(ring, &handle, 1);
+    ssm_side_leave(producer, exclusive);
+    return put;
+}
+
+int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns)
+{
+    if (SSM_LIKELY(count == 1 && flags == 0 && put_fast(ring, handles[0]))) {
+        ssm_event_signal(&ring->shared->not_empty, 1, ring->pool->fenced);
+        return 0;
+    }
+    return put_slowly(ring, handles, count, flags, timeout_ns);
 }

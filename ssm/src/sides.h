@@ -47,6 +47,12 @@ static inline int ssm_side_enter(struct ssm_ring *ring, struct ssm_side *side, b
     return result != -ETIMEDOUT ? result : exclusive ? -SSM_E_BUSY : again;
 }
 
+/* The same where it takes neither a wait nor a repair, nor is it the first use. */
+static inline bool ssm_side_try(const struct ssm_ring *ring, struct ssm_side *side, bool exclusive)
+{
+    return exclusive ? ssm_lock_is_mine(ring->pool, &side->lock) : ssm_lock_try(ring->pool, &side->lock);
+}
+
 static inline void ssm_side_leave(struct ssm_side *side, bool exclusive)
 {
     if (!exclusive)

@@ -72,15 +72,16 @@ static void test_push_and_pop(void)
         ssm_handle_of(generation, BLOCKS),        /* of another class */
         UINT64_MAX,
     };
+    struct ssm_block *block;
     uint64_t taken[2];
-    CHECK(!ssm_cache_pop_one(f.pool, class, cache, taken));
+    CHECK(!ssm_cache_pop_one(f.pool, class, cache, taken, &block));
     CHECK_EQ(ssm_cache_pop(f.pool, class, cache, 2, taken), 0);
     CHECK_EQ(ssm_cache_push(cache, &handle, 1, 1), 1);
     CHECK_EQ(ssm_cache_push(cache, &handle, 1, 1), 0); /* the limit */
-    CHECK(ssm_cache_pop_one(f.pool, class, cache, taken) && taken[0] == handle);
+    CHECK(ssm_cache_pop_one(f.pool, class, cache, taken, &block) && taken[0] == handle && block == ssm_block_at(f.pool, block_idx));
     CHECK_EQ(ssm_cache_push(cache, &handle, 1, LIMIT), 1);
     CHECK_EQ(ssm_cache_push(cache, void_handles, 4, LIMIT), 4);
-    CHECK(!ssm_cache_pop_one(f.pool, class, cache, taken)); /* the one on top is void: the long way passes over it */
+    CHECK(!ssm_cache_pop_one(f.pool, class, cache, taken, &block)); /* the one on top is void: the long way passes over it */
     CHECK_EQ(cached_blocks(f.pool, 0), 5);
     CHECK(ssm_cache_pop(f.pool, class, cache, 2, taken) == 1 && taken[0] == handle); /* passes over all of them */
     CHECK_EQ(cached_blocks(f.pool, 0), 0);
@@ -176,8 +177,9 @@ static void stay_inside(void *context)
     CHECK(ssm_cache_enter(pool, cache_of(pool)));
     board_set(f->board, READY, 1);
     AWAIT(board_get(f->board, GO) == 1);
+    struct ssm_block *block;
     uint64_t handle;
-    CHECK(ssm_cache_pop_one(pool, &pool->classes[0], cache_of(pool), &handle)); /* still its own */
+    CHECK(ssm_cache_pop_one(pool, &pool->classes[0], cache_of(pool), &handle, &block)); /* still its own */
     ssm_cache_leave(cache_of(pool));
 }
 
@@ -259,12 +261,12 @@ static void steal_slowly(void *context)
     CHECK_EQ(ssm_lock_take(pool, &cache->thief, 0, no_repair, NULL), 0);
     for (uint32_t count = LIMIT; count > LIMIT - 3;) {
         uint64_t handle = ssm_load_relaxed_u64(&cache->handles[count - 1]);
-        uint32_t block_idx = (uint32_t)handle;
-        CHECK(ssm_cache_entry_counts(pool, &pool->classes[0], ssm_mark_of(owner), handle));
+        struct ssm_block *block;
+        CHECK(ssm_cache_entry_counts(pool, &pool->classes[0], ssm_mark_of(owner), handle, &block));
         step(f);
-        ssm_block_swap(ssm_block_at(pool, block_idx), owner, pool->self);
+        ssm_block_swap(block, owner, pool->self);
         step(f);
-        ssm_store_release_u32(&ssm_block_at(pool, block_idx)->home, 3);
+        ssm_store_release_u32(&block->home, 3);
         step(f);
         ssm_store_release_u32(&cache->count, --count);
     }

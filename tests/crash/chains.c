@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Operations on chains, and their states; see scenarios.h. A chain's packets have serials that follow one another, by which
- * the checker knows what belongs to which head. */
+ * the checker knows what belongs to which head. In a pool with an arena, head and end are from there. */
 #include "scenarios.h"
 
 #include "block.h"
@@ -10,6 +10,7 @@
 #define NOW         0
 #define RING_HOLDER 2 /* holder id of the first ring */
 #define LENGTH      3
+#define PAGE        UINT64_C(4096)
 
 static struct ssm_pool *me(const struct world *world) { return world->pools[VICTIM]; }
 static struct ssm_ring *many(const struct world *world) { return world->rings[VICTIM][RING_MANY]; }
@@ -48,7 +49,7 @@ static uint64_t make_chain(struct world *world, enum actor actor, uint64_t *hand
 {
     uint64_t serial, first = 0;
     for (uint32_t i = 0; i < LENGTH; i++) {
-        handles[i] = world_alloc(world, actor, &serial);
+        handles[i] = world->arena && i != 1 ? world_alloc_arena(world, actor, PAGE, &serial) : world_alloc(world, actor, &serial);
         first = i == 0 ? serial : first;
     }
     ssm_packet_link(world->pools[actor], handles[0], handles + 1, LENGTH - 1);
@@ -179,6 +180,11 @@ const struct scenario chain_scenarios[] = {
     {"chain: get behind a half-taken one", to_get_behind_half, get, .results = {1}},
     {"chain: get behind one taken but for its head", to_get_behind_most, get, .results = {1}},
     {"chain: shutdown discards", to_discard, shut_down, .results = {0}},
+    {"chain, arena: put", to_put, put, .results = {0}, .arena = true},
+    {"chain, arena: free", to_free, free_head, .results = {0}, .arena = true},
+    {"chain, arena: get", to_get, get, .results = {1}, .arena = true},
+    {"chain, arena: get and free", to_get, get_and_free, .results = {1, 0}, .arena = true},
+    {"chain, arena: get behind one taken but for its head", to_get_behind_most, get, .results = {1}, .arena = true},
 };
 
 const uint32_t chain_scenario_count = sizeof chain_scenarios / sizeof *chain_scenarios;

@@ -20,8 +20,8 @@
 
 #define CALL_MAX_NS  UINT64_C(1000000000)
 #define PATIENCE_NS  INT64_C(1000000)
-#define BLOCKED_NS   INT64_C(5000000000)
-#define AWAKE_MAX_NS UINT64_C(1000000000) /* the re-check comes after 20 ms; the machine may be busy */
+#define BLOCKED_NS   INT64_C(30000000000)
+#define AWAKE_MAX_NS UINT64_C(5000000000) /* the re-check comes after 20 ms; the machine may be busy */
 #define NEW_CAPACITY 4
 #define VISIT_SERIAL UINT64_C(1000) /* + ring: what a visitor puts */
 #define MARK_SERIAL  UINT64_C(2000) /* + ring: what the survivor puts */
@@ -741,6 +741,9 @@ static void pass_new_ring(struct check *check)
     int result = TIMED(check, ssm_ring_open(check->self, "new", &options, &ring));
     if (result == -SSM_E_HOLDERS && check->world->dummies > 0)
         return; /* the table is full of the living */
+    char type[SSM_TYPE_SIZE] = "";
+    if (result == 0 && (ssm_ring_type(ring, type) < 0 || (type[0] != '\0' && strcmp(type, NEW_TYPE) != 0)))
+        complain(check, "the new ring's type is torn: %s", type);
     if (result == 0)
         result = ssm_alloc_many(check->self, 1, NEW_CAPACITY, 0, handles);
     if (result == 0)

@@ -537,6 +537,12 @@ static void open_new(struct world *world)
     world_returned(world, ssm_ring_open(me(world), "new", &options, &world->opened));
 }
 
+static void open_typed(struct world *world)
+{
+    struct ssm_ring_options options = {.capacity = 4, .type = NEW_TYPE};
+    world_returned(world, ssm_ring_open(me(world), "new", &options, &world->opened));
+}
+
 static void open_known(struct world *world)
 {
     struct ssm_ring_options options = {.capacity = CAPACITY_MANY};
@@ -748,6 +754,7 @@ const struct scenario pool_scenarios[] = {
     {"shutdown: drain", two_queued, shutdown_later, .results = {0}},
     {"set_acl: no more puts", two_queued, flow_down, .results = {0}},
     {"ring_open: new", as_it_is, open_new, .results = {0}},
+    {"ring_open: new, of a type", as_it_is, open_typed, .results = {0}},
     {"ring_open: known", two_queued, open_known, .results = {0}},
     {"ring_close: both sides claimed", both_sides_claimed, close_ring, .results = {0}},
     {"ring_close: one side claimed", producer_claimed, close_ring, .results = {0}},

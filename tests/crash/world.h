@@ -38,6 +38,8 @@ enum {
     ITEMS         = 96, /* of a service */
 };
 
+#define NEW_TYPE "what the packets of a new ring are" /* if the victim says so */
+
 /* What the victim says as it goes, in memory that outlives it. */
 struct note {
     struct ssm_u32 stage; /* how many of its calls have returned */
