@@ -42,6 +42,6 @@ typedef uint64_t bench_run(struct bench *bench);
 bench_run bench_stream, bench_hand_over, bench_ring, bench_round_trip_spin, bench_round_trip_block, bench_round_trip_asleep;
 
 /* floor.c: what the machine takes for as much without any of ours. */
-bench_run floor_loop, floor_ring, floor_round_trip_spin, floor_round_trip_futex, floor_round_trip_futex_asleep;
+bench_run floor_loop, floor_malloc, floor_ring, floor_round_trip_spin, floor_round_trip_futex, floor_round_trip_futex_asleep;
 
 #endif

@@ -2,7 +2,7 @@
 """How long do the calls take, in Python and in C, and how fast do packets pass from one process to another?
 
 Each case runs several times, the cases in turn, so that a slow minute of the machine falls on all of them; the table
-shows the median and the range of those runs. What each does: benchmarks/cases.py, core.c, pairs.c, floor.c.
+shows the median and the range of those runs. What each does: benchmarks/cases.py, floor.py, core.c, pairs.c, floor.c.
 
     python -m benchmarks [--rounds N] [--packets N] [--output FILE] [--python-only]
 """
@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import cases
+from benchmarks import cases, floor
 from benchmarks.cases import BATCH, PATIENCE_S, PAYLOAD
 
 if TYPE_CHECKING:
@@ -96,6 +96,11 @@ PYTHON: tuple[tuple[Loop, str], ...] = (
     (cases.round_trip_blocking, "round trip, blocking"),
     (cases.round_trip_asleep, "round trip, both asleep"),
     (cases.reference, "reference loop"),
+    (floor.floor_alloc_drop, "CPython: object made, dropped"),
+    (floor.floor_alloc_free, "CPython: the same, one call"),
+    (floor.floor_put_get, "CPython: deque"),
+    (floor.floor_write_slice, "CPython: bytearray[:8] ="),
+    (floor.floor_exhausted, "CPython: exception caught"),
 )
 C = {
     "alloc_free": "alloc, free",
@@ -117,6 +122,8 @@ C = {
     "round_trip_block": "round trip, blocking",
     "round_trip_asleep": "round trip, both asleep",
     "floor_loop": "reference loop",
+    "floor_malloc": "malloc, free",
+    "floor_malloc_batch": "malloc, free, by 32",
     "floor_ring": "bare ring",
     "floor_round_trip_spin": "bare words, polling",
     "floor_round_trip_futex": "bare futex",

@@ -332,6 +332,8 @@ static const struct {
     {"round_trip_block", bench_round_trip_block, 1, 8, 2, 1},
     {"round_trip_asleep", bench_round_trip_asleep, 1, 8, 2, 1},
     {"floor_loop", floor_loop, 1, 0, 0, 0},
+    {"floor_malloc", floor_malloc, 1, 0, 0, 0},
+    {"floor_malloc_batch", floor_malloc, BATCH_MAX, 0, 0, 0},
     {"floor_ring", floor_ring, 1, 0, 0, 0},
     {"floor_round_trip_spin", floor_round_trip_spin, 1, 0, 0, 0},
     {"floor_round_trip_futex", floor_round_trip_futex, 1, 0, 0, 0},

@@ -36,6 +36,23 @@ uint64_t floor_loop(struct bench *bench)
     return now_ns() - start;
 }
 
+/* The C library's own, of a size that it keeps in a list per thread; `batch` of them at a time. */
+uint64_t floor_malloc(struct bench *bench)
+{
+    uint64_t start = now_ns();
+    void *memory[BATCH_MAX];
+
+    for (uint64_t i = 0; i < bench->count; i += bench->batch) {
+        for (uint32_t j = 0; j < bench->batch; j++) {
+            memory[j] = malloc(LINE);
+            __asm__ volatile("" : "+r"(memory[j]) : : "memory"); /* it is wanted */
+        }
+        for (uint32_t j = 0; j < bench->batch; j++)
+            free(memory[j]);
+    }
+    return now_ns() - start;
+}
+
 /* ---- a bare ring of words between two processes, each side with the other's index cached ----------- */
 
 static struct bare_ring {

@@ -50,8 +50,8 @@ class Row(NamedTuple):
 
 C = (
     Row("alloc + free", "private cache over a list 1.6; DPDK mempool 5.0; mimalloc 9; locked list 9.4; Boost 125; "
-        "Ouroboros 330 ns", "alloc_free", 5, "<= 5 ns"),
-    Row("alloc + free in bulk of 32, per block", "DPDK 0.5 ns", "alloc_free_batch", 1, "<= 1 ns"),
+        "Ouroboros 330 ns", "alloc_free", 5, "<= 5 ns", "floor_malloc"),
+    Row("alloc + free in bulk of 32, per block", "DPDK 0.5 ns", "alloc_free_batch", 1, "<= 1 ns", "floor_malloc_batch"),
     Row("two processes, alloc + free, same shard", "private caches 1, Ouroboros 7,500 ns", "alloc_free_two", 15,
         "<= 15 ns"),
     Row("hand-off: alloc, write 8 B, ring, read, free", "no holder sets 16, Ouroboros 2,300-4,400 ns", "hand_over", 60,
@@ -71,12 +71,12 @@ C = (
         "floor_round_trip_futex_asleep", of_floor=True, show="us"),
 )  # fmt: skip
 PYTHON = (
-    Row("alloc and drop", "25 ns", "alloc_drop", 40, "<= 40 ns"),
-    Row("alloc, free()", "31 ns", "alloc_free", 50, "<= 50 ns"),
-    Row("put + get in one process", "33 ns", "put_get", 70, "<= 70 ns"),
-    Row('pkt[:8] = b"..."', "26 ns", "write_slice", 35, "<= 35 ns"),
+    Row("alloc and drop", "25 ns", "alloc_drop", 40, "<= 40 ns", "floor_alloc_drop"),
+    Row("alloc, free()", "31 ns", "alloc_free", 50, "<= 50 ns", "floor_alloc_free"),
+    Row("put + get in one process", "33 ns", "put_get", 70, "<= 70 ns", "floor_put_get"),
+    Row('pkt[:8] = b"..."', "26 ns", "write_slice", 35, "<= 35 ns", "floor_write_slice"),
     Row("alloc_many(64) + free", "171 ns", "alloc_free_batch", 350, "<= 350 ns", times=64),
-    Row("an exhausted alloc, caught", "104 ns", "exhausted", 160, "<= 160 ns"),
+    Row("an exhausted alloc, caught", "104 ns", "exhausted", 160, "<= 160 ns", "floor_exhausted"),
     Row("process to process, one packet per call, first and last byte touched", "hand-made ring 4.3, pyzmq 1.07, "
         "iceoryx2 0.67, faster-fifo 0.17-0.8, multiprocessing.Queue 0.14 M/s", "stream", 200, ">= 5 M/s", show="M/s"),
     Row("the same in batches of 64", "", "stream_batch", 40, ">= 25 M/s", show="M/s"),
