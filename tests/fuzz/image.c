@@ -18,9 +18,9 @@ static const struct ssm_pool_options options = {
     .classes = {{64, 24}, {256, 16}}, .class_count = 2, .shards = 2, .headroom = 16, .tailroom = 8, .cache = 4,
     .holders = 64, .metadata_bytes = 40960, .arena_bytes = 16384, .arena_packets = 6,
 };
-const char *const image_ring_names[] = {"many", "one"};
+const char *const image_ring_names[] = {"many", "newest", "one"};
 const struct ssm_ring_options image_rings[] = {
-    {.capacity = 8}, {.capacity = 5, .flags = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER},
+    {.capacity = 8}, {.capacity = 7, .flags = SSM_OVERFLOW_OVERWRITE}, {.capacity = 5, .flags = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER},
 };
 const char *const image_service_names[] = {"ids", "pids", "rmids", "addresses"};
 const struct ssm_service_options image_services[] = {
@@ -56,7 +56,7 @@ static void use_services(struct ssm_pool *pool)
     }
 }
 
-/* Packets in both rings, some held by this process too, some in its cache. */
+/* Packets in all rings, some held by this process too, some in its cache. */
 static void use_rings(struct ssm_pool *pool)
 {
     for (int i = 0; i < IMAGE_RINGS; i++) {
@@ -68,7 +68,7 @@ static void use_rings(struct ssm_pool *pool)
         CHECK_EQ(ssm_ring_put(ring, handles + 3, 1, SSM_KEEP, 0), 0);
         CHECK_EQ(ssm_ring_get(ring, handles, 1, 0), 1);
         CHECK_EQ(ssm_free(pool, handles[5]), 0);
-        if (i == 0)
+        if (!(image_rings[i].flags & SSM_ONE_PRODUCER))
             ssm_ring_close(ring);
         else
             free(ring); /* its exclusive sides stay this process's */

@@ -13,7 +13,7 @@ enum image_kind {
 };
 
 /* What the images contain, by name. */
-enum { IMAGE_RINGS = 2, IMAGE_SERVICES = 4 };
+enum { IMAGE_RINGS = 3, IMAGE_SERVICES = 4 };
 extern const char *const image_ring_names[IMAGE_RINGS];
 extern const struct ssm_ring_options image_rings[IMAGE_RINGS];
 extern const char *const image_service_names[IMAGE_SERVICES];
