@@ -31,6 +31,17 @@ class Result:
     violation: str = ""
     trace: tuple[str, ...] = ()
 
+    def must_be_sound(self, at_least: int = 0) -> None:
+        """Fail with the trace; or where it reached fewer states, for one that stops early proves nothing."""
+        assert not self.violation, "\n".join((self.violation, *self.trace))
+        assert self.states >= at_least
+        assert self.finals > (1 if at_least else 0)
+
+
+def name_of(value: object) -> str:
+    """Of a configuration, for pytest."""
+    return "-".join(f"{k}{v}" for k, v in value.items()) or "default" if isinstance(value, dict) else ""
+
 
 class Explorer:
     """The exploration; subclasses bring the states and the steps."""

@@ -4,6 +4,7 @@
 import pytest
 
 from tests.model.chain_model import BUGS, Config, Model, explore, main
+from tests.model.explorer import name_of
 
 LIMIT = 1_000_000
 
@@ -20,16 +21,9 @@ SOUND = [
 DEATHS_OF_TWO = {"scripts": ("C", "C"), "kills": 2, "blocks": 4}
 
 
-def name_of(value: object) -> str:
-    return "-".join(f"{k}{v}" for k, v in value.items()) or "default" if isinstance(value, dict) else ""
-
-
 @pytest.mark.parametrize(("config", "at_least"), SOUND, ids=name_of)
 def test_a_message_is_whole(config: dict[str, object], at_least: int) -> None:
-    result = explore(limit=LIMIT, **config)
-    assert not result.violation, "\n".join((result.violation, *result.trace))
-    assert result.states >= at_least
-    assert result.finals > 1
+    explore(limit=LIMIT, **config).must_be_sound(at_least)
 
 
 @pytest.mark.parametrize("bug", BUGS)

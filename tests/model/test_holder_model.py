@@ -3,12 +3,13 @@
 
 import pytest
 
+from tests.model.explorer import name_of
 from tests.model.holder_model import BUGS, HARMLESS, Config, Model, explore, main
 
 LIMIT = 2_000_000  # states; far above what any of these needs
 
 SOUND = [
-    # configuration, states that it must reach at least (an exploration that stops early proves nothing)
+    # configuration, states that it must reach at least
     ({"rounds": 3}, 10_000),
     ({"rounds": 2, "kills": 2}, 20_000),
     ({"rounds": 2, "kills": 2, "exclusive": True}, 10_000),
@@ -48,16 +49,9 @@ SHOWS = {
 }
 
 
-def name_of(value: object) -> str:
-    return "-".join(f"{k}{v}" for k, v in value.items()) or "default" if isinstance(value, dict) else ""
-
-
 @pytest.mark.parametrize(("config", "at_least"), SOUND, ids=name_of)
 def test_protocol_holds_after_every_kill(config: dict[str, int], at_least: int) -> None:
-    result = explore(limit=LIMIT, **config)
-    assert not result.violation, "\n".join((result.violation, *result.trace))
-    assert result.states >= at_least
-    assert result.finals > 1
+    explore(limit=LIMIT, **config).must_be_sound(at_least)
 
 
 @pytest.mark.parametrize("bug", BUGS)
@@ -70,14 +64,11 @@ def test_seeded_bug_is_found(bug: str) -> None:
 @pytest.mark.parametrize("order", HARMLESS)
 def test_harmless_order_is_harmless(order: str) -> None:
     for config in ({"rounds": 2, "kills": 2}, {"rounds": 2, "consumers": 2, "recoverers": 1}):
-        result = explore(limit=LIMIT, bug=order, **config)
-        assert not result.violation, "\n".join((result.violation, *result.trace))
+        explore(limit=LIMIT, bug=order, **config).must_be_sound()
 
 
 def test_without_kills_nothing_is_recovered() -> None:
-    result = explore(limit=LIMIT, kills=0, rounds=3)
-    assert not result.violation
-    assert result.finals >= 1
+    explore(limit=LIMIT, kills=0, rounds=3).must_be_sound()
 
 
 def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:

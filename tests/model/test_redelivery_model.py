@@ -6,6 +6,7 @@ By hand, further: python tests/model/redelivery_model.py --workers 2 --forward -
 
 import pytest
 
+from tests.model.explorer import name_of
 from tests.model.redelivery_model import BUGS, HARMLESS, Config, Model, explore, main
 
 LIMIT = 1_500_000
@@ -51,16 +52,9 @@ SHOWS = {
 }
 
 
-def name_of(value: object) -> str:
-    return "-".join(f"{k}{v}" for k, v in value.items()) or "default" if isinstance(value, dict) else ""
-
-
 @pytest.mark.parametrize(("config", "at_least"), SOUND, ids=name_of)
 def test_nothing_is_lost_or_handed_out_twice(config: dict[str, int], at_least: int) -> None:
-    result = explore(limit=LIMIT, **config)
-    assert not result.violation, "\n".join((result.violation, *result.trace))
-    assert result.states >= at_least
-    assert result.finals > 1
+    explore(limit=LIMIT, **config).must_be_sound(at_least)
 
 
 @pytest.mark.parametrize("bug", BUGS)
@@ -72,8 +66,7 @@ def test_seeded_bug_is_found(bug: str) -> None:
 @pytest.mark.parametrize("way", HARMLESS)
 @pytest.mark.parametrize("config", [{"workers": 2}, FORWARD, {"requeue": True}, FANOUT], ids=name_of)
 def test_another_way_is_sound_too(config: dict[str, int], way: str) -> None:
-    result = explore(limit=LIMIT, bug=way, kills=2, **config)
-    assert not result.violation, "\n".join((result.violation, *result.trace))
+    explore(limit=LIMIT, bug=way, kills=2, **config).must_be_sound()
 
 
 def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:

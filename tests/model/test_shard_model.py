@@ -3,6 +3,7 @@
 
 import pytest
 
+from tests.model.explorer import name_of
 from tests.model.shard_model import BUGS, Config, Model, explore, main
 
 LIMIT = 1_000_000
@@ -17,16 +18,9 @@ SOUND = [
 ]
 
 
-def name_of(value: object) -> str:
-    return "-".join(f"{k}{v}" for k, v in value.items()) or "default" if isinstance(value, dict) else ""
-
-
 @pytest.mark.parametrize(("config", "at_least"), SOUND, ids=name_of)
 def test_no_block_is_lost_or_listed_while_held(config: dict[str, int], at_least: int) -> None:
-    result = explore(limit=LIMIT, **config)
-    assert not result.violation, "\n".join((result.violation, *result.trace))
-    assert result.states >= at_least
-    assert result.finals > 1
+    explore(limit=LIMIT, **config).must_be_sound(at_least)
 
 
 @pytest.mark.parametrize("bug", BUGS)
