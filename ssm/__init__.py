@@ -47,7 +47,8 @@ from ssm.errors import (
     SSMError,
     StaleHandle,
 )
-from ssm.pool import CreateArguments, Pool, list_pools
+from ssm.options import CreateArguments
+from ssm.pool import Pool, list_pools
 from ssm.queue import JoinableQueue, Queue, SimpleQueue
 from ssm.ready import wait
 from ssm.service import AddressService, IdService, PidService, RmidService

@@ -6,17 +6,27 @@ from __future__ import annotations
 import atexit
 import copyreg
 import errno
-import operator
 import os
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from ssm import _core, names, service
-from ssm.acl import Acl
 from ssm.errors import PoolAbandoned, PoolMismatch, RingMismatch
+from ssm.options import (
+    CreateArguments,
+    PoolOptions,
+    attach_flags,
+    capacity_of,
+    check_overflow,
+    explain,
+    pool_options,
+    quota_of,
+    ring_flags,
+    ring_stats,
+)
 from ssm.stats import ArenaStats, ClassStats, Holder, PoolStats, Reaped, RingStats, ShardStats, Usage
 
 if TYPE_CHECKING:
@@ -29,151 +39,6 @@ if TYPE_CHECKING:
     from ssm.service import AddressService, IdService, PidService, RmidService
 
 RETRY_S = 0.01  # between two looks for a pool that is not there yet
-
-_U32_MAX = 2**32 - 1
-_ROOM_FOR_RINGS = 1 << 20  # bytes of the metadata area, unless asked otherwise:
-_ROOM_PER_BLOCK = 2 * 16  # with these, two rings can redeliver
-_HOLDER_MAX = _CACHE_MAX = 4096  # as layout.h has them
-_ARENA_PAGE = 4096  # an arena is a multiple of it,
-_ARENA_PACKETS_HIGH = 4096  # has so many packets at most, unless asked otherwise,
-_ARENA_PACKETS_MAX = 65536  # and never more than that
-
-
-class CreateArguments(TypedDict, total=False):
-    """The keyword arguments of `Pool.create`, less `exist_ok`."""
-
-    classes: Mapping[int, int] | None
-    shards: int | None
-    headroom: int | None
-    tailroom: int | None
-    cache: int | None
-    holders: int | None
-    mode: int
-    ephemeral: bool
-    hugepages: bool
-    prefault: bool
-    mlock: bool
-    metadata: int | None
-    arena: int
-    arena_packets: int | None
-    quota: int | None
-
-
-class _Options(NamedTuple):
-    """The parameters that a pool is made with, defaults filled in and looked at."""
-
-    classes: tuple[tuple[int, int], ...]  # (block size, blocks), smallest first
-    shards: int
-    headroom: int
-    tailroom: int
-    cache: int
-    holders: int
-    metadata: int
-    arena: int
-    arena_packets: int  # 0: the build's choice
-    ephemeral: bool
-
-    @property
-    def payload(self) -> int:
-        return sum(size * count for size, count in self.classes) + self.arena
-
-
-def _number(what: str, value: int | None, default: int, low: int, high: int) -> int:
-    number = default if value is None else operator.index(value)
-    if not low <= number <= high:
-        raise ValueError(f"{what} must be {low} .. {high}, not {number}")
-    return number
-
-
-def _quota(quota: int | None) -> int | None:
-    return None if quota is None else _number("quota", quota, 0, 0, 2**64 - 1)
-
-
-def _classes(classes: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
-    try:
-        items = classes.items()
-    except AttributeError:
-        text = f"classes must map block sizes to numbers of blocks, as in {{256: 1024}}, not {classes!r}"
-        raise TypeError(text) from None
-    pairs = tuple(sorted((operator.index(size), operator.index(count)) for size, count in items))
-    if not 1 <= len(pairs) <= _core.CLASS_MAX:
-        raise ValueError(f"classes must have 1 .. {_core.CLASS_MAX} block sizes, not {len(pairs)}")
-    for size, count in pairs:
-        _number("a block size in classes", size, 0, 64, 2**62)
-        _number(f"the number of blocks of {size} bytes in classes", count, 0, 1, 2**31)
-    return pairs
-
-
-def _arena(arena: int, packets: int | None, largest: int) -> tuple[int, int]:
-    """Whole pages, and how many packets they can be at once; 0: the build's choice."""
-    size = -(-_number("arena", arena, 0, 0, 2**62) // _ARENA_PAGE) * _ARENA_PAGE
-    if size == 0 and packets is not None:
-        raise ValueError(f"arena_packets={packets} is of a pool with an arena: give its bytes, too (arena=)")
-    if 0 < size <= largest:
-        raise ValueError(
-            f"arena must be larger than the largest block size in classes, {largest} bytes, not {arena}: only packets "
-            "that no block is large enough for come from it"
-        )
-    return size, 0 if packets is None else _number("arena_packets", packets, 0, 1, _ARENA_PACKETS_MAX)
-
-
-def _options(
-    classes: Mapping[int, int] | None = None,
-    shards: int | None = None,
-    headroom: int | None = None,
-    tailroom: int | None = None,
-    cache: int | None = None,
-    holders: int | None = None,
-    metadata: int | None = None,
-    arena: int = 0,
-    arena_packets: int | None = None,
-    ephemeral: bool = False,
-) -> _Options:
-    build = _core.defaults()
-    pairs = _classes(build["classes"] if classes is None else classes)
-    arena, packets = _arena(arena, arena_packets, pairs[-1][0])
-    blocks = sum(count for _, count in pairs) + (packets or (_ARENA_PACKETS_HIGH if arena else 0))
-    room = max(build["metadata_bytes"], _ROOM_FOR_RINGS + _ROOM_PER_BLOCK * blocks)
-    return _Options(
-        classes=pairs,
-        shards=_number("shards", shards, build["shards"], 1, _core.SHARD_MAX),
-        headroom=_number("headroom", headroom, build["headroom"], 0, _U32_MAX),
-        tailroom=_number("tailroom", tailroom, build["tailroom"], 0, _U32_MAX),
-        cache=_number("cache", cache, build["cache"], 0, _CACHE_MAX),
-        holders=_number("holders", holders, build["holders"], 1, _HOLDER_MAX),
-        metadata=_number("metadata", metadata, room, 0, 2**62),
-        arena=arena,
-        arena_packets=packets,
-        ephemeral=bool(ephemeral),
-    )
-
-
-def _flags(
-    *, ephemeral: bool = False, readonly: bool = False, hugepages: bool, prefault: bool, mlock: bool
-) -> int:
-    return (
-        (_core.EPHEMERAL if ephemeral else 0)
-        | (_core.READONLY if readonly else 0)
-        | (_core.HUGEPAGES if hugepages else 0)
-        | (_core.PREFAULT if prefault else 0)
-        | (_core.MLOCK if mlock else 0)
-    )
-
-
-def _explain(error: OSError, name: str, options: _Options) -> Exception:
-    """Name the remedy, where the system's answer does not."""
-    if error.errno in {errno.EINVAL, errno.EOVERFLOW}:
-        return ValueError(f"these parameters are out of the bounds of a pool: {options}")
-    if error.errno == errno.ENOSPC:
-        shm = os.statvfs(names.DIRECTORY)
-        return OSError(
-            errno.ENOSPC,
-            f"No space for the {options.payload:,} bytes of payload, and its metadata: {names.DIRECTORY} has "
-            f"{shm.f_bavail * shm.f_frsize:,} bytes free of {shm.f_blocks * shm.f_frsize:,}; take fewer or smaller "
-            f"blocks (classes=, arena=), or enlarge it (mount -o remount,size=... {names.DIRECTORY})",
-            name,
-        )
-    return error
 
 
 class Pool(_core.Pool):
@@ -266,11 +131,11 @@ class Pool(_core.Pool):
             ENOSPC: not so much memory is left; nothing was created. Others as the system gives them.
         """
         name = names.normalize(name)
-        options = _options(
+        options = pool_options(
             classes, shards, headroom, tailroom, cache, holders, metadata, arena, arena_packets, ephemeral
         )
-        flags = _flags(ephemeral=ephemeral, hugepages=hugepages, prefault=prefault, mlock=mlock)
-        quota = _quota(quota)  # before anything is made
+        flags = attach_flags(ephemeral=ephemeral, hugepages=hugepages, prefault=prefault, mlock=mlock)
+        quota = quota_of(quota)  # before anything is made
         while True:
             try:
                 pool = cls._make(name, options, mode, flags)
@@ -337,8 +202,8 @@ class Pool(_core.Pool):
             As the system gives it.
         """
         name = names.normalize(name)
-        flags = _flags(readonly=readonly, hugepages=hugepages, prefault=prefault, mlock=mlock)
-        quota = _quota(quota)
+        flags = attach_flags(readonly=readonly, hugepages=hugepages, prefault=prefault, mlock=mlock)
+        quota = quota_of(quota)
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"'timeout' must be a non-negative number of seconds, or None; not {timeout!r}")
         until = None if timeout is None else time.monotonic() + timeout
@@ -380,7 +245,7 @@ class Pool(_core.Pool):
                 pass
 
     @classmethod
-    def _make(cls, name: str, options: _Options, mode: int, flags: int) -> Self | None:
+    def _make(cls, name: str, options: PoolOptions, mode: int, flags: int) -> Self | None:
         """Make the pool; None: the name was taken away from under it, try again."""
         fd = names.create(name, mode)
         try:
@@ -391,7 +256,7 @@ class Pool(_core.Pool):
             return None
         except BaseException as error:
             names.unlink_same(name, fd)
-            if isinstance(error, OSError) and (better := _explain(error, name, options)) is not error:
+            if isinstance(error, OSError) and (better := explain(error, name, options)) is not error:
                 raise better from None
             raise
         finally:
@@ -424,9 +289,9 @@ class Pool(_core.Pool):
     def _key(self) -> tuple[str, int, bool]:
         return self.name, self.generation, self.readonly
 
-    def _expect(self, options: _Options) -> None:
+    def _expect(self, options: PoolOptions) -> None:
         asked = options._replace(holders=-(-options.holders // 64) * 64, metadata=0)
-        there = _Options(
+        there = PoolOptions(
             classes=tuple(self.classes.items()),
             shards=self.shards,
             headroom=self.headroom,
@@ -438,7 +303,7 @@ class Pool(_core.Pool):
             arena_packets=self.arena_packets if options.arena_packets else 0,
             ephemeral=self.ephemeral,
         )
-        different = [field for field in _Options._fields if getattr(there, field) != getattr(asked, field)]
+        different = [field for field in PoolOptions._fields if getattr(there, field) != getattr(asked, field)]
         if different:
             self.close()
             raise PoolMismatch(
@@ -538,13 +403,8 @@ class Pool(_core.Pool):
         size = len(str.encode(name))  # TypeError for what is no str
         if not 1 <= size < _core.NAME_SIZE or "\0" in name:
             raise ValueError(f"a ring's name has 1 .. {_core.NAME_SIZE - 1} bytes without NUL, not {name!r}")
-        wanted = 0 if capacity is None else _number("capacity", capacity, 0, 1, _U32_MAX)
-        flags = (
-            (_core.ONE_PRODUCER if _side(producers, "producers") else 0)
-            | (_core.ONE_CONSUMER if _side(consumers, "consumers") else 0)
-            | (_core.REDELIVER if redeliver else 0)
-            | _overflow_flag(overflow)
-        )
+        wanted = capacity_of(capacity)
+        flags = ring_flags(producers, consumers, bool(redeliver), overflow)
         text = None if dtype is None else _text_of(dtype)
         with self._lock:
             ring = self._rings.get(name)
@@ -576,7 +436,7 @@ class Pool(_core.Pool):
         for there in self._ring_stats():
             if there[0] == name:
                 return self._ring(name, 0, there[3])
-        _check_overflow(flags)
+        check_overflow(flags)
         try:
             return self._ring(name, capacity, flags, text)
         except RingMismatch:  # another process has created it just now
@@ -587,7 +447,7 @@ class Pool(_core.Pool):
         return [ring.name for ring in self._rings_in_order()]
 
     def _rings_in_order(self) -> list[RingStats]:
-        return sorted((_ring_stats(*ring) for ring in self._ring_stats()), key=lambda ring: ring.id)
+        return sorted((ring_stats(*ring) for ring in self._ring_stats()), key=lambda ring: ring.id)
 
     # ---- services -----------------------------------------------------------------------------
 
@@ -799,81 +659,10 @@ def _give_up(name: str, error: FileNotFoundError) -> None:
         raise error
 
 
-def _side(value: str | None, what: str) -> bool:
-    if value not in {None, "many", "one"}:
-        raise ValueError(f"{what} must be 'many' or 'one', not {value!r}")
-    return value == "one"
-
-
-_OVERFLOW_FLAGS = {"block": 0, "drop": _core.OVERFLOW_DROP, "overwrite": _core.OVERFLOW_OVERWRITE}
-
-
 def _text_of(dtype: DTypeLike) -> str:
     from ssm import records  # with numpy
 
     return records.text_of(dtype)
-
-
-def _overflow_flag(value: str | None) -> int:
-    try:
-        return _OVERFLOW_FLAGS[value or "block"]
-    except (KeyError, TypeError):
-        raise ValueError(f"overflow must be 'block', 'drop' or 'overwrite', not {value!r}") from None
-
-
-def _overflow_of(flags: int) -> Literal["block", "drop", "overwrite"]:
-    if flags & _core.OVERFLOW_DROP:
-        return "drop"
-    return "overwrite" if flags & _core.OVERFLOW_OVERWRITE else "block"
-
-
-def _check_overflow(flags: int) -> None:
-    """Of a ring that is to be made."""
-    if flags & _core.OVERFLOW_OVERWRITE and flags & _core.ONE_CONSUMER:
-        raise ValueError(
-            "overflow='overwrite' needs consumers='many': a put takes the oldest packets out; use overflow='drop'"
-        )
-    if flags & _core.OVERFLOW_OVERWRITE and flags & _core.REDELIVER:
-        raise ValueError(
-            "overflow='overwrite' frees packets that redeliver=True promises; use overflow='drop'"
-        )
-
-
-def _ring_stats(
-    name: str,
-    number: int,
-    capacity: int,
-    flags: int,
-    acl: int,
-    depth: int,
-    high_water: int,
-    puts: int,
-    gets: int,
-    recoveries: int,
-    redelivered: int,
-    drops: int,
-    holder: int,
-) -> RingStats:
-    producers: Literal["many", "one"] = "one" if flags & _core.ONE_PRODUCER else "many"
-    consumers: Literal["many", "one"] = "one" if flags & _core.ONE_CONSUMER else "many"
-    return RingStats(
-        name,
-        number,
-        capacity,
-        producers,
-        consumers,
-        Acl(acl),
-        depth,
-        high_water,
-        puts,
-        gets,
-        recoveries,
-        bool(flags & _core.REDELIVER),
-        redelivered,
-        _overflow_of(flags),
-        drops,
-        holder,
-    )
 
 
 def list_pools() -> list[str]:

@@ -56,6 +56,7 @@ PYTHON = {
         acl errors stats
         _core
         columns names service records
+        options
         pool ready aio
         queue
         __init__

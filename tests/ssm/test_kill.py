@@ -393,7 +393,9 @@ def test_kills_inside_the_steps(make_pool, children, seed, cache):
 def produce(talk, name, done, slot, first):
     """Puts serial numbers first, first + 1, ..., and notes how many puts have returned."""
     rng = random.Random(slot)
-    returned = memoryview(done).cast("Q")  # one store each: struct.pack_into() writes zeros first, and a kill may come between
+    returned = memoryview(done).cast(
+        "Q"
+    )  # one store; struct.pack_into() writes zeros before, and a kill may come then
     pool = ssm.Pool.attach(name)
     ring = pool.ring("work")
     serial = first

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What pools and rings are made with: arguments looked at, defaults filled in, the core's flags in words and back."""
+
+from __future__ import annotations
+
+import errno
+import operator
+import os
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
+
+from ssm import _core, names
+from ssm.acl import Acl
+from ssm.stats import RingStats
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_U32_MAX = 2**32 - 1
+_ROOM_FOR_RINGS = 1 << 20  # bytes of the metadata area, unless asked otherwise:
+_ROOM_PER_BLOCK = 2 * 16  # with these, two rings can redeliver
+_HOLDER_MAX = _CACHE_MAX = 4096  # as layout.h has them
+_ARENA_PAGE = 4096  # an arena is a multiple of it,
+_ARENA_PACKETS_HIGH = 4096  # has so many packets at most, unless asked otherwise,
+_ARENA_PACKETS_MAX = 65536  # and never more than that
+_OVERFLOW_FLAGS = {"block": 0, "drop": _core.OVERFLOW_DROP, "overwrite": _core.OVERFLOW_OVERWRITE}
+
+
+# ---- pools ------------------------------------------------------------------------------------------
+
+
+class CreateArguments(TypedDict, total=False):
+    """The keyword arguments of `Pool.create`, less `exist_ok`."""
+
+    classes: Mapping[int, int] | None
+    shards: int | None
+    headroom: int | None
+    tailroom: int | None
+    cache: int | None
+    holders: int | None
+    mode: int
+    ephemeral: bool
+    hugepages: bool
+    prefault: bool
+    mlock: bool
+    metadata: int | None
+    arena: int
+    arena_packets: int | None
+    quota: int | None
+
+
+class PoolOptions(NamedTuple):
+    """The parameters that a pool is made with, defaults filled in and looked at."""
+
+    classes: tuple[tuple[int, int], ...]  # (block size, blocks), smallest first
+    shards: int
+    headroom: int
+    tailroom: int
+    cache: int
+    holders: int
+    metadata: int
+    arena: int
+    arena_packets: int  # 0: the build's choice
+    ephemeral: bool
+
+    @property
+    def payload(self) -> int:
+        """Bytes of all blocks, and of the arena."""
+        return sum(size * count for size, count in self.classes) + self.arena
+
+
+def _number(what: str, value: int | None, default: int, low: int, high: int) -> int:
+    number = default if value is None else operator.index(value)
+    if not low <= number <= high:
+        raise ValueError(f"{what} must be {low} .. {high}, not {number}")
+    return number
+
+
+def quota_of(quota: int | None) -> int | None:
+    """Bytes; None: no limit."""
+    return None if quota is None else _number("quota", quota, 0, 0, 2**64 - 1)
+
+
+def _classes(classes: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
+    try:
+        items = classes.items()
+    except AttributeError:
+        text = f"classes must map block sizes to numbers of blocks, as in {{256: 1024}}, not {classes!r}"
+        raise TypeError(text) from None
+    pairs = tuple(sorted((operator.index(size), operator.index(count)) for size, count in items))
+    if not 1 <= len(pairs) <= _core.CLASS_MAX:
+        raise ValueError(f"classes must have 1 .. {_core.CLASS_MAX} block sizes, not {len(pairs)}")
+    for size, count in pairs:
+        _number("a block size in classes", size, 0, 64, 2**62)
+        _number(f"the number of blocks of {size} bytes in classes", count, 0, 1, 2**31)
+    return pairs
+
+
+def _arena(arena: int, packets: int | None, largest: int) -> tuple[int, int]:
+    """Whole pages, and how many packets they can be at once; 0: the build's choice."""
+    size = -(-_number("arena", arena, 0, 0, 2**62) // _ARENA_PAGE) * _ARENA_PAGE
+    if size == 0 and packets is not None:
+        raise ValueError(f"arena_packets={packets} is of a pool with an arena: give its bytes, too (arena=)")
+    if 0 < size <= largest:
+        raise ValueError(
+            f"arena must be larger than the largest block size in classes, {largest} bytes, not {arena}: only packets "
+            "that no block is large enough for come from it"
+        )
+    return size, 0 if packets is None else _number("arena_packets", packets, 0, 1, _ARENA_PACKETS_MAX)
+
+
+def pool_options(
+    classes: Mapping[int, int] | None = None,
+    shards: int | None = None,
+    headroom: int | None = None,
+    tailroom: int | None = None,
+    cache: int | None = None,
+    holders: int | None = None,
+    metadata: int | None = None,
+    arena: int = 0,
+    arena_packets: int | None = None,
+    ephemeral: bool = False,
+) -> PoolOptions:
+    """None stands for the build's choice. TypeError, ValueError: it cannot be."""
+    build = _core.defaults()
+    pairs = _classes(build["classes"] if classes is None else classes)
+    arena, packets = _arena(arena, arena_packets, pairs[-1][0])
+    blocks = sum(count for _, count in pairs) + (packets or (_ARENA_PACKETS_HIGH if arena else 0))
+    room = max(build["metadata_bytes"], _ROOM_FOR_RINGS + _ROOM_PER_BLOCK * blocks)
+    return PoolOptions(
+        classes=pairs,
+        shards=_number("shards", shards, build["shards"], 1, _core.SHARD_MAX),
+        headroom=_number("headroom", headroom, build["headroom"], 0, _U32_MAX),
+        tailroom=_number("tailroom", tailroom, build["tailroom"], 0, _U32_MAX),
+        cache=_number("cache", cache, build["cache"], 0, _CACHE_MAX),
+        holders=_number("holders", holders, build["holders"], 1, _HOLDER_MAX),
+        metadata=_number("metadata", metadata, room, 0, 2**62),
+        arena=arena,
+        arena_packets=packets,
+        ephemeral=bool(ephemeral),
+    )
+
+
+def attach_flags(
+    *, ephemeral: bool = False, readonly: bool = False, hugepages: bool, prefault: bool, mlock: bool
+) -> int:
+    """Of creating and of attaching."""
+    return (
+        (_core.EPHEMERAL if ephemeral else 0)
+        | (_core.READONLY if readonly else 0)
+        | (_core.HUGEPAGES if hugepages else 0)
+        | (_core.PREFAULT if prefault else 0)
+        | (_core.MLOCK if mlock else 0)
+    )
+
+
+def explain(error: OSError, name: str, options: PoolOptions) -> Exception:
+    """Name the remedy, where the system's answer does not."""
+    if error.errno in {errno.EINVAL, errno.EOVERFLOW}:
+        return ValueError(f"these parameters are out of the bounds of a pool: {options}")
+    if error.errno == errno.ENOSPC:
+        shm = os.statvfs(names.DIRECTORY)
+        return OSError(
+            errno.ENOSPC,
+            f"No space for the {options.payload:,} bytes of payload, and its metadata: {names.DIRECTORY} has "
+            f"{shm.f_bavail * shm.f_frsize:,} bytes free of {shm.f_blocks * shm.f_frsize:,}; take fewer or smaller "
+            f"blocks (classes=, arena=), or enlarge it (mount -o remount,size=... {names.DIRECTORY})",
+            name,
+        )
+    return error
+
+
+# ---- rings ------------------------------------------------------------------------------------------
+
+
+def capacity_of(capacity: int | None) -> int:
+    """0: as it is, or the build's choice."""
+    return 0 if capacity is None else _number("capacity", capacity, 0, 1, _U32_MAX)
+
+
+def ring_flags(producers: str | None, consumers: str | None, redeliver: bool, overflow: str | None) -> int:
+    """None stands for what is usual."""
+    return (
+        (_core.ONE_PRODUCER if _is_exclusive(producers, "producers") else 0)
+        | (_core.ONE_CONSUMER if _is_exclusive(consumers, "consumers") else 0)
+        | (_core.REDELIVER if redeliver else 0)
+        | _overflow_flag(overflow)
+    )
+
+
+def _is_exclusive(value: str | None, what: str) -> bool:
+    if value not in {None, "many", "one"}:
+        raise ValueError(f"{what} must be 'many' or 'one', not {value!r}")
+    return value == "one"
+
+
+def _overflow_flag(value: str | None) -> int:
+    try:
+        return _OVERFLOW_FLAGS[value or "block"]
+    except (KeyError, TypeError):
+        raise ValueError(f"overflow must be 'block', 'drop' or 'overwrite', not {value!r}") from None
+
+
+def _overflow_of(flags: int) -> Literal["block", "drop", "overwrite"]:
+    if flags & _core.OVERFLOW_DROP:
+        return "drop"
+    return "overwrite" if flags & _core.OVERFLOW_OVERWRITE else "block"
+
+
+def check_overflow(flags: int) -> None:
+    """Of a ring that is to be made."""
+    if flags & _core.OVERFLOW_OVERWRITE and flags & _core.ONE_CONSUMER:
+        raise ValueError(
+            "overflow='overwrite' needs consumers='many': a put takes the oldest packets out; use overflow='drop'"
+        )
+    if flags & _core.OVERFLOW_OVERWRITE and flags & _core.REDELIVER:
+        raise ValueError(
+            "overflow='overwrite' frees packets that redeliver=True promises; use overflow='drop'"
+        )
+
+
+def ring_stats(
+    name: str,
+    number: int,
+    capacity: int,
+    flags: int,
+    acl: int,
+    depth: int,
+    high_water: int,
+    puts: int,
+    gets: int,
+    recoveries: int,
+    redelivered: int,
+    drops: int,
+    holder: int,
+) -> RingStats:
+    """From what the core answers, flags in words."""
+    producers: Literal["many", "one"] = "one" if flags & _core.ONE_PRODUCER else "many"
+    consumers: Literal["many", "one"] = "one" if flags & _core.ONE_CONSUMER else "many"
+    return RingStats(
+        name,
+        number,
+        capacity,
+        producers,
+        consumers,
+        Acl(acl),
+        depth,
+        high_water,
+        puts,
+        gets,
+        recoveries,
+        bool(flags & _core.REDELIVER),
+        redelivered,
+        _overflow_of(flags),
+        drops,
+        holder,
+    )
