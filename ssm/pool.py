@@ -363,7 +363,7 @@ class Pool(_core.Pool):
         overflow: Literal["block", "drop", "overwrite"] | None = None,
         dtype: DTypeLike | None = None,
     ) -> Ring:
-        """Open a ring of the pool, or create it if it is not there.
+        """Open a ring of the pool, or create it if it is not there. It stays as long as the pool.
 
         Parameters
         ----------

@@ -246,7 +246,8 @@ class Queue(Generic[T]):
         Objects that it takes. Without, or with one below 1, it takes as many as there is memory for: `put` waits for
         memory, where multiprocessing would take more and more.
     pool : Pool, optional
-        Whose packets it uses. By default it has a pool of its own, whose name goes away with its last process.
+        Whose packets it uses; the queue is a ring of it, and rings stay as long as their pool: give it a name. By
+        default it has a pool of its own, whose name goes away with its last process.
     name : str, optional
         Of the ring in `pool`, or else of the pool of its own. Whoever opens a queue by the same name has the same
         queue. By default a name that nobody else has.
