@@ -108,11 +108,15 @@ static PyObject *watch_run(struct watch *watch, struct ssm_waker *waker, int64_t
         return ready_ones(watch);
     if (PyErr_Occurred())
         return NULL;
-    for (uint32_t i = 0; i < watch->count; i++)
-        if (watch->rings[i]->closed)
-            return PyErr_Format(PyExc_ValueError, "ring %R of pool %R was closed while it was waited for", watch->rings[i]->name,
-                                watch->rings[i]->pool->name);
-    return raise_code(watch->rings[0]->pool, result);
+    struct pool_object *pool = watch->rings[0]->pool;
+    for (uint32_t i = watch->count; i-- > 0;) {
+        const struct ring_object *ring = watch->rings[i];
+        if (ring->closed)
+            return PyErr_Format(PyExc_ValueError, "ring %R of pool %R was closed while it was waited for", ring->name, ring->pool->name);
+        if (ring->pool->closed)
+            pool = ring->pool;
+    }
+    return raise_code(pool, result);
 }
 
 PyObject *core_wait_rings(PyObject *module, PyObject *args)
