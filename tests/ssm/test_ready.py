@@ -89,6 +89,8 @@ def test_a_close_in_another_thread_ends_it(make_pool, what):
     rings = [pool.ring("a"), other.ring("b")]
     thread = threading.Timer(0.1, rings[1].close if what == "ring" else other.close)
     thread.start()
-    with pytest.raises(ValueError, match=rf"closed: .*{re.escape(other.name)}|{re.escape(other.name)}.* closed"):
+    with pytest.raises(
+        ValueError, match=rf"closed: .*{re.escape(other.name)}|{re.escape(other.name)}.* closed"
+    ):
         ssm.wait(rings)
     thread.join()
