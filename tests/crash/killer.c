@@ -24,6 +24,7 @@
 #include "wait.h"
 
 #include <getopt.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,12 +107,12 @@ static void work(void)
     }
 }
 
-static void start(uint32_t job)
+static void start(uint32_t job, int first_cpu)
 {
     if (fork() != 0)
         return;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    int error = stepper_init(job);
+    int error = stepper_init(first_cpu, job);
     if (error != 0) {
         printf("ptrace is not permitted here: %s\n", strerror(-error));
         fflush(stdout);
@@ -149,8 +150,9 @@ static int run(void)
     if (board == MAP_FAILED || row_count() > ROWS_MAX)
         return 2;
     table_head(options.markdown);
+    const int first_cpu = sched_getcpu(); /* the jobs would not agree on it */
     for (uint32_t job = 0; job < options.jobs; job++)
-        start(job);
+        start(job, first_cpu);
     bool whole = print_rows(&sum, &running, &status);
     while (whole && running > 0 && waitpid(-1, &status, 0) > 0)
         running--;

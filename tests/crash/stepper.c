@@ -62,11 +62,10 @@ static void child_of_the_test(void *context)
     (void)context;
 }
 
-/* The `turn`-th processor after this one, of those allowed. */
-static void stay_on_one_processor(uint32_t turn)
+/* The `turn`-th processor after that one, of those allowed. */
+static void stay_on_one_processor(int cpu, uint32_t turn)
 {
     cpu_set_t allowed, one;
-    int cpu = sched_getcpu();
     if (cpu < 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0)
         return;
     for (uint32_t left = turn % (uint32_t)CPU_COUNT(&allowed); left > 0; left -= CPU_ISSET((size_t)cpu, &allowed) != 0)
@@ -76,9 +75,9 @@ static void stay_on_one_processor(uint32_t turn)
     sched_setaffinity(0, sizeof one, &one);
 }
 
-int stepper_init(uint32_t turn)
+int stepper_init(int first_cpu, uint32_t turn)
 {
-    stay_on_one_processor(turn);
+    stay_on_one_processor(first_cpu, turn);
     pid_t child = stepper_start(child_of_the_test, NULL);
     if (child < 0)
         return -errno;

@@ -29,8 +29,8 @@ struct trace {
 void stepper_stop(void);
 
 /* 0, or -errno where the kernel does not let a process trace its child. Also ties this process and its children to
- * one processor, another one for each `turn`: handing over between two costs four times as much. */
-int stepper_init(uint32_t turn);
+ * one processor, from the first one on another one for each `turn`: handing over between two costs four times as much. */
+int stepper_init(int first_cpu, uint32_t turn);
 
 /* Forks, without fork handlers; the child runs child(context) and ends. Returns when it stands at its first stop. */
 pid_t stepper_start(void (*child)(void *context), void *context);
