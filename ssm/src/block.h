@@ -58,8 +58,8 @@ static inline bool ssm_block_seems_exactly(const struct ssm_pool *pool, const st
 /* For the fast paths, where it is true nearly always. False also when it is not certain. */
 static inline bool ssm_block_is_sole(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark)
 {
-    bool moved;
-    return ssm_block_seems_exactly(pool, block, mark, &moved) & !moved;
+    bool moved, exactly = ssm_block_seems_exactly(pool, block, mark, &moved);
+    return exactly & !moved;
 }
 
 SSM_COLD bool ssm_block_look_again(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark);
