@@ -161,7 +161,7 @@ static void balance_serials(void)
     uint32_t serials = ssm_load_acquire_u32(&ledger->next_serial);
     newly_given_up(OLDEST); /* new ones, of which no put said that they were in the ring */
     for (int ring = 0; ring < RINGS; ring++) {
-        uint64_t missing = 0, given_up = ring == NEWEST ? newly_given_up(ring) : 0;
+        uint64_t missing = 0, given_up = ring == NEWEST ? newly_given_up(NEWEST) : 0;
         for (uint32_t serial = 0; serial < serials && serial < SERIALS; serial++)
             missing += marked(serial, ring, PUT_RETURNED) && !marked(serial, ring, GOT);
         missing -= missing < given_up ? missing : given_up;
