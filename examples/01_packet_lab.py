@@ -78,8 +78,11 @@ def main(path: str | None, *, kill: bool, top: bool) -> None:
         reader = spawn.Process(target=read, args=(pool, path))
         table = spawn.Process(target=tabulate, args=(pool,))
         if top:
-            command = [sys.executable, "-m", "ssm", "top", "packet-lab", "--interval", "0.2"]
-            screen = subprocess.Popen(command)
+            command = [sys.executable, "-m", "ssm", "top", "packet-lab"]
+            subprocess.run(
+                [*command, "--count", "1"], check=True
+            )  # a short capture is over before the next look
+            screen = subprocess.Popen([*command, "--interval", "0.2"])
         for process in (*parsers, reader, table):
             process.start()
         if kill:
