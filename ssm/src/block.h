@@ -84,6 +84,16 @@ static inline bool ssm_block_is_free(const struct ssm_pool *pool, const struct s
     return ssm_block_is_exactly(pool, block, SSM_NIL);
 }
 
+/* Both at one moment, for the owner of that shard's lock: who claims it elsewhere gives it another home, but its generation
+ * first. */
+static inline bool ssm_block_is_listed_at(const struct ssm_block *block, uint32_t shard_idx)
+{
+    uint32_t generation = ssm_load_acquire_u32(&block->generation);
+    bool listed = ssm_load_acquire_u32(&block->listed) && ssm_load_acquire_u32(&block->home) == shard_idx;
+    ssm_fence_acquire(); /* G2 */
+    return listed && ssm_load_relaxed_u32(&block->generation) == generation;
+}
+
 /* Of a free block, under its home's lock: the first holder. */
 static inline void ssm_block_claim(struct ssm_block *block, uint32_t holder)
 {

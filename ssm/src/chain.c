@@ -26,12 +26,8 @@ void ssm_chain_drop(struct ssm_pool *pool, uint32_t ring_id, const uint64_t *han
 {
     for (uint32_t i = 0; i < count; i++) {
         uint64_t handle = handles[SSM_HAS_BUG(DROP_HEAD_FIRST) ? i : count - 1 - i];
-        struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
-        if (!ssm_block_is_queued(pool, ring_id, handle))
-            continue;
-        ssm_block_remove(block, ring_id);
-        if (ssm_block_is_free(pool, block))
-            ssm_settle(pool, (uint32_t)handle);
+        if (ssm_block_is_queued(pool, ring_id, handle))
+            ssm_let_go(pool, (uint32_t)handle, ring_id);
     }
 }
 

@@ -72,7 +72,7 @@ static void check_list(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard
     }
     for (uint32_t i = 0; i < c->block_count; i++) {
         const struct ssm_block *block = ssm_block_at(pool, c->first_block + i);
-        home_count += ssm_load_acquire_u32(&block->listed) == 1 && ssm_load_acquire_u32(&block->home) == shard_idx;
+        home_count += ssm_block_is_listed_at(block, shard_idx);
     }
     if (home_count != free_count)
         find(f, "shard %u of class %lu: %u blocks on its list, %u say they are", shard_idx, c->block_size, free_count, home_count);
@@ -88,6 +88,15 @@ static void check_lists(struct ssm_pool *pool, uint8_t *seen, struct findings *f
             check_list(pool, class_idx, shard_idx, seen, f);
             ssm_lock_release(&shard->lock);
         }
+}
+
+/* What a reaper would have to do is not wrong. */
+static bool anybody_is_dead(const struct ssm_pool *pool)
+{
+    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
+        if (ssm_holder_slot_is_dead(pool, slot))
+            return true;
+    return false;
 }
 
 /* ---- blocks: I3 to I5 ----------------------------------------------------------------------------------- */
@@ -110,15 +119,29 @@ static bool has_no_memory_yet(const struct ssm_pool *pool, uint32_t class_idx, u
                                                    ssm_block_is_free(pool, ssm_block_at(pool, block_idx)));
 }
 
+/* Its last holder lists it when it goes on, perhaps after having been stopped; or its reaper does. */
+static bool is_let_go_of(const struct ssm_pool *pool, uint32_t class_idx, uint32_t home, uint32_t block_idx)
+{
+    if (ssm_load_acquire_u64(&ssm_shard_at(pool, class_idx, home)->lock.word) != 0 || anybody_is_dead(pool))
+        return true;
+    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++) {
+        const struct ssm_holder *holder = ssm_holder_at(pool, slot);
+        uint32_t what = ssm_load_acquire_u32(&holder->letting_go); /* F2: after the set */
+        if ((what == block_idx + 1 || what == SSM_LETTING_GO_ANY) && ssm_load_relaxed_u32(&holder->kind) == SSM_HOLDER_PROCESS)
+            return true;
+    }
+    return ssm_load_acquire_u32(&ssm_class_at(pool, class_idx)->unsettled) != 0;
+}
+
 /* What is wrong with a block just now, or NULL. */
 static const char *fault_of(const struct ssm_pool *pool, uint32_t block_idx)
 {
     const struct ssm_block *block = ssm_block_at(pool, block_idx);
-    uint32_t class_idx = ssm_class_of_block(pool, block_idx);
+    uint32_t class_idx = ssm_class_of_block(pool, block_idx), home = ssm_load_relaxed_u32(&block->home);
     uint64_t start = ssm_load_relaxed_u64(&block->start), length = ssm_load_relaxed_u64(&block->length);
     uint64_t size = ssm_memory_seen(pool, class_idx, block_idx).bytes;
     bool listed = ssm_load_acquire_u32(&block->listed) != 0, free = ssm_block_is_free(pool, block);
-    if (ssm_load_relaxed_u32(&block->home) >= pool->geometry.shards)
+    if (home >= pool->geometry.shards)
         return "its home is no shard";
     if ((start > size || length > size - start) && !has_no_memory_yet(pool, class_idx, block_idx))
         return "its window reaches beyond it";
@@ -126,7 +149,7 @@ static const char *fault_of(const struct ssm_pool *pool, uint32_t block_idx)
         return "held by a holder slot that nobody has";
     if (listed && !free)
         return "listed as free, but somebody holds it";
-    if (!listed && free && !ssm_load_relaxed_u32(&ssm_class_at(pool, class_idx)->unsettled))
+    if (!listed && free && !is_let_go_of(pool, class_idx, home, block_idx))
         return "lost: nobody holds it and no list has it";
     return NULL;
 }
@@ -164,7 +187,16 @@ static struct positions positions_of(const struct ssm_ring_shared *shared)
     };
 }
 
-/* Blocks that carry the ring's bit, stand in no slot, hang on none that stands in one, and were not returned; of a ring
+/* It came back, or somebody takes it just now (or died when he did), as what had come back. */
+static bool is_at_front(const struct ssm_pool *pool, const struct ssm_ring_shared *shared, const struct ssm_redelivery *table,
+                        uint64_t handle)
+{
+    return ssm_redelivery_is_returned(table, handle) ||
+           (ssm_redelivery_was_returned(table, handle) &&
+            (ssm_load_acquire_u64(&shared->consumer.lock.word) != 0 || anybody_is_dead(pool)));
+}
+
+/* Blocks that carry the ring's bit, stand in no slot, hang on none that stands in one, and are not at its front; of a ring
  * that did not change while it was looked at. */
 static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ssm_ring_shared *shared, uint32_t capacity,
                              struct positions at, uint8_t *queued)
@@ -184,7 +216,7 @@ static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ss
     for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
         const struct ssm_block *block = ssm_block_at(pool, i);
         uint64_t handle = ssm_handle_of(ssm_load_relaxed_u32(&block->generation), i);
-        strays += ssm_block_has(block, id) && !queued[i] && !(redelivers && ssm_redelivery_is_returned(&table, handle));
+        strays += ssm_block_has(block, id) && !queued[i] && !(redelivers && is_at_front(pool, shared, &table, handle));
     }
     return strays;
 }
@@ -220,14 +252,6 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
 
 /* ---- deliveries: I10, I11 ----------------------------------------------------------------------------------- */
 
-static bool anybody_is_dead(const struct ssm_pool *pool)
-{
-    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
-        if (ssm_holder_slot_is_dead(pool, slot))
-            return true;
-    return false;
-}
-
 /* Of the entries that looked wrong so far, those that do so still; how many. */
 static uint32_t keep_suspects(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint8_t *suspect)
 {
@@ -259,7 +283,7 @@ static void check_deliveries(struct ssm_pool *pool, uint32_t id, uint8_t *suspec
             ssm_nap_ns(NAP_NS);
         forgotten = forgotten && is_forgotten(pool, shared, &table);
         if ((keep_suspects(pool, &table, suspect) == 0 && !forgotten) || anybody_is_dead(pool))
-            return; /* what a reaper would have to do is not wrong */
+            return;
     }
     for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
         const char *fault = suspect[i] ? ssm_redelivery_fault(pool, &table, i) : NULL;

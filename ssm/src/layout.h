@@ -36,7 +36,7 @@
 #include "wait.h"
 
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
-#define SSM_LAYOUT_VERSION 3u
+#define SSM_LAYOUT_VERSION 4u
 #define SSM_HOLDER_MAX     4096u
 #define SSM_CACHE_MAX      4096u
 #define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard is locked just now */
@@ -82,7 +82,9 @@ struct ssm_holder {
     struct ssm_u64 services;    /* bit per service that it may own values of; set by its process, cleared by its reaper */
     char           name[SSM_NAME_SIZE];
     struct ssm_u32 ring_id;     /* a ring: its number, the smallest that no other ring had */
+    struct ssm_u32 letting_go;  /* written by its process: 0, or 1 + the block that it takes bits from and then settles */
 };
+#define SSM_LETTING_GO_ANY UINT32_MAX /* it settles a class */
 
 /* One entry of the service directory; the allocator itself is in the metadata area. What is not atomic is written once,
  * under the registry's byte lock, before `kind`; `lock` guards the allocator and the counters. ssm_check() verifies

@@ -132,8 +132,7 @@ static void give_home(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_
     const uint64_t handle = ssm_handle_now(pool, block_idx);
     if (!ssm_class_is_arena(pool, class_idx) && keep_in_cache(pool, class_idx, &handle, 1, pool->geometry.cache_slots) != 0)
         return;
-    ssm_block_remove(ssm_block_at(pool, block_idx), pool->self);
-    ssm_settle(pool, block_idx);
+    ssm_let_go(pool, block_idx, pool->self);
 }
 
 /* Blocks that this process has alone, without a claim: into the cache up to `limit`, the rest home. */
@@ -432,9 +431,7 @@ void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block
         stow(pool, class_idx, &handle, 1, cache_limit(pool, class_idx));
         return;
     }
-    ssm_block_remove(block, pool->self);
-    if (ssm_block_is_free(pool, block)) /* the others let go meanwhile */
-        ssm_settle(pool, block_idx);
+    ssm_let_go(pool, block_idx, pool->self);
 }
 
 /* A scribbled link ends it: each segment is passed once. */

@@ -120,6 +120,11 @@ bool ssm_redelivery_is_returned(const struct ssm_redelivery *table, uint64_t han
     return said_of(ssm_load_acquire_u64(&entry_of(table, handle)->taken), handle) == FRONT; /* D2: pairs with D1 */
 }
 
+bool ssm_redelivery_was_returned(const struct ssm_redelivery *table, uint64_t handle)
+{
+    return (said_of(ssm_load_acquire_u64(&entry_of(table, handle)->taken), handle) & (FRONT | HELD)) == (FRONT | HELD);
+}
+
 bool ssm_redelivery_is_under_way(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t handle)
 {
     uint32_t said = said_of(ssm_load_acquire_u64(&entry_of(table, handle)->taken), handle); /* D4: pairs with D1 and D3 */

@@ -75,6 +75,7 @@ static void write_slot(struct ssm_pool *pool, uint32_t slot)
     ssm_numbers_free(pool, SSM_NUMBERS_RMIDS, former_rmid);
     ssm_store_relaxed_u64(&holder->peak_bytes, 0);
     ssm_store_relaxed_u32(&holder->waiting, 0);
+    ssm_store_relaxed_u32(&holder->letting_go, 0);
     ssm_store_relaxed_u32(&holder->fenced, pool->fenced);
     memcpy(holder->name, pool->name, sizeof holder->name);
     ssm_registry_mark_used(pool, slot);

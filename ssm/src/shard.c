@@ -44,8 +44,7 @@ static enum whereabouts find_block(const struct ssm_pool *pool, struct place at,
 }
 
 /* The list anew from the truth. A block that changes while it is looked at is held, or at home elsewhere; whoever frees
- * it to this shard waits for its lock. Held and `listed` is what only a broken process leaves: had it been listed
- * elsewhere since, its home would be another. */
+ * it to this shard waits for its lock. Held and listed here is what only a broken process leaves. */
 static int rebuild(struct ssm_pool *pool, void *context)
 {
     const struct place at = *(const struct place *)context;
@@ -59,7 +58,7 @@ static int rebuild(struct ssm_pool *pool, void *context)
         enum whereabouts found = find_block(pool, at, block);
         if (found == HERE)
             push_locked(pool, at, c->first_block + i);
-        else if (found == HELD && ssm_load_acquire_u32(&block->listed) && ssm_load_acquire_u32(&block->home) == at.shard_idx)
+        else if (found == HELD && ssm_block_is_listed_at(block, at.shard_idx))
             ssm_store_release_u32(&block->listed, 0);
     }
     ssm_store_relaxed_u32(&shard->recoveries, ssm_load_relaxed_u32(&shard->recoveries) + 1);
@@ -216,18 +215,30 @@ void ssm_settle(struct ssm_pool *pool, uint32_t block_idx)
         ssm_class_signal(pool, class_idx, listed);
 }
 
+void ssm_let_go(struct ssm_pool *pool, uint32_t block_idx, uint32_t holder)
+{
+    struct ssm_block *block = ssm_block_at(pool, block_idx);
+    ssm_note_letting_go(pool, block_idx + 1); /* F1: before the bit goes; pairs with F2 */
+    ssm_block_remove(block, holder);
+    if (ssm_block_is_free(pool, block)) /* else: another one has it, who will let it go */
+        ssm_settle(pool, block_idx);
+    ssm_note_letting_go(pool, 0);
+}
+
 bool ssm_class_settle(struct ssm_pool *pool, uint32_t class_idx)
 {
     const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
     struct ssm_u32 *unsettled = &ssm_class_at(pool, class_idx)->unsettled;
     if (ssm_load_relaxed_u32(unsettled) == 0) /* stale: seen at the next try */
         return false;
+    ssm_note_letting_go(pool, SSM_LETTING_GO_ANY);
     ssm_exchange_acqrel_u32(unsettled, 0); /* before the look; a death in between leaves it to the reaper's audit */
     for (uint32_t i = 0; i < c->block_count; i++) {
         const struct ssm_block *block = ssm_block_at(pool, c->first_block + i);
         if (!ssm_load_relaxed_u32(&block->listed) && ssm_block_is_free(pool, block))
             ssm_settle(pool, c->first_block + i);
     }
+    ssm_note_letting_go(pool, 0);
     return true;
 }
 

@@ -15,6 +15,7 @@
 #define SSM_SHARD_H
 
 #include "lock.h"
+#include "seed_bug.h"
 
 #define SSM_SHARD_PATIENCE_NS UINT64_C(10000000) /* for a shard's lock, where no other shard will do */
 
@@ -27,6 +28,16 @@ int ssm_shard_take(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx
  * then, each at its home. Blocks whose shard stays locked for `patience_ns` are left as they were, at the front of
  * `blocks`; returns how many. */
 uint32_t ssm_shard_give(struct ssm_pool *pool, uint32_t class_idx, uint32_t *blocks, uint32_t count, uint64_t patience_ns);
+
+/* Takes the bit of `holder` from the block, and settles it if that was the last one. */
+void ssm_let_go(struct ssm_pool *pool, uint32_t block_idx, uint32_t holder);
+/* While this process takes bits from a block and then settles it, it says so: for a process that is stopped in between,
+ * the block is not lost. 1 + its index; SSM_LETTING_GO_ANY; 0: no more. */
+static inline void ssm_note_letting_go(struct ssm_pool *pool, uint32_t what)
+{
+    if (!SSM_HAS_BUG(SILENT_RELEASE))
+        ssm_store_release_u32(&ssm_holder_at(pool, pool->self)->letting_go, what);
+}
 
 /* Lists the block if it is free and not listed. Anyone, any time. A shard whose lock stays taken is not waited for:
  * then the class is marked, and whoever finds nothing else free settles it. */

@@ -256,6 +256,42 @@ static void test_busy_pool(void)
     fixture_close(&f);
 }
 
+/* ---- ... whose blocks go from list to list --------------------------------------------------------------------- */
+
+enum { MOVERS = 4 };
+#define MOVING_NS (700 * MS)
+
+/* Takes what there is, wherever it lies, and gives it to its own shard: each mover has another. */
+static void move_blocks(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_pool *pool = fixture_join(f);
+    uint64_t handles[3];
+    while (board_get(f->board, STOP) == 0)
+        if (ssm_alloc_many(pool, 1000, 3, 0, handles) == 0)
+            CHECK_EQ(ssm_free_many(pool, handles, 3), 0);
+    CHECK_EQ(ssm_pool_close(pool), 0);
+}
+
+static void test_blocks_move(void)
+{
+    struct ssm_pool_options options = fixture_options();
+    options.cache = 0;
+    struct fixture f = fixture_open(&options);
+    pid_t movers[MOVERS];
+    uint32_t checks = 0;
+    for (int i = 0; i < MOVERS; i++)
+        movers[i] = child_start(move_blocks, &f);
+    for (uint64_t until_ns = ssm_now_ns() + MOVING_NS; ssm_now_ns() < until_ns; checks++)
+        fixture_check(f.pool);
+    board_set(f.board, STOP, 1);
+    for (int i = 0; i < MOVERS; i++)
+        child_finish(movers[i]);
+    printf("%u checks while blocks moved\n", checks);
+    fixture_check(f.pool);
+    fixture_close(&f);
+}
+
 /* ---- ... and under fire ----------------------------------------------------------------------------------- */
 
 enum { WORKERS = 4, SERVICES = 4 };
@@ -374,6 +410,7 @@ int main(void)
     check_seed();
     test_the_dead_are_no_finding();
     test_busy_pool();
+    test_blocks_move();
     test_pool_under_fire();
     test_findings();
     test_without_a_reporter();

@@ -94,7 +94,7 @@ static void try_one(uint32_t i)
             trial_run(scenario_at(i), set, &effort, row);
     if (scenario_at(i) == NULL && options.sets[0])
         creation_run(options.points < UINT32_MAX / 5 ? options.points * 5 : options.points, row); /* changes or not */
-    if (options.first && row->violations + row->double_violations > 0)
+    if (options.first && table_violations(row) > 0)
         ssm_store_release_u32(&board->over, 1);
 }
 
@@ -135,7 +135,7 @@ static bool print_rows(struct row *sum, uint32_t *running, int *status)
         struct row *row = &board->tries[i].row;
         row->operation = name_of(i);
         table_sum(sum, row);
-        if (row->kills > 0 || row->violations > 0)
+        if (row->kills > 0 || table_violations(row) > 0)
             table_row(row, options.markdown);
     }
     return true;
@@ -161,7 +161,7 @@ static int run(void)
     if (!whole)
         printf("VIOLATION  a job ended before its time\n");
     table_row(&sum, options.markdown);
-    return !whole || sum.violations + sum.double_violations > 0;
+    return !whole || table_violations(&sum) > 0;
 }
 
 static bool parse(int argc, char **argv)

@@ -10,12 +10,13 @@
 struct row {
     const char *operation;
     uint32_t instructions[2]; /* with holder sets of one word, of two; 0: not tried */
-    uint32_t kills, violations, double_kills, double_violations;
+    uint32_t kills, violations, double_kills, double_violations, stops, stop_violations;
     uint32_t states; /* different ones that were left, and checked; of double faults, too */
 };
 
 void table_head(bool markdown);
 void table_row(const struct row *row, bool markdown);
+uint32_t table_violations(const struct row *row);
 void table_sum(struct row *sum, const struct row *row);
 
 #endif

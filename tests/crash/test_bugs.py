@@ -31,6 +31,7 @@ FOUND = {
     "TAKE_HEAD_FIRST": ("chain: get", "carries ring"),
     "DROP_HEAD_FIRST": ("chain: get behind a half-taken one", "carries ring"),
     "NO_NEW_TREE": ("arena alloc: fresh", "arena: tree"),
+    "SILENT_RELEASE": ("close: everything in hand", "lost: nobody holds it"),
 }
 
 

@@ -34,9 +34,9 @@ def test_kills(arguments: tuple[str, ...]) -> None:
     rows = [line.split() for line in output.splitlines()[1:]]
     assert len(rows) >= OPERATIONS
     for row in rows:
-        kills, violations, _, double_violations = map(int, row[-5:-1])
+        kills, violations, _, double_violations, _, stop_violations = map(int, row[-7:-1])
         assert kills > 0, row
-        assert violations == double_violations == 0, row
+        assert violations == double_violations == stop_violations == 0, row
 
 
 @pytest.mark.stress

@@ -27,6 +27,8 @@
 
 extern const char __executable_start, etext; /* the linker's: addresses alone */
 
+enum fault { KILL, DOUBLE_KILL, STOP };
+
 /* One scenario under test. */
 struct test {
     const struct scenario *scenario;
@@ -35,14 +37,14 @@ struct test {
     uint8_t     *images[STATES_MAX]; /* of the first `kept` states: what the victim's death left */
     struct note  notes[STATES_MAX];
     uint32_t     kept, states;
-    bool         double_fault;       /* just now the rescuer is killed */
+    enum fault   fault;              /* what is done to them just now */
     const struct effort *effort;
     struct row   *row;
 };
 
 static bool is_over(const struct test *test)
 {
-    return test->effort->stop_at_first && test->row->violations + test->row->double_violations > 0;
+    return test->effort->stop_at_first && table_violations(test->row) > 0;
 }
 
 static const uint8_t *segment_of(const struct world *world)
@@ -67,16 +69,16 @@ static uint8_t *copy_segment(const struct world *world)
 
 static void describe(struct test *test, const struct trace *trace, uint32_t n, enum manner manner, const char *what)
 {
-    uint32_t *violations = test->double_fault ? &test->row->double_violations : &test->row->violations;
-    if (++*violations > COMPLAINTS)
+    uint32_t *const violations[] = {&test->row->violations, &test->row->double_violations, &test->row->stop_violations};
+    if (++*violations[test->fault] > COMPLAINTS)
         return;
     uint64_t pc = n < trace->count ? trace->pcs[n] : 0;
     uint64_t program = (uint64_t)(uintptr_t)&__executable_start;
     bool inside = pc >= program && pc < (uint64_t)(uintptr_t)&etext; /* else: a library, or no instruction left */
-    const char *when = test->double_fault ? "in recovery before" : "before";
-    printf("VIOLATION  %s, %s: killed %s instruction %u (addr2line -fipe ssm_killer %#lx); found by %s\n"
+    static const char *const when[] = {"killed before", "killed in recovery before", "stopped behind"};
+    printf("VIOLATION  %s, %s: %s instruction %u (addr2line -fipe ssm_killer %#lx); found by %s\n"
            "           %s\n",
-           test->scenario->name, test->world.wide ? "wide" : "narrow", when, n,
+           test->scenario->name, test->world.wide ? "wide" : "narrow", when[test->fault], n,
            (unsigned long)(inside ? pc - program : 0), manner_names[manner], what);
     fflush(stdout);
 }
@@ -122,7 +124,7 @@ static bool is_new_state(struct test *test)
 /* In every manner; where kill points are sampled, what double faults leave is looked at in one of them, by turns. */
 static bool is_checked(const struct test *test, enum manner manner)
 {
-    bool sampled = test->double_fault && test->effort->points != UINT32_MAX;
+    bool sampled = test->fault == DOUBLE_KILL && test->effort->points != UINT32_MAX;
     return !sampled || manner == (test->effort->turn + test->states) % BLOCKED;
 }
 
@@ -138,7 +140,7 @@ static void check_state(struct test *test, const struct trace *trace, uint32_t n
         world_restore(&test->world, image);
         finish_checker(test, start_checker(test, manner), trace, n, manner);
     }
-    if (test->double_fault || test->kept == STATES_MAX) {
+    if (test->fault == DOUBLE_KILL || test->kept == STATES_MAX) {
         free(image);
         return;
     }
@@ -275,6 +277,38 @@ static bool explore_victim(struct test *test, struct path *path)
     return whole;
 }
 
+/* One who is stopped wherever the segment has changed, as long as it takes to look at it. */
+struct halts {
+    struct test        *test;
+    const struct trace *trace;
+    uint8_t            *last; /* the segment */
+};
+
+static void halt(void *context, uint32_t n)
+{
+    struct halts *halts = context;
+    struct test *test = halts->test;
+    if (memcmp(halts->last, segment_of(&test->world), segment_size(&test->world)) == 0 || is_over(test))
+        return;
+    test->row->stops++;
+    finish_checker(test, start_checker(test, LOOK), halts->trace, n - 1, LOOK);
+    memcpy(halts->last, segment_of(&test->world), segment_size(&test->world)); /* who looked has had locks */
+}
+
+static void stop_victim(struct test *test)
+{
+    struct trace trace = {0};
+    pid_t victim = start_victim(test);
+    struct halts halts = {test, &trace, copy_segment(&test->world)};
+    test->fault = STOP;
+    if (victim > 0) {
+        (void)stepper_trace(victim, &trace, halt, &halts);
+        stepper_kill(victim);
+    }
+    stepper_trace_free(&trace);
+    free(halts.last);
+}
+
 static void kill_victims(struct test *test, const struct path *path)
 {
     uint32_t every = every_of(path, test->world.wide && path->trace.count > LONG);
@@ -400,7 +434,7 @@ static void double_faults(struct test *test)
     uint32_t wanted = test->effort->doubles < test->kept ? test->effort->doubles : test->kept;
     if (test->world.locked != 0 && test->effort->points != UINT32_MAX)
         return; /* each call waits for a lock that the peer has, which takes long */
-    test->double_fault = true;
+    test->fault = DOUBLE_KILL;
     world_rescuer_lives(&test->world, false);
     for (uint32_t i = 0; i < wanted; i++)
         for (enum rescue how = REAPS; how < RESCUES; how++) {
@@ -433,6 +467,7 @@ void trial_run(const struct scenario *scenario, bool wide, const struct effort *
     } else {
         kill_victims(&test, &path);
         double_faults(&test);
+        stop_victim(&test);
     }
     fflush(stdout);
     forget(&path);
