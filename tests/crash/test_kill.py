@@ -20,16 +20,17 @@ OPERATIONS = 120  # at least
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param(("--narrow", "--points", "20", "--double", "1"), id="narrow"),
-        pytest.param(("--wide", "--points", "10", "--double", "0"), id="wide"),
+        pytest.param(("--narrow", "--points", "10", "--double", "1"), id="narrow"),
+        pytest.param(("--wide", "--points", "5", "--double", "0"), id="wide"),
     ],
 )
 def test_kills(arguments: tuple[str, ...]) -> None:
     """Holder sets of one word, and of two; no operation has a violation, and none was left out."""
-    status, output = run("ssm_killer", *arguments)
+    status, output = run("ssm_killer", "--jobs", "2", *arguments)
     assert status == 0, output
     rows = [line.split() for line in output.splitlines()[1:]]
     assert len(rows) >= OPERATIONS
