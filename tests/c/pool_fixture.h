@@ -30,6 +30,7 @@
 
 #define MS         UINT64_C(1000000) /* in nanoseconds */
 #define WATCHDOG_S 60u
+#define PROMPT_NS  (5000 * MS) /* what does not wait takes microseconds; on a busy machine longer */
 
 /* Waits for what another process does; for ten seconds at most. */
 #define AWAIT(condition)                                                                                               \

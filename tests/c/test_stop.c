@@ -10,8 +10,7 @@
 #include "pool_fixture.h"
 #include "service.h"
 
-#define PROMPT_NS (2000 * MS) /* what nobody is in the way of takes microseconds; a busy machine may take longer */
-#define BLOCKS    16
+#define BLOCKS 16
 
 static const struct ssm_service_options IDS = {.kind = SSM_SERVICE_IDS, .first = 0, .last = 63};
 

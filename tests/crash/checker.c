@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CALL_MAX_NS  UINT64_C(1000000000)
+#define CALL_MAX_NS  UINT64_C(5000000000) /* of microseconds, or a few naps; the machine may be busy */
 #define PATIENCE_NS  INT64_C(1000000)
 #define BLOCKED_NS   INT64_C(30000000000)
 #define AWAKE_MAX_NS UINT64_C(5000000000) /* the re-check comes after 20 ms; the machine may be busy */
