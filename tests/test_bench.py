@@ -113,6 +113,12 @@ def test_a_loss_is_found_and_a_gain_is_not():
     assert check.losses(table, before) == [(("C", "put_get"), ("C", "floor_loop"))]
 
 
+def test_a_lucky_run_of_a_reference_in_which_two_meet_is_no_loss():
+    case, reference = ("C", "hand_over"), ("C", "floor_round_trip_spin")
+    before = {case: [6.0, 9.0], reference: [10.0, 10.0, 10.0]}
+    assert check.ratio({case: [6.0], reference: [1.0, 10.0, 10.0]}, case, reference) == check.ratio(before, case, reference)
+
+
 def test_more_instructions_are_a_complaint(capsys):
     assert callgrind.compare({"a": 100, "b": 100}, {"a": 105, "b": 95}) == []
     assert callgrind.compare({"a": 100}, {"a": 105.1, "new": 1}) == ['"a": 105.1', '"new": 1']
