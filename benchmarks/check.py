@@ -3,11 +3,11 @@
 
     python -m benchmarks.check [--rounds N] [--packets N] [--against FILE]
 
-Compares no times but ratios: of a case to a reference that the same run measures and that none of our code is in, here
-and in the results. Best run to best run; but of a reference in which two processes meet the middle one, since its best
-one is luck. A case that seems to have lost over 15 % is measured again, twice as long,
-before it counts as lost. Results of another processor, compiler or Python say little about this one: then the ratios
-are printed and nothing fails. Not part of `make test`: a busy machine is not the code's fault.
+Compares no times but ratios: of a case to a reference that the same run measures and that none of our code is in,
+here and in the results. Best run to best run; but of a reference in which two processes meet the middle one, since
+its best one is luck. A case that seems to have lost over 15 % is measured again, twice as long, before it counts as
+lost. Results of another processor, compiler or Python say little about this one: then the ratios are printed and
+nothing fails. Not part of `make test`: a busy machine is not the code's fault.
 """
 
 from __future__ import annotations

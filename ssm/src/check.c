@@ -65,7 +65,7 @@ static void check_list(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard
         if (seen[block_idx] == shard_idx + 1)
             find(f, "block %u: on the list of shard %u twice", block_idx, shard_idx);
         seen[block_idx] = (uint8_t)(shard_idx + 1);
-        if (!ssm_load_relaxed_u32(&block->listed) || ssm_load_relaxed_u32(&block->home) != shard_idx)
+        if (ssm_load_relaxed_u32(&block->listed) != 1 || ssm_load_relaxed_u32(&block->home) != shard_idx)
             find(f, "block %u: on the list of shard %u, but its descriptor says otherwise", block_idx, shard_idx);
         if (!ssm_block_is_free(pool, block))
             find(f, "block %u: on the list of shard %u, but somebody holds it", block_idx, shard_idx);
@@ -192,15 +192,6 @@ static struct positions positions_of(const struct ssm_ring_shared *shared)
     };
 }
 
-/* It came back, or somebody takes it just now (or died when he did), as what had come back. */
-static bool is_at_front(const struct ssm_pool *pool, const struct ssm_ring_shared *shared, const struct ssm_redelivery *table,
-                        uint64_t handle)
-{
-    return ssm_redelivery_is_returned(table, handle) ||
-           (ssm_redelivery_was_returned(table, handle) &&
-            (ssm_load_acquire_u64(&shared->consumer.lock.word) != 0 || anybody_is_dead(pool)));
-}
-
 /* Blocks that carry the ring's bit, stand in no slot, hang on none that stands in one, and are not at its front; of a ring
  * that did not change while it was looked at. */
 static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ssm_ring_shared *shared, uint32_t capacity,
@@ -209,6 +200,8 @@ static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ss
     uint32_t slots = ssm_ring_slot_count(capacity), strays = 0;
     struct ssm_redelivery table;
     bool redelivers = ssm_ring_table(pool, id, &table);
+    /* Somebody takes what came back just now, or died when he did: the ring's bit goes last. */
+    const bool taking = redelivers && (ssm_load_acquire_u64(&shared->consumer.lock.word) != 0 || anybody_is_dead(pool));
     memset(queued, 0, pool->geometry.block_total);
     for (uint64_t i = at.tail; i != at.head; i++) {
         uint64_t handle = ssm_load_relaxed_u64(&shared->slots[i & (slots - 1)]);
@@ -221,7 +214,8 @@ static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ss
     for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
         const struct ssm_block *block = ssm_block_at(pool, i);
         uint64_t handle = ssm_handle_of(ssm_load_relaxed_u32(&block->generation), i);
-        strays += ssm_block_has(block, id) && !queued[i] && !(redelivers && is_at_front(pool, shared, &table, handle));
+        bool at_front = redelivers && (taking ? ssm_redelivery_was_returned : ssm_redelivery_is_returned)(&table, handle);
+        strays += ssm_block_has(block, id) && !queued[i] && !at_front;
     }
     return strays;
 }

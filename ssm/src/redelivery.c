@@ -122,7 +122,7 @@ bool ssm_redelivery_is_returned(const struct ssm_redelivery *table, uint64_t han
 
 bool ssm_redelivery_was_returned(const struct ssm_redelivery *table, uint64_t handle)
 {
-    return (said_of(ssm_load_acquire_u64(&entry_of(table, handle)->taken), handle) & (FRONT | HELD)) == (FRONT | HELD);
+    return said_of(ssm_load_acquire_u64(&entry_of(table, handle)->taken), handle) & FRONT;
 }
 
 bool ssm_redelivery_is_under_way(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t handle)

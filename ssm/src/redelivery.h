@@ -50,7 +50,7 @@ bool ssm_redelivery_take_first(const struct ssm_pool *pool, const struct ssm_red
                                uint32_t *left_out);
 /* It has come back, and slots with that handle are void. After the ring's bit was seen set (D2). */
 bool ssm_redelivery_is_returned(const struct ssm_redelivery *table, uint64_t handle);
-/* Somebody was about to take it when it had come back, and may be so still: the ring's bit goes last. */
+/* It came back, and is there still, or was taken since. */
 bool ssm_redelivery_was_returned(const struct ssm_redelivery *table, uint64_t handle);
 /* Another process took it from here and has it, or had it when it died. After the ring's bit was seen clear (D4). */
 bool ssm_redelivery_is_under_way(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t handle);

@@ -32,7 +32,8 @@ uint32_t ssm_shard_give(struct ssm_pool *pool, uint32_t class_idx, uint32_t *blo
 /* Takes the bit of `holder` from the block, and settles it if that was the last one. */
 void ssm_let_go(struct ssm_pool *pool, uint32_t block_idx, uint32_t holder);
 /* While this process takes bits from a block and then settles it, it says so: for a process that is stopped in between,
- * the block is not lost. 1 + its index; SSM_LETTING_GO_ANY; 0: no more. */
+ * the block is not lost. 1 + its index; SSM_LETTING_GO_ANY; 0: no more. Death, wherever: the note says nothing beside a dead
+ * process, which excuses all until it is reaped; and who takes the slot next clears it. */
 static inline void ssm_note_letting_go(struct ssm_pool *pool, uint32_t what)
 {
     if (!SSM_HAS_BUG(SILENT_RELEASE))

@@ -24,8 +24,8 @@ OPERATIONS = 120  # at least
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param(("--narrow", "--points", "10", "--double", "1"), id="narrow"),
-        pytest.param(("--wide", "--points", "5", "--double", "0"), id="wide"),
+        pytest.param(("--narrow", "--points", "20", "--double", "1"), id="narrow"),
+        pytest.param(("--wide", "--points", "10", "--double", "0"), id="wide"),
     ],
 )
 def test_kills(arguments: tuple[str, ...]) -> None:

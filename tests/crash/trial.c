@@ -121,11 +121,11 @@ static bool is_new_state(struct test *test)
     return true;
 }
 
-/* In every manner; where kill points are sampled, what double faults leave is looked at in one of them, by turns. */
+/* In every manner; where kill points are sampled, what double faults leave in one of those that recover, by turns. */
 static bool is_checked(const struct test *test, enum manner manner)
 {
     bool sampled = test->fault == DOUBLE_KILL && test->effort->points != UINT32_MAX;
-    return !sampled || manner == (test->effort->turn + test->states) % BLOCKED;
+    return !sampled || manner == (test->effort->turn + test->states) % LOOK;
 }
 
 /* What a death left is in the segment. */
@@ -186,10 +186,10 @@ static void watch(void *context, uint32_t n)
 }
 
 /* False: it died by itself. */
-static bool explore(struct path *path, struct test *test, pid_t child)
+static bool explore(struct path *path, struct test *test, pid_t child, void (*before)(void *context, uint32_t n))
 {
     *path = (struct path){.test = test, .child = child, .last = copy_segment(&test->world)};
-    bool whole = child > 0 && stepper_trace(child, &path->trace, watch, path);
+    bool whole = child > 0 && stepper_trace(child, &path->trace, before, path);
     if (child > 0)
         stepper_kill(child);
     return whole;
@@ -262,7 +262,7 @@ static bool explore_victim(struct test *test, struct path *path)
 {
     pid_t victim = start_victim(test);
     pid_t checker = test->scenario->blocked != NOBODY ? start_blocked(test) : -1;
-    bool whole = explore(path, test, victim);
+    bool whole = explore(path, test, victim, watch);
     if (checker > 0)
         stepper_kill(checker);
     const struct note *note = test->world.note;
@@ -277,36 +277,25 @@ static bool explore_victim(struct test *test, struct path *path)
     return whole;
 }
 
-/* One who is stopped wherever the segment has changed, as long as it takes to look at it. */
-struct halts {
-    struct test        *test;
-    const struct trace *trace;
-    uint8_t            *last; /* the segment */
-};
-
+/* The victim stands behind an instruction that changed the segment, as long as it takes to look at that. */
 static void halt(void *context, uint32_t n)
 {
-    struct halts *halts = context;
-    struct test *test = halts->test;
-    if (memcmp(halts->last, segment_of(&test->world), segment_size(&test->world)) == 0 || is_over(test))
+    struct path *path = context;
+    struct test *test = path->test;
+    if (memcmp(path->last, segment_of(&test->world), segment_size(&test->world)) == 0 || is_over(test))
         return;
     test->row->stops++;
-    finish_checker(test, start_checker(test, LOOK), halts->trace, n - 1, LOOK);
-    memcpy(halts->last, segment_of(&test->world), segment_size(&test->world)); /* who looked has had locks */
+    finish_checker(test, start_checker(test, LOOK), &path->trace, n - 1, LOOK);
+    memcpy(path->last, segment_of(&test->world), segment_size(&test->world)); /* who looked has had locks */
 }
 
 static void stop_victim(struct test *test)
 {
-    struct trace trace = {0};
-    pid_t victim = start_victim(test);
-    struct halts halts = {test, &trace, copy_segment(&test->world)};
+    struct path path;
     test->fault = STOP;
-    if (victim > 0) {
-        (void)stepper_trace(victim, &trace, halt, &halts);
-        stepper_kill(victim);
-    }
-    stepper_trace_free(&trace);
-    free(halts.last);
+    if (!explore(&path, test, start_victim(test), halt))
+        describe(test, &path.trace, path.trace.count, LOOK, "who was stopped crashed");
+    forget(&path);
 }
 
 static void kill_victims(struct test *test, const struct path *path)
@@ -402,7 +391,7 @@ static void kill_rescuers(struct rescuer *rescuer)
 {
     struct test *test = rescuer->test;
     struct path path;
-    bool whole = explore(&path, test, start_rescuer(rescuer));
+    bool whole = explore(&path, test, start_rescuer(rescuer), watch);
     uint32_t every = every_of(&path, rescuer->how != VISITS || test->world.wide || test->world.locked != 0);
     if (!whole)
         describe(test, &path.trace, path.trace.count, REAP, "the rescuer crashed");

@@ -2,7 +2,7 @@
  *
  * One scenario under test. For each instruction n of its operation a fresh victim runs up to n and gets a SIGKILL; the
  * checker looks at what is left. Then, for some of these states, a rescuer runs into it, and is killed at each of its
- * instructions as well. */
+ * instructions as well. Last, a victim is stopped behind each instruction that changed the segment. */
 #ifndef CRASH_TRIAL_H
 #define CRASH_TRIAL_H
 
