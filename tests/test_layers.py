@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layer order of docs/design.md, read off every #include and every import."""
+"""The layer order, which stands here, compared with every #include and every import."""
 
 import ast
 import re

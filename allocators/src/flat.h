@@ -15,7 +15,7 @@
  *   al_X_check(view, report, context) how many invariants are broken; each is reported
  *
  * Threads and processes: no locks in here. One caller at a time, which is the caller's business; whoever takes the
- * caller's lock over from a dead process calls al_X_recover() before anything else.
+ * caller's lock over from a dead process calls al_X_recover(view) before anything else.
  */
 #ifndef AL_FLAT_H
 #define AL_FLAT_H
@@ -36,7 +36,7 @@ enum al_result {
     AL_OVERLAP            = -10,
     AL_INVALID_TRANSITION = -11, /* the range is there, but not in the state the operation needs */
     AL_NO_MEMORY          = -12, /* the memory supplied is used up: grow it (al_X_grow), nothing was changed */
-    AL_UNFINISHED         = -13, /* a process died inside an operation: al_X_recover() first */
+    AL_UNFINISHED         = -13, /* a process died inside an operation: al_X_recover(view) first */
     AL_CORRUPT            = -14, /* the memory contradicts itself; nothing was changed */
     AL_RESTING            = -15, /* free, but not for long enough (rmid.h) */
 };

@@ -24,5 +24,5 @@ void ssm_block_add(const struct ssm_pool *pool, struct ssm_block *block, uint32_
 
 void ssm_block_remove(struct ssm_block *block, uint32_t holder)
 {
-    ssm_and_acqrel_u64(&block->holders[holder / 64], ~(UINT64_C(1) << holder % 64));
+    ssm_and_acqrel_u64(&block->holders[holder / 64], ~(UINT64_C(1) << holder % 64)); /* H1 -> H2 in find_block() */
 }

@@ -23,13 +23,13 @@ static inline bool ssm_block_has(const struct ssm_block *block, uint32_t holder)
 }
 
 /* Is the packet with that handle in the ring still? The bit first: with it, generation and link are those of the packet that
- * is queued (G3). An index that somebody scribbled is none. */
+ * is queued (G4). An index that somebody scribbled is none. */
 static inline bool ssm_block_is_queued(const struct ssm_pool *pool, uint32_t ring_id, uint64_t handle)
 {
     if ((uint32_t)handle >= pool->geometry.block_total)
         return false;
     const struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
-    return ssm_block_has(block, ring_id) && ssm_load_relaxed_u32(&block->generation) == handle >> 32;
+    return ssm_block_has(block, ring_id) && ssm_load_relaxed_u32(&block->generation) == handle >> 32; /* G4 */
 }
 
 /* Word by word, not at one moment. Words stand in pairs: where the set has an odd number, the last one's neighbour is in
@@ -90,7 +90,7 @@ static inline bool ssm_block_is_listed_at(const struct ssm_block *block, uint32_
 {
     uint32_t generation = ssm_load_acquire_u32(&block->generation);
     bool listed = ssm_load_acquire_u32(&block->listed) && ssm_load_acquire_u32(&block->home) == shard_idx;
-    ssm_fence_acquire(); /* G2 */
+    ssm_fence_acquire(); /* G2: pairs with G1 in claim_locked() */
     return listed && ssm_load_relaxed_u32(&block->generation) == generation;
 }
 
@@ -103,7 +103,7 @@ static inline void ssm_block_claim(struct ssm_block *block, uint32_t holder)
 /* The set is exactly `holder`: now it is empty. */
 static inline void ssm_block_clear(struct ssm_block *block, uint32_t holder)
 {
-    ssm_store_release_u64(&block->holders[holder / 64], 0);
+    ssm_store_release_u64(&block->holders[holder / 64], 0); /* H1 -> H2 in find_block(): its home is known before */
 }
 
 /* By a process that has the right to: of a block that others hold too. */

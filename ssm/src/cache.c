@@ -45,7 +45,7 @@ static bool wait_for_owner(struct ssm_pool *pool, uint32_t slot, const struct ss
     if (SSM_HAS_BUG(RUSHED_THIEF))
         return true;
     ssm_fence_seqcst(); /* C2: the thief's name is visible before busy is looked at; pairs with C1 */
-    if (!ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->fenced) && !ssm_membarrier())
+    if (!ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->fenced) && !ssm_membarrier()) /* C2 */
         return false;
     for (uint32_t i = 0; ssm_load_acquire_u32(&cache->busy) != 0; i++) { /* C4: pairs with C3 */
         if (i < OWNER_SPINS) {
@@ -74,7 +74,7 @@ static uint32_t take_entries(struct ssm_pool *pool, uint32_t class_idx, uint32_t
             if (!ssm_block_is_exactly(pool, block, slot))
                 break;
             ssm_block_swap(block, slot, pool->self); /* the commit; from here on the entry is void */
-            ssm_store_release_u32(&block->home, pool->home);
+            ssm_store_release_u32(&block->home, pool->home); /* H1 */
             blocks_out[taken++] = (uint32_t)handle;
         }
         ssm_store_release_u32(&cache->count, --count);

@@ -7,7 +7,7 @@
  * caches of idle processes never make an allocation fail. The lock is biased: its process pays two plain stores.
  *   owner: busy = 1; fence C1; thief == 0? go on : step back.                    ... busy = 0
  *   thief: takes `thief` (a robust lock); fence C2; waits until busy == 0.       ... thief = 0
- * C1 is a compiler fence: C2 runs a full fence on the owner's processor (membarrier), after which either the owner
+ * C1 is a compiler fence (or a full one, `fenced`): C2 runs a full fence on the owner's processor (membarrier), after which either the owner
  * sees the thief or the thief sees busy. A process that cannot take part fences itself (`fenced`). An owner that
  * finds a thief goes to the shards directly: it waits for nobody.
  *
@@ -29,7 +29,7 @@
 static inline bool ssm_cache_try_enter(const struct ssm_pool *pool, struct ssm_cache *cache)
 {
     ssm_store_relaxed_u32(&cache->busy, 1);
-    ssm_fence_light(pool->fenced); /* C1 -> C2 */
+    ssm_fence_light(pool->fenced); /* C1 -> C2 in wait_for_owner(): busy is visible before thief is looked at */
     if (SSM_LIKELY(ssm_load_acquire_u64(&cache->thief.word) == 0))
         return true;
     ssm_store_release_u32(&cache->busy, 0);
@@ -46,17 +46,17 @@ static inline bool ssm_cache_enter(struct ssm_pool *pool, struct ssm_cache *cach
 
 static inline void ssm_cache_leave(struct ssm_cache *cache)
 {
-    ssm_store_release_u32(&cache->busy, 0); /* C3 -> C4 in steal_from(): the entries are written before */
+    ssm_store_release_u32(&cache->busy, 0); /* C3 -> C4 in wait_for_owner(): the entries are written before */
 }
 
-/* With a cache in hand: does the entry count? Its block then. `mark`: its owner's. */
+/* I6: with a cache in hand, does the entry count? Its block then. `mark`: its owner's. */
 static inline bool ssm_cache_entry_counts(const struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_mark mark,
                                           uint64_t handle, struct ssm_block **block_out)
 {
     if (!ssm_class_has_block(class, (uint32_t)handle))
         return false;
     struct ssm_block *block = *block_out = ssm_block_at(pool, (uint32_t)handle);
-    /* The bit first: when it was set anew, the generation had changed before (G3). */
+    /* G4: the bit, then the generation, which had changed when the bit was set anew; pairs with G3 in claim_locked() */
     return ssm_load_acquire_u64(&block->holders[mark.word]) & mark.bit && ssm_load_relaxed_u32(&block->generation) == handle >> 32;
 }
 

@@ -127,7 +127,7 @@ static bool is_let_go_of(const struct ssm_pool *pool, uint32_t block_idx)
         return true;
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++) {
         const struct ssm_holder *holder = ssm_holder_at(pool, slot);
-        uint32_t what = ssm_load_acquire_u32(&holder->letting_go); /* F2: after the set */
+        uint32_t what = ssm_load_acquire_u32(&holder->letting_go); /* F2: after the set; pairs with F1 in ssm_let_go() */
         if ((what == block_idx + 1 || what == SSM_LETTING_GO_ANY) && ssm_load_relaxed_u32(&holder->kind) == SSM_HOLDER_PROCESS)
             return true;
     }
@@ -143,7 +143,7 @@ static const char *fault_of(const struct ssm_pool *pool, uint32_t block_idx)
     uint32_t class_idx = ssm_class_of_block(pool, block_idx);
     uint64_t start = ssm_load_relaxed_u64(&block->start), length = ssm_load_relaxed_u64(&block->length);
     uint64_t size = ssm_memory_seen(pool, class_idx, block_idx).bytes;
-    bool listed = ssm_load_acquire_u32(&block->listed) != 0, free = ssm_block_is_free(pool, block);
+    bool listed = ssm_load_acquire_u32(&block->listed) != 0, free = ssm_block_is_free(pool, block); /* F2 */
     if (ssm_load_relaxed_u32(&block->home) >= pool->geometry.shards)
         return "its home is no shard";
     if ((start > size || length > size - start) && !has_no_memory_yet(pool, class_idx, block_idx))
@@ -179,7 +179,7 @@ static void check_blocks(struct ssm_pool *pool, uint8_t *suspect, struct finding
     }
 }
 
-/* ---- rings: I7, I8 ---------------------------------------------------------------------------------------- */
+/* ---- rings: I7, I8, I14 ---------------------------------------------------------------------------------------- */
 
 struct positions { uint64_t head, tail, note; };
 

@@ -29,14 +29,14 @@
 
 struct get_call {
     struct ssm_ring *ring;
-    uint64_t        *handles_out; /* NULL: free them */
+    uint64_t        *handles_out;
     uint32_t         count;
 };
 
 /* The slot's packet is there still: nobody took it and died, nor was it returned since. */
 static bool is_queued(const struct ssm_ring *ring, uint64_t handle)
 {
-    return ssm_block_is_queued(ring->pool, ring->id, handle) &&
+    return ssm_block_is_queued(ring->pool, ring->id, handle) && /* D2 */
            (ring->table == NULL || !ssm_redelivery_is_returned(ring->table, handle));
 }
 
@@ -47,12 +47,12 @@ static void take_block(struct ssm_ring *ring, uint32_t block_idx)
     struct ssm_block *block = ssm_block_at(pool, block_idx);
     struct ssm_claim *claim = &pool->claims[block_idx];
     if (claim->references > 0) {
-        ssm_block_remove(block, ring->id);
+        ssm_block_remove(block, ring->id); /* D3: behind the entry */
     } else if (ssm_block_is_exactly(pool, block, ring->id)) {
-        ssm_block_swap(block, ring->id, pool->self);
+        ssm_block_swap(block, ring->id, pool->self); /* D3 */
     } else {
         ssm_block_add(pool, block, pool->self);
-        ssm_block_remove(block, ring->id);
+        ssm_block_remove(block, ring->id); /* D3 */
     }
     if (claim->references++ == 0) {
         claim->class_idx = (uint8_t)ssm_class_of_block(pool, block_idx);
@@ -106,7 +106,7 @@ static void pass_over(struct ssm_ring *ring)
             break;
     }
     if (tail != start)
-        ssm_store_release_u64(&consumer->index, tail); /* R2 */
+        ssm_store_release_u64(&consumer->index, tail); /* R2 -> A2 in look_for_room() */
 }
 
 /* Up to `count` packets that came back from the dead. The flag is down while the table is looked through: a reaper that
@@ -197,7 +197,7 @@ SSM_COLD void ssm_ring_discard(struct ssm_ring *ring)
 static int evict(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
 {
     struct ssm_side *consumer = &ring->shared->consumer;
-    uint64_t head = ssm_load_acquire_u64(&ring->shared->producer.index); /* A1 */
+    uint64_t head = ssm_load_acquire_u64(&ring->shared->producer.index); /* A1: pairs with R1 in put_all() */
     uint64_t depth = head - ssm_load_relaxed_u64(&consumer->index);
     if (depth > ring->capacity)
         return -SSM_E_CORRUPT;

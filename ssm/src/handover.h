@@ -75,7 +75,7 @@ static inline bool ssm_slot_is_common(const struct ssm_ring *ring, const struct 
     if (!ssm_class_has_block(class, (uint32_t)handle) || pool->claims[(uint32_t)handle].references != 0)
         return false;
     const struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
-    return ssm_block_is_sole(pool, block, ring->mark) && ssm_load_relaxed_u32(&block->generation) == handle >> 32 && /* G3 */
+    return ssm_block_is_sole(pool, block, ring->mark) && ssm_load_relaxed_u32(&block->generation) == handle >> 32 && /* G4 */
            ssm_load_relaxed_u64(&block->next) == SSM_NO_NEXT;
 }
 

@@ -114,7 +114,7 @@ struct ssm_class {
 /* One shard of one class. Guarded by `lock` unless a field says otherwise; ssm_check() verifies:
  *   I1  its list holds free_count different blocks of its class
  *   I2  exactly those blocks of the class are `listed` whose home it is; their holder sets are empty
- * After a death the descriptors are the truth: ssm_shard_rebuild() restores I1 and I2. */
+ * After a death the descriptors are the truth: rebuild() in shard.c restores I1 and I2. */
 struct ssm_shard {
     SSM_SHARED_ALIGNED
     struct ssm_lock lock;
@@ -198,7 +198,8 @@ struct ssm_delivery {
  *   I7  tail <= head <= tail + capacity
  *   I8  a block carries the ring's bit exactly when a slot between tail and head, or between head and the note,
  *       has its handle, never two slots; or it hangs on such a block as a segment of its chain; or its entry says that it
- *       was returned */
+ *       was returned
+ *   I14 done <= head: all is done when they are equal */
 struct ssm_ring_shared {
     uint32_t       capacity, flags; /* written once */
     struct ssm_u32 acl;             /* enum ssm_acl and SSM_ACL_DISCARD; anybody writes */
@@ -209,7 +210,7 @@ struct ssm_ring_shared {
     SSM_SHARED_ALIGNED struct ssm_event not_empty;
     SSM_SHARED_ALIGNED struct ssm_event not_full;
     SSM_SHARED_ALIGNED struct ssm_event all_done;
-    struct ssm_u64 done;            /* I12 <= head: packets whose getter said so; see tasks.h */
+    struct ssm_u64 done;            /* packets whose getter said so; see tasks.h */
     SSM_SHARED_ALIGNED struct ssm_u64   slots[];
 };
 

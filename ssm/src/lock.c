@@ -28,7 +28,7 @@ static bool spin(struct ssm_pool *pool, struct ssm_lock *lock)
 {
     for (int i = 0; pool->many_cpus && i < SPINS; i++) {
         uint64_t word = ssm_load_relaxed_u64(&lock->word); /* a hint: the swap decides */
-        if (word == 0 && ssm_cas_acqrel_u64(&lock->word, &word, pool->lock_word))
+        if (word == 0 && ssm_cas_acqrel_u64(&lock->word, &word, pool->lock_word)) /* L2 */
             return true;
         ssm_cpu_relax();
     }
@@ -53,12 +53,12 @@ int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t 
     for (;;) {
         uint64_t word = ssm_load_acquire_u64(&lock->word);
         if (word == 0) {
-            if (ssm_cas_acqrel_u64(&lock->word, &word, mine))
+            if (ssm_cas_acqrel_u64(&lock->word, &word, mine)) /* L2 */
                 return 0;
             continue;
         }
         if (is_to_steal(pool, word)) {
-            if (ssm_cas_acqrel_u64(&lock->word, &word, mine))
+            if (ssm_cas_acqrel_u64(&lock->word, &word, mine)) /* L2: of what the dead one had written, too */
                 return steal(pool, lock, repair, context);
             continue;
         }

@@ -127,7 +127,7 @@ static void give_home(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_
     for (uint32_t i = 0; i < pool->geometry.shards; i++) {
         if (ssm_shard_give(pool, class_idx, &block_idx, 1, 0) == 0)
             return;
-        ssm_store_release_u32(home, (ssm_load_relaxed_u32(home) + 1) % pool->geometry.shards);
+        ssm_store_release_u32(home, (ssm_load_relaxed_u32(home) + 1) % pool->geometry.shards); /* G1, H1 */
     }
     const uint64_t handle = ssm_handle_now(pool, block_idx);
     if (!ssm_class_is_arena(pool, class_idx) && keep_in_cache(pool, class_idx, &handle, 1, pool->geometry.cache_slots) != 0)
@@ -262,7 +262,7 @@ static inline uint64_t hand_out(struct ssm_pool *pool, const struct ssm_own_clas
     ssm_store_relaxed_u64(&block->length, size);
     ssm_store_relaxed_u64(&block->tag, 0);
     ssm_store_relaxed_u64(&block->next, SSM_NO_NEXT); /* somebody may have died with a chain of which it was a part */
-    ssm_store_release_u32(&block->home, pool->home); /* G1: whoever sees this home sees the claim before it */
+    ssm_store_release_u32(&block->home, pool->home); /* G1, H1: whoever sees this home sees the claim before it */
     ssm_claim_afresh(pool, class, (uint32_t)handle);
     return handle;
 }

@@ -52,7 +52,7 @@ struct put_call {
 /* It is in this ring, or between this ring and whoever took it out. The bit first: see redelivery.h (D4). */
 static bool is_in_ring(const struct ssm_ring *ring, uint64_t handle)
 {
-    return ssm_block_has(ssm_block_at(ring->pool, (uint32_t)handle), ring->id) ||
+    return ssm_block_has(ssm_block_at(ring->pool, (uint32_t)handle), ring->id) || /* D4 */
            (ring->table != NULL && ssm_redelivery_is_under_way(ring->pool, ring->table, handle));
 }
 
@@ -108,8 +108,8 @@ static inline int look_for_room(struct ssm_ring *ring, uint64_t head, uint32_t c
     uint64_t depth = head - ssm_load_relaxed_u64(&producer->peer);
     if (depth < high_water && high_water - depth >= count && high_water <= ring->capacity)
         return 0;
-    /* Full by the tail as last seen, or a new high water mark by it: look. A2: pairs with R2 in get_some(). */
-    uint64_t tail = ssm_load_acquire_u64(&ring->shared->consumer.index);
+    /* Full by the tail as last seen, or a new high water mark by it: look. */
+    uint64_t tail = ssm_load_acquire_u64(&ring->shared->consumer.index); /* A2: pairs with R2 in get_queued() */
     ssm_store_relaxed_u64(&producer->peer, tail);
     depth = head - tail;
     if (depth > ring->capacity)

@@ -136,7 +136,7 @@ static uint64_t reclaim_blocks(struct ssm_pool *pool, const struct holder_set *d
     for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
         struct ssm_block *block = ssm_block_at(pool, i);
         ssm_note_letting_go(pool, i + 1); /* F1 */
-        if (clear_bits(pool, block, dead))
+        if (clear_bits(pool, block, dead)) /* F1 */
             reclaimed++;
         if (!ssm_load_relaxed_u32(&block->listed) && ssm_block_is_free(pool, block)) /* looked at again under the lock */
             ssm_settle(pool, i);

@@ -213,14 +213,14 @@ static bool return_one(struct ssm_pool *pool, const struct ssm_redelivery *table
         if (!is_among(dead, ssm_redelivery_slot(said)))
             return false;
         said = verdict_on(table, block, said, discard);
-        if (!ssm_cas_acqrel_u64(&entry->taken, &seen, said != 0 ? entry_for(handle, said) : 0))
+        if (!ssm_cas_acqrel_u64(&entry->taken, &seen, said != 0 ? entry_for(handle, said) : 0)) /* D1 */
             return false; /* it was queued, and somebody has just taken it */
     }
     if (said != FRONT)
         return false;
-    if (ssm_block_has(block, table->ring_id))
+    if (ssm_block_has(block, table->ring_id)) /* D4 */
         return true;
-    /* The entry once more, after the bit: a get that has taken it meanwhile changed it before it cleared the bit (D3). And
+    /* D4: the entry once more, after the bit: a get that has taken it meanwhile changed it before it cleared the bit (D3). And
      * somebody dead has it still, or what stands here is scribbled. */
     if (ssm_load_acquire_u64(&entry->taken) != entry_for(handle, FRONT) || !carries_one_of(pool, block, dead))
         return false;

@@ -79,7 +79,7 @@ static void write_slot(struct ssm_pool *pool, uint32_t slot)
     ssm_store_relaxed_u32(&holder->fenced, pool->fenced);
     memcpy(holder->name, pool->name, sizeof holder->name);
     ssm_registry_mark_used(pool, slot);
-    ssm_store_release_u32(&holder->kind, SSM_HOLDER_PROCESS);
+    ssm_store_release_u32(&holder->kind, SSM_HOLDER_PROCESS); /* K1 -> K2 in ssm_holder_slot_is_dead(): the slot is seen whole */
     pool->self = slot;
     pool->mark = ssm_mark_of(slot);
     pool->home = pid % pool->geometry.shards;
@@ -135,6 +135,6 @@ bool ssm_holder_is_dead(const struct ssm_pool *pool, uint32_t slot, uint32_t inc
 bool ssm_holder_slot_is_dead(const struct ssm_pool *pool, uint32_t slot)
 {
     const struct ssm_holder *holder = ssm_holder_at(pool, slot);
-    return ssm_load_acquire_u32(&holder->kind) == SSM_HOLDER_PROCESS &&
+    return ssm_load_acquire_u32(&holder->kind) == SSM_HOLDER_PROCESS && /* K2 */
            ssm_holder_is_dead(pool, slot, ssm_load_relaxed_u32(&holder->incarnation));
 }

@@ -85,7 +85,8 @@ static uint32_t find(const struct ssm_pool *pool, const char *name)
 {
     for (uint32_t id = 0; id < ssm_holder_high(pool); id++) {
         const struct ssm_holder *holder = ssm_holder_at(pool, id);
-        if (ssm_load_acquire_u32(&holder->kind) == SSM_HOLDER_RING && strncmp(holder->name, name, sizeof holder->name) == 0)
+        if (ssm_load_acquire_u32(&holder->kind) == SSM_HOLDER_RING && /* K2 */
+            strncmp(holder->name, name, sizeof holder->name) == 0)
             return id;
     }
     return SSM_NIL;
@@ -127,7 +128,7 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
     memset(holder->name, 0, sizeof holder->name);
     strncpy(holder->name, name, sizeof holder->name - 1);
     ssm_registry_mark_used(pool, id);
-    ssm_store_release_u32(&holder->kind, SSM_HOLDER_RING);
+    ssm_store_release_u32(&holder->kind, SSM_HOLDER_RING); /* K1 -> K2 in find(): the slot and the ring are seen whole */
     *id_out = id;
     return 0;
 }

@@ -48,7 +48,8 @@ static uint32_t myself(const struct ssm_pool *pool)
 static struct ssm_service_options options_of(const struct ssm_service_shared *shared)
 {
     return (struct ssm_service_options){
-        .kind = ssm_load_acquire_u32(&shared->kind), .flags = shared->flags, .first = shared->first, .last = shared->last,
+        .kind = ssm_load_acquire_u32(&shared->kind), /* S2: pairs with S1 in create() */
+        .flags = shared->flags, .first = shared->first, .last = shared->last,
         .ranges = shared->ranges,
     };
 }
@@ -419,7 +420,7 @@ bool ssm_service_reclaim(struct ssm_pool *pool, uint32_t service_idx, const uint
     return true;
 }
 
-/* Values that nobody would ever give back. */
+/* I9: values that nobody would ever give back. */
 static uint64_t count_orphans(struct ssm_service *service)
 {
     struct ssm_service_item item;

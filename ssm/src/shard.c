@@ -36,9 +36,9 @@ enum whereabouts { HELD, HERE, ELSEWHERE };
 static enum whereabouts find_block(const struct ssm_pool *pool, struct place at, const struct ssm_block *block)
 {
     uint32_t generation = ssm_load_acquire_u32(&block->generation);
-    if (!ssm_block_is_free(pool, block))
+    if (!ssm_block_is_free(pool, block)) /* H2: pairs with H1 in ssm_block_clear() and ssm_block_remove() */
         return HELD;
-    uint32_t home = ssm_load_acquire_u32(&block->home);
+    uint32_t home = ssm_load_acquire_u32(&block->home); /* H2 */
     ssm_fence_acquire(); /* G2: set and home are read before the generation is read again; pairs with G1 */
     return home == at.shard_idx && ssm_load_relaxed_u32(&block->generation) == generation ? HERE : ELSEWHERE;
 }
@@ -115,14 +115,14 @@ static void next_generation(struct ssm_block *block)
 }
 
 /* `listed` goes before the claim: a block that is held is never listed, so a reaper never takes it for settled. The
- * generation changes before the claim, so that what named the block is void when the bit is seen; and after it (G1),
+ * generation changes before the claim (G3), so that what named the block is void when the bit is seen; and after it (G1),
  * before the home does, so that whoever saw the block free learns of it. */
 static void claim_locked(struct ssm_pool *pool, struct ssm_block *block)
 {
     ssm_store_release_u32(&block->listed, 0);
-    next_generation(block);
-    ssm_block_claim(block, pool->self); /* the commit */
-    next_generation(block);
+    next_generation(block);             /* G3 -> G4 in ssm_cache_entry_counts() */
+    ssm_block_claim(block, pool->self); /* G1, G3: the commit */
+    next_generation(block);             /* G1 -> G2 in find_block() */
 }
 
 /* Claim all, shorten the list, then move them: until then they belong to this list. How many: one that stands there twice
@@ -138,7 +138,7 @@ static uint32_t unlink_locked(struct ssm_pool *pool, struct place at, const uint
     else
         rebuild(pool, &at);
     for (uint32_t i = 0; i < count; i++)
-        ssm_store_release_u32(&ssm_block_at(pool, blocks[i])->home, pool->home);
+        ssm_store_release_u32(&ssm_block_at(pool, blocks[i])->home, pool->home); /* G1, H1 */
     ssm_store_relaxed_u64(&shard->allocs, ssm_load_relaxed_u64(&shard->allocs) + count);
     if (at.shard_idx != pool->home)
         ssm_store_relaxed_u64(&shard->steals, ssm_load_relaxed_u64(&shard->steals) + count);
@@ -218,8 +218,8 @@ void ssm_settle(struct ssm_pool *pool, uint32_t block_idx)
 void ssm_let_go(struct ssm_pool *pool, uint32_t block_idx, uint32_t holder)
 {
     struct ssm_block *block = ssm_block_at(pool, block_idx);
-    ssm_note_letting_go(pool, block_idx + 1); /* F1: before the bit goes; pairs with F2 */
-    ssm_block_remove(block, holder);
+    ssm_note_letting_go(pool, block_idx + 1); /* F1 -> F2 in is_let_go_of(): before the bit goes */
+    ssm_block_remove(block, holder); /* F1 */
     if (ssm_block_is_free(pool, block)) /* else: another one has it, who will let it go */
         ssm_settle(pool, block_idx);
     ssm_note_letting_go(pool, 0);
@@ -309,7 +309,7 @@ void ssm_class_announce(struct ssm_pool *pool, uint32_t class_idx)
 void ssm_class_signal(struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
 {
     struct ssm_class *class = ssm_class_at(pool, class_idx);
-    ssm_fence_light(pool->fenced); /* E2 also for `announced`: pairs with the waiter's announcement before it looks again */
+    ssm_fence_light(pool->fenced); /* E2: also for `announced`; pairs with the waiter's announcement before it looks again */
     uint32_t announced = ssm_load_relaxed_u32(&class->announced);
     if (!(announced & 1))
         return;

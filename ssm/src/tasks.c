@@ -35,8 +35,8 @@ static int join_attempt(void *context, bool thorough)
     int result = ssm_enter(ring->pool);
     if (result != 0)
         return result;
-    uint64_t done = ssm_load_acquire_u64(&ring->shared->done); /* T2; before the index */
-    uint64_t head = ssm_load_acquire_u64(&ring->shared->producer.index);
+    uint64_t done = ssm_load_acquire_u64(&ring->shared->done); /* T2: before the index */
+    uint64_t head = ssm_load_acquire_u64(&ring->shared->producer.index); /* T2 */
     ssm_leave(ring->pool);
     return done == head ? 0 : -ETIMEDOUT;
 }

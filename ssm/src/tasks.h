@@ -2,9 +2,7 @@
  *
  * Counting what was done of what was put, for who wants to wait until all of it is.
  *
- *   I12 done <= the producer's index; all is done when they are equal
- *
- * Both only grow, and done is read first: equal then, they were so when done was read. Anybody counts, without a right to
+ * `done` and the producer's index (I14) only grow, and done is read first: equal then, they were so when done was read. Anybody counts, without a right to
  * a side. A death before the counting leaves a task that is never done: as with every queue, whoever took it is gone; and
  * one between the counting and the wake-up, a sleeper that looks again in time (wait.h). What a put that was not published
  * had begun never counted. What a shutdown discards, or gives way in a ring that overwrites, is done.

@@ -60,7 +60,7 @@ uint32_t ssm_event_announce(struct ssm_event *event)
     do
         announced = (word + SEQUENCE) | WAITERS;
     while (!ssm_cas_acqrel_u32(&event->word, &word, announced));
-    ssm_fence_seqcst(); /* E1, towards those who fence themselves; the others are the caller's membarrier's */
+    ssm_fence_seqcst(); /* E1: towards those who fence themselves; the others are the caller's membarrier's */
     return announced;
 }
 

@@ -3,8 +3,8 @@
  * The biased lock of a private cache (ssm/src/cache.h) under weak memory: owner and thieves exclude each other, and each
  * sees what the last one inside had written. The first thief may be killed at any step; the second takes over from it.
  *
- *   C1  ssm_cache_enter: busy, compiler fence, load of thief     C2  wait_for_owner: thief, fence, membarrier, busy
- *   C3  ssm_cache_leave: release store of busy                   C4  wait_for_owner: acquire load of busy
+ *   C1  ssm_cache_try_enter(): busy, compiler fence, load of thief   C2  wait_for_owner(): thief, fence, membarrier, busy
+ *   C3  ssm_cache_leave(): release store of busy                     C4  wait_for_owner(): acquire load of busy
  *   L1, L2  the thief's lock
  *
  * SCENE=1: an owner that takes no part in membarrier and pays for the fence itself (`fenced`).
@@ -22,7 +22,7 @@ c_track "&weak" "sizeof(struct weak_memory)"
 #define THIEF 1
 #define COUNT 2
 
-/* 1  no membarrier   2  C3 relaxed   3  the owner looks for a thief, then is busy   4  L1 relaxed   5  C4 relaxed
+/* 1  no membarrier at C2   2  C3 relaxed   3  the owner looks for a thief, then is busy   4  L1 relaxed   5  C4 relaxed
  * 6  the thief looks at busy, then takes its lock   7  C1 of a fenced owner missing (SCENE=1)
  * 8  the owner loads thief relaxed: it misses what the last thief wrote */
 byte inside; /* mask */
@@ -79,12 +79,12 @@ proctype thief(byte me)
         :: else -> skip
         fi;
         atomic {
-            rmw_read(AR, THIEF, found); /* L2 */
+            rmw_read(AR, THIEF, found);
             if
-            :: found == 0 -> rmw_write(AR, THIEF, me + 1); took = true
+            :: found == 0 -> rmw_write(AR, THIEF, me + 1); took = true /* L2 */
             :: found == 2 && dead ->
                 c_code { weak_death(2, 1); };
-                rmw_write(AR, THIEF, me + 1); took = true
+                rmw_write(AR, THIEF, me + 1); took = true /* L2 */
             :: else -> skip /* another thief is at it */
             fi;
             found = 0
@@ -93,7 +93,7 @@ proctype thief(byte me)
         :: took ->
             fence_seqcst(); /* C2 */
             if
-            :: scene == 0 && bug != 1 -> membarrier()
+            :: scene == 0 && bug != 1 -> membarrier() /* C2 */
             :: else -> skip
             fi;
             do

@@ -4,8 +4,8 @@
  * waiter wants both, or (SCENE=1, minutes) two waiters want one each. Here a sleep has no bound: a waiter that the 20 ms
  * would have to rescue sleeps for ever, which spin reports as an invalid end state.
  *
- *   E1  ssm_wait_for: announcement (swap that sets the bit, full fence), membarrier, then the look
- *   E2  ssm_event_signal: publish, compiler fence, load of the bit
+ *   E1  ssm_wait_for(): announcement (swap that sets the bit, full fence), membarrier, then the look
+ *   E2  ssm_event_signal(): publish, compiler fence, load of the bit
  *
  * SCENE=2: signallers that take no part in membarrier and pay for the fence themselves (`fenced`).
  */
@@ -61,7 +61,7 @@ proctype waiter(byte me; byte wanted)
         fi;
         atomic { rmw_read(AR, WORD, word); seen = (word + 2) | 1; rmw_write(AR, WORD, seen); word = 0 };
         if
-        :: scene != 2 || bug != 1 -> fence_seqcst()
+        :: scene != 2 || bug != 1 -> fence_seqcst() /* E1 */
         :: else -> skip
         fi;
         if

@@ -20,7 +20,7 @@ c_track "&weak" "sizeof(struct weak_memory)"
 #define MOVES 0
 #define WORD(w) (1 + (w))
 
-/* 1  moves is not counted   2  counted after the other bit was cleared   3  moves is not read again
+/* 1  moves is not counted, B1   2  counted after the other bit was cleared   3  moves is not read again, B2
  * 4  the other bit is cleared relaxed   5  the words are read relaxed, without the fence
  * 6  sound: the words are read relaxed, with the fence   7  sound: acquire, without the fence */
 
@@ -31,7 +31,7 @@ inline hand_over(from)
     :: scene == 0 ->
         fetch_or(AR, WORD(1 - from), 1, x);
         if
-        :: bug != 1 && bug != 2 -> fetch_add(AR, MOVES, 1, x)
+        :: bug != 1 && bug != 2 -> fetch_add(AR, MOVES, 1, x) /* B1 */
         :: else -> skip
         fi;
         fetch_and_not((bug == 4 -> RLX : AR), WORD(from), 1, x);
@@ -43,7 +43,7 @@ inline hand_over(from)
         store(REL, WORD(1 - from), 1);
         load(RLX, MOVES, x);
         if
-        :: bug != 1 && bug != 2 -> store(REL, MOVES, x + 1)
+        :: bug != 1 && bug != 2 -> store(REL, MOVES, x + 1) /* B1 */
         :: else -> skip
         fi;
         store((bug == 4 -> RLX : REL), WORD(from), 0);

@@ -4,8 +4,8 @@
  * blocks that are used again and again, and two consumers of which the first may be killed at any step; the second takes
  * its side over. Every packet that was put is taken once, in order, and read as it was written.
  *
- *   R1  put_all: release store of head       A1  head_beyond: acquire load of head
- *   R2  get_some: release store of tail      A2  look_for_room: acquire load of tail
+ *   R1  put_all(): release store of head         A1  ssm_ring_head_beyond(): acquire load of head
+ *   R2  get_queued(): release store of tail      A2  look_for_room(): acquire load of tail
  *   L1, L2  the lock of the consumers' side
  *
  * SCENE=0: four packets in batches of two. By hand, a minute: SCENE=1, three packets one by one.
@@ -32,7 +32,7 @@ c_track "&weak" "sizeof(struct weak_memory)"
 #define PAYLOAD(b) (9 + (b))
 #define RING 8 /* the ring's bit; a process has bit 1 << me */
 
-/* 1  R1 relaxed   2  A1 relaxed, and the bit   3  tail is published before the slots are read
+/* 1  R1 relaxed   2  A1 relaxed, and the bit   3  R2 before the slots are read
  * 4  a slot whose block lacks the ring's bit is taken   5  L1 relaxed   6  the payload is written after the index
  * 7  the producer does not look at the tail */
 byte packets, batch, taken;
@@ -65,13 +65,13 @@ proctype producer(byte me)
                 fi
             od
         };
-        do /* room? A2 */
+        do /* room? */
         :: bug == 7 -> break
         :: else ->
             atomic {
                 tail = 0;
                 c_expr { (Pproducer->head - weak_newest(1) + now.batch < 3) }; /* a stale look sees less room */
-                load(ACQ, TAIL, tail)
+                load(ACQ, TAIL, tail) /* A2 */
             };
             if
             :: head - tail + batch <= 2 -> break
@@ -138,7 +138,7 @@ proctype consumer(byte me)
     byte start_at, tail, head, handle, x, y, got, mine[2];
     {
         do
-        :: atomic { /* waits for something, or for the end; L2 */
+        :: atomic { /* waits for something, or for the end */
                c_expr { ((!weak_newest(2) || now.dead) && (weak_newest(0) != weak_newest(1) || weak_newest(1) == now.packets)) };
                rmw_read(AR, LOCK, x);
                if
@@ -146,7 +146,7 @@ proctype consumer(byte me)
                    c_code { weak_death(2, 1); }
                :: else -> assert(x == 0)
                fi;
-               rmw_write(AR, LOCK, me + 1);
+               rmw_write(AR, LOCK, me + 1); /* L2 */
                x = 0
            };
            atomic {

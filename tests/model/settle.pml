@@ -4,7 +4,7 @@
  * from the list it is on, makes its own shard the block's home, and frees it; a third rebuilds both shards, or settles the
  * block, at any time. The block is never on two lists, nor on one while it is held, and on exactly one in the end.
  *
- *   G1  claim_locked, unlink_locked: claim, generation, home     G2  find_block: generation, set, home, generation
+ *   G1  claim_locked(), unlink_locked(): claim, generation, home     G2  find_block(): generation, set, home, generation
  *   H1  home is stored, then the bit goes                        H2  the set is seen empty, then home is loaded
  *   L1, L2  the shards' locks
  *
@@ -30,7 +30,7 @@ c_track "&weak" "sizeof(struct weak_memory)"
 #define HERE 1
 #define ELSEWHERE 2
 
-/* 1  the generation does not change after the claim   2  it changes after the home does   3  no second look at it
+/* 1  the generation does not change after the claim, G1   2  it changes after the home does   3  no second look at it, G2
  * 4  G1's generations and home are stored relaxed   5  settling without the lock   6  L1 relaxed
  * 7  sound: no fence in G2, for the loads before it acquire   8  H1 relaxed (SCENE=0)
  * 9  who has the block stores another home relaxed (SCENE=0) */
@@ -55,17 +55,17 @@ inline drop_lock(shard)
 inline find_block(shard)
 {
     load(ACQ, GENERATION, g);
-    load(ACQ, HOLDERS, x);
+    load(ACQ, HOLDERS, x); /* H2 */
     if
     :: x != 0 -> found = HELD
     :: else ->
         load(ACQ, HOME, h); /* H2 */
         if
-        :: bug != 7 -> fence(ACQ)
+        :: bug != 7 -> fence(ACQ) /* G2 */
         :: else -> skip
         fi;
         if
-        :: bug != 3 -> load(RLX, GENERATION, x) /* G2 */
+        :: bug != 3 -> load(RLX, GENERATION, x)
         :: else -> x = g
         fi;
         found = (h == shard && x == g -> HERE : ELSEWHERE)
@@ -141,7 +141,7 @@ inline rebuild(shard)
 inline next_generation()
 {
     load(RLX, GENERATION, x);
-    store((bug == 4 -> RLX : REL), GENERATION, x + 1);
+    store((bug == 4 -> RLX : REL), GENERATION, x + 1); /* G1 */
     x = 0
 }
 
@@ -168,13 +168,13 @@ proctype user(byte me; byte home)
     od;
     store(REL, LISTED, 0);
     next_generation();
-    store(REL, HOLDERS, 1 << me); /* the commit */
+    store(REL, HOLDERS, 1 << me); /* G1: the commit */
     if
-    :: bug != 1 && bug != 2 -> next_generation() /* G1 */
+    :: bug != 1 && bug != 2 -> next_generation()
     :: else -> skip
     fi;
     on[s]--;
-    store((bug == 4 -> RLX : REL), HOME, home); /* H1 */
+    store((bug == 4 -> RLX : REL), HOME, home); /* G1, H1 */
     if
     :: bug == 2 -> next_generation()
     :: else -> skip
@@ -183,10 +183,10 @@ proctype user(byte me; byte home)
     s = 0;
     atomic { newest(HOLDERS, x); assert(x == 1 << me); x = 0 };
     if
-    :: scene == 0 -> store((bug == 9 -> RLX : REL), HOME, 1 - home) /* under no lock: hand_out, give_home */
+    :: scene == 0 -> store((bug == 9 -> RLX : REL), HOME, 1 - home) /* G1, H1: under no lock, hand_out() and give_home() */
     :: else -> skip
     fi;
-    fetch_and_not((bug == 8 -> RLX : AR), HOLDERS, 1 << me, x);
+    fetch_and_not((bug == 8 -> RLX : AR), HOLDERS, 1 << me, x); /* H1 */
     x = 0;
     settle();
     finish()

@@ -1,0 +1,475 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels of lock-free edges and of invariants: the C code, docs/design.md and the models agree.
+
+An edge has a label at each end: R1 -> A1. In the code the label begins a comment beside the operation, or above it,
+and the operation's name has its memory order. In docs/design.md the table "Every lock-free edge" names, per label, the
+functions, the operations and their orders. In tests/model the label stands beside the operation of the model. A label,
+a function or an order that one of the three has, and another has not, fails here.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from tests.model.test_weak_memory import SCENES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE, ALLOCATORS, MODELS = ROOT / "ssm/src", ROOT / "allocators/src", ROOT / "tests/model"
+DESIGN = ROOT / "docs/design.md"
+
+# An operation of ssm/src/atomic.h or wait.h, as the table says it.
+PHRASES = {
+    "load_relaxed": "relaxed load",
+    "load_acquire": "acquire load",
+    "store_relaxed": "relaxed store",
+    "store_release": "release store",
+    "exchange_acqrel": "exchange",
+    "cas_acqrel": "compare-and-swap",
+    "add_acqrel": "addition",
+    "or_acqrel": "or",
+    "and_acqrel": "and",
+    "fence_light": "light fence",
+    "fence_seqcst": "full fence",
+    "fence_acquire": "acquire fence",
+    "fence_release": "release fence",
+    "membarrier": "membarrier",
+}
+# The same in the models. A light fence is the compiler's alone there, or a full one where its process pays itself.
+IN_MODELS = {
+    "relaxed load": "load RLX",
+    "acquire load": "load ACQ",
+    "relaxed store": "store RLX",
+    "release store": "store REL",
+    "exchange": "rmw AR",
+    "compare-and-swap": "rmw AR",
+    "addition": "rmw AR",
+    "or": "rmw AR",
+    "and": "rmw AR",
+    "light fence": "fence_seqcst",
+    "full fence": "fence_seqcst",
+    "acquire fence": "fence ACQ",
+    "release fence": "fence REL",
+    "membarrier": "membarrier",
+}
+
+# What message passing needs at its two ends; litmus.pml shows that nothing less will do.
+PUBLISHES = {"release store", "exchange", "compare-and-swap", "addition", "or", "and"}
+LEARNS = {"acquire load", "exchange", "compare-and-swap", "addition", "or", "and"}
+
+LABEL = r"[A-Z]\d{1,2}"
+NO_LABEL = {"C11", "C17"}  # the language
+COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+BEGINS_WITH_LABELS = re.compile(rf"/\*\s*({LABEL}(?:, {LABEL})*)(?=\s*(?:->|:|;|\*/))")
+CALL = re.compile(r"\b([A-Za-z_]\w*)\(")
+ATOMIC = re.compile(r"ssm_([a-z]+_[a-z]+)_u(?:32|64)$")
+FUNCTION = re.compile(r"^(?![#}/])(?=\w)[^;=]*?\b(\w+)\(", re.MULTILINE)
+
+
+class Operation(NamedTuple):
+    what: str  # of PHRASES
+    word: str  # the field; of a fence, nothing
+
+
+class Place(NamedTuple):
+    where: str  # file:line
+    function: str
+    labels: tuple[str, ...]
+    statement: str
+
+
+class Function(NamedTuple):
+    start: int
+    name: str
+    body: str
+
+
+# ---- the code --------------------------------------------------------------------------------------
+
+
+@cache
+def sources(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.[ch]") if path.parent.name != "binding")
+
+
+@cache
+def blanked(path: Path) -> str:
+    """The code without its comments; lines and columns stay."""
+    return COMMENT.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), path.read_text())
+
+
+@cache
+def functions(path: Path) -> list[Function]:
+    found = []
+    code = re.sub(r"__attribute__\(\(.*?\)\)", lambda m: " " * len(m[0]), blanked(path))
+    for match in FUNCTION.finditer(code):
+        end = code.find("\n}", match.end())
+        one_line = re.compile(r"[^\n]*\n?[^\n]*\{[^\n]*\}\n").match(code, match.end())
+        stop = one_line.end() if one_line else end
+        if ";" not in code[match.end() : code.find("{", match.end())]:
+            found.append(Function(match.start(), match[1], code[match.end() : stop]))
+    return found
+
+
+@cache
+def body_of(name: str, near: Path) -> tuple[Path, str] | None:
+    for path in (near, *sources(near.parent)):
+        for function in functions(path):
+            if function.name == name and function.body:
+                return path, function.body
+    return None
+
+
+def word_of(code: str, start: int) -> str:
+    """The field that the first argument, which begins at `start`, leads to."""
+    depth, end = 0, start
+    while code[end] not in ",)" or depth > 0:
+        depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(code[end], 0)
+        end += 1
+    name = re.search(r"(\w+)(?:\[[^\]]*\])*$", code[start:end].strip())
+    return name[1] if name else ""
+
+
+def operations(
+    code: str, near: Path, *, deep: bool = True, above: tuple[str, ...] = ()
+) -> Iterator[Operation]:
+    """What a piece of code does to shared words, in the order of the text; with `deep`, also in what it calls."""
+    for call in CALL.finditer(code):
+        name = call[1]
+        if atomic := ATOMIC.match(name):
+            yield Operation(PHRASES[atomic[1]], word_of(code, call.end()))
+        elif name.removeprefix("ssm_") in PHRASES:
+            yield Operation(PHRASES[name.removeprefix("ssm_")], "")
+        elif deep and name not in above and (found := body_of(name, near)):
+            yield from operations(found[1], found[0], above=(*above, name))
+
+
+def statement_at(lines: list[str], number: int) -> str:
+    """The whole of the statement that the line is a part of; if the line has none, of the next one."""
+    while not lines[number].strip():
+        number += 1
+    first = last = number
+    while lines[first - 1].strip() and lines[first - 1].rstrip()[-1] not in ";{}":
+        first -= 1
+    while lines[last].rstrip()[-1] not in ";{}":
+        last += 1
+    return "\n".join(lines[first : last + 1])
+
+
+@cache
+def labelled(path: Path) -> list[Place]:
+    """The operations with a label, in the order of the text."""
+    text, code = path.read_text(), blanked(path)
+    lines, found = code.split("\n"), []
+    for match in BEGINS_WITH_LABELS.finditer(text):
+        inside = [f for f in functions(path) if f.start < match.start()]
+        number = text.count("\n", 0, match.start())
+        if not inside:
+            continue
+        labels = tuple(re.findall(LABEL, match[1]))
+        where = f"{path.name}:{number + 1}"
+        found.append(Place(where, inside[-1].name, labels, statement_at(lines, number)))
+    return found
+
+
+# ---- the table -------------------------------------------------------------------------------------
+
+
+class Edge(NamedTuple):
+    labels: tuple[str, str]
+    ends: tuple[dict[str, list[Operation]], dict[str, list[Operation]]]  # by function
+    models: tuple[str, ...]
+
+
+def end_of(cell: str) -> dict[str, list[Operation]]:
+    """``f`, `g`: release store of `x`, then acquire load of `y`; `h`: ...``"""
+    found: dict[str, list[Operation]] = {}
+    for clause in cell.split("; "):
+        names, _, said = clause.partition(": ")
+        steps = [
+            re.fullmatch(r"([a-z -]+?)(?: (?:of|to) `(\w+)`)?(?:,? \(.*\))?", step)
+            for step in said.split(", then ")
+        ]
+        assert all(steps), f"not understood: {clause!r}"
+        found |= {
+            name: [Operation(step[1], step[2] or "") for step in steps if step]
+            for name in re.findall(r"`(\w+)`", names)
+        }
+    return found
+
+
+@cache
+def edges() -> list[Edge]:
+    section = DESIGN.read_text().partition("## Every lock-free edge")[2].partition("\n## ")[0]
+    rows = re.findall(rf"^\| ({LABEL}) [→↔] ({LABEL}) \|(.*)\|$", section, re.MULTILINE)
+    found = []
+    for first, second, rest in rows:
+        one, other, _, shown = (cell.strip() for cell in rest.split(" | "))
+        found.append(
+            Edge((first, second), (end_of(one), end_of(other)), tuple(re.findall(r"`(\w+)\.pml`", shown)))
+        )
+    assert len(found) >= 18
+    return found
+
+
+def wanted() -> dict[tuple[str, str], list[Operation]]:
+    """(label, function): the operations in their order."""
+    return {
+        (label, function): steps
+        for edge in edges()
+        for label, end in zip(edge.labels, edge.ends, strict=True)
+        for function, steps in end.items()
+    }
+
+
+def test_a_label_belongs_to_one_edge() -> None:
+    labels = [label for edge in edges() for label in edge.labels]
+    assert sorted(labels) == sorted(set(labels))
+
+
+def disagreements(core: Path) -> Iterator[str]:
+    """Where the code does not have each label at each function, with the operations of the table in its order."""
+    places: dict[tuple[str, str], list[tuple[Path, Place]]] = {}
+    for path in sources(core):
+        for place in labelled(path):
+            for label in place.labels:
+                places.setdefault((label, place.function), []).append((path, place))
+    table = wanted()
+    for (label, function), steps in table.items():
+        there = places.get((label, function), [])
+        if len(there) != len(steps):
+            yield f"{label} in {function}(): {len(steps)} operations in the table, {len(there)} in the code"
+        for step, (path, place) in zip(steps, there, strict=False):
+            direct = set(operations(place.statement, path, deep=False))
+            close = {operation for operation in direct if operation.word == step.word}
+            if step not in (close or set(operations(place.statement, path))):
+                said = ", ".join(f"{o.what} of {o.word!r}" for o in sorted(close or direct)) or "nothing"
+                yield f"{place.where}: {label} is a {step.what} of {step.word!r} in the table; here: {said}"
+    for (label, function), there in places.items():
+        if (label, function) not in table and label[0] not in "IN":
+            yield f"{there[0][1].where}: {label} in {function}() is not in the table"
+
+
+def test_code_and_table_agree() -> None:
+    assert list(disagreements(CORE)) == []
+
+
+def test_what_is_said_of_a_label_is_true() -> None:
+    """``R1 -> A1 in f()``, ``pairs with R1 in f()``: that function has it."""
+    known = {label for edge in edges() for label in edge.labels} | invariants(CORE).keys()
+    table, wrong = wanted(), []
+    for path in sources(CORE):
+        text = path.read_text()
+        for comment in COMMENT.finditer(text):
+            where = f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, comment.start()) + 1}"
+            said = re.sub(r"\n\s*\*?", " ", comment[0])
+            wrong += [
+                f"{where}: {label} is no label"
+                for label in re.findall(rf"(?<![\w.]){LABEL}\b", said)
+                if label not in known | NO_LABEL
+            ]
+            wrong += [
+                f"{where}: {match[1]} is not in {match[2]}()"
+                for match in re.finditer(rf"({LABEL}) in (\w+)\(\)", said)
+                if (match[1], match[2]) not in table
+            ]
+    assert wrong == []
+
+
+# ---- the models ------------------------------------------------------------------------------------
+
+MODEL_STEP = re.compile(
+    r"\b(?:(load|store|rmw_write|fetch_\w+|fence)\((\((?:[^()]|\([^()]*\))*\)|\w+)|(fence_seqcst|membarrier)\(\))"
+)
+
+
+def model_steps(line: str) -> set[str]:
+    """``store((bug == 1 -> RLX : REL), HEAD, head)`` is a ``store REL``: what stands without a seeded order."""
+    found = set()
+    for kind, order, fence in MODEL_STEP.findall(line):
+        plain = order.strip("()").split(":")[-1].strip()
+        found.add(fence or f"{'rmw' if kind.startswith(('rmw', 'fetch')) else kind} {plain}")
+    return found
+
+
+@cache
+def model_labels(model: str) -> dict[str, list[tuple[int, str]]]:
+    """The labelled lines of a model, by label."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for number, line in enumerate((MODELS / f"{model}.pml").read_text().splitlines(), start=1):
+        if match := BEGINS_WITH_LABELS.search(line):
+            for label in re.findall(LABEL, match[1]):
+                found.setdefault(label, []).append((number, line))
+    return found
+
+
+@cache
+def seeded(model: str) -> dict[int, str]:
+    """The list of seeded orders: ``1  R1 relaxed   2  A1 relaxed``."""
+    text = (MODELS / f"{model}.pml").read_text()
+    listed = re.search(r"^/\* (1  .*?)\*/", text, re.MULTILINE | re.DOTALL)
+    assert listed is not None
+    parts = re.split(r"(?:^|\s)(\d+)  (?=\S)", re.sub(r"\n \*", "  ", listed[1]))
+    return {int(number): what for number, what in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+@pytest.mark.parametrize("edge", edges(), ids=lambda edge: "-".join(edge.labels))
+def test_model_and_table_agree(edge: Edge) -> None:
+    """Its model has both ends, with the orders of the code, and a seeded order of at least one that is found."""
+    assert edge.models, f"{edge.labels}: no model"
+    for model in edge.models:
+        for label, end in zip(edge.labels, edge.ends, strict=True):
+            orders = {IN_MODELS[step.what] for steps in end.values() for step in steps}
+            for number, line in model_labels(model).get(label, []):
+                steps = model_steps(line)
+                place = f"{model}.pml:{number}: {label}"
+                assert steps & orders or (not steps and "fence_seqcst" in orders), (
+                    f"{place} is {orders} in the table"
+                )
+    if edge.models == ("litmus",):
+        steps = [[step for steps in end.values() for step in steps] for end in edge.ends]
+        assert {step.what for step in steps[0]} & PUBLISHES, f"{edge.labels[0]} publishes nothing"
+        assert {step.what for step in steps[1]} & LEARNS, f"{edge.labels[1]} acquires nothing"
+        return
+    named = {label for model in edge.models for label in model_labels(model)}
+    assert set(edge.labels) <= named, f"{edge.labels}: {edge.models} name {named}"
+    found = {bug for model, _, _, wrong, _ in SCENES if model in edge.models for bug in wrong}
+    of_it = {
+        bug
+        for model in edge.models
+        for bug, what in seeded(model).items()
+        if set(edge.labels) & set(re.findall(LABEL, what))
+    }
+    assert of_it & found, (
+        f"{edge.labels}: no seeded order of it is looked for in tests/model/test_weak_memory.py"
+    )
+
+
+def test_models_have_no_other_labels() -> None:
+    known = {label: edge.models for edge in edges() for label in edge.labels}
+    wrong = [
+        f"{path.name}:{number}: {label} is not an edge that this model shows"
+        for path in sorted(MODELS.glob("*.pml"))
+        for label, lines in model_labels(path.stem).items()
+        for number, _ in lines
+        if path.stem not in known.get(label, ())
+    ]
+    assert wrong == []
+
+
+# ---- invariants ------------------------------------------------------------------------------------
+
+DEFINITION = re.compile(r"^ \*   ([IN]\d+) ", re.MULTILINE)
+MENTION = re.compile(r"(?<!\w)([IN]\d+)\b")
+
+
+@cache
+def invariants(folder: Path) -> dict[str, list[Path]]:
+    """Where each one is defined: in a line of a comment that begins with it."""
+    found: dict[str, list[Path]] = {}
+    for path in sources(folder):
+        for name in DEFINITION.findall(path.read_text()):
+            found.setdefault(name, []).append(path)
+    return found
+
+
+def test_invariants_of_the_core() -> None:
+    """Each number once, without gaps, and named by the code that looks at it or keeps it."""
+    defined = invariants(CORE)
+    assert {name: paths for name, paths in defined.items() if len(paths) > 1} == {}
+    for letter in "IN":
+        numbers = sorted(int(name[1:]) for name in defined if name[0] == letter)
+        assert numbers == list(range(1, len(numbers) + 1))
+    text = " ".join(DEFINITION.sub("", path.read_text()) for path in sources(CORE))
+    ranges = re.findall(r"\bI(\d+) to I(\d+)\b", text)
+    named = set(MENTION.findall(text)) | {f"I{n}" for a, b in ranges for n in range(int(a), int(b) + 1)}
+    assert {name for name in defined if name[0] == "I"} - named == set()
+
+
+@cache
+def reachable(path: Path) -> frozenset[Path]:
+    """The file, and the headers that it includes."""
+    found, more = set(), [path]
+    while more:
+        here = more.pop()
+        found.add(here)
+        names = re.findall(r'#\s*include\s*"(?:.*/)?([^"]+)"', here.read_text())
+        more += [p for p in sources(path.parent) if p.name in names and p not in found]
+    return frozenset(found)
+
+
+def test_an_invariant_that_is_named_is_defined_once() -> None:
+    """The allocators count theirs from 1 on, each structure for itself."""
+    wrong = []
+    for path in sources(ALLOCATORS):
+        for name in sorted(set(MENTION.findall(path.read_text()))):
+            there = [p.name for p in invariants(ALLOCATORS).get(name, []) if p in reachable(path)]
+            if len(there) != 1:
+                wrong.append(f"{path.name}: {name} is defined in {there or 'no file that it includes'}")
+    assert wrong == []
+
+
+def test_functions_that_comments_name_are_there() -> None:
+    files = [*sources(CORE), *sources(ALLOCATORS)]
+    known = {name for path in files for name in re.findall(r"\b(\w+)\(", blanked(path))}
+    known |= {
+        name for path in MODELS.glob("*.pml") for name in re.findall(r"^inline (\w+)", path.read_text(), re.M)
+    }
+    wrong = [
+        f"{path.name}: {name}()"
+        for path in (*files, *sorted(MODELS.glob("*.pml")))
+        for name in re.findall(r"\b([a-z_]\w*)\(\)", " ".join(COMMENT.findall(path.read_text())))
+        if name not in known
+    ]
+    assert wrong == []
+
+
+# ---- the test itself -------------------------------------------------------------------------------
+
+
+# A weaker order; a step that is gone, with its label and without; a look that is gone; a label that moved on.
+SLIPS = [
+    (
+        "handover.h",
+        "ssm_store_release_u64(&producer->index, head + count); /* R1",
+        "ssm_store_relaxed_u64(&producer->index, head + count); /* R1",
+        "R1 is a release store of 'index'",
+    ),
+    (
+        "shard.c",
+        "    next_generation(block);             /* G1 -> G2 in find_block() */\n",
+        "",
+        "G1 in claim_locked(): 2 operations in the table, 1 in the code",
+    ),
+    (
+        "shard.c",
+        "    next_generation(block);             /* G1 ->",
+        "    /* G1 ->",
+        "G1 is a release store of 'generation'",
+    ),
+    (
+        "redelivery.c",
+        "ssm_load_acquire_u64(&entry->taken) != entry_for(handle, FRONT) || ",
+        "",
+        "D4 is a acquire load of 'taken'",
+    ),
+    ("wait.h", "ssm_fence_light(fenced); /* E2", "/* E2", "E2 is a light fence"),
+    ("get.c", "/* R2 -> A2 in look_for_room(): ", "/* ", "R2 in get_queued(): 1 operations in the table, 0"),
+]
+
+
+@pytest.mark.parametrize(("file", "there", "instead", "complaint"), SLIPS)
+def test_a_slip_is_named(tmp_path: Path, file: str, there: str, instead: str, complaint: str) -> None:
+    for path in sources(CORE):
+        (tmp_path / path.name).write_text(path.read_text())
+    slipped = tmp_path / file
+    assert slipped.read_text().count(there) == 1
+    slipped.write_text(slipped.read_text().replace(there, instead))
+    assert any(complaint in line for line in disagreements(tmp_path)), list(disagreements(tmp_path))
