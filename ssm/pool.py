@@ -549,7 +549,8 @@ class Pool(_core.Pool):
         max_rmid : int
             RMIDs 1 .. max_rmid, at most 1024.
         min_free_time_ns : int
-            How long an RMID rests after it was freed, by CLOCK_MONOTONIC.
+            How long an RMID rests after it was freed, by CLOCK_MONOTONIC of the machine: that of the initial
+            time namespace, whatever namespace the process is in.
         reclaim : bool
             As for `ids`.
 

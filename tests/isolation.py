@@ -9,6 +9,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from types import TracebackType
 
+CLONE_NEWTIME = 0x00000080
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CANNOT_RUN = 77  # exit status of a program that says why
@@ -41,9 +43,9 @@ def cannot_run(reason: str) -> NoReturn:
 # ---- namespaces -------------------------------------------------------------------------------------
 
 
-def _unshare() -> int:
-    """The children of this process get a PID namespace of their own; 0, or errno where that is not permitted."""
-    if _LIBC.unshare(CLONE_NEWPID) == 0 or _LIBC.unshare(CLONE_NEWUSER | CLONE_NEWPID) == 0:
+def _unshare(what: int = CLONE_NEWPID) -> int:
+    """The children of this process get a namespace of their own; 0, or errno where that is not permitted."""
+    if _LIBC.unshare(what) == 0 or _LIBC.unshare(CLONE_NEWUSER | what) == 0:
         return 0
     return ctypes.get_errno()
 
@@ -61,6 +63,31 @@ def become_pid_1(talk: Connection) -> None:
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     assert os.getpid() == 1
     talk.send(int(Path("/proc/self").readlink().name))  # /proc is still that of the test
+
+
+def move_clock(seconds: int) -> None:
+    """In a child of a test: go on in a time namespace whose CLOCK_MONOTONIC is ahead by that, or behind.
+
+    The process that was, waits for the one that goes on and ends as it does.
+    """
+    before = time.monotonic()
+    assert _unshare(CLONE_NEWTIME) == 0
+    Path("/proc/self/timens_offsets").write_text(f"monotonic {seconds} 0\n")
+    pid = os.fork()
+    if pid:
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF)
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    assert abs(time.monotonic() - before - seconds) < 60
+
+
+def need_time_namespaces() -> None:
+    """Skip where a process may not make a time namespace."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(_unshare(CLONE_NEWTIME))
+    number = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if number:
+        cannot_run(f"time namespaces are not permitted here ({os.strerror(number)})")
 
 
 def fork_as(pid: int) -> int:

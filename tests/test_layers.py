@@ -16,6 +16,7 @@ CORE = """
     ssm
     error atomic liveness segment seed_bug
     wait hosted
+    clock
     layout guard
     attachment
     numbers block

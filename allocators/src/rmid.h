@@ -7,6 +7,14 @@
  * One header, no includes: the same text is C11, C++17 and `clang -target bpf -mcpu=v3`, where it passes the
  * verifier with struct al_rmid in an array map. The clock is an argument; nothing here waits or locks.
  *
+ * Time: all callers should read one clock. In BPF that is bpf_ktime_get_ns(), in a process CLOCK_MONOTONIC less the
+ * offset of its time namespace. Where callers' clocks differ, the rules are:
+ *   T1  An RMID freed by a clock behind the latest time that the allocator was told is stamped with that latest time.
+ *   T2  A caller whose clock is behind the stamp at the head gets that RMID one minimum free time after it asked first.
+ *       The stamp stays, for callers whose clock is not behind.
+ *   T3  After a rest by T2 the latest time is that caller's: one wrong time ahead is forgotten.
+ * A clock that runs ahead of the others cannot be told from time that has passed.
+ *
  * Process and thread safety: none, one caller at a time (in BPF: a spin lock in the map's value, or one CPU). Whoever
  * takes over from a caller that died calls al_rmid_recover().
  *
@@ -51,7 +59,7 @@ AL_RMID_ASSERT((AL_RMID_MAX & (AL_RMID_MAX - 1)) == 0 && AL_RMID_MAX >= 1, "a po
 #define AL_RMID_FN static inline __attribute__((always_inline, unused))
 #define AL_RMID_IN_ORDER() __asm__ volatile("" ::: "memory") /* see AL_IN_ORDER in flat.h */
 
-#define AL_RMID_MAGIC 0x3130646972006c61ull /* "al\0rid01" */
+#define AL_RMID_MAGIC 0x3230646972006c61ull /* "al\0rid02" */
 #define AL_RMID_ALLOCATED 0xffffffffffffffffull
 #define AL_RMID_DEFAULT_REST_NS 2000000ull
 
@@ -66,7 +74,7 @@ enum al_rmid_result {
     AL_RMID_RESTING          = -15, /* there are free ones, the first one's minimum free time is not over */
 };
 
-/* In the caller's memory: all of it, 20.5 KiB. */
+/* In the caller's memory: all of it, 20.6 KiB. */
 struct al_rmid {
     al_rmid_u64 magic;
     al_rmid_u32 max_rmid;
@@ -74,6 +82,9 @@ struct al_rmid {
     al_rmid_u64 min_free_time_ns;
     al_rmid_u64 head;                      /* ticket of the next RMID to be given */
     al_rmid_u64 tail;                      /* ticket of the next RMID to be freed */
+    al_rmid_u64 latest_ns;                 /* latest time of an operation, see T1 and T3 */
+    al_rmid_u64 behind_ticket;             /* T2: behind_ns is of this place at the head */
+    al_rmid_u64 behind_ns;                 /* T2: when a clock behind the head's stamp asked first */
     al_rmid_u64 state[AL_RMID_MAX + 1];    /* [rmid]: ticket, or AL_RMID_ALLOCATED */
     al_rmid_u64 freed_ns[AL_RMID_MAX + 1]; /* [rmid]: when, if its ticket is not one of the first max_rmid */
     al_rmid_u32 ring[AL_RMID_MAX];         /* [ticket % AL_RMID_MAX]: RMID */
@@ -90,6 +101,9 @@ AL_RMID_FN int al_rmid_init(struct al_rmid *a, al_rmid_u32 max_rmid, al_rmid_u64
     a->min_free_time_ns = min_free_time_ns;
     a->head = 0;
     a->tail = max_rmid;
+    a->latest_ns = 0;
+    a->behind_ticket = AL_RMID_ALLOCATED; /* no ticket */
+    a->behind_ns = 0;
     a->state[0] = AL_RMID_ALLOCATED;
     a->freed_ns[0] = 0;
     /* Also those above max_rmid, which are never looked at: a loop without conditions is verified in one pass. */
@@ -111,8 +125,24 @@ AL_RMID_FN int al_rmid_attach(const struct al_rmid *a)
     return AL_RMID_OK;
 }
 
+/* Whether the RMID at the head has rested: T2, T3. Single stores, each complete: a death between two costs a rest. */
+AL_RMID_FN int al_rmid_has_rested(struct al_rmid *a, al_rmid_u64 head, al_rmid_u64 freed_ns, al_rmid_u64 now_ns)
+{
+    if (now_ns >= freed_ns)
+        return now_ns - freed_ns >= a->min_free_time_ns;
+    if (a->behind_ticket != head || now_ns < a->behind_ns) {
+        a->behind_ns = now_ns;
+        AL_RMID_IN_ORDER();
+        a->behind_ticket = head;
+    }
+    if (now_ns - a->behind_ns < a->min_free_time_ns)
+        return 0;
+    a->latest_ns = now_ns;
+    return 1;
+}
+
 /* The RMID that would be given now. */
-AL_RMID_FN int al_rmid_peek(const struct al_rmid *a, al_rmid_u64 now_ns, al_rmid_u32 *rmid_out)
+AL_RMID_FN int al_rmid_peek(struct al_rmid *a, al_rmid_u64 now_ns, al_rmid_u32 *rmid_out)
 {
     al_rmid_u64 head = a->head, queued = a->tail - head;
 
@@ -121,13 +151,11 @@ AL_RMID_FN int al_rmid_peek(const struct al_rmid *a, al_rmid_u64 now_ns, al_rmid
     al_rmid_u32 rmid = a->ring[head & (AL_RMID_MAX - 1)];
     if (queued > a->max_rmid || rmid == 0 || rmid > AL_RMID_MAX || rmid > a->max_rmid || a->state[rmid] != head)
         return AL_RMID_CORRUPT;
-    /* The first max_rmid tickets are of RMIDs that were never freed: nothing to rest from. A clock behind freed_ns is
-     * another CPU's: too early by more than the difference tells. */
-    if (head >= a->max_rmid) {
-        al_rmid_u64 freed_ns = a->freed_ns[rmid];
-        if (now_ns < freed_ns || now_ns - freed_ns < a->min_free_time_ns)
-            return AL_RMID_RESTING;
-    }
+    /* The first max_rmid tickets are of RMIDs that were never freed: nothing to rest from. */
+    if (head >= a->max_rmid && !al_rmid_has_rested(a, head, a->freed_ns[rmid], now_ns))
+        return AL_RMID_RESTING;
+    if (now_ns > a->latest_ns)
+        a->latest_ns = now_ns;
     *rmid_out = rmid;
     return AL_RMID_OK;
 }
@@ -170,7 +198,9 @@ AL_RMID_FN int al_rmid_free(struct al_rmid *a, al_rmid_u32 rmid, al_rmid_u64 now
     al_rmid_u64 tail = a->tail;
     if (tail - a->head >= a->max_rmid || tail < a->max_rmid)
         return AL_RMID_CORRUPT; /* all are queued already, and yet this one is not */
-    a->freed_ns[rmid] = now_ns;
+    if (now_ns > a->latest_ns)
+        a->latest_ns = now_ns;
+    a->freed_ns[rmid] = a->latest_ns; /* T1 */
     a->ring[tail & (AL_RMID_MAX - 1)] = rmid;
     AL_RMID_IN_ORDER();
     a->state[rmid] = tail; /* the commit */

@@ -12,6 +12,7 @@
  * call the child takes a slot of its own.
  */
 #include "arena.h"
+#include "clock.h"
 #include "liveness.h"
 #include "metadata.h"
 #include "numbers.h"
@@ -178,6 +179,7 @@ static int become_holder(struct ssm_pool *pool)
     struct ssm_reaped reaped;
     bool adopted;
     pool->fenced = !ssm_membarrier_register();
+    ssm_clock_refresh(); /* before times are written into the pool: of its RMID, to begin with */
     if (ssm_load_acquire_u32(&ssm_superblock_of(pool)->state) != SSM_STATE_READY)
         return -SSM_E_ABANDONED;
     int result = ssm_registry_take(pool, &adopted);

@@ -3,6 +3,7 @@
  * Numbers of the registry; see numbers.h. */
 #include "numbers.h"
 
+#include "clock.h"
 #include "hosted.h"
 #include "liveness.h"
 
@@ -117,13 +118,6 @@ static bool has_all(const struct ssm_hosted *hosted, const struct number_set *se
     return true;
 }
 
-/* The next one rests longer than any may: its time was scribbled. */
-static bool rests_for_ever(const struct ssm_hosted *hosted)
-{
-    uint32_t number;
-    return ssm_hosted_peek_number(hosted, ssm_now_ns() + SSM_RMID_REST_NS, &number) == AL_RESTING;
-}
-
 /* Every number taken: a death before those are freed that nobody has leaves leftovers. */
 static void rebuild(struct ssm_pool *pool, enum ssm_numbers which, struct ssm_hosted *hosted)
 {
@@ -139,14 +133,14 @@ void ssm_numbers_settle(struct ssm_pool *pool, enum ssm_numbers which)
     const uint32_t limit = limit_of(pool, which);
     struct ssm_hosted hosted;
     if (!open_numbers(pool, which, &hosted) || ssm_hosted_check(&hosted, NULL, NULL) != 0 ||
-        !has_all(&hosted, &named) || rests_for_ever(&hosted))
+        !has_all(&hosted, &named))
         rebuild(pool, which, &hosted);
     for (uint32_t number = 0; number < limit; number++) {
         if (has(&named, number) || !ssm_hosted_has_number(&hosted, number))
             continue;
         if (which == SSM_NUMBERS_SLOTS && ssm_byte_is_locked(pool->fd, SSM_BYTE_HOLDER(number)))
             continue; /* its process lives: the kind was scribbled */
-        (void)ssm_hosted_free_number(&hosted, number, ssm_now_ns());
+        (void)ssm_hosted_free_number(&hosted, number, ssm_clock_ns());
     }
 }
 
@@ -155,7 +149,7 @@ void ssm_numbers_audit(struct ssm_pool *pool, enum ssm_numbers which)
     const struct number_set named = all_named(pool, which);
     struct ssm_hosted hosted;
     if (!open_numbers(pool, which, &hosted) || ssm_hosted_used(&hosted) != count(&named) || !has_all(&hosted, &named) ||
-        rests_for_ever(&hosted) || (which != SSM_NUMBERS_RMIDS && ssm_hosted_check(&hosted, NULL, NULL) != 0))
+        (which != SSM_NUMBERS_RMIDS && ssm_hosted_check(&hosted, NULL, NULL) != 0))
         ssm_numbers_settle(pool, which);
 }
 
@@ -166,10 +160,10 @@ uint32_t ssm_numbers_peek(struct ssm_pool *pool, enum ssm_numbers which)
     for (bool settled = false;; settled = true) {
         int result = AL_CORRUPT;
         if (open_numbers(pool, which, &hosted))
-            result = ssm_hosted_peek_number(&hosted, ssm_now_ns(), &number);
+            result = ssm_hosted_peek_number(&hosted, ssm_clock_ns(), &number);
         if (result == AL_OK && !is_named(pool, which, number))
             return number;
-        if (settled || (result == AL_RESTING && !rests_for_ever(&hosted)))
+        if (settled || result == AL_RESTING)
             return SSM_NIL;
         ssm_numbers_settle(pool, which);
     }
@@ -195,7 +189,7 @@ void ssm_numbers_free(struct ssm_pool *pool, enum ssm_numbers which, uint32_t nu
 {
     struct ssm_hosted hosted;
     if (open_numbers(pool, which, &hosted))
-        (void)ssm_hosted_free_number(&hosted, number, ssm_now_ns()); /* at worst it is a leftover */
+        (void)ssm_hosted_free_number(&hosted, number, ssm_clock_ns()); /* at worst it is a leftover */
 }
 
 uint64_t ssm_numbers_check(struct ssm_pool *pool, enum ssm_numbers which, al_report_fn report, void *context)
@@ -208,10 +202,6 @@ uint64_t ssm_numbers_check(struct ssm_pool *pool, enum ssm_numbers which, al_rep
         return 1;
     }
     uint64_t broken = ssm_hosted_check(&hosted, report, context);
-    if (rests_for_ever(&hosted)) {
-        report(context, "the next one rests longer than any may", 0, 0);
-        broken++;
-    }
     for (uint32_t slot = 0; slot < pool->geometry.holders; slot++) {
         if (!reads(pool, slot, which, &number))
             continue;

@@ -414,7 +414,7 @@ bool ssm_service_reclaim(struct ssm_pool *pool, uint32_t service_idx, const uint
     int result = take_lock(&service, SCRUB_PATIENCE_NS);
     if (result != 0)
         return result != -ETIMEDOUT;
-    (void)ssm_hosted_reclaim(&service.hosted, slots, ssm_now_ns());
+    (void)ssm_hosted_reclaim(&service.hosted, slots, ssm_clock_ns());
     publish_use(&service);
     ssm_lock_release(&service.shared->lock);
     return true;

@@ -319,11 +319,14 @@ int  ssm_service_open(struct ssm_pool *pool, const char *name, const struct ssm_
 void ssm_service_close(struct ssm_service *service); /* what was allocated stays so */
 
 /* All calls: -ETIMEDOUT when a live process, one that is stopped, has kept the service's lock for ten seconds.
- * Ids, pids and rmids. `now_ns` is CLOCK_MONOTONIC's, and of interest to rmids only.
+ * Ids, pids and rmids. `now_ns` is that of ssm_clock_ns(), and of interest to rmids only.
  * alloc: SSM_E_UNAVAILABLE, SSM_E_OVERFLOW, SSM_E_RESTING. free: SSM_E_UNMANAGED, SSM_E_RELEASED, SSM_E_NEVER. */
 int ssm_number_alloc(struct ssm_service *service, uint64_t now_ns, uint32_t *number_out);
 int ssm_number_free(struct ssm_service *service, uint32_t number, uint64_t now_ns);
 int ssm_number_is_allocated(struct ssm_service *service, uint32_t number); /* 1, 0, or an error */
+/* Nanoseconds of CLOCK_MONOTONIC as the initial time namespace has it: the same for all processes of a machine, whatever
+ * their time namespaces, and that of bpf_ktime_get_ns(). Only for a process that has a pool. */
+uint64_t ssm_clock_ns(void);
 
 enum ssm_range_policy { SSM_RANGE_FIRST, SSM_RANGE_LAST, SSM_RANGE_EXACT };
 struct ssm_range_request {

@@ -71,6 +71,35 @@ def test_clock_behind_is_too_early(make_rmids: MakeRmids) -> None:
     assert rmids.alloc(now=0) == 0
 
 
+def test_a_stamp_from_the_future_is_stamped_anew(make_rmids: MakeRmids) -> None:
+    rmids = make_rmids(1)
+    rmids.alloc(now=0)
+    rmids.free(1, now=1000 * REST)
+    assert rmids.alloc(now=5) == 0
+    assert rmids.alloc(now=5 + REST - 1) == 0
+    assert rmids.alloc(now=1001 * REST - 1) == 0  # for the clock that freed it nothing has changed
+    assert rmids.alloc(now=5 + REST) == 1
+
+
+def test_a_clock_that_is_behind_skips_no_rest(make_rmids: MakeRmids) -> None:
+    rmids = make_rmids(1)
+    rmids.alloc(now=1000 * REST)
+    rmids.free(1, now=5)
+    assert rmids.alloc(now=1000 * REST + 1) == 0
+    assert rmids.alloc(now=1001 * REST - 1) == 0
+    assert rmids.alloc(now=1001 * REST) == 1
+
+
+def test_one_wrong_time_costs_one_rest(make_rmids: MakeRmids) -> None:
+    rmids = make_rmids(1)
+    rmids.alloc(now=2**64 - 1)
+    rmids.free(1, now=10)
+    assert rmids.alloc(now=20 + REST) == 0
+    assert rmids.alloc(now=20 + 2 * REST) == 1
+    rmids.free(1, now=30 + 2 * REST)
+    assert rmids.alloc(now=30 + 3 * REST) == 1
+
+
 def test_first_freed_first_reused(make_rmids: MakeRmids) -> None:
     rmids = make_rmids(4, 0)
     assert [rmids.alloc(0) for _ in range(4)] == [1, 2, 3, 4]
@@ -195,23 +224,36 @@ def test_attributes() -> None:
 
 
 class RmidModel(Model):
-    """A queue of (rmid, when it may be given)."""
+    """A queue of (rmid, when it was freed; None: never), and the latest time of all."""
 
     @initialize(max_rmid=st.sampled_from([1, 3, 20, 1024]), rest=st.sampled_from([0, 1, 100]))
     def create(self, max_rmid: int, rest: int) -> None:
         self.allocator = self.make(max_rmid, rest)
         self.max, self.rest = max_rmid, rest
-        self.queue = deque((i, 0) for i in range(1, max_rmid + 1))
+        self.queue: deque[tuple[int, int | None]] = deque((i, None) for i in range(1, max_rmid + 1))
+        self.latest = 0
+        self.behind: int | None = None  # when a clock behind the first one's stamp asked for it
         self.used: set[int] = set()
         self.ever: set[int] = set()
+
+    def has_rested(self, freed: int | None, now: int) -> bool:
+        if freed is None or now >= freed:
+            return freed is None or now - freed >= self.rest
+        self.behind = now if self.behind is None else min(now, self.behind)
+        if now - self.behind >= self.rest:
+            self.latest = now
+            return True
+        return False
 
     @rule(now=st.integers(FUTURE, FUTURE + 300), count=st.integers(1, 30))
     def alloc(self, now: int, count: int) -> None:
         for _ in range(count):
-            if not self.queue or now < self.queue[0][1]:
+            if not self.queue or not self.has_rested(self.queue[0][1], now):
                 assert self.allocator.alloc(now) == 0
                 return
             rmid, _ = self.queue.popleft()
+            self.behind = None
+            self.latest = max(self.latest, now)
             assert self.allocator.alloc(now) == rmid
             self.used.add(rmid)
             self.ever.add(rmid)
@@ -231,11 +273,12 @@ class RmidModel(Model):
             else:
                 self.allocator.free(rmid, now)
                 self.used.remove(rmid)
-                self.queue.append((rmid, now + self.rest))
+                self.latest = max(self.latest, now)
+                self.queue.append((rmid, self.latest))
 
     def lose(self, key: int) -> None:
         self.used.remove(key)
-        self.queue.append((key, 0))  # by the clock of the machine, which is far behind FUTURE
+        self.queue.append((key, self.latest))  # the clock of the machine is far behind FUTURE
 
     @invariant()
     def agrees(self) -> None:

@@ -71,6 +71,51 @@ static void test_rest(void)
     CHECK_EQ(al_rmid_check(&a, complain, NULL), 0);
 }
 
+/* Two callers, one of them an hour behind: each RMID rests as long as it should for both, and no longer. */
+static void test_clock_behind(void)
+{
+    const uint64_t hour = UINT64_C(3600000000000), ahead = hour + 1000;
+    uint32_t       r;
+
+    CHECK_EQ(al_rmid_init(&a, 2, REST), AL_OK);
+    CHECK_EQ(al_rmid_alloc(&a, ahead, &r), AL_OK);
+    CHECK_EQ(al_rmid_alloc(&a, ahead, &r), AL_OK);
+    CHECK_EQ(al_rmid_free(&a, 1, ahead), AL_OK);
+    CHECK_EQ(al_rmid_alloc(&a, 1000, &r), AL_RMID_RESTING); /* the stamp is of the future: from now on, then */
+    CHECK_EQ(al_rmid_alloc(&a, 1000 + REST - 1, &r), AL_RMID_RESTING);
+    CHECK_EQ(al_rmid_alloc(&a, ahead + REST - 1, &r), AL_RMID_RESTING); /* the clock ahead is not deceived by it */
+    CHECK_EQ(al_rmid_alloc(&a, 900, &r), AL_RMID_RESTING);              /* further behind: once more from then */
+    CHECK_EQ(al_rmid_alloc(&a, 900 + REST - 1, &r), AL_RMID_RESTING);
+    CHECK_EQ(al_rmid_alloc(&a, 900 + REST, &r), AL_OK);
+    CHECK_EQ(r, 1);
+
+    CHECK_EQ(al_rmid_init(&a, 2, REST), AL_OK);
+    CHECK_EQ(al_rmid_alloc(&a, ahead, &r), AL_OK);
+    CHECK_EQ(al_rmid_alloc(&a, ahead, &r), AL_OK);
+    CHECK_EQ(al_rmid_free(&a, 2, 5), AL_OK); /* by the clock behind */
+    CHECK_EQ(al_rmid_free(&a, 1, ahead + 10), AL_OK);
+    CHECK_EQ(al_rmid_alloc(&a, ahead + REST - 1, &r), AL_RMID_RESTING);
+    CHECK_EQ(al_rmid_alloc(&a, ahead + REST, &r), AL_OK);
+    CHECK_EQ(r, 2);
+    CHECK_EQ(al_rmid_alloc(&a, ahead + REST + 9, &r), AL_RMID_RESTING);
+    CHECK_EQ(al_rmid_alloc(&a, ahead + REST + 10, &r), AL_OK);
+    CHECK_EQ(al_rmid_check(&a, complain, NULL), 0);
+}
+
+/* One time that is centuries ahead costs one rest, not all that follow. */
+static void test_one_wrong_time(void)
+{
+    uint32_t r;
+
+    CHECK_EQ(al_rmid_init(&a, 1, REST), AL_OK);
+    CHECK_EQ(al_rmid_alloc(&a, UINT64_MAX, &r), AL_OK);
+    CHECK_EQ(al_rmid_free(&a, 1, 10), AL_OK);
+    CHECK_EQ(al_rmid_alloc(&a, 20 + REST, &r), AL_RMID_RESTING);
+    CHECK_EQ(al_rmid_alloc(&a, 20 + 2 * REST, &r), AL_OK);
+    CHECK_EQ(al_rmid_free(&a, 1, 30 + 2 * REST), AL_OK);
+    CHECK_EQ(al_rmid_alloc(&a, 30 + 3 * REST, &r), AL_OK); /* at once, and by its own clock */
+}
+
 static void test_invalid(void)
 {
     struct al_rmid before;
@@ -99,6 +144,7 @@ static void test_model(uint32_t max_rmid, unsigned rounds)
     uint32_t queue[AL_RMID_MAX];
     uint64_t freed[AL_RMID_MAX + 1] = {0}, now = 0;
     uint8_t  used[AL_RMID_MAX + 1] = {0}, fresh[AL_RMID_MAX + 1];
+    uint64_t latest = 0, behind = UINT64_MAX; /* nobody was behind the stamp at the head */
     uint32_t queued = max_rmid, r;
 
     memset(fresh, 1, sizeof fresh);
@@ -112,12 +158,19 @@ static void test_model(uint32_t max_rmid, unsigned rounds)
             int want = AL_OK;
             if (queued == 0)
                 want = AL_RMID_NONE_FREE;
-            else if (!fresh[queue[0]] && (clock < freed[queue[0]] || clock - freed[queue[0]] < 100))
-                want = AL_RMID_RESTING;
+            else if (!fresh[queue[0]] && clock >= freed[queue[0]])
+                want = clock - freed[queue[0]] < 100 ? AL_RMID_RESTING : AL_OK;
+            else if (!fresh[queue[0]]) {
+                behind = clock < behind ? clock : behind;
+                want = clock - behind < 100 ? AL_RMID_RESTING : AL_OK;
+                latest = want == AL_OK ? clock : latest;
+            }
+            latest = want == AL_OK && clock > latest ? clock : latest;
             CHECK_EQ(al_rmid_alloc(&a, clock, &r), want);
             if (want == AL_OK) {
                 CHECK_EQ(r, queue[0]);
                 used[r] = 1;
+                behind = UINT64_MAX;
                 memmove(queue, queue + 1, --queued * sizeof *queue);
             }
         } else {
@@ -126,7 +179,7 @@ static void test_model(uint32_t max_rmid, unsigned rounds)
             CHECK_EQ(al_rmid_free(&a, r, clock), want);
             if (want == AL_OK) {
                 used[r] = fresh[r] = 0;
-                freed[r] = clock;
+                freed[r] = latest = clock > latest ? clock : latest;
                 queue[queued++] = r;
             }
         }
@@ -200,6 +253,8 @@ int main(void)
     check_seed();
     test_init();
     test_rest();
+    test_clock_behind();
+    test_one_wrong_time();
     test_invalid();
     test_model(1, 2000);
     test_model(4, 20000);

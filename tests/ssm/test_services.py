@@ -7,11 +7,13 @@ What each does is tested in tests/allocators, form "hosted"; many processes at o
 import os
 import pickle
 import signal
+import time
 
 import pytest
 
 import ssm
 from allocators import AllocPolicy, AlreadyReleased, InvalidRange, RangeInclusive, ResourceNotAvailable
+from tests.isolation import move_clock, need_time_namespaces
 from tests.services import KINDS, OPEN, give, key, take, used
 
 # ---- opening ----------------------------------------------------------------------------------
@@ -267,3 +269,62 @@ def test_exact_addresses_are_shared(pool):
     with pytest.raises(ResourceNotAvailable):
         two.allocate(1, 1, AllocPolicy.exact(0x200F))
     assert two.ranges() == [RangeInclusive(0x2000, 0x200F)]
+
+
+# ---- RMIDs across time namespaces --------------------------------------------------------------
+
+REST_S = 0.3
+
+
+def in_another_time(talk, name, seconds):
+    """Take and free as told, by a clock that is ahead of the test's by so many seconds."""
+    move_clock(seconds)
+    pool = ssm.Pool.attach(name)
+    rmids = pool.rmids("rmids", 1, int(REST_S * 1e9))
+    while (order := talk.recv()) != "end":
+        if order == "free":
+            rmids.free(1)
+        else:
+            take_patiently(rmids)
+        talk.send(order)
+
+
+def take_patiently(rmids):
+    while rmids.alloc() == 0:
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("seconds", [1000, -1])
+def test_an_rmid_rests_as_long_in_another_time(pool, children, seconds):
+    """Whoever frees it and whoever takes it then: not for the difference of their clocks, and not without its rest."""
+    need_time_namespaces()
+    rmids = pool.rmids("rmids", 1, int(REST_S * 1e9))
+    other = children.start(in_another_time, pool.name, seconds)
+    take_patiently(rmids)
+    freed = time.monotonic()
+    rmids.free(1)
+    other.say("take")
+    assert other.hear() == "take"
+    assert REST_S <= time.monotonic() - freed < REST_S + 10
+    freed = time.monotonic()
+    other.say("free")
+    assert other.hear() == "free"
+    take_patiently(rmids)
+    assert REST_S <= time.monotonic() - freed < REST_S + 10
+    other.say("end")
+
+
+def come_and_go_in_another_time(talk, name, seconds, times):
+    move_clock(seconds)
+    for _ in range(times):
+        ssm.Pool.attach(name).close()
+
+
+def test_rmids_of_processes_in_another_time(pool, children):
+    """Each attached process has one, although all that are free were freed a thousand seconds in the future."""
+    need_time_namespaces()
+    times = 2 * pool.holder_slots
+    children.run(come_and_go_in_another_time, pool.name, 1000, times)
+    with ssm.Pool.attach(pool.name) as other:
+        assert all(use.rmid > 0 for use in other.usage())
+    assert pool.check() == []

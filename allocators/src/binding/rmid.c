@@ -203,7 +203,7 @@ static PyType_Slot type_slots[] = {
                 "BPF.\n\n"
                 "Parameters\n----------\n"
                 "max_rmid : int\n    ``1 <= max_rmid <= 1024``.\n"
-                "min_free_time_ns : int\n    Nanoseconds of rest; a clock that is behind counts as too early.\n"
+                "min_free_time_ns : int\n    Nanoseconds of rest; where the clock went back, they count anew.\n"
                 "clock : callable\n    Gives the time in nanoseconds, where alloc() and free() are not told.\n\n"
                 "Raises\n------\n"
                 "InvalidRange\n    max_rmid is not like that."},

@@ -4,8 +4,6 @@
  * dropped by the process that has it. */
 #include "service.h"
 
-#include <time.h>
-
 #define LIVE 1u
 #define DONE 0u
 
@@ -293,13 +291,11 @@ PyType_Spec pid_spec = {
 
 /* ---- RMIDs ------------------------------------------------------------------------------------------ */
 
-/* Nanoseconds; NULL and None: of CLOCK_MONOTONIC. 0, or -1 with an exception set. */
+/* Nanoseconds; NULL and None: of the machine's clock. 0, or -1 with an exception set. */
 static int time_now(const struct service_object *self, PyObject *value, uint64_t *now_ns)
 {
     if (value == NULL || value == Py_None) {
-        struct timespec t;
-        (void)clock_gettime(CLOCK_MONOTONIC, &t);
-        *now_ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+        *now_ns = ssm_clock_ns();
         return 0;
     }
     int range = argument_u64(value, now_ns);
@@ -312,7 +308,7 @@ PyDoc_STRVAR(rmids_alloc_doc,
 "alloc($self, /, now=None)\n--\n\n"
 "Take the RMID that was freed first, once it has rested.\n\n"
 "Parameters\n----------\n"
-"now : int or None\n    Time in nanoseconds; None asks time.monotonic_ns.\n\n"
+"now : int or None\n    Time in nanoseconds; None asks CLOCK_MONOTONIC, less what the time namespace adds.\n\n"
 "Returns\n-------\nint\n    0 when none is free, or when the first of them has not rested long enough.");
 
 static PyObject *rmids_alloc(struct service_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -337,7 +333,7 @@ PyDoc_STRVAR(rmids_free_doc,
 "Give an RMID back; it rests from now on.\n\n"
 "Parameters\n----------\n"
 "rmid : int\n"
-"now : int or None\n    Time in nanoseconds; None asks time.monotonic_ns.\n\n"
+"now : int or None\n    Time in nanoseconds; None asks CLOCK_MONOTONIC, less what the time namespace adds.\n\n"
 "Raises\n------\n"
 "OutOfRange, NeverAllocated, AlreadyReleased\n    Nothing was changed.");
 

@@ -180,13 +180,14 @@ static void test_beside_user_space(void)
     CHECK_EQ(al_rmid_init(&ours, 10, 50), AL_RMID_OK);
     for (unsigned i = 0; i < 5000; i++) {
         now += check_below(20);
+        al_rmid_u64 clock = check_below(10) ? now : now - check_below(now + 1); /* another CPU's, or another namespace's */
         al_rmid_u32 rmid = 0;
         if (check_below(2)) {
-            int rc = al_rmid_alloc(&ours, now, &rmid);
-            CHECK_EQ(alloc(now), rc == AL_RMID_OK ? (int)rmid : rc);
+            int rc = al_rmid_alloc(&ours, clock, &rmid);
+            CHECK_EQ(alloc(clock), rc == AL_RMID_OK ? (int)rmid : rc);
         } else {
             rmid = (al_rmid_u32)check_below(12);
-            CHECK_EQ(give(rmid, now), al_rmid_free(&ours, rmid, now));
+            CHECK_EQ(give(rmid, clock), al_rmid_free(&ours, rmid, clock));
         }
     }
     (void)run("rmid_recover", (struct rmid_request){0}); /* nothing to recover: nothing changes */
