@@ -7,7 +7,7 @@
  * One header, no includes: the same text is C11, C++17 and `clang -target bpf -mcpu=v3`, where it passes the
  * verifier with struct al_rmid in an array map. The clock is an argument; nothing here waits or locks.
  *
- * Time: all callers should read one clock. In BPF that is bpf_ktime_get_ns(), in a process CLOCK_MONOTONIC less the
+ * Time: all callers should read one clock. In BPF that is bpf_ktime_get_ns, in a process CLOCK_MONOTONIC less the
  * offset of its time namespace. Where callers' clocks differ, the rules are:
  *   T1  An RMID freed by a clock behind the latest time that the allocator was told is stamped with that latest time.
  *   T2  A caller whose clock is behind the stamp at the head gets that RMID one minimum free time after it asked first.

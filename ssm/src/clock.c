@@ -22,7 +22,7 @@ static bool is_of_children_only(void)
            own.st_ino != of_children.st_ino;
 }
 
-/* The next number of the text, which goes forward; 0 where none is. Not sscanf(): a process that attaches is tried with
+/* The next number of the text, which goes forward; 0 where none is. Not sscanf: a process that attaches is tried with
  * a death at every instruction, and scanf has thousands. */
 static uint64_t next_number(const char **text)
 {

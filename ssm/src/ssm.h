@@ -325,7 +325,7 @@ int ssm_number_alloc(struct ssm_service *service, uint64_t now_ns, uint32_t *num
 int ssm_number_free(struct ssm_service *service, uint32_t number, uint64_t now_ns);
 int ssm_number_is_allocated(struct ssm_service *service, uint32_t number); /* 1, 0, or an error */
 /* Nanoseconds of CLOCK_MONOTONIC as the initial time namespace has it: the same for all processes of a machine, whatever
- * their time namespaces, and that of bpf_ktime_get_ns(). Only for a process that has a pool. */
+ * their time namespaces, and that of bpf_ktime_get_ns. Only for a process that has a pool. */
 uint64_t ssm_clock_ns(void);
 
 enum ssm_range_policy { SSM_RANGE_FIRST, SSM_RANGE_LAST, SSM_RANGE_EXACT };
