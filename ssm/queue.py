@@ -12,7 +12,9 @@ follows from the lengths alone, see `_layout`: what is written by that rule is c
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import struct
 import time
 from pickle import PickleBuffer, loads
@@ -227,6 +229,22 @@ def _read(head: Packet) -> Any:
     return loads(whole[0], buffers=whole[1:])
 
 
+def _admit(pool: Pool, trust: bool) -> None:
+    """Refuse a pool into which others than this process's user can write what `loads` would run.
+
+    An access control list that lets somebody write shows in the group's bits.
+    """
+    uid, mode = pool._access()
+    if trust or (uid == os.geteuid() and not mode & (stat.S_IWGRP | stat.S_IWOTH)):
+        return
+    what = f"belongs to uid {uid}" if uid != os.geteuid() else f"has mode {mode:04o}"
+    raise PermissionError(
+        errno.EPERM,
+        f"pool {pool.name!r} {what}: other users than this process's (uid {os.geteuid()}) can write into it, and a "
+        "queue unpickles what is in it, which can run any code. Use another name, or pass trust_other_users=True",
+    )
+
+
 # ---- the queue --------------------------------------------------------------------------------------
 
 
@@ -256,16 +274,21 @@ class Queue(Generic[T]):
         reserved at once.
     classes : mapping of int to int, optional
         Blocks of the pool of its own, as for `Pool.create`, instead of `memory`.
+    trust_other_users : bool
+        Use a pool that other users can write into: one that belongs to another user, or whose mode lets the group
+        or others write. `get` unpickles, so each of these users can run any code in this process.
 
     Raises
     ------
     RingMismatch
         A queue of that name is there, with another maxsize.
+    PermissionError
+        Other users can write into the pool, and trust_other_users is not set. Nothing was read.
     OSError
         ENOSPC: not so much shared memory is left. Others as the system gives them.
     """
 
-    __slots__ = ("__weakref__", "_plain_max", "_ring", "_writers", "maxsize")
+    __slots__ = ("__weakref__", "_plain_max", "_ring", "_trust", "_writers", "maxsize")
 
     if TYPE_CHECKING:
 
@@ -279,6 +302,7 @@ class Queue(Generic[T]):
         name: str | None = None,
         memory: int = _MEMORY,
         classes: Mapping[int, int] | None = None,
+        trust_other_users: bool = False,
     ) -> None:
         name = name or f"queue-{os.urandom(12).hex()}"
         if pool is None:
@@ -287,11 +311,17 @@ class Queue(Generic[T]):
             }
             pool = Pool.open(name, classes=blocks, headroom=0, tailroom=0, ephemeral=True)
             name = "queue"
+            try:
+                _admit(pool, trust_other_users)
+            except PermissionError:
+                pool.close()
+                raise
+        _admit(pool, trust_other_users)
         places = maxsize if maxsize > 0 else min(sum(pool.classes.values()), _UNLIMITED)
         as_it_is = maxsize <= 0 and name in pool.rings()
-        self._open(pool.ring(name, None if as_it_is else places), max(0, maxsize))
+        self._open(pool.ring(name, None if as_it_is else places), max(0, maxsize), trust_other_users)
 
-    def _open(self, ring: Ring, maxsize: int) -> None:
+    def _open(self, ring: Ring, maxsize: int, trust: bool) -> None:
         room = ring.pool.max_size
         if room < _ROOM_MIN:
             raise ValueError(
@@ -301,6 +331,7 @@ class Queue(Generic[T]):
         self._ring: Ring | None = ring
         self._plain_max = min(_PLAIN_MAX, room - len(_PLAIN))
         self._writers: list[_Writer] = []  # that nobody uses just now
+        self._trust = trust
         self.maxsize = maxsize
 
     def _opened(self) -> Ring:
@@ -476,12 +507,13 @@ class Queue(Generic[T]):
         return self._opened().pool
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._reopen, (self._opened(), self.maxsize)
+        return self._reopen, (self._opened(), self.maxsize, self._trust)
 
     @classmethod
-    def _reopen(cls, ring: Ring, maxsize: int) -> Self:
+    def _reopen(cls, ring: Ring, maxsize: int, trust: bool) -> Self:
+        _admit(ring.pool, trust)  # it was found by its name, and the name may be another user's by now
         queue = cls.__new__(cls)
-        queue._open(ring, maxsize)
+        queue._open(ring, maxsize, trust)
         return queue
 
     def __repr__(self) -> str:

@@ -516,3 +516,13 @@ int ssm_pool_info(struct ssm_pool *pool, struct ssm_pool_info *info_out)
     ssm_leave(pool);
     return 0;
 }
+
+int ssm_pool_access(struct ssm_pool *pool, uint32_t *uid_out, uint32_t *mode_out)
+{
+    int result = ssm_enter_reader(pool);
+    if (result != 0)
+        return result;
+    result = ssm_segment_access(pool->fd, uid_out, mode_out);
+    ssm_leave(pool);
+    return result;
+}

@@ -32,6 +32,16 @@ int64_t ssm_segment_file_size(int fd)
     return S_ISREG(st.st_mode) ? (int64_t)st.st_size : -SSM_E_LAYOUT;
 }
 
+int ssm_segment_access(int fd, uint32_t *uid_out, uint32_t *mode_out)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return -errno;
+    *uid_out = st.st_uid;
+    *mode_out = st.st_mode & 07777u;
+    return 0;
+}
+
 bool ssm_segment_is_mine(int fd)
 {
     struct stat st;

@@ -22,6 +22,8 @@ int64_t ssm_segment_file_size(int fd);
 /* Has it memory for all its bytes? A file that was cut and grew again has a hole: SIGBUS at the first touch when memory
  * is short. Only tmpfs can tell; elsewhere the answer is true. */
 bool ssm_segment_is_reserved(int fd);
+/* The user that the file belongs to, and its permission bits. 0, or -errno. */
+int ssm_segment_access(int fd, uint32_t *uid_out, uint32_t *mode_out);
 /* It belongs to this process's user. */
 bool ssm_segment_is_mine(int fd);
 /* Reads the first bytes without mapping them: a file that is too short is no SIGBUS. Bytes read, or -errno. */

@@ -158,6 +158,8 @@ struct ssm_pool_info {
     struct ssm_class_spec classes[SSM_CLASS_MAX];
 };
 int ssm_pool_info(struct ssm_pool *pool, struct ssm_pool_info *info_out);
+/* Whose the pool is now, and with which permission bits: who may write into it. Or -errno. */
+int ssm_pool_access(struct ssm_pool *pool, uint32_t *uid_out, uint32_t *mode_out);
 
 /* ---- packets ------------------------------------------------------------------------------------ */
 

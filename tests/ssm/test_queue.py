@@ -3,6 +3,7 @@
 
 import contextlib
 import gc
+import os
 import pickle
 import queue
 import random
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 import ssm
 import ssm.queue
 from tests.conftest import left_in_shm
+from tests.isolation import become, need_root
 
 SOON_S = 30.0
 CLASSES = {512: 64, 4096: 32, 65536: 8}
@@ -602,3 +604,81 @@ def test_join_waits_for_task_done(make_queue, children):
     assert q.empty()
     with pytest.raises(ValueError, match="task_done"):
         q.task_done()
+
+
+# ---- other users -------------------------------------------------------------------------------
+
+PLAIN = b"ssm.obj\x01"
+
+
+class Trap:
+    """What runs when it is unpickled."""
+
+    def __reduce__(self):
+        return pytest.fail, ("the code of another user was run",)
+
+
+def lay_trap(talk, name, ring_name, mode):
+    become()
+    pool = ssm.Pool.create(name, classes=CLASSES, headroom=0, tailroom=0, mode=mode)
+    pool.ring(ring_name, 8).send(PLAIN + pickle.dumps(Trap()))
+    talk.send("laid")
+    talk.recv()
+
+
+@pytest.fixture
+def trap(children, new_name):
+    """Return a function that makes a pool of another user, with a message in its ring; it is there until the end."""
+    need_root()
+    laid = []
+
+    def lay(name, ring_name="queue", mode=0o600):
+        child = children.start(lay_trap, name, ring_name, mode)
+        assert child.hear() == "laid"
+        laid.append((child, name))
+        return name
+
+    yield lay
+    for child, name in laid:
+        child.say("enough")
+        child.join()
+        ssm.Pool.unlink(name)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o666], ids=oct)
+def test_nothing_is_unpickled_from_another_users_pool(trap, new_name, mode):
+    name = trap(new_name(), mode=mode)
+    with pytest.raises(PermissionError, match=r"belongs to uid 65534.*trust_other_users"):
+        ssm.Queue(8, name=name)
+    with ssm.Pool.attach(name) as pool:
+        with pytest.raises(PermissionError, match="belongs to uid 65534"):
+            ssm.Queue(8, pool=pool, name="queue")
+        assert pool.ring("queue").qsize() == 1
+        assert [holder.pid for holder in pool.holders()].count(os.getpid()) == 1  # the refused one left
+        trusting = ssm.Queue(8, pool=pool, name="queue", trust_other_users=True)
+        with pytest.raises(pytest.fail.Exception):
+            trusting.get(timeout=SOON_S)
+        trusting.close()
+
+
+def test_a_pickled_queue_whose_name_is_another_users_by_now(trap, new_name):
+    name = new_name()
+    sent = pickle.dumps(ssm.Queue(8, name=name))
+    gc.collect()
+    with pytest.raises((OSError, ssm.SSMError)):
+        pickle.loads(trap(name) and sent)
+
+
+@pytest.mark.parametrize(
+    ("mode", "admitted"), [(0o600, True), (0o644, True), (0o620, False), (0o602, False), (0o666, False)]
+)
+def test_a_pool_that_others_may_write_is_for_those_who_say_so(make_pool, mode, admitted):
+    pool = make_pool(classes=CLASSES, mode=mode)
+    if admitted:
+        assert there_and_back(ssm.Queue(8, pool=pool, name="q"), "mine") == "mine"
+        return
+    with pytest.raises(PermissionError, match=f"has mode {mode:04o}.*trust_other_users=True"):
+        ssm.Queue(8, pool=pool, name="q")
+    assert pool.rings() == []
+    queue = ssm.Queue(8, pool=pool, name="q", trust_other_users=True)
+    assert there_and_back(pickle.loads(pickle.dumps(queue)), "asked for") == "asked for"

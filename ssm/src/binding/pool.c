@@ -636,6 +636,18 @@ static PyObject *pool_check(struct pool_object *self, PyObject *unused)
     return sentences;
 }
 
+PyDoc_STRVAR(pool_access_doc,
+"_access($self, /)\n--\n\n(uid, mode): whose the pool is now, and with which permission bits.");
+
+static PyObject *pool_access(struct pool_object *self, PyObject *unused)
+{
+    (void)unused;
+    uint32_t uid, mode;
+    int result;
+    POOL_CALL(self, result, ssm_pool_access(self->core, &uid, &mode));
+    return result == 0 ? Py_BuildValue("(II)", uid, mode) : raise_code(self, result);
+}
+
 /* ---- attributes -------------------------------------------------------------------------------------- */
 
 static PyObject *pool_get_classes(struct pool_object *self, void *unused)
@@ -736,6 +748,7 @@ static PyMethodDef pool_methods[] = {
      "_packet_list($self, /)\n--\n\nHandles of all packets that somebody holds."},
     {"_packet_holders", (PyCFunction)pool_packet_holders, METH_O,
      "_packet_holders($self, handle, /)\n--\n\nIds of those who hold a packet."},
+    {"_access", (PyCFunction)pool_access, METH_NOARGS, pool_access_doc},
     {"_usage", (PyCFunction)pool_usage, METH_NOARGS,
      "_usage($self, /)\n--\n\n[(rmid, name, pid, holder, alive, blocks, peak, arena_packets, arena_bytes)], of every process."},
     {"_holder_list", (PyCFunction)pool_holder_list, METH_NOARGS, pool_holder_list_doc},
