@@ -46,7 +46,8 @@ _BESIDE_MIN = (
 )  # buffers from here on are left out of the pickle; smaller ones are copied faster than viewed
 
 _MEMORY = 16 << 20
-_SHARES = {256: 1, 1024: 1, 4352: 2, 66560: 4, (1 << 20) + 4096: 8}  # block size -> sixteenths of the memory
+_SHARES = {256: 1, 1024: 1, 4352: 2, 66560: 4}  # block size -> sixteenths of the memory
+_LARGE = (1 << 20) + 4096  # of the blocks that have the other half of it, at least
 _UNLIMITED = 1 << 16  # places of a queue in a given pool, at most, when no maxsize is asked for
 
 
@@ -111,6 +112,15 @@ def _layout(
     return places, sizes
 
 
+def _blocks(memory: int) -> dict[int, int]:
+    """Divide the memory into blocks; the largest are such that one object may have all of them."""
+    blocks = {size: max(1, memory * share // 16 // size) for size, share in _SHARES.items()}
+    half = memory // 2
+    large = max(_LARGE, -(-half // _core.CHAIN_MAX))
+    blocks[large] = max(1, half // large)
+    return blocks
+
+
 # ---- writing ----------------------------------------------------------------------------------------
 
 
@@ -123,14 +133,18 @@ def _alloc(pool: Pool, sizes: Sequence[int], until: float | None) -> list[Packet
     if len(sizes) == 1:
         return [pool.alloc(sizes[0], _left(until))]
     largest = max(pool.classes)
-    most = (
-        min(_core.CHAIN_MAX, pool.classes[largest]) if pool.max_size <= largest else 1
-    )  # of an arena: the whole of it
-    if len(sizes) > most:
+    there = pool.classes[largest] if pool.max_size <= largest else 1  # of an arena: the whole of it
+    if len(sizes) > min(there, _core.CHAIN_MAX):
+        limit = (
+            f"pool {pool.name!r} has {there:,}"
+            if there <= _core.CHAIN_MAX
+            else f"an object may have {_core.CHAIN_MAX:,}"
+        )
+        memory = 2 * (len(sizes) + 1) * max(_LARGE, pool.max_size)
         raise PacketTooLarge(
-            f"an object of {sum(sizes):,} bytes takes {len(sizes):,} packets of {pool.max_size:,} bytes, and pool "
-            f"{pool.name!r} has {most:,}: create the queue with a larger memory=, or the pool with more or larger "
-            "blocks (classes=, arena=)"
+            f"an object of {sum(sizes):,} bytes takes {len(sizes):,} packets of {pool.max_size:,} bytes, and {limit}: "
+            f"create the queue with a larger memory= ({memory:,} is enough), or its pool with "
+            f"{'more or ' if there < _core.CHAIN_MAX else ''}larger blocks (classes=, arena=)"
         )
     with pool.alloc_many(len(sizes), pool.max_size, _left(until)) as batch:
         packets = list(batch)
@@ -306,10 +320,7 @@ class Queue(Generic[T]):
     ) -> None:
         name = name or f"queue-{os.urandom(12).hex()}"
         if pool is None:
-            blocks = classes or {
-                size: max(1, memory * share // 16 // size) for size, share in _SHARES.items()
-            }
-            pool = Pool.open(name, classes=blocks, headroom=0, tailroom=0, ephemeral=True)
+            pool = Pool.open(name, classes=classes or _blocks(memory), headroom=0, tailroom=0, ephemeral=True)
             name = "queue"
             try:
                 _admit(pool, trust_other_users)

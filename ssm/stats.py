@@ -40,6 +40,8 @@ class ClassStats:
     """Blocks on the lists of all shards now."""
     cached: int
     """Free blocks in the private caches of processes now."""
+    large_waiters: int
+    """Calls that wait for several blocks at once now; they are served in turn, before those that want one."""
     shards: tuple[ShardStats, ...]
     """Its shards, in order."""
 

@@ -21,7 +21,7 @@ CORE = """
     attachment
     numbers block
     registry
-    lock
+    lock reservation
     shard metadata redelivery
     cache service arena
     pool

@@ -40,6 +40,7 @@ _CLASS: list[tuple[str, str, str, Callable[[ClassStats], int]]] = [
     ("ssm_blocks_cached", "Free blocks in private caches.", "gauge", lambda c: c.cached),
     ("ssm_blocks_held", "Blocks that processes and rings hold.", "gauge", lambda c: c.held),
     ("ssm_waiters", "Processes that wait for a block.", "gauge", lambda c: sum(s.waiters for s in c.shards)),
+    ("ssm_large_waiters", "Calls that wait for several blocks.", "gauge", lambda c: c.large_waiters),
     ("ssm_allocs", "Blocks that left a free list.", "counter", lambda c: sum(s.allocs for s in c.shards)),
     ("ssm_steals", "Blocks taken from another shard.", "counter", lambda c: sum(s.steals for s in c.shards)),
     (

@@ -137,6 +137,20 @@ static inline void ssm_leave(struct ssm_pool *pool)
         ssm_guard_release(&pool->guard);
 }
 
+/* Around each sleep on words of the segment: ssm_pool_close() says that somebody is there still. A hook may fork in between;
+ * the child does not count what its parent's thread began. Returns what ssm_sleeper_end() wants. */
+static inline uint32_t ssm_sleeper_begin(struct ssm_pool *pool)
+{
+    ssm_add_acqrel_u32(&pool->sleepers, 1);
+    return pool->era;
+}
+
+static inline void ssm_sleeper_end(struct ssm_pool *pool, uint32_t era)
+{
+    if (pool->era == era)
+        ssm_add_acqrel_u32(&pool->sleepers, UINT32_MAX);
+}
+
 /* False when somebody cut the file: what it lost is SIGBUS at a touch. A system call, so only calls that look, wait,
  * reap or close ask; one that is cut in the middle of a call is not helped. */
 bool ssm_pool_is_whole(const struct ssm_pool *pool);

@@ -36,7 +36,7 @@
 #include "wait.h"
 
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
-#define SSM_LAYOUT_VERSION 4u
+#define SSM_LAYOUT_VERSION 5u
 #define SSM_HOLDER_MAX     4096u
 #define SSM_CACHE_MAX      4096u
 #define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard is locked just now */
@@ -45,6 +45,7 @@
 #define SSM_EXTENT_PAGE    UINT64_C(4096) /* those that are as large start at multiples of this */
 #define SSM_RING_MAX       (UINT32_C(1) << 24) /* capacity */
 #define SSM_NIL            UINT32_MAX
+#define SSM_ASKING_MAX     8u /* calls that wait for several blocks of one class, in the order in which they came */
 #define SSM_RMID_REST_NS   UINT64_C(2000000) /* of a process's RMID, before another process gets it */
 
 #define SSM_SHARED_ALIGNED __attribute__((aligned(SSM_NO_SHARING)))
@@ -103,12 +104,21 @@ struct ssm_service_shared {
     char            name[SSM_NAME_SIZE];
 };
 
+/* Which call that waits for several blocks is served before all others; see reservation.h. Each word is a time in
+ * microseconds << 13 | holder slot + 1. Anybody writes. */
+struct ssm_reservations {
+    struct ssm_u64 turn;                   /* until when the others step back; without a slot: until when nobody has to */
+    struct ssm_u64 asking[SSM_ASKING_MAX]; /* from when on somebody may have a turn; 0: nobody asks */
+};
+
 /* What the shards of one class share. Anybody writes. */
 struct ssm_class {
     SSM_SHARED_ALIGNED
     struct ssm_u32 announced; /* count << 1 | bit: somebody waits on some shard (sticky, as in an eventcount) */
     struct ssm_u32 turn;      /* where the search for waiters starts next: round-robin over the shards */
     struct ssm_u32 unsettled; /* 1: a block may be free and on no list, because its shard's lock stayed taken */
+    struct ssm_event several;   /* calls that wait for several blocks, or for room in the arena, sleep here */
+    struct ssm_reservations reservations;
 };
 
 /* One shard of one class. Guarded by `lock` unless a field says otherwise; ssm_check() verifies:

@@ -5,6 +5,7 @@
 
 #include "arena.h"
 #include "redelivery.h"
+#include "reservation.h"
 #include "seed_bug.h"
 
 #include <errno.h>
@@ -31,11 +32,11 @@ static int sleep_once(struct ssm_pool *pool, const struct ssm_wait *wait, uint32
 {
     if (wait->class_idx != SSM_NIL)
         note_waiting(pool, 1 + wait->class_idx * pool->geometry.shards + pool->home);
-    ssm_add_acqrel_u32(&pool->sleepers, 1);
+    const uint32_t era = ssm_sleeper_begin(pool);
     void *state = pool->hooks.before != NULL ? pool->hooks.before() : NULL;
     ssm_event_sleep(wait->event, seen, until_ns);
     int interrupted = pool->hooks.after != NULL ? pool->hooks.after(state) : 0;
-    ssm_add_acqrel_u32(&pool->sleepers, UINT32_MAX);
+    ssm_sleeper_end(pool, era);
     int result = ssm_now_ns() >= until_ns ? ssm_look(pool) : 0;
     if (result != 0)
         return result;
@@ -86,6 +87,8 @@ int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t tim
         if (result != wait->again || now_ns >= until_ns)
             break;
         uint64_t look_ns = now_ns + step_ns < until_ns && !SSM_HAS_BUG(LONG_SLEEP) ? now_ns + step_ns : until_ns;
+        if (wait->look_ns != NULL && *wait->look_ns < look_ns)
+            look_ns = *wait->look_ns;
         int stopped = sleep_once(pool, wait, seen, look_ns);
         if (stopped != 0)
             return stopped;
@@ -194,13 +197,13 @@ static uint32_t refill(struct ssm_pool *pool, uint32_t class_idx, uint32_t count
     return 1;
 }
 
-/* Is there as much at all? Who takes part of what he needs and gives it back wakes those who wait, himself too. */
-static bool looks_enough(const struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
+/* Is there as much at all? Taking some blocks and returning them would wake every waiter, including the caller. */
+static bool looks_enough(const struct ssm_pool *pool, uint32_t class_idx, uint32_t count, bool thorough)
 {
     uint64_t free_count = 0; /* of hints */
     for (uint32_t i = 0; i < pool->geometry.shards && free_count < count; i++)
         free_count += ssm_load_relaxed_u32(&ssm_shard_at(pool, class_idx, i)->free_count);
-    for (uint32_t slot = 0; free_count < count && slot < ssm_holder_high(pool); slot++)
+    for (uint32_t slot = 0; thorough && free_count < count && slot < ssm_holder_high(pool); slot++)
         if (slot != pool->self) /* what is there was taken before */
             free_count += ssm_load_relaxed_u32(&ssm_cache_at(pool, slot, class_idx)->count);
     return free_count >= count;
@@ -211,7 +214,7 @@ static int take_elsewhere(struct ssm_pool *pool, uint32_t class_idx, uint32_t co
 {
     uint32_t *blocks = pool->scratch, taken;
     bool busy = false;
-    if (count > 1 && !looks_enough(pool, class_idx, count) && !(thorough && ssm_class_settle(pool, class_idx)))
+    if (count > 1 && !looks_enough(pool, class_idx, count, thorough) && !(thorough && ssm_class_settle(pool, class_idx)))
         return 0;
     taken = refill(pool, class_idx, count, blocks);
     for (int round = 0; taken < count && round < (thorough ? 2 : 1); round++) {
@@ -233,16 +236,32 @@ static int take_elsewhere(struct ssm_pool *pool, uint32_t class_idx, uint32_t co
     return (int)taken;
 }
 
+struct alloc_call {
+    struct ssm_pool *pool;
+    uint64_t         size;
+    uint64_t         bytes; /* of each block */
+    uint64_t        *handles_out;
+    uint32_t         count;
+    bool             busy;  /* the arena's lock stayed taken */
+    bool             asks;  /* it waits, and not for one block that is like any other */
+    const struct ssm_own_class *class;
+    struct ssm_claimant         claimant;
+};
+
 /* All or nothing; 0, -SSM_E_EXHAUSTED, -SSM_E_CORRUPT. The handles are those of former packets. */
-static int take_blocks(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, bool thorough, uint64_t *handles_out)
+static int take_blocks(struct alloc_call *call, bool thorough)
 {
+    struct ssm_pool *pool = call->pool;
+    const uint32_t class_idx = call->class->class_idx, count = call->count;
+    uint64_t *handles_out = call->handles_out;
     struct ssm_cache *cache = pool->classes[class_idx].cache;
     uint32_t taken = 0;
     if (ssm_cache_enter(pool, cache)) {
         taken = ssm_cache_pop(pool, &pool->classes[class_idx], cache, count, handles_out);
         ssm_cache_leave(cache);
     }
-    int more = taken < count ? take_elsewhere(pool, class_idx, count - taken, thorough) : 0;
+    int more = taken == count || ssm_must_step_back(pool, class_idx, call->claimant.turn)
+             ? 0 : take_elsewhere(pool, class_idx, count - taken, thorough);
     for (int i = 0; i < more; i++)
         handles_out[taken++] = ssm_handle_now(pool, pool->scratch[i]);
     if (taken == count)
@@ -273,16 +292,6 @@ static inline void hand_out_all(struct ssm_pool *pool, const struct ssm_own_clas
         handles[i] = hand_out(pool, class, ssm_block_at(pool, (uint32_t)handles[i]), handles[i], size);
 }
 
-struct alloc_call {
-    struct ssm_pool *pool;
-    uint64_t         size;
-    uint64_t         bytes; /* of each block */
-    uint64_t        *handles_out;
-    uint32_t         count;
-    bool             busy;  /* the arena's lock stayed taken */
-    const struct ssm_own_class *class;
-};
-
 /* Blocks of the arena, with their extents. The first look is there so that a call that fails touches nothing; when its
  * room is gone since, somebody else has got on. */
 static int take_furnished(struct alloc_call *call, bool thorough)
@@ -290,8 +299,9 @@ static int take_furnished(struct alloc_call *call, bool thorough)
     struct ssm_pool *pool = call->pool;
     const uint32_t class_idx = call->class->class_idx;
     const struct ssm_arena_request request = {call->bytes, call->size, call->count};
-    int result = ssm_arena_has_room(pool, &request, thorough);
-    if (result == 0 && (result = take_blocks(pool, class_idx, call->count, thorough, call->handles_out)) == 0 &&
+    int result = ssm_must_step_back(pool, class_idx, call->claimant.turn) ? -SSM_E_EXHAUSTED
+               : ssm_arena_has_room(pool, &request, thorough);
+    if (result == 0 && (result = take_blocks(call, thorough)) == 0 &&
         (result = ssm_arena_furnish(pool, &request, call->handles_out)) != 0)
         stow(pool, class_idx, call->handles_out, call->count, 0);
     call->busy = result == -ETIMEDOUT;
@@ -317,11 +327,13 @@ static int alloc_attempt(void *context, bool thorough)
     int result = ssm_enter(pool);
     if (result != 0)
         return result;
+    if (call->asks && thorough && ssm_claimant_step(pool, call->class->class_idx, &call->claimant))
+        ssm_class_signal(pool, call->class->class_idx, UINT32_MAX);
     const uint64_t bytes = call->bytes * call->count;
     const bool furnished = ssm_class_is_arena(pool, call->class->class_idx);
     result = !ssm_quota_allows(pool, bytes) ? -SSM_E_QUOTA
            : furnished ? take_furnished(call, thorough)
-                       : take_blocks(pool, call->class->class_idx, call->count, thorough, call->handles_out);
+                       : take_blocks(call, thorough);
     if (result == 0) {
         if (furnished)
             hand_out_furnished(call);
@@ -330,6 +342,34 @@ static int alloc_attempt(void *context, bool thorough)
         ssm_hold_bytes(pool, bytes);
     }
     ssm_leave(pool);
+    return result;
+}
+
+/* Takes out what the call has asked for, however it ended. An attachment that was closed meanwhile has done so. */
+static void stop_asking(struct alloc_call *call)
+{
+    if (ssm_enter(call->pool) != 0)
+        return;
+    if (ssm_claimant_end(call->pool, call->class->class_idx, &call->claimant))
+        ssm_class_signal(call->pool, call->class->class_idx, UINT32_MAX);
+    ssm_leave(call->pool);
+}
+
+/* Calls for several blocks, or for room in the arena, have an event of their own, and turns; see reservation.h. */
+static int alloc_waiting(struct alloc_call *call, int64_t timeout_ns)
+{
+    struct ssm_pool *pool = call->pool;
+    const uint32_t class_idx = call->class->class_idx;
+    call->asks = call->count > 1 || ssm_class_is_arena(pool, class_idx);
+    const struct ssm_wait wait = {
+        .attempt = alloc_attempt, .context = call, .again = -SSM_E_EXHAUSTED, .class_idx = class_idx,
+        .event = call->asks ? &ssm_class_at(pool, class_idx)->several : &ssm_shard_at(pool, class_idx, pool->home)->event,
+        .look_ns = call->asks ? &call->claimant.look_ns : NULL,
+    };
+    int result = ssm_wait_for(pool, &wait, timeout_ns);
+    if (call->asks)
+        stop_asking(call);
+    call->asks = false;
     return result;
 }
 
@@ -378,13 +418,8 @@ static SSM_APART int alloc_slowly(struct ssm_pool *pool, uint64_t size, uint32_t
     int result = alloc_attempt(&call, true);
     for (int i = 0; call.busy && i < ARENA_TRIES; i++) /* its owner waits for a processor, or is stopped */
         result = alloc_attempt(&call, true);
-    if (result == -SSM_E_EXHAUSTED && timeout_ns != 0) {
-        const struct ssm_wait wait = {
-            .attempt = alloc_attempt, .context = &call, .again = -SSM_E_EXHAUSTED, .class_idx = class->class_idx,
-            .event = &ssm_shard_at(pool, class->class_idx, pool->home)->event,
-        };
-        result = ssm_wait_for(pool, &wait, timeout_ns);
-    }
+    if (result == -SSM_E_EXHAUSTED && timeout_ns != 0)
+        result = alloc_waiting(&call, timeout_ns);
     if (result == -SSM_E_EXHAUSTED && pool->on_stall(pool)) /* before it is said: the dead held some of it */
         result = alloc_attempt(&call, true);
     return result;

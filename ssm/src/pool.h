@@ -3,7 +3,8 @@
  * Allocating and freeing: what stands between the public calls and caches, shards, and the dead.
  *
  * Where a block comes from, in this order: the private cache; the own shard (a batch, the rest into the cache);
- * the other shards; other processes' caches; what the dead held. Where it goes: the private cache, unless somebody
+ * the other shards; other processes' caches; what the dead held. While a call that waits for several blocks has its turn
+ * (reservation.h), the others have their private caches only. Where it goes: the private cache, unless somebody
  * waits for the class, or others hold the block as well; then its home.
  */
 #ifndef SSM_POOL_H
@@ -127,6 +128,7 @@ struct ssm_wait {
     int   again;
     struct ssm_event *event;
     uint32_t class_idx; /* the class whose blocks are waited for, or SSM_NIL */
+    const uint64_t *look_ns; /* when to look again, though nothing has come; as the attempt has set it; or NULL */
 };
 int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t timeout_ns);
 

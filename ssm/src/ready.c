@@ -62,14 +62,16 @@ static uint32_t announce(const struct ssm_interest *interests, uint32_t count, s
 /* With the hooks of one of the pools; every pool knows that its memory is slept on. */
 static int sleep_on(const struct ssm_interest *interests, uint32_t count, const struct ssm_watched *watched, uint32_t words, uint64_t until_ns)
 {
-    const struct ssm_sleep_hooks *hooks = &ssm_ring_pool(interests[0].ring)->hooks;
+    const struct ssm_pool *first = ssm_ring_pool(interests[0].ring);
+    const struct ssm_sleep_hooks *hooks = &first->hooks;
+    const uint32_t era = first->era; /* a fork in a hook changes that of each pool */
     for (uint32_t i = 0; i < count; i++)
-        ssm_add_acqrel_u32(&ssm_ring_pool(interests[i].ring)->sleepers, 1);
+        ssm_sleeper_begin(ssm_ring_pool(interests[i].ring));
     void *state = hooks->before != NULL ? hooks->before() : NULL;
     ssm_events_sleep(watched, words, until_ns);
     int interrupted = hooks->after != NULL ? hooks->after(state) : 0;
-    for (uint32_t i = 0; i < count; i++)
-        ssm_add_acqrel_u32(&ssm_ring_pool(interests[i].ring)->sleepers, UINT32_MAX);
+    for (uint32_t i = 0; i < count && first->era == era; i++)
+        ssm_sleeper_end(ssm_ring_pool(interests[i].ring), ssm_ring_pool(interests[i].ring)->era);
     return interrupted ? -EINTR : 0;
 }
 

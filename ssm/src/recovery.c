@@ -7,6 +7,7 @@
 #include "cache.h"
 #include "numbers.h"
 #include "registry.h"
+#include "reservation.h"
 #include "ring.h"
 #include "seed_bug.h"
 #include "service.h"
@@ -120,6 +121,15 @@ static void seal_caches(struct ssm_pool *pool, struct holder_set *dead)
             dead->words[slot / 64] &= ~(UINT64_C(1) << slot % 64);
 }
 
+/* Before the blocks come back: they are then for anybody. */
+static void forget_reservations(struct ssm_pool *pool, const struct holder_set *dead)
+{
+    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
+        for (uint32_t class_idx = 0; has_slot(dead, slot) && class_idx < pool->geometry.class_count; class_idx++)
+            if (ssm_reservations_forget(pool, class_idx, slot))
+                ssm_class_signal(pool, class_idx, UINT32_MAX);
+}
+
 static bool clear_bits(struct ssm_pool *pool, struct ssm_block *block, const struct holder_set *dead)
 {
     bool held = false;
@@ -178,6 +188,7 @@ void ssm_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out)
     seal_caches(pool, &dead);
     if (SSM_HAS_BUG(SLOT_EARLY))
         free_slots(pool, &dead, &late);
+    forget_reservations(pool, &dead);
     out->blocks = reclaim_blocks(pool, &dead);
     out->processes = free_slots(pool, &dead, &late);
     for (int which = 0; audit && which < SSM_NUMBERS_SORTS; which++)
@@ -199,6 +210,7 @@ static bool empty_own_slot(struct ssm_pool *pool)
     seal_caches(pool, &own);
     if (!has_slot(&own, pool->self))
         return false;
+    forget_reservations(pool, &own);
     reclaim_blocks(pool, &own);
     ssm_cache_forget(pool, pool->self);
     if (!has_slot(&late, pool->self))

@@ -4,6 +4,7 @@
 #include "shard.h"
 
 #include "block.h"
+#include "reservation.h"
 #include "seed_bug.h"
 
 #include <errno.h>
@@ -306,6 +307,17 @@ void ssm_class_announce(struct ssm_pool *pool, uint32_t class_idx)
     while (!ssm_cas_acqrel_u32(announced, &seen, (seen + 2) | 1)) {}
 }
 
+/* Wakes those who want one block; the shards take turns. */
+static uint32_t wake_for_one(struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
+{
+    uint32_t turn = ssm_add_acqrel_u32(&ssm_class_at(pool, class_idx)->turn, 1), woken = 0;
+    for (uint32_t i = 0; i < pool->geometry.shards && woken < count; i++) {
+        uint32_t shard_idx = (turn + i) % pool->geometry.shards;
+        woken += ssm_event_signal(&ssm_shard_at(pool, class_idx, shard_idx)->event, count - woken, pool->fenced);
+    }
+    return woken;
+}
+
 void ssm_class_signal(struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
 {
     struct ssm_class *class = ssm_class_at(pool, class_idx);
@@ -313,13 +325,11 @@ void ssm_class_signal(struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
     uint32_t announced = ssm_load_relaxed_u32(&class->announced);
     if (!(announced & 1))
         return;
-    if (ssm_class_is_arena(pool, class_idx))
-        count = UINT32_MAX; /* who waits for how much is not known: each of them looks */
-    uint32_t turn = ssm_add_acqrel_u32(&class->turn, 1), woken = 0;
-    for (uint32_t i = 0; i < pool->geometry.shards && woken < count; i++) {
-        uint32_t shard_idx = (turn + i) % pool->geometry.shards;
-        woken += ssm_event_signal(&ssm_shard_at(pool, class_idx, shard_idx)->event, count - woken, pool->fenced);
-    }
-    if (woken == 0) /* nobody asleep on any shard; fails when somebody announced since */
+    /* Who waits for how much is not known: each of them looks. */
+    uint32_t woken = ssm_event_signal(&class->several, UINT32_MAX, pool->fenced);
+    if (ssm_turn_is_taken(pool, class_idx))
+        return; /* the others would step back; whoever ends its turn wakes them */
+    woken += wake_for_one(pool, class_idx, count);
+    if (woken == 0) /* nobody asleep; fails when somebody announced since */
         ssm_cas_acqrel_u32(&class->announced, &announced, announced & ~UINT32_C(1));
 }

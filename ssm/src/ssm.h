@@ -385,6 +385,7 @@ struct ssm_class_stats {
     uint64_t block_size, blocks;
     uint64_t free;   /* on all shards' lists */
     uint64_t cached; /* free too, but in some process's private cache */
+    uint64_t large_waiters; /* calls that wait for several blocks; they are served in turn, before those for one */
 };
 struct ssm_arena_stats {
     uint64_t bytes;   /* of the arena */

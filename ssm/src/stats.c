@@ -4,6 +4,7 @@
  * Works on a read-only attachment and stops nobody. */
 #include "arena.h"
 #include "registry.h"
+#include "reservation.h"
 #include "ring.h"
 
 #include <errno.h>
@@ -49,7 +50,9 @@ int ssm_class_stats(struct ssm_pool *pool, uint32_t class_idx, struct ssm_class_
     if (result != 0)
         return result;
     const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
-    *out = (struct ssm_class_stats){.block_size = c->block_size, .blocks = c->block_count};
+    *out = (struct ssm_class_stats){
+        .block_size = c->block_size, .blocks = c->block_count, .large_waiters = ssm_reservations_count(pool, class_idx),
+    };
     for (uint32_t shard_idx = 0; shard_idx < pool->geometry.shards; shard_idx++)
         out->free += ssm_load_relaxed_u32(&ssm_shard_at(pool, class_idx, shard_idx)->free_count);
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)

@@ -227,7 +227,7 @@ static void test_room_that_is_given_back_is_signalled(void)
     drop(f.pool, fixture_alloc(f.pool, KIB(8)));
     const struct { uint64_t size; bool signalled; } table[] = {{KIB(8), false}, {KIB(6), true}};
     for (int i = 0; i < 2; i++) {
-        struct ssm_event *event = &ssm_shard_at(f.pool, 2, 0)->event;
+        struct ssm_event *event = &ssm_class_at(f.pool, 2)->several;
         const uint32_t seen = ssm_event_announce(event);
         ssm_class_announce(f.pool, 2);
         uint64_t handle = fixture_alloc(f.pool, table[i].size);

@@ -7,10 +7,12 @@ import os
 import pickle
 import queue
 import random
+import re
 import socket
 import struct
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +198,45 @@ def test_too_large_for_the_pool(pool):
         q.put(b"a" * 1_000_000)
     assert q.empty()
     assert_all_is_free(pool)
+
+
+def advised(error: BaseException) -> int:
+    """The memory= that the error says is enough."""
+    found = re.search(r"larger memory= \(([\d,]+) is enough\)", str(error))
+    assert found
+    return int(found[1].replace(",", ""))
+
+
+@pytest.mark.parametrize("memory", [16 << 20, 2 << 30, 3 << 30, 1 << 40])
+def test_one_object_may_have_all_large_blocks(memory):
+    blocks = ssm.queue._blocks(memory)
+    largest = max(blocks)
+    assert blocks[largest] <= ssm._core.CHAIN_MAX
+    assert memory // 2 - largest < blocks[largest] * largest <= memory // 2
+    assert sum(size * count for size, count in blocks.items()) <= memory
+
+
+def test_an_object_of_more_packets_than_a_message_has(make_pool):
+    pool = make_pool(classes={256: 1100}, headroom=0, tailroom=0)
+    q = ssm.Queue(pool=pool)
+    with pytest.raises(
+        ssm.PacketTooLarge,
+        match=r"1,0\d\d packets of 256 bytes, and an object may have 1,024: .* pool with larger",
+    ) as error:
+        q.put(bytes(265_000))
+    blocks = ssm.queue._blocks(advised(error.value))
+    assert max(blocks) * blocks[max(blocks)] > 265_000
+    assert q.empty()
+    assert_all_is_free(pool)
+
+
+def test_the_advice_is_true(make_queue):
+    data = np.ones(9_000_000, "u1")
+    with pytest.raises(ssm.PacketTooLarge, match="larger memory=") as error:
+        make_queue().put(data)
+    q = make_queue(memory=advised(error.value))
+    q.put(data, timeout=5)
+    assert q.get(timeout=5).nbytes == data.nbytes
 
 
 def test_sockets_and_connections_as_multiprocessing_sends_them(pool):
@@ -517,6 +558,67 @@ def test_put_within_put(pool):
     there_and_back(q, 0)  # with what it keeps for the next put
     q.put(PutsWhenPickled(q))
     assert [q.get(), q.get()] == ["inner", "outer"]
+
+
+# ---- large ones among small ones --------------------------------------------------------------------
+
+BLOCK = 64 << 10
+
+
+def put_without_pause(talk, q, nbytes):
+    data = np.zeros(nbytes, "u1")
+    while True:
+        try:
+            q.put(data, timeout=1)
+        except ssm.RingShutDown:
+            return
+        except queue.Full:
+            pass
+
+
+def put_some(talk, q, nbytes, count):
+    for _ in range(count):
+        q.put(np.ones(nbytes, "u1"), timeout=SOON_S)
+
+
+def test_a_large_object_among_small_ones(make_queue, children):
+    """Each wants a block; one wants nearly all of them, again and again."""
+    q = make_queue(8, classes={1024: 16, BLOCK: 7})
+    small = [children.start(put_without_pause, q, BLOCK // 2) for _ in range(3)]
+    large = children.start(put_some, q, 6 * BLOCK, 3)
+    sizes = []
+    while sizes.count(6 * BLOCK) < 3:
+        sizes.append(q.get(timeout=SOON_S).nbytes)
+        time.sleep(0.001)
+    assert sizes.count(BLOCK // 2) > 10
+    large.result()
+    q.shutdown(immediate=True)
+    for child in small:
+        child.result()
+
+
+def test_two_large_writers(make_queue, children):
+    """Each object wants more than half of the blocks: one by one, the two would wait for each other's."""
+    q = make_queue(8, classes={1024: 16, BLOCK: 7})
+    writers = [children.start(put_some, q, 5 * BLOCK, 100) for _ in range(2)]
+    for _ in range(200):
+        assert q.get(timeout=SOON_S).nbytes == 5 * BLOCK
+    for writer in writers:
+        writer.result()
+
+
+def test_the_time_out_counts_once(make_queue):
+    """First there is no memory, for most of the time; then there is no place."""
+    q = make_queue(1, classes={1024: 16, BLOCK: 1})
+    kept = q.pool.alloc(BLOCK)
+    q.put("small")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: time.sleep(1.5) or kept.free())
+        began = time.monotonic()
+        with pytest.raises(queue.Full) as caught:
+            q.put(np.zeros(BLOCK // 2, "u1"), timeout=2)
+    assert isinstance(caught.value, ssm.RingFull)
+    assert 2 <= time.monotonic() - began < 3  # counted twice, 3.5
 
 
 # ---- death --------------------------------------------------------------------------------------

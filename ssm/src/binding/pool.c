@@ -495,7 +495,7 @@ static PyObject *pool_shard_stats(struct pool_object *self, PyObject *args)
                       : Py_BuildValue("(KKKKKK)", s.free, s.allocs, s.frees, s.steals, s.recoveries, s.waiters);
 }
 
-PyDoc_STRVAR(pool_class_stats_doc, "_class_stats($self, class_idx, /)\n--\n\n(block_size, blocks, free, cached)");
+PyDoc_STRVAR(pool_class_stats_doc, "_class_stats($self, class_idx, /)\n--\n\n(block_size, blocks, free, cached, large_waiters)");
 
 static PyObject *pool_class_stats(struct pool_object *self, PyObject *args)
 {
@@ -505,7 +505,8 @@ static PyObject *pool_class_stats(struct pool_object *self, PyObject *args)
         return NULL;
     int result;
     POOL_CALL(self, result, ssm_class_stats(self->core, class_idx, &s));
-    return result < 0 ? raise_code(self, result) : Py_BuildValue("(KKKK)", s.block_size, s.blocks, s.free, s.cached);
+    return result < 0 ? raise_code(self, result)
+                      : Py_BuildValue("(KKKKK)", s.block_size, s.blocks, s.free, s.cached, s.large_waiters);
 }
 
 PyDoc_STRVAR(pool_arena_stats_doc,
