@@ -8,6 +8,7 @@
 #   make bench-check   fails where something became slower than in benchmarks/results
 #   make bench-docs    measures everything anew and fills docs/performance.md; about eight minutes
 #   make callgrind     instructions of the hot operations against benchmarks/callgrind.json; needs valgrind
+#   make verifier   BPF programs by every clang here, -mcpu and level: what the kernel says of them; as root
 #   make docs     the documentation, into build/docs
 #   make fuzz     damaged pools, for SECONDS=60; needs clang and its runtime (Debian: libclang-rt-dev)
 #   make kill     a process is killed at every instruction of every operation; about an hour; ARGS="--only put"
@@ -32,7 +33,7 @@ NATIVE := $(wildcard ssm/src/*.[ch] ssm/src/binding/*.[ch] allocators/src/*.[ch]
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test lint bench bench-peers bench-check bench-docs callgrind docs fuzz fuzz-corpus kill soak clean install
+.PHONY: demo test lint bench bench-peers bench-check bench-docs callgrind verifier docs fuzz fuzz-corpus kill soak clean install
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -74,6 +75,9 @@ bench-docs: $(VENV)/.installed $(VENV)/.group-bench $(PEERS)/.installed
 
 callgrind: $(VENV)/.group-build
 	$(BIN)/python -m benchmarks.callgrind $(ARGS)
+
+verifier: $(VENV)/.installed
+	$(BIN)/python -m tests.allocators.bpf_matrix
 
 docs: $(VENV)/.installed $(VENV)/.group-docs
 	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going --builder html docs build/docs

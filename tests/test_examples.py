@@ -127,3 +127,11 @@ def test_containers_both_are_pid_1():
     assert "doomed: I am pid 1 and hold job 0" in out
     assert "worker: job 1, 2, 3" in out
     assert "1 process reaped, 1 block came back" in out
+
+
+def test_each_process_has_an_rmid_of_the_kernels():
+    out = run(example("rmid_bpf"), 3)
+    skip_if_it_says_so(out)
+    assert len(re.findall(r"switched to at least 20 times: True$", out, re.MULTILINE)) == 3
+    assert "3 processes, 3 RMIDs" in out
+    assert "after their end 0 of them still have one" in out

@@ -52,6 +52,11 @@ PYTHON = {
         _core
         policy
         __init__
+        bpf
+    """,
+    "allocators.bpf": """
+        __init__
+        __main__
     """,
     "ssm": """
         acl errors stats

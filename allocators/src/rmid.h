@@ -40,10 +40,13 @@
 #ifndef AL_RMID_H
 #define AL_RMID_H
 
-/* A build constant and a power of two: the verifier wants to see bounds it can compute with. */
+/* A build constant, 1 .. 65536. The arrays have the next power of two, so that a mask bounds an index. */
 #ifndef AL_RMID_MAX
 #define AL_RMID_MAX 1024u
 #endif
+#define AL_RMID_SMEAR_(n, by) ((n) | (n) >> (by))
+#define AL_RMID_MASK AL_RMID_SMEAR_(AL_RMID_SMEAR_(AL_RMID_SMEAR_(AL_RMID_SMEAR_(AL_RMID_MAX - 1u, 1), 2), 4), 8)
+#define AL_RMID_SLOTS (AL_RMID_MASK + 1u)
 
 /* Predefined by the compiler. A BPF program has no libc headers and may have its own idea of uint64_t. */
 typedef __UINT32_TYPE__ al_rmid_u32;
@@ -54,7 +57,7 @@ typedef __UINT64_TYPE__ al_rmid_u64;
 #else
 #define AL_RMID_ASSERT(condition, why) _Static_assert(condition, why)
 #endif
-AL_RMID_ASSERT((AL_RMID_MAX & (AL_RMID_MAX - 1)) == 0 && AL_RMID_MAX >= 1, "a power of two");
+AL_RMID_ASSERT(AL_RMID_MAX >= 1 && AL_RMID_MAX <= 65536, "RMIDs are few: each is a counter of the hardware");
 
 #define AL_RMID_FN static inline __attribute__((always_inline, unused))
 #define AL_RMID_IN_ORDER() __asm__ volatile("" ::: "memory") /* see AL_IN_ORDER in flat.h */
@@ -74,23 +77,41 @@ enum al_rmid_result {
     AL_RMID_RESTING          = -15, /* there are free ones, the first one's minimum free time is not over */
 };
 
-/* In the caller's memory: all of it, 20.6 KiB. */
+/* In the caller's memory: all of it, 20 KiB. */
 struct al_rmid {
     al_rmid_u64 magic;
     al_rmid_u32 max_rmid;
     al_rmid_u32 reserved;
     al_rmid_u64 min_free_time_ns;
-    al_rmid_u64 head;                      /* ticket of the next RMID to be given */
-    al_rmid_u64 tail;                      /* ticket of the next RMID to be freed */
-    al_rmid_u64 latest_ns;                 /* latest time of an operation, see T1 and T3 */
-    al_rmid_u64 behind_ticket;             /* T2: behind_ns is of this place at the head */
-    al_rmid_u64 behind_ns;                 /* T2: when a clock behind the head's stamp asked first */
-    al_rmid_u64 state[AL_RMID_MAX + 1];    /* [rmid]: ticket, or AL_RMID_ALLOCATED */
-    al_rmid_u64 freed_ns[AL_RMID_MAX + 1]; /* [rmid]: when, if its ticket is not one of the first max_rmid */
-    al_rmid_u32 ring[AL_RMID_MAX];         /* [ticket % AL_RMID_MAX]: RMID */
+    al_rmid_u64 head;                    /* ticket of the next RMID to be given */
+    al_rmid_u64 tail;                    /* ticket of the next RMID to be freed */
+    al_rmid_u64 latest_ns;               /* latest time of an operation, see T1 and T3 */
+    al_rmid_u64 behind_ticket;           /* T2: behind_ns is of this place at the head */
+    al_rmid_u64 behind_ns;               /* T2: when a clock behind the head's stamp asked first */
+    al_rmid_u64 state[AL_RMID_SLOTS];    /* [rmid - 1]: ticket, or AL_RMID_ALLOCATED */
+    al_rmid_u64 freed_ns[AL_RMID_SLOTS]; /* [rmid - 1]: when, if its ticket is not one of the first max_rmid */
+    al_rmid_u32 ring[AL_RMID_SLOTS];     /* [ticket % AL_RMID_SLOTS]: RMID */
 };
 
-/* All RMIDs free, none resting; contents before do not matter. AL_RMID_OUT_OF_RANGE: max_rmid is not 1 .. 1024. */
+AL_RMID_FN int al_rmid_is_one(const struct al_rmid *a, al_rmid_u32 rmid)
+{
+    return rmid != 0 && rmid <= AL_RMID_MAX && rmid <= a->max_rmid;
+}
+
+/* Where the RMID stands in `state` and `freed_ns`. The mask changes nothing where al_rmid_is_one(): it is for the
+ * verifier, which does not know about a bound once the compiler has compared a copy, or dropped the comparison. The
+ * empty statement keeps the compiler from dropping the mask. */
+AL_RMID_FN al_rmid_u64 al_rmid_slot(al_rmid_u32 rmid)
+{
+    al_rmid_u64 slot = (al_rmid_u64)rmid - 1;
+
+#ifdef __bpf__
+    __asm__ volatile("" : "+r"(slot));
+#endif
+    return slot & AL_RMID_MASK;
+}
+
+/* All RMIDs free, none resting; contents before do not matter. AL_RMID_OUT_OF_RANGE: max_rmid is not 1 .. AL_RMID_MAX. */
 AL_RMID_FN int al_rmid_init(struct al_rmid *a, al_rmid_u32 max_rmid, al_rmid_u64 min_free_time_ns)
 {
     if (max_rmid == 0 || max_rmid > AL_RMID_MAX)
@@ -104,12 +125,10 @@ AL_RMID_FN int al_rmid_init(struct al_rmid *a, al_rmid_u32 max_rmid, al_rmid_u64
     a->latest_ns = 0;
     a->behind_ticket = AL_RMID_ALLOCATED; /* no ticket */
     a->behind_ns = 0;
-    a->state[0] = AL_RMID_ALLOCATED;
-    a->freed_ns[0] = 0;
     /* Also those above max_rmid, which are never looked at: a loop without conditions is verified in one pass. */
-    for (al_rmid_u32 i = 0; i < AL_RMID_MAX; i++) {
-        a->state[i + 1] = i;
-        a->freed_ns[i + 1] = 0;
+    for (al_rmid_u32 i = 0; i < AL_RMID_SLOTS; i++) {
+        a->state[i] = i;
+        a->freed_ns[i] = 0;
         a->ring[i] = i + 1;
     }
     AL_RMID_IN_ORDER();
@@ -148,11 +167,11 @@ AL_RMID_FN int al_rmid_peek(struct al_rmid *a, al_rmid_u64 now_ns, al_rmid_u32 *
 
     if (queued == 0)
         return AL_RMID_NONE_FREE;
-    al_rmid_u32 rmid = a->ring[head & (AL_RMID_MAX - 1)];
-    if (queued > a->max_rmid || rmid == 0 || rmid > AL_RMID_MAX || rmid > a->max_rmid || a->state[rmid] != head)
+    al_rmid_u32 rmid = a->ring[head & AL_RMID_MASK];
+    if (queued > a->max_rmid || !al_rmid_is_one(a, rmid) || a->state[al_rmid_slot(rmid)] != head)
         return AL_RMID_CORRUPT;
     /* The first max_rmid tickets are of RMIDs that were never freed: nothing to rest from. */
-    if (head >= a->max_rmid && !al_rmid_has_rested(a, head, a->freed_ns[rmid], now_ns))
+    if (head >= a->max_rmid && !al_rmid_has_rested(a, head, a->freed_ns[al_rmid_slot(rmid)], now_ns))
         return AL_RMID_RESTING;
     if (now_ns > a->latest_ns)
         a->latest_ns = now_ns;
@@ -163,11 +182,11 @@ AL_RMID_FN int al_rmid_peek(struct al_rmid *a, al_rmid_u64 now_ns, al_rmid_u32 *
 /* Allocate the one that al_rmid_peek() gave. */
 AL_RMID_FN int al_rmid_take(struct al_rmid *a, al_rmid_u32 rmid)
 {
-    if (rmid == 0 || rmid > AL_RMID_MAX || rmid > a->max_rmid)
+    if (!al_rmid_is_one(a, rmid))
         return AL_RMID_OUT_OF_RANGE;
-    if (a->state[rmid] != a->head)
+    if (a->state[al_rmid_slot(rmid)] != a->head)
         return AL_RMID_NONE_FREE;
-    a->state[rmid] = AL_RMID_ALLOCATED; /* the commit */
+    a->state[al_rmid_slot(rmid)] = AL_RMID_ALLOCATED; /* the commit */
     AL_RMID_IN_ORDER();
     a->head++;
     return AL_RMID_OK;
@@ -181,7 +200,7 @@ AL_RMID_FN int al_rmid_alloc(struct al_rmid *a, al_rmid_u64 now_ns, al_rmid_u32 
 
     if (rc != AL_RMID_OK)
         return rc;
-    a->state[rmid] = AL_RMID_ALLOCATED; /* the commit */
+    a->state[al_rmid_slot(rmid)] = AL_RMID_ALLOCATED; /* the commit */
     AL_RMID_IN_ORDER();
     a->head++;
     *rmid_out = rmid;
@@ -191,19 +210,19 @@ AL_RMID_FN int al_rmid_alloc(struct al_rmid *a, al_rmid_u64 now_ns, al_rmid_u32 
 /* AL_RMID_OUT_OF_RANGE, AL_RMID_NEVER_ALLOCATED, AL_RMID_ALREADY_RELEASED: nothing was changed. */
 AL_RMID_FN int al_rmid_free(struct al_rmid *a, al_rmid_u32 rmid, al_rmid_u64 now_ns)
 {
-    if (rmid == 0 || rmid > AL_RMID_MAX || rmid > a->max_rmid)
+    if (!al_rmid_is_one(a, rmid))
         return AL_RMID_OUT_OF_RANGE;
-    if (a->state[rmid] != AL_RMID_ALLOCATED)
-        return a->state[rmid] < a->max_rmid ? AL_RMID_NEVER_ALLOCATED : AL_RMID_ALREADY_RELEASED;
+    if (a->state[al_rmid_slot(rmid)] != AL_RMID_ALLOCATED)
+        return a->state[al_rmid_slot(rmid)] < a->max_rmid ? AL_RMID_NEVER_ALLOCATED : AL_RMID_ALREADY_RELEASED;
     al_rmid_u64 tail = a->tail;
     if (tail - a->head >= a->max_rmid || tail < a->max_rmid)
         return AL_RMID_CORRUPT; /* all are queued already, and yet this one is not */
     if (now_ns > a->latest_ns)
         a->latest_ns = now_ns;
-    a->freed_ns[rmid] = a->latest_ns; /* T1 */
-    a->ring[tail & (AL_RMID_MAX - 1)] = rmid;
+    a->freed_ns[al_rmid_slot(rmid)] = a->latest_ns; /* T1 */
+    a->ring[tail & AL_RMID_MASK] = rmid;
     AL_RMID_IN_ORDER();
-    a->state[rmid] = tail; /* the commit */
+    a->state[al_rmid_slot(rmid)] = tail; /* the commit */
     AL_RMID_IN_ORDER();
     a->tail = tail + 1;
     return AL_RMID_OK;
@@ -211,9 +230,9 @@ AL_RMID_FN int al_rmid_free(struct al_rmid *a, al_rmid_u32 rmid, al_rmid_u64 now
 
 AL_RMID_FN int al_rmid_is_allocated(const struct al_rmid *a, al_rmid_u32 rmid)
 {
-    if (rmid == 0 || rmid > AL_RMID_MAX || rmid > a->max_rmid)
+    if (!al_rmid_is_one(a, rmid))
         return 0;
-    return a->state[rmid] == AL_RMID_ALLOCATED;
+    return a->state[al_rmid_slot(rmid)] == AL_RMID_ALLOCATED;
 }
 
 /* RMIDs that are allocated. */
@@ -226,12 +245,11 @@ AL_RMID_FN al_rmid_u32 al_rmid_used_count(const struct al_rmid *a)
 AL_RMID_FN void al_rmid_recover(struct al_rmid *a)
 {
     al_rmid_u64 head = a->head, tail = a->tail;
-    al_rmid_u32 first = a->ring[head & (AL_RMID_MAX - 1)], last = a->ring[tail & (AL_RMID_MAX - 1)];
+    al_rmid_u32 first = a->ring[head & AL_RMID_MASK], last = a->ring[tail & AL_RMID_MASK];
 
-    if (head < tail && first != 0 && first <= AL_RMID_MAX && first <= a->max_rmid &&
-        a->state[first] == AL_RMID_ALLOCATED)
+    if (head < tail && al_rmid_is_one(a, first) && a->state[al_rmid_slot(first)] == AL_RMID_ALLOCATED)
         a->head = head + 1;
-    else if (last != 0 && last <= AL_RMID_MAX && last <= a->max_rmid && a->state[last] == tail)
+    else if (al_rmid_is_one(a, last) && a->state[al_rmid_slot(last)] == tail)
         a->tail = tail + 1;
 }
 
@@ -250,17 +268,17 @@ al_rmid_check(const struct al_rmid *a,
         return broken;
     }
     for (al_rmid_u32 rmid = 1; rmid <= max_rmid; rmid++) {
-        al_rmid_u64 ticket = a->state[rmid];
+        al_rmid_u64 ticket = a->state[al_rmid_slot(rmid)];
         if (ticket == AL_RMID_ALLOCATED)
             allocated++;
-        else if (ticket < a->head || ticket >= a->tail || a->ring[ticket & (AL_RMID_MAX - 1)] != rmid)
+        else if (ticket < a->head || ticket >= a->tail || a->ring[ticket & AL_RMID_MASK] != rmid)
             AL_RMID_BROKEN("rmid I3: neither allocated nor in the queue (rmid, ticket)", rmid, ticket);
     }
     if (a->head > a->tail || a->tail - a->head != max_rmid - allocated)
         AL_RMID_BROKEN("rmid I1: the queue is not as long as there are free RMIDs (head, tail)", a->head, a->tail);
-    for (al_rmid_u64 t = a->head; t < a->tail && t - a->head < AL_RMID_MAX; t++) {
-        al_rmid_u32 rmid = a->ring[t & (AL_RMID_MAX - 1)];
-        if (rmid == 0 || rmid > max_rmid || a->state[rmid] != t)
+    for (al_rmid_u64 t = a->head; t < a->tail && t - a->head < AL_RMID_SLOTS; t++) {
+        al_rmid_u32 rmid = a->ring[t & AL_RMID_MASK];
+        if (rmid == 0 || rmid > max_rmid || a->state[al_rmid_slot(rmid)] != t)
             AL_RMID_BROKEN("rmid I2: a place in the queue is not that of its RMID (ticket, rmid)", t, rmid);
     }
 #undef AL_RMID_BROKEN

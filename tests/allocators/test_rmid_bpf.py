@@ -1,58 +1,141 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The RMID allocator in the running kernel: built for BPF, verified, run; see bpf/."""
+"""The RMID allocator in the running kernel: built for BPF, verified, run; see bpf/ and bpf_matrix.py."""
 
 from __future__ import annotations
 
-import os
-import platform
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from allocators.bpf import include
+from tests.allocators import bpf_matrix
+from tests.allocators.bpf_matrix import HERE, Build, build, compile_program, run
 from tests.isolation import cannot_run
 
-HERE = Path(__file__).parent / "bpf"
-CORE = Path(__file__).resolve().parents[2] / "allocators" / "src"
-CANNOT = 77  # the loader's exit code where programs cannot be loaded
 COMPILERS = {"c11": ["gcc", "-std=c11", "-x", "c"], "c++17": ["g++", "-std=c++17", "-x", "c++"]}
-
-INCLUDES = [f"-I{CORE}", f"-I/usr/include/{platform.machine()}-linux-gnu"]
-
-
-def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+PLACES, TESTS = 3, 9  # of the allocator, and of its behaviour, in rmid_loader.c
+ROOT = Path(__file__).resolve().parents[2]
+DOCS, EXAMPLE = ROOT / "docs" / "rmid-bpf.md", ROOT / "examples" / "bpf"
+LIBRARY = include() / "rmid_allocator.bpf.c"
 
 
-def build(*command: str | Path) -> None:
-    done = run(*command)
-    assert done.returncode == 0, f"{done.args}:\n{done.stderr}"
+@pytest.fixture(scope="module")
+def loader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        return bpf_matrix.build_loader(tmp_path_factory.mktemp("loader"))
+    except bpf_matrix.CannotRun as why:
+        cannot_run(str(why))
 
 
-def test_in_the_kernel(tmp_path: Path) -> None:
-    if shutil.which("clang") is None:
-        cannot_run("clang is not installed")
-    compiler = shutil.which("cc") or "clang"
-    if run(compiler, "-E", "-include", "bpf/libbpf.h", "-x", "c", "/dev/null").returncode != 0:
-        cannot_run("libbpf's headers are not installed (libbpf-dev)")
-    if os.geteuid() != 0:
-        cannot_run("loading BPF programs needs root")
+def load(loader: Path, *objects: Path) -> list[str]:
+    try:
+        return list(bpf_matrix.load(loader, *objects).values())
+    except bpf_matrix.CannotRun as why:
+        cannot_run(str(why))
 
-    program, loader = tmp_path / "rmid.bpf.o", tmp_path / "rmid_loader"
-    warnings = ["-O2", "-g", "-Wall", "-Wextra", "-Werror"]
+
+@pytest.fixture
+def newest() -> Build:
+    return bpf_matrix.builds()[-1]
+
+
+def test_every_build_is_accepted_and_behaves(tmp_path: Path) -> None:
+    try:
+        results = bpf_matrix.try_all(tmp_path)
+    except bpf_matrix.CannotRun as why:
+        cannot_run(str(why))
+    print(bpf_matrix.table(results))
+    wanted = f"accepted: 24 xdp, 2 tp_btf, 2 raw tracepoint; run: {PLACES * TESTS} behaviours"
+    assert {how: text for how, text in results.items() if text != wanted} == {}
+    assert {how.cpu for how in results} >= {"v1", "v2", "v3"}
+    assert {how.level for how in results} == set(bpf_matrix.LEVELS)
+
+
+def test_first_steps(tmp_path: Path) -> None:
+    try:
+        results = bpf_matrix.try_all(tmp_path, HERE / "readme.bpf.c")
+    except bpf_matrix.CannotRun as why:
+        cannot_run(str(why))
+    wanted = "accepted: 1 xdp, 0 tp_btf, 0 raw tracepoint; run: 1 behaviours"
+    assert set(results.values()) == {wanted}
+
+
+@pytest.mark.parametrize("maximum", [1, 4, 100, 1000, 4096])
+def test_another_maximum(tmp_path: Path, loader: Path, newest: Build, maximum: int) -> None:
+    """Powers of two or not; the first steps take 4."""
+    program = compile_program(HERE / "readme.bpf.c", newest, tmp_path / "p.bpf.o", f"-DMAX_RMIDS={maximum}")
+    if maximum >= 4:
+        assert len(load(loader, program)) == 1
+    else:  # rmid_init() answers false, the program XDP_DROP
+        with pytest.raises(AssertionError, match="retval"):
+            load(loader, program)
+
+
+@pytest.mark.parametrize("outside", [False, True], ids=["inlined", "one copy"])
+def test_linked_from_two_sources(tmp_path: Path, loader: Path, newest: Build, outside: bool) -> None:
+    """As bpf2go does with a list of sources; with RMID_ALLOCATOR_OUT_OF_LINE the functions are in the second."""
+    if shutil.which("bpftool", path="/usr/sbin:/usr/local/sbin:/usr/bin") is None:
+        cannot_run("bpftool is not installed")
+    options = ["-DRMID_ALLOCATOR_OUT_OF_LINE"] if outside else []
+    program = compile_program(HERE / "readme.bpf.c", newest, tmp_path / "program.o", *options)
+    library = compile_program(LIBRARY, newest, tmp_path / "library.o")
+    linked = tmp_path / "linked.bpf.o"
+    build("/usr/sbin/bpftool", "gen", "object", linked, program, library)
+    assert len(load(loader, linked)) == 1
+
+
+def test_both_files_may_be_included(tmp_path: Path, loader: Path, newest: Build) -> None:
+    source = tmp_path / "both.bpf.c"
+    text = (HERE / "readme.bpf.c").read_text()
+    line = '#include "rmid_allocator.bpf.h"\n'
+    source.write_text(text.replace(line, f'{line}#include "rmid_allocator.bpf.c"\n'))
+    assert len(load(loader, compile_program(source, newest, tmp_path / "both.bpf.o"))) == 1
+
+
+def test_the_documented_program_is_accepted(tmp_path: Path) -> None:
+    """By the cpu that bpf2go asks for, too. It has no XDP program, so nothing of it is run here."""
+    (text,) = re.findall(r"^```c\n(.*?)^```", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    source = tmp_path / "documented.bpf.c"
+    source.write_text(text)
+    try:
+        results = bpf_matrix.try_all(tmp_path, source, "-Wno-unused-parameter")
+    except bpf_matrix.CannotRun as why:
+        cannot_run(str(why))
+    wanted = "accepted: 0 xdp, 2 tp_btf, 0 raw tracepoint; run: 0 behaviours"
+    assert set(results.values()) == {wanted}
+
+
+def test_attached_to_the_scheduler_by_libbpf(tmp_path: Path, loader: Path, newest: Build) -> None:
+    """The example in C: for a while, each process that runs has an RMID of its own."""
+    if not Path("/sys/kernel/btf/vmlinux").exists():
+        cannot_run("this kernel has no BTF")
+    program = compile_program(EXAMPLE / "rmid_tasks.bpf.c", newest, tmp_path / "p.bpf.o")
     build(
-        "clang", "-target", "bpf", "-mcpu=v3", *warnings, *INCLUDES, "-c", HERE / "rmid.bpf.c", "-o", program
+        "cc", "-Wall", "-Wextra", "-Werror", EXAMPLE / "rmid_tasks.c", "-o", tmp_path / "rmid_tasks", "-lbpf"
     )
-    build(compiler, *warnings, "-std=gnu11", *INCLUDES, HERE / "rmid_loader.c", "-o", loader, "-lbpf")
+    done = run(tmp_path / "rmid_tasks", program, "0.3")
+    assert done.returncode == 0, done.stderr
+    rows = [tuple(map(int, line.split())) for line in done.stdout.splitlines()[1:]]
+    pids, rmids = {pid for pid, _, _ in rows}, {rmid for _, rmid, _ in rows}
+    assert rows
+    assert len(pids) == len(rmids) == len(rows)
+    assert all(rmid >= 1 and switches >= 1 for _, rmid, switches in rows)
 
-    done = run(loader, program)
-    if done.returncode == CANNOT:
-        cannot_run(f"the kernel does not take BPF programs here: {done.stderr.strip()}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("ok: ") == 8
+
+def test_include_is_where_both_files_are() -> None:
+    command = [sys.executable, "-m", "allocators.bpf", "--include"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    folder = Path(done.stdout.rstrip("\n"))
+    assert folder == include()
+    assert {path.name for path in folder.glob("*.[ch]")} == {
+        "rmid_allocator.bpf.h",
+        "rmid_allocator.bpf.c",
+        "rmid.h",
+    }
 
 
 @pytest.mark.parametrize("standard", COMPILERS)
@@ -60,4 +143,7 @@ def test_compiles_unchanged(standard: str) -> None:
     compiler, *options = COMPILERS[standard]
     if shutil.which(compiler) is None:
         cannot_run(f"{compiler} is not installed")
-    build(compiler, "-Wall", "-Wextra", "-Wpedantic", "-Werror", *options, "-fsyntax-only", CORE / "rmid.h")
+    warnings = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+    for header in ("rmid.h", "rmid_allocator.bpf.h"):
+        done = run(compiler, *warnings, *options, "-fsyntax-only", include() / header)
+        assert done.returncode == 0, done.stderr

@@ -229,8 +229,8 @@ static uint64_t steps_digest(void *mem)
 
     CHECK_EQ(al_rmid_check(s, complain, NULL), 0);
     for (uint64_t t = s->head; t < s->tail; t++) {
-        uint32_t r = s->ring[t % AL_RMID_MAX];
-        hash = steps_mix(steps_mix(hash, r), s->freed_ns[r]);
+        uint32_t r = s->ring[t % AL_RMID_SLOTS];
+        hash = steps_mix(steps_mix(hash, r), s->freed_ns[al_rmid_slot(r)]);
     }
     return hash;
 }

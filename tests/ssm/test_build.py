@@ -96,7 +96,14 @@ def test_wheel_holds_python_and_extension_modules_only(wheel: tuple[Path, str]) 
         files = [PurePosixPath(name) for name in archive.namelist()]
     packaged = [file for file in files if not file.parts[0].endswith(".dist-info")]
     assert {file.parts[0] for file in packaged} == {"ssm", "allocators"}
-    assert {file.suffix for file in packaged if file.name != "py.typed"} == {".py", ".pyi", ".so"}
+    bpf = {
+        file.name
+        for file in packaged
+        if file.parent == PurePosixPath("allocators/bpf") and file.suffix != ".py"
+    }
+    assert bpf == {"rmid_allocator.bpf.h", "rmid_allocator.bpf.c", "rmid.h"}
+    other = {file for file in packaged if file.name not in {"py.typed", *bpf}}
+    assert {file.suffix for file in other} == {".py", ".pyi", ".so"}
     for package in ("ssm", "allocators"):
         inside = {file.name.split(".")[0]: file for file in packaged if file.parts[0] == package}
         assert {"__init__", "py", "_core"} <= inside.keys()

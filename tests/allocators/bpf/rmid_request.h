@@ -5,7 +5,7 @@
 #ifndef TESTS_RMID_REQUEST_H
 #define TESTS_RMID_REQUEST_H
 
-#include "rmid.h"
+#include "rmid_allocator.bpf.h"
 
 struct rmid_request {
     al_rmid_u64 now_ns;
