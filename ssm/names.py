@@ -14,10 +14,13 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssm import _core
 from ssm.errors import LayoutMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 DIRECTORY = Path("/dev/shm")
 MAGIC = b"pl\x00ssm01"  # the first bytes of a pool's superblock, see layout.h
@@ -96,15 +99,11 @@ def unlink(name: str) -> None:
 
 
 def is_name_of(name: str, fd: int) -> bool:
-    """Whether the name still leads to the object behind `fd`."""
+    """Whether the name still leads to the object behind `fd`. It takes no descriptor: none may be left."""
     try:
-        other = open_object(name, writable=False)
+        return os.path.samestat(_path(name).lstat(), os.fstat(fd))
     except OSError:
         return False
-    try:
-        return os.path.samestat(os.fstat(other), os.fstat(fd))
-    finally:
-        os.close(other)
 
 
 def is_mine(name: str) -> bool:
@@ -156,7 +155,7 @@ def _path(name: str) -> Path:
 def _is_pool(name: str) -> bool:
     """Judge by its first bytes: other programs' objects are not even opened for writing."""
     try:
-        fd = os.open(_path(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = _open(name, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:
@@ -181,16 +180,45 @@ def _error(number: int, name: str) -> OSError:
     return OSError(number, os.strerror(number), name)
 
 
+@contextlib.contextmanager
+def _above_standard() -> Generator[None]:
+    """Keep what is opened in the block from becoming descriptor 0, 1 or 2, where any library may write to it.
+
+    Those that are closed are taken meanwhile, by a mere path, to which nobody can write.
+    """
+    taken: list[int] = []
+    try:
+        for fd in range(3):
+            try:
+                os.fstat(fd)
+            except OSError:
+                taken.append(os.open("/", os.O_PATH | os.O_CLOEXEC))
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+
+
+def _open(name: str, flags: int, mode: int = 0o600) -> int:
+    with _above_standard():
+        return os.open(_path(name), flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+
+
 def _shm_open(name: str, flags: int) -> int:
     if posix_ipc is None:
-        return os.open(_path(name), flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        return _open(name, flags)
     try:
         read_only = flags & os.O_ACCMODE == os.O_RDONLY
-        memory = posix_ipc.SharedMemory(name, flags & ~os.O_ACCMODE, mode=0o600, read_only=read_only)
+        with _above_standard():
+            memory = posix_ipc.SharedMemory(name, flags & ~os.O_ACCMODE, mode=0o600, read_only=read_only)
     except posix_ipc.ExistentialError:
         raise _error(errno.EEXIST if flags & os.O_EXCL else errno.ENOENT, name) from None
     except posix_ipc.PermissionsError:
         raise _error(errno.EACCES, name) from None
     except ValueError:  # the name is good, so it is a directory or the like
         raise _error(errno.EINVAL, name) from None
+    except OSError as error:
+        if error.errno is None:  # no descriptor is left; the system call says which limit it is
+            return _open(name, flags)
+        raise
     return int(memory.fd)

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # its own, and a .c file its own header.
 CORE = """
     ssm
-    error atomic liveness segment seed_bug
-    wait hosted
+    error atomic segment seed_bug
+    liveness wait hosted
     clock
     layout guard
     attachment

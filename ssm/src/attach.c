@@ -7,9 +7,9 @@
  * that dies leaves an unfinished file whose lock is free: attach says SSM_E_ABANDONED, ssm_pool_retire() agrees. The
  * magic is written first: an unfinished file that is not empty and lacks it is somebody else's, and left alone.
  *
- * Fork: the child's handler opens the file anew, closes the inherited description (the liveness lock stays with
- * the parent alone; the inherited mapping is of another description), and forgets the parent's claims; at its first
- * call the child takes a slot of its own.
+ * Fork: the child has no part in the descriptions that hold locks (liveness.h), but for a descriptor, which its handler
+ * closes. It opens new ones, and where there is no room for them, does so later; forgets the parent's claims; and at its
+ * first call takes a slot of its own.
  */
 #include "arena.h"
 #include "clock.h"
@@ -23,7 +23,9 @@
 #include "ring.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -45,29 +47,42 @@ static void before_fork(void)
     for (struct ssm_pool *pool = list_first; pool != NULL; pool = pool->next)
         if (!(pool->flags & SSM_SERIAL))
             ssm_guard_take(&pool->guard);
+    ssm_fork_lock(); /* last: it is taken by calls that have a guard */
 }
 
 static void unlock_all(void)
 {
+    ssm_fork_unlock();
     for (struct ssm_pool *pool = list_first; pool != NULL; pool = pool->next)
         if (!(pool->flags & SSM_SERIAL))
             ssm_guard_release(&pool->guard);
     pthread_mutex_unlock(&list_mutex);
 }
 
+/* Those that hold locks, where they are not there. */
+static int open_descriptions(struct ssm_pool *pool)
+{
+    int fd = ssm_pool_fd(pool), result = fd < 0 ? fd : 0;
+    if (result == 0 && pool->registry.page == NULL)
+        result = ssm_description_open(fd, &pool->registry);
+    if (result == 0 && pool->alive.page == NULL)
+        result = ssm_description_open(fd, &pool->alive);
+    return result;
+}
+
 static void become_child(struct ssm_pool *pool)
 {
-    int fd = ssm_file_reopen(pool->fd, !(pool->flags & SSM_READONLY));
-    close(pool->fd);
-    pool->fd = fd; /* < 0: without /proc the child cannot become a holder, and says so at its first call */
     pool->era++;
     if (pool->flags & SSM_READONLY)
         return;
+    ssm_description_disown(&pool->registry, &pool->file);
+    ssm_description_disown(&pool->alive, &pool->file);
     pool->self = SSM_NIL;
     pool->pinned = 0;
     pool->held_bytes = pool->easy_bytes = pool->peak_bytes = 0;
     ssm_store_relaxed_u32(&pool->sleepers, 0); /* the sleeping threads stayed with the parent */
-    ssm_private_clear(pool->claims, pool->geometry.block_total * sizeof *pool->claims);
+    if (pool->claims != NULL) /* or it was being made, by a thread that is not here */
+        ssm_private_clear(pool->claims, pool->geometry.block_total * sizeof *pool->claims);
     pool->status = (pool->status & SSM_STATUS_CLOSED) | SSM_STATUS_FORKED;
 }
 
@@ -76,6 +91,9 @@ static void in_child(void)
     for (struct ssm_pool *pool = list_first; pool != NULL; pool = pool->next)
         become_child(pool);
     unlock_all();
+    for (struct ssm_pool *pool = list_first; pool != NULL; pool = pool->next)
+        if (!(pool->flags & SSM_READONLY) && !(pool->status & SSM_STATUS_CLOSED))
+            (void)open_descriptions(pool); /* now, while it may: its user may be another one by its first call */
 }
 
 static void watch_forks(void)
@@ -108,17 +126,53 @@ static void unlink_pool(struct ssm_pool *pool)
 
 /* ---- making and unmaking the private side ---------------------------------------------------------------- */
 
+/* Its locks go with it. */
+static void let_go_of_file(struct ssm_pool *pool)
+{
+    ssm_description_drop(&pool->alive, &pool->file);
+    ssm_description_drop(&pool->registry, &pool->file);
+    ssm_file_close(&pool->fd, &pool->file);
+    free(pool->path);
+    pool->path = NULL; /* it is not opened again */
+}
+
 static void dispose(struct ssm_pool *pool)
 {
     size_t blocks = pool->geometry.block_total;
+    unlink_pool(pool); /* first: a fork looks through what is linked */
     ssm_private_unmap(pool->claims, blocks * sizeof *pool->claims);
     ssm_private_unmap(pool->scratch, blocks * sizeof *pool->scratch);
     free(pool->extents);
     ssm_segment_unmap(&pool->segment);
     ssm_redelivery_dispose(pool);
-    if (pool->fd >= 0)
-        close(pool->fd);
+    let_go_of_file(pool);
     free(pool);
+}
+
+/* By which the file can be opened again; one that has no name (yet) is found by nobody. */
+static char *path_of(int fd, const struct ssm_attach_options *options)
+{
+    char link[32], path[PATH_MAX];
+    if (options->path != NULL)
+        return strdup(options->path);
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0)
+        return NULL;
+    path[length] = 0;
+    return strdup(path);
+}
+
+static int open_file(struct ssm_pool *pool, int fd, const struct ssm_attach_options *options)
+{
+    const bool writable = !(options->flags & SSM_READONLY);
+    ssm_fork_lock();
+    int result = pool->fd = ssm_file_reopen(fd, writable);
+    ssm_fork_unlock();
+    if (result >= 0)
+        result = ssm_file_identify(pool->fd, &pool->file);
+    pool->path = path_of(fd, options);
+    return result == 0 && writable ? open_descriptions(pool) : result;
 }
 
 static int prepare(int fd, const struct ssm_attach_options *options, struct ssm_pool **pool_out)
@@ -140,14 +194,15 @@ static int prepare(int fd, const struct ssm_attach_options *options, struct ssm_
         strncpy(pool->name, options->name, sizeof pool->name - 1);
     else
         prctl(PR_GET_NAME, pool->name);
-    pool->fd = ssm_file_reopen(fd, !(options->flags & SSM_READONLY));
-    if (pool->fd < 0) {
-        int error = pool->fd;
+    pool->fd = -1;
+    pool->registry = pool->alive = SSM_NO_DESCRIPTION;
+    link_pool(pool); /* before there is anything that a forked child must not keep */
+    int result = open_file(pool, fd, options);
+    if (result != 0)
         dispose(pool);
-        return error;
-    }
-    *pool_out = pool;
-    return 0;
+    else
+        *pool_out = pool;
+    return result;
 }
 
 static int map(struct ssm_pool *pool)
@@ -156,13 +211,9 @@ static int map(struct ssm_pool *pool)
     unsigned advice = (pool->flags & SSM_HUGEPAGES ? SSM_ADVICE_HUGEPAGES : 0u) |
                       (pool->flags & SSM_PREFAULT ? SSM_ADVICE_PREFAULT : 0u) |
                       (pool->flags & SSM_MLOCK ? SSM_ADVICE_MLOCK : 0u);
-    /* A mapping keeps its description alive, and a forked child keeps the mapping: were it the description of the
-     * liveness lock, a parent could not die before its children. */
-    int fd = ssm_file_reopen(pool->fd, writable);
-    if (fd < 0)
-        return fd;
-    int result = ssm_segment_map(fd, pool->geometry.size_bytes, writable, advice, &pool->segment);
-    close(fd);
+    /* A mapping keeps its description, and a forked child the mapping: this one holds no locks. */
+    int fd = ssm_pool_fd(pool);
+    int result = fd < 0 ? fd : ssm_segment_map(fd, pool->geometry.size_bytes, writable, advice, &pool->segment);
     if (result != 0)
         return result;
     ssm_pool_set_base(pool, pool->segment.base);
@@ -196,8 +247,6 @@ static int become_holder(struct ssm_pool *pool)
 
 static int revive(struct ssm_pool *pool)
 {
-    if (pool->fd < 0)
-        return pool->fd;
     if (!ssm_pool_is_whole(pool))
         return -SSM_E_CORRUPT;
     int result = ssm_registry_lock(pool, REGISTRY_PATIENCE_NS);
@@ -218,7 +267,6 @@ static int go(struct ssm_pool *pool, int result, struct ssm_pool **pool_out)
     }
     pool->revive = revive;
     pool->on_stall = ssm_reap_try;
-    link_pool(pool);
     *pool_out = pool;
     return 0;
 }
@@ -384,8 +432,7 @@ static void leave_pool(struct ssm_pool *pool)
         ssm_registry_unlock(pool);
     }
     pool->self = SSM_NIL;
-    close(pool->fd);
-    pool->fd = -1;
+    let_go_of_file(pool);
 }
 
 int ssm_pool_close(struct ssm_pool *pool)
@@ -435,7 +482,6 @@ void ssm_pool_destroy(struct ssm_pool *pool)
     if (pool == NULL)
         return;
     ssm_pool_close(pool);
-    unlink_pool(pool);
     dispose(pool);
 }
 
@@ -463,6 +509,16 @@ static int retire_ready(struct ssm_pool *pool, const struct ssm_pool *leaving)
     return 1;
 }
 
+/* The caller's description keeps the lock. */
+static int lock_for_good(int fd)
+{
+    uint64_t until_ns = ssm_now_ns() + REGISTRY_PATIENCE_NS;
+    int result;
+    while ((result = ssm_byte_try_lock(fd, SSM_BYTE_REGISTRY)) == -EAGAIN && ssm_now_ns() < until_ns)
+        ssm_nap_ns(NAP_NS);
+    return result;
+}
+
 int ssm_pool_retire(int fd, const struct ssm_pool *leaving)
 {
     struct ssm_pool pool = {.fd = fd, .self = SSM_NIL};
@@ -471,13 +527,13 @@ int ssm_pool_retire(int fd, const struct ssm_pool *leaving)
     int result = look_patiently(&pool, 0); /* a newborn file gets its time */
     if (result != 0 && result != -SSM_E_ABANDONED)
         return result == -ETIMEDOUT ? 0 : result;
-    result = ssm_registry_lock(&pool, REGISTRY_PATIENCE_NS); /* the caller's description keeps it on success */
+    result = lock_for_good(fd);
     if (result != 0)
-        return result == -ETIMEDOUT ? 0 : result; /* somebody is at it: it is in use */
+        return result == -EAGAIN ? 0 : result; /* somebody is at it: it is in use */
     result = look(&pool);
     result = result == -EAGAIN || result == -SSM_E_ABANDONED ? 1 : result == 0 ? retire_ready(&pool, leaving) : result;
     if (result != 1)
-        ssm_registry_unlock(&pool);
+        ssm_byte_unlock(fd, SSM_BYTE_REGISTRY);
     return result;
 }
 

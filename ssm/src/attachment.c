@@ -5,6 +5,8 @@
 
 #include <errno.h>
 
+#define LOOKS 3 /* at a descriptor that the program closes, or replaces, just now */
+
 /* So that the class of a size is found without a look at all smaller ones. `class`: the first one that is of any use. */
 static void index_classes(struct ssm_pool *pool, const struct ssm_own_class *class)
 {
@@ -62,10 +64,54 @@ int ssm_enter_slowly(struct ssm_pool *pool)
     return result;
 }
 
+/* From a descriptor that is left, or by the name. */
+static int open_anew(const struct ssm_pool *pool)
+{
+    const bool writable = !(pool->flags & SSM_READONLY);
+    const int others[] = {pool->registry.fd, pool->alive.fd};
+    for (int i = 0; i < 2; i++)
+        if (ssm_file_is(others[i], &pool->file, NULL))
+            return ssm_file_reopen(others[i], writable);
+    return pool->path != NULL ? ssm_file_open(pool->path, writable, &pool->file) : -EBADF;
+}
+
+/* With the size of the file. */
+static int look_for_fd(const struct ssm_pool *pool, int64_t *size_out)
+{
+    if (ssm_file_is(pool->fd, &pool->file, size_out))
+        return pool->fd;
+    int fd = open_anew(pool);
+    if (fd < 0)
+        return fd;
+    ((struct ssm_pool *)pool)->fd = fd; /* as good as the one before: nothing that a caller sees has changed */
+    *size_out = ssm_segment_file_size(fd);
+    return fd;
+}
+
+int ssm_pool_fd(const struct ssm_pool *pool)
+{
+    int64_t size;
+    return look_for_fd(pool, &size);
+}
+
+bool ssm_slot_is_alive(const struct ssm_pool *pool, uint32_t slot)
+{
+    for (int look = 0; look < LOOKS; look++) {
+        int result = ssm_byte_test(pool->fd, SSM_BYTE_HOLDER(slot));
+        if (result > 0)
+            return true;
+        if (result == 0 && ssm_file_is(pool->fd, &pool->file, NULL))
+            return false; /* it was the pool's file that was asked */
+        if (ssm_pool_fd(pool) < 0)
+            return true;
+    }
+    return true;
+}
+
 bool ssm_pool_is_whole(const struct ssm_pool *pool)
 {
-    int64_t size = ssm_segment_file_size(pool->fd);
-    return size < 0 || (uint64_t)size >= pool->geometry.size_bytes; /* a file that cannot be asked passes */
+    int64_t size;
+    return look_for_fd(pool, &size) < 0 || size < 0 || (uint64_t)size >= pool->geometry.size_bytes; /* who cannot ask passes */
 }
 
 int ssm_enter_reader(struct ssm_pool *pool)

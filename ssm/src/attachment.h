@@ -11,6 +11,7 @@
 
 #include "guard.h"
 #include "layout.h"
+#include "liveness.h"
 #include "segment.h"
 
 #include <string.h>
@@ -97,7 +98,12 @@ struct ssm_pool {
     struct ssm_geometry    geometry;
     struct ssm_segment     segment;
     struct ssm_sleep_hooks hooks;
-    int                    fd;        /* private description; carries the liveness lock */
+    /* Three descriptions of the file, so that each can go by itself. */
+    int                    fd;        /* to ask and to open it anew; holds no lock, so a forked child may share it */
+    struct ssm_description registry;  /* holds the registry's byte, for a while */
+    struct ssm_description alive;     /* holds the liveness lock; without a descriptor as soon as it does */
+    struct ssm_file        file;
+    char                  *path;      /* by which it can be opened again, or NULL */
     uint32_t               pinned;    /* blocks with pins > 0 */
     struct ssm_u32         sleepers;  /* calls of this process that sleep on words of the segment */
     uint32_t              *scratch;   /* block indices, room for all; of one call */
@@ -150,6 +156,13 @@ static inline void ssm_sleeper_end(struct ssm_pool *pool, uint32_t era)
     if (pool->era == era)
         ssm_add_acqrel_u32(&pool->sleepers, UINT32_MAX);
 }
+
+/* The descriptor of the pool's file, looked at; opened anew if the program has closed it or put another file in its place.
+ * -errno: it cannot be had. */
+int ssm_pool_fd(const struct ssm_pool *pool);
+
+/* Does another process hold the slot's liveness lock? What cannot be told counts as yes. */
+bool ssm_slot_is_alive(const struct ssm_pool *pool, uint32_t slot);
 
 /* False when somebody cut the file: what it lost is SIGBUS at a touch. A system call, so only calls that look, wait,
  * reap or close ask; one that is cut in the middle of a call is not helped. */

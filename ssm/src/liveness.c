@@ -3,11 +3,147 @@
  * Liveness; see liveness.h. */
 #include "liveness.h"
 
+#include "segment.h"
+
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/types.h>
+#include <unistd.h>
+
+#define STANDARD 3 /* descriptors 0, 1 and 2: any library may write to them */
+#define MARK     INT64_MAX
+
+/* ---- descriptors --------------------------------------------------------------------------------------------- */
+
+/* Takes those of 0, 1 and 2 that are closed, so that what is opened next does not become one of them, not for a moment.
+ * Nobody can write to a descriptor that is a mere path. Returns how many. */
+static int take_standard(int taken[STANDARD])
+{
+    int count = 0;
+    for (int fd = 0; fd < STANDARD; fd++)
+        if (fcntl(fd, F_GETFD) < 0) {
+            int path = open("/", O_PATH | O_CLOEXEC);
+            if (path >= 0 && path < STANDARD)
+                taken[count++] = path;
+            else if (path >= 0)
+                close(path);
+        }
+    return count;
+}
+
+static void give_standard_back(const int *taken, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (fcntl(taken[i], F_GETFL) & O_PATH) /* or another thread has put a file there */
+            close(taken[i]);
+}
+
+static int open_above_standard(const char *path, bool writable)
+{
+    int taken[STANDARD], count = take_standard(taken);
+    int fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC), result = fd >= 0 ? fd : -errno;
+    give_standard_back(taken, count);
+    if (fd >= 0 && fd < STANDARD) { /* another thread has closed that one meanwhile */
+        result = fcntl(fd, F_DUPFD_CLOEXEC, STANDARD);
+        if (result < 0)
+            result = -errno;
+        close(fd);
+    }
+    if (result >= 0)
+        (void)lseek(result, MARK, SEEK_SET); /* tmpfs can; elsewhere the offset stays 0, a weaker mark */
+    return result;
+}
+
+int ssm_file_identify(int fd, struct ssm_file *file_out)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return -errno;
+    *file_out = (struct ssm_file){.device = st.st_dev, .inode = st.st_ino, .mark = lseek(fd, 0, SEEK_CUR)};
+    return 0;
+}
+
+int ssm_file_reopen(int fd, bool writable)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open_above_standard(path, writable);
+}
+
+int ssm_file_open(const char *path, bool writable, const struct ssm_file *file)
+{
+    struct ssm_file found;
+    int fd = open_above_standard(path, writable);
+    if (fd < 0 || (ssm_file_identify(fd, &found) == 0 && found.device == file->device && found.inode == file->inode))
+        return fd;
+    close(fd);
+    return -ESTALE;
+}
+
+bool ssm_file_is(int fd, const struct ssm_file *file, int64_t *size_out)
+{
+    struct stat st;
+    if (fd < STANDARD || fstat(fd, &st) != 0 || st.st_dev != file->device || st.st_ino != file->inode)
+        return false;
+    if (size_out != NULL)
+        *size_out = st.st_size;
+    return lseek(fd, 0, SEEK_CUR) == file->mark;
+}
+
+void ssm_file_close(int *fd, const struct ssm_file *file)
+{
+    if (ssm_file_is(*fd, file, NULL))
+        close(*fd);
+    *fd = -1;
+}
+
+/* ---- descriptions -------------------------------------------------------------------------------------------- */
+
+static pthread_mutex_t fork_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+void ssm_fork_lock(void)
+{
+    pthread_mutex_lock(&fork_mutex);
+}
+
+void ssm_fork_unlock(void)
+{
+    pthread_mutex_unlock(&fork_mutex);
+}
+
+int ssm_description_open(int fd, struct ssm_description *out)
+{
+    struct ssm_description made = SSM_NO_DESCRIPTION;
+    ssm_fork_lock();
+    int result = made.fd = ssm_file_reopen(fd, true);
+    if (result >= 0)
+        result = ssm_page_keep(made.fd, &made.page);
+    if (result == 0)
+        *out = made;
+    else if (made.fd >= 0)
+        close(made.fd);
+    ssm_fork_unlock();
+    return result;
+}
+
+void ssm_description_drop(struct ssm_description *description, const struct ssm_file *file)
+{
+    ssm_file_close(&description->fd, file);
+    ssm_page_drop(description->page);
+    description->page = NULL;
+}
+
+void ssm_description_disown(struct ssm_description *description, const struct ssm_file *file)
+{
+    ssm_file_close(&description->fd, file);
+    description->page = NULL;
+}
+
+/* ---- bytes --------------------------------------------------------------------------------------------------- */
 
 static struct flock byte_range(short type, uint64_t byte)
 {
@@ -18,14 +154,6 @@ static struct flock byte_range(short type, uint64_t byte)
     range.l_start = (off_t)byte;
     range.l_len = 1;
     return range;
-}
-
-int ssm_file_reopen(int fd, bool writable)
-{
-    char path[32];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    int again = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-    return again >= 0 ? again : -errno;
 }
 
 int ssm_byte_try_lock(int fd, uint64_t byte)
@@ -46,9 +174,14 @@ void ssm_byte_unlock(int fd, uint64_t byte)
     fcntl(fd, F_OFD_SETLK, &range);
 }
 
+int ssm_byte_test(int fd, uint64_t byte)
+{
+    struct flock range = byte_range(F_RDLCK, byte);
+    return fcntl(fd, F_OFD_GETLK, &range) != 0 ? -errno : range.l_type != F_UNLCK;
+}
+
 bool ssm_byte_is_locked(int fd, uint64_t byte)
 {
-    struct flock range = byte_range(F_WRLCK, byte);
     /* A failed test counts as locked: calling the living dead would cost a torn pool, the other way a wait. */
-    return fcntl(fd, F_OFD_GETLK, &range) != 0 || range.l_type != F_UNLCK;
+    return ssm_byte_test(fd, byte) != 0;
 }

@@ -5,7 +5,6 @@
 
 #include "clock.h"
 #include "hosted.h"
-#include "liveness.h"
 
 #define WORDS (SSM_HOLDER_MAX / 64)
 
@@ -138,7 +137,7 @@ void ssm_numbers_settle(struct ssm_pool *pool, enum ssm_numbers which)
     for (uint32_t number = 0; number < limit; number++) {
         if (has(&named, number) || !ssm_hosted_has_number(&hosted, number))
             continue;
-        if (which == SSM_NUMBERS_SLOTS && ssm_byte_is_locked(pool->fd, SSM_BYTE_HOLDER(number)))
+        if (which == SSM_NUMBERS_SLOTS && ssm_slot_is_alive(pool, number))
             continue; /* its process lives: the kind was scribbled */
         (void)ssm_hosted_free_number(&hosted, number, ssm_clock_ns());
     }

@@ -11,12 +11,44 @@
 #include <unistd.h>
 
 #define NAP_NS UINT64_C(200000)
+#define LOOKS  3 /* at a descriptor that the program closes, or replaces, just now */
+
+/* ---- descriptors ----------------------------------------------------------------------------------------------- */
+
+/* A byte locked by a kept description, opened anew where the program has closed its descriptor: what that one held is over
+ * then. -EAGAIN: somebody else has it. */
+static int lock_kept(struct ssm_pool *pool, struct ssm_description *kept, uint64_t byte)
+{
+    for (int look = 0; look < LOOKS; look++) {
+        int result = 0, fd;
+        if (!ssm_file_is(kept->fd, &pool->file, NULL)) {
+            ssm_description_drop(kept, &pool->file);
+            fd = ssm_pool_fd(pool);
+            result = fd < 0 ? fd : ssm_description_open(fd, kept);
+        }
+        if (result == 0)
+            result = ssm_byte_try_lock(kept->fd, byte);
+        if (result == -EAGAIN || (result == 0 && ssm_file_is(kept->fd, &pool->file, NULL)))
+            return result;
+        if (result != -EBADF && result != 0)
+            return result; /* there is no room for a descriptor, or no way to open it */
+    }
+    return -EBADF; /* the program closes them all the time */
+}
+
+static void unlock_kept(struct ssm_pool *pool, struct ssm_description *kept, uint64_t byte)
+{
+    if (ssm_file_is(kept->fd, &pool->file, NULL))
+        ssm_byte_unlock(kept->fd, byte);
+    else
+        ssm_description_drop(kept, &pool->file); /* its page goes, and the lock with it */
+}
 
 int ssm_registry_lock(struct ssm_pool *pool, uint64_t timeout_ns)
 {
     uint64_t until_ns = timeout_ns == 0 ? 0 : ssm_now_ns() + timeout_ns;
     for (;;) {
-        int result = ssm_byte_try_lock(pool->fd, SSM_BYTE_REGISTRY);
+        int result = lock_kept(pool, &pool->registry, SSM_BYTE_REGISTRY);
         if (result != -EAGAIN)
             return result;
         if (timeout_ns == 0 || ssm_now_ns() >= until_ns)
@@ -27,8 +59,10 @@ int ssm_registry_lock(struct ssm_pool *pool, uint64_t timeout_ns)
 
 void ssm_registry_unlock(struct ssm_pool *pool)
 {
-    ssm_byte_unlock(pool->fd, SSM_BYTE_REGISTRY);
+    unlock_kept(pool, &pool->registry, SSM_BYTE_REGISTRY);
 }
+
+/* ---- slots ----------------------------------------------------------------------------------------------------- */
 
 uint32_t ssm_registry_find_free(struct ssm_pool *pool)
 {
@@ -41,14 +75,6 @@ void ssm_registry_mark_used(struct ssm_pool *pool, uint32_t slot)
     ssm_numbers_take(pool, SSM_NUMBERS_SLOTS, slot); /* no effect on a dead process's, which is taken already */
     if (slot >= ssm_load_relaxed_u32(high)) /* only the owner of the registry writes it */
         ssm_store_release_u32(high, slot + 1);
-}
-
-static uint32_t find_dead(const struct ssm_pool *pool)
-{
-    for (uint32_t slot = 0; slot < pool->geometry.holders; slot++)
-        if (ssm_holder_slot_is_dead(pool, slot))
-            return slot;
-    return SSM_NIL;
 }
 
 /* 0 when every RMID has a process, as some must where more than 1024 are attached. */
@@ -87,24 +113,51 @@ static void write_slot(struct ssm_pool *pool, uint32_t slot)
     ssm_classes_own(pool);
 }
 
+/* -EAGAIN: somebody holds the slot's liveness lock. */
+static int lock_slot(struct ssm_pool *pool, uint32_t slot)
+{
+    int result = lock_kept(pool, &pool->alive, SSM_BYTE_HOLDER(slot));
+    if (result == 0) /* the page keeps it; and where there is no descriptor, none can be closed */
+        ssm_file_close(&pool->alive.fd, &pool->file);
+    return result;
+}
+
+/* The first slot that is free, or a dead process's, and can be locked: who may only read can hold read locks, and such slots
+ * are passed over. */
+static int lock_any_slot(struct ssm_pool *pool, bool dead, uint32_t *slot_out)
+{
+    for (uint32_t slot = 0; slot < pool->geometry.holders; slot++) {
+        if (dead ? !ssm_holder_slot_is_dead(pool, slot)
+                 : ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->kind) != SSM_HOLDER_NONE)
+            continue;
+        int result = lock_slot(pool, slot);
+        *slot_out = slot;
+        if (result != -EAGAIN)
+            return result;
+    }
+    return -SSM_E_HOLDERS;
+}
+
 int ssm_registry_take(struct ssm_pool *pool, bool *adopted_out)
 {
     uint32_t slot = ssm_registry_find_free(pool);
-    *adopted_out = slot == SSM_NIL;
-    if (slot == SSM_NIL)
-        slot = find_dead(pool);
-    if (slot == SSM_NIL)
-        return -SSM_E_HOLDERS;
-    int result = ssm_byte_try_lock(pool->fd, SSM_BYTE_HOLDER(slot));
-    if (result != 0)
-        return result == -EAGAIN ? -SSM_E_CORRUPT : result; /* a live process in a slot that says it is free */
-    write_slot(pool, slot);
-    return 0;
+    int result = slot != SSM_NIL ? lock_slot(pool, slot) : -SSM_E_HOLDERS;
+    *adopted_out = false;
+    if (result == -EAGAIN)
+        result = ssm_slot_is_alive(pool, slot) ? -SSM_E_CORRUPT /* a live process in a slot that says it is free */
+                                               : lock_any_slot(pool, false, &slot);
+    if (result == -SSM_E_HOLDERS) {
+        *adopted_out = true;
+        result = lock_any_slot(pool, true, &slot);
+    }
+    if (result == 0)
+        write_slot(pool, slot);
+    return result;
 }
 
 void ssm_registry_abandon(struct ssm_pool *pool)
 {
-    ssm_byte_unlock(pool->fd, SSM_BYTE_HOLDER(pool->self));
+    ssm_description_drop(&pool->alive, &pool->file);
     pool->self = SSM_NIL;
 }
 
@@ -129,7 +182,7 @@ bool ssm_holder_is_dead(const struct ssm_pool *pool, uint32_t slot, uint32_t inc
         return true; /* nobody: a scribbled lock word */
     if (ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->incarnation) != incarnation)
         return true;
-    return slot != pool->self && !ssm_byte_is_locked(pool->fd, SSM_BYTE_HOLDER(slot));
+    return slot != pool->self && !ssm_slot_is_alive(pool, slot);
 }
 
 bool ssm_holder_slot_is_dead(const struct ssm_pool *pool, uint32_t slot)

@@ -13,7 +13,7 @@
 
 #include "attachment.h"
 
-/* 0 or -ETIMEDOUT; with timeout_ns == 0 it tries once. Not recursive. */
+/* 0, -ETIMEDOUT, or -errno: no descriptor is left; with timeout_ns == 0 it tries once. Not recursive. */
 int  ssm_registry_lock(struct ssm_pool *pool, uint64_t timeout_ns);
 void ssm_registry_unlock(struct ssm_pool *pool);
 
@@ -23,7 +23,7 @@ void ssm_registry_unlock(struct ssm_pool *pool);
 int      ssm_registry_take(struct ssm_pool *pool, bool *adopted_out);
 void     ssm_registry_leave(struct ssm_pool *pool); /* it holds nothing any more; its slot is free */
 void     ssm_registry_release(struct ssm_pool *pool, uint32_t slot); /* a slot whose process holds nothing any more */
-void     ssm_registry_abandon(struct ssm_pool *pool); /* its slot is a dead process's (again) */
+void     ssm_registry_abandon(struct ssm_pool *pool); /* its slot is a dead process's (again); the liveness lock goes */
 uint32_t ssm_registry_find_free(struct ssm_pool *pool); /* a slot, or SSM_NIL */
 void     ssm_registry_mark_used(struct ssm_pool *pool, uint32_t slot); /* before its kind is set */
 

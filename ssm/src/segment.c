@@ -94,6 +94,27 @@ void ssm_segment_unmap(struct ssm_segment *segment)
     segment->base = NULL;
 }
 
+int ssm_page_keep(int fd, void **page_out)
+{
+    size_t bytes = (size_t)sysconf(_SC_PAGESIZE);
+    void *page = mmap(NULL, bytes, PROT_NONE, MAP_SHARED, fd, 0);
+    if (page == MAP_FAILED)
+        return -errno;
+    if (madvise(page, bytes, MADV_DONTFORK) != 0) {
+        int error = errno;
+        munmap(page, bytes);
+        return -error;
+    }
+    *page_out = page;
+    return 0;
+}
+
+void ssm_page_drop(void *page)
+{
+    if (page != NULL)
+        munmap(page, (size_t)sysconf(_SC_PAGESIZE));
+}
+
 void *ssm_private_map(size_t bytes)
 {
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -36,6 +36,11 @@ enum ssm_segment_advice { SSM_ADVICE_HUGEPAGES = 1, SSM_ADVICE_PREFAULT = 2, SSM
 int  ssm_segment_map(int fd, uint64_t size, bool writable, unsigned advice, struct ssm_segment *segment_out);
 void ssm_segment_unmap(struct ssm_segment *segment);
 
+/* Maps a page of the file without access, so that its open file description lives as long as this process's memory; forked
+ * children have no part in it. 0 or -errno. */
+int  ssm_page_keep(int fd, void **page_out);
+void ssm_page_drop(void *page);
+
 /* Zeroed memory that only this process sees, backed by pages as they are touched. NULL without memory. */
 void *ssm_private_map(size_t bytes);
 void  ssm_private_unmap(void *memory, size_t bytes);

@@ -114,6 +114,7 @@ struct ssm_attach_options {
     const char            *name;       /* of this process, for people to read; NULL: the kernel's name for it */
     uint32_t               flags;      /* SSM_READONLY | SSM_SERIAL | SSM_HUGEPAGES | SSM_PREFAULT | SSM_MLOCK */
     int64_t                timeout_ns; /* how long to wait for a pool that is being created; 0: 10 s */
+    const char            *path;       /* of the file, should this process close all its descriptors; NULL: as the kernel has it */
     struct ssm_sleep_hooks hooks;
 };
 

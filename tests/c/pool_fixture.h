@@ -213,16 +213,23 @@ static inline void fixture_close(struct fixture *f)
     board_drop(f->board);
 }
 
+/* What a user can do who may only read the file. */
+static inline int read_lock(int fd, uint64_t byte)
+{
+    struct flock range = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
+    return fcntl(fd, F_OFD_SETLK, &range);
+}
+
 /* Kills the attachment alone: what becomes of it plays a dead process, or one that dies where it wants to, in any copy of
  * the segment. `fd` is where it looks for the living; whoever else uses that description counts as dead for it. */
 static inline struct ssm_pool kill_attachment(struct ssm_pool *pool, int fd)
 {
     struct ssm_pool dead = *pool;
-    ssm_byte_unlock(pool->fd, SSM_BYTE_HOLDER(pool->self)); /* its mapping would keep it locked */
-    close(pool->fd);
-    pool->fd = -1;
+    ssm_description_drop(&pool->alive, &pool->file);
+    ssm_file_close(&pool->fd, &pool->file);
     dead.flags |= SSM_SERIAL;
     dead.fd = fd;
+    dead.registry = dead.alive = SSM_NO_DESCRIPTION;
     return dead;
 }
 

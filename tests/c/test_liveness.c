@@ -11,7 +11,8 @@ static void test_reopen(void)
     CHECK_EQ(fcntl(reader, F_GETFL) & O_ACCMODE, O_RDONLY);
     CHECK(ftruncate(again, 5) == 0);
     CHECK_EQ(lseek(fd, 0, SEEK_END), 5); /* the same file ... */
-    CHECK_EQ(lseek(again, 0, SEEK_CUR), 0); /* ... by another description */
+    CHECK_EQ(lseek(again, 0, SEEK_CUR), INT64_MAX); /* ... by another description, */
+    CHECK_EQ(write(again, "x", 1), -1); /* where nobody writes by mistake */
     CHECK(ssm_byte_try_lock(reader, 0) < 0);
     CHECK(ssm_file_reopen(-1, true) < 0);
     close(again);
@@ -40,6 +41,92 @@ static void test_bytes(void)
     CHECK(ssm_byte_is_locked(two, 0)); /* cannot be told: counts as alive */
     close(reader);
     close(one);
+}
+
+/* Somebody who may only read can have a read lock; it stands for nobody. */
+static void test_reader(void)
+{
+    int fd = fixture_file(), owner = ssm_file_reopen(fd, true), reader = ssm_file_reopen(fd, false);
+    CHECK_EQ(read_lock(reader, SSM_BYTE_HOLDER(3)), 0);
+    CHECK_EQ(ssm_byte_test(fd, SSM_BYTE_HOLDER(3)), 0);
+    CHECK_EQ(ssm_byte_try_lock(owner, SSM_BYTE_HOLDER(3)), -EAGAIN);
+    CHECK_EQ(ssm_byte_try_lock(owner, SSM_BYTE_HOLDER(4)), 0);
+    CHECK(read_lock(reader, SSM_BYTE_HOLDER(4)) != 0);
+    CHECK_EQ(ssm_byte_test(fd, SSM_BYTE_HOLDER(4)), 1);
+    CHECK_EQ(ssm_byte_test(-1, SSM_BYTE_HOLDER(4)), -EBADF);
+    close(reader);
+    close(owner);
+    close(fd);
+}
+
+/* A kept description outlives its descriptor, and goes with its page. */
+static void test_kept(void)
+{
+    struct ssm_file file;
+    struct ssm_description kept;
+    int fd = fixture_file(), own = ssm_file_reopen(fd, true);
+    CHECK_EQ(ssm_file_identify(own, &file), 0);
+    CHECK_EQ(ssm_description_open(own, &kept), 0);
+    CHECK_EQ(ssm_byte_try_lock(kept.fd, SSM_BYTE_HOLDER(0)), 0);
+    int number = kept.fd;
+    close(number);
+    CHECK(!ssm_file_is(number, &file, NULL));
+    CHECK(ssm_byte_is_locked(fd, SSM_BYTE_HOLDER(0)));
+    CHECK(!ssm_file_is(fd, &file, NULL)); /* the same file, but not by a description that was made there */
+    CHECK(dup2(fd, number) == number);
+    ssm_description_drop(&kept, &file);
+    CHECK(!ssm_byte_is_locked(fd, SSM_BYTE_HOLDER(0)));
+    CHECK(fcntl(number, F_GETFD) >= 0); /* it is somebody else's by now */
+    CHECK_EQ(kept.fd, -1);
+    close(number);
+    close(own);
+    close(fd);
+}
+
+/* A child has no part in it, whether a fork handler runs or not. */
+static void hold_nothing(void *context)
+{
+    struct fixture *f = context;
+    board_set(f->board, 0, 1);
+    AWAIT(board_get(f->board, 0) == 2);
+}
+
+static void test_kept_in_a_fork(void)
+{
+    struct fixture f = {.fd = fixture_file(), .board = board_new()};
+    struct ssm_description kept;
+    struct ssm_file file = {0};
+    CHECK_EQ(ssm_description_open(f.fd, &kept), 0);
+    CHECK_EQ(ssm_byte_try_lock(kept.fd, SSM_BYTE_HOLDER(0)), 0);
+    close(kept.fd);
+    pid_t child = child_start(hold_nothing, &f);
+    AWAIT(board_get(f.board, 0) == 1);
+    CHECK(ssm_byte_is_locked(f.fd, SSM_BYTE_HOLDER(0)));
+    ssm_description_drop(&kept, &file);
+    CHECK(!ssm_byte_is_locked(f.fd, SSM_BYTE_HOLDER(0)));
+    board_set(f.board, 0, 2);
+    child_finish(child);
+    board_drop(f.board);
+    close(f.fd);
+}
+
+static void without_standard(void *context)
+{
+    struct fixture *f = context;
+    for (int fd = 0; fd < 3; fd++)
+        close(fd);
+    int fd = ssm_file_reopen(f->fd, true);
+    bool above = fd > 2, closed = true;
+    for (int low = 0; low < 3; low++)
+        closed = closed && fcntl(low, F_GETFD) < 0;
+    _exit(above && closed ? 0 : 1);
+}
+
+static void test_standard(void)
+{
+    struct fixture f = {.fd = fixture_file()};
+    child_finish(child_start(without_standard, &f));
+    close(f.fd);
 }
 
 static void hold_and_wait(void *context)
@@ -125,6 +212,10 @@ int main(void)
     alarm(WATCHDOG_S);
     test_reopen();
     test_bytes();
+    test_reader();
+    test_kept();
+    test_kept_in_a_fork();
+    test_standard();
     test_kill();
     test_fork();
     test_exec();

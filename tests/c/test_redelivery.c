@@ -470,7 +470,10 @@ static void become_reaper(const struct scene *scene, const struct ssm_pool *as_i
     *reaper = *as_it_was;
     ssm_pool_set_base(reaper, scene->copies[0]);
     reaper->fd = ssm_file_reopen(scene->fds[0], true);
-    CHECK(reaper->fd >= 0 && ssm_byte_try_lock(reaper->fd, SSM_BYTE_HOLDER(reaper->self)) == 0);
+    CHECK_EQ(ssm_file_identify(reaper->fd, &reaper->file), 0);
+    reaper->registry = reaper->alive = SSM_NO_DESCRIPTION;
+    CHECK_EQ(ssm_description_open(reaper->fd, &reaper->alive), 0);
+    CHECK_EQ(ssm_byte_try_lock(reaper->alive.fd, SSM_BYTE_HOLDER(reaper->self)), 0);
 }
 
 static struct ssm_pool before_the_fork;

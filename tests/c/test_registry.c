@@ -178,9 +178,46 @@ static void test_corrupt_slot(void)
     fixture_close(&f);
 }
 
+static void join(void *context)
+{
+    fixture_attach(((struct fixture *)context)->fd, 0);
+    board_set(((struct fixture *)context)->board, 0, 1);
+    for (;;)
+        pause();
+}
+
+/* A user who may only read locks slots: free ones are passed over, the dead are dead, the living are not disturbed. */
+static void test_reader(void)
+{
+    struct ssm_pool_options options = fixture_options();
+    struct fixture f = fixture_open(&options);
+    int reader = ssm_file_reopen(f.fd, false);
+    for (uint32_t slot = 1; slot < 5; slot++)
+        CHECK_EQ(read_lock(reader, SSM_BYTE_HOLDER(slot)), 0);
+    struct ssm_pool *one = fixture_attach(f.fd, 0), *two = fixture_attach(f.fd, 0);
+    CHECK_EQ(one->self, 5);
+    CHECK_EQ(two->self, 6);
+    pid_t child = child_start(join, &f);
+    AWAIT(board_get(f.board, 0) == 1);
+    child_kill(child);
+    for (uint32_t slot = 7; slot < options.holders; slot++)
+        CHECK_EQ(read_lock(reader, SSM_BYTE_HOLDER(slot)), 0);
+    struct ssm_reaped reaped;
+    CHECK_EQ(ssm_reap(f.pool, &reaped), 0);
+    CHECK_EQ(reaped.processes, 1);
+    struct ssm_pool *more;
+    CHECK_EQ(ssm_pool_attach(f.fd, &(struct ssm_attach_options){0}, &more), -SSM_E_HOLDERS);
+    close(reader);
+    pool_end(fixture_attach(f.fd, 0));
+    pool_end(two);
+    pool_end(one);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     alarm(WATCHDOG_S);
+    test_reader();
     test_lock();
     test_slots();
     test_names();

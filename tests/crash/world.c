@@ -151,6 +151,7 @@ void world_seal(struct world *world)
 void world_bury(struct world *world, enum actor actor)
 {
     struct ssm_pool *pool = world->pools[actor];
+    ssm_description_drop(&pool->alive, &pool->file);
     ssm_byte_unlock(pool->fd, SSM_BYTE_HOLDER(pool->self));
 }
 
@@ -240,10 +241,11 @@ uint64_t world_hash(const struct world *world)
 void world_become(struct world *world, enum actor actor)
 {
     struct ssm_pool *pool = world->pools[actor];
-    int fd = ssm_file_reopen(world->fd, true);
-    MUST(fd >= 0 && dup3(fd, pool->fd, O_CLOEXEC) == pool->fd);
-    close(fd);
-    MUST(ssm_byte_try_lock(pool->fd, SSM_BYTE_HOLDER(pool->self)) == 0);
+    ssm_description_disown(&pool->registry, &pool->file);
+    ssm_description_disown(&pool->alive, &pool->file);
+    MUST(ssm_description_open(world->fd, &pool->registry) == 0 && ssm_description_open(world->fd, &pool->alive) == 0);
+    MUST(ssm_byte_try_lock(pool->alive.fd, SSM_BYTE_HOLDER(pool->self)) == 0);
+    ssm_file_close(&pool->alive.fd, &pool->file);
 }
 
 void world_returned(struct world *world, int result)

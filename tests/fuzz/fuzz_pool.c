@@ -196,8 +196,7 @@ static void die(struct run *r)
     struct user *user = some_user(r);
     if (user->pool == NULL)
         return;
-    close(user->pool->fd);
-    user->pool->fd = -1;
+    ssm_description_drop(&user->pool->alive, &user->pool->file);
     user->pool->status |= SSM_STATUS_CLOSED;
     let_go(user);
 }

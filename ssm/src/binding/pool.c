@@ -370,6 +370,17 @@ static int parse_classes(PyObject *classes, struct ssm_pool_options *options)
     return 0;
 }
 
+/* By which the core may open the file again, in a bytes object that owns it; NULL with an exception set. */
+static PyObject *path_of(PyObject *name, struct ssm_attach_options *attach)
+{
+    PyObject *path = PyUnicode_FromFormat("/dev/shm%U", name), *bytes = NULL;
+    if (path != NULL)
+        bytes = PyUnicode_EncodeFSDefault(path);
+    Py_XDECREF(path);
+    attach->path = bytes != NULL ? PyBytes_AsString(bytes) : NULL;
+    return bytes;
+}
+
 PyDoc_STRVAR(pool_create_doc,
 "_create($type, fd, name, classes, shards, headroom, tailroom, cache, holders, metadata_bytes, arena, arena_packets, flags, /)\n--\n\n"
 "Make a pool in an empty shared memory object; `fd` stays the caller's.");
@@ -391,13 +402,16 @@ static PyObject *pool_create(PyTypeObject *type, PyObject *args)
     options.arena_bytes = arena_bytes;
     options.flags = flags & SSM_EPHEMERAL;
     attach.flags = ATTACH_FLAGS | (flags & (SSM_HUGEPAGES | SSM_PREFAULT | SSM_MLOCK));
-    struct pool_object *self = pool_new(type, name);
-    if (self == NULL)
-        return NULL;
-    wait_release_gil(); /* reserving memory takes 0.4 s a GiB */
-    int result = ssm_pool_create(fd, &options, &attach, &self->core);
-    wait_take_gil();
-    return pool_finish(self, result);
+    PyObject *path = path_of(name, &attach);
+    struct pool_object *self = path != NULL ? pool_new(type, name) : NULL;
+    if (self != NULL) {
+        wait_release_gil(); /* reserving memory takes 0.4 s a GiB */
+        int result = ssm_pool_create(fd, &options, &attach, &self->core);
+        wait_take_gil();
+        self = (struct pool_object *)pool_finish(self, result);
+    }
+    Py_XDECREF(path);
+    return OBJECT(self);
 }
 
 PyDoc_STRVAR(pool_attach_doc,
@@ -413,14 +427,17 @@ static PyObject *pool_attach(PyTypeObject *type, PyObject *args)
     if (!PyArg_ParseTuple(args, "iUI:_attach", &fd, &name, &flags))
         return NULL;
     attach.flags = ATTACH_FLAGS | (flags & (SSM_READONLY | SSM_HUGEPAGES | SSM_PREFAULT | SSM_MLOCK));
-    struct pool_object *self = pool_new(type, name);
-    if (self == NULL)
-        return NULL;
-    self->readonly = (flags & SSM_READONLY) != 0;
-    wait_release_gil(); /* another process may be creating it, and prefault takes its time */
-    int result = ssm_pool_attach(fd, &attach, &self->core);
-    wait_take_gil();
-    return pool_finish(self, result);
+    PyObject *path = path_of(name, &attach);
+    struct pool_object *self = path != NULL ? pool_new(type, name) : NULL;
+    if (self != NULL) {
+        self->readonly = (flags & SSM_READONLY) != 0;
+        wait_release_gil(); /* another process may be creating it, and prefault takes its time */
+        int result = ssm_pool_attach(fd, &attach, &self->core);
+        wait_take_gil();
+        self = (struct pool_object *)pool_finish(self, result);
+    }
+    Py_XDECREF(path);
+    return OBJECT(self);
 }
 
 PyDoc_STRVAR(pool_ring_doc,
