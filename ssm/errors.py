@@ -22,18 +22,27 @@ CorruptionError     RuntimeError
 QuotaExceeded       MemoryError
 =================== ==============================================================================================
 
-Those that a loop may meet often are raised by C with raw arguments, and make their text when somebody reads it.
+Those that a loop may meet often are raised by C with the facts of that moment, and make words of them when somebody
+reads them.
 """
 
 from __future__ import annotations
 
 import queue
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+from ssm.acl import Acl
 
 if TYPE_CHECKING:
-    from ssm._core import Packet, PacketBatch, Ring
+    from collections.abc import Sequence
+
+    from ssm._core import Packet, PacketBatch
     from ssm.pool import Pool
+
+    # What exhausted.c finds: when, free blocks by class, holders and whether there are more, the arena.
+    _Held = tuple[Sequence[tuple[int, bool, str, int, bool]], bool]
+    _Found = tuple[int, tuple[int, ...], _Held, tuple[int, int, int, int, int]]
 
 if sys.version_info >= (3, 13):
     from queue import ShutDown as _ShutDown
@@ -47,59 +56,63 @@ class SSMError(Exception):
     """Base of all errors of ssm."""
 
 
-class _Lazy(SSMError):
-    """Makes its text from ``args`` when asked for it; pickled as that text."""
+class _Told(SSMError):
+    """An error with facts: C puts into ``args`` what was so when it was raised, the words are made when it is read.
+
+    Nothing is looked up then: the pool may be closed, and another state, by that time. Pickled as its text.
+    """
+
+    _FACTS: ClassVar[int]  # in args, where C raised it
 
     def _text(self) -> str:
         raise NotImplementedError
 
     def __str__(self) -> str:
-        if len(self.args) == 1 and isinstance(self.args[0], str):
-            return self.args[0]
-        try:
-            return self._text()
-        except (SSMError, ValueError, OSError):  # the pool was closed since
-            return f"{type(self).__name__} (its pool was closed since)"
+        return self._text() if len(self.args) == self._FACTS else super().__str__()
 
-    def __reduce__(self) -> tuple[type[_Lazy], tuple[str]]:
+    def __reduce__(self) -> tuple[type[_Told], tuple[str]]:
         return type(self), (str(self),)
 
 
-class PoolExhausted(_Lazy, MemoryError):
+class PoolExhausted(_Told, MemoryError):
     """No block of the size class came free in time; nothing was taken.
 
-    The text names those who hold the most blocks when it is read.
+    The text names those who held the most blocks when it was raised. Where a loop raises thousands a second, the look
+    at the holders is shared by several errors, and the text says how old it is.
     """
+
+    _FACTS = 5
 
     def _text(self) -> str:
         pool: Pool
         size: int
         count: int
-        pool, size, count = self.args
+        pool, size, count, found, raised_ns = self.args
         needed = size + pool.headroom + pool.tailroom
         what = f"a packet of {size} bytes" if count == 1 else f"{count} packets of {size} bytes"
-        if needed > max(pool.classes):
-            return self._arena_text(pool, what, needed, count)
-        block_size = min(s for s in pool.classes if s >= needed)
-        blocks = pool.classes[block_size]
+        text = self._arena_text if needed > max(pool.classes) else self._class_text
+        return text(pool, what, needed, count, found, raised_ns)
+
+    def _class_text(
+        self, pool: Pool, what: str, needed: int, count: int, found: _Found | None, raised_ns: int
+    ) -> str:
+        index, (block_size, blocks) = next(
+            (i, each) for i, each in enumerate(sorted(pool.classes.items())) if each[0] >= needed
+        )
         if count > blocks:
             return f"{what} can never be had: pool {pool.name!r} has {blocks} blocks of {block_size} bytes"
+        if found is None:
+            return f"no block came free for {what}; then pool {pool.name!r} was closed"
+        looked_ns, free, held, _ = found
         return (
-            f"no block came free for {what}: of the {blocks} blocks of {block_size} bytes in pool "
-            f"{pool.name!r}, {sum(pool.free_blocks(block_size))} are free now; held are, of all sizes, "
-            f"{self._who(pool)}. Free packets, wait (timeout=), or create the pool with more"
+            f"no block came free for {what}: of the {blocks} blocks of {block_size} bytes in pool {pool.name!r}, "
+            f"{free[index]} are free{_age(looked_ns, raised_ns)}; held are, of all sizes, {_who(*held)}. Free packets, "
+            "wait (timeout=), or create the pool with more"
         )
 
-    @staticmethod
-    def _who(pool: Pool) -> str:
-        held = sorted((h for h in pool.holders() if h.blocks), key=lambda h: h.blocks, reverse=True)
-        who = ", ".join(
-            f"{h.blocks} by {h.kind} {h.name!r}" + (f" (pid {h.pid})" if h.kind == "process" else "")
-            for h in held[:4]
-        )
-        return f"{who or 'none'}{', ...' if held[4:] else ''}"
-
-    def _arena_text(self, pool: Pool, what: str, needed: int, count: int) -> str:
+    def _arena_text(
+        self, pool: Pool, what: str, needed: int, count: int, found: _Found | None, raised_ns: int
+    ) -> str:
         room = -(-needed // 64) * 64  # as the core rounds it
         step = room if room < 4096 else -(-room // 4096) * 4096
         if count > pool.arena_packets or room + (count - 1) * step > pool.arena:
@@ -107,14 +120,31 @@ class PoolExhausted(_Lazy, MemoryError):
                 f"{what} can never be had: the arena of pool {pool.name!r} has {pool.arena} bytes for "
                 f"{pool.arena_packets} packets"
             )
-        arena = pool.stats().arena
-        assert arena is not None, "there was one when it was exhausted"
+        if found is None:
+            return f"no room came free for {what}; then pool {pool.name!r} was closed"
+        looked_ns, _, held, arena = found
+        total, used, packets, most, largest = arena
         return (
-            f"no room came free for {what}: of the {arena.bytes} bytes of the arena in pool {pool.name!r}, "
-            f"{arena.used} are used by {arena.held} of {arena.packets} packets now, the largest free range has "
-            f"{arena.largest_free} bytes; held are, of all sizes, {self._who(pool)}. Free packets, wait (timeout=), or "
-            "create the pool with a larger arena= or more arena_packets="
+            f"no room came free for {what}: of the {total} bytes of the arena in pool {pool.name!r}, {used} are used "
+            f"by {packets} of {most} packets{_age(looked_ns, raised_ns)}, the largest free range has {largest} bytes; "
+            f"held are, of all sizes, {_who(*held)}. Free packets, wait (timeout=), or create the pool with a larger "
+            "arena= or more arena_packets="
         )
+
+
+def _age(looked_ns: int, raised_ns: int) -> str:
+    return f" ({(raised_ns - looked_ns) / 1e6:.1f} ms before)" if raised_ns > looked_ns else ""
+
+
+def _who(held: Sequence[tuple[int, bool, str, int, bool]], more: bool) -> str:
+    """Return the holders in words, the one with the most blocks first."""
+    who = ", ".join(
+        f"{blocks} by ring {name!r}"
+        if is_ring
+        else f"{blocks} by process {name!r} (pid {pid}{'' if alive else ', dead'})"
+        for blocks, is_ring, name, pid, alive in held
+    )
+    return f"{who or 'none'}{', ...' if more else ''}"
 
 
 class PacketTooLarge(SSMError, ValueError):
@@ -125,32 +155,38 @@ class StaleHandle(SSMError, ValueError):
     """The packet is not held by this process (any more): it was freed, sent, or is a parent's."""
 
 
-class RingFull(_Lazy, queue.Full):
+class RingFull(_Told, queue.Full):
     """No slot of the ring came free in time; the packet is the caller's as before."""
 
+    _FACTS = 4
+
     def _text(self) -> str:
-        ring: Ring = self.args[0]
+        name, capacity, depth, _ = self.args
         return (
-            f"ring {ring.name!r} was full: it takes {ring.capacity} packets, {ring.qsize()} are queued now. "
-            "Wait longer (timeout=), or open a ring with a larger capacity="
+            f"ring {name!r} was full: it takes {capacity} packets, {depth} were queued when the call gave up. Wait "
+            "longer (timeout=), or open a ring with a larger capacity="
         )
 
 
-class RingEmpty(_Lazy, queue.Empty):
+class RingEmpty(_Told, queue.Empty):
     """No packet came in time."""
 
+    _FACTS = 4
+
     def _text(self) -> str:
-        ring: Ring = self.args[0]
-        return f"ring {ring.name!r} was empty, {ring.qsize()} packets are queued now. Wait longer (timeout=)"
+        name, _, depth, _ = self.args
+        return f"ring {name!r} was empty, {depth} packets were queued when the call gave up. Wait longer (timeout=)"
 
 
-class RingShutDown(_Lazy, _ShutDown):
+class RingShutDown(_Told, _ShutDown):
     """The ring is shut down: no more puts; gets drain what is there."""
 
+    _FACTS = 4
+
     def _text(self) -> str:
-        ring: Ring = self.args[0]
-        flags = ring.acl.name or ring.acl
-        return f"ring {ring.name!r} is shut down (acl {flags}), {ring.qsize()} packets are queued. Nothing more comes"
+        name, _, depth, acl = self.args
+        flags = Acl(acl).name or acl
+        return f"ring {name!r} is shut down (acl {flags}), {depth} packets were queued. Nothing more comes"
 
 
 class RingBusy(SSMError, OSError):

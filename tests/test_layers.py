@@ -59,7 +59,8 @@ PYTHON = {
         __main__
     """,
     "ssm": """
-        acl errors stats
+        acl stats
+        errors
         _core
         columns names service records
         options

@@ -133,6 +133,13 @@ int argument_u64(PyObject *value, uint64_t *out);
 
 /* ---- Pool (pool.c) ------------------------------------------------------------------------------ */
 
+/* What PoolExhausted says of the pool, see exhausted.c. */
+struct exhausted_facts {
+    PyObject *latest;   /* or NULL: nobody asked yet */
+    uint64_t asked_ns;  /* when somebody did last */
+    int64_t  credit_ns; /* time for further passes; below 0: it is overdrawn */
+};
+
 struct pool_object {
     PyObject_HEAD
     PyObject *weakrefs;
@@ -147,6 +154,7 @@ struct pool_object {
     uint32_t last_era;         /* what `era` points to when the core is gone */
     PyObject *name;            /* "/lab" */
     struct ssm_pool_info info;
+    struct exhausted_facts facts;
 };
 
 int pool_exec(PyObject *module, struct module_state *state);
@@ -154,10 +162,14 @@ int pool_exec(PyObject *module, struct module_state *state);
 struct module_state *state_of(PyTypeObject *type);
 /* A name from shared memory: another process wrote it. */
 PyObject *name_object(const char *name);
+/* All holder slots, for PyMem_Free(); or NULL with an exception set. */
+struct ssm_holder_info *pool_holders(struct pool_object *pool);
 /* How many packets of `size` bytes there can be at once, by their number alone; 0: none is so large. */
 uint64_t pool_packets_of(const struct pool_object *pool, uint64_t size);
 uint64_t pool_max_size(const struct pool_object *pool);
 PyObject *pool_raise_exhausted(struct pool_object *pool, uint64_t size, uint64_t count);
+/* Takes over `size` and `count`, which may be NULL. exhausted.c */
+PyObject *exhausted_raise(struct pool_object *pool, PyObject *size, PyObject *count);
 PyObject *pool_raise_too_large(struct pool_object *pool, uint64_t size);
 /* Unmaps the memory of a closed pool as soon as no view, no sleeping call and no ring needs it. With POOL_LOCK. */
 void pool_settle(struct pool_object *pool);

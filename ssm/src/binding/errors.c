@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The core's answers as Python exceptions. Errors that a loop may meet often (exhausted, full, empty, shut down) are
- * raised where they happen, with raw arguments that ssm/errors.py renders when somebody reads them. */
+ * raised where they happen, with the facts of that moment, of which ssm/errors.py makes words when somebody reads them. */
 #include "binding.h"
 
 #include <errno.h>

@@ -39,27 +39,9 @@ uint64_t pool_packets_of(const struct pool_object *pool, uint64_t size)
     return size <= info->arena_bytes && overhead <= info->arena_bytes - size ? info->arena_packets : 0;
 }
 
-/* The raw arguments; the text is made when somebody asks for it. Takes over `size` and `count`, which may be NULL. */
-static PyObject *raise_exhausted(struct pool_object *pool, PyObject *size, PyObject *count)
-{
-    PyObject *arguments = size != NULL && count != NULL ? PyTuple_New(3) : NULL;
-    if (arguments == NULL) {
-        Py_XDECREF(size);
-        Py_XDECREF(count);
-        return NULL;
-    }
-    Py_INCREF(OBJECT(pool));
-    PyTuple_SetItem(arguments, 0, OBJECT(pool));
-    PyTuple_SetItem(arguments, 1, size);
-    PyTuple_SetItem(arguments, 2, count);
-    PyErr_SetObject(pool->state->errors[ERROR_PoolExhausted], arguments);
-    Py_DECREF(arguments);
-    return NULL;
-}
-
 PyObject *pool_raise_exhausted(struct pool_object *pool, uint64_t size, uint64_t count)
 {
-    return raise_exhausted(pool, PyLong_FromUnsignedLongLong(size), PyLong_FromUnsignedLongLong(count));
+    return exhausted_raise(pool, PyLong_FromUnsignedLongLong(size), PyLong_FromUnsignedLongLong(count));
 }
 
 static PyObject *raise_too_large_for(struct pool_object *pool, PyObject *size)
@@ -161,7 +143,7 @@ static PyObject *pool_alloc(struct pool_object *self, PyObject *const *args, Py_
     Py_DECREF(OBJECT(packet));
     if (result == -SSM_E_EXHAUSTED && PyLong_CheckExact(values[0])) { /* met often: no new number */
         Py_INCREF(values[0]);
-        return raise_exhausted(self, values[0], PyLong_FromLong(1));
+        return exhausted_raise(self, values[0], PyLong_FromLong(1));
     }
     return raise_alloc(self, result, size, 1);
 }
@@ -305,6 +287,7 @@ static void pool_dealloc(struct pool_object *self)
         PyObject_ClearWeakRefs(OBJECT(self));
     ssm_pool_destroy(self->core); /* closes it first */
     Py_XDECREF(self->name);
+    Py_XDECREF(self->facts.latest);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(OBJECT(type));
 }
@@ -596,17 +579,27 @@ static PyObject *holder_list(const struct ssm_holder_info *holders, uint32_t cou
     return list;
 }
 
+struct ssm_holder_info *pool_holders(struct pool_object *pool)
+{
+    struct ssm_holder_info *holders = PyMem_Calloc(pool->info.holders, sizeof *holders);
+    if (holders == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    int result;
+    POOL_CALL(pool, result, ssm_holder_list(pool->core, holders, pool->info.holders));
+    if (result == 0)
+        return holders;
+    PyMem_Free(holders);
+    raise_code(pool, result);
+    return NULL;
+}
+
 static PyObject *pool_holder_list(struct pool_object *self, PyObject *unused)
 {
     (void)unused;
-    if (self->closed)
-        return raise_closed(self);
-    struct ssm_holder_info *holders = PyMem_Calloc(self->info.holders, sizeof(*holders));
-    if (holders == NULL)
-        return PyErr_NoMemory();
-    int result;
-    POOL_CALL(self, result, ssm_holder_list(self->core, holders, self->info.holders));
-    PyObject *list = result < 0 ? raise_code(self, result) : holder_list(holders, self->info.holders);
+    struct ssm_holder_info *holders = pool_holders(self);
+    PyObject *list = holders != NULL ? holder_list(holders, self->info.holders) : NULL;
     PyMem_Free(holders);
     return list;
 }

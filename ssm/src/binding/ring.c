@@ -8,12 +8,6 @@
 
 /* ---- errors -------------------------------------------------------------------------------------- */
 
-static PyObject *raise_one(const struct ring_object *ring, enum error_class class)
-{
-    PyErr_SetObject(ring->state->errors[class], OBJECT(ring)); /* rendered when somebody reads it */
-    return NULL;
-}
-
 static PyObject *raise_ring_closed(const struct ring_object *ring)
 {
     if (ring->pool->closed)
@@ -22,15 +16,35 @@ static PyObject *raise_ring_closed(const struct ring_object *ring)
                         ring->pool->name);
 }
 
-PyObject *ring_raise(const struct ring_object *ring, int code, bool putting)
+/* The figures of this moment; ssm/errors.py makes the words when somebody reads them. */
+static PyObject *raise_state(struct ring_object *ring, enum error_class class)
+{
+    PyObject *figures[3] = {NULL}, *arguments = NULL;
+    if (!ring_begin(ring))
+        return NULL;
+    figures[0] = PyLong_FromUnsignedLong(ssm_ring_capacity(ring->core));
+    figures[1] = PyLong_FromUnsignedLong(ssm_ring_depth(ring->core));
+    figures[2] = PyLong_FromUnsignedLong(ssm_ring_acl(ring->core));
+    ring_end(ring);
+    if (figures[0] != NULL && figures[1] != NULL && figures[2] != NULL)
+        arguments = PyTuple_Pack(4, ring->name, figures[0], figures[1], figures[2]);
+    if (arguments != NULL)
+        PyErr_SetObject(ring->state->errors[class], arguments);
+    Py_XDECREF(arguments);
+    for (int i = 0; i < 3; i++)
+        Py_XDECREF(figures[i]);
+    return NULL;
+}
+
+PyObject *ring_raise(struct ring_object *ring, int code, bool putting)
 {
     switch (-code) {
     case SSM_E_FULL:
-        return raise_one(ring, ERROR_RingFull);
+        return raise_state(ring, ERROR_RingFull);
     case SSM_E_EMPTY:
-        return raise_one(ring, ERROR_RingEmpty);
+        return raise_state(ring, ERROR_RingEmpty);
     case SSM_E_SHUTDOWN:
-        return raise_one(ring, ERROR_RingShutDown);
+        return raise_state(ring, ERROR_RingShutDown);
     case SSM_E_QUEUED:
         return PyErr_Format(PyExc_ValueError,
                             "the packet is queued in ring %R already, and a ring takes it once; put it again when it was taken "

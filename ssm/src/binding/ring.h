@@ -9,7 +9,7 @@
 #define RING_DOC(name, text) const char name[] = PyDoc_STR(text) /* in another file than the table of methods */
 
 /* What the core answered to a put, or to a get: NULL with an exception set. */
-PyObject *ring_raise(const struct ring_object *ring, int code, bool putting);
+PyObject *ring_raise(struct ring_object *ring, int code, bool putting);
 
 /* ---- ring_put.c ---------------------------------------------------------------------------------- */
 
