@@ -23,11 +23,3 @@ install(FILES ${PROJECT_BINARY_DIR}/ssmConfig.cmake ${PROJECT_BINARY_DIR}/ssmCon
 file(RELATIVE_PATH pc_prefix /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
 configure_file(cmake/ssm.pc.in ${PROJECT_BINARY_DIR}/ssm.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/ssm.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)
-
-# ---- RMIDs for BPF programs: headers only -----------------------------------------------------------
-
-install(FILES allocators/src/rmid.h allocators/bpf/rmid_allocator.bpf.h allocators/bpf/rmid_allocator.bpf.c
-        DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/allocators COMPONENT development)
-configure_file(cmake/rmid-allocator-bpf.pc.in ${PROJECT_BINARY_DIR}/rmid-allocator-bpf.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/rmid-allocator-bpf.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig
-        COMPONENT development)

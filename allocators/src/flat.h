@@ -22,6 +22,24 @@
 
 #include <stdint.h>
 
+/* For C++: C linkage around what is declared, and its spelling of an assertion. */
+#ifdef __cplusplus
+#define AL_BEGIN extern "C" {
+#define AL_END   }
+#define AL_STATIC_ASSERT(condition, why) static_assert(condition, why)
+#else
+#define AL_BEGIN
+#define AL_END
+#define AL_STATIC_ASSERT(condition, why) _Static_assert(condition, why)
+#endif
+
+/* Defined in a header to be inlined; the library has a copy for whoever calls it by name, or does not optimise. */
+#define AL_INLINE inline
+
+/* Needed of a C library, as the compiler knows them: memcpy, memset. And popcount, which may be one of libgcc's. */
+#define AL_COPY(to, from, bytes) ((void)__builtin_memcpy(to, from, bytes))
+#define AL_ZERO(at, bytes)       ((void)__builtin_memset(at, 0, bytes))
+
 enum al_result {
     AL_OK                 = 0,
     AL_NOT_AVAILABLE      = -1,  /* nothing free that fits, or no such range */

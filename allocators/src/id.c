@@ -4,12 +4,16 @@
  */
 #include "id.h"
 
-#define ID_MAGIC UINT64_C(0x3130306469006c61) /* "al\0id001" */
+/* The library's copies of what the header inlines. */
+extern int al_id_find_(const struct al_id *a, uint64_t *bit_out);
+extern int al_id_set_(struct al_id *a, uint64_t bit);
+extern int al_id_alloc(struct al_id *a, uint32_t *id_out);
+extern int al_id_peek(const struct al_id *a, uint32_t *id_out);
+extern int al_id_take(struct al_id *a, uint32_t id);
+extern int al_id_free(struct al_id *a, uint32_t id);
+extern bool al_id_is_allocated(const struct al_id *a, uint32_t id);
 
-static uint64_t range_count(uint32_t range_base, uint32_t range_end)
-{
-    return (uint64_t)range_end - range_base + 1;
-}
+#define ID_MAGIC UINT64_C(0x3130306469006c61) /* "al\0id001" */
 
 uint64_t al_id_size_bytes(uint64_t capacity)
 {
@@ -30,7 +34,7 @@ static int capacity_check(uint64_t mem_bytes, uint32_t range_base, uint32_t rang
 {
     if (range_end < range_base)
         return AL_INVALID_RANGE;
-    if (capacity == 0 || capacity > range_count(range_base, range_end) || mem_bytes < al_id_size_bytes(capacity))
+    if (capacity == 0 || capacity > (uint64_t)range_end - range_base + 1 || mem_bytes < al_id_size_bytes(capacity))
         return AL_INVALID_SIZE;
     return AL_OK;
 }
@@ -74,86 +78,6 @@ int al_id_grow(struct al_id *dst, void *mem, uint64_t mem_bytes, uint64_t capaci
     al_layers_copy(&dst->layers, &src->layers);
     dst->head->next = src->head->next;
     return AL_OK;
-}
-
-/* The smallest free one, relative to range_base. */
-static int find(const struct al_id *a, uint64_t *bit_out)
-{
-    int rc = al_layers_find(&a->layers, bit_out);
-
-    if (rc == AL_OK)
-        return *bit_out <= a->head->next ? AL_OK : AL_CORRUPT;
-    if (rc != AL_NOT_AVAILABLE)
-        return rc;
-    if (a->layers.bits < range_count(a->range_base, a->range_end))
-        return AL_NO_MEMORY;
-    return a->range_end == UINT32_MAX ? AL_OVERFLOW : AL_NOT_AVAILABLE;
-}
-
-static int take(struct al_id *a, uint64_t bit)
-{
-    int rc = al_layers_set(&a->layers, bit);
-
-    if (rc != AL_OK)
-        return rc;
-    AL_IN_ORDER();
-    if (bit == a->head->next)
-        a->head->next = bit + 1;
-    return AL_OK;
-}
-
-int al_id_alloc(struct al_id *a, uint32_t *id_out)
-{
-    uint64_t bit;
-    int      rc = find(a, &bit);
-
-    if (rc == AL_OK)
-        rc = take(a, bit);
-    if (rc == AL_OK)
-        *id_out = a->range_base + (uint32_t)bit;
-    return rc;
-}
-
-int al_id_peek(const struct al_id *a, uint32_t *id_out)
-{
-    uint64_t bit;
-    int      rc = find(a, &bit);
-
-    if (rc == AL_OK)
-        *id_out = a->range_base + (uint32_t)bit;
-    return rc;
-}
-
-int al_id_take(struct al_id *a, uint32_t id)
-{
-    if (id < a->range_base || id > a->range_end)
-        return AL_OUT_OF_RANGE;
-    uint64_t bit = (uint64_t)id - a->range_base;
-    if (bit >= a->layers.bits)
-        return AL_NO_MEMORY;
-    if (bit > a->head->next || al_layers_is_set(&a->layers, bit))
-        return AL_NOT_AVAILABLE;
-    return take(a, bit);
-}
-
-int al_id_free(struct al_id *a, uint32_t id)
-{
-    if (id < a->range_base || id > a->range_end)
-        return AL_OUT_OF_RANGE;
-    uint64_t bit = (uint64_t)id - a->range_base;
-    if (bit >= a->layers.bits || bit >= a->head->next)
-        return AL_NEVER_ALLOCATED;
-    if (!al_layers_is_set(&a->layers, bit))
-        return AL_ALREADY_RELEASED;
-    return al_layers_clear(&a->layers, bit);
-}
-
-bool al_id_is_allocated(const struct al_id *a, uint32_t id)
-{
-    if (id < a->range_base || id > a->range_end)
-        return false;
-    uint64_t bit = (uint64_t)id - a->range_base;
-    return bit < a->layers.bits && al_layers_is_set(&a->layers, bit);
 }
 
 uint64_t al_id_used_count(const struct al_id *a)

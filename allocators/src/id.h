@@ -22,6 +22,8 @@
 
 #include "layers.h"
 
+AL_BEGIN
+
 /* In the caller's memory, followed by the words of the layers. */
 struct al_id_head {
     uint64_t              magic;
@@ -32,7 +34,7 @@ struct al_id_head {
     struct al_layers_head layers;
     uint64_t              reserved;
 };
-_Static_assert(sizeof(struct al_id_head) == 64, "the layout is part of the format");
+AL_STATIC_ASSERT(sizeof(struct al_id_head) == 64, "the layout is part of the format");
 
 /* Private view. */
 struct al_id {
@@ -54,18 +56,90 @@ int al_id_attach(struct al_id *a, void *mem, uint64_t mem_bytes);
 /* Lay dst out in new, larger memory with everything src has. src is left as it is. */
 int al_id_grow(struct al_id *dst, void *mem, uint64_t mem_bytes, uint64_t capacity, const struct al_id *src);
 
+/* The smallest free one, relative to range_base. Private, as al_id_set_() is. */
+AL_INLINE int al_id_find_(const struct al_id *a, uint64_t *bit_out)
+{
+    int rc = al_layers_find(&a->layers, bit_out);
+
+    if (rc == AL_OK)
+        return *bit_out <= a->head->next ? AL_OK : AL_CORRUPT;
+    if (rc != AL_NOT_AVAILABLE)
+        return rc;
+    if (a->layers.bits < (uint64_t)a->range_end - a->range_base + 1)
+        return AL_NO_MEMORY;
+    return a->range_end == UINT32_MAX ? AL_OVERFLOW : AL_NOT_AVAILABLE;
+}
+
+AL_INLINE int al_id_set_(struct al_id *a, uint64_t bit)
+{
+    int rc = al_layers_set(&a->layers, bit);
+
+    if (rc != AL_OK)
+        return rc;
+    AL_IN_ORDER();
+    if (bit == a->head->next)
+        a->head->next = bit + 1;
+    return AL_OK;
+}
+
 /* The smallest free id. AL_OVERFLOW once 2^32 - 1 has been handed out and none is free, AL_NOT_AVAILABLE when
  * another range is used up, AL_NO_MEMORY when the capacity is. */
-int al_id_alloc(struct al_id *a, uint32_t *id_out);
+AL_INLINE int al_id_alloc(struct al_id *a, uint32_t *id_out)
+{
+    uint64_t bit;
+    int      rc = al_id_find_(a, &bit);
+
+    if (rc == AL_OK)
+        rc = al_id_set_(a, bit);
+    if (rc == AL_OK)
+        *id_out = a->range_base + (uint32_t)bit;
+    return rc;
+}
 
 /* In two steps, for a caller that must note something about the id before it is allocated. */
-int al_id_peek(const struct al_id *a, uint32_t *id_out);
-int al_id_take(struct al_id *a, uint32_t id);
+AL_INLINE int al_id_peek(const struct al_id *a, uint32_t *id_out)
+{
+    uint64_t bit;
+    int      rc = al_id_find_(a, &bit);
+
+    if (rc == AL_OK)
+        *id_out = a->range_base + (uint32_t)bit;
+    return rc;
+}
+
+AL_INLINE int al_id_take(struct al_id *a, uint32_t id)
+{
+    if (id < a->range_base || id > a->range_end)
+        return AL_OUT_OF_RANGE;
+    uint64_t bit = (uint64_t)id - a->range_base;
+    if (bit >= a->layers.bits)
+        return AL_NO_MEMORY;
+    if (bit > a->head->next || al_layers_is_set(&a->layers, bit))
+        return AL_NOT_AVAILABLE;
+    return al_id_set_(a, bit);
+}
 
 /* AL_OUT_OF_RANGE, AL_NEVER_ALLOCATED, AL_ALREADY_RELEASED. */
-int al_id_free(struct al_id *a, uint32_t id);
+AL_INLINE int al_id_free(struct al_id *a, uint32_t id)
+{
+    if (id < a->range_base || id > a->range_end)
+        return AL_OUT_OF_RANGE;
+    uint64_t bit = (uint64_t)id - a->range_base;
+    if (bit >= a->layers.bits || bit >= a->head->next)
+        return AL_NEVER_ALLOCATED;
+    if (!al_layers_is_set(&a->layers, bit))
+        return AL_ALREADY_RELEASED;
+    return al_layers_clear(&a->layers, bit);
+}
 
-bool     al_id_is_allocated(const struct al_id *a, uint32_t id);
+AL_INLINE bool al_id_is_allocated(const struct al_id *a, uint32_t id)
+{
+    if (id < a->range_base || id > a->range_end)
+        return false;
+    uint64_t bit = (uint64_t)id - a->range_base;
+    return bit < a->layers.bits && al_layers_is_set(&a->layers, bit);
+}
+
 uint64_t al_id_used_count(const struct al_id *a);
 
 /* The lowest allocated id at or above `from`; AL_NOT_AVAILABLE when there is none. */
@@ -73,5 +147,7 @@ int al_id_next(const struct al_id *a, uint32_t from, uint32_t *id_out);
 
 int      al_id_recover(struct al_id *a);
 uint64_t al_id_check(const struct al_id *a, al_report_fn report, void *context);
+
+AL_END
 
 #endif

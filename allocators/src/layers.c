@@ -5,7 +5,12 @@
  */
 #include "layers.h"
 
-#include <string.h>
+/* The library's copies of what the header inlines. */
+extern bool al_layers_is_set(const struct al_layers *l, uint64_t bit);
+extern int al_layers_find(const struct al_layers *l, uint64_t *bit_out);
+extern int al_layers_begin(struct al_layers *l, uint64_t bit, bool set);
+extern int al_layers_set(struct al_layers *l, uint64_t bit);
+extern int al_layers_clear(struct al_layers *l, uint64_t bit);
 
 static uint64_t words_for(uint64_t bits)
 {
@@ -57,7 +62,7 @@ static void set_padding(struct al_layers *l)
 void al_layers_clear_all(struct al_layers *l)
 {
     for (uint32_t k = 0; k < l->layers; k++)
-        memset(l->word[k], 0, l->word_count[k] * sizeof(uint64_t));
+        AL_ZERO(l->word[k], l->word_count[k] * sizeof(uint64_t));
     set_padding(l);
     *l->head = (struct al_layers_head){0};
 }
@@ -67,7 +72,7 @@ void al_layers_rebuild(struct al_layers *l)
     uint64_t used = 0;
 
     for (uint32_t k = 1; k < l->layers; k++)
-        memset(l->word[k], 0, l->word_count[k] * sizeof(uint64_t));
+        AL_ZERO(l->word[k], l->word_count[k] * sizeof(uint64_t));
     set_padding(l);
     for (uint64_t i = 0; i < l->word_count[0]; i++)
         used += (uint64_t)__builtin_popcountll(l->word[0][i]);
@@ -87,7 +92,7 @@ void al_layers_copy(struct al_layers *dst, const struct al_layers *src)
     uint64_t last = src->word_count[0] - 1;
 
     al_layers_clear_all(dst);
-    memcpy(dst->word[0], src->word[0], last * sizeof(uint64_t));
+    AL_COPY(dst->word[0], src->word[0], last * sizeof(uint64_t));
     dst->word[0][last] |= src->word[0][last] & ~padding(src, 0);
     al_layers_rebuild(dst);
 }

@@ -35,6 +35,8 @@
 
 #include "flat.h"
 
+AL_BEGIN
+
 #define AL_LAYERS_MAX 6u /* 64^6 > 2^32 */
 #define AL_LAYERS_BITS_MAX (UINT64_C(1) << 32)
 #define AL_FULL UINT64_MAX
@@ -66,13 +68,13 @@ uint64_t al_layers_check(const struct al_layers *l, al_report_fn report, void *c
 /* The lowest set bit at or above `from`, or l->bits. Looks at layer 0 only: for listing, not for allocating. */
 uint64_t al_layers_next_set(const struct al_layers *l, uint64_t from);
 
-static inline bool al_layers_is_set(const struct al_layers *l, uint64_t bit)
+AL_INLINE bool al_layers_is_set(const struct al_layers *l, uint64_t bit)
 {
     return (l->word[0][bit / 64] >> (bit % 64) & 1) != 0;
 }
 
 /* The lowest clear bit; AL_NOT_AVAILABLE when all are set. */
-static inline int al_layers_find(const struct al_layers *l, uint64_t *bit_out)
+AL_INLINE int al_layers_find(const struct al_layers *l, uint64_t *bit_out)
 {
     uint64_t at = 0;
 
@@ -90,7 +92,7 @@ static inline int al_layers_find(const struct al_layers *l, uint64_t *bit_out)
     return AL_OK;
 }
 
-static inline int al_layers_begin(struct al_layers *l, uint64_t bit, bool set)
+AL_INLINE int al_layers_begin(struct al_layers *l, uint64_t bit, bool set)
 {
     struct al_layers_head *h = l->head;
 
@@ -104,7 +106,7 @@ static inline int al_layers_begin(struct al_layers *l, uint64_t bit, bool set)
 }
 
 /* Set a bit that is clear. The caller has checked both that it is and that it stands for a value. */
-static inline int al_layers_set(struct al_layers *l, uint64_t bit)
+AL_INLINE int al_layers_set(struct al_layers *l, uint64_t bit)
 {
     int rc = al_layers_begin(l, bit, true);
 
@@ -124,7 +126,7 @@ static inline int al_layers_set(struct al_layers *l, uint64_t bit)
 }
 
 /* Clear a bit that is set. */
-static inline int al_layers_clear(struct al_layers *l, uint64_t bit)
+AL_INLINE int al_layers_clear(struct al_layers *l, uint64_t bit)
 {
     int rc = al_layers_begin(l, bit, false);
 
@@ -142,5 +144,7 @@ static inline int al_layers_clear(struct al_layers *l, uint64_t bit)
     l->head->intent = 0;
     return AL_OK;
 }
+
+AL_END
 
 #endif

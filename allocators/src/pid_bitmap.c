@@ -4,6 +4,13 @@
  */
 #include "pid_bitmap.h"
 
+/* The library's copies of what the header inlines. */
+extern int al_pid_alloc(struct al_pid *a, uint32_t *pid_out);
+extern int al_pid_peek(const struct al_pid *a, uint32_t *pid_out);
+extern int al_pid_take(struct al_pid *a, uint32_t pid);
+extern int al_pid_free(struct al_pid *a, uint32_t pid);
+extern bool al_pid_is_allocated(const struct al_pid *a, uint32_t pid);
+
 #define PID_MAGIC UINT64_C(0x3130646970006c61) /* "al\0pid01" */
 
 uint64_t al_pid_size_bytes(uint32_t order)
@@ -45,51 +52,6 @@ int al_pid_attach(struct al_pid *a, void *mem, uint64_t mem_bytes)
         return AL_CORRUPT;
     map(a, mem, order);
     return AL_OK;
-}
-
-int al_pid_alloc(struct al_pid *a, uint32_t *pid_out)
-{
-    uint64_t bit;
-    int      rc = al_layers_find(&a->layers, &bit);
-
-    if (rc == AL_OK)
-        rc = al_layers_set(&a->layers, bit);
-    if (rc == AL_OK)
-        *pid_out = (uint32_t)bit;
-    return rc;
-}
-
-int al_pid_peek(const struct al_pid *a, uint32_t *pid_out)
-{
-    uint64_t bit;
-    int      rc = al_layers_find(&a->layers, &bit);
-
-    if (rc == AL_OK)
-        *pid_out = (uint32_t)bit;
-    return rc;
-}
-
-int al_pid_take(struct al_pid *a, uint32_t pid)
-{
-    if (pid >= a->layers.bits)
-        return AL_OUT_OF_RANGE;
-    if (al_layers_is_set(&a->layers, pid))
-        return AL_NOT_AVAILABLE;
-    return al_layers_set(&a->layers, pid);
-}
-
-int al_pid_free(struct al_pid *a, uint32_t pid)
-{
-    if (pid >= a->layers.bits)
-        return AL_OUT_OF_RANGE;
-    if (!al_layers_is_set(&a->layers, pid))
-        return AL_ALREADY_RELEASED;
-    return al_layers_clear(&a->layers, pid);
-}
-
-bool al_pid_is_allocated(const struct al_pid *a, uint32_t pid)
-{
-    return pid < a->layers.bits && al_layers_is_set(&a->layers, pid);
 }
 
 uint64_t al_pid_used_count(const struct al_pid *a)

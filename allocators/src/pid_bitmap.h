@@ -14,6 +14,8 @@
 
 #include "layers.h"
 
+AL_BEGIN
+
 #define AL_PID_ORDER_MAX (UINT32_C(1) << 26)
 
 /* In the caller's memory, followed by the words of the layers. */
@@ -24,7 +26,7 @@ struct al_pid_head {
     struct al_layers_head layers;
     uint64_t              reserved1[3];
 };
-_Static_assert(sizeof(struct al_pid_head) == 64, "the layout is part of the format");
+AL_STATIC_ASSERT(sizeof(struct al_pid_head) == 64, "the layout is part of the format");
 
 /* Private view. */
 struct al_pid {
@@ -38,18 +40,60 @@ uint64_t al_pid_size_bytes(uint32_t order); /* 0 when the order is 0 or above AL
 int al_pid_init(struct al_pid *a, void *mem, uint64_t mem_bytes, uint32_t order);
 int al_pid_attach(struct al_pid *a, void *mem, uint64_t mem_bytes);
 
-int al_pid_alloc(struct al_pid *a, uint32_t *pid_out); /* AL_NOT_AVAILABLE: all are in use */
-int al_pid_peek(const struct al_pid *a, uint32_t *pid_out);
-int al_pid_take(struct al_pid *a, uint32_t pid);
+/* The smallest free one. AL_NOT_AVAILABLE: all are in use. */
+AL_INLINE int al_pid_alloc(struct al_pid *a, uint32_t *pid_out)
+{
+    uint64_t bit;
+    int      rc = al_layers_find(&a->layers, &bit);
+
+    if (rc == AL_OK)
+        rc = al_layers_set(&a->layers, bit);
+    if (rc == AL_OK)
+        *pid_out = (uint32_t)bit;
+    return rc;
+}
+
+/* In two steps, for a caller that must note something about the pid before it is allocated. */
+AL_INLINE int al_pid_peek(const struct al_pid *a, uint32_t *pid_out)
+{
+    uint64_t bit;
+    int      rc = al_layers_find(&a->layers, &bit);
+
+    if (rc == AL_OK)
+        *pid_out = (uint32_t)bit;
+    return rc;
+}
+
+AL_INLINE int al_pid_take(struct al_pid *a, uint32_t pid)
+{
+    if (pid >= a->layers.bits)
+        return AL_OUT_OF_RANGE;
+    if (al_layers_is_set(&a->layers, pid))
+        return AL_NOT_AVAILABLE;
+    return al_layers_set(&a->layers, pid);
+}
 
 /* AL_OUT_OF_RANGE, AL_ALREADY_RELEASED: it is not allocated. */
-int al_pid_free(struct al_pid *a, uint32_t pid);
+AL_INLINE int al_pid_free(struct al_pid *a, uint32_t pid)
+{
+    if (pid >= a->layers.bits)
+        return AL_OUT_OF_RANGE;
+    if (!al_layers_is_set(&a->layers, pid))
+        return AL_ALREADY_RELEASED;
+    return al_layers_clear(&a->layers, pid);
+}
 
-bool     al_pid_is_allocated(const struct al_pid *a, uint32_t pid);
+AL_INLINE bool al_pid_is_allocated(const struct al_pid *a, uint32_t pid)
+{
+    return pid < a->layers.bits && al_layers_is_set(&a->layers, pid);
+}
+
 uint64_t al_pid_used_count(const struct al_pid *a);
 int      al_pid_next(const struct al_pid *a, uint32_t from, uint32_t *pid_out); /* lowest allocated >= from */
 
 int      al_pid_recover(struct al_pid *a);
 uint64_t al_pid_check(const struct al_pid *a, al_report_fn report, void *context);
+
+AL_END
 
 #endif

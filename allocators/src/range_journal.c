@@ -3,6 +3,11 @@
  * The undo journal: see range_journal.h for its crash rule. */
 #include "range_journal.h"
 
+/* The library's copies of what the header inlines. */
+extern int al_tree_begin(struct al_tree *t);
+extern struct al_tree_node *al_tree_edit(struct al_tree *t, uint32_t index);
+extern int al_tree_finish(struct al_tree *t, int rc);
+
 /* At most two nodes are taken out, each with at most a double rotation (six copies) a level, and one is changed (one
  * copy a level). */
 #define UNDO_PER_LEVEL 14u

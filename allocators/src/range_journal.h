@@ -23,6 +23,8 @@
 
 #include "flat.h"
 
+AL_BEGIN
+
 #define AL_TREE_NIL UINT32_MAX
 
 enum al_tree_state { AL_TREE_UNUSED = 0, AL_TREE_FREE = 1, AL_TREE_ALLOCATED = 2 };
@@ -38,7 +40,7 @@ struct al_tree_node {
     uint8_t  state;
     uint8_t  reserved;
 };
-_Static_assert(sizeof(struct al_tree_node) == 64, "the layout is part of the format");
+AL_STATIC_ASSERT(sizeof(struct al_tree_node) == 64, "the layout is part of the format");
 
 struct al_tree_top {
     uint32_t root;
@@ -64,7 +66,7 @@ struct al_tree_head {
     struct al_tree_top top_before;
     uint64_t           reserved[8];
 };
-_Static_assert(sizeof(struct al_tree_head) == 128, "the layout is part of the format");
+AL_STATIC_ASSERT(sizeof(struct al_tree_head) == 128, "the layout is part of the format");
 
 /* Private view. */
 struct al_tree {
@@ -81,7 +83,7 @@ uint32_t al_tree_undo_capacity(uint32_t capacity);
 /* Puts back what an operation that was not finished has changed. */
 int al_tree_recover(struct al_tree *t);
 
-static inline int al_tree_begin(struct al_tree *t)
+AL_INLINE int al_tree_begin(struct al_tree *t)
 {
     struct al_tree_head *h = t->head;
 
@@ -95,7 +97,7 @@ static inline int al_tree_begin(struct al_tree *t)
 }
 
 /* The node, for writing; NULL when the index is not one or the journal is full, which only corrupt memory does. */
-static inline struct al_tree_node *al_tree_edit(struct al_tree *t, uint32_t index)
+AL_INLINE struct al_tree_node *al_tree_edit(struct al_tree *t, uint32_t index)
 {
     struct al_tree_head *h = t->head;
     uint32_t copies = h->journal_count - 1;
@@ -113,7 +115,7 @@ static inline struct al_tree_node *al_tree_edit(struct al_tree *t, uint32_t inde
 }
 
 /* Commits what went well; `rc` is what the operation answers. */
-static inline int al_tree_finish(struct al_tree *t, int rc)
+AL_INLINE int al_tree_finish(struct al_tree *t, int rc)
 {
     if (rc != AL_OK) {
         (void)al_tree_recover(t); /* cannot fail: this call wrote the journal */
@@ -124,5 +126,7 @@ static inline int al_tree_finish(struct al_tree *t, int rc)
     AL_IN_ORDER();
     return AL_OK;
 }
+
+AL_END
 
 #endif

@@ -8,7 +8,6 @@
 #include "range_tree.h"
 
 #include <stddef.h>
-#include <string.h>
 
 #define TREE_MAGIC UINT64_C(0x3130657274006c61) /* "al\0tre01" */
 
@@ -77,7 +76,7 @@ int al_tree_grow(struct al_tree *dst, void *mem, uint64_t mem_bytes, uint32_t ca
     int rc = al_tree_init(dst, mem, mem_bytes, capacity);
     if (rc != AL_OK)
         return rc;
-    memcpy(dst->node, src->node, src->head->top.fresh * sizeof(struct al_tree_node));
+    AL_COPY(dst->node, src->node, src->head->top.fresh * sizeof(struct al_tree_node));
     dst->head->top = src->head->top;
     return AL_OK;
 }

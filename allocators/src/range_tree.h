@@ -42,6 +42,8 @@
 
 #include "range_journal.h"
 
+AL_BEGIN
+
 #define AL_TREE_NODES_MAX (UINT32_C(1) << 31)
 #define AL_TREE_HEIGHT_MAX 46u /* of an AVL tree with 2^31 nodes: 1.4405 log2(n + 2) */
 #define AL_TREE_PAGE UINT64_C(4096)
@@ -120,5 +122,7 @@ uint32_t al_tree_used_count(const struct al_tree *t);
 uint32_t al_tree_allocated_count(const struct al_tree *t);
 
 uint64_t al_tree_check(const struct al_tree *t, al_report_fn report, void *context);
+
+AL_END
 
 #endif

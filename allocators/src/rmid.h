@@ -111,7 +111,8 @@ AL_RMID_FN al_rmid_u64 al_rmid_slot(al_rmid_u32 rmid)
     return slot & AL_RMID_MASK;
 }
 
-/* All RMIDs free, none resting; contents before do not matter. AL_RMID_OUT_OF_RANGE: max_rmid is not 1 .. AL_RMID_MAX. */
+/* All RMIDs free, none resting; contents before do not matter. AL_RMID_OUT_OF_RANGE: max_rmid is not one of
+ * 1 .. AL_RMID_MAX. */
 AL_RMID_FN int al_rmid_init(struct al_rmid *a, al_rmid_u32 max_rmid, al_rmid_u64 min_free_time_ns)
 {
     if (max_rmid == 0 || max_rmid > AL_RMID_MAX)
