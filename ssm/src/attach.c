@@ -83,6 +83,7 @@ static void become_child(struct ssm_pool *pool)
     ssm_store_relaxed_u32(&pool->sleepers, 0); /* the sleeping threads stayed with the parent */
     if (pool->claims != NULL) /* or it was being made, by a thread that is not here */
         ssm_private_clear(pool->claims, pool->geometry.block_total * sizeof *pool->claims);
+    ssm_redelivery_forget(pool);
     pool->status = (pool->status & SSM_STATUS_CLOSED) | SSM_STATUS_FORKED;
 }
 
@@ -415,6 +416,8 @@ static void release_claims(struct ssm_pool *pool)
     for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
         struct ssm_claim *claim = &pool->claims[i];
         claim->flags &= (uint8_t)~SSM_CLAIM_OF_CHAIN; /* what is pinned stays by itself */
+        if (claim->flags & SSM_CLAIM_DELIVERED)
+            ssm_delivery_end_all(pool, i);
         if (claim->references <= claim->pins)
             continue;
         claim->references = claim->pins;

@@ -27,13 +27,11 @@ struct ssm_claim {
 
 enum ssm_claim_flags {
     SSM_CLAIM_MARKED      = 1u << 0, /* scratch of one call, not set between calls */
-    SSM_CLAIM_DELIVERED   = 1u << 1, /* taken out of a redelivering ring: this process may be named in its table */
-    SSM_CLAIM_SEVERAL     = 1u << 2, /* more than once, perhaps out of several */
-    SSM_CLAIM_REDELIVERED = 1u << 3, /* another process had it, and died */
-    SSM_CLAIM_HEAD        = 1u << 4, /* of a chain */
-    SSM_CLAIM_SEGMENT     = 1u << 5, /* of a chain: one of the references is the link's */
+    SSM_CLAIM_DELIVERED   = 1u << 1, /* a delivery of it is open (redelivery.h); not set without references */
+    SSM_CLAIM_REDELIVERED = 1u << 2, /* another process had it, and died; not set without references */
+    SSM_CLAIM_HEAD        = 1u << 3, /* of a chain */
+    SSM_CLAIM_SEGMENT     = 1u << 4, /* of a chain: one of the references is the link's */
     SSM_CLAIM_OF_CHAIN    = SSM_CLAIM_HEAD | SSM_CLAIM_SEGMENT,
-    SSM_CLAIM_OF_DELIVERY = SSM_CLAIM_DELIVERED | SSM_CLAIM_SEVERAL | SSM_CLAIM_REDELIVERED /* not set without references */
 };
 
 /* The memory of a block. */
@@ -110,6 +108,7 @@ struct ssm_pool {
     struct ssm_memory     *extents;   /* of the arena's blocks, as they were checked when a claim's references left 0 */
     bool                   many_cpus; /* spinning for another process can help */
     struct ssm_redelivery *redeliveries; /* the redelivering rings that this process ever opened */
+    uint32_t            delivery_serial; /* of the last get from one of them */
     struct ssm_u32         linger_rest; /* short waits until spinning for long is tried again */
     char                   name[SSM_NAME_SIZE];
     int (*revive)(struct ssm_pool *pool);    /* a forked child takes its own slot */

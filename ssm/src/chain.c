@@ -41,7 +41,7 @@ static int check_head(const struct ssm_pool *pool, uint64_t head)
     uint8_t flags = pool->claims[head_idx].flags;
     if (flags & SSM_CLAIM_SEGMENT)
         return -SSM_E_SEGMENT;
-    if (flags & SSM_CLAIM_OF_DELIVERY)
+    if (flags & SSM_CLAIM_DELIVERED)
         return -SSM_E_CHAIN; /* the ring would take it back alone */
     return ssm_block_is_mine(pool, ssm_block_at(pool, head_idx)) ? 0 : -SSM_E_SHARED;
 }
@@ -56,7 +56,7 @@ static int check_segment(const struct ssm_pool *pool, uint64_t handle)
     const struct ssm_claim *claim = &pool->claims[block_idx];
     if (claim->flags & (SSM_CLAIM_MARKED | SSM_CLAIM_SEGMENT))
         return -SSM_E_SEGMENT;
-    if (claim->flags & (SSM_CLAIM_HEAD | SSM_CLAIM_OF_DELIVERY))
+    if (claim->flags & (SSM_CLAIM_HEAD | SSM_CLAIM_DELIVERED))
         return -SSM_E_CHAIN;
     if (claim->pins != 0)
         return -SSM_E_PINNED;

@@ -41,7 +41,7 @@ static bool is_queued(const struct ssm_ring *ring, uint64_t handle)
 }
 
 /* Step 2 of get. */
-static void take_block(struct ssm_ring *ring, uint32_t block_idx)
+static void take_block(struct ssm_ring *ring, uint32_t block_idx, bool redelivered)
 {
     struct ssm_pool *pool = ring->pool;
     struct ssm_block *block = ssm_block_at(pool, block_idx);
@@ -60,8 +60,10 @@ static void take_block(struct ssm_ring *ring, uint32_t block_idx)
             ring->class_idx = claim->class_idx;
         ssm_hold_bytes(pool, ssm_memory_take(pool, claim->class_idx, block_idx).bytes);
     }
-    if (ring->table != NULL)
-        claim->flags |= claim->flags & SSM_CLAIM_DELIVERED ? SSM_CLAIM_SEVERAL : SSM_CLAIM_DELIVERED;
+    if (ring->table == NULL)
+        return;
+    ssm_delivery_begin(pool, ring->table, block_idx, pool->delivery_serial);
+    claim->flags = (uint8_t)(redelivered ? claim->flags | SSM_CLAIM_REDELIVERED : claim->flags & ~SSM_CLAIM_REDELIVERED);
 }
 
 /* Step 2 for a chain, from the end to the head (N3). False: somebody who died had taken the end of it; the rest is free. */
@@ -76,7 +78,7 @@ static SSM_COLD bool take_chain(struct ssm_ring *ring, uint64_t head)
     }
     for (uint32_t i = 0; i < count; i++) {
         uint32_t at = SSM_HAS_BUG(TAKE_HEAD_FIRST) ? i : count - 1 - i;
-        take_block(ring, (uint32_t)handles[at]);
+        take_block(ring, (uint32_t)handles[at], false);
         ring->pool->claims[(uint32_t)handles[at]].flags |= at == 0 ? SSM_CLAIM_HEAD : SSM_CLAIM_SEGMENT;
     }
     return true;
@@ -89,7 +91,7 @@ static bool take_slot(struct ssm_ring *ring, uint64_t handle, uint64_t at)
         return false;
     if (ring->table == NULL && ssm_load_relaxed_u64(&ssm_block_at(ring->pool, (uint32_t)handle)->next) != SSM_NO_NEXT)
         return take_chain(ring, handle);
-    take_block(ring, (uint32_t)handle);
+    take_block(ring, (uint32_t)handle, false);
     return true;
 }
 
@@ -117,10 +119,8 @@ static uint32_t take_returned(struct ssm_ring *ring, uint32_t count, uint64_t *h
     uint32_t got = 0, left = 1;
     ssm_exchange_acqrel_u32(&shared->returned, 0); /* D6: pairs with D5 in ssm_ring_return() */
     pass_over(ring);
-    while (got < count && left > 0 && ssm_redelivery_take_first(ring->pool, ring->table, &handles_out[got], &left)) {
-        take_block(ring, (uint32_t)handles_out[got]);
-        ring->pool->claims[(uint32_t)handles_out[got++]].flags |= SSM_CLAIM_REDELIVERED;
-    }
+    while (got < count && left > 0 && ssm_redelivery_take_first(ring->pool, ring->table, &handles_out[got], &left))
+        take_block(ring, (uint32_t)handles_out[got++], true);
     if (left > 0)
         ssm_store_release_u32(&shared->returned, 1);
     ssm_store_relaxed_u64(&shared->redelivered, ssm_load_relaxed_u64(&shared->redelivered) + got);
@@ -160,6 +160,7 @@ static uint32_t get_queued(struct ssm_ring *ring, uint32_t count, uint64_t slots
 static SSM_COLD uint32_t get_some(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
 {
     uint32_t got = 0, queued;
+    ring->pool->delivery_serial++;
     if (ring->table != NULL && ssm_load_acquire_u32(&ring->shared->returned) != 0)
         got = take_returned(ring, count, handles_out);
     if (got == count)
@@ -181,7 +182,8 @@ static inline uint32_t get_in_hand(struct ssm_ring *ring, uint32_t count, uint64
 static void give_up(struct ssm_ring *ring, const uint64_t *handles, uint32_t count)
 {
     (void)ssm_tasks_add(ring, count); /* refused: somebody said so of what he had not taken */
-    ssm_references_drop(ring->pool, handles, count);
+    for (uint32_t i = 0; i < count; i++)
+        ssm_reference_drop(ring->pool, (uint32_t)handles[i], SSM_ANY_DELIVERY, true);
 }
 
 SSM_COLD void ssm_ring_discard(struct ssm_ring *ring)

@@ -7,6 +7,7 @@
  * and no access outside the block.
  */
 #include "pool.h"
+#include "redelivery.h"
 
 #include <errno.h>
 
@@ -152,7 +153,18 @@ int ssm_packet_redelivered(struct ssm_pool *pool, uint64_t handle)
     return result;
 }
 
-int ssm_packet_hold(struct ssm_pool *pool, uint64_t handle)
+uint64_t ssm_packet_delivery(struct ssm_pool *pool, uint64_t handle)
+{
+    if (ssm_enter(pool) != 0)
+        return SSM_NO_DELIVERY;
+    uint32_t block_idx = ssm_claimed_block(pool, handle);
+    const struct ssm_redelivery *table = block_idx == SSM_NIL ? NULL : ssm_delivery_find(pool, block_idx, SSM_ANY_DELIVERY);
+    uint64_t delivery = table == NULL ? SSM_NO_DELIVERY : ssm_delivery_name(table, block_idx);
+    ssm_leave(pool);
+    return delivery;
+}
+
+int ssm_packet_hold_of(struct ssm_pool *pool, uint64_t handle, uint64_t delivery)
 {
     int result = ssm_enter(pool);
     if (result != 0)
@@ -164,8 +176,15 @@ int ssm_packet_hold(struct ssm_pool *pool, uint64_t handle)
         result = -EOVERFLOW;
     else
         pool->claims[block_idx].references++;
+    if (result == 0)
+        ssm_delivery_share(pool, block_idx, delivery);
     ssm_leave(pool);
     return result;
+}
+
+int ssm_packet_hold(struct ssm_pool *pool, uint64_t handle)
+{
+    return ssm_packet_hold_of(pool, handle, SSM_NO_DELIVERY);
 }
 
 int ssm_packet_pin(struct ssm_pool *pool, uint64_t handle)

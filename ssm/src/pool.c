@@ -453,10 +453,9 @@ int ssm_alloc_many(struct ssm_pool *pool, uint64_t size, uint32_t count, int64_t
 void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
 {
     struct ssm_claim *claim = &pool->claims[block_idx];
-    if (claim->flags & SSM_CLAIM_OF_DELIVERY) {
-        ssm_redelivery_settle(pool, block_idx); /* before this process's bit goes */
-        claim->flags &= (uint8_t)~SSM_CLAIM_OF_DELIVERY;
-    }
+    if (claim->flags & SSM_CLAIM_DELIVERED)
+        ssm_delivery_end_all(pool, block_idx); /* before this process's bit goes */
+    claim->flags &= (uint8_t)~SSM_CLAIM_REDELIVERED;
     if (claim->flags & SSM_CLAIM_HEAD)
         ssm_segments_release(pool, block_idx);
     struct ssm_block *block = ssm_block_at(pool, block_idx);
@@ -467,6 +466,15 @@ void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block
         return;
     }
     ssm_let_go(pool, block_idx, pool->self);
+}
+
+void ssm_reference_drop(struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery, bool done)
+{
+    struct ssm_claim *claim = &pool->claims[block_idx];
+    if (claim->flags & SSM_CLAIM_DELIVERED)
+        ssm_delivery_drop(pool, block_idx, delivery, done);
+    if (--claim->references == 0)
+        ssm_block_release(pool, claim->class_idx, block_idx);
 }
 
 /* A scribbled link ends it: each segment is passed once. */
@@ -503,23 +511,21 @@ static inline bool free_fast(struct ssm_pool *pool, uint64_t handle)
     return true;
 }
 
-static int free_one(struct ssm_pool *pool, uint64_t handle)
+static int free_one(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, bool done)
 {
     uint32_t block_idx = ssm_movable_block(pool, handle);
     if (block_idx == SSM_NIL)
         return -SSM_E_STALE;
-    struct ssm_claim *claim = &pool->claims[block_idx];
-    if (--claim->references == 0)
-        ssm_block_release(pool, claim->class_idx, block_idx);
+    ssm_reference_drop(pool, block_idx, delivery, done);
     return 0;
 }
 
-static SSM_COLD int free_guarded(struct ssm_pool *pool, uint64_t handle)
+static SSM_COLD int free_guarded(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, bool done)
 {
     int result = ssm_enter(pool);
     if (result != 0)
         return result;
-    result = free_fast(pool, handle) ? 0 : free_one(pool, handle);
+    result = free_fast(pool, handle) ? 0 : free_one(pool, handle, delivery, done);
     ssm_leave(pool);
     return result;
 }
@@ -528,7 +534,14 @@ int ssm_free(struct ssm_pool *pool, uint64_t handle)
 {
     if (SSM_LIKELY(ssm_is_unguarded(pool) && free_fast(pool, handle)))
         return 0;
-    return free_guarded(pool, handle);
+    return free_guarded(pool, handle, SSM_ANY_DELIVERY, true);
+}
+
+int ssm_free_of(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, int done)
+{
+    if (SSM_LIKELY(ssm_is_unguarded(pool) && free_fast(pool, handle))) /* no fast path takes a delivery */
+        return 0;
+    return free_guarded(pool, handle, delivery, done);
 }
 
 /* Takes one reference per handle back, so that a handle that stands twice is counted twice. -SSM_E_STALE, and nothing
@@ -547,8 +560,12 @@ static int take_references(struct ssm_pool *pool, const uint64_t *handles, uint3
     return 0;
 }
 
-static void release_all(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+/* Of references that are taken back already. */
+static void release_all(struct ssm_pool *pool, const uint64_t *handles, uint32_t count, uint64_t delivery, bool done)
 {
+    for (uint32_t i = 0; i < count; i++)
+        if (pool->claims[(uint32_t)handles[i]].flags & SSM_CLAIM_DELIVERED)
+            ssm_delivery_drop(pool, (uint32_t)handles[i], delivery, done);
     for (uint32_t i = 0; i < count; i++) /* all before the first one goes, and perhaps its segments with it */
         if (pool->claims[(uint32_t)handles[i]].references == 0)
             pool->claims[(uint32_t)handles[i]].flags |= SSM_CLAIM_MARKED;
@@ -576,7 +593,7 @@ static bool free_sole(struct ssm_pool *pool, const uint64_t *handles, uint32_t c
     return true;
 }
 
-int ssm_free_many(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+int ssm_free_many_of(struct ssm_pool *pool, const uint64_t *handles, uint32_t count, uint64_t delivery, int done)
 {
     int result = ssm_enter(pool);
     if (result != 0)
@@ -587,7 +604,25 @@ int ssm_free_many(struct ssm_pool *pool, const uint64_t *handles, uint32_t count
     }
     result = take_references(pool, handles, count);
     if (result == 0)
-        release_all(pool, handles, count);
+        release_all(pool, handles, count, delivery, done);
+    ssm_leave(pool);
+    return result;
+}
+
+int ssm_free_many(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+{
+    return ssm_free_many_of(pool, handles, count, SSM_ANY_DELIVERY, true);
+}
+
+int ssm_delivery_done(struct ssm_pool *pool, uint64_t handle, uint64_t delivery)
+{
+    int result = ssm_enter(pool);
+    if (result != 0)
+        return result;
+    uint32_t block_idx = ssm_claimed_block(pool, handle);
+    result = block_idx == SSM_NIL ? -SSM_E_STALE : 0;
+    if (result == 0)
+        ssm_delivery_drop(pool, block_idx, delivery, true);
     ssm_leave(pool);
     return result;
 }

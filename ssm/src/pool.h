@@ -110,15 +110,9 @@ void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block
 /* Gives back the segments of a head: the links go, and the reference of each. */
 void ssm_segments_release(struct ssm_pool *pool, uint32_t head_idx);
 
-/* Gives references back, one for each handle; each is one that this process has, and not pinned. */
-static inline void ssm_references_drop(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        struct ssm_claim *claim = &pool->claims[(uint32_t)handles[i]];
-        if (--claim->references == 0)
-            ssm_block_release(pool, claim->class_idx, (uint32_t)handles[i]);
-    }
-}
+/* Gives back one reference of this process, which is not pinned, and belongs to the delivery of that name, or to none.
+ * `done`: the delivery ends, whatever other references of it there are. */
+void ssm_reference_drop(struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery, bool done);
 
 /* Blocking, after an attempt that answered `again`: spins briefly, then announces itself, tries again, sleeps.
  * `attempt` answers `again` to go on; `thorough`: it may take its time (not set while spinning). */

@@ -14,12 +14,17 @@
  * any consumer can see it. (The note must not precede the slots: an old handle there would be taken for the new.)
  *
  * put of deliveries, packets that this process took out of a redelivering ring:
- *   3  span = who, how many; then the note                                no effect: it counts with the note only
+ *   3  their entries are marked as leaving; span = who, how many; then     no effect: a span counts with the note only, and
+ *      the note                                                           the mark with the publication
  *   4  their own bits stay                                                not delivered; a reaper returns them
- *   5  head += n (R1)                                                     delivered; the repair does step 6 for who died
- *   6  their entries become void; span = 0; note = 0                      as above, until all are void
- *   7  own bits cleared, what is free then settled                        a reaper clears them
- * While a span names somebody dead, its repair is under way: reapers leave that one alone.
+ *   5  head += n (R1)                                                     delivered; the repair makes void what is marked, for
+ *                                                                         the process that died
+ *   6  each: its entry becomes void; own bit cleared, unless this          as above; a reaper clears the bits
+ *      process has other references; what is free then is settled
+ *   7  span = 0; note = 0                                                 nothing
+ * While a span names somebody dead, its repair is under way: reapers leave that one alone. A packet that this process keeps
+ * is not marked, and step 6 passes it over. Views, and other deliveries of the same packet, are references: they keep the
+ * process's bit, no entry.
  *
  * put into a full ring that overflows (it is step 1 that finds it full):
  *   drops      the packets that there is room for are put as above, the first ones; then the others are counted, and, with the
@@ -46,6 +51,7 @@
 struct put_call {
     struct ssm_ring *ring;
     const uint64_t  *handles;
+    const uint64_t  *deliveries; /* one per handle, or with SSM_ONE_DELIVERY one for all; NULL: the latest of each */
     uint32_t         count, flags;
 };
 
@@ -121,13 +127,25 @@ static inline int look_for_room(struct ssm_ring *ring, uint64_t head, uint32_t c
     return 0;
 }
 
+/* The delivery that ends with packet i of the put: the table that forgets it, or NULL. */
+static const struct ssm_redelivery *delivery_of(const struct put_call *call, uint32_t i)
+{
+    struct ssm_pool *pool = call->ring->pool;
+    const struct ssm_claim *claim = &pool->claims[(uint32_t)call->handles[i]];
+    if (!(claim->flags & SSM_CLAIM_DELIVERED) || (call->flags & (SSM_KEEP | SSM_HANDOVER)) == SSM_KEEP)
+        return NULL;
+    const bool any = call->deliveries == NULL || claim->references == 1; /* the last reference goes: so does the delivery */
+    return ssm_delivery_find(pool, (uint32_t)call->handles[i],
+                             any ? SSM_ANY_DELIVERY : call->deliveries[call->flags & SSM_ONE_DELIVERY ? 0 : i]);
+}
+
 /* Step 4 for one block. A delivery stays until the index is published: a process that dies in between has it still. */
 static void hand_to_ring(struct ssm_ring *ring, uint64_t handle, bool keep)
 {
     struct ssm_pool *pool = ring->pool;
     struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
     struct ssm_claim *claim = &pool->claims[(uint32_t)handle];
-    bool delivery = claim->flags & SSM_CLAIM_OF_DELIVERY, mine_too = keep || delivery || claim->references > 1;
+    bool delivery = claim->flags & SSM_CLAIM_MARKED, mine_too = keep || delivery || claim->references > 1;
     if (!mine_too && ssm_block_is_mine(pool, block)) {
         ssm_block_swap(block, pool->self, ring->id);
     } else {
@@ -138,8 +156,10 @@ static void hand_to_ring(struct ssm_ring *ring, uint64_t handle, bool keep)
     if (keep || delivery)
         return; /* see finish_deliveries() */
     claim->references--;
-    if (!mine_too)
-        ssm_drop_bytes(pool, ssm_memory_held(pool, claim->class_idx, (uint32_t)handle).bytes);
+    if (mine_too)
+        return;
+    claim->flags &= (uint8_t)~SSM_CLAIM_REDELIVERED;
+    ssm_drop_bytes(pool, ssm_memory_held(pool, claim->class_idx, (uint32_t)handle).bytes);
 }
 
 /* The same for a chain, the head first (N3). */
@@ -153,44 +173,49 @@ static SSM_COLD void hand_chain_to_ring(struct ssm_ring *ring, uint64_t head)
     }
 }
 
-/* Step 6 for the deliveries of a batch: the rings that they came from forget them. Those that came out of several rings wait
- * for the last reference. */
-static void forget_deliveries(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+/* Step 3 for the deliveries that end with the put, before the span. Their claims are marked until step 6. */
+static void mark_deliveries(const struct put_call *call)
 {
-    for (uint32_t i = 0; i < count; i++)
-        if ((pool->claims[(uint32_t)handles[i]].flags & (SSM_CLAIM_DELIVERED | SSM_CLAIM_SEVERAL)) == SSM_CLAIM_DELIVERED)
-            ssm_redelivery_settle(pool, (uint32_t)handles[i]);
-}
-
-/* Step 7: the references that went with them. Whoever took such a packet out may have freed it already. */
-static void finish_deliveries(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        struct ssm_claim *claim = &pool->claims[(uint32_t)handles[i]];
-        if (claim->flags & SSM_CLAIM_OF_DELIVERY && --claim->references == 0)
-            ssm_block_release(pool, claim->class_idx, (uint32_t)handles[i]);
+    struct ssm_pool *pool = call->ring->pool;
+    for (uint32_t i = 0; i < call->count; i++) {
+        const struct ssm_redelivery *table = delivery_of(call, i);
+        if (table == NULL)
+            continue;
+        ssm_delivery_leave(pool, table, (uint32_t)call->handles[i]);
+        pool->claims[(uint32_t)call->handles[i]].flags |= SSM_CLAIM_MARKED;
     }
 }
 
-/* Who puts deliveries, and how many packets; with SSM_SPAN_STAYS they stay this process's deliveries. */
-static uint64_t span_of(const struct ssm_pool *pool, uint32_t count, bool stays)
+/* Step 6: the rings that they came from forget them, and the references go. Whoever took such a packet out may have freed it
+ * already. */
+static void finish_deliveries(const struct put_call *call)
 {
-    return (uint64_t)ssm_redelivery_self(pool) << 32 | (stays ? SSM_SPAN_STAYS : 0) | count;
+    struct ssm_pool *pool = call->ring->pool;
+    for (uint32_t i = 0; i < call->count; i++) {
+        struct ssm_claim *claim = &pool->claims[(uint32_t)call->handles[i]];
+        if (!(claim->flags & SSM_CLAIM_MARKED))
+            continue;
+        claim->flags &= (uint8_t)~SSM_CLAIM_MARKED;
+        ssm_delivery_end(pool, delivery_of(call, i), (uint32_t)call->handles[i]);
+        if (!(call->flags & SSM_KEEP) && --claim->references == 0)
+            ssm_block_release(pool, claim->class_idx, (uint32_t)call->handles[i]);
+    }
 }
 
 /* Steps 2 to 7 of put. `claims`: the flags of all claims. */
 static SSM_COLD void put_all(struct ssm_ring *ring, const struct put_call *call, uint64_t head, uint8_t claims)
 {
     struct ssm_side *producer = &ring->shared->producer;
-    uint32_t count = call->count;
-    bool keep = call->flags & SSM_KEEP, deliveries = claims & SSM_CLAIM_OF_DELIVERY;
-    bool forget = deliveries && (!keep || call->flags & SSM_HANDOVER);
+    const uint32_t count = call->count;
+    const bool keep = call->flags & SSM_KEEP, deliveries = claims & SSM_CLAIM_DELIVERED;
     if (SSM_HAS_BUG(NOTE_EARLY))
         ssm_store_release_u64(&producer->note, head + count);
     for (uint32_t i = 0; i < count; i++)
         ssm_store_relaxed_u64(&ring->shared->slots[(head + i) & ring->mask], call->handles[i]);
-    if (deliveries)
-        ssm_store_release_u64(&producer->span, span_of(ring->pool, count, !forget || claims & SSM_CLAIM_SEVERAL));
+    if (deliveries) {
+        mark_deliveries(call);
+        ssm_store_release_u64(&producer->span, (uint64_t)ssm_redelivery_self(ring->pool) << 32 | count);
+    }
     if (!SSM_HAS_BUG(NO_NOTE))
         ssm_store_release_u64(&producer->note, head + count);
     if (SSM_HAS_BUG(HEAD_EARLY))
@@ -202,13 +227,11 @@ static SSM_COLD void put_all(struct ssm_ring *ring, const struct put_call *call,
             hand_to_ring(ring, call->handles[i], keep);
     /* R1 -> A1 in ssm_ring_head_beyond(): slots, holder sets and payload are written before the index is seen. */
     ssm_store_release_u64(&producer->index, head + count);
-    if (forget)
-        forget_deliveries(ring->pool, call->handles, count);
-    if (deliveries)
+    if (deliveries) {
+        finish_deliveries(call);
         ssm_store_release_u64(&producer->span, 0);
+    }
     ssm_store_release_u64(&producer->note, 0);
-    if (deliveries && !keep)
-        finish_deliveries(ring->pool, call->handles, count);
 }
 
 static int may_put(const struct ssm_ring *ring)
@@ -263,6 +286,19 @@ static int put_what_fits(const struct put_call *call)
     return (int)dropped;
 }
 
+/* The last `dropped` packets of the call find no room: freed, and so not delivered again, unless they are kept. */
+static void free_dropped(const struct put_call *call, uint32_t dropped)
+{
+    struct ssm_pool *pool = call->ring->pool;
+    for (uint32_t i = call->count - dropped; i < call->count; i++) {
+        const struct ssm_redelivery *table = delivery_of(call, i);
+        if (table != NULL)
+            ssm_delivery_end(pool, table, (uint32_t)call->handles[i]);
+        if (!(call->flags & SSM_KEEP))
+            ssm_reference_drop(pool, (uint32_t)call->handles[i], SSM_NO_DELIVERY, true);
+    }
+}
+
 /* The ring is full, and does not wait. With the producer's right, which it gives up. How many packets were dropped. */
 static SSM_COLD int put_overflowing(const struct put_call *call)
 {
@@ -271,8 +307,8 @@ static SSM_COLD int put_overflowing(const struct put_call *call)
     const bool exclusive = ring->flags & SSM_ONE_PRODUCER, drop = ring->flags & SSM_OVERFLOW_DROP;
     int result = drop ? put_what_fits(call) : -SSM_E_FULL;
     ssm_side_leave(producer, exclusive);
-    if (result > 0 && !(call->flags & SSM_KEEP))
-        ssm_references_drop(ring->pool, call->handles + call->count - result, (uint32_t)result);
+    if (result > 0)
+        free_dropped(call, (uint32_t)result);
     for (int look = 0; !drop && result == -SSM_E_FULL && look < OVERWRITE_LOOKS; look++) {
         result = ssm_ring_make_room(ring, call->count);
         if (result == 0)
@@ -319,19 +355,21 @@ static SSM_COLD int put_waiting(struct put_call *call, int64_t timeout_ns)
     return ssm_wait_for(call->ring->pool, &wait, timeout_ns);
 }
 
-static SSM_APART int put_slowly(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns)
+static SSM_APART int put_slowly(struct put_call *call, int64_t timeout_ns)
 {
-    struct put_call call = {ring, handles, count, flags};
-    if (count == 0 || count > ring->capacity || flags & ~(uint32_t)(SSM_KEEP | SSM_HANDOVER) || flags == SSM_HANDOVER)
+    struct ssm_ring *ring = call->ring;
+    const uint32_t count = call->count, hands_over = call->flags & (SSM_KEEP | SSM_HANDOVER);
+    if (count == 0 || count > ring->capacity || call->flags & ~(uint32_t)(SSM_KEEP | SSM_HANDOVER | SSM_ONE_DELIVERY) ||
+        hands_over == SSM_HANDOVER)
         return -EINVAL;
-    int result = put_attempt(&call, true);
+    int result = put_attempt(call, true);
     if (result == -SSM_E_FULL && timeout_ns != 0)
-        result = put_waiting(&call, timeout_ns);
+        result = put_waiting(call, timeout_ns);
     /* Whoever passed it on to this process may be about to say so (step 6), or have died before. */
     for (int look = 0; ring->table != NULL && result == -SSM_E_QUEUED && look < SSM_RING_LOOKS; look++) {
         ring->pool->on_stall(ring->pool);
         ssm_nap_ns(SSM_RING_LOOK_NAP_NS);
-        result = put_attempt(&call, true);
+        result = put_attempt(call, true);
     }
     if (result >= 0 && (uint32_t)result < count)
         ssm_event_signal(&ring->shared->not_empty, count - (uint32_t)result, ring->pool->fenced);
@@ -356,11 +394,28 @@ static inline bool put_fast(struct ssm_ring *ring, uint64_t handle)
     return put;
 }
 
+static SSM_APART int put_unnamed(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns)
+{
+    struct put_call call = {ring, handles, NULL, count, flags};
+    return put_slowly(&call, timeout_ns);
+}
+
 int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns)
 {
     if (SSM_LIKELY(count == 1 && flags == 0 && put_fast(ring, handles[0]))) {
         ssm_event_signal(&ring->shared->not_empty, 1, ring->pool->fenced);
         return 0;
     }
-    return put_slowly(ring, handles, count, flags, timeout_ns);
+    return put_unnamed(ring, handles, count, flags, timeout_ns);
+}
+
+int ssm_ring_put_of(struct ssm_ring *ring, const uint64_t *handles, const uint64_t *deliveries, uint32_t count,
+                    uint32_t flags, int64_t timeout_ns)
+{
+    struct put_call call = {ring, handles, deliveries, count, flags};
+    if (count == 1 && flags == 0 && put_fast(ring, handles[0])) {
+        ssm_event_signal(&ring->shared->not_empty, 1, ring->pool->fenced);
+        return 0;
+    }
+    return put_slowly(&call, timeout_ns);
 }

@@ -5,13 +5,16 @@
 
 #include "block.h"
 #include "registry.h"
+#include "seed_bug.h"
+#include "segment.h"
 
 #include <stdlib.h>
 
 #define FRONT      (UINT32_C(1) << 31)
 #define HELD       (UINT32_C(1) << 30)
 #define STATE      (FRONT | HELD)
-#define OWNER      (HELD - 1)
+#define LEAVING    (UINT32_C(1) << 29)
+#define OWNER      (LEAVING - 1)
 #define SLOT_BITS  12
 
 _Static_assert(SSM_HOLDER_MAX <= 1u << SLOT_BITS, "an owner names any holder slot");
@@ -34,9 +37,13 @@ struct ssm_redelivery *ssm_redelivery_open(struct ssm_pool *pool, uint32_t ring_
     if (table != NULL)
         return table;
     table = malloc(sizeof *table);
-    if (table == NULL)
+    struct ssm_own_delivery *own = ssm_private_map(pool->geometry.block_total * sizeof *own);
+    if (table == NULL || own == NULL) {
+        free(table);
+        ssm_private_unmap(own, pool->geometry.block_total * sizeof *own);
         return NULL;
-    *table = (struct ssm_redelivery){.next = pool->redeliveries, .entries = entries, .ring_id = ring_id};
+    }
+    *table = (struct ssm_redelivery){.next = pool->redeliveries, .entries = entries, .own = own, .ring_id = ring_id};
     pool->redeliveries = table;
     return table;
 }
@@ -46,8 +53,15 @@ void ssm_redelivery_dispose(struct ssm_pool *pool)
     while (pool->redeliveries != NULL) {
         struct ssm_redelivery *table = pool->redeliveries;
         pool->redeliveries = table->next;
+        ssm_private_unmap(table->own, pool->geometry.block_total * sizeof *table->own);
         free(table);
     }
+}
+
+void ssm_redelivery_forget(struct ssm_pool *pool)
+{
+    for (struct ssm_redelivery *table = pool->redeliveries; table != NULL; table = table->next)
+        ssm_private_clear(table->own, pool->geometry.block_total * sizeof *table->own);
 }
 
 static struct ssm_delivery *entry_of(const struct ssm_redelivery *table, uint64_t handle)
@@ -59,6 +73,12 @@ static struct ssm_delivery *entry_of(const struct ssm_redelivery *table, uint64_
 static uint32_t said_of(uint64_t taken, uint64_t handle)
 {
     return taken >> 32 == handle >> 32 && (uint32_t)taken & STATE ? (uint32_t)taken : 0;
+}
+
+/* Taken by that process, in whichever way, and perhaps about to be handed on. */
+static bool is_held_by(uint32_t said, uint32_t owner)
+{
+    return (said & ~(FRONT | LEAVING)) == (HELD | owner);
 }
 
 static uint64_t entry_for(uint64_t handle, uint32_t said)
@@ -128,7 +148,7 @@ bool ssm_redelivery_was_returned(const struct ssm_redelivery *table, uint64_t ha
 bool ssm_redelivery_is_under_way(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t handle)
 {
     uint32_t said = said_of(ssm_load_acquire_u64(&entry_of(table, handle)->taken), handle); /* D4: pairs with D1 and D3 */
-    return said != 0 && (said & ~FRONT) != (HELD | ssm_redelivery_self(pool));
+    return said != 0 && !is_held_by(said, ssm_redelivery_self(pool));
 }
 
 uint32_t ssm_redelivery_count(const struct ssm_pool *pool, const struct ssm_redelivery *table)
@@ -161,19 +181,86 @@ bool ssm_redelivery_is_owed(const struct ssm_pool *pool, const struct ssm_redeli
 
 /* ---- freeing and handing on ------------------------------------------------------------------------------------- */
 
-void ssm_redelivery_void(const struct ssm_redelivery *table, uint64_t handle, uint32_t owner)
+/* An entry that names the owner goes void; `leaving`: only if it is marked so. */
+static void make_void(const struct ssm_redelivery *table, uint64_t handle, uint32_t owner, bool leaving)
 {
     struct ssm_delivery *entry = entry_of(table, handle);
     uint64_t seen = ssm_load_acquire_u64(&entry->taken);
-    if ((said_of(seen, handle) & ~FRONT) == (HELD | owner))
+    uint32_t said = said_of(seen, handle);
+    if (is_held_by(said, owner) && (said & LEAVING || !leaving))
         ssm_cas_acqrel_u64(&entry->taken, &seen, 0); /* fails: it was put back here, and somebody has taken it since */
 }
 
-void ssm_redelivery_settle(struct ssm_pool *pool, uint32_t block_idx)
+void ssm_redelivery_complete(const struct ssm_redelivery *table, uint64_t handle, uint32_t owner)
 {
-    uint64_t handle = ssm_handle_of(ssm_load_relaxed_u32(&ssm_block_at(pool, block_idx)->generation), block_idx);
-    for (const struct ssm_redelivery *table = pool->redeliveries; table != NULL; table = table->next)
-        ssm_redelivery_void(table, handle, ssm_redelivery_self(pool));
+    make_void(table, handle, owner, true);
+}
+
+void ssm_delivery_begin(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx, uint32_t serial)
+{
+    table->own[block_idx] = (struct ssm_own_delivery){.serial = serial, .references = 1};
+    pool->claims[block_idx].flags |= SSM_CLAIM_DELIVERED;
+}
+
+uint64_t ssm_delivery_name(const struct ssm_redelivery *table, uint32_t block_idx)
+{
+    return (uint64_t)(table->ring_id + 1) << 32 | table->own[block_idx].serial;
+}
+
+const struct ssm_redelivery *ssm_delivery_find(const struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery)
+{
+    const struct ssm_redelivery *found = NULL;
+    const bool any = delivery == SSM_ANY_DELIVERY;
+    if (!(pool->claims[block_idx].flags & SSM_CLAIM_DELIVERED))
+        return NULL;
+    for (const struct ssm_redelivery *table = pool->redeliveries; table != NULL; table = table->next) {
+        if (table->own[block_idx].references == 0 || !(any || ssm_delivery_name(table, block_idx) == delivery))
+            continue;
+        if (found == NULL || (int32_t)(table->own[block_idx].serial - found->own[block_idx].serial) > 0)
+            found = table;
+    }
+    return found;
+}
+
+void ssm_delivery_share(const struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery)
+{
+    const struct ssm_redelivery *table = ssm_delivery_find(pool, block_idx, delivery);
+    if (table != NULL)
+        table->own[block_idx].references++;
+}
+
+void ssm_delivery_leave(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx)
+{
+    struct ssm_delivery *entry = &table->entries[block_idx];
+    uint64_t seen = ssm_load_acquire_u64(&entry->taken);
+    if (is_held_by(said_of(seen, ssm_handle_now(pool, block_idx)), ssm_redelivery_self(pool)))
+        ssm_cas_acqrel_u64(&entry->taken, &seen, seen | LEAVING); /* fails: as in make_void() */
+}
+
+void ssm_delivery_end(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx)
+{
+    make_void(table, ssm_handle_now(pool, block_idx), ssm_redelivery_self(pool), false);
+    table->own[block_idx].references = 0;
+    if (ssm_delivery_find(pool, block_idx, SSM_ANY_DELIVERY) == NULL)
+        pool->claims[block_idx].flags &= (uint8_t)~SSM_CLAIM_DELIVERED;
+}
+
+void ssm_delivery_end_all(struct ssm_pool *pool, uint32_t block_idx)
+{
+    for (const struct ssm_redelivery *table; (table = ssm_delivery_find(pool, block_idx, SSM_ANY_DELIVERY)) != NULL;)
+        ssm_delivery_end(pool, table, block_idx);
+}
+
+void ssm_delivery_drop(struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery, bool done)
+{
+    const struct ssm_redelivery *table = ssm_delivery_find(pool, block_idx, delivery);
+    const struct ssm_claim *claim = &pool->claims[block_idx];
+    if (SSM_HAS_BUG(VIEW_DELAYS) && claim->references + claim->pins > 1)
+        return;
+    if (table != NULL && (done || table->own[block_idx].references == 1))
+        ssm_delivery_end(pool, table, block_idx);
+    else if (table != NULL)
+        table->own[block_idx].references--;
 }
 
 /* ---- reaping and checking --------------------------------------------------------------------------------------- */

@@ -28,7 +28,8 @@ enum ssm_seed_bug {
     SSM_BUG_TAKE_HEAD_FIRST, /* get: the head of a chain before its segments */
     SSM_BUG_DROP_HEAD_FIRST, /* an unfinished put or get of a chain: the ring's bits go from the head on */
     SSM_BUG_NO_NEW_TREE,     /* the arena's tree is not made anew after a death with its lock */
-    SSM_BUG_SILENT_RELEASE   /* who takes the last bit from a block, and is stopped then, has not said so */
+    SSM_BUG_SILENT_RELEASE,  /* who takes the last bit from a block, and is stopped then, has not said so */
+    SSM_BUG_VIEW_DELAYS      /* free: a delivery ends with the last reference to its block only */
 };
 
 #define SSM_HAS_BUG(name) (SSM_SEED_BUG == SSM_BUG_##name)

@@ -16,15 +16,15 @@
  * writes them. */
 static void complete_handover(struct ssm_pool *pool, const struct ssm_side_of *of, uint64_t note, uint64_t span)
 {
-    uint64_t mask = of->slots - 1, count = span & (SSM_SPAN_STAYS - 1);
+    uint64_t mask = of->slots - 1, count = (uint32_t)span;
     struct ssm_redelivery table;
-    if (span & SSM_SPAN_STAYS || count > note || count > mask + 1)
+    if (count > note || count > mask + 1)
         return;
     for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
         for (uint64_t at = note - count; ssm_ring_table(pool, id, &table) && at != note; at++) {
             uint64_t handle = ssm_load_relaxed_u64(&of->shared->slots[at & mask]);
             if ((uint32_t)handle < pool->geometry.block_total)
-                ssm_redelivery_void(&table, handle, (uint32_t)(span >> 32));
+                ssm_redelivery_complete(&table, handle, (uint32_t)(span >> 32));
         }
 }
 

@@ -17,9 +17,6 @@
 #define SSM_SIDE_PATIENCE_NS UINT64_C(10000000) /* for a side's lock; then the caller's own time-out counts on */
 #define SSM_RING_LOOKS       20                 /* at what another process is about to do, or a reaper */
 #define SSM_RING_LOOK_NAP_NS UINT64_C(500000)
-#define SSM_SPAN_STAYS       (UINT64_C(1) << 31)
-
-_Static_assert(SSM_RING_MAX < SSM_SPAN_STAYS, "a span counts any batch");
 
 struct ssm_side_of { struct ssm_ring_shared *shared; uint32_t id, slots; }; /* slots: as they were when it was mapped */
 

@@ -174,6 +174,20 @@ int ssm_free_many(struct ssm_pool *pool, const uint64_t *handles, uint32_t count
 
 /* This process may hold a packet several times: hold adds a reference, free gives one back. */
 int ssm_packet_hold(struct ssm_pool *pool, uint64_t handle);
+
+/* What a process takes out of a ring with SSM_REDELIVER is a delivery, until it is done: by a free, or a put without SSM_KEEP,
+ * of one reference that belongs to it, whatever other references this process has; those keep the block, and nothing else.
+ * The reference that a get gives belongs to its delivery. Where a process has several references to one packet (it came
+ * through several rings), it names the delivery that is meant; the calls above mean the latest that is open. */
+#define SSM_NO_DELIVERY  0          /* the reference belongs to none */
+#define SSM_ANY_DELIVERY UINT64_MAX /* the latest that is open */
+/* The name of the latest one of that packet that is open; of all that one call of get took out of one ring it is the same. */
+uint64_t ssm_packet_delivery(struct ssm_pool *pool, uint64_t handle);
+int ssm_packet_hold_of(struct ssm_pool *pool, uint64_t handle, uint64_t delivery); /* the new reference belongs to it */
+/* Give back references that belong to the delivery. done == 0: it ends only if these were its last ones. */
+int ssm_free_of(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, int done);
+int ssm_free_many_of(struct ssm_pool *pool, const uint64_t *handles, uint32_t count, uint64_t delivery, int done);
+int ssm_delivery_done(struct ssm_pool *pool, uint64_t handle, uint64_t delivery); /* it ends; all references stay */
 /* A pinned reference outlives ssm_pool_close(). pin marks one of this process's references; unpin takes the
  * mark off and, when `drop` is set or the pool was closed meanwhile, gives the reference back. */
 int ssm_packet_pin(struct ssm_pool *pool, uint64_t handle);
@@ -237,7 +251,8 @@ enum ssm_acl {
 };
 enum ssm_put_flags {
     SSM_KEEP     = 1u << 0, /* put: keep this process's reference as well */
-    SSM_HANDOVER = 1u << 1  /* with SSM_KEEP: a redelivering ring that it came from may forget it all the same */
+    SSM_HANDOVER = 1u << 1, /* with SSM_KEEP: a redelivering ring that it came from may forget it all the same */
+    SSM_ONE_DELIVERY = 1u << 2 /* put_of: deliveries[0] is that of all packets */
 };
 
 struct ssm_ring;
@@ -262,6 +277,9 @@ void ssm_ring_close(struct ssm_ring *ring); /* gives exclusive sides back; befor
  * A chain counts as one packet, with its head's handle. put: SSM_E_SEGMENT, SSM_E_CHAIN; SSM_E_SHARED and SSM_E_PINNED,
  * where this process has another reference to one of its packets. */
 int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns);
+/* The same, with the delivery that each packet's reference belongs to. */
+int ssm_ring_put_of(struct ssm_ring *ring, const uint64_t *handles, const uint64_t *deliveries, uint32_t count, uint32_t flags,
+                    int64_t timeout_ns);
 int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns);
 
 /* Waiting until what was put has been dealt with: whoever got a packet says so once, when it is done with it. task_done:

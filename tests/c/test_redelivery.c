@@ -32,6 +32,7 @@ static struct fixture open_fixture(void)
 static struct ssm_ring *source(struct ssm_pool *pool) { return ring_open(pool, "source", PACKETS, SSM_REDELIVER); }
 static struct ssm_ring *other(struct ssm_pool *pool) { return ring_open(pool, "other", PACKETS, SSM_REDELIVER); }
 static struct ssm_ring *sink(struct ssm_pool *pool) { return ring_open(pool, "sink", PACKETS, 0); }
+static struct ssm_ring *side(struct ssm_pool *pool) { return ring_open(pool, "side", PACKETS, 0); }
 
 static uint64_t alloc(struct ssm_pool *pool, uint64_t number)
 {
@@ -436,6 +437,8 @@ static void test_check_finds(void)
 
 /* Where the packets 1 .. PACKETS are in the end, one letter each: S in the source, R in the source as redelivered, K in
  * the sink, B in the sink and redelivered in the source, - nowhere. */
+enum second { NONE, VIEW, HOLD, SHARE, OTHER, SIDE, STALE };
+enum step { FREE, PUT, KEEP, BACK, DROP };
 struct course {
     const char *name;
     void (*prepare)(struct fixture *f); /* may be NULL */
@@ -444,7 +447,11 @@ struct course {
     bool puts_back; /* into the source: its packets stand behind the others */
     enum { NO_REAPER, CHANGES, ALL } reapers; /* behind which deaths reapers die: those that made a difference, or all */
     bool wide; /* once more, with the child's bit and the rings' in different words of the holder sets */
+    enum second second; /* the second reference of take_step() */
+    enum step   step;
+    const char *elsewhere; /* in the other ring, likewise; NULL: nothing was there */
 };
+static const struct course *running;
 
 /* Copies of the segment, and what became of one. */
 struct scene {
@@ -454,7 +461,7 @@ struct scene {
     int      fds[2];
     uint8_t *copies[2];
     struct ssm_pool *reaper; /* attached to the pool itself */
-    char     last[PACKETS + 1], now[PACKETS + 1];
+    char     last[PACKETS + 1], now[PACKETS + 1], elsewhere[PACKETS + 1];
     bool     deep;
     unsigned deaths;
 };
@@ -519,14 +526,16 @@ static void drain(struct scene *scene, struct ssm_pool *pool, struct ssm_ring *r
 static void look(struct scene *scene, int copy, char *outcome)
 {
     struct ssm_pool *pool = fixture_attach(scene->fds[copy], 0);
-    struct ssm_ring *rings[] = {source(pool), sink(pool), other(pool)};
+    struct ssm_ring *rings[] = {source(pool), sink(pool), other(pool), side(pool)};
+    char aside[PACKETS + 1] = "----";
     memset(outcome, '-', PACKETS);
+    memset(scene->elsewhere, '-', PACKETS);
     fixture_check(pool);
     drain(scene, pool, rings[0], true, outcome);
     drain(scene, pool, rings[1], false, outcome);
-    char elsewhere[PACKETS + 1] = "----";
-    drain(scene, pool, rings[2], true, elsewhere);
-    for (int i = 0; i < 3; i++)
+    drain(scene, pool, rings[2], true, scene->elsewhere);
+    drain(scene, pool, rings[3], false, aside);
+    for (int i = 0; i < 4; i++)
         ssm_ring_close(rings[i]);
     fixture_reap(pool);
     fixture_check(pool);
@@ -590,6 +599,8 @@ static void go_through(const struct course *course, bool wide, bool deep)
     ssm_ring_close(source(f.pool));
     ssm_ring_close(sink(f.pool));
     ssm_ring_close(other(f.pool));
+    ssm_ring_close(side(f.pool));
+    running = course;
     fill(&f);
     if (course->prepare != NULL)
         course->prepare(&f);
@@ -614,6 +625,7 @@ static void go_through(const struct course *course, bool wide, bool deep)
     printf("%s%s: %u deaths, %s in the end\n", course->name, wide ? ", two words" : "", scene.deaths, scene.now);
     fflush(stdout);
     CHECK(memcmp(scene.now, course->finally, PACKETS) == 0);
+    CHECK(memcmp(scene.elsewhere, course->elsewhere != NULL ? course->elsewhere : "----", PACKETS) == 0);
     for (int i = 0; i < 2; i++) {
         munmap(scene.copies[i], scene.bytes);
         close(scene.fds[i]);
@@ -712,7 +724,75 @@ static void forward_all(void *mem, const void *fixture)
     CHECK_EQ(ssm_ring_put(to, handles, 3, 0, 0), 0);
 }
 
-/* The same packet by two ways: only its last free is one. */
+/* One that this process has besides that of its delivery from the source; the packet's, or another one's name. */
+static void take_second(struct ssm_pool *pool, uint64_t handle, uint64_t delivery)
+{
+    uint64_t taken;
+    switch (running->second) {
+    case VIEW: CHECK_EQ(ssm_packet_pin(pool, handle), 0); break;
+    case HOLD: CHECK_EQ(ssm_packet_hold(pool, handle), 0); break;
+    case SHARE: CHECK_EQ(ssm_packet_hold_of(pool, handle, delivery), 0); break;
+    case OTHER: CHECK(ssm_ring_get(other(pool), &taken, 1, 0) == 1 && taken == handle); break;
+    case SIDE: CHECK(ssm_ring_get(side(pool), &taken, 1, 0) == 1 && taken == handle); break;
+    default: break;
+    }
+}
+
+/* Takes a packet out, takes a second reference to it, and ends the delivery in one way, or does not. */
+static void take_step(void *mem, const void *fixture)
+{
+    struct ssm_pool *pool = join(fixture);
+    struct ssm_ring *ring = source(pool), *to = running->step == BACK ? ring : sink(pool);
+    const bool viewed = running->second == VIEW;
+    uint64_t handle;
+    (void)mem;
+    CHECK_EQ(ssm_ring_get(ring, &handle, 1, 0), 1);
+    const uint64_t delivery = ssm_packet_delivery(pool, handle);
+    CHECK(delivery != SSM_NO_DELIVERY);
+    take_second(pool, handle, delivery);
+    switch (running->step) {
+    case FREE: CHECK_EQ(viewed ? ssm_delivery_done(pool, handle, delivery) : ssm_free_of(pool, handle, delivery, true), 0); break;
+    case DROP: CHECK_EQ(ssm_free_of(pool, handle, delivery, false), 0); break;
+    case KEEP: CHECK_EQ(ssm_ring_put_of(to, &handle, &delivery, 1, SSM_KEEP, 0), 0); break;
+    default: CHECK_EQ(ssm_ring_put_of(to, &handle, &delivery, 1, viewed ? SSM_KEEP | SSM_HANDOVER : 0, 0), 0);
+    }
+}
+
+/* A reference that outlived one delivery of the packet is none of the next. */
+static void outlive(void *mem, const void *fixture)
+{
+    struct ssm_pool *pool = join(fixture);
+    struct ssm_ring *ring = source(pool);
+    uint64_t handles[PACKETS], first;
+    (void)mem;
+    CHECK_EQ(ssm_ring_get(ring, handles, PACKETS, 0), PACKETS);
+    first = ssm_packet_delivery(pool, handles[0]);
+    CHECK_EQ(ssm_packet_hold_of(pool, handles[0], first), 0);
+    CHECK_EQ(ssm_ring_put_of(ring, handles, &first, PACKETS, SSM_ONE_DELIVERY, 0), 0);
+    CHECK_EQ(ssm_ring_get(ring, handles, 1, 0), 1);
+    CHECK(ssm_packet_delivery(pool, handles[0]) != first);
+    CHECK_EQ(ssm_free_of(pool, handles[0], first, true), 0);
+}
+
+/* The second reference is freed, and is not that of the delivery; with STALE, it came first, and the delivery is not the
+ * latest. */
+static void free_the_other(void *mem, const void *fixture)
+{
+    struct ssm_pool *pool = join(fixture);
+    uint64_t handle, name;
+    (void)mem;
+    CHECK_EQ(ssm_ring_get(source(pool), &handle, 1, 0), 1);
+    name = ssm_packet_delivery(pool, handle);
+    CHECK_EQ(ssm_ring_get(running->second == SIDE ? side(pool) : other(pool), &handle, 1, 0), 1);
+    if (running->second != STALE)
+        name = running->second == SIDE ? SSM_NO_DELIVERY : ssm_packet_delivery(pool, handle);
+    if (running->step == FREE)
+        CHECK_EQ(ssm_free_of(pool, handle, name, true), 0);
+    else
+        CHECK_EQ(ssm_ring_put_of(sink(pool), &handle, &name, 1, 0, 0), 0);
+}
+
+/* With no name the latest delivery is meant: after two frees of what came out of two rings both are done. */
 static void free_twice(void *mem, const void *fixture)
 {
     uint64_t handles[2];
@@ -746,7 +826,7 @@ static void two_have_come_back(struct fixture *f)
 
 static void in_both_rings(struct fixture *f)
 {
-    struct ssm_ring *rings[] = {source(f->pool), other(f->pool)};
+    struct ssm_ring *rings[] = {source(f->pool), running->second == SIDE ? side(f->pool) : other(f->pool)};
     uint64_t handles[PACKETS];
     CHECK_EQ(ssm_ring_get(rings[0], handles, PACKETS, 0), PACKETS);
     CHECK_EQ(ssm_ring_put(rings[0], handles, PACKETS, SSM_KEEP, 0), 0);
@@ -767,7 +847,40 @@ static const struct course courses[] = {
     {"put back and keep", NULL, put_back_keeping, .finally = "SSSS", .puts_back = true},
     {"put back and keep what came back", two_have_come_back, put_back_keeping, .finally = "RRSS", .puts_back = true},
     {"forward what came back", two_have_come_back, forward_all, .finally = "KKKR", .reapers = CHANGES},
-    {"out of two rings", in_both_rings, free_twice, .finally = "-SSS"},
+    {"out of two rings", in_both_rings, free_twice, .finally = "-SSS", .elsewhere = "-SSS"},
+    {"view: free", NULL, take_step, .finally = "-SSS", .second = VIEW, .step = FREE},
+    {"view: put", NULL, take_step, .finally = "KSSS", .second = VIEW, .step = PUT, .reapers = CHANGES, .wide = true},
+    {"view: put, keep", NULL, take_step, .finally = "BSSS", .second = VIEW, .step = KEEP},
+    {"view: put back", NULL, take_step, .finally = "SSSS", .second = VIEW, .step = BACK, .puts_back = true},
+    {"hold: free", NULL, take_step, .finally = "-SSS", .second = HOLD, .step = FREE},
+    {"hold: put", NULL, take_step, .finally = "KSSS", .second = HOLD, .step = PUT},
+    {"hold: drop", NULL, take_step, .finally = "-SSS", .second = HOLD, .step = DROP},
+    {"shared: free", NULL, take_step, .finally = "-SSS", .second = SHARE, .step = FREE},
+    {"shared: put", NULL, take_step, .finally = "KSSS", .second = SHARE, .step = PUT},
+    {"shared: drop", NULL, take_step, .finally = "RSSS", .second = SHARE, .step = DROP},
+    {"shared: outlived a delivery", NULL, outlive, .finally = "RSSS", .puts_back = true},
+    {"also by a redelivering ring: free", in_both_rings, take_step, .finally = "-SSS", .second = OTHER, .step = FREE,
+     .elsewhere = "RSSS", .reapers = CHANGES},
+    {"also by a redelivering ring: put", in_both_rings, take_step, .finally = "KSSS", .second = OTHER, .step = PUT,
+     .elsewhere = "RSSS", .reapers = CHANGES, .wide = true},
+    {"also by a redelivering ring: put, keep", in_both_rings, take_step, .finally = "BSSS", .second = OTHER, .step = KEEP,
+     .elsewhere = "RSSS"},
+    {"also by a redelivering ring: put back", in_both_rings, take_step, .finally = "SSSS", .second = OTHER, .step = BACK,
+     .elsewhere = "RSSS", .puts_back = true},
+    {"also by a redelivering ring: drop", in_both_rings, take_step, .finally = "-SSS", .second = OTHER, .step = DROP,
+     .elsewhere = "RSSS"},
+    {"also by an ordinary ring: free", in_both_rings, take_step, .finally = "-SSS", .second = SIDE, .step = FREE},
+    {"also by an ordinary ring: put", in_both_rings, take_step, .finally = "KSSS", .second = SIDE, .step = PUT},
+    {"also by an ordinary ring: put, keep", in_both_rings, take_step, .finally = "BSSS", .second = SIDE, .step = KEEP},
+    {"also by an ordinary ring: drop", in_both_rings, take_step, .finally = "-SSS", .second = SIDE, .step = DROP},
+    {"also by an ordinary ring: free that one", in_both_rings, free_the_other, .finally = "RSSS", .second = SIDE, .step = FREE},
+    {"also by an ordinary ring: put that one", in_both_rings, free_the_other, .finally = "BSSS", .second = SIDE, .step = PUT},
+    {"also by a redelivering ring: free that one", in_both_rings, free_the_other, .finally = "RSSS", .second = OTHER,
+     .step = FREE, .elsewhere = "-SSS"},
+    {"also by a redelivering ring: put that one", in_both_rings, free_the_other, .finally = "BSSS", .second = OTHER,
+     .step = PUT, .elsewhere = "-SSS"},
+    {"also by a redelivering ring, later: free", in_both_rings, free_the_other, .finally = "-SSS", .second = STALE,
+     .step = FREE, .elsewhere = "RSSS"},
     {"shut down", two_have_come_back, shut_down, .finally = "----"},
 };
 

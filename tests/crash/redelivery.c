@@ -43,6 +43,52 @@ static void get_and_put_back(struct world *world)
     world_returned(world, ssm_ring_put(many(world), world->note->handles, 1, 0, NOW));
 }
 
+/* The first call; then views of both. */
+static void take_and_view(struct world *world)
+{
+    take(world, 2);
+    for (int i = 0; i < 2; i++)
+        ssm_packet_pin(me(world), world->note->handles[i]);
+}
+
+static void get_view_and_free(struct world *world)
+{
+    take_and_view(world);
+    for (int i = 0; i < 2; i++)
+        ssm_delivery_done(me(world), world->note->handles[i], SSM_ANY_DELIVERY);
+    world_returned(world, 0);
+}
+
+static void get_view_and_hand_on(struct world *world)
+{
+    take_and_view(world);
+    world_returned(world, ssm_ring_put(one(world), world->note->handles, 2, SSM_KEEP | SSM_HANDOVER, NOW));
+}
+
+static void get_view_and_put_back(struct world *world)
+{
+    take(world, 1);
+    ssm_packet_pin(me(world), world->note->handles[0]);
+    world_returned(world, ssm_ring_put(many(world), world->note->handles, 1, SSM_KEEP | SSM_HANDOVER, NOW));
+}
+
+static void get_and_drop(struct world *world)
+{
+    take(world, 2);
+    const uint64_t delivery = ssm_packet_delivery(me(world), world->note->handles[0]);
+    world_returned(world, ssm_free_many_of(me(world), world->note->handles, 2, delivery, 0));
+}
+
+/* What the victim has besides is no part of the delivery, and stays. */
+static void get_share_and_free(struct world *world)
+{
+    take(world, 2);
+    const uint64_t delivery = ssm_packet_delivery(me(world), world->note->handles[0]);
+    for (int i = 0; i < 2; i++)
+        ssm_packet_hold_of(me(world), world->note->handles[i], delivery);
+    world_returned(world, ssm_free_many_of(me(world), world->note->handles, 2, delivery, 1));
+}
+
 static void reap(struct world *world)
 {
     struct ssm_reaped reaped;
@@ -58,6 +104,16 @@ static void three_queued(struct world *world)
 {
     world_rotate(world, RING_MANY, 2);
     world_queue(world, PEER, RING_MANY, 3);
+}
+
+/* The victim has each of them already, as it would by an ordinary ring. */
+static void three_queued_and_held(struct world *world)
+{
+    struct serials *queued = &world->expect[RING_MANY].queued;
+    for (int i = 0; i < 3; i++) {
+        uint64_t handle = world_alloc(world, VICTIM, &queued->serial[queued->count++]);
+        ssm_ring_put(many(world), &handle, 1, SSM_KEEP, NOW);
+    }
 }
 
 /* With its call number `stage` the victim lets go of so many. */
@@ -85,6 +141,18 @@ static void expect_handed_on(struct world *world, int ring, uint32_t count)
 static void to_hand_on(struct world *world)
 {
     three_queued(world);
+    expect_handed_on(world, RING_ONE, 2);
+}
+
+static void held_to_free(struct world *world)
+{
+    three_queued_and_held(world);
+    expect_free(world, 2, 2);
+}
+
+static void held_to_hand_on(struct world *world)
+{
+    three_queued_and_held(world);
     expect_handed_on(world, RING_ONE, 2);
 }
 
@@ -151,6 +219,13 @@ const struct scenario redelivery_scenarios[] = {
      .many_flags = SSM_REDELIVER},
     {"redelivering get: of returned ones, put", returned_to_hand_on, get_and_hand_on, .results = {2, 0},
      .many_flags = SSM_REDELIVER},
+    {"redelivering get: free, viewed", to_free, get_view_and_free, .results = {2, 0}, .many_flags = SSM_REDELIVER},
+    {"redelivering get: put, viewed", to_hand_on, get_view_and_hand_on, .results = {2, 0}, .many_flags = SSM_REDELIVER},
+    {"redelivering get: put back, viewed", to_put_back, get_view_and_put_back, .results = {1, 0}, .many_flags = SSM_REDELIVER},
+    {"redelivering get: free, shared", to_free, get_share_and_free, .results = {2, 0}, .many_flags = SSM_REDELIVER},
+    {"redelivering get: free, held already", held_to_free, get_and_free, .results = {2, 0}, .many_flags = SSM_REDELIVER},
+    {"redelivering get: drop, held already", held_to_free, get_and_drop, .results = {2, 0}, .many_flags = SSM_REDELIVER},
+    {"redelivering get: put, held already", held_to_hand_on, get_and_hand_on, .results = {2, 0}, .many_flags = SSM_REDELIVER},
     {"reap: returns what a dead process had", died_with_two, reap, .results = {0}, .many_flags = SSM_REDELIVER},
     {"close: frees what it had taken", two_in_hand, close_pool, .results = {0}, .many_flags = SSM_REDELIVER},
     {"shutdown: frees returned ones", returned_to_discard, shut_down, .results = {0}, .many_flags = SSM_REDELIVER},

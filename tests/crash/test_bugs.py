@@ -32,6 +32,7 @@ FOUND = {
     "DROP_HEAD_FIRST": ("chain: get behind a half-taken one", "carries ring"),
     "NO_NEW_TREE": ("arena alloc: fresh", "arena: tree"),
     "SILENT_RELEASE": ("close: everything in hand", "lost: nobody holds it"),
+    "VIEW_DELAYS": ("redelivering get: free, viewed", "came back although they had been freed"),
 }
 
 

@@ -5,20 +5,23 @@ usage: python tests/model/redelivery_model.py [--forward] [--workers 2] [--kills
 
 What is modelled
     Ring 0 redelivers: beside it stands a table with an entry per block, generation and owner (a process, a
-    process that took the packet when it had been RETURNED, or RETURNED) and the position. Ring 1 is where
-    workers forward to, or where the producer fans out to; its table is used when it redelivers, too.
+    process that took the packet when it had been RETURNED, or RETURNED; LEAVING while that process hands it on)
+    and the position. Ring 1 is where workers forward to, or where the producer fans out to; its table is used
+    when it redelivers, too. A worker may have a second reference to what it took: a view, which outlives what it
+    does with the packet, or the packet itself, once more, through ring 1.
 
     get     under the consumer's right. When the flag `returned` is set: it is cleared; the tail passes over what
             is void; the returned packet with the smallest position is taken: entry RETURNED -> me, my bit, the
             ring's bit goes; the flag is set again when others are left. Else slot by slot: valid with the ring's
             bit, the generation, and an entry that is not RETURNED; then the position, entry -> me, my bit, the
             ring's bit goes. The tail is advanced once.
-    put     slots; who puts, how many, whether it keeps them; note; per block the ring's bit, and of packets
-            that no redelivering ring gave to me, my bit goes. Publish. Of the others: entries that name me are made
-            void, my bit goes, an empty set is settled. The note goes.
-    free    entries that name me are made void, my bit goes, an empty set is settled.
+    put     of packets that a redelivering ring gave to me, and that I do not keep: the entry of that ring -> LEAVING.
+            Slots; who puts, how many; note; per block the ring's bit, and of the other packets my bit goes. Publish.
+            Of the former: the entry is made void, my bit goes, an empty set is settled. The note goes.
+    free    the entry of the ring that the packet came from is made void, my bit goes, an empty set is settled.
+            Here and in a put, my bit stays while I have a second reference.
     repair  of a producer's side: not published: the ring's bits go, empty sets are settled. Published: the
-            entries of the one who put are made void, unless it kept the packets. Then the note goes.
+            LEAVING entries of the one who put are made void. Then the note goes.
     reap    repair what the dead own. Who stands in a note is left for the next time (a living thief is at that
             repair). Then every entry: of somebody dead who has the bit, the ring has not: -> RETURNED, ring's bit;
             RETURNED without the ring's bit: likewise; of somebody dead who took it RETURNED and the ring has the
@@ -63,13 +66,16 @@ BUGS = {
     "own_only": "the reaper sets the flag for what it returned itself, not for what a dead reaper or consumer left",
     "flag_last": "a get clears the flag after it has looked, not before",
     "no_compare": "the reaper stores RETURNED without a look whether the entry is as it was",
-    "keep_unknown": "the repair of a published put does not know that the packets were kept",
+    "complete_all": "the repair of a published put makes void what did not leave: kept, or by another ring",
+    "view_delays": "an entry is left as it is while there is a second reference",
+    "all_end": "free makes the entries of all rings void, also of one that gave the packet to this process as well",
 }
 # Another way that is sound, too.
 HARMLESS = {
     "return_all": "entries do not say WAS_RETURNED: the reaper returns also what is queued and names somebody dead",
 }
 
+LEAVING = 0x20
 RETURNED = 0x40
 WAS_RETURNED = 0x80
 R, Q = 0, 1  # the rings
@@ -92,6 +98,9 @@ class Config:
     requeue: bool = False  # workers put what they take for the first time into ring 0 again
     fanout: bool = False  # the producer puts into both rings
     both: bool = False  # ring 1 redelivers, too
+    view: bool = False  # workers have a view of what they take, which outlives it
+    also: bool = False  # with fanout: workers read ring 1 as well, with a packet of ring 0 in hand; and end that first,
+    last: bool = False  # or last
     producer_dies: bool = False  # or is left alone, for fewer states
     bug: str = ""
 
@@ -114,11 +123,15 @@ REGISTERS = (
     "COUNT",  # is anything returned?
     "ROUND",
     "WHO",  # the former owner of a lock taken over
+    "EXTRA",  # mask of blocks that it has by a second reference,
+    "OWED",  # and the ring + 1 that this one is a delivery of; 0: a view
 )
-PC, RET, RET2, RING, N, K0, K1, FROM, SEEN, AVAIL, DEAD, B, T, COUNT, ROUND, WHO = range(len(REGISTERS))
+PC, RET, RET2, RING, N, K0, K1, FROM, SEEN, AVAIL, DEAD, B, T, COUNT, ROUND, WHO, EXTRA, OWED = range(
+    len(REGISTERS)
+)
 
 # A ring's bytes, before its slots: block + 1, generation, ghost: stamp.
-HEAD, TAIL, NOTE, PRODUCER, CONSUMER, NOTED_WHO, NOTED_COUNT, NOTED_KEEP, RETURNS, RING_BYTES = range(10)
+HEAD, TAIL, NOTE, PRODUCER, CONSUMER, NOTED_WHO, NOTED_COUNT, RETURNS, RING_BYTES = range(9)
 
 
 class Model(Explorer):
@@ -131,6 +144,8 @@ class Model(Explorer):
             raise ValueError("batch is 1 or 2, and not more than blocks or capacity")
         if config.fanout and config.forward:
             raise ValueError("ring 1 is for fan-out or for forwarding")
+        if config.also and (not config.fanout or config.batch > 1 or config.view or config.sinks):
+            raise ValueError("also is for fan-out, one by one, without views or sinks")
         if config.rounds * config.batch > 4:
             raise ValueError("at most 4 packets: rounds * batch")
         super().__init__()
@@ -186,7 +201,11 @@ class Model(Explorer):
         return s[e] if s[e + 1] == s[self.G + b] else 0
 
     def _names(self, s: bytearray, r: int, b: int, process: int) -> bool:
-        return self._owner(s, r, b) & ~WAS_RETURNED == process + 1
+        return self._who(self._owner(s, r, b)) == process
+
+    @staticmethod
+    def _who(owner: int) -> int:
+        return (owner & ~(WAS_RETURNED | LEAVING)) - 1
 
     def initial(self) -> bytes:
         s = bytearray(self.size)
@@ -217,14 +236,25 @@ class Model(Explorer):
         s[p], s[p + RET], s[p + B] = s[p + RET], 0, 0
         return None
 
-    def _next_entry(self, s: bytearray, p: int, b: int, i: int) -> bool:
+    def _next_entry(self, s: bytearray, p: int, b: int, i: int, leaving: bool) -> bool:
         """The next table whose entry for the block names the process: looked at from T on."""
         while s[p + T] < self.tables:
-            if self._names(s, s[p + T], b, i):
+            if self._names(s, s[p + T], b, i) and (not leaving or self._owner(s, s[p + T], b) & LEAVING):
                 return True
             s[p + T] += 1
         s[p + T] = 0
         return False
+
+    def _entry_ends(self, s: bytearray, i: int, p: int, b: int) -> int:
+        """The entry that a free or put makes void, by its offset; -1: none, or not any more."""
+        r = s[p + FROM] - 1
+        if self.bug == "view_delays" and s[p + EXTRA] >> b & 1:
+            return -1
+        return self._entry(r, b) if 0 <= r < self.tables and self._names(s, r, b, i) else -1
+
+    def _own_bit(self, s: bytearray, i: int, p: int, b: int) -> int:
+        """What a free or put takes off: nothing, while there is another reference."""
+        return 0 if s[p + EXTRA] >> b & 1 else 1 << i
 
     # ---- producer ---------------------------------------------------------------------------------------
 
@@ -282,22 +312,27 @@ class Model(Explorer):
             s[ring + PRODUCER] = 0  # forwarded before by somebody who kept it and died: put says so
             s[p] = self.F_VOID
             return None
-        s[p] = self.Q_SLOTS
+        s[p] = self.Q_MARK if s[p + FROM] and not self._keeps(s, i, p) else self.Q_SLOTS
+        return None
+
+    def at_q_mark(self, s: bytearray, i: int, p: int) -> bool | None:
+        e = self._entry_ends(s, i, p, s[p + K0 + s[p + N]] - 1)
+        if e >= 0:
+            s[e] |= LEAVING
+        s[p + N] += 1
+        if s[p + N] == len(self._blocks(s, p)):
+            s[p + N], s[p] = 0, self.Q_SLOTS
         return None
 
     def at_q_slots(self, s: bytearray, i: int, p: int) -> bool | None:
-        """Nobody looks at them, nor at who, how many, keep, before the note is there: one step."""
+        """Nobody looks at them, nor at who and how many, before the note is there: one step."""
         r = s[p + RING]
         ring = self._ring(r)
         blocks = self._blocks(s, p)
         for n, b in enumerate(blocks):
             slot = self._slot(r, s[ring + HEAD] + n)
             s[slot], s[slot + 1], s[slot + 2] = b + 1, s[self.G + b], s[self.STAMP + b] + 1 if r == R else 0
-        s[ring + NOTED_WHO], s[ring + NOTED_COUNT], s[ring + NOTED_KEEP] = (
-            i + 1,
-            len(blocks),
-            self._keeps(s, i, p),
-        )
+        s[ring + NOTED_WHO], s[ring + NOTED_COUNT] = i + 1, len(blocks)
         s[p] = self.Q_NOTE
         return None
 
@@ -350,9 +385,9 @@ class Model(Explorer):
 
     def at_q_void(self, s: bytearray, i: int, p: int) -> bool | None:
         b = s[p + K0 + s[p + N]] - 1
-        if self._next_entry(s, p, b, i):
-            s[self._entry(s[p + T], b)] = 0
-            s[p + T] += 1
+        e = self._entry_ends(s, i, p, b)
+        if e >= 0:
+            s[e] = 0
         elif self.bug == "void_first":
             s[p + N] += 1
             if s[p + N] == len(self._blocks(s, p)):
@@ -368,7 +403,7 @@ class Model(Explorer):
         more = self.Q_OUT if self.bug == "void_first" else self.Q_VOID
         if s[p + N] == len(self._blocks(s, p)):
             s[p + N], more = 0, self.Q_UNNOTE
-        self._drop(s, p, b, 1 << i, more)
+        self._drop(s, p, b, self._own_bit(s, i, p, b), more)
         if self.bug == "no_settle":
             s[p], s[p + RET], s[p + B] = more, 0, 0
         return None
@@ -407,9 +442,7 @@ class Model(Explorer):
         ring = self._ring(r)
         published = s[ring + NOTE] <= s[ring + HEAD]
         first, end = self._noted(s, r)
-        nothing = published and (
-            (s[ring + NOTED_KEEP] and self.bug != "keep_unknown") or self.bug == "no_completion"
-        )
+        nothing = published and self.bug == "no_completion"
         at = first + s[p + N]
         if not s[ring + NOTE] or at >= end or nothing:
             s[ring + NOTE] = s[p + N] = s[p + T] = s[p + WHO] = 0
@@ -423,7 +456,7 @@ class Model(Explorer):
                 self._drop(s, p, b, self._bit(r), self.FIX)
             return None
         who = (s[p + WHO] if self.bug == "owner_of_the_lock" else s[ring + NOTED_WHO]) - 1
-        if s[self.G + b] == s[slot + 1] and self._next_entry(s, p, b, who):
+        if s[self.G + b] == s[slot + 1] and self._next_entry(s, p, b, who, self.bug != "complete_all"):
             s[self._entry(s[p + T], b)] = 0
         else:
             s[p + N] += 1
@@ -432,8 +465,9 @@ class Model(Explorer):
     # ---- get ----------------------------------------------------------------------------------------------
 
     def _readers(self, r: int) -> int:
-        if r == R:
-            return ((1 << self.c.workers) - 1) << 1
+        workers = ((1 << self.c.workers) - 1) << 1
+        if r == R or self.c.also:
+            return workers
         return ((1 << self.c.sinks) - 1) << self.first_s
 
     def _may_read(self, s: bytearray, i: int, r: int) -> bool:
@@ -446,7 +480,10 @@ class Model(Explorer):
         if i >= self.first_r and self._unreaped(s):
             s[p] = self.R_IDLE
             return None
-        for r in range(self.rings):
+        if s[p + OWED] == Q + 1:
+            self._bring_back(s, i, p)
+            return None
+        for r in range(Q if s[p + OWED] else R, self.rings):
             ring = self._ring(r)
             something = s[ring + HEAD] != s[ring + TAIL] or s[ring + RETURNS]
             if (
@@ -457,7 +494,26 @@ class Model(Explorer):
                 s[p + RING] = r
                 s[p] = self.G_FLAG
                 return None
-        return False
+        if s[p + OWED]:
+            self._bring_back(s, i, p)
+        elif s[p + EXTRA]:
+            s[p] = self.X_DROP
+        else:
+            return False
+        return None
+
+    def _bring_back(self, s: bytearray, i: int, p: int) -> None:
+        """The packet that it had when it took another one from ring 1."""
+        b = s[p + EXTRA].bit_length() - 1
+        s[p + K0], s[p + FROM], s[p + EXTRA], s[p + OWED] = b + 1, s[p + OWED], 0, 0
+        self._use(s, p, s[p + FROM] - 1)
+
+    def at_x_drop(self, s: bytearray, i: int, p: int) -> bool | None:
+        """A view goes."""
+        b = s[p + EXTRA].bit_length() - 1
+        s[p + EXTRA] &= ~(1 << b)
+        self._drop(s, p, b, 1 << i, self.X_DROP if s[p + EXTRA] else self.G_LOCK)
+        return None
 
     def at_g_flag(self, s: bytearray, i: int, p: int) -> bool | None:
         """One load, and an exchange when it is set."""
@@ -636,18 +692,40 @@ class Model(Explorer):
         s[self._ring(r) + CONSUMER] = 0
         s[p + RING] = 0
         blocks = self._blocks(s, p)
+        for b in blocks:
+            if not s[self.H + b] >> i & 1 or s[self.L + b]:
+                raise Violation(f"{self.names[i]} uses block {b} that it does not hold")
         if not blocks:
             s[p] = self.G_LOCK
-        elif r == R and self.c.requeue and all(s[self.STAMP + b] == 1 for b in blocks):
+        elif 0 < i < self.first_s and self.c.also:
+            self._one_of_two(s, p, blocks[0], r)
+        else:
+            if 0 < i < self.first_s and self.c.view:
+                s[p + EXTRA] |= sum(1 << b for b in blocks)
+            self._use(s, p, r)
+        return None
+
+    def _one_of_two(self, s: bytearray, p: int, b: int, r: int) -> None:
+        """It looks for one more in ring 1, and ends one of the two first."""
+        if r == R:
+            s[p + EXTRA], s[p + OWED] = 1 << b, R + 1
+            s[p + K0] = s[p + FROM] = 0
+            s[p] = self.G_LOCK
+            return
+        if s[p + OWED] and not self.c.last:
+            s[p + K0], s[p + EXTRA] = s[p + EXTRA].bit_length(), 1 << b
+            s[p + FROM], s[p + OWED] = R + 1, Q + 1
+        self._use(s, p, s[p + FROM] - 1)
+
+    def _use(self, s: bytearray, p: int, r: int) -> None:
+        """What a process does with what it has."""
+        s[p + RING] = 0
+        if r == R and self.c.requeue and all(s[self.STAMP + b] == 1 for b in self._blocks(s, p)):
             s[p] = self.Q_LOCK
         elif r == R and self.c.forward:
             s[p], s[p + RING] = self.Q_LOCK, Q
         else:
             s[p] = self.F_VOID
-        for b in blocks:
-            if not s[self.H + b] >> i & 1 or s[self.L + b]:
-                raise Violation(f"{self.names[i]} uses block {b} that it does not hold")
-        return None
 
     # ---- free ---------------------------------------------------------------------------------------------
 
@@ -655,18 +733,14 @@ class Model(Explorer):
         b = s[p + K0] - 1
         if not s[self.H + b] >> i & 1:
             raise Violation(f"{self.names[i]} frees block {b} that it does not hold")
-        if s[p + FROM] and (s[p + FROM] - 1 >= self.tables or not self._names(s, s[p + FROM] - 1, b, i)):
-            self._done(s, p, b)  # nothing redelivers it from here on
-        if self.bug != "free_without_void" and self._next_entry(s, p, b, i):
-            s[self._entry(s[p + T], b)] = 0
-            if s[p + T] == s[p + FROM] - 1:
-                self._done(s, p, b)
-            s[p + T] += 1
-        else:
-            if self.bug == "free_without_void":
-                self._done(s, p, b)
-            s[p + T] = 0
-            s[p] = self.F_DROP
+        e = -1 if self.bug == "free_without_void" else self._entry_ends(s, i, p, b)
+        for r in range(self.tables if self.bug == "all_end" else 0):
+            if self._names(s, r, b, i):
+                s[self._entry(r, b)] = 0
+        if e >= 0:
+            s[e] = 0
+        self._done(s, p, b)
+        s[p] = self.F_DROP
         return None
 
     def _done(self, s: bytearray, p: int, b: int) -> None:
@@ -681,7 +755,7 @@ class Model(Explorer):
         more = self.F_VOID if s[p + K0] else self.G_LOCK
         if not s[p + K0]:
             s[p + FROM] = s[p + RING] = 0
-        self._drop(s, p, b, 1 << i, more)
+        self._drop(s, p, b, self._own_bit(s, i, p, b), more)
         return None
 
     # ---- reaper -------------------------------------------------------------------------------------------
@@ -755,7 +829,7 @@ class Model(Explorer):
             s[p] = self.R_FLAG
             return None
         owner = self._owner(s, s[p + T], s[p + B])
-        of_the_dead = owner and owner != RETURNED and s[p + DEAD] >> ((owner & ~WAS_RETURNED) - 1) & 1
+        of_the_dead = owner and owner != RETURNED and s[p + DEAD] >> self._who(owner) & 1
         if of_the_dead or (owner == RETURNED and self.bug != "half_returned"):
             s[p + SEEN] = owner
             s[p] = self.R_LOOK
@@ -770,7 +844,7 @@ class Model(Explorer):
             self._r_whole(s, p, self.bug != "own_only")
         else:
             again = owner & WAS_RETURNED or self.bug == "return_all"
-            back = again if queued else h >> ((owner & ~WAS_RETURNED) - 1) & 1
+            back = again if queued else h >> self._who(owner) & 1
             s[p] = self.R_NAME if back else self.R_VOID
         return None
 
@@ -888,9 +962,9 @@ class Model(Explorer):
             parts.append(f"block {b}: held {s[self.H + b]:b} gen {s[self.G + b]} entry {entries}")
         for r in range(self.rings):
             ring = self._ring(r)
-            head, tail, note, lp, lc, who, count, keep, returns = s[ring : ring + RING_BYTES]
+            head, tail, note, lp, lc, who, count, returns = s[ring : ring + RING_BYTES]
             parts.append(
-                f"ring {r}: {tail}..{head} note {note} by {who}x{count}{'k' * keep} locks {lp},{lc} returns {returns}"
+                f"ring {r}: {tail}..{head} note {note} by {who}x{count} locks {lp},{lc} returns {returns}"
             )
         return " | ".join([*parts, self.counters(s)])
 

@@ -13,12 +13,13 @@ LIMIT = 1_500_000
 
 FORWARD = {"forward": True, "sinks": 1}
 FANOUT = {"fanout": True, "sinks": 1}
+ALSO = {"fanout": True, "also": True}
 
 SOUND = [
     # configuration, states that it must reach at least
     ({"kills": 2, "producer_dies": True}, 7_000),
     ({"kills": 2, "workers": 2}, 15_000),
-    ({"kills": 2, "rounds": 2, "batch": 2, "blocks": 2}, 30_000),
+    ({"kills": 2, "rounds": 2, "batch": 2, "blocks": 2}, 29_000),
     ({"kills": 2, **FORWARD}, 60_000),
     ({"kills": 2, **FORWARD, "both": True}, 90_000),
     ({"kills": 2, **FORWARD, "keep": True}, 100_000),
@@ -28,6 +29,18 @@ SOUND = [
     ({"kills": 2, **FORWARD, "requeue": True}, 50_000),
     ({"kills": 2, **FANOUT}, 150_000),
     ({"workers": 2, **FANOUT}, 100_000),
+    ({"kills": 2, "workers": 2, "view": True}, 18_000),
+    ({"kills": 2, "rounds": 2, "batch": 2, "blocks": 2, "view": True}, 20_000),
+    ({"kills": 2, "requeue": True, "view": True}, 6_500),
+    ({"kills": 2, "workers": 2, "requeue": True, "view": True}, 44_000),
+    ({"kills": 2, **FORWARD, "view": True}, 60_000),
+    ({"kills": 2, **FORWARD, "both": True, "requeue": True, "view": True}, 60_000),
+    ({"kills": 2, **FORWARD, "keep": True, "view": True}, 100_000),
+    ({"kills": 2, **ALSO}, 26_000),
+    ({"kills": 2, **ALSO, "last": True}, 27_000),
+    ({"kills": 2, **ALSO, "both": True}, 35_000),
+    ({"kills": 2, **ALSO, "both": True, "last": True}, 35_000),
+    ({"kills": 2, **ALSO, "both": True, "requeue": True}, 100_000),
 ]
 
 # Where each seeded bug shows.
@@ -48,7 +61,9 @@ SHOWS = {
     "own_only": {"kills": 2},
     "flag_last": {"kills": 2, "workers": 3, "rounds": 2, "blocks": 2, "recoverers": 1},
     "no_compare": {"workers": 2, **FANOUT},
-    "keep_unknown": {"kills": 2, **FORWARD, "keep": True},
+    "complete_all": {**ALSO, "both": True, "requeue": True},
+    "view_delays": {"view": True},
+    "all_end": {**ALSO, "both": True},
 }
 
 

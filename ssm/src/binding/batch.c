@@ -24,8 +24,9 @@ struct batch_object *batch_new(struct pool_object *pool, uint32_t room)
     return batch;
 }
 
-void batch_adopt(struct batch_object *batch, uint32_t count)
+void batch_adopt(struct batch_object *batch, uint32_t count, uint64_t delivery)
 {
+    batch->delivery = delivery;
     batch->count = count;
     batch->era = *batch->pool->era;
     batch->status = PACKET_LIVE;
@@ -37,8 +38,8 @@ static void batch_dealloc(struct batch_object *self)
     if (self->weakrefs != NULL)
         PyObject_ClearWeakRefs(OBJECT(self));
     POOL_LOCK(self->pool)
-    if (batch_is_live(self))
-        ssm_free_many(self->pool->core, self->handles, self->count);
+    if (batch_is_live(self)) /* Packets made from it may have deliveries still */
+        ssm_free_many_of(self->pool->core, self->handles, self->count, self->delivery, false);
     POOL_UNLOCK()
     Py_DECREF(OBJECT(self->pool));
     PyObject_Free(self);
@@ -50,7 +51,7 @@ static int finish_locked(struct batch_object *batch, enum packet_status status)
     if (!batch_is_live(batch))
         return -SSM_E_STALE;
     batch->status = status;
-    return ssm_free_many(batch->pool->core, batch->handles, batch->count);
+    return ssm_free_many_of(batch->pool->core, batch->handles, batch->count, batch->delivery, true);
 }
 
 static int finish(struct batch_object *batch)
@@ -137,9 +138,9 @@ static PyObject *batch_item(struct batch_object *self, Py_ssize_t i)
         return NULL;
     packet->readonly = self->readonly;
     int result;
-    BATCH_CALL(self, result, ssm_packet_hold(self->pool->core, self->handles[i]));
+    BATCH_CALL(self, result, ssm_packet_hold_of(self->pool->core, self->handles[i], self->delivery));
     if (result == 0) {
-        packet_adopt(packet, self->handles[i]);
+        packet_adopt(packet, self->handles[i], self->delivery);
         return OBJECT(packet);
     }
     Py_DECREF(OBJECT(packet));

@@ -195,7 +195,8 @@ void wait_take_gil(void);
 /* ---- Packet and Span (packet.c) ----------------------------------------------------------------- */
 
 /* I1  LIVE: the object has one reference of the core's.
- * I2  FREED or SENT with exports > 0: it has the reference still, pinned; the last export gives it back.
+ * I2  FREED or SENT with exports > 0: it has the reference still, pinned; the last export gives it back. The delivery that
+ *     it belonged to has ended.
  *     SENT while its put sleeps: the call has the reference (ring_put.c). LINKED: the chain has it.
  * I3  exports > 0: the reference is pinned.
  * An object from before a fork has nothing: `era` tells. */
@@ -206,6 +207,7 @@ struct packet_object {
     struct module_state *state;
     struct pool_object *pool;
     uint64_t handle;
+    uint64_t delivery; /* that the reference belongs to, or SSM_NO_DELIVERY */
     uint32_t era;
     uint32_t exports;
     uint32_t status; /* enum packet_status */
@@ -216,7 +218,8 @@ int packet_exec(PyObject *module, struct module_state *state);
 void packet_clear_spare(struct module_state *state);
 
 struct packet_object *packet_new(struct pool_object *pool);             /* EMPTY */
-void packet_adopt(struct packet_object *packet, uint64_t handle);       /* EMPTY -> LIVE: takes over a reference */
+/* EMPTY -> LIVE: takes over a reference, and what delivery it belongs to. */
+void packet_adopt(struct packet_object *packet, uint64_t handle, uint64_t delivery);
 PyObject *packet_raise_stale(const struct packet_object *packet);
 /* LIVE -> SENT. kept: the reference did not go with the packet, it is given back unless views need it.
  * With POOL_LOCK. */
@@ -272,6 +275,7 @@ struct batch_object {
     PyObject *weakrefs;
     struct module_state *state;
     struct pool_object *pool;
+    uint64_t delivery; /* that its references belong to, or SSM_NO_DELIVERY */
     uint32_t era;
     uint32_t status; /* enum packet_status */
     uint32_t count;
@@ -281,7 +285,7 @@ struct batch_object {
 
 int batch_exec(PyObject *module, struct module_state *state);
 struct batch_object *batch_new(struct pool_object *pool, uint32_t room); /* EMPTY */
-void batch_adopt(struct batch_object *batch, uint32_t count);           /* handles[] is filled: EMPTY -> LIVE */
+void batch_adopt(struct batch_object *batch, uint32_t count, uint64_t delivery); /* handles[] is filled: EMPTY -> LIVE */
 PyObject *batch_raise_stale(const struct batch_object *batch);
 void batch_sent(struct batch_object *batch, bool kept);                 /* as packet_sent() */
 

@@ -35,7 +35,7 @@ static PyObject *tuple_of(struct pool_object *pool, const uint64_t *handles, int
             Py_CLEAR(tuple);
             break;
         }
-        packet_adopt(packet, handles[made]);
+        packet_adopt(packet, handles[made], SSM_NO_DELIVERY);
         PyTuple_SetItem(tuple, made, OBJECT(packet));
     }
     POOL_LOCK(pool)

@@ -72,9 +72,10 @@ struct packet_object *packet_new(struct pool_object *pool)
     return packet;
 }
 
-void packet_adopt(struct packet_object *packet, uint64_t handle)
+void packet_adopt(struct packet_object *packet, uint64_t handle, uint64_t delivery)
 {
     packet->handle = handle;
+    packet->delivery = delivery;
     packet->era = *packet->pool->era;
     packet->status = PACKET_LIVE;
 }
@@ -84,8 +85,8 @@ static void packet_dealloc(struct packet_object *self)
     PyTypeObject *type = Py_TYPE(OBJECT(self));
     struct pool_object *pool = self->pool;
     POOL_LOCK(pool)
-    if (packet_is_live(self)) /* no views: they hold the object */
-        ssm_free(pool->core, self->handle);
+    if (packet_is_live(self)) /* no views: they hold the object. A batch may have the delivery still */
+        ssm_free_of(pool->core, self->handle, self->delivery, false);
     POOL_UNLOCK()
     keep_spare(self);
     Py_DECREF(OBJECT(pool));
@@ -98,11 +99,13 @@ static bool finish_locked(struct packet_object *packet, enum packet_status statu
         return false;
     packet->status = status;
     if (packet->exports == 0)
-        ssm_free(packet->pool->core, packet->handle);
+        ssm_free_of(packet->pool->core, packet->handle, packet->delivery, true);
+    else
+        ssm_delivery_done(packet->pool->core, packet->handle, packet->delivery);
     return true;
 }
 
-/* LIVE -> FREED, and gives the reference back unless views need it. False: it was not live. */
+/* LIVE -> FREED: its delivery ends, and the reference goes back unless views need it. False: it was not live. */
 static bool finish(struct packet_object *packet)
 {
     bool done;

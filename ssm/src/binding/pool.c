@@ -137,7 +137,7 @@ static PyObject *pool_alloc(struct pool_object *self, PyObject *const *args, Py_
     if (result == -SSM_E_EXHAUSTED && timeout_ns != 0)
         result = alloc_waiting(self, size, 1, timeout_ns, &handle);
     if (result == 0) {
-        packet_adopt(packet, handle);
+        packet_adopt(packet, handle, SSM_NO_DELIVERY);
         return OBJECT(packet);
     }
     Py_DECREF(OBJECT(packet));
@@ -199,7 +199,7 @@ static PyObject *pool_alloc_many(struct pool_object *self, PyObject *const *args
     if (result == -SSM_E_EXHAUSTED && timeout_ns != 0)
         result = alloc_waiting(self, size, (uint32_t)count, timeout_ns, batch->handles);
     if (result == 0) {
-        batch_adopt(batch, (uint32_t)count);
+        batch_adopt(batch, (uint32_t)count, SSM_NO_DELIVERY);
         return OBJECT(batch);
     }
     Py_DECREF(OBJECT(batch));
@@ -216,6 +216,13 @@ PyDoc_STRVAR(pool_packet_doc,
 "Raises\n------\n"
 "StaleHandle\n    This process does not hold that packet (any more).");
 
+/* Of several deliveries of the packet, the latest. */
+static int hold_again(struct ssm_pool *core, uint64_t handle, uint64_t *delivery_out)
+{
+    *delivery_out = ssm_packet_delivery(core, handle);
+    return ssm_packet_hold_of(core, handle, *delivery_out);
+}
+
 static PyObject *pool_packet(struct pool_object *self, PyObject *value)
 {
     uint64_t handle;
@@ -229,10 +236,11 @@ static PyObject *pool_packet(struct pool_object *self, PyObject *value)
     struct packet_object *packet = packet_new(self);
     if (packet == NULL)
         return NULL;
+    uint64_t delivery = SSM_NO_DELIVERY;
     int result;
-    POOL_CALL(self, result, ssm_packet_hold(self->core, handle));
+    POOL_CALL(self, result, hold_again(self->core, handle, &delivery));
     if (result == 0) {
-        packet_adopt(packet, handle);
+        packet_adopt(packet, handle, delivery);
         return OBJECT(packet);
     }
     Py_DECREF(OBJECT(packet));

@@ -20,6 +20,12 @@ static int take(struct ring_object *ring, uint64_t *handles_out, uint32_t count,
     return result;
 }
 
+/* Of what was just taken out. */
+static uint64_t delivery_from(const struct ring_object *ring, uint64_t handle)
+{
+    return ssm_ring_flags(ring->core) & SSM_REDELIVER ? ssm_packet_delivery(ring->pool->core, handle) : SSM_NO_DELIVERY;
+}
+
 /* The common case: there is one. All of it under the lock, as in put_at_once(). */
 static int get_at_once(struct ring_object *ring, struct packet_object *packet)
 {
@@ -28,7 +34,7 @@ static int get_at_once(struct ring_object *ring, struct packet_object *packet)
     POOL_LOCK(ring->pool)
     result = ring->closed || ring->pool->closed ? -SSM_E_CLOSED : ssm_ring_get(ring->core, &handle, 1, 0);
     if (result == 1)
-        packet_adopt(packet, handle);
+        packet_adopt(packet, handle, delivery_from(ring, handle));
     POOL_UNLOCK()
     return result;
 }
@@ -39,7 +45,7 @@ static int get_waiting(struct ring_object *ring, struct packet_object *packet, i
     uint64_t handle;
     int result = take(ring, &handle, 1, timeout_ns);
     if (result == 1)
-        packet_adopt(packet, handle);
+        packet_adopt(packet, handle, delivery_from(ring, handle));
     return result;
 }
 
@@ -122,7 +128,7 @@ static PyObject *get_batch(struct ring_object *ring, uint32_t count, int64_t tim
     struct batch_object *batch = batch_new(ring->pool, room);
     int result = batch != NULL ? take(ring, batch->handles, room, timeout_ns) : -ENOMEM;
     if (result > 0)
-        batch_adopt(batch, (uint32_t)result);
+        batch_adopt(batch, (uint32_t)result, delivery_from(ring, batch->handles[0]));
     ring_end(ring);
     if (batch != NULL)
         batch->readonly = readonly;

@@ -15,7 +15,7 @@
 
 /* What is put, and whose it is. */
 struct parcel {
-    const uint64_t *handles;
+    const uint64_t *handles, *deliveries; /* of a batch, one delivery for all */
     uint32_t count;
     struct packet_object *const *packets; /* `count` of them, or NULL */
     struct batch_object *batch;           /* or NULL */
@@ -45,10 +45,12 @@ static void parcel_sent(const struct parcel *parcel)
         packet_sent(parcel->packets[i], parcel->kept);
 }
 
-/* `kept` in this process, whether or not the caller keeps the packets. */
-static uint32_t put_flags(bool kept, bool keep)
+/* `keep`: the caller keeps the packets; parcel->kept: this process does. */
+static int put(struct ring_object *ring, const struct parcel *parcel, bool keep, int64_t timeout_ns)
 {
-    return keep ? SSM_KEEP : kept ? SSM_KEEP | SSM_HANDOVER : 0u;
+    const uint32_t kept = keep ? SSM_KEEP : parcel->kept ? SSM_KEEP | SSM_HANDOVER : 0u;
+    return ssm_ring_put_of(ring->core, parcel->handles, parcel->deliveries, parcel->count,
+                           kept | (parcel->batch != NULL ? SSM_ONE_DELIVERY : 0u), timeout_ns);
 }
 
 /* How many were dropped, or an error. One attempt. Where views need the references, the ring gets some of its own, and the
@@ -59,7 +61,7 @@ static int put_now(struct ring_object *ring, struct parcel *parcel, bool keep)
     int result = parcel_look(parcel, &viewed);
     parcel->kept = keep || viewed;
     if (result == 0)
-        result = ssm_ring_put(ring->core, parcel->handles, parcel->count, put_flags(parcel->kept, keep), 0);
+        result = put(ring, parcel, keep, 0);
     if (result >= 0 && !keep)
         parcel_sent(parcel);
     return result;
@@ -71,7 +73,7 @@ static int put_waiting(struct ring_object *ring, struct parcel *parcel, bool kee
     if (!wait_begin(&scope, ring->pool, &ring->closed))
         return -SSM_E_CLOSED;
     parcel->kept = true;
-    int result = ssm_ring_put(ring->core, parcel->handles, parcel->count, put_flags(true, keep), timeout_ns);
+    int result = put(ring, parcel, keep, timeout_ns);
     if (result >= 0 && !keep) {
         POOL_LOCK(ring->pool)
         parcel_sent(parcel);
@@ -108,7 +110,7 @@ static int put_lent(struct ring_object *ring, struct parcel *parcel, int64_t tim
     parcel->kept = false;
     result = -SSM_E_CLOSED;
     if (wait_begin(&scope, ring->pool, &ring->closed)) {
-        result = ssm_ring_put(ring->core, parcel->handles, parcel->count, 0, timeout_ns);
+        result = put(ring, parcel, false, timeout_ns);
         wait_end(&scope);
     }
     if (result < 0) {
@@ -149,7 +151,7 @@ static int put_at_once(struct ring_object *ring, struct packet_object *packet)
     int result = -1;
     POOL_LOCK(ring->pool)
     if (!ring->closed && packet->exports == 0 && packet_is_live(packet)) {
-        result = ssm_ring_put(ring->core, &packet->handle, 1, 0, 0);
+        result = ssm_ring_put_of(ring->core, &packet->handle, &packet->delivery, 1, 0, 0);
         if (result >= 0)
             packet->status = PACKET_SENT;
     }
@@ -170,7 +172,7 @@ static PyObject *put_one(struct ring_object *ring, PyObject *object, bool keep, 
         return Py_NewRef(result == 0 ? Py_True : Py_False);
     if (!ring_begin(ring))
         return NULL;
-    struct parcel parcel = {.handles = &packet->handle, .count = 1, .packets = &packet};
+    struct parcel parcel = {&packet->handle, &packet->delivery, .count = 1, .packets = &packet};
     result = deliver(ring, &parcel, keep, timeout_ns);
     ring_end(ring);
     if (result >= 0)
@@ -240,7 +242,7 @@ static int check_capacity(const struct ring_object *ring, Py_ssize_t count)
 
 static PyObject *put_batch(struct ring_object *ring, struct batch_object *batch, bool keep, int64_t timeout_ns)
 {
-    struct parcel parcel = {.handles = batch->handles, .count = batch->count, .batch = batch};
+    struct parcel parcel = {batch->handles, &batch->delivery, .count = batch->count, .batch = batch};
     if (check_pool(ring, batch->pool, "batch is") < 0 || !ring_begin(ring))
         return NULL;
     bool fits = check_capacity(ring, batch->count) == 0;
@@ -254,7 +256,8 @@ static PyObject *put_batch(struct ring_object *ring, struct batch_object *batch,
 }
 
 /* Looks at each object and notes it and its handle; -1 with an exception set. */
-static int collect(struct ring_object *ring, PyObject *objects, uint64_t *handles, struct packet_object **packets)
+static int collect(struct ring_object *ring, PyObject *objects, uint64_t *handles, uint64_t *deliveries,
+                   struct packet_object **packets)
 {
     Py_ssize_t count = PyTuple_Size(objects);
     for (Py_ssize_t i = 0; i < count; i++) {
@@ -271,6 +274,7 @@ static int collect(struct ring_object *ring, PyObject *objects, uint64_t *handle
             return -1;
         }
         handles[i] = packets[i]->handle;
+        deliveries[i] = packets[i]->delivery;
     }
     return 0;
 }
@@ -280,15 +284,17 @@ static int put_collected(struct ring_object *ring, PyObject *objects, bool keep,
 {
     Py_ssize_t count = PyTuple_Size(objects);
     uint64_t *handles = PyMem_Calloc((size_t)count, sizeof(*handles));
+    uint64_t *deliveries = PyMem_Calloc((size_t)count, sizeof(*deliveries));
     struct packet_object **packets = PyMem_Calloc((size_t)count, sizeof(struct packet_object *));
     int result = -EINVAL; /* with its exception */
-    if (handles == NULL || packets == NULL) {
+    if (handles == NULL || deliveries == NULL || packets == NULL) {
         PyErr_NoMemory();
-    } else if (collect(ring, objects, handles, packets) == 0) {
-        struct parcel parcel = {.handles = handles, .count = (uint32_t)count, .packets = packets};
+    } else if (collect(ring, objects, handles, deliveries, packets) == 0) {
+        struct parcel parcel = {handles, deliveries, .count = (uint32_t)count, .packets = packets};
         result = deliver(ring, &parcel, keep, timeout_ns);
     }
     PyMem_Free(handles);
+    PyMem_Free(deliveries);
     PyMem_Free(packets);
     return result;
 }
@@ -396,7 +402,8 @@ static PyObject *send(struct ring_object *ring, const Py_buffer *source, int64_t
 {
     int64_t since_ns = timeout_ns > 0 ? now_ns() : 0;
     uint64_t handle;
-    struct parcel parcel = {.handles = &handle, .count = 1};
+    const uint64_t delivery = SSM_NO_DELIVERY;
+    struct parcel parcel = {&handle, &delivery, .count = 1};
     if (!ring_begin(ring))
         return NULL;
     int result = alloc_for(ring, (uint64_t)source->len, timeout_ns, &handle);
