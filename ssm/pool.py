@@ -8,12 +8,11 @@ import copyreg
 import errno
 import os
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import ref
 
-from ssm import _core, names, service
+from ssm import _core, late, names, service
 from ssm.errors import PoolAbandoned, PoolMismatch, RingMismatch
 from ssm.options import (
     CreateArguments,
@@ -48,10 +47,8 @@ class Pool(_core.Pool):
     attach by name. ``with pool:`` closes it at the end, and does not unlink.
     """
 
-    __slots__ = ("_leaves", "_lock", "_rings")
+    __slots__ = ("_leaves",)
 
-    _lock: threading.Lock  # of _rings
-    _rings: WeakValueDictionary[str, Ring]
     _leaves: bool  # its close may be the end of an ephemeral pool
 
     # ---- making and finding -------------------------------------------------------------------
@@ -274,11 +271,8 @@ class Pool(_core.Pool):
             os.close(fd)
 
     def _adopt(self) -> Self:
-        self._lock = threading.Lock()
-        self._rings = WeakValueDictionary()
         self._leaves = self.ephemeral and not self.readonly
-        _live[self] = os.getpid()
-        _known.setdefault(self._key(), self)
+        _here[_Here(self, _forget)] = os.getpid()
         return self
 
     def _limit(self, quota: int | None) -> Self:
@@ -406,11 +400,9 @@ class Pool(_core.Pool):
         wanted = capacity_of(capacity)
         flags = ring_flags(producers, consumers, bool(redeliver), overflow)
         text = None if dtype is None else _text_of(dtype)
-        with self._lock:
-            ring = self._rings.get(name)
-            if ring is None or ring.closed or self.closed:
-                ring = self._open_ring(name, wanted, flags, text)
-                self._rings[name] = ring
+        ring = self._opened_ring(name)
+        if ring is None:
+            ring = self._open_ring(name, wanted, flags, text)
         there = (ring.capacity, ring.producers, ring.consumers, ring.redeliver, ring.overflow)
         asked = (
             wanted or there[0],
@@ -637,17 +629,35 @@ class Pool(_core.Pool):
     @classmethod
     def _reattach(cls, name: str, generation: int, readonly: bool) -> Pool:
         """Unpickle: one object per pool and process; where it was made, that one."""
-        with _known_lock:
-            pool = _known.get((name, generation, readonly))
-            if pool is not None and not pool.closed and type(pool) is cls:
-                return pool
-            pool = cls.attach(name, readonly=readonly)
-            if pool.generation != generation:
-                pool.close()
-                text = f"that pool (generation {generation:#x}) is gone, its name belongs to another one"
-                raise FileNotFoundError(errno.ENOENT, text, name)
-            _known[pool._key()] = pool
+        key = name, generation, readonly
+        pool = cls._first_open(key)
+        if pool is not None:
             return pool
+        try:
+            pool = cls.attach(name, readonly=readonly)
+        except BaseException as error:
+            # HoldersExhausted, perhaps, since another thread has just done so in the last slot
+            other = cls._first_open(key) if isinstance(error, Exception) else None
+            if other is None:
+                raise
+            return other
+        if pool.generation != generation:
+            pool.close()
+            text = f"that pool (generation {generation:#x}) is gone, its name belongs to another one"
+            raise FileNotFoundError(errno.ENOENT, text, name)
+        return cls._first_open(key) or pool  # not closed: whoever found this one meanwhile keeps it
+
+    @classmethod
+    def _first_open(cls, key: tuple[str, int, bool]) -> Pool | None:
+        """Return the open Pool of this class, and that name, generation and mode, which was attached first.
+
+        The order decides, so that threads that attach at once agree on one.
+        """
+        for here in list(_here):
+            pool = here()
+            if pool is not None and type(pool) is cls and not pool.closed and pool._key() == key:
+                return pool
+        return None
 
     def __repr__(self) -> str:
         state = ", closed" if self.closed else ", readonly" if self.readonly else ""
@@ -661,9 +671,8 @@ def _give_up(name: str, error: FileNotFoundError) -> None:
 
 
 def _text_of(dtype: DTypeLike) -> str:
-    from ssm import records  # with numpy
-
-    return records.text_of(dtype)
+    records: Any = late.load("ssm.records")  # with numpy
+    return cast("str", records.text_of(dtype))
 
 
 def list_pools() -> list[str]:
@@ -675,9 +684,6 @@ def list_pools() -> list[str]:
 
 
 # ---- pickling ---------------------------------------------------------------------------------------
-
-_known: WeakValueDictionary[tuple[str, int, bool], Pool] = WeakValueDictionary()
-_known_lock = threading.Lock()
 
 
 def _reopen_ring(pool: Pool, name: str) -> Ring:
@@ -698,16 +704,32 @@ copyreg.pickle(_core.Packet, cast("Any", _refuse))
 copyreg.pickle(_core.PacketBatch, cast("Any", _refuse))
 
 
-# ---- the end ----------------------------------------------------------------------------------------
+# ---- the pools of this process -----------------------------------------------------------------------
 
-_live: WeakKeyDictionary[Pool, int] = WeakKeyDictionary()  # -> the process that made or attached it
+
+class _Here(ref[Pool]):
+    """A key of `_here`: compared by itself, so that no class of a user's has a say, nor runs code."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+# -> the process that attached it; in the order in which they were attached. No lock: a signal handler, the collector or
+# another thread comes in between two calls of dict only, and a child that is forked has it whole.
+_here: dict[_Here, int] = {}
+
+
+def _forget(key: ref[Pool]) -> None:
+    _here.pop(cast("_Here", key), None)
 
 
 @atexit.register
 def _close_all() -> None:
     """Leave the pools of this process; those that a forked child has inherited are its parent's."""
-    for pool, pid in list(_live.items()):
-        if pid == os.getpid():
+    for here, pid in list(_here.items()):
+        pool = here()
+        if pool is not None and pid == os.getpid():
             pool.close()
             if pool._leaves:  # pyright: ignore[reportPrivateUsage]  # views of it live until the process ends
                 names.retire(pool.name, pool)

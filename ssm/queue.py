@@ -18,9 +18,9 @@ import stat
 import struct
 import time
 from pickle import PickleBuffer, loads
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from ssm import _core
+from ssm import _core, late
 from ssm.acl import Acl
 from ssm.errors import MessageMismatch, PacketTooLarge, PoolExhausted, QueueExhausted, StaleHandle
 from ssm.pool import Pool
@@ -66,9 +66,6 @@ class _Writer:
     __slots__ = ("beside", "chunks", "dump", "forget")
 
     def __init__(self) -> None:
-        # imported late: it takes longer than the rest of ssm
-        from multiprocessing.reduction import ForkingPickler
-
         self.chunks: list[bytes | PickleBuffer] = []  # large ones as they are
         self.beside: list[memoryview] = []
         beside = self.beside
@@ -80,7 +77,8 @@ class _Writer:
             beside.append(view)
             return False
 
-        pickler = cast("Any", ForkingPickler)(_Sink(self.chunks.append), 5, True, leave_out)
+        reduction: Any = late.load("multiprocessing.reduction")
+        pickler = reduction.ForkingPickler(_Sink(self.chunks.append), 5, True, leave_out)
         self.dump = pickler.dump
         self.forget = pickler.clear_memo
 

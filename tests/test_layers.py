@@ -59,7 +59,7 @@ PYTHON = {
         __main__
     """,
     "ssm": """
-        acl stats
+        acl late stats
         errors
         _core
         columns names service records

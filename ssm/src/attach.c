@@ -97,15 +97,14 @@ static void in_child(void)
             (void)open_descriptions(pool); /* now, while it may: its user may be another one by its first call */
 }
 
-static void watch_forks(void)
+/* When the library is loaded: a fork cannot come while the first attachment registers it. */
+__attribute__((constructor)) static void watch_forks(void)
 {
     pthread_atfork(before_fork, unlock_all, in_child);
 }
 
 static void link_pool(struct ssm_pool *pool)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, watch_forks);
     pthread_mutex_lock(&list_mutex);
     pool->next = list_first;
     pool->link = &list_first;

@@ -139,5 +139,10 @@ void ssm_ring_close(struct ssm_ring *ring)
         }
         ssm_leave(ring->pool);
     }
+    ssm_ring_close_spare(ring);
+}
+
+void ssm_ring_close_spare(struct ssm_ring *ring)
+{
     free(ring);
 }

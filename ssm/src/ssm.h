@@ -269,6 +269,7 @@ int  ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_rin
                    struct ssm_ring **ring_out);
 int  ssm_ring_type(struct ssm_ring *ring, char text_out[SSM_TYPE_SIZE]); /* its length; 0: none was given */
 void ssm_ring_close(struct ssm_ring *ring); /* gives exclusive sides back; before ssm_pool_destroy() */
+void ssm_ring_close_spare(struct ssm_ring *ring); /* of one that this process has open once more: it keeps its sides */
 
 /* put: all `count` packets or none (count <= capacity); this process's reference goes with them. Returns how many were
  * dropped: 0, but for SSM_OVERFLOW_DROP; with SSM_KEEP these are this process's still. SSM_E_FULL from a ring that overflows:

@@ -325,6 +325,26 @@ static void test_sides_come_back(void)
     fixture_close(&f);
 }
 
+/* Of a ring that is open twice, the spare one is closed: the process keeps the sides. */
+static void test_a_spare_ring_gives_no_side_up(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_pool *other = fixture_attach(f.fd, 0);
+    struct ssm_ring *ring = ring_open(f.pool, "ring", 4, SSM_ONE_PRODUCER | SSM_ONE_CONSUMER);
+    struct ssm_ring *others = ring_open(other, "ring", 4, SSM_ONE_PRODUCER | SSM_ONE_CONSUMER);
+    struct ssm_ring *spare = ring_open(other, "ring", 4, SSM_ONE_PRODUCER | SSM_ONE_CONSUMER);
+    put(other, others, 1);
+    get(other, others, 1);
+    ssm_ring_close_spare(spare);
+    check_busy(f.pool, ring);
+    ssm_ring_close(others);
+    put(f.pool, ring, 2);
+    get(f.pool, ring, 2);
+    ssm_ring_close(ring);
+    ssm_pool_destroy(other);
+    fixture_close(&f);
+}
+
 /* ---- flags, shutdown ---------------------------------------------------------------------------------------- */
 
 static void test_acl(void)
@@ -495,6 +515,7 @@ int main(void)
     check_exclusive(false);
     check_exclusive(true);
     test_sides_come_back();
+    test_a_spare_ring_gives_no_side_up();
     test_acl();
     test_shutdown();
     test_flags_wake();

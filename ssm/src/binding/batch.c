@@ -172,7 +172,7 @@ static PyObject *batch_get_handles(struct batch_object *self, void *unused)
 /* Steals the array; the class that writes through is Python (ssm/columns.py). */
 static PyObject *make_column(struct batch_object *self, PyObject *array, const char *name)
 {
-    PyObject *module = PyImport_ImportModule("ssm.columns");
+    PyObject *module = import_late("ssm.columns");
     PyObject *column = module != NULL ? PyObject_CallMethod(module, "column", "OOs", array, self, name) : NULL;
     Py_XDECREF(module);
     Py_DECREF(array);

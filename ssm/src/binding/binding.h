@@ -157,6 +157,9 @@ struct pool_object {
     struct exhausted_facts facts;
 };
 
+/* A module that `import ssm` does not bring, a new reference: by ssm/late.py if nobody has imported it yet. */
+PyObject *import_late(const char *name);
+
 int pool_exec(PyObject *module, struct module_state *state);
 /* Of ssm.Pool and its like, which are Python classes: the module is known to one of their bases. */
 struct module_state *state_of(PyTypeObject *type);
@@ -313,6 +316,7 @@ struct ring_object {
     struct pool_object *pool;
     struct ssm_ring *core;           /* NULL once closed */
     PyObject *name;
+    PyObject *reference;             /* weak, to this Ring: what find_open() comes by a strong one with */
     struct ring_object *next, **link; /* in pool->rings */
     uint32_t calls;                  /* calls in the core: a close waits for the last of them */
     bool closed;
@@ -320,6 +324,8 @@ struct ring_object {
 
 int ring_exec(PyObject *module, struct module_state *state);
 PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity, uint32_t flags, const char *type);
+/* The Ring of that name which this Pool has open already, or None. */
+PyObject *ring_opened(struct pool_object *pool, PyObject *name);
 /* Closes the core's ring, unless a call is in it. With POOL_LOCK. */
 void ring_settle(struct ring_object *ring);
 /* Brackets the calls into the core's ring: it stays while one is in it. false with an exception set. */

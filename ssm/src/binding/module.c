@@ -73,6 +73,24 @@ static PyMethodDef core_functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* ---- imports --------------------------------------------------------------------------------------- */
+
+PyObject *import_late(const char *name)
+{
+    PyObject *key = PyUnicode_FromString(name);
+    PyObject *module = key != NULL ? PyImport_GetModule(key) : NULL;
+    PyObject *late = NULL;
+    if (module != NULL) { /* which another thread may be importing still: then that is waited for */
+        Py_DECREF(module);
+        module = PyImport_ImportModule(name);
+    } else if (key != NULL && !PyErr_Occurred() && (late = PyImport_ImportModule("ssm.late")) != NULL) {
+        module = PyObject_CallMethod(late, "load", "O", key);
+        Py_DECREF(late);
+    }
+    Py_XDECREF(key);
+    return module;
+}
+
 /* ---- state ----------------------------------------------------------------------------------------- */
 
 static int import_classes(struct module_state *state)

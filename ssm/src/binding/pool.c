@@ -433,7 +433,8 @@ static PyObject *pool_attach(PyTypeObject *type, PyObject *args)
 
 PyDoc_STRVAR(pool_ring_doc,
 "_ring($self, name, capacity, flags, type=None, /)\n--\n\n"
-"Open or create the ring; capacity 0 and type None take what is there, or the build's value and none.");
+"Open or create the ring; capacity 0 and type None take what is there, or the build's value and none. The Ring that this\n"
+"Pool has open already is given as it is.");
 
 static PyObject *pool_ring(struct pool_object *self, PyObject *args)
 {
@@ -443,6 +444,17 @@ static PyObject *pool_ring(struct pool_object *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "UII|z:_ring", &name, &capacity, &flags, &type))
         return NULL;
     return self->closed ? raise_closed(self) : ring_open(self, name, capacity, flags, type);
+}
+
+PyDoc_STRVAR(pool_opened_ring_doc,
+"_opened_ring($self, name, /)\n--\n\n"
+"The Ring that this Pool has open already, or None.");
+
+static PyObject *pool_opened_ring(struct pool_object *self, PyObject *name)
+{
+    if (!PyUnicode_Check(name))
+        return PyErr_Format(PyExc_TypeError, "a ring's name is a str, not %R", Py_TYPE(name));
+    return ring_opened(self, name);
 }
 
 static PyObject *pool_refuse(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -752,6 +764,7 @@ static PyMethodDef pool_methods[] = {
     {"_create", (PyCFunction)pool_create, METH_VARARGS | METH_CLASS, pool_create_doc},
     {"_attach", (PyCFunction)pool_attach, METH_VARARGS | METH_CLASS, pool_attach_doc},
     {"_ring", (PyCFunction)pool_ring, METH_VARARGS, pool_ring_doc},
+    {"_opened_ring", (PyCFunction)pool_opened_ring, METH_O, pool_opened_ring_doc},
     {"_close", (PyCFunction)pool_close, METH_NOARGS, pool_close_doc},
     {"_shard_stats", (PyCFunction)pool_shard_stats, METH_VARARGS, pool_shard_stats_doc},
     {"_class_stats", (PyCFunction)pool_class_stats, METH_VARARGS, pool_class_stats_doc},

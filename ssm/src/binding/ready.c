@@ -151,7 +151,7 @@ PyObject *core_wait_rings(PyObject *module, PyObject *args)
 /* Calls a function of another module with the ring as its first argument. */
 PyObject *ring_in_python(struct ring_object *ring, const char *name, const char *function, PyObject *args, PyObject *kwargs)
 {
-    PyObject *module = PyImport_ImportModule(name);
+    PyObject *module = import_late(name);
     PyObject *callable = module == NULL ? NULL : PyObject_GetAttrString(module, function);
     PyObject *mine = callable == NULL ? NULL : PyTuple_Pack(1, OBJECT(ring));
     PyObject *all = mine == NULL ? NULL : args == NULL ? Py_NewRef(mine) : PySequence_Concat(mine, args);

@@ -138,18 +138,65 @@ void ring_end(struct ring_object *ring)
     POOL_UNLOCK()
 }
 
+/* The core's ring goes first: a callback of a weak reference may open the ring anew, and claim its sides. */
 static void ring_dealloc(struct ring_object *self)
 {
     PyTypeObject *type = Py_TYPE(OBJECT(self));
-    if (self->weakrefs != NULL)
-        PyObject_ClearWeakRefs(OBJECT(self));
     POOL_LOCK(self->pool)
     ring_settle(self);
     POOL_UNLOCK()
+    if (self->weakrefs != NULL)
+        PyObject_ClearWeakRefs(OBJECT(self));
+    Py_XDECREF(self->reference);
     Py_DECREF(OBJECT(self->pool));
     Py_DECREF(self->name);
     PyObject_Free(self);
     Py_DECREF(OBJECT(type));
+}
+
+/* A new reference; NULL: it is being deallocated. */
+static PyObject *strong_reference(const struct ring_object *ring)
+{
+#ifdef Py_GIL_DISABLED
+    PyObject *object;
+    return PyWeakref_GetRef(ring->reference, &object) == 1 ? object : NULL;
+#else
+    PyObject *object = PyWeakref_GetObject(ring->reference); /* borrowed */
+    return object == Py_None ? NULL : Py_NewRef(object);
+#endif
+}
+
+/* A new reference to the open Ring of that name, or NULL. With POOL_LOCK; runs no Python code. */
+static PyObject *find_open(const struct pool_object *pool, PyObject *name)
+{
+    PyObject *found = NULL;
+    for (struct ring_object *ring = pool->rings; ring != NULL && found == NULL && !pool->closed; ring = ring->next)
+        if (!ring->closed && PyUnicode_Compare(ring->name, name) == 0)
+            found = strong_reference(ring);
+    return found;
+}
+
+PyObject *ring_opened(struct pool_object *pool, PyObject *name)
+{
+    PyObject *found;
+    POOL_LOCK(pool)
+    found = find_open(pool, name);
+    POOL_UNLOCK()
+    return found != NULL ? found : Py_NewRef(Py_None);
+}
+
+/* Takes over the core's ring; or gives it up for the Ring that another thread, or a signal handler, opened while the core
+ * slept: a new reference to that. With POOL_LOCK. */
+static PyObject *take_over(struct ring_object *ring, struct ssm_ring *core)
+{
+    PyObject *other = find_open(ring->pool, ring->name);
+    if (other != NULL) {
+        ssm_ring_close_spare(core);
+        return other;
+    }
+    ring->core = core;
+    link_ring(ring);
+    return NULL;
 }
 
 PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity, uint32_t flags, const char *type)
@@ -171,15 +218,24 @@ PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity,
     ring->core = NULL;
     ring->calls = 0;
     ring->closed = false;
+    ring->reference = PyWeakref_NewRef(OBJECT(ring), NULL);
+    if (ring->reference == NULL) {
+        Py_DECREF(OBJECT(ring));
+        return NULL;
+    }
     int result;
+    struct ssm_ring *core;
+    PyObject *other = NULL;
     POOL_LOCK(pool)
-    result = pool->closed ? -SSM_E_CLOSED : ssm_ring_open(pool->core, text, &options, &ring->core);
+    result = pool->closed ? -SSM_E_CLOSED : ssm_ring_open(pool->core, text, &options, &core);
     if (result == 0)
-        link_ring(ring);
+        other = take_over(ring, core);
     POOL_UNLOCK()
-    if (result == 0)
+    if (result == 0 && other == NULL)
         return OBJECT(ring);
     Py_DECREF(OBJECT(ring));
+    if (other != NULL)
+        return other;
     if (result == -SSM_E_MISMATCH)
         return PyErr_Format(pool->state->errors[ERROR_RingMismatch],
                             "ring %R of pool %R exists with another capacity, or other producers=, consumers=, redeliver=, overflow= or dtype=; "
