@@ -122,8 +122,9 @@ static int lock_slot(struct ssm_pool *pool, uint32_t slot)
     return result;
 }
 
-/* The first slot that is free, or a dead process's, and can be locked: who may only read can hold read locks, and such slots
- * are passed over. */
+/* The first slot that is free, or a dead process's, and can be locked. The others are passed over: who may only read can hold
+ * read locks, a child that was just forked has the description until its handler runs, and a slot may say that it is free
+ * since somebody wrote over it. */
 static int lock_any_slot(struct ssm_pool *pool, bool dead, uint32_t *slot_out)
 {
     for (uint32_t slot = 0; slot < pool->geometry.holders; slot++) {
@@ -144,8 +145,7 @@ int ssm_registry_take(struct ssm_pool *pool, bool *adopted_out)
     int result = slot != SSM_NIL ? lock_slot(pool, slot) : -SSM_E_HOLDERS;
     *adopted_out = false;
     if (result == -EAGAIN)
-        result = ssm_slot_is_alive(pool, slot) ? -SSM_E_CORRUPT /* a live process in a slot that says it is free */
-                                               : lock_any_slot(pool, false, &slot);
+        result = lock_any_slot(pool, false, &slot);
     if (result == -SSM_E_HOLDERS) {
         *adopted_out = true;
         result = lock_any_slot(pool, true, &slot);
