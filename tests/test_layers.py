@@ -59,7 +59,7 @@ PYTHON = {
         __main__
     """,
     "ssm": """
-        acl late stats
+        acl late stats terminal
         errors
         _core
         columns names service records

@@ -2,23 +2,31 @@
 """Packets in a file: pcapng, or records with a length in front, which keep nanoseconds and the tag as well.
 
 A file of records is ``MAGIC`` and then, for each packet, time in nanoseconds since the epoch, tag and length as
-little-endian 64-bit numbers, and the bytes.
+little-endian 64-bit numbers, and the bytes. The highest bit of a length (`MORE`) says that the packet was chained to
+the next one: its next segment. In pcapng a chain is one frame.
 """
 
 from __future__ import annotations
 
+import io
+import os
+import stat
 import struct
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
+    Encoder = Callable[[Sequence["Record"]], bytes]
+
 MAGIC = b"ssm-rec1"
 HEAD = struct.Struct("<QQQ")  # time_ns, tag, length
+MORE = 1 << 63
 LENGTH_MAX = 1 << 40  # of one packet: what claims more is damaged
+PIECE = 1 << 20  # so much is read at once: a length is believed only as far as there are bytes
 FORMATS = ("records", "pcapng")
 LINKTYPE_ETHERNET = 1
 
@@ -32,6 +40,8 @@ class Record(NamedTuple):
     """The packet's tag; 0 from a pcapng file, which has none."""
     data: bytes
     """Its payload."""
+    more: bool = False
+    """The next record is its next segment."""
 
 
 class RecordingError(ValueError):
@@ -44,31 +54,64 @@ def format_of(path: Path) -> str:
 
 
 @contextmanager
-def writer(path: Path, form: str, link_type: int = LINKTYPE_ETHERNET) -> Generator[Callable[[Record], None]]:
-    """Open a file for writing; yields the function that appends a record."""
-    with path.open("wb") as file:
-        yield _pcapng_writer(file, link_type) if form == "pcapng" else _record_writer(file)
+def writer(path: Path, form: str, link_type: int = LINKTYPE_ETHERNET) -> Generator[Callable[..., None]]:
+    """Open a file for writing; yields the function that appends records, ``write(*records)``.
+
+    When it returns, the system has all of them, and the end of this process takes none away. When it raises, the file
+    is as it was before, if it is a regular one.
+    """
+    with path.open("wb", buffering=0) as file:
+        begin, encode = _pcapng(link_type) if form == "pcapng" else (MAGIC, _encode_records)
+        _append(file, begin)
+        yield lambda *records: _append(file, encode(records))
 
 
-def _record_writer(file: BinaryIO) -> Callable[[Record], None]:
-    file.write(MAGIC)
+def _append(file: io.FileIO, data: bytes) -> None:
+    regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    start = file.tell() if regular else 0
+    rest = memoryview(data)
+    try:
+        while rest:
+            rest = rest[file.write(rest) or 0 :]
+    except BaseException:
+        if regular:
+            with suppress(OSError):
+                file.truncate(start)
+                file.seek(start)
+        raise
 
-    def write(record: Record) -> None:
-        file.write(HEAD.pack(record.time_ns, record.tag, len(record.data)))
-        file.write(record.data)
 
-    return write
+def _encode_records(records: Sequence[Record]) -> bytes:
+    return b"".join(
+        part
+        for r in records
+        for part in (HEAD.pack(r.time_ns, r.tag, len(r.data) | (MORE if r.more else 0)), r.data)
+    )
 
 
-def _pcapng_writer(file: BinaryIO, link_type: int) -> Callable[[Record], None]:
+def _pcapng(link_type: int) -> tuple[bytes, Encoder]:
+    """Return what the file begins with, and the function that encodes frames."""
     from ssm.demo.library import dpkt
 
+    file = io.BytesIO()
     pcapng = dpkt.pcapng.Writer(file, snaplen=0, linktype=link_type)
 
-    def write(record: Record) -> None:
-        pcapng.writepkts([(record.time_ns / 1e9, record.data)])
+    def taken() -> bytes:
+        data = file.getvalue()
+        file.seek(0)
+        file.truncate()
+        return data
 
-    return write
+    def encode(records: Sequence[Record]) -> bytes:
+        segments: list[bytes] = []
+        for record in records:
+            segments.append(record.data)
+            if not record.more:
+                pcapng.writepkts([(record.time_ns / 1e9, b"".join(segments))])
+                segments.clear()
+        return taken()
+
+    return taken(), encode
 
 
 def read(path: Path) -> Iterator[Record]:
@@ -89,11 +132,26 @@ def read(path: Path) -> Iterator[Record]:
 
 
 def _read_records(file: BinaryIO, path: Path) -> Iterator[Record]:
-    number = 0
+    number, more = 0, False
     while head := file.read(HEAD.size):
         time_ns, tag, length = HEAD.unpack(head) if len(head) == HEAD.size else (0, 0, LENGTH_MAX)
-        data = file.read(length) if length < LENGTH_MAX else b""
+        more, length = bool(length & MORE), length & ~MORE
+        data = _read_bytes(file, length) if length < LENGTH_MAX else b""
         if len(data) != length:
             raise RecordingError(f"{path} is cut short or damaged after packet {number:,}")
-        number += 1
-        yield Record(time_ns, tag, data)
+        number += not more
+        yield Record(time_ns, tag, data, more)
+    if more:
+        raise RecordingError(f"{path} is cut short or damaged after packet {number:,}")
+
+
+def _read_bytes(file: BinaryIO, length: int) -> bytes:
+    """Return fewer where the file ends before; memory is taken for bytes that are there, not for what is claimed."""
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode) and length > status.st_size - file.tell():
+        return b""
+    pieces: list[bytes] = []
+    while length > 0 and (piece := file.read(min(length, PIECE))):
+        pieces.append(piece)
+        length -= len(piece)
+    return b"".join(pieces)

@@ -4,12 +4,20 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ssm.commands.output import add_json, add_pool, print_json
 from ssm.commands.recording import Record, RecordingError, read
+from ssm.terminal import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ssm import Packet, Pool
+
+PAUSE_MAX_S = 86_400.0  # a longer one is no pause, but a time that is damaged
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,8 +59,40 @@ class _Clock:
             self._start = time.monotonic(), record.time_ns
         begun, first_ns = self._start
         due = begun + (record.time_ns - first_ns) / 1e9 / self._speed
-        if (early := due - time.monotonic()) > 0:
+        early = due - time.monotonic()
+        if early > PAUSE_MAX_S:
+            raise RecordingError(
+                f"the next packet is due in {early / PAUSE_MAX_S:,.0f} days, so that its time is damaged, or the speed "
+                "is too low: --speed 0 does not wait"
+            )
+        if early > 0:
             time.sleep(early)
+
+
+def _messages(file: Path) -> Iterator[list[Record]]:
+    """Yield each packet with its segments."""
+    message: list[Record] = []
+    for record in read(file):
+        message.append(record)
+        if not record.more:
+            yield message
+            message = []
+
+
+def _packet(pool: Pool, message: list[Record]) -> Packet:
+    """Return a packet of the pool that holds it, with its segments."""
+    packets = [_filled(pool, record) for record in message]
+    if len(packets) > 1:
+        packets[0].chain = tuple(packets[1:])
+    return packets[0]
+
+
+def _filled(pool: Pool, record: Record) -> Packet:
+    packet = pool.alloc(max(1, len(record.data)), timeout=None)
+    packet.truncate(len(record.data))
+    packet[:] = record.data
+    packet.tag = record.tag
+    return packet
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,21 +105,18 @@ def run(args: argparse.Namespace) -> int:
             ring = pool.ring(args.ring)
             for _ in range(args.repeat):
                 clock = _Clock(args.speed)
-                for record in read(args.file):
-                    clock.wait_for(record)
-                    packet = pool.alloc(len(record.data), timeout=None)
-                    packet[:] = record.data
-                    packet.tag = record.tag
-                    ring.put(packet)
+                for message in _messages(args.file):
+                    clock.wait_for(message[0])
+                    ring.put(_packet(pool, message))
                     count += 1
-                    size += len(record.data)
+                    size += sum(len(record.data) for record in message)
             if args.shutdown:
                 ring.shutdown()
     except RecordingError as error:
-        print(f"ssm replay: {error}; {count:,} packets were put", file=sys.stderr)
+        say(f"ssm replay: {error}; {count:,} packets were put", error=True)
         return 2
     if args.json:
         print_json({"packets": count, "bytes": size})
     else:
-        print(f"{count:,} packets, {size:,} bytes", file=sys.stderr)
+        say(f"{count:,} packets, {size:,} bytes", error=True)
     return 0

@@ -2,14 +2,13 @@
 """``ssm demo``: its arguments, and its exit status.
 
 0 when exactly what the file holds came out and nothing was left; 1 when not, or when a process failed;
-2 when the input or a setting is no good; 130 and 143 after Ctrl-C and SIGTERM.
+2 when the input or a setting is no good; 130, 143 and 129 after Ctrl-C, SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations
 
 import argparse
 import signal
-import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from ssm.demo.admission import Oversize
 from ssm.demo.errors import CrewError, DemoError
 from ssm.demo.settings import BATCH_MAX, CLASSES, KILLS_MAX, PARSERS, RING_CAPACITY, TOP, Settings
+from ssm.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ssm.demo.source import Source
 
-EXACT, NOT_EXACT, WRONG_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+EXACT, NOT_EXACT, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 START_METHODS = ("spawn", "fork", "forkserver")
 
 CAPTURE_HELP = (
@@ -81,7 +81,7 @@ def _classes(text: str) -> dict[int, int]:
 def run(args: argparse.Namespace) -> int:
     """Run the demo and print what came of it."""
     try:
-        with _sigterm_raises():
+        with _signals_raise():
             return _run(args)
     except DemoError as error:
         status, message = WRONG_INPUT, str(error)
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         status, message = NOT_EXACT, f"{error}; the other processes were ended and the pool removed"
     except KeyboardInterrupt:
         status, message = INTERRUPTED, "interrupted; all processes were ended and the pool removed"
-    print(f"ssm demo: {message}", file=sys.stderr)
+    say(f"ssm demo: {message}", error=True)
     return status
 
 
@@ -99,9 +99,13 @@ def _run(args: argparse.Namespace) -> int:
     settings = _settings(args)
     with _source(args) as source:
         if not args.json:
-            print(f"Input: {source.description}.", flush=True)
+            say(f"Input: {source.description}.")
         result = lab.run(source.path, settings)
-    print(report.as_json(result, source.description) if args.json else report.as_text(result))
+    if args.json:
+        print(report.as_json(result, source.description))
+    else:
+        for line in report.as_text(result).split("\n"):
+            say(line)
     return EXACT if result.exact else NOT_EXACT
 
 
@@ -129,17 +133,19 @@ def _source(args: argparse.Namespace) -> AbstractContextManager[Source]:
 
 
 @contextmanager
-def _sigterm_raises() -> Generator[None]:
-    """Turn SIGTERM into an exception, so that it cleans up as Ctrl-C does."""
+def _signals_raise() -> Generator[None]:
+    """Turn SIGTERM and SIGHUP into exceptions, so that they clean up as Ctrl-C does."""
 
     def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(TERMINATED)
+        raise SystemExit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, leave)
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, leave) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
