@@ -11,9 +11,10 @@ import argparse
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol, cast
 
 from ssm.errors import SSMError
+from ssm.terminal import plain, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,9 +56,16 @@ class CommandModule(Protocol):
         ...
 
 
+class _Parser(argparse.ArgumentParser):
+    """Quotes what was typed without obeying it."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(plain(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = argparse.ArgumentParser(prog="ssm", description="A packet pool for processes, in shared memory.")
+    parser = _Parser(prog="ssm", description="A packet pool for processes, in shared memory.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         module = cast("CommandModule", importlib.import_module(command.module))
@@ -90,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (OSError, ValueError, SSMError) as error:
-        print(f"ssm {args.command}: {_sentence(error)}", file=sys.stderr)
+        say(f"ssm {args.command}: {_sentence(error)}", error=True)
         return 2
     return status
 

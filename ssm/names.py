@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names of shared memory objects: create, open, unlink; and the end of pools that are over.
 
-posix_ipc does it where it can be loaded. It cannot in sub-interpreters with a GIL of their own, and without the
-GIL it would bring the GIL back: there the same calls are made on the directory that shm_open(3) uses.
+posix_ipc does it where it can be loaded, for names that are UTF-8. It cannot in sub-interpreters with a GIL of their
+own, and without the GIL it would bring the GIL back: there the same calls are made on the directory that shm_open(3)
+uses.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def open_object(name: str, *, writable: bool) -> int:
 
 def unlink(name: str) -> None:
     """Remove the name; what has it open or mapped keeps the memory. FileNotFoundError."""
-    if posix_ipc is None:
+    if posix_ipc is None or not _is_utf8(name):
         _path(name).unlink()
         return
     try:
@@ -148,6 +149,15 @@ def list_names() -> list[str]:
     return [name for name in sorted("/" + path.name for path in DIRECTORY.iterdir()) if _is_pool(name)]
 
 
+def _is_utf8(name: str) -> bool:
+    """Whether posix_ipc can take the name. The file system has others as well."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _path(name: str) -> Path:
     return DIRECTORY / name[1:]
 
@@ -205,7 +215,7 @@ def _open(name: str, flags: int, mode: int = 0o600) -> int:
 
 
 def _shm_open(name: str, flags: int) -> int:
-    if posix_ipc is None:
+    if posix_ipc is None or not _is_utf8(name):
         return _open(name, flags)
     try:
         read_only = flags & os.O_ACCMODE == os.O_RDONLY

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ssm.commands.output import add_json, add_pool, print_json
+from ssm.terminal import say
 
 if TYPE_CHECKING:
     import argparse
@@ -26,5 +27,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(findings)
     else:
-        print("\n".join(findings) or "consistent")
+        for finding in findings or ["consistent"]:
+            say(finding)
     return 1 if findings else 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ssm.commands.output import add_json, add_pool, print_json
+from ssm.terminal import say
 
 if TYPE_CHECKING:
     import argparse
@@ -110,13 +111,14 @@ def run(args: argparse.Namespace) -> int:
     for packet in packets:
         held = ", ".join(packet["holders"]) or "nobody"
         segment = "" if packet["head"] is None else f"segment of {packet['head']:#018x}: "
-        print(
+        say(
             f"{packet['handle']:#018x}  {segment}{packet['length']:,} bytes of a {packet['block_size']:,}-byte block, "
             f"tag {packet['tag']}, held by {held}"
         )
         if packet["flow"] is not None:
-            print(packet["flow"])
-        print("\n".join(hex_lines(packet["data"])))
+            say(packet["flow"])
+        for line in hex_lines(packet["data"]):
+            say(line)
         if packet["length"] > len(packet["data"]):
-            print(f"... {packet['length'] - len(packet['data']):,} bytes more")
+            say(f"... {packet['length'] - len(packet['data']):,} bytes more")
     return 0

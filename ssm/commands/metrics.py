@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from ssm.commands.output import add_json
+from ssm.commands.output import add_json, print_json_line
+from ssm.terminal import plain, say
 
 if TYPE_CHECKING:
     import argparse
@@ -104,7 +104,7 @@ def collect(names: list[str]) -> Iterator[Any]:
         if family is None:
             make = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
             family = families[name] = make(name, text, labels=list(labels))
-        family.add_metric(list(labels.values()), value)  # type: ignore[attr-defined]
+        family.add_metric([plain(text) for text in labels.values()], value)  # type: ignore[attr-defined]
 
     for pool in _attached(names):
         stats = pool.stats()
@@ -147,7 +147,7 @@ def _serve(args: argparse.Namespace) -> None:
     registry.register(_Collector(args.pools))
     server, thread = start_http_server(args.port, addr=args.address, registry=registry)
     try:
-        print(f"http://{args.address}:{server.server_port}/metrics  Ctrl-C ends", flush=True)
+        say(f"http://{args.address}:{server.server_port}/metrics  Ctrl-C ends")
         threading.Event().wait()
     finally:
         server.shutdown()
@@ -159,7 +159,7 @@ def _lines(args: argparse.Namespace) -> None:
     number = 0
     while True:
         pools = [pool.stats().to_dict() for pool in _attached(args.pools)]
-        print(json.dumps({"time": time.time(), "pools": pools}), flush=True)
+        print_json_line({"time": time.time(), "pools": pools})
         number += 1
         if number == args.count:
             return

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ssm.terminal import plain, say
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +28,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
+def print_json_line(value: Any) -> None:
+    """Print one JSON document of several, each on a line."""
+    print(json.dumps(value), flush=True)
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
     """Yield the lines of a table; numbers stand to the right, with commas.
 
@@ -37,7 +44,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[
         What stands below, as long as `columns` each.
     """
     kept = list(rows)
-    lines = [[f"{cell:,}" if type(cell) is int else str(cell) for cell in row] for row in kept]
+    lines = [[f"{cell:,}" if type(cell) is int else plain(cell) for cell in row] for row in kept]
     numeric = [bool(kept) and all(type(row[i]) is int for row in kept) for i in range(len(columns))]
     widths = [max(len(line[i]) for line in [list(columns), *lines]) for i in range(len(columns))]
     for line in [list(columns), *lines]:
@@ -50,4 +57,5 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table."""
-    print("\n".join(table(columns, rows)))
+    for line in table(columns, rows):
+        say(line)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ssm.commands.output import add_json, add_pool, print_json
+from ssm.terminal import say
 
 if TYPE_CHECKING:
     import argparse
@@ -30,5 +31,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"processes": processes, "blocks": blocks})
     else:
-        print(f"{processes:,} dead processes, {blocks:,} blocks of theirs")
+        say(f"{processes:,} dead processes, {blocks:,} blocks of theirs")
     return 0

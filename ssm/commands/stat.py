@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ssm.commands.output import add_json, add_pool, print_json, print_table
+from ssm.terminal import say
 
 if TYPE_CHECKING:
     import argparse
@@ -123,15 +124,16 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(stats.to_dict())
         return 0
-    print(f"{stats.name}: {stats.size:,} bytes, generation {stats.generation:#x}\n")
+    say(f"{stats.name}: {stats.size:,} bytes, generation {stats.generation:#x}")
+    say()
     _print_classes(stats)
     if stats.arena is not None:
-        print()
+        say()
         _print_arena(stats.arena)
     if stats.rings:
-        print()
+        say()
         _print_rings(stats)
     if stats.services:
-        print()
+        say()
         _print_services(stats)
     return 0

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ssm.commands.holders import describe
-from ssm.commands.output import add_json, add_pool
+from ssm.commands.output import add_json, add_pool, print_json_line
+from ssm.terminal import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,18 +126,32 @@ def _grid(title: str, *columns: str) -> Any:
     return table
 
 
+def _add(grid: Any, *cells: str | RenderableType) -> None:
+    """Add a row. A str is shown as it is: rich would take ``[b]`` in a name for markup."""
+    from rich.text import Text
+
+    grid.add_row(*(Text(plain(cell)) if isinstance(cell, str) else cell for cell in cells))
+
+
+def _alarm(text: str) -> RenderableType:
+    from rich.text import Text
+
+    return Text(text, style="bold red")
+
+
 def _classes(look: Look) -> Any:
     grid = _grid("blocks", "size", "held", "free", "cached", "of", "allocs/s", "waiters", "recoveries")
     for each in look.stats.classes:
         waiters = sum(shard.waiters for shard in each.shards)
-        grid.add_row(
+        _add(
+            grid,
             f"{each.block_size:,}",
             f"{each.held:,}",
             f"{each.free:,}",
             f"{each.cached:,}",
             f"{each.blocks:,}",
             f"{look.allocs[each.block_size]:,.0f}",
-            f"[bold red]{waiters}[/]" if waiters else "0",
+            _alarm(str(waiters)) if waiters else "0",
             f"{sum(shard.recoveries for shard in each.shards):,}",
         )
     return grid
@@ -145,13 +160,14 @@ def _classes(look: Look) -> Any:
 def _arena(arena: ArenaStats) -> Any:
     grid = _grid("arena", "bytes", "used", "largest free", "held", "of", "waiters", "recoveries")
     waiters = sum(shard.waiters for shard in arena.shards)
-    grid.add_row(
+    _add(
+        grid,
         f"{arena.bytes:,}",
         f"{arena.used:,}",
         f"{arena.largest_free:,}",
         f"{arena.held:,}",
         f"{arena.packets:,}",
-        f"[bold red]{waiters}[/]" if waiters else "0",
+        _alarm(str(waiters)) if waiters else "0",
         f"{arena.recoveries:,}",
     )
     return grid
@@ -161,14 +177,15 @@ def _rings(look: Look) -> Any:
     grid = _grid("rings", "name", "depth", "of", "high water", "puts/s", "gets/s", "drops", "recoveries")
     for ring in look.stats.rings:
         depth = f"{ring.depth:,}"
-        grid.add_row(
+        _add(
+            grid,
             ring.name,
-            f"[bold red]{depth}[/]" if ring.depth == ring.capacity else depth,
+            _alarm(depth) if ring.depth == ring.capacity else depth,
             f"{ring.capacity:,}",
             f"{ring.high_water:,}",
             f"{look.puts[ring.name]:,.0f}",
             f"{look.gets[ring.name]:,.0f}",
-            f"[bold red]{ring.drops:,}[/]" if ring.drops else "0",
+            _alarm(f"{ring.drops:,}") if ring.drops else "0",
             f"{ring.recoveries:,}",
         )
     return grid
@@ -178,16 +195,16 @@ def _holders(look: Look) -> Any:
     grid = _grid("processes", "name", "pid", "holds", "bytes", "")
     for holder in sorted(look.holders, key=lambda holder: -holder.bytes):
         if holder.kind == "process":
-            state = "" if holder.alive else "[bold red]DEAD[/]: ssm reap"
-            grid.add_row(holder.name, str(holder.pid), f"{holder.blocks:,}", f"{holder.bytes:,}", state)
+            state = "" if holder.alive else _alarm("DEAD: ssm reap")
+            _add(grid, holder.name, str(holder.pid), f"{holder.blocks:,}", f"{holder.bytes:,}", state)
     return grid
 
 
 def _oldest(look: Look) -> Any:
     grid = _grid("held longest", "packet", "seconds", "bytes", "by")
     for held in look.oldest:
-        grid.add_row(
-            f"{held.handle:#018x}", f"{held.seconds:,.1f}", f"{held.length:,}", ", ".join(held.holders)
+        _add(
+            grid, f"{held.handle:#018x}", f"{held.seconds:,.1f}", f"{held.length:,}", ", ".join(held.holders)
         )
     return grid
 
@@ -198,7 +215,9 @@ def screen(look: Look) -> RenderableType:
     from rich.text import Text
 
     stats = look.stats
-    head = Text(f"{stats.name}  {stats.size:,} bytes  {time.strftime('%H:%M:%S')}  Ctrl-C ends", style="bold")
+    head = Text(
+        f"{plain(stats.name)}  {stats.size:,} bytes  {time.strftime('%H:%M:%S')}  Ctrl-C ends", style="bold"
+    )
     parts = [head, _classes(look), _holders(look), _oldest(look)]
     if look.stats.arena is not None:
         parts.insert(2, _arena(look.stats.arena))
@@ -231,10 +250,8 @@ def _looks(watch: Watch, interval: float, count: int | None) -> Iterator[Look]:
 
 
 def _print_lines(looks: Iterator[Look]) -> None:
-    import json
-
     for look in looks:
-        print(json.dumps(look.to_dict()), flush=True)
+        print_json_line(look.to_dict())
 
 
 def _draw(looks: Iterator[Look]) -> None:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from ssm.commands.output import add_json, print_json
+from ssm.terminal import say
 
 if TYPE_CHECKING:
     import argparse
@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"removed": removed, "in_use": kept})
     for name, processes in kept.items():
-        print(
+        say(
             f"ssm unlink: {name!r} has {processes} processes attached (`ssm holders` names them); end them, or use "
             "--force: they keep the memory, nobody else finds it any more",
-            file=sys.stderr,
+            error=True,
         )
     return 1 if kept else 0
