@@ -358,9 +358,10 @@ def test_interrupt(demo):
     assert pools_of(demo.process.pid) == []
 
 
-def test_terminate(demo):
-    demo.process.terminate()
-    assert demo.end() == (143, "")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_terminate(demo, number, status):
+    demo.process.send_signal(number)
+    assert demo.end() == (status, "")
     assert pools_of(demo.process.pid) == []
 
 
