@@ -12,6 +12,7 @@
 #   make docs     the documentation, into build/docs
 #   make fuzz     damaged pools, for SECONDS=60; needs clang and its runtime (Debian: libclang-rt-dev)
 #   make kill     a process is killed at every instruction of every operation; about an hour; ARGS="--only put"
+#   make mutants  small changes to the sources, each of which a test must find; docs/testing.md; ARGS="--files put --count 9"
 #   make soak     many processes at random work, killed at random; SECONDS=3600 SEED=1 WORKERS=8
 #
 # Needs git, Python >= 3.11 and a C compiler; everything else is installed into .venv by pip. A change of a C
@@ -33,7 +34,7 @@ NATIVE := $(wildcard ssm/src/*.[ch] ssm/src/binding/*.[ch] allocators/src/*.[ch]
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test lint bench bench-peers bench-check bench-docs callgrind verifier docs fuzz fuzz-corpus kill soak clean install
+.PHONY: demo test lint bench bench-peers bench-check bench-docs callgrind verifier docs fuzz fuzz-corpus kill mutants soak clean install
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -100,6 +101,9 @@ fuzz-corpus: fuzz
 	  build/fuzz/kept tests/fuzz/corpus build/fuzz/corpus
 	find tests/fuzz/corpus -type f ! -name 'found-*' -delete
 	mv build/fuzz/kept/* tests/fuzz/corpus/
+
+mutants: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-mutants
+	$(BIN)/python -m tests.mutants $(SEED:%=--seed %) $(ARGS)
 
 kill: crash-programs
 	build/release/tests/crash/ssm_killer --markdown --jobs $(JOBS) --double 1 $(ARGS)

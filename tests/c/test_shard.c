@@ -94,7 +94,10 @@ static void test_take_and_give(void)
     uint32_t generation = ssm_load_relaxed_u32(&ssm_block_at(f.pool, 0)->generation);
     CHECK_EQ(ssm_shard_take(f.pool, 0, 0, 0, 0, blocks), 0);
     CHECK_EQ(ssm_shard_take(f.pool, 0, 1, 3, 0, blocks), 0);
+    f.pool->home = 2;
     CHECK_EQ(ssm_shard_take(f.pool, 0, 0, BLOCKS + 1, 0, blocks), BLOCKS); /* what is there */
+    for (uint32_t i = 0; i < BLOCKS; i++)
+        CHECK_EQ(ssm_load_relaxed_u32(&ssm_block_at(f.pool, i)->home), 2);
     CHECK_EQ(blocks[0], 0); /* lowest first */
     CHECK(ssm_load_relaxed_u32(&ssm_block_at(f.pool, 0)->generation) != generation);
     for (uint32_t i = 0; i < BLOCKS; i++) /* to all four shards in one go */
