@@ -13,7 +13,7 @@
 #   make fuzz     damaged pools, for SECONDS=60; needs clang and its runtime (Debian: libclang-rt-dev)
 #   make kill     a process is killed at every instruction of every operation; about an hour; ARGS="--only put"
 #   make mutants  small changes to the sources, each of which a test must find; docs/testing.md; ARGS="--files put --count 9"
-#   make soak     many processes at random work, killed at random; SECONDS=3600 SEED=1 WORKERS=8
+#   make soak     many processes at random work, killed at random, in C and in Python; SECONDS=3600 SEED=1 WORKERS=8
 #
 # Needs git, Python >= 3.11 and a C compiler; everything else is installed into .venv by pip. A change of a C
 # file or of pyproject.toml rebuilds on the next call, a change of a Python file needs nothing.
@@ -108,8 +108,9 @@ mutants: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-mutants
 kill: crash-programs
 	build/release/tests/crash/ssm_killer --markdown --jobs $(JOBS) --double 1 $(ARGS)
 
-soak: crash-programs
+soak: crash-programs $(VENV)/.installed
 	build/release/tests/crash/ssm_soak --markdown --seconds $(SECONDS) --workers $(WORKERS) $(SEED:%=--seed %)
+	$(BIN)/python -m tests.soak --markdown --seconds $(SECONDS) --workers $(WORKERS) $(SEED:%=--seed %)
 
 .PHONY: crash-programs
 crash-programs: | $(VENV)/.group-build

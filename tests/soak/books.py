@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The books of the soak: what every thread of every worker did, in files outside the pool, and what does not add up.
+
+A *life* is one thread, task or process; it writes a log of its own, before a call and after it. What a process had
+written when it was killed is in the file, so a kill loses at most what it was just at: a call that was begun and not
+ended. The books allow for those calls, one by one, and for nothing else.
+"""
+
+from __future__ import annotations
+
+import bisect
+import enum
+import itertools
+import os
+import struct
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+RECORD = struct.Struct("<BBHIQQ")  # what, channel, count, life, serial or value, time in ns
+LIVES = 12  # bits of a life's number that are its worker's to give out
+PATTERN = b"".join(i.to_bytes(2, "little") for i in range(1 << 16)) * 4
+HEADER = struct.Struct("<QQ")  # serial, bytes
+LATE_NS = 2_000_000_000  # a wake-up that takes longer, while nobody is stopped or killed, is a fault
+
+
+class What(enum.IntEnum):
+    """What a record says."""
+
+    PUT = 1  # begun; PLACED, REFUSED or DROPPED ends it
+    PLACED = 2
+    REFUSED = 3
+    DROPPED = 4  # by the ring, which was full
+    GET = 5  # begun, for `count` packets at most; GOT_ALL ends it
+    GOT = 6  # one packet; count 1: it came back from a dead process
+    GOT_ALL = 7
+    FREE = 8  # begun, of what came out of a redelivering ring; DONE ends it
+    DONE = 9
+    HAD = 10  # a value of a service
+    GIVING = 11
+    TORN = 12
+    ENDED = 13  # the life's last record
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One record, read back."""
+
+    what: What
+    channel: int
+    count: int
+    life: int
+    serial: int
+    time_ns: int
+
+
+class Log:
+    """A life's log. A forked child opens its own."""
+
+    def __init__(self, folder: Path, life: int) -> None:
+        self.life = life
+        self._file = os.open(folder / f"{life}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._next = 0
+
+    def serial(self) -> int:
+        """A number that no other packet has; later ones of a life are larger."""
+        self._next += 1
+        return self.life << 24 | self._next
+
+    def note(self, what: What, channel: int = 0, serials: Iterable[int] = (0,), count: int = 0) -> None:
+        """Write one record for each serial, all at once."""
+        now = time.monotonic_ns()
+        records = [RECORD.pack(what, channel, count, self.life, serial, now) for serial in serials]
+        os.write(self._file, b"".join(records))
+
+    def got(self, channel: int, packets: Iterable[tuple[int, bool]]) -> None:
+        """What a get returned, and that it did: one write."""
+        now = time.monotonic_ns()
+        records = [RECORD.pack(What.GOT, channel, back, self.life, serial, now) for serial, back in packets]
+        records.append(RECORD.pack(What.GOT_ALL, channel, len(records), self.life, 0, now))
+        os.write(self._file, b"".join(records))
+
+    def close(self) -> None:
+        self.note(What.ENDED)
+        os.close(self._file)
+
+
+def fill(buffer: memoryview, serial: int) -> None:
+    """A payload that tells what it is, and whether it is whole."""
+    HEADER.pack_into(buffer, 0, serial, len(buffer))
+    start = serial * 16 & 0xFFFF
+    buffer[HEADER.size :] = PATTERN[start : start + len(buffer) - HEADER.size]
+
+
+def read(buffer: memoryview) -> tuple[int, bool]:
+    """The serial, and whether the payload is as it was filled."""
+    serial, size = HEADER.unpack_from(buffer, 0)
+    start = serial * 16 & 0xFFFF
+    return serial, size == len(buffer) and buffer[HEADER.size :] == PATTERN[
+        start : start + size - HEADER.size
+    ]
+
+
+# ---- balancing them --------------------------------------------------------------------------------
+
+
+class Kind(enum.Enum):
+    """What a channel promises."""
+
+    EXACT = "each packet once"
+    AGAIN = "each packet until somebody is done with it"
+    LOSSY = "what it does not count as dropped, once"
+
+
+@dataclass
+class Counts:
+    """What a ring's statistics say, since the round began."""
+
+    puts: int = 0
+    gets: int = 0
+    drops: int = 0
+    redelivered: int = 0
+    depth: int = 0
+
+    def minus(self, other: Counts) -> Counts:
+        return Counts(
+            self.puts - other.puts,
+            self.gets - other.gets,
+            self.drops - other.drops,
+            self.redelivered - other.redelivered,
+            self.depth,
+        )
+
+
+@dataclass
+class Balance:
+    """What was done in a round, and what is wrong with it."""
+
+    packets: int = 0
+    values: int = 0
+    taken: int = 0  # by gets that were killed, as documented
+    lost: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
+    counters: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
+    waits_ns: list[int] = field(default_factory=list)
+
+    def wrong(self) -> list[str]:
+        return [*self.lost, *self.twice, *self.torn, *self.order, *self.counters, *self.late]
+
+
+class Books:
+    """The logs of one round."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.by_life: dict[int, list[Entry]] = defaultdict(list)
+        for entry in entries:
+            self.by_life[entry.life].append(entry)
+        self.ended = {life for life, log in self.by_life.items() if log[-1].what is What.ENDED}
+
+    @classmethod
+    def of(cls, folder: Path) -> Books:
+        return cls(entry for path in sorted(folder.glob("*.log")) for entry in entries_of(path.read_bytes()))
+
+    def entries(self, what: What) -> Iterator[Entry]:
+        """All of that sort."""
+        return (entry for log in self.by_life.values() for entry in log if entry.what is what)
+
+    def open_calls(self, channel: int) -> tuple[int, int]:
+        """Packets that gets, and puts, were at when their process was killed."""
+        gets = puts = 0
+        for life, log in self.by_life.items():
+            if life in self.ended:
+                continue
+            mine = [entry for entry in log if entry.channel == channel]
+            begun = [entry for entry in mine if entry.what is What.GET]
+            if len(begun) > sum(entry.what is What.GOT_ALL for entry in mine):
+                gets += begun[-1].count
+            ends = {entry.serial for entry in mine if entry.what in PUT_ENDS}
+            puts += sum(entry.what is What.PUT and entry.serial not in ends for entry in mine)
+        return gets, puts
+
+    def channel(self, channel: int, name: str, kind: Kind, counts: Counts, balance: Balance) -> None:
+        """Balance what went through one ring or queue."""
+        entries = [entry for log in self.by_life.values() for entry in log if entry.channel == channel]
+        put = {entry.serial for entry in entries if entry.what is What.PUT}
+        placed = {entry.serial for entry in entries if entry.what is What.PLACED}
+        dropped = {entry.serial for entry in entries if entry.what is What.DROPPED}
+        got: dict[int, list[Entry]] = defaultdict(list)
+        for entry in entries:
+            if entry.what is What.GOT:
+                got[entry.serial].append(entry)
+        gets, puts = self.open_calls(channel)
+        balance.packets += len(got)
+        balance.torn += [f"{name}: {e.serial:#x} is torn" for e in entries if e.what is What.TORN]
+        balance.twice += [f"{name}: {serial:#x} was got, and nobody put it" for serial in got.keys() - put]
+        missing = placed - got.keys()
+        if kind is Kind.AGAIN:
+            self.check_again(name, channel, got, balance)
+            allowed = 0  # what a killed get had comes back
+        else:
+            balance.twice += [f"{name}: {s:#x} was got {len(g)} times" for s, g in got.items() if len(g) > 1]
+            allowed = gets + (counts.drops + puts if kind is Kind.LOSSY else 0)
+            balance.taken += min(len(missing), gets)
+        if len(missing) > allowed:
+            some = " ".join(f"{serial:#x}" for serial in sorted(missing)[:4])
+            balance.lost.append(f"{name}: {len(missing)} packets never came out, {allowed} may: {some} ...")
+        self.check_order(name, channel, balance)
+        check_counters(name, kind, counts, (len(placed), len(dropped), gets, puts), balance)
+
+    def check_again(self, name: str, channel: int, got: dict[int, list[Entry]], balance: Balance) -> None:
+        """Of a redelivering ring: again only after a death, and until it is done with."""
+        done = {(e.life, e.serial) for e in self.entries(What.DONE) if e.channel == channel}
+        begun = {(e.life, e.serial) for e in self.entries(What.FREE) if e.channel == channel}
+        for serial, entries in got.items():
+            entries.sort(key=lambda entry: entry.time_ns)
+            balance.twice += [
+                f"{name}: {serial:#x} came again, and life {entry.life} was done with it"
+                for entry in entries[:-1]
+                if entry.life in self.ended or (entry.life, serial) in done
+            ]
+            last = entries[-1]
+            if last.life not in self.ended and (last.life, serial) not in begun:
+                balance.lost.append(
+                    f"{name}: {serial:#x} did not come back from life {last.life}, which was killed"
+                )
+
+    def check_order(self, name: str, channel: int, balance: Balance) -> None:
+        """What one life put, another life gets in that order; what came back comes before."""
+        for life, log in self.by_life.items():
+            last: dict[int, int] = {}
+            for entry in log:
+                if entry.channel != channel or entry.what is not What.GOT or entry.count:
+                    continue
+                producer = entry.serial >> 24
+                if entry.serial < last.get(producer, 0):
+                    balance.order.append(
+                        f"{name}: life {life} got {entry.serial:#x} behind {last[producer]:#x}, which was put later"
+                    )
+                last[producer] = entry.serial
+
+    def values(self, channel: int, name: str, ends: dict[int, int], balance: Balance) -> None:
+        """Nobody has what somebody else has. `ends`: when the worker of a life was killed."""
+        spans: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+        for life, log in self.by_life.items():
+            had: dict[int, int] = {}
+            for entry in log:
+                if entry.channel != channel:
+                    continue
+                if entry.what is What.HAD:
+                    if entry.serial in had:
+                        balance.twice.append(f"{name}: life {life} was given {entry.serial:#x}, which it had")
+                    had[entry.serial] = entry.time_ns
+                elif entry.what is What.GIVING:
+                    spans[entry.serial].append((had.pop(entry.serial, entry.time_ns), entry.time_ns, life))
+            for value, since in had.items():
+                spans[value].append((since, ends.get(life >> LIVES, since), life))
+        for value, of_it in spans.items():
+            balance.values += len(of_it)
+            of_it.sort()
+            for (_, end, one), (start, _, other) in itertools.pairwise(of_it):
+                if start < end:
+                    balance.twice.append(f"{name}: life {other} was given {value:#x}, which life {one} had")
+
+    def wake_ups(self, channels: set[int], troubles: list[tuple[int, int]], balance: Balance) -> None:
+        """From a put to the return of a get that waited for it, where nobody was stopped or killed meanwhile."""
+        put = {
+            (e.channel, e.serial): e.time_ns
+            for log in self.by_life.values()
+            for e in log
+            if e.what is What.PUT
+        }
+        starts, ends = [start for start, _ in troubles], [end for _, end in troubles]
+        for life, log in self.by_life.items():
+            begun = 0
+            for entry in log:
+                if entry.what is What.GET:
+                    begun = entry.time_ns
+                since = put.get((entry.channel, entry.serial), 0)
+                if entry.what is not What.GOT or entry.channel not in channels or not begun < since:
+                    continue
+                if bisect.bisect_left(starts, entry.time_ns) != bisect.bisect_right(ends, since):
+                    continue  # some trouble began before the end, and had not ended before the beginning
+                balance.waits_ns.append(entry.time_ns - since)
+                if entry.time_ns - since > LATE_NS:
+                    balance.late.append(f"life {life} was woken {(entry.time_ns - since) / 1e9:.1f} s late")
+
+
+PUT_ENDS = (What.PLACED, What.REFUSED, What.DROPPED)
+
+
+def entries_of(log: bytes) -> Iterator[Entry]:
+    whole = len(log) - len(log) % RECORD.size
+    for what, channel, count, life, serial, time_ns in RECORD.iter_unpack(log[:whole]):
+        yield Entry(What(what), channel, count, life, serial, time_ns)
+
+
+def check_counters(
+    name: str, kind: Kind, counts: Counts, logged: tuple[int, int, int, int], balance: Balance
+) -> None:
+    """The ring's own counters against the books, and against each other: puts = gets + drops + depth."""
+    placed, dropped, gets, puts = logged
+    if not placed <= counts.puts <= placed + puts:
+        balance.counters.append(f"{name}: {placed} packets were put, {puts} perhaps; it counts {counts.puts}")
+    overwritten = 0
+    if kind is Kind.LOSSY and dropped == 0:
+        overwritten = counts.drops
+    elif not dropped <= counts.drops <= dropped + puts:
+        balance.counters.append(
+            f"{name}: {dropped} packets were dropped, {puts} perhaps; it counts {counts.drops}"
+        )
+    away = counts.puts - (counts.gets - counts.redelivered) - overwritten - counts.depth
+    unsure = gets + (puts if kind is Kind.LOSSY else 0)
+    if not 0 <= away <= unsure:
+        balance.counters.append(
+            f"{name}: puts = gets + drops + depth is out by {away}, {unsure} may be: {counts}"
+        )

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A short soak, and its books: what each kind of mistake looks like in them, and what a kill excuses.
+
+SSM_TEST_SEED repeats the choices (not the timing), SSM_TEST_SECONDS makes it longer; `make soak` goes on for an hour.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.soak.books import Balance, Books, Counts, Kind, Log, What, entries_of, fill, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECONDS = os.environ.get("SSM_TEST_SECONDS", "10")
+CLEAN = ("lost", "twice", "torn", "order", "counters", "hangs", "faults")
+
+
+def soak(*arguments: str) -> tuple[int, dict[str, str], str]:
+    """Exit status, the figures by column, and what was wrong."""
+    command = [sys.executable, "-m", "tests.soak", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    print(done.stdout, done.stderr)
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")]
+    return done.returncode, dict(zip(rows[0], rows[2], strict=True)), done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.stress
+def test_soak() -> None:
+    seed = os.environ.get("SSM_TEST_SEED") or str(time.time_ns() & 0xFFFFFF)
+    status, figures, wrong = soak("--seconds", SECONDS, "--seed", seed)
+    assert status == 0, wrong
+    assert {name: figures[name] for name in CLEAN} == dict.fromkeys(CLEAN, "0")
+    assert int(figures["kills"]) > 3
+    assert int(figures["packets"]) > 100
+    assert int(figures["values"]) > 10
+
+
+def test_what_workers_do_wrong_is_found() -> None:
+    wrong = ("lose", "twice", "tear", "swap", "keep")
+    status, figures, _ = soak("--seconds", "4", "--seed", "2", "--bugs", *wrong)
+    assert status == 1
+    for column in ("lost", "twice", "torn", "order", "counters", "faults"):
+        assert int(figures[column]) > 0, column
+
+
+# ---- the books, without a soak -----------------------------------------------------------------------
+
+CHANNEL = 1
+
+
+class Story:
+    """What lives did, written down by hand."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.logs = folder, {}
+
+    def log(self, life: int) -> Log:
+        return self.logs.setdefault(life, Log(self.folder, life))
+
+    def put(self, life: int, *serials: int) -> None:
+        self.log(life).note(What.PUT, CHANNEL, serials)
+        self.log(life).note(What.PLACED, CHANNEL, serials)
+
+    def get(self, life: int, *serials: int, back: bool = False) -> None:
+        self.log(life).note(What.GET, CHANNEL, count=len(serials))
+        self.log(life).got(CHANNEL, [(serial, back) for serial in serials])
+
+    def done(self, life: int, serial: int) -> None:
+        self.log(life).note(What.FREE, CHANNEL, [serial])
+        self.log(life).note(What.DONE, CHANNEL, [serial])
+
+    def balance(self, kind: Kind = Kind.EXACT, killed: tuple[int, ...] = (), **counts: int) -> Balance:
+        for life, log in self.logs.items():
+            if life not in killed:
+                log.close()
+        balance = Balance()
+        Books.of(self.folder).channel(CHANNEL, "ring", kind, Counts(**counts), balance)
+        return balance
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Story:
+    return Story(tmp_path)
+
+
+def test_all_is_well(story: Story) -> None:
+    story.put(1, 5, 6)
+    story.get(2, 5, 6)
+    balance = story.balance(puts=2, gets=2)
+    assert not balance.wrong()
+    assert balance.packets == 2
+
+
+def test_lost(story: Story) -> None:
+    story.put(1, 5, 6)
+    story.get(2, 5)
+    assert story.balance(puts=2, gets=2).lost
+
+
+def test_a_get_that_was_killed_may_have_had_it(story: Story) -> None:
+    story.put(1, 5, 6)
+    story.get(2, 5)
+    story.log(2).note(What.GET, CHANNEL, count=1)
+    balance = story.balance(killed=(2,), puts=2, gets=2)
+    assert not balance.wrong()
+    assert balance.taken == 1
+
+
+def test_a_get_that_was_killed_has_no_more_than_it_asked_for(story: Story) -> None:
+    story.put(1, 5, 6, 7)
+    story.get(2, 5)
+    story.log(2).note(What.GET, CHANNEL, count=1)
+    assert story.balance(killed=(2,), puts=3, gets=3).lost
+
+
+def test_a_put_that_was_killed_may_have_put_it(story: Story) -> None:
+    story.log(1).note(What.PUT, CHANNEL, [5])
+    story.get(2, 5)
+    assert not story.balance(killed=(1,), puts=1, gets=1).wrong()
+
+
+def test_twice(story: Story) -> None:
+    story.put(1, 5)
+    story.get(2, 5)
+    story.get(3, 5)
+    assert story.balance(puts=1, gets=1).twice
+
+
+def test_out_of_nothing(story: Story) -> None:
+    story.get(2, 5)
+    assert story.balance(puts=0, gets=0).twice
+
+
+def test_order(story: Story) -> None:
+    story.put(1, 5, 6)
+    story.get(2, 6, 5)
+    assert story.balance(puts=2, gets=2).order
+
+
+def test_comes_again_from_the_dead(story: Story) -> None:
+    story.put(1, 5)
+    story.get(2, 5)
+    story.get(3, 5, back=True)
+    story.done(3, 5)
+    assert not story.balance(Kind.AGAIN, killed=(2,), puts=1, gets=2, redelivered=1).wrong()
+
+
+def test_comes_again_although_it_was_done(story: Story) -> None:
+    story.put(1, 5)
+    story.get(2, 5)
+    story.done(2, 5)
+    story.get(3, 5, back=True)
+    story.done(3, 5)
+    assert story.balance(Kind.AGAIN, killed=(2,), puts=1, gets=2, redelivered=1).twice
+
+
+def test_does_not_come_again(story: Story) -> None:
+    story.put(1, 5)
+    story.get(2, 5)
+    assert story.balance(Kind.AGAIN, killed=(2,), puts=1, gets=1).lost
+
+
+def test_a_lossy_ring_loses_what_it_counts(story: Story) -> None:
+    story.put(1, 5, 6)
+    story.get(2, 6)
+    assert not story.balance(Kind.LOSSY, puts=2, gets=1, drops=1).wrong()
+
+
+def test_a_lossy_ring_loses_nothing_else(story: Story) -> None:
+    story.put(1, 5, 6)
+    story.get(2, 6)
+    assert story.balance(Kind.LOSSY, puts=2, gets=1).lost
+
+
+@pytest.mark.parametrize(
+    "counts", [{"puts": 3, "gets": 2}, {"puts": 2, "gets": 1}, {"puts": 2, "gets": 2, "depth": 1}]
+)
+def test_counters(story: Story, counts: dict[str, int]) -> None:
+    story.put(1, 5, 6)
+    story.get(2, 5, 6)
+    assert story.balance(**counts).counters
+
+
+def test_a_value_that_two_have(story: Story) -> None:
+    for life in (1, 2):
+        story.log(life).note(What.HAD, CHANNEL, [7])
+    story.log(1).note(What.GIVING, CHANNEL, [7])
+    balance = Balance()
+    books = Books(entry for path in story.folder.glob("*.log") for entry in entries_of(path.read_bytes()))
+    books.values(CHANNEL, "ids", {0: time.monotonic_ns()}, balance)
+    assert balance.twice
+
+
+def test_payloads() -> None:
+    for size in (16, 17, 1900, 150_000):
+        data = bytearray(size)
+        fill(memoryview(data), 0x123456789)
+        assert read(memoryview(data)) == (0x123456789, True)
+        if size > 16:
+            data[-1] ^= 1
+            assert read(memoryview(data)) == (0x123456789, False)
