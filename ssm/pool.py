@@ -393,6 +393,8 @@ class Pool(_core.Pool):
             They cannot be, or exclude each other.
         HoldersExhausted, MetadataExhausted
             There is no room for another ring.
+        TimeoutError
+            A stopped process has kept the registry of the pool for ten seconds.
         """
         size = len(str.encode(name))  # TypeError for what is no str
         if not 1 <= size < _core.NAME_SIZE or "\0" in name:
@@ -616,6 +618,11 @@ class Pool(_core.Pool):
         -------
         Reaped
             Processes found dead, and blocks that came free.
+
+        Raises
+        ------
+        TimeoutError
+            A stopped process has kept the registry of the pool for ten seconds.
         """
         return Reaped(*self._reap())
 

@@ -31,10 +31,13 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#define REGISTRY_PATIENCE_NS UINT64_C(10000000000)
 #define ATTACH_PATIENCE_NS   INT64_C(10000000000)
 #define BIRTH_NS             UINT64_C(500000000) /* between making the file and locking it, a creator gets so long */
 #define NAP_NS               UINT64_C(1000000)
+#define RETIRE_PATIENCE_NS   UINT64_C(100000000)
+#define LEAVE_PATIENCE_NS    UINT64_C(1000000000) /* for the registry; then it leaves as one who died */
+#define LEAVE_QUIETLY_NS     UINT64_C(1000000)
+#define LEAVE_NAP_NS         UINT64_C(200000)
 
 /* ---- this process's attachments, for fork --------------------------------------------------------------- */
 
@@ -225,7 +228,7 @@ static int map(struct ssm_pool *pool)
 }
 
 /* With the registry locked: reap, take a slot. */
-static int become_holder(struct ssm_pool *pool)
+static int become_holder(struct ssm_pool *pool, bool at_once)
 {
     struct ssm_reaped reaped;
     bool adopted;
@@ -233,7 +236,7 @@ static int become_holder(struct ssm_pool *pool)
     ssm_clock_refresh(); /* before times are written into the pool: of its RMID, to begin with */
     if (ssm_load_acquire_u32(&ssm_superblock_of(pool)->state) != SSM_STATE_READY)
         return -SSM_E_ABANDONED;
-    int result = ssm_registry_take(pool, &adopted);
+    int result = ssm_registry_take(pool, at_once, &adopted);
     if (result != 0)
         return result;
     if (adopted && !ssm_reap_own_slot(pool)) {
@@ -249,13 +252,30 @@ static int revive(struct ssm_pool *pool)
 {
     if (!ssm_pool_is_whole(pool))
         return -SSM_E_CORRUPT;
-    int result = ssm_registry_lock(pool, REGISTRY_PATIENCE_NS);
+    int result = ssm_registry_lock(pool, 0);
     if (result != 0)
-        return result;
-    result = become_holder(pool);
+        return result == -ETIMEDOUT ? -EAGAIN : result;
+    result = become_holder(pool, pool->rested);
+    pool->rested = result == -EAGAIN;
     ssm_registry_unlock(pool);
     if (result == 0)
         pool->status &= ~(uint32_t)SSM_STATUS_FORKED;
+    return result;
+}
+
+/* Of an attachment that is being made, and that nobody else can enter. */
+static int join(struct ssm_pool *pool)
+{
+    int result = -EAGAIN;
+    for (int look = 0; result == -EAGAIN && look < 2; look++) {
+        if (look > 0 && ssm_nap(pool, SSM_RMID_REST_NS) != 0)
+            return -EINTR;
+        result = ssm_registry_lock(pool, SSM_REGISTRY_PATIENCE_NS);
+        if (result != 0)
+            return result;
+        result = become_holder(pool, look > 0);
+        ssm_registry_unlock(pool);
+    }
     return result;
 }
 
@@ -313,7 +333,7 @@ static int build(struct ssm_pool *pool)
     if (result != 0)
         return result;
     ssm_store_release_u32(&ssm_superblock_of(pool)->state, SSM_STATE_READY);
-    return become_holder(pool);
+    return become_holder(pool, true);
 }
 
 int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct ssm_attach_options *attach,
@@ -328,7 +348,7 @@ int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct
         return result;
     result = ssm_layout_compute(options, &pool->geometry);
     if (result == 0)
-        result = ssm_registry_lock(pool, REGISTRY_PATIENCE_NS);
+        result = ssm_registry_lock(pool, SSM_REGISTRY_PATIENCE_NS);
     if (result == 0) {
         result = build(pool);
         ssm_registry_unlock(pool);
@@ -401,9 +421,8 @@ int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm
         result = map(pool);
     if (result == 0 && options->flags & SSM_READONLY) {
         pool->status = SSM_STATUS_READONLY;
-    } else if (result == 0 && (result = ssm_registry_lock(pool, REGISTRY_PATIENCE_NS)) == 0) {
-        result = become_holder(pool);
-        ssm_registry_unlock(pool);
+    } else if (result == 0) {
+        result = join(pool);
     }
     return go(pool, result, pool_out);
 }
@@ -425,11 +444,36 @@ static void release_claims(struct ssm_pool *pool)
     }
 }
 
+static void take_guard(struct ssm_pool *pool)
+{
+    if (!(pool->flags & SSM_SERIAL))
+        ssm_guard_take(&pool->guard);
+}
+
+/* Of a closed attachment that has nothing pinned; with its guard, which is given up for naps. `hooks`: others of the process
+ * may run meanwhile, and end it; a destructor lets nobody in, and waits for a moment only. False: the registry cannot be had. */
+static bool lock_to_leave(struct ssm_pool *pool, bool hooks)
+{
+    const uint64_t until_ns = ssm_now_ns() + (hooks ? LEAVE_PATIENCE_NS : LEAVE_QUIETLY_NS);
+    for (bool stop = false; pool->self != SSM_NIL && ssm_pool_is_whole(pool);) {
+        int result = ssm_registry_lock(pool, 0);
+        if (result != -ETIMEDOUT || stop || ssm_now_ns() >= until_ns)
+            return result == 0;
+        ssm_leave(pool);
+        if (hooks)
+            stop = ssm_nap(pool, LEAVE_NAP_NS) != 0;
+        else
+            ssm_nap_ns(LEAVE_NAP_NS);
+        take_guard(pool);
+    }
+    return false;
+}
+
 /* Nothing of this process is needed any more. What cannot be done now, because somebody who is in the way is
  * stopped, is done by a reaper: once the liveness lock is dropped, this process counts as dead. */
-static void leave_pool(struct ssm_pool *pool)
+static void leave_pool(struct ssm_pool *pool, bool hooks)
 {
-    if (pool->self != SSM_NIL && ssm_pool_is_whole(pool) && ssm_registry_lock(pool, REGISTRY_PATIENCE_NS) == 0) {
+    if (lock_to_leave(pool, hooks)) {
         ssm_leave_slot(pool);
         ssm_registry_unlock(pool);
     }
@@ -437,10 +481,9 @@ static void leave_pool(struct ssm_pool *pool)
     let_go_of_file(pool);
 }
 
-int ssm_pool_close(struct ssm_pool *pool)
+static int close_pool(struct ssm_pool *pool, bool hooks)
 {
-    if (!(pool->flags & SSM_SERIAL))
-        ssm_guard_take(&pool->guard);
+    take_guard(pool);
     if (!(pool->status & SSM_STATUS_CLOSED)) {
         if (pool->self != SSM_NIL && ssm_pool_is_whole(pool)) {
             for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
@@ -450,17 +493,26 @@ int ssm_pool_close(struct ssm_pool *pool)
         }
         pool->status |= SSM_STATUS_CLOSED;
         if (pool->pinned == 0)
-            leave_pool(pool);
+            leave_pool(pool, hooks);
     }
     int left = (int)(pool->pinned + ssm_load_acquire_u32(&pool->sleepers));
     ssm_leave(pool);
     return left;
 }
 
+int ssm_pool_close(struct ssm_pool *pool)
+{
+    return close_pool(pool, true);
+}
+
+uint32_t ssm_pool_sleepers(struct ssm_pool *pool)
+{
+    return ssm_load_acquire_u32(&pool->sleepers);
+}
+
 int ssm_packet_unpin(struct ssm_pool *pool, uint64_t handle, int drop)
 {
-    if (!(pool->flags & SSM_SERIAL)) /* not ssm_enter(): this works on a closed attachment */
-        ssm_guard_take(&pool->guard);
+    take_guard(pool); /* not ssm_enter(): this works on a closed attachment */
     int result = 0;
     bool cut = pool->status & SSM_STATUS_CLOSED && !ssm_pool_is_whole(pool); /* nothing to look at, or to give back */
     uint32_t block_idx = cut ? (uint32_t)handle : ssm_claimed_block(pool, handle);
@@ -473,7 +525,7 @@ int ssm_packet_unpin(struct ssm_pool *pool, uint64_t handle, int drop)
         if ((drop || pool->status & SSM_STATUS_CLOSED) && --claim->references == 0 && !cut)
             ssm_block_release(pool, claim->class_idx, block_idx);
         if (pool->status & SSM_STATUS_CLOSED && pool->pinned == 0)
-            leave_pool(pool);
+            leave_pool(pool, false);
     }
     ssm_leave(pool);
     return result;
@@ -483,7 +535,7 @@ void ssm_pool_destroy(struct ssm_pool *pool)
 {
     if (pool == NULL)
         return;
-    ssm_pool_close(pool);
+    close_pool(pool, pool->hooks.before == NULL);
     dispose(pool);
 }
 
@@ -511,10 +563,10 @@ static int retire_ready(struct ssm_pool *pool, const struct ssm_pool *leaving)
     return 1;
 }
 
-/* The caller's description keeps the lock. */
+/* The caller's description keeps the lock. Whoever has it for long is alive and in the pool. */
 static int lock_for_good(int fd)
 {
-    uint64_t until_ns = ssm_now_ns() + REGISTRY_PATIENCE_NS;
+    uint64_t until_ns = ssm_now_ns() + RETIRE_PATIENCE_NS;
     int result;
     while ((result = ssm_byte_try_lock(fd, SSM_BYTE_REGISTRY)) == -EAGAIN && ssm_now_ns() < until_ns)
         ssm_nap_ns(NAP_NS);

@@ -5,6 +5,8 @@
 
 #include <errno.h>
 
+#define REVIVE_PATIENCE_NS UINT64_C(10000000000)
+#define REVIVE_NAP_NS      UINT64_C(500000)
 #define LOOKS 3 /* at a descriptor that the program closes, or replaces, just now */
 
 /* So that the class of a size is found without a look at all smaller ones. `class`: the first one that is of any use. */
@@ -54,14 +56,37 @@ void ssm_pool_set_base(struct ssm_pool *pool, uint8_t *base)
         ssm_classes_own(pool);
 }
 
+int ssm_nap(struct ssm_pool *pool, uint64_t duration_ns)
+{
+    const uint32_t era = ssm_sleeper_begin(pool);
+    void *state = pool->hooks.before != NULL ? pool->hooks.before() : NULL;
+    ssm_nap_ns(duration_ns);
+    int interrupted = pool->hooks.after != NULL ? pool->hooks.after(state) : 0;
+    ssm_sleeper_end(pool, era);
+    return interrupted ? -EINTR : 0;
+}
+
+/* A forked child's first call may have to wait for the registry. */
 int ssm_enter_slowly(struct ssm_pool *pool)
 {
-    int result = pool->status & SSM_STATUS_CLOSED   ? -SSM_E_CLOSED
-               : pool->status & SSM_STATUS_READONLY ? -EACCES
-                                                    : pool->revive(pool);
-    if (result != 0)
+    for (uint64_t until_ns = 0;;) {
+        int result = pool->status & SSM_STATUS_CLOSED   ? -SSM_E_CLOSED
+                   : pool->status & SSM_STATUS_READONLY ? -EACCES
+                   : pool->status & SSM_STATUS_FORKED   ? pool->revive(pool)
+                                                        : 0;
+        if (result == 0)
+            return 0;
         ssm_leave(pool);
-    return result;
+        uint64_t now_ns = ssm_now_ns();
+        if (until_ns == 0)
+            until_ns = now_ns + REVIVE_PATIENCE_NS;
+        if (result != -EAGAIN || now_ns >= until_ns)
+            return result == -EAGAIN ? -ETIMEDOUT : result;
+        if (ssm_nap(pool, REVIVE_NAP_NS) != 0)
+            return -EINTR;
+        if (!(pool->flags & SSM_SERIAL))
+            ssm_guard_take(&pool->guard);
+    }
 }
 
 /* From a descriptor that is left, or by the name. */

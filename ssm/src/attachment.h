@@ -4,7 +4,8 @@
  * it matters to anybody else when the process dies.
  *
  * Threads: between ssm_enter() and ssm_leave() a call has the attachment to itself (`guard`; with SSM_SERIAL the
- * caller sees to it). Nobody sleeps for longer than a lock's bounded step in between.
+ * caller sees to it). Nobody sleeps for longer than SSM_PATIENCE_NS in between: whoever has to wait for longer leaves, sleeps
+ * between the hooks, and enters again.
  */
 #ifndef SSM_ATTACHMENT_H
 #define SSM_ATTACHMENT_H
@@ -106,14 +107,17 @@ struct ssm_pool {
     struct ssm_u32         sleepers;  /* calls of this process that sleep on words of the segment */
     uint32_t              *scratch;   /* block indices, room for all; of one call */
     struct ssm_memory     *extents;   /* of the arena's blocks, as they were checked when a claim's references left 0 */
+    bool                   rested;    /* a forked child has waited for an RMID, and takes none if there is none now */
     bool                   many_cpus; /* spinning for another process can help */
     struct ssm_redelivery *redeliveries; /* the redelivering rings that this process ever opened */
     uint32_t            delivery_serial; /* of the last get from one of them */
     struct ssm_u32         linger_rest; /* short waits until spinning for long is tried again */
     char                   name[SSM_NAME_SIZE];
-    int (*revive)(struct ssm_pool *pool);    /* a forked child takes its own slot */
+    int (*revive)(struct ssm_pool *pool);    /* a forked child takes its own slot; -EAGAIN: not now */
     bool (*on_stall)(struct ssm_pool *pool); /* nothing came: look for the dead; true: there was something to reap */
     struct ssm_u64 looked_ns;                /* when on_stall last did so */
+    uint64_t       stayed_ns;                /* when a lock last stayed taken for longer than a call waits in here */
+    uint32_t       locks_stayed;             /* how often */
     struct ssm_pool *next, **link;           /* the process's list of attachments, for fork */
 };
 
@@ -155,6 +159,10 @@ static inline void ssm_sleeper_end(struct ssm_pool *pool, uint32_t era)
     if (pool->era == era)
         ssm_add_acqrel_u32(&pool->sleepers, UINT32_MAX);
 }
+
+/* A nap outside of the pool: the caller has entered nothing, for others of its process may run. -EINTR: give up. The memory
+ * stays mapped meanwhile; the attachment may be closed. */
+int ssm_nap(struct ssm_pool *pool, uint64_t duration_ns);
 
 /* The descriptor of the pool's file, looked at; opened anew if the program has closed it or put another file in its place.
  * -errno: it cannot be had. */

@@ -7,7 +7,6 @@
 #include "shard.h"
 
 #define OWNER_SPINS       2000
-#define OWNER_PATIENCE_NS UINT64_C(2000000) /* an owner that stays busy so long was put aside by the scheduler */
 #define FLUSH_BATCH       64
 
 static int nothing_to_repair(struct ssm_pool *pool, void *context)
@@ -54,9 +53,11 @@ static bool wait_for_owner(struct ssm_pool *pool, uint32_t slot, const struct ss
         }
         uint64_t now_ns = ssm_now_ns();
         if (until_ns == 0)
-            until_ns = now_ns + OWNER_PATIENCE_NS;
-        if (now_ns >= until_ns)
+            until_ns = now_ns + SSM_PATIENCE_NS;
+        if (now_ns >= until_ns) { /* the scheduler has put the owner aside, or it is stopped */
+            ssm_note_stayed(pool, now_ns);
             return false;
+        }
         ssm_nap_ns(50000);
     }
     return true;
@@ -130,7 +131,7 @@ void ssm_cache_flush(struct ssm_pool *pool, uint32_t class_idx, uint32_t keep)
 int ssm_cache_seal(struct ssm_pool *pool, uint32_t slot)
 {
     for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {
-        int result = lock_out(pool, ssm_cache_at(pool, slot, class_idx), SSM_SHARD_PATIENCE_NS);
+        int result = lock_out(pool, ssm_cache_at(pool, slot, class_idx), SSM_PATIENCE_NS);
         if (result == 0)
             continue;
         while (class_idx-- > 0)

@@ -23,12 +23,14 @@
 
 #define LOOKS   150
 #define NAP_NS  UINT64_C(2000000)
-#define REGISTRY_PATIENCE_NS UINT64_C(100000000)
+#define SHARD_TRIES 4
+#define TRIES   50 /* of a lock; then its owner is stopped */
 
 struct findings {
     void (*report)(void *context, const char *sentence);
     void *context;
     int   count;
+    int   stopped; /* why the check goes no further, or 0 */
 };
 
 __attribute__((format(printf, 2, 3))) static void find(struct findings *findings, const char *format, ...)
@@ -41,6 +43,16 @@ __attribute__((format(printf, 2, 3))) static void find(struct findings *findings
     findings->count++;
     if (findings->report != NULL)
         findings->report(findings->context, sentence);
+}
+
+/* Between two looks; others of the process may run meanwhile. False: the check is over, and the attachment not entered. */
+static bool rest(struct ssm_pool *pool, struct findings *f)
+{
+    ssm_leave(pool);
+    f->stopped = ssm_nap(pool, NAP_NS);
+    if (f->stopped == 0)
+        f->stopped = ssm_enter_reader(pool);
+    return f->stopped == 0;
 }
 
 /* ---- shards: I1, I2 ------------------------------------------------------------------------------------ */
@@ -83,7 +95,11 @@ static void check_lists(struct ssm_pool *pool, uint8_t *seen, struct findings *f
     for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++)
         for (uint32_t shard_idx = 0; shard_idx < pool->geometry.shards; shard_idx++) {
             struct ssm_shard *shard = ssm_shard_at(pool, class_idx, shard_idx);
-            if (ssm_shard_lock(pool, class_idx, shard_idx, SSM_SHARD_PATIENCE_NS) != 0)
+            int look = 0;
+            while (ssm_shard_lock(pool, class_idx, shard_idx, SSM_PATIENCE_NS) != 0 && ++look < SHARD_TRIES)
+                if (!rest(pool, f))
+                    return;
+            if (look == SHARD_TRIES)
                 continue; /* its owner is stopped: nothing can be said of it */
             check_list(pool, class_idx, shard_idx, seen, f);
             ssm_lock_release(&shard->lock);
@@ -162,8 +178,8 @@ static void check_blocks(struct ssm_pool *pool, uint8_t *suspect, struct finding
     uint32_t total = pool->geometry.block_total, left = total;
     memset(suspect, 1, total);
     for (int look = 0; look < LOOKS && left > 0; look++) {
-        if (look > 0)
-            ssm_nap_ns(NAP_NS);
+        if (look > 0 && !rest(pool, f))
+            return;
         left = 0;
         for (uint32_t i = 0; i < total; i++) {
             suspect[i] = suspect[i] && fault_of(pool, i) != NULL;
@@ -241,7 +257,8 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
             return;
         if (!quiet)
             strays = 0; /* somebody was between two steps */
-        ssm_nap_ns(NAP_NS);
+        if (!rest(pool, f))
+            return;
     }
     if (depth > capacity)
         find(f, "ring %u: %lu packets in %u places", id, (unsigned long)depth, capacity);
@@ -278,8 +295,8 @@ static void check_deliveries(struct ssm_pool *pool, uint32_t id, uint8_t *suspec
     memset(suspect, 1, pool->geometry.block_total);
     bool forgotten = true;
     for (int look = 0; look < LOOKS; look++) {
-        if (look > 0)
-            ssm_nap_ns(NAP_NS);
+        if (look > 0 && !rest(pool, f))
+            return;
         forgotten = forgotten && is_forgotten(pool, shared, &table);
         if ((keep_suspects(pool, &table, suspect) == 0 && !forgotten) || anybody_is_dead(pool))
             return;
@@ -304,24 +321,43 @@ static void tell(void *context, const char *what, uint64_t where, uint64_t value
          (unsigned long long)value);
 }
 
-static void check_metadata(struct ssm_pool *pool, struct findings *f)
+static void check_registry(struct ssm_pool *pool, struct findings *f)
 {
     static const char *const numbers[SSM_NUMBERS_SORTS] = {"holder slots", "ids of rings", "RMIDs"};
     struct about about = {f, "metadata area"};
-    if (ssm_registry_lock(pool, REGISTRY_PATIENCE_NS) == 0) { /* otherwise its owner is stopped */
-        (void)ssm_metadata_check(pool, tell, &about);
-        for (int which = 0; which < SSM_NUMBERS_SORTS; which++) {
-            about.name = numbers[which];
-            (void)ssm_numbers_check(pool, (enum ssm_numbers)which, tell, &about);
-        }
-        ssm_registry_unlock(pool);
+    for (int look = 0; ssm_registry_lock(pool, 0) != 0; look++)
+        if (look == TRIES || !rest(pool, f))
+            return;
+    (void)ssm_metadata_check(pool, tell, &about);
+    for (int which = 0; which < SSM_NUMBERS_SORTS; which++) {
+        about.name = numbers[which];
+        (void)ssm_numbers_check(pool, (enum ssm_numbers)which, tell, &about);
     }
-    about.name = "arena";
-    (void)ssm_arena_check(pool, tell, &about);
-    for (uint32_t i = 0; i < SSM_SERVICE_MAX; i++) {
-        about.name = ssm_service_at(pool, i)->name;
-        (void)ssm_service_check(pool, i, tell, &about);
+    ssm_registry_unlock(pool);
+}
+
+/* Values that nobody would ever give back. While a process joins, what its slot's former owner had is still there. */
+static void check_service(struct ssm_pool *pool, uint32_t service_idx, struct findings *f)
+{
+    struct about about = {f, ssm_service_at(pool, service_idx)->name};
+    uint64_t orphans = ssm_service_check(pool, service_idx, tell, &about) == 0 ? ssm_service_orphans(pool, service_idx) : 0;
+    for (int look = 0; orphans > 0 && look < TRIES; look++) {
+        if (!rest(pool, f))
+            return;
+        orphans = ssm_service_orphans(pool, service_idx);
     }
+    if (orphans > 0)
+        tell(&about, "values whose owners are gone, although it reclaims them", orphans, 0);
+}
+
+static void check_metadata(struct ssm_pool *pool, struct findings *f)
+{
+    struct about about = {f, "arena"};
+    check_registry(pool, f);
+    if (f->stopped == 0)
+        (void)ssm_arena_check(pool, tell, &about);
+    for (uint32_t i = 0; f->stopped == 0 && i < SSM_SERVICE_MAX; i++)
+        check_service(pool, i, f);
 }
 
 int ssm_check(struct ssm_pool *pool, void (*report)(void *context, const char *sentence), void *context)
@@ -337,15 +373,19 @@ int ssm_check(struct ssm_pool *pool, void (*report)(void *context, const char *s
     }
     if (pool->self != SSM_NIL) /* a read-only attachment cannot take locks: it looks at everything else */
         check_lists(pool, scratch, &findings);
-    if (pool->self != SSM_NIL)
+    if (findings.stopped == 0 && pool->self != SSM_NIL)
         check_metadata(pool, &findings);
-    check_blocks(pool, scratch, &findings);
-    for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
+    if (findings.stopped == 0)
+        check_blocks(pool, scratch, &findings);
+    for (uint32_t id = 0; findings.stopped == 0 && id < ssm_holder_high(pool); id++)
         if (ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) == SSM_HOLDER_RING) {
             check_ring(pool, id, scratch, &findings);
-            check_deliveries(pool, id, scratch, &findings);
+            if (findings.stopped == 0)
+                check_deliveries(pool, id, scratch, &findings);
         }
     free(scratch);
+    if (findings.stopped != 0)
+        return findings.stopped;
     ssm_leave(pool);
     return findings.count;
 }

@@ -26,24 +26,45 @@ int ssm_ring_set_acl(struct ssm_ring *ring, uint32_t acl)
     return 0;
 }
 
+/* Enters, with the right to a side where it can be had soon; 1 or 0, or an error. */
+static int enter_with(struct ssm_ring *ring, struct ssm_side *side, bool *mine)
+{
+    struct ssm_retry retry = ssm_retry_begin(ring->pool);
+    for (int again = 1;;) {
+        int result = ssm_enter(ring->pool);
+        if (result != 0)
+            return result;
+        if (ssm_side_borrow(ring, side, mine))
+            return 1;
+        if (again == 0)
+            return 0;
+        ssm_leave(ring->pool);
+        again = ssm_retry(ring->pool, &retry, SSM_RETRY_NS);
+        if (again < 0)
+            return again;
+    }
+}
+
 int ssm_ring_shutdown(struct ssm_ring *ring, int immediate)
 {
     struct ssm_side *producer = &ring->shared->producer, *consumer = &ring->shared->consumer;
     bool mine;
-    int result = ssm_enter(ring->pool);
-    if (result != 0)
-        return result;
     /* Under the producer's right where it can be had: a put that the flags still allowed is over by then. */
-    bool borrowed = ssm_side_borrow(ring, producer, &mine);
+    int borrowed = enter_with(ring, producer, &mine);
+    if (borrowed < 0)
+        return borrowed;
     ssm_or_acqrel_u32(&ring->shared->acl, SSM_ACL_FLOWDOWN | (immediate ? SSM_ACL_DISCARD : 0));
     if (borrowed)
         ssm_side_return(producer, mine);
+    ssm_leave(ring->pool);
     /* Where the consumer's side is another live process's, that one discards, at its next get or at its close. */
-    if (immediate && ssm_side_borrow(ring, consumer, &mine)) {
+    borrowed = immediate ? enter_with(ring, consumer, &mine) : -ENOENT;
+    if (borrowed > 0) {
         ssm_ring_discard(ring);
         ssm_side_return(consumer, mine);
     }
-    ssm_leave(ring->pool);
+    if (borrowed >= 0)
+        ssm_leave(ring->pool);
     wake_everyone(ring);
-    return 0;
+    return borrowed == -EINTR ? borrowed : 0;
 }

@@ -255,20 +255,31 @@ static int get_attempt(void *context, bool thorough)
     return result;
 }
 
-/* Lets reapers return what the dead have of this ring; for 10 ms at most. True: something may have come. */
-static bool await_returns(struct ssm_ring *ring)
+/* Lets reapers return what the dead have of this ring; for 10 ms at most. 1: something may have come; 0; or -EINTR. */
+static int await_returns(struct ssm_ring *ring)
 {
     for (int look = 0; look < SSM_RING_LOOKS; look++) {
         if (ssm_enter(ring->pool) != 0)
-            return false;
+            return 0;
         bool owed = ssm_redelivery_is_owed(ring->pool, ring->table);
         ssm_leave(ring->pool);
         if (!owed || ssm_load_acquire_u32(&ring->shared->returned) != 0)
             return owed || look > 0;
-        if (!ring->pool->on_stall(ring->pool))
-            ssm_nap_ns(SSM_RING_LOOK_NAP_NS);
+        if (!ring->pool->on_stall(ring->pool) && ssm_nap(ring->pool, SSM_RING_LOOK_NAP_NS) != 0)
+            return -EINTR;
     }
-    return true;
+    return 1;
+}
+
+/* A right that stays taken for a moment does not make the ring empty. */
+static int get_at_once(struct get_call *call)
+{
+    struct ssm_pool *pool = call->ring->pool;
+    struct ssm_retry retry = ssm_retry_begin(pool);
+    int result = get_attempt(call, true), again = 1;
+    while (result == -SSM_E_EMPTY && (again = ssm_retry(pool, &retry, SSM_RETRY_NS)) > 0)
+        result = get_attempt(call, true);
+    return again < 0 ? again : result;
 }
 
 static SSM_COLD int get_waiting(struct get_call *call, int64_t timeout_ns)
@@ -285,15 +296,19 @@ static SSM_APART int get_slowly(struct ssm_ring *ring, uint64_t *handles_out, ui
     struct get_call call = {ring, handles_out, count > INT32_MAX ? INT32_MAX : count};
     if (count == 0)
         return -EINVAL;
+    int result = 0;
     /* Who succeeds to an exclusive side gets what its predecessor had before all else. */
     if (ring->table != NULL && ring->flags & SSM_ONE_CONSUMER && ssm_lock_owner_is_dead(ring->pool, &ring->shared->consumer.lock))
-        await_returns(ring);
-    int result = get_attempt(&call, true);
+        result = await_returns(ring);
+    if (result >= 0)
+        result = get_at_once(&call);
     if (result == -SSM_E_EMPTY && timeout_ns != 0)
         result = get_waiting(&call, timeout_ns);
     /* Before it is said that no more will come: the dead had some of it. */
-    if (result == -SSM_E_SHUTDOWN && ring->table != NULL && await_returns(ring))
-        result = get_attempt(&call, true);
+    if (result == -SSM_E_SHUTDOWN && ring->table != NULL) {
+        int came = await_returns(ring);
+        result = came > 0 ? get_attempt(&call, true) : came < 0 ? came : result;
+    }
     if (result > 0)
         ssm_event_signal(&ring->shared->not_full, (uint32_t)result, ring->pool->fenced);
     return result;

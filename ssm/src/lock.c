@@ -5,7 +5,9 @@
 
 #include <errno.h>
 
-#define SPINS 100
+#define SPINS        100
+#define STAYED_NS    (2 * SSM_PATIENCE_NS) /* after a lock that stayed taken, the next ones are not waited for */
+#define RETRY_NAP_NS UINT64_C(500000)
 
 static bool word_is_dead(const struct ssm_pool *pool, uint64_t word)
 {
@@ -64,15 +66,32 @@ int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t 
         }
         uint64_t now_ns = ssm_now_ns();
         if (until_ns == 0)
-            until_ns = now_ns + patience_ns;
-        if (now_ns >= until_ns)
+            until_ns = now_ns + (patience_ns <= SSM_PATIENCE_NS && now_ns - pool->stayed_ns < STAYED_NS ? 0 : patience_ns);
+        if (now_ns >= until_ns) {
+            if (patience_ns > 0)
+                ssm_note_stayed(pool, now_ns);
             return -ETIMEDOUT;
+        }
         uint64_t announced = word | SSM_LOCK_WAITERS;
         if (word == announced || ssm_cas_acqrel_u64(&lock->word, &word, announced)) {
             uint64_t left_ns = until_ns - now_ns;
             ssm_word_sleep(&lock->word, (uint32_t)announced, left_ns < SSM_LOCK_STEP_NS ? left_ns : SSM_LOCK_STEP_NS);
         }
     }
+}
+
+int ssm_retry(struct ssm_pool *pool, struct ssm_retry *retry, uint64_t patience_ns)
+{
+    const uint32_t stayed = ssm_locks_stayed(pool);
+    if (stayed == retry->stayed)
+        return 0;
+    retry->stayed = stayed;
+    uint64_t now_ns = ssm_now_ns();
+    if (retry->until_ns == 0)
+        retry->until_ns = now_ns + patience_ns;
+    if (now_ns >= retry->until_ns)
+        return 0;
+    return ssm_nap(pool, RETRY_NAP_NS) != 0 ? -EINTR : 1;
 }
 
 void ssm_lock_release_slowly(struct ssm_lock *lock)

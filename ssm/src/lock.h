@@ -17,6 +17,11 @@
 #define SSM_LOCK_WAITERS (UINT64_C(1) << 31)
 #define SSM_LOCK_STEP_NS UINT64_C(10000000) /* longest sleep between two looks at the owner */
 
+/* So long a call waits for a lock where it is: nobody else of its process gets on meanwhile. Once in a while, that is: when
+ * one lock has stayed taken for so long, the next ones are only tried for a moment. Who wants to wait for longer leaves the
+ * attachment and tries again: ssm_retry(). */
+#define SSM_PATIENCE_NS  UINT64_C(300000)
+
 /* Makes whole what the lock guards; may run several times. 0, or the error with which taking the lock fails. */
 typedef int (*ssm_repair)(struct ssm_pool *pool, void *context);
 
@@ -50,6 +55,28 @@ static inline bool ssm_lock_is_mine(const struct ssm_pool *pool, const struct ss
 {
     return (ssm_load_relaxed_u64(&lock->word) & ~SSM_LOCK_WAITERS) == pool->lock_word; /* only I write my own name */
 }
+
+/* How many locks stayed taken so far: when it grows during a call that failed, a later one may succeed. */
+static inline uint32_t ssm_locks_stayed(const struct ssm_pool *pool)
+{
+    return pool->locks_stayed;
+}
+
+static inline void ssm_note_stayed(struct ssm_pool *pool, uint64_t now_ns)
+{
+    pool->locks_stayed++;
+    pool->stayed_ns = now_ns;
+}
+
+/* After a call that failed: should it be tried again, since a lock stayed taken in it? Naps before it says so. 1; 0: no, or
+ * that has gone on for `patience_ns`; -EINTR. Not where the attachment has been entered. */
+struct ssm_retry { uint32_t stayed; uint64_t until_ns; };
+static inline struct ssm_retry ssm_retry_begin(const struct ssm_pool *pool)
+{
+    return (struct ssm_retry){.stayed = ssm_locks_stayed(pool)};
+}
+SSM_COLD int ssm_retry(struct ssm_pool *pool, struct ssm_retry *retry, uint64_t patience_ns);
+#define SSM_RETRY_NS UINT64_C(10000000) /* the usual patience: its owner waits for a processor, or is stopped */
 
 /* A dead process has it. */
 bool ssm_lock_owner_is_dead(const struct ssm_pool *pool, const struct ssm_lock *lock);

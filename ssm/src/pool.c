@@ -14,7 +14,8 @@
 #define LINGER_NS  UINT64_C(40000)  /* the same while that has lately been long enough: a wake-up takes about 15 us */
 #define LINGER_REST 32              /* after a lingering in vain, so many waits for which it had been long enough */
 #define BRIEF_NS   UINT64_C(500000) /* the first sleep of a wait, which has no membarrier before it */
-#define ARENA_TRIES 10             /* waits for the arena's lock of SSM_SHARD_PATIENCE_NS each, before there is no room */
+#define ARENA_RETRY_NS UINT64_C(100000000) /* for the arena's lock, before there is no room */
+#define STAYED_NS  UINT64_C(1000000) /* the first sleep of a wait for a lock, whose release wakes nobody here; then twice as long */
 #define PARKED_MAX 64              /* blocks refilled into the cache at once */
 
 /* ---- waiting ---------------------------------------------------------------------------------------- */
@@ -76,7 +77,9 @@ int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t tim
 {
     const uint64_t since_ns = ssm_now_ns(), until_ns = ssm_deadline_ns(timeout_ns);
     int result = spin_for(pool, wait, since_ns, until_ns);
+    uint64_t stayed_ns = STAYED_NS;
     for (bool brief = true; result == wait->again; brief = false) {
+        const uint32_t stayed = ssm_locks_stayed(pool);
         uint32_t seen = ssm_event_announce(wait->event);
         if (wait->class_idx != SSM_NIL)
             ssm_class_announce(pool, wait->class_idx);
@@ -84,6 +87,10 @@ int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t tim
             ssm_membarrier(); /* E1: before the look, on the processor of every signaller; pairs with E2 */
         result = wait->attempt(wait->context, true);
         uint64_t now_ns = ssm_now_ns(), step_ns = brief ? BRIEF_NS : SSM_RECHECK_NS;
+        if (!brief && ssm_locks_stayed(pool) != stayed && stayed_ns < step_ns) {
+            step_ns = stayed_ns;
+            stayed_ns *= 2;
+        }
         if (result != wait->again || now_ns >= until_ns)
             break;
         uint64_t look_ns = now_ns + step_ns < until_ns && !SSM_HAS_BUG(LONG_SLEEP) ? now_ns + step_ns : until_ns;
@@ -221,7 +228,7 @@ static int take_elsewhere(struct ssm_pool *pool, uint32_t class_idx, uint32_t co
         /* A shard whose lock stays taken (its owner may be stopped) is waited for only in the second round. */
         if (round == 1 && !busy)
             break;
-        int result = take_from_shards(pool, class_idx, count - taken, round == 0 ? 0 : SSM_SHARD_PATIENCE_NS,
+        int result = take_from_shards(pool, class_idx, count - taken, round == 0 ? 0 : SSM_PATIENCE_NS,
                                       blocks + taken, &busy);
         if (result < 0 && taken == 0)
             return result;
@@ -415,9 +422,16 @@ static SSM_APART int alloc_slowly(struct ssm_pool *pool, uint64_t size, uint32_t
     struct alloc_call call = {
         .pool = pool, .size = size, .bytes = bytes, .handles_out = handles_out, .count = count, .class = class,
     };
+    struct ssm_retry retry = ssm_retry_begin(pool);
     int result = alloc_attempt(&call, true);
-    for (int i = 0; call.busy && i < ARENA_TRIES; i++) /* its owner waits for a processor, or is stopped */
+    while (result == -SSM_E_EXHAUSTED) {
+        int again = ssm_retry(pool, &retry, call.busy ? ARENA_RETRY_NS : SSM_RETRY_NS);
+        if (again <= 0) {
+            result = again < 0 ? again : result;
+            break;
+        }
         result = alloc_attempt(&call, true);
+    }
     if (result == -SSM_E_EXHAUSTED && timeout_ns != 0)
         result = alloc_waiting(&call, timeout_ns);
     if (result == -SSM_E_EXHAUSTED && pool->on_stall(pool)) /* before it is said: the dead held some of it */

@@ -345,6 +345,17 @@ static int put_attempt(void *context, bool thorough)
     return result;
 }
 
+/* A right that stays taken for a moment does not make the ring full. */
+static int put_at_once(struct put_call *call)
+{
+    struct ssm_pool *pool = call->ring->pool;
+    struct ssm_retry retry = ssm_retry_begin(pool);
+    int result = put_attempt(call, true), again = 1;
+    while (result == -SSM_E_FULL && (again = ssm_retry(pool, &retry, SSM_RETRY_NS)) > 0)
+        result = put_attempt(call, true);
+    return again < 0 ? again : result;
+}
+
 /* Not in ssm_ring_put() itself, which most calls leave by the first attempt. */
 static SSM_COLD int put_waiting(struct put_call *call, int64_t timeout_ns)
 {
@@ -362,14 +373,13 @@ static SSM_APART int put_slowly(struct put_call *call, int64_t timeout_ns)
     if (count == 0 || count > ring->capacity || call->flags & ~(uint32_t)(SSM_KEEP | SSM_HANDOVER | SSM_ONE_DELIVERY) ||
         hands_over == SSM_HANDOVER)
         return -EINVAL;
-    int result = put_attempt(call, true);
+    int result = put_at_once(call);
     if (result == -SSM_E_FULL && timeout_ns != 0)
         result = put_waiting(call, timeout_ns);
     /* Whoever passed it on to this process may be about to say so (step 6), or have died before. */
     for (int look = 0; ring->table != NULL && result == -SSM_E_QUEUED && look < SSM_RING_LOOKS; look++) {
         ring->pool->on_stall(ring->pool);
-        ssm_nap_ns(SSM_RING_LOOK_NAP_NS);
-        result = put_attempt(call, true);
+        result = ssm_nap(ring->pool, SSM_RING_LOOK_NAP_NS) != 0 ? -EINTR : put_attempt(call, true);
     }
     if (result >= 0 && (uint32_t)result < count)
         ssm_event_signal(&ring->shared->not_empty, count - (uint32_t)result, ring->pool->fenced);

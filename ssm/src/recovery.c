@@ -16,7 +16,6 @@
 #include <string.h>
 
 #define WORDS                (SSM_HOLDER_MAX / 64)
-#define REGISTRY_PATIENCE_NS UINT64_C(10000000000)
 #define LOOK_NS              UINT64_C(1000000) /* testing for the dead costs system calls: not at every failure */
 
 struct holder_set { uint64_t words[WORDS]; };
@@ -261,14 +260,22 @@ bool ssm_reap_try(struct ssm_pool *pool)
 
 int ssm_reap(struct ssm_pool *pool, struct ssm_reaped *out)
 {
-    int result = ssm_enter(pool);
-    if (result != 0)
-        return result;
-    result = ssm_pool_is_whole(pool) ? ssm_registry_lock(pool, REGISTRY_PATIENCE_NS) : -SSM_E_CORRUPT;
-    if (result == 0) {
-        ssm_reap_locked(pool, true, out);
-        ssm_registry_unlock(pool);
+    struct ssm_retry retry = ssm_retry_begin(pool);
+    int again = 1;
+    *out = (struct ssm_reaped){0};
+    while (again > 0) {
+        struct ssm_reaped reaped = {0};
+        int result = ssm_registry_begin(pool, SSM_REGISTRY_PATIENCE_NS);
+        if (result != 0)
+            return result;
+        if (ssm_pool_is_whole(pool))
+            ssm_reap_locked(pool, true, &reaped);
+        else
+            result = -SSM_E_CORRUPT;
+        ssm_registry_end(pool);
+        out->processes += reaped.processes;
+        out->blocks += reaped.blocks;
+        again = result != 0 ? result : ssm_retry(pool, &retry, SSM_RETRY_NS); /* somebody's lock was in the way */
     }
-    ssm_leave(pool);
-    return result;
+    return again;
 }

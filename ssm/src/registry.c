@@ -53,8 +53,35 @@ int ssm_registry_lock(struct ssm_pool *pool, uint64_t timeout_ns)
             return result;
         if (timeout_ns == 0 || ssm_now_ns() >= until_ns)
             return -ETIMEDOUT;
-        ssm_nap_ns(NAP_NS);
+        if (ssm_nap(pool, NAP_NS) != 0)
+            return -EINTR;
     }
+}
+
+int ssm_registry_begin(struct ssm_pool *pool, uint64_t patience_ns)
+{
+    for (uint64_t until_ns = 0;;) {
+        int result = ssm_enter(pool);
+        if (result != 0)
+            return result;
+        result = ssm_registry_lock(pool, 0);
+        if (result == 0)
+            return 0;
+        ssm_leave(pool);
+        uint64_t now_ns = ssm_now_ns();
+        if (until_ns == 0)
+            until_ns = now_ns + patience_ns;
+        if (result != -ETIMEDOUT || now_ns >= until_ns)
+            return result;
+        if (ssm_nap(pool, NAP_NS) != 0)
+            return -EINTR;
+    }
+}
+
+void ssm_registry_end(struct ssm_pool *pool)
+{
+    ssm_registry_unlock(pool);
+    ssm_leave(pool);
 }
 
 void ssm_registry_unlock(struct ssm_pool *pool)
@@ -81,10 +108,6 @@ void ssm_registry_mark_used(struct ssm_pool *pool, uint32_t slot)
 static uint32_t take_rmid(struct ssm_pool *pool)
 {
     uint32_t rmid = ssm_numbers_alloc(pool, SSM_NUMBERS_RMIDS);
-    if (rmid == SSM_NIL) {
-        ssm_nap_ns(SSM_RMID_REST_NS);
-        rmid = ssm_numbers_alloc(pool, SSM_NUMBERS_RMIDS);
-    }
     return rmid != SSM_NIL ? rmid : 0;
 }
 
@@ -139,8 +162,10 @@ static int lock_any_slot(struct ssm_pool *pool, bool dead, uint32_t *slot_out)
     return -SSM_E_HOLDERS;
 }
 
-int ssm_registry_take(struct ssm_pool *pool, bool *adopted_out)
+int ssm_registry_take(struct ssm_pool *pool, bool at_once, bool *adopted_out)
 {
+    if (!at_once && ssm_numbers_peek(pool, SSM_NUMBERS_RMIDS) == SSM_NIL)
+        return -EAGAIN;
     uint32_t slot = ssm_registry_find_free(pool);
     int result = slot != SSM_NIL ? lock_slot(pool, slot) : -SSM_E_HOLDERS;
     *adopted_out = false;

@@ -13,14 +13,21 @@
 
 #include "attachment.h"
 
-/* 0, -ETIMEDOUT, or -errno: no descriptor is left; with timeout_ns == 0 it tries once. Not recursive. */
+#define SSM_REGISTRY_PATIENCE_NS UINT64_C(10000000000) /* a live process that has it for so long is stopped */
+
+/* 0, -ETIMEDOUT, or -errno: no descriptor is left; with timeout_ns == 0 it tries once. Not recursive. Otherwise it naps
+ * between the hooks: -EINTR, and not where the attachment has been entered. */
 int  ssm_registry_lock(struct ssm_pool *pool, uint64_t timeout_ns);
 void ssm_registry_unlock(struct ssm_pool *pool);
+/* ssm_enter() and the lock: on success both are to be given up, ssm_registry_end(). It waits outside of the attachment. */
+int  ssm_registry_begin(struct ssm_pool *pool, uint64_t patience_ns);
+void ssm_registry_end(struct ssm_pool *pool);
 
 /* With the registry locked: */
-/* This process becomes a holder; -SSM_E_HOLDERS. Where no slot is free it adopts a dead process's: then the bits of
+/* This process becomes a holder; -SSM_E_HOLDERS; or -EAGAIN, unless `at_once`: all RMIDs rest, try again SSM_RMID_REST_NS
+ * later. Where no slot is free it adopts a dead process's: then the bits of
  * that one are still set, and what is held in its name has to be given back first. */
-int      ssm_registry_take(struct ssm_pool *pool, bool *adopted_out);
+int      ssm_registry_take(struct ssm_pool *pool, bool at_once, bool *adopted_out);
 void     ssm_registry_leave(struct ssm_pool *pool); /* it holds nothing any more; its slot is free */
 void     ssm_registry_release(struct ssm_pool *pool, uint32_t slot); /* a slot whose process holds nothing any more */
 void     ssm_registry_abandon(struct ssm_pool *pool); /* its slot is a dead process's (again); the liveness lock goes */

@@ -19,8 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REGISTRY_PATIENCE_NS UINT64_C(10000000000)
-
 /* ---- finding and creating ----------------------------------------------------------------------------- */
 
 /* Where the entries of a redelivering ring begin. */
@@ -135,13 +133,13 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
 
 static int find_or_create(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options, uint32_t *id_out)
 {
-    int result = ssm_registry_lock(pool, REGISTRY_PATIENCE_NS);
+    int result = ssm_registry_begin(pool, SSM_REGISTRY_PATIENCE_NS);
     if (result != 0)
         return result;
     *id_out = find(pool, name);
     if (*id_out == SSM_NIL)
         result = create(pool, name, options, id_out);
-    ssm_registry_unlock(pool);
+    ssm_registry_end(pool);
     return result;
 }
 
@@ -181,11 +179,7 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
     if (length == 0 || length == SSM_NAME_SIZE || options->capacity > SSM_RING_MAX || !flags_agree(options->flags) ||
         (options->type != NULL && strnlen(options->type, SSM_TYPE_SIZE) == SSM_TYPE_SIZE))
         return -EINVAL;
-    int result = ssm_enter(pool);
-    if (result != 0)
-        return result;
-    result = find_or_create(pool, name, options, &id);
-    ssm_leave(pool);
+    int result = find_or_create(pool, name, options, &id);
     if (result == -SSM_E_HOLDERS && pool->on_stall(pool)) /* some of the slots were dead processes' */
         return ssm_ring_open(pool, name, options, ring_out);
     if (result != 0)

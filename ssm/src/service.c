@@ -12,14 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REGISTRY_PATIENCE_NS UINT64_C(10000000000)
-#define LOCK_PATIENCE_NS     UINT64_C(1000000)  /* then the call lets others of its process run for a while */
 #define ENTER_PATIENCE_NS    UINT64_C(10000000000)
-#define SCRUB_PATIENCE_NS    UINT64_C(10000000) /* a reaper's: the next one may have more luck */
 #define NAP_NS               UINT64_C(100000)
 #define RANGES_DEFAULT       1024
-#define LOOKS                60 /* while a process joins, what its slot's former owner had is still there */
-#define LOOK_NS              UINT64_C(2000000)
 
 struct ssm_service {
     struct ssm_pool           *pool;
@@ -118,7 +113,7 @@ static int find_or_create(struct ssm_pool *pool, const char *name, const struct 
                           struct ssm_service *service_out)
 {
     uint32_t unused, service_idx;
-    int result = ssm_registry_lock(pool, REGISTRY_PATIENCE_NS);
+    int result = ssm_registry_begin(pool, SSM_REGISTRY_PATIENCE_NS);
     if (result != 0)
         return result;
     service_idx = find(pool, name, &unused);
@@ -136,6 +131,7 @@ static int find_or_create(struct ssm_pool *pool, const char *name, const struct 
         struct ssm_service_options there = options_of(service_out->shared);
         result = is_same(&there, options) ? 0 : -SSM_E_MISMATCH;
     }
+    ssm_leave(pool);
     return result;
 }
 
@@ -152,11 +148,7 @@ int ssm_service_open(struct ssm_pool *pool, const char *name, const struct ssm_s
     struct ssm_service *service = malloc(sizeof *service);
     if (service == NULL)
         return -ENOMEM;
-    int result = ssm_enter(pool);
-    if (result == 0) {
-        result = find_or_create(pool, name, options, service);
-        ssm_leave(pool);
-    }
+    int result = find_or_create(pool, name, options, service);
     if (result != 0)
         free(service);
     else
@@ -193,13 +185,6 @@ static int take_lock(struct ssm_service *service, uint64_t patience_ns)
     return ssm_lock_take(service->pool, &service->shared->lock, patience_ns, repair, service);
 }
 
-static int nap(struct ssm_pool *pool)
-{
-    void *state = pool->hooks.before != NULL ? pool->hooks.before() : NULL;
-    ssm_nap_ns(NAP_NS);
-    return pool->hooks.after != NULL && pool->hooks.after(state) ? -EINTR : 0;
-}
-
 /* A live process that keeps the lock for so long is stopped (SIGSTOP), or somebody scribbled its name: -ETIMEDOUT. */
 static int enter(struct ssm_service *service)
 {
@@ -208,14 +193,14 @@ static int enter(struct ssm_service *service)
         int result = ssm_enter(pool);
         if (result != 0)
             return result;
-        result = take_lock(service, LOCK_PATIENCE_NS);
+        result = take_lock(service, SSM_PATIENCE_NS);
         if (result == 0)
             return 0;
         ssm_leave(pool);
         uint64_t now_ns = ssm_now_ns();
         if (until_ns == 0)
             until_ns = now_ns + ENTER_PATIENCE_NS;
-        if (result != -ETIMEDOUT || now_ns >= until_ns || (result = nap(pool)) != 0)
+        if (result != -ETIMEDOUT || now_ns >= until_ns || (result = ssm_nap(pool, NAP_NS)) != 0)
             return result;
     }
 }
@@ -411,7 +396,7 @@ bool ssm_service_reclaim(struct ssm_pool *pool, uint32_t service_idx, const uint
     struct ssm_service service;
     if (map_service(pool, service_idx, &service) != 0 || !(service.flags & SSM_RECLAIM))
         return true; /* of a corrupt one nothing can be said */
-    int result = take_lock(&service, SCRUB_PATIENCE_NS);
+    int result = take_lock(&service, SSM_PATIENCE_NS);
     if (result != 0)
         return result != -ETIMEDOUT;
     (void)ssm_hosted_reclaim(&service.hosted, slots, ssm_clock_ns());
@@ -442,26 +427,28 @@ uint64_t ssm_service_check(struct ssm_pool *pool, uint32_t service_idx,
                            void (*report)(void *context, const char *what, uint64_t where, uint64_t value), void *context)
 {
     struct ssm_service service;
-    uint64_t broken = 0, orphans = 0;
     int result = map_service(pool, service_idx, &service);
     if (result == -ENOENT)
         return 0;
-    for (int look = 0; result == 0 && look < LOOKS; look++) {
-        result = take_lock(&service, SCRUB_PATIENCE_NS);
-        if (result == -ETIMEDOUT)
-            return 0; /* its owner is stopped: nothing can be said of it */
-        if (result != 0)
-            break;
-        broken = look == 0 ? ssm_hosted_check(&service.hosted, report, context) : broken;
-        orphans = service.flags & SSM_RECLAIM && broken == 0 ? count_orphans(&service) : 0;
-        ssm_lock_release(&service.shared->lock);
-        if (orphans == 0)
-            return broken;
-        ssm_nap_ns(LOOK_NS);
-    }
-    if (result != 0)
+    if (result == 0)
+        result = take_lock(&service, SSM_PATIENCE_NS);
+    if (result == -ETIMEDOUT)
+        return 0; /* its owner is stopped: nothing can be said of it */
+    if (result != 0) {
         report(context, "what stands in its place cannot be a service", service_idx, 0);
-    else
-        report(context, "values whose owners are gone, although it reclaims them", orphans, 0);
-    return broken + 1;
+        return 1;
+    }
+    uint64_t broken = ssm_hosted_check(&service.hosted, report, context);
+    ssm_lock_release(&service.shared->lock);
+    return broken;
+}
+
+uint64_t ssm_service_orphans(struct ssm_pool *pool, uint32_t service_idx)
+{
+    struct ssm_service service;
+    if (map_service(pool, service_idx, &service) != 0 || !(service.flags & SSM_RECLAIM) || take_lock(&service, SSM_PATIENCE_NS) != 0)
+        return 0;
+    uint64_t orphans = count_orphans(&service);
+    ssm_lock_release(&service.shared->lock);
+    return orphans;
 }

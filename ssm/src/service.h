@@ -23,5 +23,7 @@ bool ssm_service_reclaim(struct ssm_pool *pool, uint32_t service_idx, const uint
 /* Calls `report` with what, and two numbers that say where; how many times. */
 uint64_t ssm_service_check(struct ssm_pool *pool, uint32_t service_idx,
                            void (*report)(void *context, const char *what, uint64_t where, uint64_t value), void *context);
+/* Of a sound service: its values that nobody would ever give back; now, for a process may be about to join or leave. */
+uint64_t ssm_service_orphans(struct ssm_pool *pool, uint32_t service_idx);
 
 #endif

@@ -205,7 +205,7 @@ void ssm_settle(struct ssm_pool *pool, uint32_t block_idx)
     for (bool settled = false; !settled;) {
         struct place at = {class_idx, home_of(pool, block_idx)};
         /* Where a lock stayed taken just now, it is not waited for once more: there may be many blocks to settle. */
-        if (lock_shard(pool, at, ssm_load_relaxed_u32(unsettled) ? 0 : SSM_SHARD_PATIENCE_NS) != 0) {
+        if (lock_shard(pool, at, ssm_load_relaxed_u32(unsettled) ? 0 : SSM_PATIENCE_NS) != 0) {
             ssm_store_release_u32(unsettled, 1);
             return;
         }
@@ -295,7 +295,7 @@ int ssm_shard_recover(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_
     struct place at = {class_idx, shard_idx};
     if (!ssm_lock_owner_is_dead(pool, &ssm_shard_at(pool, class_idx, shard_idx)->lock))
         return 0;
-    if (lock_shard(pool, at, SSM_SHARD_PATIENCE_NS) == 0)
+    if (lock_shard(pool, at, SSM_PATIENCE_NS) == 0)
         unlock_shard(pool, at);
     return 1;
 }

@@ -17,7 +17,6 @@
 #include "lock.h"
 #include "seed_bug.h"
 
-#define SSM_SHARD_PATIENCE_NS UINT64_C(10000000) /* for a shard's lock, where no other shard will do */
 
 /* Takes up to `count` blocks for this process: its bit is set, it is their home, they are on no list.
  * How many; -ETIMEDOUT: the lock's owner did not let go in `patience_ns`; -SSM_E_CORRUPT. */

@@ -72,7 +72,7 @@ int ssm_side_repair_consumer(struct ssm_pool *pool, void *context)
 bool ssm_side_borrow(struct ssm_ring *ring, struct ssm_side *side, bool *mine)
 {
     *mine = ssm_lock_is_mine(ring->pool, &side->lock);
-    return *mine || ssm_side_take_of(ring, side, SSM_SIDE_PATIENCE_NS) == 0;
+    return *mine || ssm_side_take_of(ring, side, SSM_PATIENCE_NS) == 0;
 }
 
 void ssm_side_return(struct ssm_side *side, bool mine)

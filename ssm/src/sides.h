@@ -14,7 +14,6 @@
 
 #include <errno.h>
 
-#define SSM_SIDE_PATIENCE_NS UINT64_C(10000000) /* for a side's lock; then the caller's own time-out counts on */
 #define SSM_RING_LOOKS       20                 /* at what another process is about to do, or a reaper */
 #define SSM_RING_LOOK_NAP_NS UINT64_C(500000)
 
@@ -40,7 +39,7 @@ static inline int ssm_side_enter(struct ssm_ring *ring, struct ssm_side *side, b
 {
     if (exclusive && ssm_lock_is_mine(ring->pool, &side->lock))
         return 0;
-    int result = ssm_side_take_of(ring, side, exclusive ? 0 : SSM_SIDE_PATIENCE_NS);
+    int result = ssm_side_take_of(ring, side, exclusive ? 0 : SSM_PATIENCE_NS);
     return result != -ETIMEDOUT ? result : exclusive ? -SSM_E_BUSY : again;
 }
 

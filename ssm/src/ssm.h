@@ -128,10 +128,13 @@ int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct
                     struct ssm_pool **pool_out);
 int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm_pool **pool_out);
 
-/* Gives every packet back that is not pinned. Returns the number of pinned blocks: while it is not 0 the
- * process stays a holder and the memory stays mapped; the unpin of the last one finishes the close.
+/* Gives every packet back that is not pinned. Returns the number of pinned blocks, and of sleeping calls: while it is not 0
+ * the process stays a holder and the memory stays mapped; the unpin of the last one finishes the close. Where a stopped
+ * process keeps it from leaving in order for a second, it leaves as one that died: others take back what is left.
  * After it, calls answer -SSM_E_CLOSED, but for ssm_packet_unpin() and ssm_pool_destroy(). */
 int ssm_pool_close(struct ssm_pool *pool);
+/* Calls of other threads that are asleep in it: until there is none it is not destroyed. */
+uint32_t ssm_pool_sleepers(struct ssm_pool *pool);
 /* Frees the attachment; the caller has seen to it that no view into the memory is left. NULL is ignored. */
 void ssm_pool_destroy(struct ssm_pool *pool);
 

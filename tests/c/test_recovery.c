@@ -168,7 +168,7 @@ static void reap_slowly(void *context)
     struct ssm_pool *pool = f->pool;
     bool adopted;
     CHECK_EQ(ssm_registry_lock(pool, 1000 * MS), 0); /* like fixture_join(), but without its reaping */
-    CHECK_EQ(ssm_registry_take(pool, &adopted), 0);
+    CHECK_EQ(ssm_registry_take(pool, true, &adopted), 0);
     pool->status = SSM_STATUS_OPEN;
     step(f);
     CHECK_EQ(ssm_cache_seal(pool, victim), 0);
@@ -223,7 +223,7 @@ static void seal_and_die(void *context)
     struct fixture *f = context;
     CHECK_EQ(ssm_registry_lock(f->pool, 1000 * MS), 0);
     bool adopted;
-    CHECK_EQ(ssm_registry_take(f->pool, &adopted), 0);
+    CHECK_EQ(ssm_registry_take(f->pool, true, &adopted), 0);
     CHECK_EQ(ssm_cache_seal(f->pool, board_get(f->board, VICTIM)), 0);
     die_here();
 }
@@ -258,7 +258,7 @@ static void adopt_and_die(void *context)
     struct fixture *f = context;
     bool adopted;
     CHECK_EQ(ssm_registry_lock(f->pool, 1000 * MS), 0);
-    CHECK_EQ(ssm_registry_take(f->pool, &adopted), 0);
+    CHECK_EQ(ssm_registry_take(f->pool, true, &adopted), 0);
     CHECK(adopted);
     die_here(); /* the bits of the former owner are still set */
 }

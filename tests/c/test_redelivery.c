@@ -356,7 +356,7 @@ static void adopt_and_die(void *context)
     struct fixture *f = context;
     bool adopted;
     CHECK_EQ(ssm_registry_lock(f->pool, 1000 * MS), 0);
-    CHECK_EQ(ssm_registry_take(f->pool, &adopted), 0);
+    CHECK_EQ(ssm_registry_take(f->pool, true, &adopted), 0);
     CHECK(adopted);
     die_here();
 }

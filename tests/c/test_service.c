@@ -501,7 +501,7 @@ static uint64_t digest_of(void *mem)
         struct ssm_service_options options = options_at(i);
         struct ssm_service_item items[256];
         struct ssm_service *service;
-        CHECK_EQ(ssm_service_check(&doctor, i, broken, NULL), 0);
+        CHECK_EQ(ssm_service_check(&doctor, i, broken, NULL) + ssm_service_orphans(&doctor, i), 0);
         CHECK_EQ(ssm_service_open(&doctor, NAMES[i], &options, &service), 0);
         int64_t count = ssm_service_list(service, 0, UINT64_MAX, items, 256), allocated = 0;
         CHECK(count >= 0 && count <= 256);

@@ -10,14 +10,18 @@
  *     packets:SIZE:N      so many packets                 shard:CLASS:SHARD   the shard's lock
  *     cache:SIZE:N        so many in the private cache    producer:RING, consumer:RING   the side's lock
  *     put:RING, get:RING  one packet through it           service:NAME        the service's lock
- *     id:NAME             a value of the service
+ *     id:NAME             a value of the service         registry:byte, arena:lock   those
+ *     caches:busy         inside its own private caches
  *
  * Then it waits for SIGUSR1: it gives up its locks, says so, and waits again; or for SIGUSR2: it dies, as --end says
  * (segv, bus, abort or exit, without a word to anybody). --namespace: it is pid 1 of a PID namespace of its own; where
  * that is not permitted it says why, and exits with 77.
  */
+#include "arena.h"
 #include "attachment.h"
+#include "cache.h"
 #include "lock.h"
+#include "registry.h"
 #include "ring.h"
 #include "service.h"
 #include "shard.h"
@@ -146,6 +150,13 @@ static void take(const char *thing)
         (void)find_service(name, thing, &service_idx), take_lock(&ssm_service_at(pool, service_idx)->lock, thing);
     else if (strcmp(what, "id") == 0)
         take_value(name, thing);
+    else if (strcmp(what, "registry") == 0)
+        need(ssm_registry_lock(pool, UINT64_C(1000000000)) == 0, thing, 0);
+    else if (strcmp(what, "arena") == 0)
+        take_lock(&ssm_arena_of(pool)->lock, thing);
+    else if (strcmp(what, "caches") == 0)
+        for (uint32_t i = 0; i < pool->geometry.class_count; i++)
+            need(ssm_cache_enter(pool, pool->classes[i].cache), thing, 0);
     else
         pass_packet(name, strcmp(what, "put") == 0, thing);
 }

@@ -187,8 +187,10 @@ struct wait_scope {
     struct wait_scope *outer;
     struct pool_object *pool;
     const bool *ring_closed; /* or NULL */
+    bool closing;            /* it is the close itself: that the pool is closed does not end it */
 };
 bool wait_begin(struct wait_scope *scope, struct pool_object *pool, const bool *ring_closed);
+void wait_begin_close(struct wait_scope *scope, struct pool_object *pool); /* with POOL_LOCK */
 void wait_end(struct wait_scope *scope);
 
 /* Brackets a core call that works for long without the GIL; the hooks may run in it. */

@@ -251,7 +251,8 @@ static PyObject *pool_packet(struct pool_object *self, PyObject *value)
 
 void pool_settle(struct pool_object *pool)
 {
-    if (!pool->closed || pool->exports > 0 || pool->calls > 0 || pool->rings != NULL || pool->core == NULL)
+    if (!pool->closed || pool->exports > 0 || pool->calls > 0 || pool->rings != NULL || pool->core == NULL ||
+        ssm_pool_sleepers(pool->core) > 0) /* the end of the object comes after that of every call */
         return;
     struct ssm_pool *core = pool->core;
     pool->core = NULL;
@@ -260,11 +261,15 @@ void pool_settle(struct pool_object *pool)
     ssm_pool_destroy(core);
 }
 
-/* Pinned blocks and sleeping calls are left: how many, or an error. */
+/* How many pinned blocks are left. */
 static int close_locked(struct pool_object *pool)
 {
+    struct wait_scope scope;
     pool->closed = true;
+    wait_begin_close(&scope, pool);
     int left = pool->core != NULL ? ssm_pool_close(pool->core) : 0;
+    left -= pool->core != NULL ? (int)ssm_pool_sleepers(pool->core) : 0;
+    wait_end(&scope);
     for (struct ring_object *ring = pool->rings, *next; ring != NULL; ring = next) {
         next = ring->next;
         ring_settle(ring);
@@ -280,12 +285,11 @@ PyDoc_STRVAR(pool_close_doc,
 static PyObject *pool_close(struct pool_object *self, PyObject *unused)
 {
     (void)unused;
-    int left, sleeping;
+    int left;
     POOL_LOCK(self)
     left = close_locked(self);
-    sleeping = (int)self->calls;
     POOL_UNLOCK()
-    return left < 0 ? raise_code(self, left) : PyBool_FromLong(left <= sleeping);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(left <= 0); /* a signal handler may have raised while it waited */
 }
 
 static void pool_dealloc(struct pool_object *self)
@@ -630,8 +634,11 @@ static PyObject *pool_reap(struct pool_object *self, PyObject *unused)
 {
     (void)unused;
     struct ssm_reaped reaped;
-    int result;
-    POOL_CALL(self, result, ssm_reap(self->core, &reaped));
+    struct wait_scope scope;
+    if (!wait_begin(&scope, self, NULL))
+        return raise_closed(self);
+    int result = ssm_reap(self->core, &reaped);
+    wait_end(&scope);
     return result < 0 ? raise_code(self, result) : Py_BuildValue("(IK)", reaped.processes, reaped.blocks);
 }
 
@@ -658,8 +665,12 @@ static PyObject *pool_check(struct pool_object *self, PyObject *unused)
     PyObject *sentences = PyList_New(0);
     if (sentences == NULL)
         return NULL;
-    int result;
-    POOL_CALL(self, result, ssm_check(self->core, append_sentence, &sentences));
+    struct wait_scope scope;
+    int result = -SSM_E_CLOSED;
+    if (wait_begin(&scope, self, NULL)) {
+        result = ssm_check(self->core, append_sentence, &sentences);
+        wait_end(&scope);
+    }
     if (result < 0 && sentences != NULL) {
         Py_CLEAR(sentences);
         raise_code(self, result);

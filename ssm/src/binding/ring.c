@@ -223,14 +223,18 @@ PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity,
         Py_DECREF(OBJECT(ring));
         return NULL;
     }
-    int result;
-    struct ssm_ring *core;
+    struct wait_scope scope;
+    int result = -SSM_E_CLOSED;
     PyObject *other = NULL;
-    POOL_LOCK(pool)
-    result = pool->closed ? -SSM_E_CLOSED : ssm_ring_open(pool->core, text, &options, &core);
-    if (result == 0)
-        other = take_over(ring, core);
-    POOL_UNLOCK()
+    if (wait_begin(&scope, pool, NULL)) {
+        struct ssm_ring *core;
+        POOL_LOCK(pool)
+        result = ssm_ring_open(pool->core, text, &options, &core);
+        if (result == 0)
+            other = take_over(ring, core);
+        POOL_UNLOCK()
+        wait_end(&scope);
+    }
     if (result == 0 && other == NULL)
         return OBJECT(ring);
     Py_DECREF(OBJECT(ring));

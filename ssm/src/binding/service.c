@@ -80,7 +80,12 @@ static PyObject *service_open(PyTypeObject *type, PyObject *args)
     self->options = (struct ssm_service_options){
         .kind = kind, .flags = reclaim ? SSM_RECLAIM : 0u, .first = first, .last = last, .ranges = ranges,
     };
-    int result = ssm_service_open(pool->core, text, &self->options, &self->core);
+    struct wait_scope scope;
+    int result = -SSM_E_CLOSED;
+    if (wait_begin(&scope, pool, NULL)) {
+        result = ssm_service_open(pool->core, text, &self->options, &self->core);
+        wait_end(&scope);
+    }
     if (result == 0)
         return OBJECT(self);
     raise_open(self, result);

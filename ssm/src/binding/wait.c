@@ -22,6 +22,13 @@ bool wait_begin(struct wait_scope *scope, struct pool_object *pool, const bool *
     return open;
 }
 
+void wait_begin_close(struct wait_scope *scope, struct pool_object *pool)
+{
+    pool->calls++;
+    *scope = (struct wait_scope){.outer = innermost, .pool = pool, .closing = true};
+    innermost = scope;
+}
+
 void wait_end(struct wait_scope *scope)
 {
     innermost = scope->outer;
@@ -49,7 +56,7 @@ static void *before_sleep(void)
 
 static bool is_closed(const struct wait_scope *scope)
 {
-    return scope != NULL && (scope->pool->closed || (scope->ring_closed != NULL && *scope->ring_closed));
+    return scope != NULL && !scope->closing && (scope->pool->closed || (scope->ring_closed != NULL && *scope->ring_closed));
 }
 
 static int after_sleep(void *thread_state)
