@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the allocators under test come from: each behaviour test takes a factory, and runs once per form.
 
-"alone": in private memory. "hosted": a service of a pool, made by the test's first call. The models also run in the
-forms "fork" and "spawn": a service of which another process, started so, makes every second call.
+"alone": in private memory. "copied", "unpickled": alone, and another one at each call. "hosted": a service of a pool,
+made by the test's first call. The models also run in the forms "fork" and "spawn": a service of which another process,
+started so, makes every second call.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pytest
 
 import allocators
 import ssm
+from tests.allocators.renewed import WAYS, Renewed
 from tests.allocators.shared import Other, Shared
 
 if TYPE_CHECKING:
@@ -23,8 +25,20 @@ if TYPE_CHECKING:
 
     Factory = Callable[[str, type[Any]], Callable[..., Any]]
 
-FORMS = ["alone", "hosted"]
+FORMS = ["alone", *WAYS, "hosted"]
 SHARED_FORMS = ["fork", "spawn"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """No Pid of a copy is one of the original, and what threads share is one object: neither can be renewed."""
+    items[:] = [
+        item
+        for item in items
+        if not isinstance(item, pytest.Function)
+        or getattr(item, "callspec", None) is None
+        or item.callspec.params.get("form") not in WAYS
+        or ("make_pids" not in item.fixturenames and item.path.name != "test_threads.py")
+    ]
 
 
 @pytest.fixture(params=FORMS)
@@ -75,6 +89,12 @@ def make_hosted_rmids(host: Host, *args: Any, **kwargs: Any) -> Any:
     return host.make("rmids", *args, **kwargs)
 
 
+def make_renewed(form: str, cls: type[Any], *args: Any, **kwargs: Any) -> Any:
+    if form == "unpickled" and cls is allocators.RmidAllocator and (len(args) > 2 or "clock" in kwargs):
+        pytest.skip("the tests' clocks cannot be pickled")
+    return Renewed(cls(*args, **kwargs), form)
+
+
 @pytest.fixture
 def factory(form: str, new_name: Callable[[], str], children: Children) -> Iterator[Factory]:
     host = Host(new_name, Other(children, form) if form in SHARED_FORMS else None)
@@ -86,6 +106,8 @@ def factory(form: str, new_name: Callable[[], str], children: Children) -> Itera
     }
 
     def choose(form: str, cls: type[Any]) -> Callable[..., Any]:
+        if form in WAYS:
+            return lambda *args, **kwargs: make_renewed(form, cls, *args, **kwargs)
         return cls if form == "alone" else methods[cls]
 
     yield choose

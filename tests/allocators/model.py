@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STEPS = 50  # of each example, at most
-EXAMPLES = {"alone": 80, "hosted": 80, "fork": 40, "spawn": 12}
+EXAMPLES = {"alone": 80, "copied": 40, "unpickled": 30, "hosted": 80, "fork": 40, "spawn": 12}
 
 in_every_form = pytest.mark.parametrize("form", EXAMPLES, indirect=True)
 

@@ -115,6 +115,44 @@ struct text hex_text(uint64_t value);
 int constraint_set(const struct module_state *state, struct al_tree_constraint *c, PyObject *size, PyObject *align,
                    PyObject *policy, PyObject *min, PyObject *max);
 
+/* ---- contents as plain Python (contents.c) -------------------------------------------------------- */
+
+/* Numbers in order, of PyMem_Malloc; `at` is NULL where there was no memory. Whoever is given them frees them. */
+struct numbers {
+    uint32_t *at;
+    uint64_t  count;
+};
+PyObject *numbers_list(struct numbers *n);
+PyObject *numbers_iterate(PyObject *list); /* of a list, which it keeps */
+PyObject *numbers_runs(struct numbers *n); /* [[first, last], ...] */
+PyObject *numbers_numpy(struct numbers *n);
+/* A read-only array with a copy of these bytes; rows of `columns`, where there is more than one. */
+PyObject *numpy_of(const void *at, uint64_t bytes, const char *dtype, int columns);
+
+/* {"kind": ..., "version": ...}; and one more entry, whose value goes over to it (NULL: an exception is set). */
+PyObject *contents_new(const char *kind);
+int       contents_set(PyObject *contents, const char *key, PyObject *value);
+/* What the caller gave from_dict(): false, NULL or -1 with an exception set where it cannot be. */
+bool      contents_are(PyObject *contents, const char *kind);
+int       contents_u64(PyObject *contents, const char *key, uint64_t most, uint64_t *out);
+PyObject *contents_rows(PyObject *contents, const char *key); /* a list, a new reference */
+int       contents_row(PyObject *rows, Py_ssize_t index, int columns, uint64_t *out);
+PyObject *contents_contradict(const char *kind, const char *why); /* NULL */
+/* (type.from_dict, (contents[, more])), for __reduce__; `contents` goes over to it. */
+PyObject *contents_reduce(PyObject *object, PyObject *contents, PyObject *more);
+
+#define CONTENTS_METHODS(prefix, class)                                                                                \
+    {"to_dict", prefix##_to_dict, METH_NOARGS,                                                                         \
+     "to_dict($self, /)\n--\n\nAll of it as a dict of plain values, for JSON and the like; from_dict() takes it."},     \
+    {"from_dict", prefix##_from_dict, METH_O | METH_CLASS,                                                             \
+     "from_dict($type, contents, /)\n--\n\n"                                                                          \
+     "A new one with what to_dict() gave.\n\n"                                                                         \
+     "Raises\n------\nValueError\n    It is none of a " class ", or of a later version."},                              \
+    {"__copy__", prefix##_copy, METH_NOARGS, NULL},                                                                    \
+    {"__deepcopy__", prefix##_copy, METH_O, NULL},                                                                     \
+    {"__reduce__", prefix##_reduce, METH_NOARGS, NULL},                                                                \
+    {"_from_core", prefix##_from_core, METH_VARARGS | METH_CLASS, NULL}
+
 extern PyType_Spec id_spec, pid_allocator_spec, pid_spec, tree_spec, address_spec, rmid_spec, range_spec, policy_spec,
     constraint_spec;
 

@@ -4,6 +4,8 @@
  */
 #include "binding.h"
 
+#include <string.h>
+
 #include "../pid_bitmap.h"
 
 struct pid_allocator_object {
@@ -12,6 +14,7 @@ struct pid_allocator_object {
     struct al_pid        core;
     void                *mem;
     uint64_t             mem_bytes;
+    uint64_t            *orphans; /* of a copy: bits of the pids in use that have no Pid; NULL: there are none */
 };
 
 struct pid_object {
@@ -175,6 +178,7 @@ static PyObject *allocator_make(PyTypeObject *type, PyObject *args, PyObject *kw
 static void allocator_dealloc(PyObject *self)
 {
     PyMem_Free(((struct pid_allocator_object *)self)->mem);
+    PyMem_Free(((struct pid_allocator_object *)self)->orphans);
     object_free(self);
 }
 
@@ -201,6 +205,45 @@ static PyObject *allocator_allocate(PyObject *object, PyObject *unused)
     Py_INCREF(object);
     pid->allocator = self;
     pid->number = number;
+    pid->live = true;
+    return (PyObject *)pid;
+}
+
+/* Takes the pid out of the orphans. False: it is none of them. */
+static bool is_orphan(struct pid_allocator_object *self, uint64_t number)
+{
+    uint64_t bit = UINT64_C(1) << number % 64;
+
+    if (self->orphans == NULL || number >= self->core.layers.bits || !(self->orphans[number / 64] & bit))
+        return false;
+    self->orphans[number / 64] &= ~bit;
+    return true;
+}
+
+static PyObject *allocator_adopt(PyObject *object, PyObject *argument)
+{
+    struct pid_allocator_object *self = (struct pid_allocator_object *)object;
+    uint64_t                     number;
+    bool                         orphan = false;
+    int                          is = argument_u64(argument, &number);
+
+    if (is < 0)
+        return NULL;
+    struct pid_object *pid = PyObject_New(struct pid_object, self->state->pid_type);
+    if (pid == NULL)
+        return NULL;
+    pid->allocator = NULL;
+    OBJECT_LOCK(object);
+    orphan = is == 0 && is_orphan(self, number);
+    OBJECT_UNLOCK();
+    if (!orphan) {
+        Py_DECREF(pid);
+        return raise_error(self->state, ERROR_NeverAllocated,
+                           "pid %S is not in use here without a Pid: adopt() is for what a copy has taken over", argument);
+    }
+    Py_INCREF(object);
+    pid->allocator = self;
+    pid->number = (uint32_t)number;
     pid->live = true;
     return (PyObject *)pid;
 }
@@ -248,6 +291,156 @@ static PyObject *allocator_sizeof(PyObject *object, PyObject *unused)
     return PyLong_FromUnsignedLongLong(sizeof *self + self->mem_bytes);
 }
 
+/* ---- contents ---- */
+
+static struct numbers collect(struct pid_allocator_object *self)
+{
+    struct numbers n = {NULL, 0};
+    uint32_t       pid = 0;
+
+    OBJECT_LOCK(self);
+    uint64_t room = al_pid_used_count(&self->core);
+    n.at = PyMem_Malloc((room + 1) * sizeof *n.at);
+    for (; n.at != NULL && n.count < room && al_pid_next(&self->core, pid, &pid) == AL_OK; pid++)
+        n.at[n.count++] = pid;
+    OBJECT_UNLOCK();
+    return n;
+}
+
+static PyObject *runs(PyObject *object)
+{
+    struct numbers n = collect((struct pid_allocator_object *)object);
+
+    return numbers_runs(&n);
+}
+
+static PyObject *allocator_iterate(PyObject *object)
+{
+    struct numbers n = collect((struct pid_allocator_object *)object);
+
+    return numbers_iterate(numbers_list(&n));
+}
+
+static PyObject *allocator_numpy(PyObject *object, PyObject *unused)
+{
+    struct numbers n = collect((struct pid_allocator_object *)object);
+    (void)unused;
+
+    return numbers_numpy(&n);
+}
+
+/* What is in use in the core is nobody's Pid. 0; -1 with an exception set. */
+static int orphan_all(struct pid_allocator_object *self)
+{
+    uint64_t bytes = self->core.layers.word_count[0] * sizeof(uint64_t);
+
+    self->orphans = PyMem_Malloc(bytes);
+    if (self->orphans == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    memcpy(self->orphans, self->core.layers.word[0], bytes); /* whole words of pids: no bit stands for nothing */
+    return 0;
+}
+
+/* An object with a core in memory of its own, which is `mem` from now on. NULL: with an exception set; mem is freed. */
+static PyObject *allocator_own(PyTypeObject *type, void *mem, uint64_t mem_bytes)
+{
+    struct pid_allocator_object *self = mem == NULL ? (void *)PyErr_NoMemory() : object_new(type);
+
+    if (self == NULL) {
+        PyMem_Free(mem);
+        return NULL;
+    }
+    self->state = PyType_GetModuleState(type);
+    self->mem = mem;
+    self->mem_bytes = mem_bytes;
+    bool is_sound = al_pid_attach(&self->core, mem, mem_bytes) == AL_OK && al_pid_check(&self->core, NULL, NULL) == 0;
+    if (!is_sound)
+        contents_contradict("PidAllocator", "its bitmap contradicts itself");
+    if (!is_sound || orphan_all(self) != 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static PyObject *allocator_copy(PyObject *object, PyObject *unused)
+{
+    struct pid_allocator_object *self = (struct pid_allocator_object *)object;
+    void                        *mem = PyMem_Malloc(self->mem_bytes);
+    (void)unused;
+
+    OBJECT_LOCK(object);
+    if (mem != NULL)
+        memcpy(mem, self->mem, self->mem_bytes);
+    OBJECT_UNLOCK();
+    return allocator_own(Py_TYPE(object), mem, self->mem_bytes);
+}
+
+static PyObject *allocator_from_core(PyObject *type, PyObject *args)
+{
+    const char *bytes;
+    Py_ssize_t  count;
+
+    if (!PyArg_ParseTuple(args, "y#:_from_core", &bytes, &count))
+        return NULL;
+    void *mem = PyMem_Malloc((size_t)count + 1);
+    if (mem != NULL)
+        memcpy(mem, bytes, (size_t)count);
+    return allocator_own((PyTypeObject *)type, mem, (uint64_t)count);
+}
+
+static PyObject *allocator_to_dict(PyObject *object, PyObject *unused)
+{
+    PyObject *contents = contents_new("PidAllocator");
+    (void)unused;
+
+    if (contents != NULL && (contents_set(contents, "order", allocator_order(object, NULL)) != 0 ||
+                             contents_set(contents, "allocated", runs(object)) != 0))
+        Py_CLEAR(contents);
+    return contents;
+}
+
+/* 0; -1 with an exception set. */
+static int fill(struct pid_allocator_object *self, PyObject *contents)
+{
+    PyObject *rows = contents_rows(contents, "allocated");
+    int       failed = rows == NULL ? -1 : 0;
+    uint64_t  run[2];
+
+    for (Py_ssize_t i = 0; failed == 0 && i < PyList_Size(rows); i++) {
+        failed = contents_row(rows, i, 2, run);
+        bool is_run = failed == 0 && run[0] <= run[1] && run[1] < self->core.layers.bits;
+        for (uint64_t pid = run[0]; is_run && pid <= run[1]; pid++)
+            is_run = al_pid_take(&self->core, (uint32_t)pid) == AL_OK;
+        if (failed == 0 && !is_run) {
+            contents_contradict("PidAllocator", "a run of pids in use is twice there, or not below order * 64");
+            failed = -1;
+        }
+    }
+    Py_XDECREF(rows);
+    return failed != 0 ? failed : orphan_all(self);
+}
+
+static PyObject *allocator_from_dict(PyObject *type, PyObject *contents)
+{
+    uint64_t order;
+
+    if (!contents_are(contents, "PidAllocator") || contents_u64(contents, "order", AL_PID_ORDER_MAX, &order) != 0)
+        return NULL;
+    PyObject *self = PyObject_CallFunction(type, "K", (unsigned long long)order);
+    if (self != NULL && fill((struct pid_allocator_object *)self, contents) != 0)
+        Py_CLEAR(self);
+    return self;
+}
+
+static PyObject *allocator_reduce(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return contents_reduce(object, allocator_to_dict(object, NULL), NULL);
+}
+
 static PyMemberDef allocator_members[] = {
     {"capacity", T_ULONGLONG, offsetof(struct pid_allocator_object, core.layers.bits), READONLY,
      "Pids there are, order * 64."},
@@ -267,6 +460,16 @@ static PyMethodDef allocator_methods[] = {
     {"contains", allocator_contains, METH_O,
      "contains($self, number, /)\n--\n\n"
      "Whether this pid, an int or a Pid, is in use; False for a number outside the capacity."},
+    {"adopt", allocator_adopt, METH_O,
+     "adopt($self, number, /)\n--\n\n"
+     "A Pid for a pid that was in use when this allocator was copied, unpickled or made from a dict.\n\n"
+     "The Pids of the original give back to the original.\n\n"
+     "Parameters\n----------\nnumber : int\n\n"
+     "Returns\n-------\nPid\n\n"
+     "Raises\n------\nNeverAllocated\n    It is not in use, or has a Pid already."},
+    {"to_numpy", allocator_numpy, METH_NOARGS,
+     "to_numpy($self, /)\n--\n\nThe pids in use, in order, as a read-only numpy array of uint32."},
+    CONTENTS_METHODS(allocator, "PidAllocator"),
     {"__sizeof__", allocator_sizeof, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -276,6 +479,7 @@ static PyType_Slot allocator_slots[] = {
                 "Hands out ``order * 64`` numbers from 0 on, the smallest free one first. Thread-safe.\n\n"
                 "After the pid-allocator crate: words of 64 pids under summary words, so that allocation looks at one\n"
                 "word per layer: two layers up to order 64, three up to 4096.\n\n"
+                "Iterating gives the numbers in use, in order. It can be copied and pickled; see adopt().\n\n"
                 "Parameters\n----------\n"
                 "order : int\n    ``1 <= order <= 2**26``.\n\n"
                 "Raises\n------\n"
@@ -283,6 +487,7 @@ static PyType_Slot allocator_slots[] = {
     {Py_tp_new, SLOT(allocator_make)},
     {Py_tp_dealloc, SLOT(allocator_dealloc)},
     {Py_tp_repr, SLOT(allocator_repr)},
+    {Py_tp_iter, SLOT(allocator_iterate)},
     {Py_sq_contains, SLOT(allocator_has)},
     {Py_tp_members, allocator_members},
     {Py_tp_getset, allocator_getters},

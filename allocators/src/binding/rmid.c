@@ -4,6 +4,7 @@
  */
 #include "binding.h"
 
+#include <string.h>
 #include <time.h>
 
 #include "../rmid.h"
@@ -168,6 +169,212 @@ static PyObject *rmid_repr(PyObject *object)
                                 (unsigned long long)self->core.min_free_time_ns);
 }
 
+/* ---- contents ---- */
+
+/* All of the core, of one moment. */
+static void read_core(PyObject *object, struct al_rmid *out)
+{
+    OBJECT_LOCK(object);
+    *out = ((struct rmid_object *)object)->core;
+    OBJECT_UNLOCK();
+}
+
+static struct numbers collect(PyObject *object)
+{
+    struct numbers  n = {PyMem_Malloc(AL_RMID_MAX * sizeof *n.at), 0};
+    struct al_rmid *core = PyMem_Malloc(sizeof *core);
+
+    if (n.at == NULL || core == NULL) {
+        PyMem_Free(n.at);
+        n.at = NULL;
+    } else {
+        read_core(object, core);
+        for (uint32_t rmid = 1; rmid <= core->max_rmid; rmid++)
+            if (al_rmid_is_allocated(core, rmid))
+                n.at[n.count++] = rmid;
+    }
+    PyMem_Free(core);
+    return n;
+}
+
+static PyObject *rmid_iterate(PyObject *object)
+{
+    struct numbers n = collect(object);
+
+    return numbers_iterate(numbers_list(&n));
+}
+
+static PyObject *rmid_numpy(PyObject *object, PyObject *unused)
+{
+    struct numbers n = collect(object);
+    (void)unused;
+
+    return numbers_numpy(&n);
+}
+
+static int rmid_has(PyObject *object, PyObject *argument)
+{
+    PyObject *answer = rmid_is_allocated(object, argument);
+    int       has = answer == NULL ? -1 : answer == Py_True;
+
+    Py_XDECREF(answer);
+    return has;
+}
+
+static PyObject *own(PyTypeObject *type, const struct al_rmid *core, PyObject *clock)
+{
+    if (al_rmid_check(core, NULL, NULL) != 0)
+        return contents_contradict("RmidAllocator", "its queue contradicts itself");
+    struct rmid_object *self = object_new(type);
+    if (self == NULL)
+        return NULL;
+    self->state = PyType_GetModuleState(type);
+    Py_XINCREF(clock);
+    self->clock = clock;
+    self->core = *core;
+    return (PyObject *)self;
+}
+
+static PyObject *rmid_copy(PyObject *object, PyObject *unused)
+{
+    struct al_rmid *core = PyMem_Malloc(sizeof *core);
+    (void)unused;
+
+    if (core == NULL)
+        return PyErr_NoMemory();
+    read_core(object, core);
+    PyObject *copy = own(Py_TYPE(object), core, ((struct rmid_object *)object)->clock);
+    PyMem_Free(core);
+    return copy;
+}
+
+static PyObject *rmid_from_core(PyObject *type, PyObject *args)
+{
+    const char *bytes;
+    Py_ssize_t  count;
+
+    if (!PyArg_ParseTuple(args, "y#:_from_core", &bytes, &count))
+        return NULL;
+    if ((size_t)count < sizeof(struct al_rmid))
+        return contents_contradict("RmidAllocator", "its memory is too short");
+    struct al_rmid *core = PyMem_Malloc(sizeof *core);
+    if (core == NULL)
+        return PyErr_NoMemory();
+    memcpy(core, bytes, sizeof *core);
+    PyObject *self = own((PyTypeObject *)type, core, NULL);
+    PyMem_Free(core);
+    return self;
+}
+
+/* [[rmid, freed_ns], ...] in the order in which they will be given. */
+static PyObject *queue(const struct al_rmid *core)
+{
+    PyObject *list = PyList_New(0);
+
+    for (uint64_t t = core->head; list != NULL && t < core->tail; t++) {
+        uint32_t  rmid = core->ring[t & AL_RMID_MASK];
+        PyObject *row = Py_BuildValue("[kK]", (unsigned long)rmid,
+                                      (unsigned long long)core->freed_ns[al_rmid_slot(rmid)]);
+        if (row == NULL || PyList_Append(list, row) != 0)
+            Py_CLEAR(list);
+        Py_XDECREF(row);
+    }
+    return list;
+}
+
+static PyObject *rmid_to_dict(PyObject *object, PyObject *unused)
+{
+    struct al_rmid *core = PyMem_Malloc(sizeof *core);
+    PyObject       *contents = core == NULL ? PyErr_NoMemory() : contents_new("RmidAllocator");
+    (void)unused;
+
+    if (contents != NULL) {
+        read_core(object, core);
+        if (contents_set(contents, "max_rmid", PyLong_FromUnsignedLong(core->max_rmid)) != 0 ||
+            contents_set(contents, "min_free_time_ns", PyLong_FromUnsignedLongLong(core->min_free_time_ns)) != 0 ||
+            contents_set(contents, "head", PyLong_FromUnsignedLongLong(core->head)) != 0 ||
+            contents_set(contents, "queue", queue(core)) != 0 ||
+            contents_set(contents, "latest_ns", PyLong_FromUnsignedLongLong(core->latest_ns)) != 0 ||
+            contents_set(contents, "behind_ticket", PyLong_FromUnsignedLongLong(core->behind_ticket)) != 0 ||
+            contents_set(contents, "behind_ns", PyLong_FromUnsignedLongLong(core->behind_ns)) != 0)
+            Py_CLEAR(contents);
+    }
+    PyMem_Free(core);
+    return contents;
+}
+
+/* Allocates all of a new core, and queues what is free. False: it cannot be; an exception may be set. */
+static bool fill(struct al_rmid *core, PyObject *rows, uint64_t head)
+{
+    Py_ssize_t count = PyList_Size(rows);
+    uint64_t   row[2];
+
+    if (count > (Py_ssize_t)core->max_rmid || head > UINT64_MAX / 2 || head + (uint64_t)count < core->max_rmid)
+        return false;
+    for (uint32_t rmid = 1; rmid <= core->max_rmid; rmid++)
+        core->state[al_rmid_slot(rmid)] = AL_RMID_ALLOCATED;
+    core->head = head;
+    core->tail = head + (uint64_t)count;
+    for (uint64_t t = head; t < core->tail; t++) {
+        if (contents_row(rows, (Py_ssize_t)(t - head), 2, row) != 0 || row[0] > UINT32_MAX ||
+            !al_rmid_is_allocated(core, (uint32_t)row[0]) || (t < core->max_rmid && row[0] != t + 1))
+            return false; /* the first max_rmid tickets are of RMIDs never handed out, in order */
+        core->state[al_rmid_slot((uint32_t)row[0])] = t;
+        core->freed_ns[al_rmid_slot((uint32_t)row[0])] = row[1];
+        core->ring[t & AL_RMID_MASK] = (uint32_t)row[0];
+    }
+    return true;
+}
+
+static PyObject *from_dict(PyTypeObject *type, PyObject *contents, PyObject *clock)
+{
+    uint64_t max_rmid, rest_ns, head, latest_ns, behind_ticket, behind_ns;
+
+    if (!contents_are(contents, "RmidAllocator") || contents_u64(contents, "max_rmid", AL_RMID_MAX, &max_rmid) != 0 ||
+        contents_u64(contents, "min_free_time_ns", UINT64_MAX, &rest_ns) != 0 ||
+        contents_u64(contents, "head", UINT64_MAX, &head) != 0 ||
+        contents_u64(contents, "latest_ns", UINT64_MAX, &latest_ns) != 0 ||
+        contents_u64(contents, "behind_ticket", UINT64_MAX, &behind_ticket) != 0 ||
+        contents_u64(contents, "behind_ns", UINT64_MAX, &behind_ns) != 0)
+        return NULL;
+    PyObject       *rows = contents_rows(contents, "queue"), *self = NULL;
+    struct al_rmid *core = PyMem_Malloc(sizeof *core);
+    if (core == NULL)
+        PyErr_NoMemory();
+    if (rows != NULL && core != NULL) {
+        memset(core, 0, sizeof *core);
+        if (al_rmid_init(core, (al_rmid_u32)max_rmid, rest_ns) == AL_RMID_OK && fill(core, rows, head)) {
+            core->latest_ns = latest_ns;
+            core->behind_ticket = behind_ticket;
+            core->behind_ns = behind_ns;
+            self = own(type, core, clock);
+        } else if (!PyErr_Occurred()) {
+            contents_contradict("RmidAllocator", "an RMID of the queue is twice there, or none, or too few are");
+        }
+    }
+    PyMem_Free(core);
+    Py_XDECREF(rows);
+    return self;
+}
+
+static PyObject *rmid_from_dict(PyObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"", "clock", NULL};
+    PyObject    *contents, *clock = NULL;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:from_dict", names, &contents, &clock))
+        return NULL;
+    if (clock != NULL && !PyCallable_Check(clock))
+        return PyErr_Format(PyExc_TypeError, "clock %R cannot be called: want a function that gives nanoseconds", clock);
+    return from_dict((PyTypeObject *)type, contents, clock);
+}
+
+static PyObject *rmid_reduce(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return contents_reduce(object, rmid_to_dict(object, NULL), ((struct rmid_object *)object)->clock);
+}
+
 static PyMemberDef members[] = {
     {"max_rmid", T_UINT, offsetof(struct rmid_object, core.max_rmid), READONLY, "The highest RMID."},
     {"min_free_time_ns", T_ULONGLONG, offsetof(struct rmid_object, core.min_free_time_ns), READONLY,
@@ -192,12 +399,28 @@ static PyMethodDef methods[] = {
      "OutOfRange, NeverAllocated, AlreadyReleased\n    Nothing was changed."},
     {"is_allocated", rmid_is_allocated, METH_O,
      "is_allocated($self, rmid, /)\n--\n\nWhether the RMID is handed out; False for one that does not exist."},
+    {"to_numpy", rmid_numpy, METH_NOARGS,
+     "to_numpy($self, /)\n--\n\nThe RMIDs that are handed out, in order, as a read-only numpy array of uint32."},
+    {"to_dict", rmid_to_dict, METH_NOARGS,
+     "to_dict($self, /)\n--\n\n"
+     "All of it but the clock as a dict of plain values, for JSON and the like; from_dict() takes it.\n\n"
+     "Times in it are those of the clock. After a start of the machine CLOCK_MONOTONIC is another one: what rests then\n"
+     "begins its rest anew."},
+    {"from_dict", FAST(rmid_from_dict), METH_VARARGS | METH_KEYWORDS | METH_CLASS,
+     "from_dict($type, contents, /, clock=time.monotonic_ns)\n--\n\n"
+     "A new one with what to_dict() gave.\n\n"
+     "Raises\n------\nValueError\n    It is none of an RmidAllocator, or of a later version."},
+    {"__copy__", rmid_copy, METH_NOARGS, NULL},
+    {"__deepcopy__", rmid_copy, METH_O, NULL},
+    {"__reduce__", rmid_reduce, METH_NOARGS, NULL},
+    {"_from_core", rmid_from_core, METH_VARARGS | METH_CLASS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot type_slots[] = {
     {Py_tp_doc, "RmidAllocator(max_rmid, min_free_time_ns=2_000_000, clock=time.monotonic_ns)\n--\n\n"
-                "Hands out resource monitoring ids 1..max_rmid; first freed, first reused. Thread-safe.\n\n"
+                "Hands out resource monitoring ids 1..max_rmid; first freed, first reused. Thread-safe.\n"
+                "Iterating gives those that are handed out, in order. It can be copied, and pickled if its clock can.\n\n"
                 "After the rmid_allocator of memory-collector. A freed RMID rests, so that what is still counted\n"
                 "under it is not booked on its next user; one that was never used does not. The same core runs in\n"
                 "BPF.\n\n"
@@ -212,6 +435,8 @@ static PyType_Slot type_slots[] = {
     {Py_tp_traverse, SLOT(rmid_traverse)},
     {Py_tp_clear, SLOT(rmid_clear)},
     {Py_tp_repr, SLOT(rmid_repr)},
+    {Py_tp_iter, SLOT(rmid_iterate)},
+    {Py_sq_contains, SLOT(rmid_has)},
     {Py_tp_members, members},
     {Py_tp_methods, methods},
     {0, NULL},

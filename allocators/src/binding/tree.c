@@ -4,6 +4,8 @@
  */
 #include "binding.h"
 
+#include <string.h>
+
 #define FIRST_CAPACITY 16u /* nodes */
 #define NODE_ALIGNMENT 64u
 
@@ -207,6 +209,180 @@ static PyObject *list_of(struct tree_object *self, uint64_t start, uint64_t end,
     return list;
 }
 
+/* ---- contents ---- */
+
+/* [start, end] of each as a read-only numpy array. */
+static PyObject *numpy_table(struct tree_object *self)
+{
+    Py_ssize_t           count;
+    struct al_tree_node *nodes = collect(self, 0, UINT64_MAX, true, &count);
+
+    if (nodes == NULL && PyErr_Occurred())
+        return NULL;
+    uint64_t *pairs = PyMem_Malloc(((size_t)count + 1) * 2 * sizeof *pairs);
+    for (Py_ssize_t i = 0; pairs != NULL && i < count; i++) {
+        pairs[2 * i] = nodes[i].start;
+        pairs[2 * i + 1] = nodes[i].end;
+    }
+    PyMem_Free(nodes);
+    PyObject *table = pairs == NULL ? PyErr_NoMemory() : numpy_of(pairs, (uint64_t)count * 2 * sizeof *pairs, "u8", 2);
+    PyMem_Free(pairs);
+    return table;
+}
+
+/* [[start, end], ...] of the nodes in this state. */
+static PyObject *rows_of(const struct al_tree_node *nodes, Py_ssize_t count, unsigned state)
+{
+    PyObject *rows = PyList_New(0);
+
+    for (Py_ssize_t i = 0; rows != NULL && i < count; i++) {
+        if (nodes[i].state != state)
+            continue;
+        PyObject *row = Py_BuildValue("[KK]", (unsigned long long)nodes[i].start, (unsigned long long)nodes[i].end);
+        if (row == NULL || PyList_Append(rows, row) != 0)
+            Py_CLEAR(rows);
+        Py_XDECREF(row);
+    }
+    return rows;
+}
+
+/* Adds "free" and "allocated" to the dict. 0; -1 with an exception set. */
+static int add_rows(struct tree_object *self, PyObject *contents)
+{
+    Py_ssize_t           count;
+    struct al_tree_node *nodes = collect(self, 0, UINT64_MAX, false, &count);
+
+    if (nodes == NULL && PyErr_Occurred())
+        return -1;
+    int failed = contents_set(contents, "free", rows_of(nodes, count, AL_TREE_FREE)) != 0 ||
+                 contents_set(contents, "allocated", rows_of(nodes, count, AL_TREE_ALLOCATED)) != 0;
+    PyMem_Free(nodes);
+    return failed ? -1 : 0;
+}
+
+static int insert_growing(struct tree_object *self, uint64_t start, uint64_t end, uint32_t state)
+{
+    int rc = al_tree_insert(&self->core, start, end, state, 0, NULL);
+
+    if (rc == AL_NO_MEMORY && (rc = tree_double(self)) == AL_OK)
+        rc = al_tree_insert(&self->core, start, end, state, 0, NULL);
+    return rc;
+}
+
+/* Inserts the ranges of a dict's list. 0; -1 with an exception set. */
+static int insert_rows(struct tree_object *self, PyObject *contents, const char *key, uint32_t state)
+{
+    PyObject *rows = contents_rows(contents, key);
+    int       failed = rows == NULL ? -1 : 0;
+    uint64_t  row[2];
+
+    for (Py_ssize_t i = 0; failed == 0 && i < PyList_Size(rows); i++) {
+        if ((failed = contents_row(rows, i, 2, row)) != 0)
+            break;
+        int rc = insert_growing(self, row[0], row[1], state);
+        if (rc == AL_NO_MEMORY)
+            PyErr_NoMemory();
+        else if (rc != AL_OK)
+            contents_contradict("IntervalTree", "two of its ranges overlap, or one ends before it starts");
+        failed = rc == AL_OK ? 0 : -1;
+    }
+    Py_XDECREF(rows);
+    return failed;
+}
+
+/* With everything another core has, or empty. */
+static struct tree_object *tree_with(struct module_state *state, uint32_t capacity, const struct al_tree *old)
+{
+    struct tree_object *self = object_new(state->tree_type);
+    int                 rc = AL_OK;
+
+    if (self == NULL)
+        return NULL;
+    self->state = state;
+    rc = tree_move(self, capacity, old);
+    if (rc == AL_OK)
+        return self;
+    Py_DECREF(self);
+    return (struct tree_object *)(rc == AL_NO_MEMORY ? PyErr_NoMemory() : raise_corrupt(state, "IntervalTree", rc));
+}
+
+static struct tree_object *tree_clone(struct tree_object *self)
+{
+    struct tree_object *copy;
+
+    OBJECT_LOCK(self);
+    copy = tree_with(self->state, self->core.capacity, &self->core);
+    OBJECT_UNLOCK();
+    return copy;
+}
+
+static struct tree_object *tree_of_rows(struct module_state *state, PyObject *contents)
+{
+    struct tree_object *self = tree_with(state, FIRST_CAPACITY, NULL);
+
+    if (self != NULL && (insert_rows(self, contents, "free", AL_TREE_FREE) != 0 ||
+                         insert_rows(self, contents, "allocated", AL_TREE_ALLOCATED) != 0))
+        Py_CLEAR(self);
+    return self;
+}
+
+/* From the bytes of a core elsewhere, which are checked. */
+static struct tree_object *tree_of_core(struct module_state *state, const char *bytes, Py_ssize_t count)
+{
+    void          *mem = PyMem_Malloc((size_t)count + NODE_ALIGNMENT);
+    struct al_tree core;
+
+    if (mem == NULL)
+        return (struct tree_object *)PyErr_NoMemory();
+    memcpy(aligned(mem), bytes, (size_t)count);
+    struct tree_object *self = NULL;
+    if (al_tree_attach(&core, aligned(mem), (uint64_t)count) == AL_OK && al_tree_check(&core, NULL, NULL) == 0)
+        self = tree_with(state, core.capacity, &core);
+    else
+        contents_contradict("IntervalTree", "its nodes contradict each other");
+    PyMem_Free(mem);
+    return self;
+}
+
+static PyObject *tree_copy(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return (PyObject *)tree_clone((struct tree_object *)object);
+}
+
+static PyObject *tree_to_dict(PyObject *object, PyObject *unused)
+{
+    PyObject *contents = contents_new("IntervalTree");
+    (void)unused;
+
+    if (contents != NULL && add_rows((struct tree_object *)object, contents) != 0)
+        Py_CLEAR(contents);
+    return contents;
+}
+
+static PyObject *tree_from_dict(PyObject *type, PyObject *contents)
+{
+    if (!contents_are(contents, "IntervalTree"))
+        return NULL;
+    return (PyObject *)tree_of_rows(PyType_GetModuleState((PyTypeObject *)type), contents);
+}
+
+static PyObject *tree_from_core(PyObject *type, PyObject *args)
+{
+    const char *bytes;
+    Py_ssize_t  count;
+
+    if (!PyArg_ParseTuple(args, "y#:_from_core", &bytes, &count))
+        return NULL;
+    return (PyObject *)tree_of_core(PyType_GetModuleState((PyTypeObject *)type), bytes, count);
+}
+
+static PyObject *tree_reduce(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return contents_reduce(object, tree_to_dict(object, NULL), NULL);
+}
+
 /* ---- IntervalTree ---- */
 
 static PyObject *tree_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -400,6 +576,7 @@ static PyMethodDef tree_methods[] = {
     {"overlapping", tree_overlapping, METH_O,
      "overlapping($self, range, /)\n--\n\nA list of the Nodes that overlap this range, in order. O(log n + m) for m."},
     {"nodes", tree_nodes, METH_NOARGS, "nodes($self, /)\n--\n\nA list of all Nodes, in order."},
+    CONTENTS_METHODS(tree, "IntervalTree"),
     {"__sizeof__", tree_sizeof, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -499,6 +676,84 @@ static PyObject *address_ranges(PyObject *object, PyObject *unused)
     return list_of(((struct address_object *)object)->tree, 0, UINT64_MAX, true);
 }
 
+static PyObject *address_iterate(PyObject *object)
+{
+    return numbers_iterate(address_ranges(object, NULL));
+}
+
+static PyObject *address_numpy(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return numpy_table(((struct address_object *)object)->tree);
+}
+
+/* With this tree, which goes over to it; NULL: an exception is set. */
+static PyObject *address_with(PyTypeObject *type, uint64_t base, uint64_t end, struct tree_object *tree)
+{
+    struct address_object *self = tree == NULL ? NULL : object_new(type);
+
+    if (self == NULL) {
+        Py_XDECREF((PyObject *)tree);
+        return NULL;
+    }
+    self->base = base;
+    self->end = end;
+    self->tree = tree;
+    return (PyObject *)self;
+}
+
+static PyObject *address_copy(PyObject *object, PyObject *unused)
+{
+    struct address_object *self = (struct address_object *)object;
+    (void)unused;
+
+    return address_with(Py_TYPE(object), self->base, self->end, tree_clone(self->tree));
+}
+
+static PyObject *address_to_dict(PyObject *object, PyObject *unused)
+{
+    struct address_object *self = (struct address_object *)object;
+    PyObject              *contents = contents_new("AddressAllocator");
+    (void)unused;
+
+    if (contents != NULL && (contents_set(contents, "base", PyLong_FromUnsignedLongLong(self->base)) != 0 ||
+                             contents_set(contents, "end", PyLong_FromUnsignedLongLong(self->end)) != 0 ||
+                             add_rows(self->tree, contents) != 0))
+        Py_CLEAR(contents);
+    return contents;
+}
+
+static PyObject *address_from_dict(PyObject *type, PyObject *contents)
+{
+    struct module_state *state = PyType_GetModuleState((PyTypeObject *)type);
+    uint64_t             base, end;
+
+    if (!contents_are(contents, "AddressAllocator") || contents_u64(contents, "base", UINT64_MAX, &base) != 0 ||
+        contents_u64(contents, "end", UINT64_MAX, &end) != 0)
+        return NULL;
+    if (base > end)
+        return contents_contradict("AddressAllocator", "it ends before its base");
+    return address_with((PyTypeObject *)type, base, end, tree_of_rows(state, contents));
+}
+
+static PyObject *address_from_core(PyObject *type, PyObject *args)
+{
+    unsigned long long base, end;
+    const char        *bytes;
+    Py_ssize_t         count;
+
+    if (!PyArg_ParseTuple(args, "KKy#:_from_core", &base, &end, &bytes, &count))
+        return NULL;
+    struct module_state *state = PyType_GetModuleState((PyTypeObject *)type);
+    return address_with((PyTypeObject *)type, base, end, tree_of_core(state, bytes, count));
+}
+
+static PyObject *address_reduce(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return contents_reduce(object, address_to_dict(object, NULL), NULL);
+}
+
 static PyObject *address_repr(PyObject *object)
 {
     struct address_object *self = (struct address_object *)object;
@@ -540,13 +795,19 @@ static PyMethodDef address_methods[] = {
      "ResourceNotAvailable\n    It was not allocated as one range. Nothing was changed."},
     {"ranges", address_ranges, METH_NOARGS,
      "ranges($self, /)\n--\n\nA list of the ranges that are allocated, in order."},
+    {"to_numpy", address_numpy, METH_NOARGS,
+     "to_numpy($self, /)\n--\n\n"
+     "The ranges that are allocated, in order, as a read-only numpy array of uint64.\n\n"
+     "Returns\n-------\nnumpy.ndarray\n    Of shape (ranges, 2): first and last address, both included."},
+    CONTENTS_METHODS(address, "AddressAllocator"),
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot address_slots[] = {
     {Py_tp_doc, "AddressAllocator(base, size)\n--\n\n"
                 "Allocates ranges of an address space, after rust-vmm's vm-allocator. Thread-safe.\n\n"
-                "Costs and worst case: see IntervalTree.\n\n"
+                "Costs and worst case: see IntervalTree. Iterating gives the ranges that are allocated, in order. It can\n"
+                "be copied and pickled.\n\n"
                 "Parameters\n----------\n"
                 "base : int\n    First address.\n"
                 "size : int\n    Addresses; the last one, ``base + size - 1``, is below ``2**64``.\n\n"
@@ -557,6 +818,7 @@ static PyType_Slot address_slots[] = {
     {Py_tp_new, SLOT(address_new)},
     {Py_tp_dealloc, SLOT(address_dealloc)},
     {Py_tp_repr, SLOT(address_repr)},
+    {Py_tp_iter, SLOT(address_iterate)},
     {Py_tp_members, address_members},
     {Py_tp_methods, address_methods},
     {0, NULL},
