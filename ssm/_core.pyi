@@ -1,7 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Coroutine, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Final, Literal, Self, SupportsFloat, SupportsIndex, TypedDict, final, overload
+from typing import (
+    Any,
+    Final,
+    Literal,
+    Protocol,
+    Self,
+    SupportsFloat,
+    SupportsIndex,
+    TypedDict,
+    final,
+    overload,
+)
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -34,6 +45,13 @@ FIRST: Final[int]
 LAST: Final[int]
 EXACT: Final[int]
 
+class _Memory(Protocol):  # posix_ipc.SharedMemory
+    @property
+    def fd(self) -> int: ...
+
+class _Opener(Protocol):
+    def __call__(self, name: str, *, flags: int, read_only: bool) -> _Memory: ...
+
 class _Defaults(TypedDict):
     classes: dict[int, int]
     shards: int
@@ -44,7 +62,9 @@ class _Defaults(TypedDict):
     metadata_bytes: int
 
 def defaults() -> _Defaults: ...
-def retire(fd: int, leaving: Pool | None = None, /) -> bool: ...
+def retire(opener: _Opener | None, name: str, leaving: Pool | None = None, /) -> bool: ...
+def begins(name: str, bytes: bytes, /) -> bool: ...
+def sweep() -> None: ...
 def waker() -> object: ...
 def wake(waker: object, /) -> None: ...
 def wait_rings(
@@ -93,7 +113,6 @@ class Pool:
     @classmethod
     def _create(
         cls,
-        fd: int,
         name: str,
         classes: tuple[tuple[int, int], ...],
         shards: int,
@@ -107,8 +126,10 @@ class Pool:
         flags: int,
         /,
     ) -> Self: ...
+    def _publish(self, mode: int, uid: int, gid: int, /) -> None: ...
+    def _discard(self) -> bool: ...
     @classmethod
-    def _attach(cls, fd: int, name: str, flags: int, /) -> Self: ...
+    def _attach(cls, opener: _Opener | None, name: str, flags: int, /) -> Self: ...
     def _ring(self, name: str, capacity: int, flags: int, type: str | None = None, /) -> Ring: ...
     def _opened_ring(self, name: str, /) -> Ring | None: ...
     def _close(self) -> bool: ...

@@ -17,7 +17,7 @@ MessageMismatch     ValueError: what came out of a queue was not put by a queue
 HoldersExhausted    OSError with errno EUSERS
 MetadataExhausted   OSError with errno ENOSPC
 LayoutMismatch      ValueError: what has that name is no pool, or one of another version
-PoolAbandoned       FileNotFoundError: the name is there, a finished pool is not
+PoolAbandoned       FileNotFoundError: the name is there, the pool is over
 CorruptionError     RuntimeError
 QuotaExceeded       MemoryError
 =================== ==============================================================================================
@@ -234,7 +234,7 @@ class LayoutMismatch(SSMError, ValueError):
 
 
 class PoolAbandoned(SSMError, FileNotFoundError):
-    """The pool's creator died before it was ready, or the pool is over."""
+    """The pool is over: its last process has left it, and its user has not removed the name yet."""
 
 
 class CorruptionError(SSMError, RuntimeError):

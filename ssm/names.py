@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of shared memory objects: create, open, unlink; and the end of pools that are over.
+"""Names of shared memory objects: open, unlink; and the end of pools that are over. The core makes them.
 
 posix_ipc does it where it can be loaded, for names that are UTF-8. It cannot in sub-interpreters with a GIL of their
 own, and without the GIL it would bring the GIL back: there the same calls are made on the directory that shm_open(3)
@@ -8,23 +8,20 @@ uses.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import importlib
 import os
 import stat
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ssm import _core
 from ssm.errors import LayoutMismatch
 
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
 DIRECTORY = Path("/dev/shm")
 MAGIC = b"pl\x00ssm01"  # the first bytes of a pool's superblock, see layout.h
+_TEMPORARY = ".ssm-new-"  # see object.c
 NAME_MAX = 254
 
 
@@ -45,8 +42,11 @@ def normalize(name: object) -> str:
     if not isinstance(name, str):
         raise TypeError(f"a pool's name is a str, not {type(name).__name__}")
     bare = name.removeprefix("/")
-    if not bare or bare in {".", ".."} or "/" in bare or "\0" in bare:
-        raise ValueError(f"{name!r} is no name for a pool: use 1 .. {NAME_MAX} bytes without '/' and NUL")
+    if not bare or bare in {".", ".."} or "/" in bare or "\0" in bare or bare.startswith(_TEMPORARY):
+        raise ValueError(
+            f"{name!r} is no name for a pool: use 1 .. {NAME_MAX} bytes without '/' and NUL, no '.', '..' or "
+            f"{_TEMPORARY + '...'!r}"
+        )
     size = len(os.fsencode(bare))
     if size > NAME_MAX:
         raise ValueError(
@@ -55,56 +55,38 @@ def normalize(name: object) -> str:
     return "/" + bare
 
 
-def create(name: str, mode: int) -> int:
-    """Create an empty object of exactly that mode; return its descriptor. FileExistsError."""
-    fd = _shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR)
-    try:
-        os.fchmod(fd, mode)
-    except BaseException:
-        os.close(fd)
-        unlink(name)
-        raise
-    return fd
+def opener() -> Any:
+    """Return what opens objects, for the core: it keeps the descriptor, which no signal handler can make it lose."""
+    return None if posix_ipc is None else posix_ipc.SharedMemory
 
 
-def open_object(name: str, *, writable: bool) -> int:
-    """Open an object; return its descriptor. FileNotFoundError, PermissionError, LayoutMismatch."""
-    try:
-        fd = _shm_open(
-            name, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK
-        )  # a FIFO may have that name
-    except (FileNotFoundError, PermissionError):
-        raise
-    except OSError:
-        _refuse_others(name, _path(name).lstat().st_mode)
-        raise
-    try:
-        _refuse_others(name, os.fstat(fd).st_mode)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+def exists(name: str) -> bool:
+    """Whether anything has that name."""
+    return os.path.lexists(_path(name))
+
+
+def free_bytes() -> tuple[int, int]:
+    """Return how many bytes are free for objects, and how many there are; 0, 0: no limit is known."""
+    shm = os.statvfs(DIRECTORY)
+    return shm.f_bavail * shm.f_frsize, shm.f_blocks * shm.f_frsize
 
 
 def unlink(name: str) -> None:
     """Remove the name; what has it open or mapped keeps the memory. FileNotFoundError."""
-    if posix_ipc is None or not _is_utf8(name):
-        _path(name).unlink()
-        return
     try:
-        posix_ipc.unlink_shared_memory(name)
-    except posix_ipc.ExistentialError:
-        raise _error(errno.ENOENT, name) from None
-    except posix_ipc.PermissionsError:
-        raise _error(errno.EACCES, name) from None
-
-
-def is_name_of(name: str, fd: int) -> bool:
-    """Whether the name still leads to the object behind `fd`. It takes no descriptor: none may be left."""
-    try:
-        return os.path.samestat(_path(name).lstat(), os.fstat(fd))
-    except OSError:
-        return False
+        if posix_ipc is None or not _is_utf8(name):
+            _path(name).unlink()
+        else:
+            posix_ipc.unlink_shared_memory(name)
+    except FileNotFoundError:
+        raise _not_there(name) from None
+    except PermissionError:
+        raise explain(_error(errno.EACCES, name), name) from None
+    except Exception as error:
+        if posix_ipc is None or not isinstance(error, posix_ipc.Error):
+            raise
+        gone = isinstance(error, posix_ipc.ExistentialError)
+        raise _not_there(name) if gone else explain(_error(errno.EACCES, name), name) from None
 
 
 def is_mine(name: str) -> bool:
@@ -115,38 +97,48 @@ def is_mine(name: str) -> bool:
         return True
 
 
-def unlink_same(name: str, fd: int) -> None:
-    """Remove the name if it still leads to the object behind `fd`."""
-    if is_name_of(name, fd):
-        with contextlib.suppress(FileNotFoundError):
-            unlink(name)
-
-
 def retire(name: str, leaving: _core.Pool | None = None) -> bool:
-    """Remove the name if its pool is this user's and over: abandoned by its creator, or ephemeral and nobody alive.
+    """Remove the name if its pool is this user's and over: ephemeral, and nobody alive.
 
-    Returns True when the name is free afterwards. From retire() of the core until the descriptor is closed,
-    nobody else may unlink the name, and nobody can attach any more: no live pool loses its name. `leaving` is that
-    pool in this process, which ends now and does not count as alive.
+    Returns True when the name is free afterwards. While the core is at it, nobody else may unlink the name, and nobody
+    can attach any more: no live pool loses its name. `leaving` is that pool in this process, which has left it, or
+    ends now and does not count as alive.
     """
-    try:
-        fd = open_object(name, writable=True)
-    except FileNotFoundError:
-        return True
-    except (OSError, LayoutMismatch):
-        return False
-    try:
-        over = _core.retire(fd, leaving)
-        if over:
-            unlink_same(name, fd)
-        return over
-    finally:
-        os.close(fd)
+    return _core.retire(opener(), name, leaving)
 
 
 def list_names() -> list[str]:
     """Return the names of all pools that this user may read, live ones and left ones."""
-    return [name for name in sorted("/" + path.name for path in DIRECTORY.iterdir()) if _is_pool(name)]
+    try:
+        files = [path.name for path in DIRECTORY.iterdir()]
+    except FileNotFoundError:
+        raise _not_there("") from None
+    if any(file.startswith(_TEMPORARY) for file in files):
+        _core.sweep()
+    return [name for name in sorted("/" + file for file in files) if _core.begins(name, MAGIC)]
+
+
+def explain(error: Exception, name: str) -> Exception:
+    """Say why the object could not be opened or removed, where the system's answer does not; or return `error`."""
+    try:
+        there = _path(name).lstat()
+    except OSError:
+        return error
+    kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO"}
+    if not stat.S_ISREG(there.st_mode):
+        kind = kinds.get(stat.S_IFMT(there.st_mode), "a special file")
+        return LayoutMismatch(
+            f"{_path(name)} is {kind} and no shared memory object: use another name, or remove it"
+        )
+    if isinstance(error, PermissionError):
+        return PermissionError(
+            errno.EACCES,
+            f"it belongs to user {there.st_uid} and group {there.st_gid}, with mode {stat.S_IMODE(there.st_mode):#o}; "
+            f"this process is user {os.geteuid()}. To attach takes the right to read and write, or to read with "
+            "readonly=True (Pool.create: mode=, uid=, gid=); to remove the name, to be its user, or root",
+            name,
+        )
+    return error
 
 
 def _is_utf8(name: str) -> bool:
@@ -162,73 +154,13 @@ def _path(name: str) -> Path:
     return DIRECTORY / name[1:]
 
 
-def _is_pool(name: str) -> bool:
-    """Judge by its first bytes: other programs' objects are not even opened for writing."""
-    try:
-        fd = _open(name, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        return os.pread(fd, len(MAGIC), 0) == MAGIC
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-
-
-def _refuse_others(name: str, mode: int) -> None:
-    """LayoutMismatch unless it is a plain file. Nothing is done to it, and no symbolic link is followed."""
-    kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO"}
-    if not stat.S_ISREG(mode):
-        kind = kinds.get(stat.S_IFMT(mode), "a special file")
-        raise LayoutMismatch(
-            f"{_path(name)} is {kind} and no shared memory object: use another name, or remove it"
-        )
+def _not_there(name: str) -> OSError:
+    if DIRECTORY.is_dir():
+        return _error(errno.ENOENT, name)
+    mount = f"mount -t tmpfs tmpfs {DIRECTORY}"
+    text = f"there is no directory {DIRECTORY}, where POSIX shared memory is; mount it ({mount})"
+    return OSError(errno.ENOSYS, text, name or None)
 
 
 def _error(number: int, name: str) -> OSError:
     return OSError(number, os.strerror(number), name)
-
-
-@contextlib.contextmanager
-def _above_standard() -> Generator[None]:
-    """Keep what is opened in the block from becoming descriptor 0, 1 or 2, where any library may write to it.
-
-    Those that are closed are taken meanwhile, by a mere path, to which nobody can write.
-    """
-    taken: list[int] = []
-    try:
-        for fd in range(3):
-            try:
-                os.fstat(fd)
-            except OSError:
-                taken.append(os.open("/", os.O_PATH | os.O_CLOEXEC))
-        yield
-    finally:
-        for fd in taken:
-            os.close(fd)
-
-
-def _open(name: str, flags: int, mode: int = 0o600) -> int:
-    with _above_standard():
-        return os.open(_path(name), flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-
-
-def _shm_open(name: str, flags: int) -> int:
-    if posix_ipc is None or not _is_utf8(name):
-        return _open(name, flags)
-    try:
-        read_only = flags & os.O_ACCMODE == os.O_RDONLY
-        with _above_standard():
-            memory = posix_ipc.SharedMemory(name, flags & ~os.O_ACCMODE, mode=0o600, read_only=read_only)
-    except posix_ipc.ExistentialError:
-        raise _error(errno.EEXIST if flags & os.O_EXCL else errno.ENOENT, name) from None
-    except posix_ipc.PermissionsError:
-        raise _error(errno.EACCES, name) from None
-    except ValueError:  # the name is good, so it is a directory or the like
-        raise _error(errno.EINVAL, name) from None
-    except OSError as error:
-        if error.errno is None:  # no descriptor is left; the system call says which limit it is
-            return _open(name, flags)
-        raise
-    return int(memory.fd)

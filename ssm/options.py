@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import operator
 import os
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, Unpack
 
 from ssm import _core, names
 from ssm.acl import Acl
@@ -28,8 +28,8 @@ _OVERFLOW_FLAGS = {"block": 0, "drop": _core.OVERFLOW_DROP, "overwrite": _core.O
 # ---- pools ------------------------------------------------------------------------------------------
 
 
-class CreateArguments(TypedDict, total=False):
-    """The keyword arguments of `Pool.create`, less `exist_ok`."""
+class PoolArguments(TypedDict, total=False):
+    """The keyword arguments of `Pool.create` that stand with the pool."""
 
     classes: Mapping[int, int] | None
     shards: int | None
@@ -37,14 +37,21 @@ class CreateArguments(TypedDict, total=False):
     tailroom: int | None
     cache: int | None
     holders: int | None
-    mode: int
-    ephemeral: bool
-    hugepages: bool
-    prefault: bool
-    mlock: bool
     metadata: int | None
     arena: int
     arena_packets: int | None
+    ephemeral: bool
+
+
+class CreateArguments(PoolArguments, total=False):
+    """All of them, less `exist_ok`."""
+
+    mode: int
+    uid: int | None
+    gid: int | None
+    hugepages: bool
+    prefault: bool
+    mlock: bool
     quota: int | None
 
 
@@ -66,6 +73,17 @@ class PoolOptions(NamedTuple):
     def payload(self) -> int:
         """Bytes of all blocks, and of the arena."""
         return sum(size * count for size, count in self.classes) + self.arena
+
+
+class Creation(NamedTuple):
+    """All that a pool is made with, looked at."""
+
+    options: PoolOptions
+    flags: int
+    mode: int
+    uid: int  # -1: this process's
+    gid: int
+    quota: int | None
 
 
 def _number(what: str, value: int | None, default: int, low: int, high: int) -> int:
@@ -153,20 +171,61 @@ def attach_flags(
     )
 
 
-def explain(error: OSError, name: str, options: PoolOptions) -> Exception:
+def creation(
+    *,
+    mode: int = 0o600,
+    uid: int | None = None,
+    gid: int | None = None,
+    hugepages: bool = False,
+    prefault: bool = False,
+    mlock: bool = False,
+    quota: int | None = None,
+    **parameters: Unpack[PoolArguments],
+) -> Creation:
+    """TypeError, ValueError: it cannot be."""
+    options = pool_options(**parameters)
+    return Creation(
+        options,
+        attach_flags(ephemeral=options.ephemeral, hugepages=hugepages, prefault=prefault, mlock=mlock),
+        _number("mode", mode, 0, 0, 0o777),
+        -1 if uid is None else _number("uid", uid, 0, 0, _U32_MAX - 1),
+        -1 if gid is None else _number("gid", gid, 0, 0, _U32_MAX - 1),
+        quota_of(quota),
+    )
+
+
+def explain(error: OSError, name: str, asked: Creation) -> Exception:
     """Name the remedy, where the system's answer does not."""
     if error.errno in {errno.EINVAL, errno.EOVERFLOW}:
-        return ValueError(f"these parameters are out of the bounds of a pool: {options}")
+        return ValueError(f"these parameters are out of the bounds of a pool: {asked.options}")
     if error.errno == errno.ENOSPC:
-        shm = os.statvfs(names.DIRECTORY)
+        free, size = names.free_bytes()
         return OSError(
             errno.ENOSPC,
-            f"No space for the {options.payload:,} bytes of payload, and its metadata: {names.DIRECTORY} has "
-            f"{shm.f_bavail * shm.f_frsize:,} bytes free of {shm.f_blocks * shm.f_frsize:,}; take fewer or smaller "
-            f"blocks (classes=, arena=), or enlarge it (mount -o remount,size=... {names.DIRECTORY})",
+            f"No space for the {asked.options.payload:,} bytes of payload, and its metadata: {names.DIRECTORY} has "
+            f"{free:,} bytes free of {size:,}; take fewer or smaller blocks (classes=, arena=), or enlarge it "
+            f"(mount -o remount,size=... {names.DIRECTORY})",
             name,
         )
+    if error.errno == errno.EROFS:
+        text = f"{names.DIRECTORY} is mounted read-only; mount it writable (mount -o remount,rw {names.DIRECTORY})"
+        return OSError(errno.EROFS, text, name)
+    if error.errno == errno.EACCES:
+        text = f"this user may not write {names.DIRECTORY}, where POSIX shared memory is; its mode is 1777 as a rule"
+        return PermissionError(errno.EACCES, text, name)
     return error
+
+
+def explain_owner(error: OSError, name: str, asked: Creation) -> Exception:
+    """Name the remedy for what fails when the pool gets its owner, mode and name."""
+    if error.errno in {errno.EPERM, errno.EINVAL} and (asked.uid, asked.gid) != (-1, -1):
+        owner = ", ".join(f"{k}={v}" for k, v in (("uid", asked.uid), ("gid", asked.gid)) if v != -1)
+        text = (
+            f"this process (user {os.geteuid()}) cannot give a pool to {owner}: to another user only root can "
+            "(CAP_CHOWN and CAP_FOWNER), to a group its members too; in a user namespace the id has to be mapped"
+        )
+        return PermissionError(errno.EPERM, text, name)
+    return explain(error, name, asked)
 
 
 # ---- rings ------------------------------------------------------------------------------------------

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
 from weakref import ref
 
 from ssm import _core, late, names, service
-from ssm.errors import PoolAbandoned, PoolMismatch, RingMismatch
+from ssm.errors import LayoutMismatch, PoolAbandoned, PoolMismatch, RingMismatch
 from ssm.options import (
     CreateArguments,
+    Creation,
     PoolOptions,
     attach_flags,
     capacity_of,
     check_overflow,
+    creation,
     explain,
-    pool_options,
+    explain_owner,
     quota_of,
     ring_flags,
     ring_stats,
@@ -29,7 +31,7 @@ from ssm.options import (
 from ssm.stats import ArenaStats, ClassStats, Holder, PoolStats, Reaped, RingStats, ShardStats, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
     from numpy.typing import DTypeLike
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from ssm.service import AddressService, IdService, PidService, RmidService
 
 RETRY_S = 0.01  # between two looks for a pool that is not there yet
+COMING_AND_GOING_S = 10.0  # so long a name may come and go between two looks
+CROWDED_S = 0.1  # for a change, where there is no room, but may be once other creators have given up
 
 
 class Pool(_core.Pool):
@@ -65,6 +69,8 @@ class Pool(_core.Pool):
         cache: int | None = None,
         holders: int | None = None,
         mode: int = 0o600,
+        uid: int | None = None,
+        gid: int | None = None,
         exist_ok: bool = False,
         ephemeral: bool = False,
         hugepages: bool = False,
@@ -76,6 +82,8 @@ class Pool(_core.Pool):
         quota: int | None = None,
     ) -> Self:
         """Create a pool and attach to it. All its memory is reserved now.
+
+        Others find the pool when it is ready, and not before: a creator that is killed leaves nothing.
 
         Parameters
         ----------
@@ -94,12 +102,17 @@ class Pool(_core.Pool):
             Processes and rings that can keep blocks, up to 4096; rounded up to a multiple of 64.
         mode : int
             Permissions of the shared memory object, exactly; the umask does not cut them.
+        uid, gid : int, optional
+            The user and the group that the object belongs to, as a daemon needs it that makes pools for users. Only
+            root can give it to another user. From then on that user may attach, and end or unlink it; root may unlink
+            it, too. By default those of this process.
         exist_ok : bool
             When the pool is there already, attach to it, if its parameters are these.
         ephemeral : bool
             The name goes away with the last living process.
         hugepages, prefault, mlock : bool
-            Ask for transparent huge pages; touch every page now; never page out.
+            Ask for transparent huge pages; touch every page now; never page out, which takes a RLIMIT_MEMLOCK
+            (``ulimit -l``) as large as the pool, or CAP_IPC_LOCK.
         metadata : int, optional
             Bytes kept for rings and services. By default 4 MiB, or more where two rings that redeliver need it.
         arena : int
@@ -125,31 +138,46 @@ class Pool(_core.Pool):
         ValueError
             A name that cannot be, or parameters out of bounds.
         OSError
-            ENOSPC: not so much memory is left; nothing was created. Others as the system gives them.
+            ENOSPC: not so much memory is left. ENOMEM: with `mlock`, more than this process may lock. ENOSYS: there is
+            no /dev/shm, no /proc, or the kernel has no open-file-description locks. EPERM: `uid`, `gid`. Others as
+            the system gives them. Nothing was created.
         """
         name = names.normalize(name)
-        options = pool_options(
-            classes, shards, headroom, tailroom, cache, holders, metadata, arena, arena_packets, ephemeral
+        asked = creation(
+            classes=classes,
+            shards=shards,
+            headroom=headroom,
+            tailroom=tailroom,
+            cache=cache,
+            holders=holders,
+            mode=mode,
+            uid=uid,
+            gid=gid,
+            ephemeral=ephemeral,
+            hugepages=hugepages,
+            prefault=prefault,
+            mlock=mlock,
+            metadata=metadata,
+            arena=arena,
+            arena_packets=arena_packets,
+            quota=quota,
         )
-        flags = attach_flags(ephemeral=ephemeral, hugepages=hugepages, prefault=prefault, mlock=mlock)
-        quota = quota_of(quota)  # before anything is made
-        while True:
+        for _ in _attempts(name):
             try:
-                pool = cls._make(name, options, mode, flags)
+                return cls._make(name, asked)
             except FileExistsError:
                 if names.retire(name):
                     continue
                 if not exist_ok:
-                    text = "a shared memory object of that name exists; use Pool.attach() or Pool.unlink()"
-                    raise FileExistsError(errno.EEXIST, text, name) from None
-                try:
-                    pool = cls._find(name, flags & ~_core.EPHEMERAL)
-                except FileNotFoundError as error:
-                    _give_up(name, error)
-                    continue
-                pool._expect(options)
-            if pool is not None:
-                return pool._limit(quota)
+                    raise
+            try:
+                pool = cls._find(name, asked.flags & ~_core.EPHEMERAL, asked.quota)
+            except FileNotFoundError as error:
+                _give_up(name, error)
+            else:
+                pool._expect(asked.options)
+                return pool
+        raise _comes_and_goes(name)
 
     @classmethod
     def attach(
@@ -170,8 +198,7 @@ class Pool(_core.Pool):
         name : str
             POSIX name; a leading ``/`` is added when missing.
         timeout : float or None
-            Seconds to wait for the pool to appear; ``0`` does not wait, ``None`` waits for ever. A pool that is
-            being created just now is waited for in any case.
+            Seconds to wait for the pool to appear; ``0`` does not wait, ``None`` waits for ever.
         readonly : bool
             Look, do not touch: statistics only, and the permission to read suffices. Takes no holder slot.
         hugepages, prefault, mlock : bool
@@ -189,14 +216,15 @@ class Pool(_core.Pool):
         FileNotFoundError
             No pool of that name appeared in `timeout`.
         PoolAbandoned
-            The pool is over, or its creator died before it was ready, and it belongs to another user. (This user's own
-            is as good as absent.)
+            The pool is over, and it belongs to another user, who removes it. (This user's own is as good as absent.)
         LayoutMismatch, CorruptionError
-            What has that name is no pool of this version, or a broken one.
+            What has that name is no pool of this version, or a broken one. It is left as it is.
         HoldersExhausted
             Every holder slot is taken.
         PermissionError
-            As the system gives it.
+            The pool is another user's, and its mode does not let this one attach.
+        OSError
+            ENOMEM, ENOSYS: as for `create`. Others as the system gives them.
         """
         name = names.normalize(name)
         flags = attach_flags(readonly=readonly, hugepages=hugepages, prefault=prefault, mlock=mlock)
@@ -204,9 +232,9 @@ class Pool(_core.Pool):
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"'timeout' must be a non-negative number of seconds, or None; not {timeout!r}")
         until = None if timeout is None else time.monotonic() + timeout
-        while True:
+        while True:  # until then, or for ever if that was asked for
             try:
-                return cls._find(name, flags)._limit(quota)
+                return cls._find(name, flags, quota)
             except FileNotFoundError as error:
                 if until is not None and time.monotonic() >= until:
                     if isinstance(error, PoolAbandoned):
@@ -231,54 +259,58 @@ class Pool(_core.Pool):
         Pool
         """
         name = names.normalize(name)
-        while True:
+        asked = creation(**create_arguments)
+        for _ in _attempts(name):
             try:
-                return cls.attach(name, quota=create_arguments.get("quota"))
+                return cls._find(name, asked.flags & ~_core.EPHEMERAL, asked.quota)
             except FileNotFoundError as error:
                 _give_up(name, error)
             try:
-                return cls.create(name, **create_arguments)
+                return cls._make(name, asked)
             except FileExistsError:
                 pass
+        raise _comes_and_goes(name)
 
     @classmethod
-    def _make(cls, name: str, options: PoolOptions, mode: int, flags: int) -> Self | None:
-        """Make the pool; None: the name was taken away from under it, try again."""
-        fd = names.create(name, mode)
+    def _make(cls, name: str, asked: Creation) -> Self:
+        """Make the pool, then give it its name. A signal handler that raises in between leaves nothing."""
+        if names.exists(name):
+            raise _taken(name)
         try:
-            pool = cls._create(fd, name, *options[:-1], flags)
-            if names.is_name_of(name, fd):  # it was finished before anybody could think it abandoned
-                return pool._adopt()
-            pool._close()
-            return None
+            pool = cls._create(name, *asked.options[:-1], asked.flags)
+        except OSError as error:
+            if error.errno == errno.ENOSPC and _is_crowded(name, asked):
+                raise _taken(name) from None
+            raise explain(error, name, asked) from None
+        try:
+            pool._adopt(asked.quota)
+            pool._publish(asked.mode, asked.uid, asked.gid)
         except BaseException as error:
-            names.unlink_same(name, fd)
-            if isinstance(error, OSError) and (better := explain(error, name, options)) is not error:
-                raise better from None
+            pool._discard()
+            if isinstance(error, FileExistsError):
+                raise _taken(name) from None
+            if isinstance(error, OSError):
+                raise explain_owner(error, name, asked) from None
             raise
-        finally:
-            os.close(fd)
+        return pool
 
     @classmethod
-    def _find(cls, name: str, flags: int) -> Self:
+    def _find(cls, name: str, flags: int, quota: int | None) -> Self:
         """Attach once. FileNotFoundError: there is none, or an ephemeral one that a crash has left."""
         if not flags & _core.READONLY and names.retire(name):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-        fd = names.open_object(name, writable=not flags & _core.READONLY)
         try:
-            return cls._attach(fd, name, flags)._adopt()
-        finally:
-            os.close(fd)
+            pool = cls._attach(names.opener(), name, flags)
+        except (OSError, LayoutMismatch) as error:
+            raise names.explain(error, name) from None
+        pool._adopt(quota)
+        return pool
 
-    def _adopt(self) -> Self:
+    def _adopt(self, quota: int | None) -> None:
         self._leaves = self.ephemeral and not self.readonly
-        _here[_Here(self, _forget)] = os.getpid()
-        return self
-
-    def _limit(self, quota: int | None) -> Self:
         if quota is not None:
             self._set_quota(quota)
-        return self
+        _here[_Here(self, _forget)] = os.getpid()
 
     def _key(self) -> tuple[str, int, bool]:
         return self.name, self.generation, self.readonly
@@ -319,7 +351,7 @@ class Pool(_core.Pool):
         gone = self._close()
         if gone and self._leaves:
             self._leaves = False
-            names.retire(self.name)
+            names.retire(self.name, self)
 
     def unlink(self: Pool | str) -> None:
         """Remove the pool's name; those who are attached keep the pool. Also ``Pool.unlink(name)``.
@@ -669,6 +701,36 @@ class Pool(_core.Pool):
     def __repr__(self) -> str:
         state = ", closed" if self.closed else ", readonly" if self.readonly else ""
         return f"<ssm.{type(self).__name__} {self.name!r}: {self.size:,} bytes{state}>"
+
+
+def _attempts(name: str) -> Iterator[None]:
+    """Each one fails only where others make, end or unlink the pool between two looks."""
+    until = time.monotonic() + COMING_AND_GOING_S
+    while time.monotonic() < until:
+        yield
+
+
+def _comes_and_goes(name: str) -> TimeoutError:
+    text = (
+        f"for {COMING_AND_GOING_S:g} s processes have created and unlinked pools of that name; use one each"
+    )
+    return TimeoutError(errno.ETIMEDOUT, text, name)
+
+
+def _taken(name: str) -> FileExistsError:
+    text = "a shared memory object of that name exists; use Pool.attach() or Pool.unlink()"
+    return FileExistsError(errno.EEXIST, text, name)
+
+
+def _is_crowded(name: str, asked: Creation) -> bool:
+    """Whether to try again where there was no room: others make this pool, perhaps, and one gets through."""
+    free, size = names.free_bytes()
+    until = time.monotonic() + CROWDED_S
+    while asked.options.payload < size and time.monotonic() < until:
+        time.sleep(RETRY_S * os.urandom(1)[0] / 128)  # not all of them at once
+        if names.exists(name) or names.free_bytes()[0] != free:
+            return True
+    return False
 
 
 def _give_up(name: str, error: FileNotFoundError) -> None:

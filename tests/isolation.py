@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -139,6 +141,45 @@ def become(uid: int = NOBODY, gid: int = NOBODY, groups: Iterable[int] = ()) -> 
     os.setgroups(list(groups))
     os.setgid(gid)
     os.setuid(uid)
+
+
+# ---- other kernels ----------------------------------------------------------------------------------
+
+_ARCHITECTURES = {"x86_64": (257, 72), "aarch64": (56, 25)}  # numbers of openat, fcntl
+_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
+F_OFD_SETLK = 37
+
+
+def forbid(call: str, argument: int, bits: int, number: int) -> None:
+    """From here on the kernel answers errno `number` to this process where that argument of the call has those bits.
+
+    It stands for kernels and file systems that do not have what is forbidden. Nothing takes it back.
+    """
+    machine = os.uname().machine
+    if machine not in _ARCHITECTURES:
+        cannot_run(f"no numbers of system calls for {machine}")
+    system_call = _ARCHITECTURES[machine][("openat", "fcntl").index(call)]
+    program = [
+        (0x20, 0, 0, 0),  # load the number of the system call
+        (0x15, 0, 4, system_call),  # not this one: allow
+        (0x20, 0, 0, 16 + 8 * argument),  # load the lower half of the argument
+        (0x54, 0, 0, bits),  # and
+        (0x15, 0, 1, bits),  # not equal: allow
+        (0x06, 0, 0, 0x00050000 | number),  # errno
+        (0x06, 0, 0, 0x7FFF0000),  # allow
+    ]
+    code = b"".join(struct.pack("=HBBI", *line) for line in program)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    filters = struct.pack("HP", len(program), ctypes.addressof(buffer))
+    if _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or _LIBC.prctl(
+        _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, filters
+    ):
+        cannot_run("seccomp filters are not permitted here")
+
+
+def forbid_unnamed_files() -> None:
+    """As on a file system without O_TMPFILE."""
+    forbid("openat", 2, os.O_TMPFILE, errno.EOPNOTSUPP)
 
 
 # ---- the keeper -------------------------------------------------------------------------------------

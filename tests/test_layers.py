@@ -16,7 +16,7 @@ CORE = """
     ssm
     error atomic segment seed_bug
     liveness wait hosted
-    clock
+    clock object
     layout guard
     attachment
     numbers block

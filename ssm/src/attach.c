@@ -2,10 +2,9 @@
  *
  * The life of an attachment: create, attach, fork, close; and the end of a pool.
  *
- * Creating: the creator holds the registry's byte lock from its first look at the empty file until the state is
- * READY, so an attacher that finds the pool unfinished knows by the lock whether somebody is still at it. A creator
- * that dies leaves an unfinished file whose lock is free: attach says SSM_E_ABANDONED, ssm_pool_retire() agrees. The
- * magic is written first: an unfinished file that is not empty and lacks it is somebody else's, and left alone.
+ * Creating: the file is filled before it has a name (object.h), so nobody sees a pool that is not ready. Where a C program
+ * fills a file that others can open already, they find no magic in it, which is stored last, and therefore no pool. Several
+ * creators of one file take turns by the registry's byte lock: the first fills it, the others find that it is not empty.
  *
  * Fork: the child has no part in the descriptions that hold locks (liveness.h), but for a descriptor, which its handler
  * closes. It opens new ones, and where there is no room for them, does so later; forgets the parent's claims; and at its
@@ -31,8 +30,6 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#define ATTACH_PATIENCE_NS   INT64_C(10000000000)
-#define BIRTH_NS             UINT64_C(500000000) /* between making the file and locking it, a creator gets so long */
 #define NAP_NS               UINT64_C(1000000)
 #define RETIRE_PATIENCE_NS   UINT64_C(100000000)
 #define LEAVE_PATIENCE_NS    UINT64_C(1000000000) /* for the registry; then it leaves as one who died */
@@ -208,15 +205,20 @@ static int prepare(int fd, const struct ssm_attach_options *options, struct ssm_
     return result;
 }
 
+static unsigned advice_of(const struct ssm_pool *pool)
+{
+    return (pool->flags & SSM_HUGEPAGES ? SSM_ADVICE_HUGEPAGES : 0u) | (pool->flags & SSM_PREFAULT ? SSM_ADVICE_PREFAULT : 0u) |
+           (pool->flags & SSM_MLOCK ? SSM_ADVICE_MLOCK : 0u);
+}
+
 static int map(struct ssm_pool *pool)
 {
     bool writable = !(pool->flags & SSM_READONLY);
-    unsigned advice = (pool->flags & SSM_HUGEPAGES ? SSM_ADVICE_HUGEPAGES : 0u) |
-                      (pool->flags & SSM_PREFAULT ? SSM_ADVICE_PREFAULT : 0u) |
-                      (pool->flags & SSM_MLOCK ? SSM_ADVICE_MLOCK : 0u);
     /* A mapping keeps its description, and a forked child the mapping: this one holds no locks. */
     int fd = ssm_pool_fd(pool);
-    int result = fd < 0 ? fd : ssm_segment_map(fd, pool->geometry.size_bytes, writable, advice, &pool->segment);
+    int result = fd < 0 ? fd : ssm_segment_map(fd, pool->geometry.size_bytes, writable, &pool->segment);
+    if (result == 0)
+        result = ssm_segment_prepare(&pool->segment, advice_of(pool), &pool->hooks);
     if (result != 0)
         return result;
     ssm_pool_set_base(pool, pool->segment.base);
@@ -264,13 +266,13 @@ static int revive(struct ssm_pool *pool)
 }
 
 /* Of an attachment that is being made, and that nobody else can enter. */
-static int join(struct ssm_pool *pool)
+static int join(struct ssm_pool *pool, uint64_t registry_patience_ns)
 {
     int result = -EAGAIN;
     for (int look = 0; result == -EAGAIN && look < 2; look++) {
         if (look > 0 && ssm_nap(pool, SSM_RMID_REST_NS) != 0)
             return -EINTR;
-        result = ssm_registry_lock(pool, SSM_REGISTRY_PATIENCE_NS);
+        result = ssm_registry_lock(pool, registry_patience_ns);
         if (result != 0)
             return result;
         result = become_holder(pool, look > 0);
@@ -295,6 +297,11 @@ static int go(struct ssm_pool *pool, int result, struct ssm_pool **pool_out)
 
 static const struct ssm_attach_options plain;
 
+static uint64_t patience_ns(const struct ssm_attach_options *options)
+{
+    return options->timeout_ns > 0 ? (uint64_t)options->timeout_ns : SSM_REGISTRY_PATIENCE_NS;
+}
+
 /* All blocks on the list of shard 0, lowest on top. The file is fresh: everything else is zero already. */
 static void fill_lists(struct ssm_pool *pool)
 {
@@ -315,10 +322,7 @@ static int build(struct ssm_pool *pool)
     int64_t size = ssm_segment_file_size(pool->fd);
     if (size != 0)
         return size < 0 ? (int)size : -EEXIST;
-    static const uint64_t magic = SSM_MAGIC;
-    int result = ssm_segment_mark(pool->fd, &magic, sizeof magic); /* whoever finds it unfinished knows what it is */
-    if (result == 0)
-        result = ssm_segment_reserve(pool->fd, pool->geometry.size_bytes);
+    int result = ssm_segment_reserve(pool->fd, pool->geometry.size_bytes, &pool->hooks);
     if (result == 0)
         result = map(pool);
     if (result != 0)
@@ -333,7 +337,10 @@ static int build(struct ssm_pool *pool)
     if (result != 0)
         return result;
     ssm_store_release_u32(&ssm_superblock_of(pool)->state, SSM_STATE_READY);
-    return become_holder(pool, true);
+    result = become_holder(pool, true);
+    if (result == 0)
+        ssm_superblock_publish(ssm_superblock_of(pool));
+    return result;
 }
 
 int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct ssm_attach_options *attach,
@@ -348,15 +355,31 @@ int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct
         return result;
     result = ssm_layout_compute(options, &pool->geometry);
     if (result == 0)
-        result = ssm_registry_lock(pool, SSM_REGISTRY_PATIENCE_NS);
+        result = ssm_registry_lock(pool, patience_ns(attach));
     if (result == 0) {
         result = build(pool);
+        if (result != 0 && result != -EEXIST)
+            ssm_segment_empty(pool->fd); /* the caller's file as it was */
         ssm_registry_unlock(pool);
     }
     return go(pool, result, pool_out);
 }
 
-/* What stands in the file: 0 a pool, -EAGAIN one that is not finished yet, or an error. */
+void ssm_pool_remap(struct ssm_pool *pool, int fd)
+{
+    struct ssm_segment again;
+    if (pool->flags & (SSM_PREFAULT | SSM_MLOCK) || !ssm_segment_is_same(fd, pool->fd) || ssm_enter(pool) != 0)
+        return;
+    if (ssm_segment_map(fd, pool->segment.size, true, &again) == 0) {
+        ssm_segment_prepare(&again, advice_of(pool), &plain.hooks);
+        ssm_segment_unmap(&pool->segment);
+        pool->segment = again;
+        ssm_pool_set_base(pool, again.base);
+    }
+    ssm_leave(pool);
+}
+
+/* What stands in the file: 0 a pool, or an error. */
 static int look(struct ssm_pool *pool)
 {
     struct ssm_superblock superblock = {0};
@@ -364,8 +387,6 @@ static int look(struct ssm_pool *pool)
     int64_t got = size < 0 ? size : ssm_segment_peek(pool->fd, &superblock, sizeof superblock);
     if (got < 0)
         return (int)got;
-    if (size == 0 || (superblock.magic == SSM_MAGIC && superblock.layout_hash == 0))
-        return -EAGAIN;
     if (got < (int64_t)sizeof superblock)
         return -SSM_E_LAYOUT;
     int result = ssm_superblock_read(&superblock, (uint64_t)size, &pool->geometry);
@@ -374,39 +395,7 @@ static int look(struct ssm_pool *pool)
     if (!ssm_segment_is_reserved(pool->fd))
         return -SSM_E_CORRUPT; /* it was cut, and has grown again */
     uint32_t state = ssm_load_relaxed_u32(&superblock.state); /* a copy; looked at again with the registry locked */
-    return state == SSM_STATE_READY ? 0 : state == SSM_STATE_CREATING ? -EAGAIN
-         : state == SSM_STATE_POISONED ? -SSM_E_ABANDONED : -SSM_E_CORRUPT;
-}
-
-static int nap(const struct ssm_pool *pool)
-{
-    void *state = pool->hooks.before != NULL ? pool->hooks.before() : NULL;
-    ssm_nap_ns(NAP_NS);
-    return pool->hooks.after != NULL && pool->hooks.after(state) ? -EINTR : 0;
-}
-
-/* Waits while a living creator is at it. */
-static int look_patiently(struct ssm_pool *pool, int64_t timeout_ns)
-{
-    uint64_t since_ns = ssm_now_ns(), orphan_since_ns = 0;
-    uint64_t patience_ns = (uint64_t)(timeout_ns > 0 ? timeout_ns : ATTACH_PATIENCE_NS);
-    for (;;) {
-        bool tended = ssm_byte_is_locked(pool->fd, SSM_BYTE_REGISTRY);
-        int result = look(pool); /* after the test: a creator that has let go since has finished */
-        if (result != -EAGAIN)
-            return result;
-        uint64_t now_ns = ssm_now_ns();
-        if (tended)
-            orphan_since_ns = 0;
-        else if (orphan_since_ns == 0)
-            orphan_since_ns = now_ns;
-        else if (now_ns - orphan_since_ns >= BIRTH_NS)
-            return -SSM_E_ABANDONED;
-        if (timeout_ns >= 0 && now_ns - since_ns >= patience_ns)
-            return -ETIMEDOUT;
-        if (nap(pool) != 0)
-            return -EINTR;
-    }
+    return state == SSM_STATE_READY ? 0 : state == SSM_STATE_POISONED ? -SSM_E_ABANDONED : -SSM_E_CORRUPT;
 }
 
 int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm_pool **pool_out)
@@ -416,13 +405,13 @@ int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm
     int result = prepare(fd, options, &pool);
     if (result != 0)
         return result;
-    result = look_patiently(pool, options->timeout_ns);
+    result = look(pool);
     if (result == 0)
         result = map(pool);
     if (result == 0 && options->flags & SSM_READONLY) {
         pool->status = SSM_STATUS_READONLY;
     } else if (result == 0) {
-        result = join(pool);
+        result = join(pool, patience_ns(options));
     }
     return go(pool, result, pool_out);
 }
@@ -550,12 +539,11 @@ static bool is_deserted(struct ssm_pool *pool, const struct ssm_pool *leaving)
     return true;
 }
 
-static int retire_ready(struct ssm_pool *pool, const struct ssm_pool *leaving)
+/* With the registry locked. */
+static int poison(struct ssm_pool *pool)
 {
     struct ssm_segment segment;
-    if (!(pool->geometry.flags & SSM_EPHEMERAL) || !is_deserted(pool, leaving))
-        return 0;
-    int result = ssm_segment_map(pool->fd, sizeof(struct ssm_superblock), true, 0, &segment);
+    int result = ssm_segment_map(pool->fd, sizeof(struct ssm_superblock), true, &segment);
     if (result != 0)
         return result;
     ssm_store_release_u32(&((struct ssm_superblock *)segment.base)->state, SSM_STATE_POISONED);
@@ -573,22 +561,43 @@ static int lock_for_good(int fd)
     return result;
 }
 
-int ssm_pool_retire(int fd, const struct ssm_pool *leaving)
+/* 1: over, 0: not, or an error. */
+static int look_whether_over(struct ssm_pool *pool, const struct ssm_pool *leaving, bool locked)
+{
+    int result = look(pool);
+    if (result == -SSM_E_ABANDONED)
+        return 1;
+    if (result != 0 || !(pool->geometry.flags & SSM_EPHEMERAL) || !is_deserted(pool, leaving))
+        return result;
+    return locked ? poison(pool) : 1;
+}
+
+static int retire(int fd, const struct ssm_pool *leaving)
 {
     struct ssm_pool pool = {.fd = fd, .self = SSM_NIL};
-    if (!ssm_segment_is_mine(fd))
-        return 0; /* not even where this process could: what it was is for its owner to say */
-    int result = look_patiently(&pool, 0); /* a newborn file gets its time */
-    if (result != 0 && result != -SSM_E_ABANDONED)
-        return result == -ETIMEDOUT ? 0 : result;
+    int result = look_whether_over(&pool, leaving, false); /* most are not, and need no lock to say so */
+    if (result != 1)
+        return result;
     result = lock_for_good(fd);
     if (result != 0)
         return result == -EAGAIN ? 0 : result; /* somebody is at it: it is in use */
-    result = look(&pool);
-    result = result == -EAGAIN || result == -SSM_E_ABANDONED ? 1 : result == 0 ? retire_ready(&pool, leaving) : result;
+    result = look_whether_over(&pool, leaving, true);
     if (result != 1)
         ssm_byte_unlock(fd, SSM_BYTE_REGISTRY);
     return result;
+}
+
+int ssm_pool_retire(int fd, const struct ssm_pool *leaving)
+{
+    return ssm_segment_is_mine(fd) ? retire(fd, leaving) : 0; /* not even root: what it was is for its owner to say */
+}
+
+int ssm_pool_retire_made(int fd, uint64_t generation)
+{
+    struct ssm_superblock superblock = {0};
+    int64_t got = ssm_segment_peek(fd, &superblock, sizeof superblock);
+    bool same = got == (int64_t)sizeof superblock && superblock.generation == generation;
+    return same && (ssm_segment_is_mine(fd) || geteuid() == 0) ? retire(fd, NULL) : 0;
 }
 
 int ssm_pool_set_quota(struct ssm_pool *pool, uint64_t bytes)
@@ -600,6 +609,13 @@ int ssm_pool_set_quota(struct ssm_pool *pool, uint64_t bytes)
     pool->easy_bytes = pool->peak_bytes < bytes ? pool->peak_bytes : bytes;
     ssm_leave(pool);
     return 0;
+}
+
+int64_t ssm_pool_bytes(const struct ssm_pool_options *options)
+{
+    struct ssm_geometry geometry;
+    int result = ssm_layout_compute(options, &geometry);
+    return result == 0 ? (int64_t)geometry.size_bytes : result;
 }
 
 /* ---- what an attachment is ------------------------------------------------------------------------------------ */

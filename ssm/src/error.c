@@ -21,7 +21,7 @@ const char *ssm_strerror(int error)
         [SSM_E_HOLDERS - SSM_E_EXHAUSTED]   = "every holder slot of the pool is taken",
         [SSM_E_LAYOUT - SSM_E_EXHAUSTED]    = "not an ssm pool, or one of another layout version",
         [SSM_E_CORRUPT - SSM_E_EXHAUSTED]   = "the pool contradicts itself",
-        [SSM_E_ABANDONED - SSM_E_EXHAUSTED] = "the pool was never finished by its creator, or is over",
+        [SSM_E_ABANDONED - SSM_E_EXHAUSTED] = "the pool is over",
         [SSM_E_MISMATCH - SSM_E_EXHAUSTED]  = "it exists with other parameters",
         [SSM_E_ROOM - SSM_E_EXHAUSTED]      = "not enough room in the block, or in the data",
         [SSM_E_METADATA - SSM_E_EXHAUSTED]  = "the pool's metadata area is used up",
@@ -38,10 +38,14 @@ const char *ssm_strerror(int error)
         [SSM_E_CHAIN - SSM_E_EXHAUSTED]     = "a chain cannot be kept, nor come out of a ring that redelivers",
         [SSM_E_SHARED - SSM_E_EXHAUSTED]    = "somebody holds the packet as well, or this process does so twice",
         [SSM_E_PINNED - SSM_E_EXHAUSTED]    = "there are views of the packet",
+        [SSM_E_NO_SHM - SSM_E_EXHAUSTED]    = "there is no directory /dev/shm",
+        [SSM_E_NO_PROC - SSM_E_EXHAUSTED]   = "/proc is not mounted, or shows another PID namespace",
+        [SSM_E_NO_LOCKS - SSM_E_EXHAUSTED]  = "the kernel has no open-file-description locks",
+        [SSM_E_MEMLOCK - SSM_E_EXHAUSTED]   = "the process may not lock so much memory",
     };
     if (error < 0 && error > INT_MIN)
         error = -error;
-    if (error >= SSM_E_EXHAUSTED && error <= SSM_E_PINNED)
+    if (error >= SSM_E_EXHAUSTED && error <= SSM_E_MEMLOCK)
         return sentences[error - SSM_E_EXHAUSTED];
     return strerror(error);
 }

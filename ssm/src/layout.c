@@ -208,8 +208,7 @@ static uint64_t params_hash(const struct ssm_superblock *s)
 
 void ssm_superblock_write(struct ssm_superblock *s, const struct ssm_geometry *g)
 {
-    s->magic = SSM_MAGIC; /* it stands there already: a pool that is being made has it from the first store on */
-    memset(&s->layout_hash, 0, sizeof *s - offsetof(struct ssm_superblock, layout_hash));
+    memset(s, 0, sizeof *s);
     s->size_bytes = g->size_bytes;
     s->generation = ssm_random_u64();
     s->metadata_bytes = g->metadata_bytes;
@@ -230,9 +229,14 @@ void ssm_superblock_write(struct ssm_superblock *s, const struct ssm_geometry *g
     s->layout_hash = layout_hash();
 }
 
+void ssm_superblock_publish(struct ssm_superblock *s)
+{
+    ssm_store_release_u64(&s->magic, SSM_MAGIC); /* release: whatever was stored before it stands there after a death, too */
+}
+
 int ssm_superblock_read(const struct ssm_superblock *s, uint64_t file_size, struct ssm_geometry *geometry_out)
 {
-    if (s->magic != SSM_MAGIC || s->layout_hash != layout_hash())
+    if (ssm_load_relaxed_u64(&s->magic) != SSM_MAGIC || s->layout_hash != layout_hash()) /* a private copy */
         return -SSM_E_LAYOUT;
     if (s->params_hash != params_hash(s) || s->class_count > SSM_CLASS_MAX)
         return -SSM_E_CORRUPT;

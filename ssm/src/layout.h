@@ -50,11 +50,11 @@
 
 #define SSM_SHARED_ALIGNED __attribute__((aligned(SSM_NO_SHARING)))
 
-enum ssm_state { SSM_STATE_CREATING = 0, SSM_STATE_READY = 0x79646572, SSM_STATE_POISONED = 0x6e736f70 };
+enum ssm_state { SSM_STATE_READY = 0x79646572, SSM_STATE_POISONED = 0x6e736f70 };
 
 struct ssm_superblock { /* written once, by the creator, but for the last two fields */
-    uint64_t magic;
-    uint64_t layout_hash; /* version, struct sizes and constants of the build that made the pool; 0: not yet made */
+    struct ssm_u64 magic; /* written last of all: a file without it is no pool */
+    uint64_t layout_hash; /* version, struct sizes and constants of the build that made the pool */
     uint64_t params_hash; /* of all that follows but the state: a scribbled superblock is told from a pool */
     uint64_t size_bytes;
     uint64_t generation;  /* random */
@@ -280,8 +280,10 @@ int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geomet
 enum ssm_numbers { SSM_NUMBERS_SLOTS, SSM_NUMBERS_RING_IDS, SSM_NUMBERS_RMIDS, SSM_NUMBERS_SORTS };
 struct ssm_service_options ssm_layout_numbers(const struct ssm_geometry *geometry, enum ssm_numbers which);
 
-/* Writes everything, the state as CREATING. */
+/* Writes everything but the state and the magic. */
 void ssm_superblock_write(struct ssm_superblock *superblock, const struct ssm_geometry *geometry);
+/* The magic: from here on the file is a pool. */
+void ssm_superblock_publish(struct ssm_superblock *superblock);
 /* Of a copy of what stands in the file: is it a pool, is it whole, what is its geometry?
  * SSM_E_LAYOUT: not a pool of this build's layout; SSM_E_CORRUPT: it was one. Says nothing of the state. */
 int ssm_superblock_read(const struct ssm_superblock *superblock, uint64_t file_size, struct ssm_geometry *geometry_out);

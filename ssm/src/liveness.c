@@ -4,6 +4,7 @@
 #include "liveness.h"
 
 #include "segment.h"
+#include "ssm.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,10 +43,10 @@ static void give_standard_back(const int *taken, int count)
             close(taken[i]);
 }
 
-static int open_above_standard(const char *path, bool writable)
+int ssm_open(const char *path, int flags)
 {
     int taken[STANDARD], count = take_standard(taken);
-    int fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC), result = fd >= 0 ? fd : -errno;
+    int fd = open(path, flags | O_CLOEXEC, 0600), result = fd >= 0 ? fd : -errno;
     give_standard_back(taken, count);
     if (fd >= 0 && fd < STANDARD) { /* another thread has closed that one meanwhile */
         result = fcntl(fd, F_DUPFD_CLOEXEC, STANDARD);
@@ -53,9 +54,15 @@ static int open_above_standard(const char *path, bool writable)
             result = -errno;
         close(fd);
     }
-    if (result >= 0)
-        (void)lseek(result, MARK, SEEK_SET); /* tmpfs can; elsewhere the offset stays 0, a weaker mark */
     return result;
+}
+
+static int open_marked(const char *path, bool writable)
+{
+    int fd = ssm_open(path, writable ? O_RDWR : O_RDONLY);
+    if (fd >= 0)
+        (void)lseek(fd, MARK, SEEK_SET); /* tmpfs can; elsewhere the offset stays 0, a weaker mark */
+    return fd;
 }
 
 int ssm_file_identify(int fd, struct ssm_file *file_out)
@@ -71,13 +78,14 @@ int ssm_file_reopen(int fd, bool writable)
 {
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return open_above_standard(path, writable);
+    int again = open_marked(path, writable);
+    return (again == -ENOENT || again == -ENOTDIR) && fcntl(fd, F_GETFD) >= 0 ? -SSM_E_NO_PROC : again;
 }
 
 int ssm_file_open(const char *path, bool writable, const struct ssm_file *file)
 {
     struct ssm_file found;
-    int fd = open_above_standard(path, writable);
+    int fd = open_marked(path, writable);
     if (fd < 0 || (ssm_file_identify(fd, &found) == 0 && found.device == file->device && found.inode == file->inode))
         return fd;
     close(fd);
@@ -165,7 +173,7 @@ int ssm_byte_try_lock(int fd, uint64_t byte)
     while (result != 0 && errno == EINTR);
     if (result == 0)
         return 0;
-    return errno == EACCES ? -EAGAIN : -errno;
+    return errno == EACCES ? -EAGAIN : errno == EINVAL ? -SSM_E_NO_LOCKS : -errno;
 }
 
 void ssm_byte_unlock(int fd, uint64_t byte)

@@ -17,7 +17,8 @@
  * by a description that was made here. Those have the largest file offset there is: nothing in here reads or writes at the
  * offset, and whoever writes to such a descriptor by mistake gets an error. The numbers 0, 1 and 2 are never used.
  *
- * Bytes: 0 serialises attaching, reaping and the creation of rings; 1 + i is the liveness lock of holder slot i.
+ * Bytes: 0 serialises attaching, reaping and the creation of rings; 1 + i is the liveness lock of holder slot i; one far
+ * behind them is locked by the maker of an object that has a temporary name (object.h).
  */
 #ifndef SSM_LIVENESS_H
 #define SSM_LIVENESS_H
@@ -27,13 +28,18 @@
 
 #define SSM_BYTE_REGISTRY      UINT64_C(0)
 #define SSM_BYTE_HOLDER(slot)  (UINT64_C(1) + (slot))
+#define SSM_BYTE_BIRTH         (UINT64_C(1) << 40)
+
+/* open(2) with mode 0600, closed on exec: a descriptor above 2, or -errno. */
+int ssm_open(const char *path, int flags);
 
 /* What a descriptor leads to, if it is one of ours. `mark`: the file offset of each. */
 struct ssm_file { uint64_t device, inode; int64_t mark; };
 
 /* Of a description that was made here; or -errno. */
 int ssm_file_identify(int fd, struct ssm_file *file_out);
-/* A new open file description of the same file: private, marked, closed on exec. A descriptor above 2, or -errno. */
+/* A new open file description of the same file: private, marked, closed on exec. A descriptor above 2, -SSM_E_NO_PROC
+ * or -errno. */
 int ssm_file_reopen(int fd, bool writable);
 /* The same by a name; -ESTALE: another file has it by now. */
 int ssm_file_open(const char *path, bool writable, const struct ssm_file *file);
@@ -57,7 +63,7 @@ void ssm_description_disown(struct ssm_description *description, const struct ss
 void ssm_fork_lock(void);
 void ssm_fork_unlock(void);
 
-int  ssm_byte_try_lock(int fd, uint64_t byte); /* 0, -EAGAIN: somebody else holds it, or another -errno */
+int  ssm_byte_try_lock(int fd, uint64_t byte); /* 0, -EAGAIN: somebody else holds it, -SSM_E_NO_LOCKS or -errno */
 void ssm_byte_unlock(int fd, uint64_t byte);
 /* 1: another description than this one holds it, for writing; 0; or -errno: it cannot be told. */
 int  ssm_byte_test(int fd, uint64_t byte);

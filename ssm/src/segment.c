@@ -3,8 +3,6 @@
  * The segment's file and its mapping; see segment.h. */
 #include "segment.h"
 
-#include "ssm.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -15,13 +13,61 @@
 #include <time.h>
 #include <unistd.h>
 
-int ssm_segment_reserve(int fd, uint64_t size)
+/* What the kernel does in one call it does not interrupt, or (reserving, before 6.11) undoes at any signal. */
+#define PIECE      (UINT64_C(16) << 20) /* some 6 ms */
+#define PIECE_MIN  (UINT64_C(64) << 10)
+#define ANSWER     (4 * PIECE) /* taking the GIL again may take as long as a piece: not after each */
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* since 5.14 */
+#endif
+
+static int answer_signals(const struct ssm_sleep_hooks *hooks)
 {
-    int error;
-    do
-        error = posix_fallocate(fd, 0, (off_t)size);
-    while (error == EINTR);
-    return -error;
+    void *state = hooks->before != NULL ? hooks->before() : NULL;
+    return hooks->after != NULL && hooks->after(state) ? -EINTR : 0;
+}
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* False where the file system is known to have less: filling it up to find that out would hurt everybody. */
+static bool may_fit(int fd, uint64_t size)
+{
+    struct statfs fs;
+    return fstatfs(fd, &fs) != 0 || fs.f_blocks == 0 || size / (uint64_t)fs.f_bsize <= (uint64_t)fs.f_bavail;
+}
+
+/* A piece that a signal cut short is tried in halves: one of them gets through before the next signal, unless signals come
+ * faster than a process could run at all. */
+int ssm_segment_reserve(int fd, uint64_t size, const struct ssm_sleep_hooks *hooks)
+{
+    uint64_t piece = PIECE;
+    if (!may_fit(fd, size))
+        return -ENOSPC;
+    for (uint64_t done = 0, answered = 0; done < size;) {
+        uint64_t bytes = smaller(piece, size - done);
+        int error = posix_fallocate(fd, (off_t)done, (off_t)bytes);
+        if (error != 0 && error != EINTR)
+            return -error;
+        piece = error == 0 ? smaller(piece * 2, PIECE) : piece / 2 > PIECE_MIN ? piece / 2 : PIECE_MIN;
+        done += error == 0 ? bytes : 0;
+        if (error == 0 && done - answered < ANSWER)
+            continue;
+        answered = done;
+        if (answer_signals(hooks) != 0)
+            return -EINTR;
+    }
+    return 0;
+}
+
+void ssm_segment_empty(int fd)
+{
+    if (ftruncate(fd, 0) != 0) {
+        /* it goes with its last descriptor, or its user sees that it is no pool */
+    }
 }
 
 int64_t ssm_segment_file_size(int fd)
@@ -48,6 +94,12 @@ bool ssm_segment_is_mine(int fd)
     return fstat(fd, &st) == 0 && st.st_uid == geteuid();
 }
 
+bool ssm_segment_is_same(int fd, int other)
+{
+    struct stat one, two;
+    return fstat(fd, &one) == 0 && fstat(other, &two) == 0 && one.st_dev == two.st_dev && one.st_ino == two.st_ino;
+}
+
 bool ssm_segment_is_reserved(int fd)
 {
     struct statfs fs;
@@ -63,28 +115,56 @@ int64_t ssm_segment_peek(int fd, void *buffer, size_t bytes)
     return got >= 0 ? got : -errno;
 }
 
-int ssm_segment_mark(int fd, const void *bytes, size_t count)
-{
-    ssize_t written = pwrite(fd, bytes, count, 0);
-    return written == (ssize_t)count ? 0 : written < 0 ? -errno : -ENOSPC;
-}
-
-int ssm_segment_map(int fd, uint64_t size, bool writable, unsigned advice, struct ssm_segment *segment_out)
+int ssm_segment_map(int fd, uint64_t size, bool writable, struct ssm_segment *segment_out)
 {
     int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-    int flags = MAP_SHARED | (advice & SSM_ADVICE_PREFAULT ? MAP_POPULATE : 0);
-    void *base = mmap(NULL, (size_t)size, protection, flags, fd, 0);
+    void *base = mmap(NULL, (size_t)size, protection, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED)
         return -errno;
-    if (advice & SSM_ADVICE_HUGEPAGES)
-        madvise(base, (size_t)size, MADV_HUGEPAGE); /* advice: where huge pages are off, small ones do */
-    if (advice & SSM_ADVICE_MLOCK && mlock(base, (size_t)size) != 0) {
-        int error = errno;
-        munmap(base, (size_t)size);
-        return -error;
-    }
     *segment_out = (struct ssm_segment){.base = base, .size = size, .writable = writable};
     return 0;
+}
+
+static int touch(uint8_t *bytes, size_t count)
+{
+    if (madvise(bytes, count, MADV_POPULATE_READ) == 0)
+        return 0;
+    if (errno != EINVAL)
+        return errno == EFAULT ? -SSM_E_CORRUPT : -errno; /* the file was cut */
+    for (size_t i = 0; i < count; i += 4096)
+        (void)((volatile uint8_t *)bytes)[i];
+    return 0;
+}
+
+static int lock(uint8_t *bytes, size_t count)
+{
+    if (mlock(bytes, count) == 0)
+        return 0;
+    return errno == ENOMEM || errno == EPERM ? -SSM_E_MEMLOCK : -errno;
+}
+
+static int in_pieces(const struct ssm_segment *segment, int (*each)(uint8_t *bytes, size_t count),
+                     const struct ssm_sleep_hooks *hooks)
+{
+    int result = 0;
+    for (uint64_t done = 0; done < segment->size && result == 0; done += PIECE) {
+        result = each(segment->base + done, (size_t)smaller(PIECE, segment->size - done));
+        if (result == 0 && done % ANSWER == 0)
+            result = answer_signals(hooks);
+    }
+    return result;
+}
+
+int ssm_segment_prepare(const struct ssm_segment *segment, unsigned advice, const struct ssm_sleep_hooks *hooks)
+{
+    int result = 0;
+    if (advice & SSM_ADVICE_HUGEPAGES)
+        madvise(segment->base, (size_t)segment->size, MADV_HUGEPAGE); /* advice: where huge pages are off, small ones do */
+    if (advice & SSM_ADVICE_PREFAULT)
+        result = in_pieces(segment, touch, hooks);
+    if (result == 0 && advice & SSM_ADVICE_MLOCK)
+        result = in_pieces(segment, lock, hooks);
+    return result;
 }
 
 void ssm_segment_unmap(struct ssm_segment *segment)

@@ -4,6 +4,8 @@
 #ifndef SSM_SEGMENT_H
 #define SSM_SEGMENT_H
 
+#include "ssm.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,9 +16,12 @@ struct ssm_segment {
     bool     writable;
 };
 
-/* Gives the file `size` bytes and reserves the memory now: a full file system is -ENOSPC here and not SIGBUS at
- * the first touch. In a memory cgroup smaller than that, the kernel kills the caller instead. */
-int ssm_segment_reserve(int fd, uint64_t size);
+/* Gives the empty file `size` bytes and reserves the memory now: a full file system is -ENOSPC here and not SIGBUS at
+ * the first touch. In a memory cgroup smaller than that, the kernel kills the caller instead. Works piece by piece, with the
+ * hooks in between; -EINTR: they gave up. */
+int ssm_segment_reserve(int fd, uint64_t size, const struct ssm_sleep_hooks *hooks);
+/* Takes them away again. */
+void ssm_segment_empty(int fd);
 /* Size of the file, or -errno; -SSM_E_LAYOUT: a FIFO, a directory or the like, which no pool ever is. */
 int64_t ssm_segment_file_size(int fd);
 /* Has it memory for all its bytes? A file that was cut and grew again has a hole: SIGBUS at the first touch when memory
@@ -26,15 +31,17 @@ bool ssm_segment_is_reserved(int fd);
 int ssm_segment_access(int fd, uint32_t *uid_out, uint32_t *mode_out);
 /* It belongs to this process's user. */
 bool ssm_segment_is_mine(int fd);
+/* Both descriptors are of one file. */
+bool ssm_segment_is_same(int fd, int other);
 /* Reads the first bytes without mapping them: a file that is too short is no SIGBUS. Bytes read, or -errno. */
 int64_t ssm_segment_peek(int fd, void *buffer, size_t bytes);
 
-/* Writes the first bytes of an empty file: from then on it is known whose it is. */
-int ssm_segment_mark(int fd, const void *bytes, size_t count);
+int  ssm_segment_map(int fd, uint64_t size, bool writable, struct ssm_segment *segment_out);
+void ssm_segment_unmap(struct ssm_segment *segment);
 
 enum ssm_segment_advice { SSM_ADVICE_HUGEPAGES = 1, SSM_ADVICE_PREFAULT = 2, SSM_ADVICE_MLOCK = 4 };
-int  ssm_segment_map(int fd, uint64_t size, bool writable, unsigned advice, struct ssm_segment *segment_out);
-void ssm_segment_unmap(struct ssm_segment *segment);
+/* Piece by piece, as above. -SSM_E_MEMLOCK; what is locked then goes with the mapping. */
+int ssm_segment_prepare(const struct ssm_segment *segment, unsigned advice, const struct ssm_sleep_hooks *hooks);
 
 /* Maps a page of the file without access, so that its open file description lives as long as this process's memory; forked
  * children have no part in it. 0 or -errno. */

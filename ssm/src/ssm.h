@@ -53,7 +53,7 @@ enum ssm_error {
     SSM_E_HOLDERS,          /* every holder slot is taken by a live process or a ring */
     SSM_E_LAYOUT,           /* not a pool, or of another layout version */
     SSM_E_CORRUPT,          /* the segment contradicts itself */
-    SSM_E_ABANDONED,        /* the creator died before the pool was ready, or the pool was retired */
+    SSM_E_ABANDONED,        /* the pool was retired: see ssm_pool_retire() */
     SSM_E_MISMATCH,         /* it exists with other parameters */
     SSM_E_ROOM,             /* not enough headroom, tailroom or data */
     SSM_E_METADATA,         /* the pool's metadata area is used up */
@@ -69,9 +69,31 @@ enum ssm_error {
     SSM_E_SEGMENT,          /* the packet is a segment of a chain, or stands in the call twice */
     SSM_E_CHAIN,            /* a chain goes with SSM_KEEP into no ring, and into none that redelivers */
     SSM_E_SHARED,           /* somebody else holds the packet as well, or this process does so more than once */
-    SSM_E_PINNED            /* there are views of the packet */
+    SSM_E_PINNED,           /* there are views of the packet */
+    SSM_E_NO_SHM,           /* the system has no directory /dev/shm */
+    SSM_E_NO_PROC,          /* /proc is not mounted, or shows another PID namespace */
+    SSM_E_NO_LOCKS,         /* the kernel has no open-file-description locks */
+    SSM_E_MEMLOCK           /* SSM_MLOCK: the process may not lock so much memory (RLIMIT_MEMLOCK) */
 };
 const char *ssm_strerror(int error); /* one short sentence, for either sign */
+
+/* ---- shared memory objects -------------------------------------------------------------------- */
+
+/* Files in /dev/shm, where shm_open(3) has them. `name` as there: "/lab" or "lab". All answer SSM_E_NO_SHM where there is no such
+ * directory. */
+
+/* A new, empty object without a name, open for reading and writing, mode 0600 less the umask: its descriptor. Unless it gets a
+ * name, it goes with its last descriptor and mapping. (Where the file system has no such files, it has a temporary name until
+ * then; after a death the next ssm_object_new() or ssm_object_sweep() of this user removes that.) */
+int ssm_object_new(void);
+/* Gives it its name; -EEXIST when that is taken. fchmod() and fchown() it before: from then on others can open it. */
+int ssm_object_link(int fd, const char *name);
+/* Opens one: a descriptor. SSM_E_LAYOUT: a symbolic link, a directory, a FIFO or the like, nothing of which is followed. */
+int ssm_object_open(const char *name, int writable);
+/* Removes the name if it leads to the object behind `fd`: 1; 0 if it leads elsewhere, or nowhere. */
+int ssm_object_unlink(int fd, const char *name);
+/* Removes the temporary names that this user's dead processes have left. */
+void ssm_object_sweep(void);
 
 /* ---- pools ------------------------------------------------------------------------------------- */
 
@@ -103,8 +125,10 @@ struct ssm_pool_options {
     uint64_t arena_bytes;    /* memory for packets larger than any block, more than the largest has; 0: no arena */
 };
 void ssm_pool_options_default(struct ssm_pool_options *options); /* the values of the build */
+int64_t ssm_pool_bytes(const struct ssm_pool_options *options);  /* that such a pool takes; or -EINVAL, -EOVERFLOW */
 
-/* Called around every sleep; `after` returns non-zero to give up with -EINTR. Either may be NULL. */
+/* Called around every sleep, and now and then in calls that work for long; `after` returns non-zero to give up with -EINTR.
+ * Either may be NULL. */
 struct ssm_sleep_hooks {
     void *(*before)(void);
     int (*after)(void *state);
@@ -113,7 +137,7 @@ struct ssm_sleep_hooks {
 struct ssm_attach_options {
     const char            *name;       /* of this process, for people to read; NULL: the kernel's name for it */
     uint32_t               flags;      /* SSM_READONLY | SSM_SERIAL | SSM_HUGEPAGES | SSM_PREFAULT | SSM_MLOCK */
-    int64_t                timeout_ns; /* how long to wait for a pool that is being created; 0: 10 s */
+    int64_t                timeout_ns; /* how long to wait for a live process that is in the way; 0: 10 s */
     const char            *path;       /* of the file, should this process close all its descriptors; NULL: as the kernel has it */
     struct ssm_sleep_hooks hooks;
 };
@@ -122,11 +146,23 @@ struct ssm_pool;
 
 /* `fd` is the caller's and stays so: the attachment opens the file anew for its liveness lock. Attach options may be
  * NULL.
- * create: an empty shared memory object that the caller made with O_EXCL; -ENOSPC when memory cannot be
- * reserved (it all is, now). attach: SSM_E_LAYOUT, SSM_E_CORRUPT, SSM_E_ABANDONED, SSM_E_HOLDERS. */
+ * create: an empty file of shared memory, best one without a name (ssm_object_new(), memfd_create()): give it its name when
+ * the pool is ready, as in
+ *     int fd = ssm_object_new();
+ *     ssm_pool_create(fd, &options, NULL, &pool);   fchmod(fd, 0660);   ssm_object_link(fd, "/lab");   close(fd);
+ * and a death on the way leaves nothing. What is not ready yet is no pool: attaching to it is SSM_E_LAYOUT. -ENOSPC when memory
+ * cannot be reserved (it all is, now); -EEXIST when the file is not empty. After a failure the file is as it was.
+ * attach: SSM_E_LAYOUT, SSM_E_CORRUPT, SSM_E_ABANDONED, SSM_E_HOLDERS.
+ * Both: SSM_E_NO_PROC, SSM_E_NO_LOCKS, SSM_E_MEMLOCK, -ETIMEDOUT. */
 int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct ssm_attach_options *attach,
                     struct ssm_pool **pool_out);
 int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm_pool **pool_out);
+
+/* Right after creation, when nothing points into the memory yet: maps it by `fd`, which was opened by the pool's name, so that
+ * /proc/PID/maps shows that name; a file that was made without a name is shown as deleted. Nothing else changes, and nothing
+ * at all where the file is another one, where there is no room for a second mapping, or with SSM_PREFAULT or SSM_MLOCK, which
+ * would have to be done once more. */
+void ssm_pool_remap(struct ssm_pool *pool, int fd);
 
 /* Gives every packet back that is not pinned. Returns the number of pinned blocks, and of sleeping calls: while it is not 0
  * the process stays a holder and the memory stays mapped; the unpin of the last one finishes the close. Where a stopped
@@ -138,12 +174,15 @@ uint32_t ssm_pool_sleepers(struct ssm_pool *pool);
 /* Frees the attachment; the caller has seen to it that no view into the memory is left. NULL is ignored. */
 void ssm_pool_destroy(struct ssm_pool *pool);
 
-/* 1: the pool behind `fd` is over (creation abandoned, or ephemeral and nobody alive) and nobody can attach
- * any more; the right to unlink its name is the caller's until it closes `fd`. 0: in use, or meant to stay.
- * The file of another user is 0, too: nobody takes over what is not his. SSM_E_LAYOUT: not a pool. `fd` must be an open file
- * description of its own, open for writing. `leaving`: an attachment whose process is about to end, so that it does not count as
- * alive, though it may have pinned blocks; or NULL. */
+/* 1: the pool behind `fd` is over (ephemeral, and nobody alive) and nobody can attach any more; the right to unlink its name
+ * (ssm_object_unlink()) is the caller's until it closes `fd`. 0: in use, or meant to stay. The file of another user is 0, too:
+ * it is for that user to end. SSM_E_LAYOUT: not a pool. `fd` must be an open file description of its own, open for writing.
+ * `leaving`: an attachment whose process is about to end, so that it does not count as alive, though it may have pinned blocks;
+ * or NULL. */
 int ssm_pool_retire(int fd, const struct ssm_pool *leaving);
+/* As ssm_pool_retire(), of the pool of that `generation`, by a process that made it and has left it: root ends a pool that it
+ * made for another user, too. */
+int ssm_pool_retire_made(int fd, uint64_t generation);
 
 /* From now on alloc answers SSM_E_QUOTA where this attachment would hold more than so many bytes, block sizes added up.
  * What comes out of rings counts, but is never refused. UINT64_MAX: no quota. */

@@ -141,67 +141,38 @@ static void test_damaged_pool(void)
     close(fd);
 }
 
-/* A creator that dies before it has finished: at once, or with all but the state written. */
-static void create_slowly(void *context)
+/* What is not finished is no pool: neither an empty file, nor one that lacks the magic alone. It is nobody's to retire. */
+static void test_unfinished(void)
 {
-    struct fixture *f = context;
     struct ssm_pool_options options = fixture_options();
-    struct ssm_geometry g;
-    struct ssm_superblock superblock;
-    int own = ssm_file_reopen(f->fd, true);
-    CHECK_EQ(ssm_byte_try_lock(own, SSM_BYTE_REGISTRY), 0);
-    if (board_get(f->board, GO) == 1) {
-        CHECK_EQ(ssm_layout_compute(&options, &g), 0);
-        ssm_superblock_write(&superblock, &g);
-        CHECK_EQ(ssm_segment_reserve(own, g.size_bytes), 0);
-        CHECK(pwrite(own, &superblock, sizeof superblock, 0) == sizeof superblock);
+    int fd = fixture_file();
+    for (int finished = 0; finished < 2; finished++) {
+        CHECK_EQ(try_attach(fd, 0), -SSM_E_LAYOUT);
+        CHECK_EQ(try_attach(fd, SSM_READONLY), -SSM_E_LAYOUT);
+        CHECK_EQ(ssm_pool_retire(fd, NULL), -SSM_E_LAYOUT);
+        CHECK_EQ(try_create(fd, &options, 0), finished ? -EEXIST : 0);
+        scribble(fd, offsetof(struct ssm_superblock, magic), 0);
     }
-    board_set(f->board, READY, 1);
-    AWAIT(board_get(f->board, READY) == 2);
-    die_here();
+    close(fd);
 }
 
-/* While it lives it is waited for; dead, the pool is over, and its name may go. */
-static void check_abandoned(bool written)
+/* The hooks of a creator that gives up, or a lack of memory to lock: the file is as it was. */
+static int give_up(void *state)
 {
-    struct fixture f = {.fd = fixture_file(), .board = board_new()};
-    struct ssm_pool *pool;
-    board_set(f.board, GO, written);
-    pid_t child = child_start(create_slowly, &f);
-    AWAIT(board_get(f.board, READY) == 1);
-    uint64_t start_ns = ssm_now_ns();
-    CHECK_EQ(ssm_pool_attach(f.fd, &(struct ssm_attach_options){.timeout_ns = 50 * (int64_t)MS}, &pool), -ETIMEDOUT);
-    CHECK(ssm_now_ns() - start_ns >= 50 * MS);
-    board_set(f.board, READY, 2);
-    child_died(child);
-    CHECK_EQ(try_attach(f.fd, written ? SSM_READONLY : 0), -SSM_E_ABANDONED);
-    if (written)
-        CHECK_EQ(ssm_pool_retire(f.fd, NULL), 1);
-    board_drop(f.board);
-    close(f.fd);
+    (void)state;
+    return 1;
 }
 
-static void create_late(void *context)
+static void test_create_gives_up(void)
 {
-    struct fixture *f = context;
     struct ssm_pool_options options = fixture_options();
-    ssm_nap_ns(100 * MS); /* not even locked yet: the file gets its time */
-    CHECK_EQ(ssm_pool_create(f->fd, &options, &plain, &f->pool), 0);
-    board_set(f->board, READY, 1);
-    AWAIT(board_get(f->board, GO) == 1);
-    CHECK_EQ(ssm_pool_close(f->pool), 0);
-}
-
-static void test_attach_waits_for_the_creator(void)
-{
-    struct fixture f = {.fd = fixture_file(), .board = board_new()};
-    pid_t child = child_start(create_late, &f);
-    f.pool = fixture_attach(f.fd, 0);
-    AWAIT(board_get(f.board, READY) == 1);
-    check_all_there(f.pool, 0);
-    board_set(f.board, GO, 1);
-    child_finish(child);
-    fixture_close(&f);
+    struct ssm_pool *pool;
+    int fd = fixture_file();
+    options.classes[1] = (struct ssm_class_spec){1 << 20, 100};
+    CHECK_EQ(ssm_pool_create(fd, &options, &(struct ssm_attach_options){.hooks = {.after = give_up}}, &pool), -EINTR);
+    CHECK_EQ(ssm_segment_file_size(fd), 0);
+    CHECK_EQ(try_create(fd, &options, 0), 0);
+    close(fd);
 }
 
 static void race(void *context)
@@ -470,19 +441,15 @@ static void test_retire_of_another_user(void)
     struct ssm_pool_options options = fixture_options();
     options.flags = SSM_EPHEMERAL;
     struct fixture f = fixture_open(&options);
-    int unfinished = fixture_file();
     pool_end(f.pool);
     if (geteuid() != 0) {
         puts("note: only root can give a file away, retiring another user's is not tested");
     } else {
-        CHECK(fchown(f.fd, 54321, 54321) == 0 && fchown(unfinished, 54321, 54321) == 0);
+        CHECK(fchown(f.fd, 54321, 54321) == 0);
         CHECK_EQ(retire(f.fd), 0);
-        CHECK_EQ(retire(unfinished), 0);
-        CHECK(fchown(f.fd, 0, 0) == 0 && fchown(unfinished, 0, 0) == 0);
+        CHECK(fchown(f.fd, 0, 0) == 0);
     }
     CHECK_EQ(retire(f.fd), 1);
-    CHECK_EQ(retire(unfinished), 1);
-    close(unfinished);
     close(f.fd);
     board_drop(f.board);
 }
@@ -550,9 +517,8 @@ int main(void)
     test_not_a_pool();
     test_not_a_file();
     test_damaged_pool();
-    check_abandoned(false);
-    check_abandoned(true);
-    test_attach_waits_for_the_creator();
+    test_unfinished();
+    test_create_gives_up();
     test_one_creator_wins();
     test_readonly();
     test_close();

@@ -182,13 +182,13 @@ static void test_cut(void)
     }
 }
 
-/* With nothing left, an attacher waits for a creator that does not come. */
+/* With nothing left it is no pool any more. */
 static void test_cut_to_nothing(void)
 {
     struct fixture f = open_fixture(16);
     struct ssm_pool *pool;
     cut(&f, 0);
-    CHECK_EQ(ssm_pool_attach(f.fd, NULL, &pool), -SSM_E_ABANDONED);
+    CHECK_EQ(ssm_pool_attach(f.fd, NULL, &pool), -SSM_E_LAYOUT);
     check_what_looks(&f);
     ssm_pool_destroy(f.pool);
     close(f.fd);

@@ -221,6 +221,8 @@ static struct ssm_superblock superblock_of(const struct ssm_pool_options *option
     struct ssm_superblock s;
     CHECK_EQ(ssm_layout_compute(options, geometry_out), 0);
     ssm_superblock_write(&s, geometry_out);
+    CHECK_EQ(ssm_superblock_read(&s, geometry_out->size_bytes, geometry_out), -SSM_E_LAYOUT); /* not yet */
+    ssm_superblock_publish(&s);
     return s;
 }
 

@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Death of the creator; see creation.h. Each try has a file of its own. An attacher gives an unfinished pool half a
- * second before it calls it abandoned, so the checks of many files run at the same time. */
+ * Death of the creator; see creation.h. There are two states that a death can leave, without the name and with it; the pool
+ * that a dead creator left is used by another process each time, for it might be half a pool. */
 #include "creation.h"
 
 #include "layout.h"
-#include "liveness.h"
-#include "segment.h"
 #include "stepper.h"
 
-#include <fcntl.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,25 +15,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define BLOCKS           8
-#define ABANDONED_MAX_NS UINT64_C(3000000000)
-#define STATES_MAX       4096
-#define AT_ONCE          48
-#define CHECK_SECONDS    20
-
-struct checker {
-    pid_t    pid;
-    uint32_t n;
-    uint64_t pc;
-};
+#define BLOCKS        8
+#define CHECK_SECONDS 20
 
 static struct creation {
-    int            fd;       /* of the try */
-    struct ssm_u32 *created; /* shared: create returned */
-    char         (*complaints)[200]; /* shared: one for each checker */
-    struct checker checkers[AT_ONCE];
-    uint64_t       hashes[STATES_MAX];
-    struct row    *row;
+    char           name[64];
+    struct ssm_u32 *created;   /* shared: it was all done */
+    char           *complaint; /* shared: of the checker */
+    struct row     *row;
 } now;
 
 static const struct ssm_pool_options pool_options = {
@@ -50,20 +37,28 @@ static void *shared_memory(size_t bytes)
     return memory;
 }
 
+static int make(const char *name, const char *who, struct ssm_pool **pool_out)
+{
+    int fd = ssm_object_new();
+    int result = fd < 0 ? fd : ssm_pool_create(fd, &pool_options, &(struct ssm_attach_options){.name = who}, pool_out);
+    if (result == 0)
+        result = ssm_object_link(fd, name);
+    close(fd);
+    return result;
+}
+
 static void play_creator(void *context)
 {
-    const struct ssm_attach_options options = {.name = "creator"};
     struct ssm_pool *pool;
     (void)context;
     stepper_stop();
-    if (ssm_pool_create(now.fd, &pool_options, &options, &pool) == 0)
+    if (make(now.name, "creator", &pool) == 0)
         ssm_store_release_u32(now.created, 1);
 }
 
 static pid_t start_creator(void)
 {
     ssm_store_relaxed_u32(now.created, 0);
-    now.fd = memfd_create("ssm-crash", MFD_CLOEXEC);
     return stepper_start(play_creator, NULL);
 }
 
@@ -83,95 +78,37 @@ static const char *use(struct ssm_pool *pool)
     return ssm_check(pool, NULL, NULL) != 0 ? "ssm_check() finds contradictions" : NULL;
 }
 
-static const char *make_another(void)
+static const char *fault_of(void)
 {
-    const struct ssm_attach_options options = {.name = "next"};
     struct ssm_pool *pool;
-    int fd = memfd_create("ssm-crash", MFD_CLOEXEC);
-    return ssm_pool_create(fd, &pool_options, &options, &pool) != 0 ? "the next create fails" : use(pool);
+    int fd = ssm_object_open(now.name, 1);
+    if (fd < 0 && (fd != -ENOENT || ssm_load_relaxed_u32(now.created)))
+        return "the name that was given is not there";
+    if (fd < 0)
+        return make(now.name, "next", &pool) == 0 ? use(pool) : "the next create fails";
+    if (make(now.name, "next", &pool) != -EEXIST)
+        return "a finished pool was replaced";
+    int result = ssm_pool_attach(fd, &(struct ssm_attach_options){.name = "attacher"}, &pool);
+    return result == 0 ? use(pool) : "attach fails";
 }
 
-static const char *fault_of(int fd, bool created)
+static void check(uint32_t n, uint64_t pc)
 {
-    struct ssm_attach_options options = {.name = "attacher", .timeout_ns = INT64_C(8000000000)};
-    struct ssm_pool *pool;
-    uint64_t since_ns = ssm_now_ns();
-    int result = ssm_pool_attach(fd, &options, &pool);
-    if (ssm_now_ns() - since_ns > ABANDONED_MAX_NS)
-        return "attach took too long";
-    if (result == 0)
-        return use(pool);
-    if (result != -SSM_E_ABANDONED || created)
-        return "attach fails";
-    if (ssm_pool_retire(ssm_file_reopen(fd, true), NULL) != 1)
-        return "what was abandoned cannot be retired";
-    return make_another();
-}
-
-static void collect(uint32_t i)
-{
-    struct checker *checker = &now.checkers[i];
     int status;
-    if (checker->pid == 0)
-        return;
-    waitpid(checker->pid, &status, 0);
-    checker->pid = 0;
+    pid_t checker = _Fork();
+    if (checker == 0) {
+        alarm(CHECK_SECONDS);
+        const char *fault = fault_of();
+        if (fault != NULL)
+            snprintf(now.complaint, 200, "%s", fault);
+        _exit(fault != NULL);
+    }
+    waitpid(checker, &status, 0);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return;
     now.row->violations++;
-    printf("VIOLATION  create: killed before instruction %u, pc %#lx\n           %s\n", checker->n,
-           (unsigned long)checker->pc, WIFEXITED(status) ? now.complaints[i] : "the attacher hangs or crashed");
-}
-
-static void start_checker(uint32_t n, uint64_t pc)
-{
-    static uint32_t turn;
-    uint32_t i = turn++ % AT_ONCE;
-    collect(i);
-    now.checkers[i] = (struct checker){.pid = _Fork(), .n = n, .pc = pc};
-    if (now.checkers[i].pid != 0)
-        return;
-    alarm(CHECK_SECONDS);
-    const char *fault = fault_of(now.fd, ssm_load_relaxed_u32(now.created));
-    if (fault != NULL)
-        snprintf(now.complaints[i], sizeof now.complaints[i], "%s", fault);
-    _exit(fault != NULL);
-}
-
-/* ---- states ------------------------------------------------------------------------------------------------------ */
-
-/* Of the file, but for what is different each time: random numbers and pids. */
-static uint64_t hash_of_file(void)
-{
-    int64_t size = ssm_segment_file_size(now.fd);
-    uint64_t hash = (uint64_t)size + ssm_load_relaxed_u32(now.created);
-    if (size < (int64_t)sizeof(struct ssm_superblock))
-        return hash;
-    uint8_t *copy = malloc((size_t)size);
-    struct ssm_geometry geometry;
-    if (copy == NULL || pread(now.fd, copy, (size_t)size, 0) != size)
-        abort();
-    ssm_layout_compute(&pool_options, &geometry);
-    struct ssm_superblock *superblock = (struct ssm_superblock *)copy;
-    superblock->generation = superblock->generation != 0;
-    superblock->params_hash = superblock->params_hash != 0;
-    for (uint32_t i = 0; i < geometry.holders; i++)
-        ((struct ssm_holder *)(copy + geometry.holders_start))[i].pid.word = 0;
-    for (int64_t i = 0; i < size / 8; i++)
-        hash = (hash ^ ((uint64_t *)copy)[i]) * UINT64_C(0x9e3779b97f4a7c15), hash ^= hash >> 29;
-    free(copy);
-    return hash;
-}
-
-static bool is_new_state(void)
-{
-    uint64_t hash = hash_of_file();
-    for (uint32_t i = 0; i < now.row->states; i++)
-        if (now.hashes[i] == hash)
-            return false;
-    if (now.row->states < STATES_MAX)
-        now.hashes[now.row->states++] = hash;
-    return true;
+    printf("VIOLATION  create: killed before instruction %u, pc %#lx\n           %s\n", n, (unsigned long)pc,
+           WIFEXITED(status) ? now.complaint : "the attacher hangs or crashed");
 }
 
 /* ---- the whole --------------------------------------------------------------------------------------------------- */
@@ -184,16 +121,17 @@ static void kill_creator_at(const struct trace *trace, uint32_t n)
         stepper_kill(creator);
     if (there) {
         now.row->kills++;
-        if (is_new_state())
-            start_checker(n, n < trace->count ? trace->pcs[n] : 0);
+        check(n, n < trace->count ? trace->pcs[n] : 0);
     }
-    close(now.fd);
+    shm_unlink(now.name);
 }
 
 void creation_run(uint32_t points, struct row *row)
 {
     struct trace trace = {0};
-    now = (struct creation){.row = row, .created = shared_memory(4096), .complaints = shared_memory(AT_ONCE * 200)};
+    now = (struct creation){.row = row, .created = shared_memory(4096), .complaint = shared_memory(4096)};
+    snprintf(now.name, sizeof now.name, "/ssm-killer-%ld", (long)getpid());
+    row->states = 2;
     pid_t creator = start_creator();
     if (creator < 0 || !stepper_trace(creator, &trace, NULL, NULL) || ssm_load_relaxed_u32(now.created) == 0) {
         printf("VIOLATION  create: it does not do what it should, undisturbed\n");
@@ -201,11 +139,9 @@ void creation_run(uint32_t points, struct row *row)
     }
     if (creator > 0)
         stepper_kill(creator);
-    close(now.fd);
+    shm_unlink(now.name);
     row->instructions[0] = trace.count;
     for (uint32_t n = 0; row->violations == 0 && n <= trace.count; n += trace.count / points + 1)
         kill_creator_at(&trace, n);
-    for (uint32_t i = 0; i < AT_ONCE; i++)
-        collect(i);
     stepper_trace_free(&trace);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The creator is killed at every instruction of create. Then an attach gets through, or says that the pool was
- * abandoned, within ABANDONED_MAX_NS; what was abandoned can be retired, and the next create gets through. */
+ * The creator is killed at every instruction of what makes a pool and gives it its name. Then the pool is there, whole, or
+ * nothing is; and the next create gets through. */
 #ifndef CRASH_CREATION_H
 #define CRASH_CREATION_H
 

@@ -43,7 +43,7 @@ void     __wrap_ssm_word_sleep(struct ssm_u64 *word, uint32_t seen_low, uint64_t
 uint64_t __wrap_ssm_deadline_ns(int64_t timeout_ns);
 int      __wrap_ssm_events_sleep(const struct ssm_watched *watched, uint32_t count, uint64_t until_ns);
 uint64_t __wrap_ssm_random_u64(void);
-int      __wrap_ssm_segment_map(int fd, uint64_t size, bool writable, unsigned advice, struct ssm_segment *segment_out);
+int      __wrap_ssm_segment_map(int fd, uint64_t size, bool writable, struct ssm_segment *segment_out);
 void     __wrap_ssm_segment_unmap(struct ssm_segment *segment);
 
 uint64_t __wrap_ssm_now_ns(void)
@@ -86,9 +86,8 @@ uint64_t __wrap_ssm_random_u64(void)
     return 4; /* chosen by a fair die, and the same in every run */
 }
 
-int __wrap_ssm_segment_map(int fd, uint64_t size, bool writable, unsigned advice, struct ssm_segment *segment_out)
+int __wrap_ssm_segment_map(int fd, uint64_t size, bool writable, struct ssm_segment *segment_out)
 {
-    (void)advice;
     uint8_t *room = mmap(NULL, size + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (room == MAP_FAILED)
         return -errno;

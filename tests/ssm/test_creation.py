@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The creator is killed before and after each of its system calls, from the first one on.
+"""The creator is killed before and after each of its system calls: there is a whole pool of that name, or nothing.
 
-tests/crash/creation.c does so at every instruction of ssm_pool_create(); here it is all that Pool.create() does,
-the name and its mode included.
+tests/crash/creation.c does so at every instruction of the core's calls; here it is all that Pool.create() does, the
+mode included, and also where files cannot be without a name.
 """
 
 import ctypes
@@ -10,26 +10,25 @@ import errno
 import os
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 import ssm
 from tests.conftest import SHM, SMALL, left_in_shm
-from tests.isolation import cannot_run
+from tests.isolation import cannot_run, forbid_unnamed_files
+from tests.processes import wait_until
 
 PTRACE_TRACEME, PTRACE_SYSCALL, PTRACE_SETOPTIONS = 0, 24, 0x4200
 PTRACE_O_TRACESYSGOOD, PTRACE_O_EXITKILL = 1, 1 << 20
 SYSCALL_STOP = signal.SIGTRAP | 0x80
-PROMPTLY_S = 10.0  # an attacher gives an unfinished pool half a second; and many are at it at a time
-AT_ONCE = 16
 KILLS_MAX = 100
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 
 
-def start_creator(name):
+def start_creator(name, unnamed):
     """A traced child that stands before its Pool.create()."""
     pid = os.fork()
     if pid:
@@ -39,6 +38,8 @@ def start_creator(name):
         _LIBC.ptrace(PTRACE_SETOPTIONS, pid, None, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)
         return pid
     try:
+        if not unnamed:
+            forbid_unnamed_files()
         if _LIBC.ptrace(PTRACE_TRACEME, 0, None, None) == 0:
             os.kill(os.getpid(), signal.SIGSTOP)
             pool = ssm.Pool.create(name, mode=0o660, **SMALL)
@@ -62,49 +63,82 @@ def run_until(pid, stops):
 
 def fault_of(name, use):
     """What is wrong with what a dead creator has left; None: nothing."""
-    began = time.monotonic()
-    existed = (SHM / name).exists()
-    try:
+    finished = (SHM / name).exists()
+    if finished:
+        if (SHM / name).stat().st_mode & 0o777 != 0o660:
+            return "others saw it with another mode"
         ssm.Pool.attach(name).close()
-        finished = True
-    except FileNotFoundError:
-        finished = False
-    took = time.monotonic() - began
     try:
-        with use(name, mode=0o640, **SMALL) as pool:
-            if finished and use == ssm.Pool.create:
-                return "a finished pool was replaced"
-            packets = [pool.alloc(8) for _ in range(64)]
-            wrong = pool.check()
-            del packets
-            pool.unlink()
+        pool = use(name, **SMALL)
     except FileExistsError:
-        if not finished:
-            return "create does not get through"
-        ssm.Pool.unlink(name)
-        wrong = []
-    if time.monotonic() - began > PROMPTLY_S:
-        return f"it took {took:.1f} s to attach, {time.monotonic() - began:.1f} s in all; existed: {existed}"
-    return wrong or None
+        return None if finished else "create does not get through"
+    with pool:
+        if finished and use == ssm.Pool.create:
+            return "a finished pool was replaced"
+        packets = [pool.alloc(8) for _ in range(64)]
+        wrong = pool.check()
+        del packets
+        return wrong or None
 
 
+@pytest.mark.parametrize("unnamed", [True, False], ids=["unnamed", "temporary name"])
 @pytest.mark.parametrize("use", [ssm.Pool.create, ssm.Pool.open], ids=lambda f: f.__name__)
-def test_a_creator_is_killed_at_each_system_call(new_name, use):
+def test_a_creator_is_killed_at_each_system_call(new_name, use, unnamed):
     name = new_name()
-    total = run_until(start_creator(name), 10_000)
+    total = run_until(start_creator(name, unnamed), 10_000)
     assert 40 < total < 10_000
     with ssm.Pool.attach(name) as pool:  # undisturbed, it made one
         pool.unlink()
-    names = {}
+    faults, kills, finished = {}, 0, 0
     for stops in range(0, total, total // KILLS_MAX + 1):
-        names[stops] = new_name()
-        assert (
-            run_until(start_creator(names[stops]), stops) > stops - 10
-        )  # a few are the allocator's, now and then
-    left = sum((SHM / name).exists() for name in names.values())
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        faults = dict(zip(names, threads.map(lambda name: fault_of(name, use), names.values()), strict=True))
-    print(f"{len(names)} kills, {left} names left, {total} stops")
+        name = new_name()
+        reached = run_until(start_creator(name, unnamed), stops)
+        assert reached > stops - 10  # a few are the allocator's, now and then
+        kills += 1
+        finished += (SHM / name).exists()
+        faults[stops] = fault_of(name, use)
+        (SHM / name).unlink(missing_ok=True)
+        assert left_in_shm(name) == []
+        ssm.list_pools()  # where there are temporary names, removes what is left: the next creator finds nothing to do
+    print(f"{kills} kills, {finished} pools finished, {total} stops")
     assert {stops: fault for stops, fault in faults.items() if fault} == {}
-    assert left > 10
-    assert all(left_in_shm(name) == [] for name in names.values())
+    assert 0 < finished < kills
+
+
+def make_slowly(talk, name):
+    forbid_unnamed_files()
+    talk.send("now")
+    while True:
+        ssm.Pool.create(name, classes={1 << 20: 64}).unlink()
+
+
+def temporary_name_of(child):
+    """Of the pool that the child is making; it stands then."""
+    while True:
+        os.kill(child.pid, signal.SIGSTOP)
+        wait_until(
+            lambda: Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "stop"
+        )
+        for fd in Path(f"/proc/{child.pid}/fd").iterdir():
+            name = fd.readlink()
+            if name.name.startswith(".ssm-new-") and name.exists():
+                return name
+        os.kill(child.pid, signal.SIGCONT)
+        time.sleep(0.002)
+
+
+def test_lists_remove_what_the_killed_left(children, new_name):
+    """Where files cannot be without a name; what the living are at stays."""
+    killed, living = (children.start(make_slowly, new_name()) for _ in range(2))
+    for child in (killed, living):
+        child.hear()
+    left, kept = (temporary_name_of(child) for child in (killed, living))
+    killed.kill()
+    assert left.exists()
+    ssm.list_pools()
+    assert not left.exists()
+    assert kept.exists()
+    os.kill(living.pid, signal.SIGCONT)
+    wait_until(lambda: not kept.exists(), "the end of that creation")
+    living.kill()
+    ssm.list_pools()

@@ -152,6 +152,8 @@ struct pool_object {
     uint32_t calls;            /* calls that sleep in the core */
     struct ring_object *rings; /* whose core is not closed */
     uint32_t last_era;         /* what `era` points to when the core is gone */
+    int newborn;               /* its file while it has no name yet; else -1 */
+    uint64_t device, inode;    /* of the file that got its name from here; 0: none did */
     PyObject *name;            /* "/lab" */
     struct ssm_pool_info info;
     struct exhausted_facts facts;
@@ -161,6 +163,7 @@ struct pool_object {
 PyObject *import_late(const char *name);
 
 int pool_exec(PyObject *module, struct module_state *state);
+PyObject *pool_close(struct pool_object *self, PyObject *unused);
 /* Of ssm.Pool and its like, which are Python classes: the module is known to one of their bases. */
 struct module_state *state_of(PyTypeObject *type);
 /* A name from shared memory: another process wrote it. */
@@ -176,6 +179,16 @@ PyObject *exhausted_raise(struct pool_object *pool, PyObject *size, PyObject *co
 PyObject *pool_raise_too_large(struct pool_object *pool, uint64_t size);
 /* Unmaps the memory of a closed pool as soon as no view, no sleeping call and no ring needs it. With POOL_LOCK. */
 void pool_settle(struct pool_object *pool);
+
+/* ---- life of a Pool (life.c) --------------------------------------------------------------------- */
+
+PyObject *pool_create(PyTypeObject *type, PyObject *args);
+PyObject *pool_publish(struct pool_object *self, PyObject *args);
+PyObject *pool_discard(struct pool_object *self, PyObject *unused);
+PyObject *pool_attach(PyTypeObject *type, PyObject *args);
+PyObject *core_retire(PyObject *module, PyObject *args);
+PyObject *core_begins(PyObject *module, PyObject *args);
+PyObject *core_sweep(PyObject *module, PyObject *unused);
 
 /* ---- sleeping (wait.c) -------------------------------------------------------------------------- */
 

@@ -85,8 +85,19 @@ PyObject *raise_code(const struct pool_object *pool, int code)
                             "create it anew",
                             pool->name);
     case SSM_E_ABANDONED:
-        return raise_os(errors[ERROR_PoolAbandoned], ENOENT, "pool %R was never finished by its creator, or is over; create it anew",
-                        pool->name);
+        return raise_os(errors[ERROR_PoolAbandoned], ENOENT, "pool %R is over: its last process has left it; create it anew", pool->name);
+    case SSM_E_NO_SHM:
+        return raise_os(PyExc_OSError, ENOSYS,
+                        "pool %R: there is no directory /dev/shm, where POSIX shared memory is; mount it (mkdir /dev/shm && "
+                        "mount -t tmpfs tmpfs /dev/shm), or give the container one", pool->name);
+    case SSM_E_NO_PROC:
+        return raise_os(PyExc_OSError, ENOSYS,
+                        "pool %R: /proc is not there, or shows another PID namespace; it takes /proc/self/fd to open the pool "
+                        "for this process alone: mount it (mount -t proc proc /proc)", pool->name);
+    case SSM_E_NO_LOCKS:
+        return raise_os(PyExc_OSError, ENOSYS,
+                        "pool %R: this kernel has no open-file-description locks (fcntl with F_OFD_SETLK), by which a pool knows "
+                        "who lives; it takes Linux 3.15, or a sandbox that has them", pool->name);
     case ENOMEM:
         return PyErr_NoMemory();
     case ETIMEDOUT:

@@ -42,30 +42,16 @@ static PyObject *core_defaults(PyObject *module, PyObject *unused)
                          options.metadata_bytes);
 }
 
-PyDoc_STRVAR(core_retire_doc,
-"retire($module, fd, leaving=None, /)\n--\n\n"
-"Whether the pool behind `fd` is over; then its name may be unlinked until `fd` is closed. False, too, when it is no\n"
-"pool at all. `leaving` is that pool in a process that is about to end.");
-
-static PyObject *core_retire(PyObject *module, PyObject *args)
-{
-    const struct module_state *state = PyModule_GetState(module);
-    PyObject *leaving = Py_None;
-    int fd, result;
-    if (!PyArg_ParseTuple(args, "i|O:retire", &fd, &leaving))
-        return NULL;
-    if (leaving != Py_None && !PyObject_TypeCheck(leaving, state->pool_type))
-        return PyErr_Format(PyExc_TypeError, "retire() takes the Pool that this process leaves, not %R", leaving);
-    const struct ssm_pool *pool = leaving != Py_None ? ((struct pool_object *)leaving)->core : NULL;
-    Py_BEGIN_ALLOW_THREADS
-    result = ssm_pool_retire(fd, pool);
-    Py_END_ALLOW_THREADS
-    return PyBool_FromLong(result == 1);
-}
-
 static PyMethodDef core_functions[] = {
     {"defaults", core_defaults, METH_NOARGS, core_defaults_doc},
-    {"retire", core_retire, METH_VARARGS, core_retire_doc},
+    {"retire", core_retire, METH_VARARGS,
+     "retire($module, opener, name, leaving=None, /)\n--\n\n"
+     "Remove the name of a pool that is over; True: it is free now. `leaving` is that pool where this process has left it,\n"
+     "or is about to end. `opener` as for Pool._attach()."},
+    {"begins", core_begins, METH_VARARGS,
+     "begins($module, name, bytes, /)\n--\n\nWhether the object of that name is a file that this user may read, and begins with that."},
+    {"sweep", core_sweep, METH_NOARGS,
+     "sweep($module, /)\n--\n\nRemove what creators that were killed have left, where files cannot be without a name."},
     {"waker", core_waker, METH_NOARGS, "waker($module, /)\n--\n\nWhat ends a wait_rings() of another thread."},
     {"wake", core_wake, METH_O, "wake($module, waker, /)\n--\n\nThe wait_rings() under way returns, or the next one."},
     {"wait_rings", core_wait_rings, METH_VARARGS,

@@ -7,12 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-
-#ifdef Py_GIL_DISABLED
-#define ATTACH_FLAGS 0u
-#else
-#define ATTACH_FLAGS SSM_SERIAL
-#endif
+#include <unistd.h>
 
 /* ---- errors ------------------------------------------------------------------------------------- */
 
@@ -282,7 +277,7 @@ PyDoc_STRVAR(pool_close_doc,
 "_close($self, /)\n--\n\n"
 "Give back what no view needs. True when nothing is left: this process is no holder any more.");
 
-static PyObject *pool_close(struct pool_object *self, PyObject *unused)
+PyObject *pool_close(struct pool_object *self, PyObject *unused)
 {
     (void)unused;
     int left;
@@ -298,141 +293,12 @@ static void pool_dealloc(struct pool_object *self)
     if (self->weakrefs != NULL)
         PyObject_ClearWeakRefs(OBJECT(self));
     ssm_pool_destroy(self->core); /* closes it first */
+    if (self->newborn >= 0)
+        close(self->newborn);
     Py_XDECREF(self->name);
     Py_XDECREF(self->facts.latest);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(OBJECT(type));
-}
-
-/* ---- making --------------------------------------------------------------------------------------- */
-
-struct module_state *state_of(PyTypeObject *type)
-{
-    for (; type != NULL; type = PyType_GetSlot(type, Py_tp_base)) {
-        struct module_state *state = PyType_GetModuleState(type);
-        if (state != NULL)
-            return state;
-        PyErr_Clear();
-    }
-    PyErr_SetString(PyExc_TypeError, "not a subclass of a type of ssm");
-    return NULL;
-}
-
-static struct pool_object *pool_new(PyTypeObject *type, PyObject *name)
-{
-    struct module_state *state = state_of(type);
-    if (state == NULL)
-        return NULL;
-    struct pool_object *self = (struct pool_object *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
-    if (self == NULL)
-        return NULL;
-    self->state = state;
-    Py_INCREF(name);
-    self->name = name;
-    return self;
-}
-
-/* Takes over a made attachment, or raises. */
-static PyObject *pool_finish(struct pool_object *self, int result)
-{
-    if (result == 0) {
-        self->era = ssm_pool_era(self->core);
-        result = ssm_pool_info(self->core, &self->info);
-    }
-    if (result == 0)
-        return OBJECT(self);
-    raise_code(self, result);
-    Py_DECREF(OBJECT(self));
-    return NULL;
-}
-
-static int parse_classes(PyObject *classes, struct ssm_pool_options *options)
-{
-    Py_ssize_t count = PyTuple_Size(classes);
-    if (count < 1 || count > SSM_CLASS_MAX) {
-        if (count >= 0)
-            PyErr_Format(PyExc_ValueError, "classes must have 1 .. %d sizes, not %zd", SSM_CLASS_MAX, count);
-        return -1;
-    }
-    options->class_count = (uint32_t)count;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        unsigned long long size;
-        unsigned int blocks;
-        if (!PyArg_ParseTuple(PyTuple_GetItem(classes, i), "KI", &size, &blocks))
-            return -1;
-        options->classes[i] = (struct ssm_class_spec){.block_size = size, .block_count = blocks};
-    }
-    return 0;
-}
-
-/* By which the core may open the file again, in a bytes object that owns it; NULL with an exception set. */
-static PyObject *path_of(PyObject *name, struct ssm_attach_options *attach)
-{
-    PyObject *path = PyUnicode_FromFormat("/dev/shm%U", name), *bytes = NULL;
-    if (path != NULL)
-        bytes = PyUnicode_EncodeFSDefault(path);
-    Py_XDECREF(path);
-    attach->path = bytes != NULL ? PyBytes_AsString(bytes) : NULL;
-    return bytes;
-}
-
-PyDoc_STRVAR(pool_create_doc,
-"_create($type, fd, name, classes, shards, headroom, tailroom, cache, holders, metadata_bytes, arena, arena_packets, flags, /)\n--\n\n"
-"Make a pool in an empty shared memory object; `fd` stays the caller's.");
-
-static PyObject *pool_create(PyTypeObject *type, PyObject *args)
-{
-    struct ssm_pool_options options = {0};
-    struct ssm_attach_options attach = {.hooks = wait_hooks};
-    int fd;
-    unsigned int flags;
-    unsigned long long metadata_bytes, arena_bytes;
-    PyObject *name, *classes;
-    if (!PyArg_ParseTuple(args, "iUO!IIIIIKKII:_create", &fd, &name, &PyTuple_Type, &classes, &options.shards,
-                          &options.headroom, &options.tailroom, &options.cache, &options.holders, &metadata_bytes,
-                          &arena_bytes, &options.arena_packets, &flags) ||
-        parse_classes(classes, &options) < 0)
-        return NULL;
-    options.metadata_bytes = metadata_bytes;
-    options.arena_bytes = arena_bytes;
-    options.flags = flags & SSM_EPHEMERAL;
-    attach.flags = ATTACH_FLAGS | (flags & (SSM_HUGEPAGES | SSM_PREFAULT | SSM_MLOCK));
-    PyObject *path = path_of(name, &attach);
-    struct pool_object *self = path != NULL ? pool_new(type, name) : NULL;
-    if (self != NULL) {
-        wait_release_gil(); /* reserving memory takes 0.4 s a GiB */
-        int result = ssm_pool_create(fd, &options, &attach, &self->core);
-        wait_take_gil();
-        self = (struct pool_object *)pool_finish(self, result);
-    }
-    Py_XDECREF(path);
-    return OBJECT(self);
-}
-
-PyDoc_STRVAR(pool_attach_doc,
-"_attach($type, fd, name, flags, /)\n--\n\n"
-"Attach to the pool behind `fd`, which stays the caller's.");
-
-static PyObject *pool_attach(PyTypeObject *type, PyObject *args)
-{
-    struct ssm_attach_options attach = {.hooks = wait_hooks};
-    int fd;
-    unsigned int flags;
-    PyObject *name;
-    if (!PyArg_ParseTuple(args, "iUI:_attach", &fd, &name, &flags))
-        return NULL;
-    attach.flags = ATTACH_FLAGS | (flags & (SSM_READONLY | SSM_HUGEPAGES | SSM_PREFAULT | SSM_MLOCK));
-    PyObject *path = path_of(name, &attach);
-    struct pool_object *self = path != NULL ? pool_new(type, name) : NULL;
-    if (self != NULL) {
-        self->readonly = (flags & SSM_READONLY) != 0;
-        wait_release_gil(); /* another process may be creating it, and prefault takes its time */
-        int result = ssm_pool_attach(fd, &attach, &self->core);
-        wait_take_gil();
-        self = (struct pool_object *)pool_finish(self, result);
-    }
-    Py_XDECREF(path);
-    return OBJECT(self);
 }
 
 PyDoc_STRVAR(pool_ring_doc,
@@ -459,6 +325,20 @@ static PyObject *pool_opened_ring(struct pool_object *self, PyObject *name)
     if (!PyUnicode_Check(name))
         return PyErr_Format(PyExc_TypeError, "a ring's name is a str, not %R", Py_TYPE(name));
     return ring_opened(self, name);
+}
+
+/* ---- making: life.c ----------------------------------------------------------------------------------- */
+
+struct module_state *state_of(PyTypeObject *type)
+{
+    for (; type != NULL; type = PyType_GetSlot(type, Py_tp_base)) {
+        struct module_state *state = PyType_GetModuleState(type);
+        if (state != NULL)
+            return state;
+        PyErr_Clear();
+    }
+    PyErr_SetString(PyExc_TypeError, "not a subclass of a type of ssm");
+    return NULL;
 }
 
 static PyObject *pool_refuse(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -772,8 +652,16 @@ static PyMethodDef pool_methods[] = {
     {"packet", (PyCFunction)pool_packet, METH_O, pool_packet_doc},
     {"free_blocks", (PyCFunction)pool_free_blocks, METH_O, pool_free_blocks_doc},
     {"check", (PyCFunction)pool_check, METH_NOARGS, pool_check_doc},
-    {"_create", (PyCFunction)pool_create, METH_VARARGS | METH_CLASS, pool_create_doc},
-    {"_attach", (PyCFunction)pool_attach, METH_VARARGS | METH_CLASS, pool_attach_doc},
+    {"_create", (PyCFunction)pool_create, METH_VARARGS | METH_CLASS,
+     "_create($type, name, classes, shards, headroom, tailroom, cache, holders, metadata_bytes, arena, arena_packets,\n"
+     "flags, /)\n--\n\nMake a pool that has no name yet."},
+    {"_publish", (PyCFunction)pool_publish, METH_VARARGS,
+     "_publish($self, mode, uid, gid, /)\n--\n\nGive it its name; -1: the owner is who made it. FileExistsError."},
+    {"_discard", (PyCFunction)pool_discard, METH_NOARGS,
+     "_discard($self, /)\n--\n\nTake back the name that _publish() gave, and close the pool."},
+    {"_attach", (PyCFunction)pool_attach, METH_VARARGS | METH_CLASS,
+     "_attach($type, opener, name, flags, /)\n--\n\n"
+     "Attach to the pool of that name, which `opener` opens: posix_ipc.SharedMemory, or None."},
     {"_ring", (PyCFunction)pool_ring, METH_VARARGS, pool_ring_doc},
     {"_opened_ring", (PyCFunction)pool_opened_ring, METH_O, pool_opened_ring_doc},
     {"_close", (PyCFunction)pool_close, METH_NOARGS, pool_close_doc},
