@@ -52,8 +52,8 @@ def watch():
                 link = os.readlink(f"/proc/self/fd/{fd}")
             except OSError:
                 continue
-            if "/dev/shm" in link and os.stat(f"/proc/self/fd/{fd}").st_size != 0:
-                seen.add(link)
+            if link.startswith("/dev/shm/") and os.stat(f"/proc/self/fd/{fd}").st_size != 0:
+                seen.add(link)  # the directory itself, as it is listed, is not written to
             try:
                 os.write(fd, b"a warning of some library")
             except OSError:
