@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
 from weakref import ref
 
-from ssm import _core, late, names, service
+from ssm import _core, ending, late, names, service
 from ssm.errors import LayoutMismatch, PoolAbandoned, PoolMismatch, RingMismatch
 from ssm.options import (
     CreateArguments,
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 RETRY_S = 0.01  # between two looks for a pool that is not there yet
 COMING_AND_GOING_S = 10.0  # so long a name may come and go between two looks
 CROWDED_S = 0.1  # for a change, where there is no room, but may be once other creators have given up
+_RETURN_TRIES = 100  # to give jobs back, while a process that may be stopped is in the way; and naps
+_RETURN_NAP_S = 0.005
 
 
 class Pool(_core.Pool):
@@ -371,7 +373,16 @@ class Pool(_core.Pool):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if ending.is_failure(error):
+            self._give_back()
         self.close()
+
+    def _give_back(self) -> None:
+        """Return the jobs in hand to their rings: the block that had them did not come to its end."""
+        for _ in range(_RETURN_TRIES):
+            if self.closed or self._return_jobs():
+                return
+            time.sleep(_RETURN_NAP_S)  # another process is at the registry
 
     def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if not _is_finalizing() and hasattr(self, "_leaves"):  # globals may be gone; C closes it in any case
@@ -437,6 +448,8 @@ class Pool(_core.Pool):
         ring = self._opened_ring(name)
         if ring is None:
             ring = self._open_ring(name, wanted, flags, text)
+        if ring.redeliver:
+            ending.watch()
         there = (ring.capacity, ring.producers, ring.consumers, ring.redeliver, ring.overflow)
         asked = (
             wanted or there[0],
@@ -796,9 +809,11 @@ def _forget(key: ref[Pool]) -> None:
 @atexit.register
 def _close_all() -> None:
     """Leave the pools of this process; those that a forked child has inherited are its parent's."""
+    _core.ending()
     for here, pid in list(_here.items()):
         pool = here()
         if pool is not None and pid == os.getpid():
-            pool.close()
+            if not pool._has_jobs():  # pyright: ignore[reportPrivateUsage]  # else the status of the process decides
+                pool.close()
             if pool._leaves:  # pyright: ignore[reportPrivateUsage]  # views of it live until the process ends
                 names.retire(pool.name, pool)

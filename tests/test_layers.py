@@ -62,7 +62,7 @@ PYTHON = {
         acl late stats terminal
         errors
         _core
-        columns names service records
+        columns names service records ending
         options
         pool ready aio
         queue

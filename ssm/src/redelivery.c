@@ -251,6 +251,21 @@ void ssm_delivery_end_all(struct ssm_pool *pool, uint32_t block_idx)
         ssm_delivery_end(pool, table, block_idx);
 }
 
+bool ssm_delivery_give_back(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx, bool discard)
+{
+    struct ssm_block *block = ssm_block_at(pool, block_idx);
+    struct ssm_delivery *entry = &table->entries[block_idx];
+    const uint64_t handle = ssm_handle_now(pool, block_idx);
+    uint64_t seen = ssm_load_acquire_u64(&entry->taken);
+    bool back = !discard && is_held_by(said_of(seen, handle), ssm_redelivery_self(pool)) && !ssm_block_has(block, table->ring_id);
+    if (back)
+        back = ssm_cas_acqrel_u64(&entry->taken, &seen, entry_for(handle, FRONT)); /* D1 */
+    if (back)
+        ssm_block_add(pool, block, table->ring_id); /* D1: after the entry */
+    ssm_delivery_end(pool, table, block_idx);
+    return back;
+}
+
 void ssm_delivery_drop(struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery, bool done)
 {
     const struct ssm_redelivery *table = ssm_delivery_find(pool, block_idx, delivery);

@@ -27,6 +27,9 @@
  *                cleared                                                    one's is still there
  * So an entry is void before its owner's bit goes: one that is not means that the packet is on its way (or queued).
  *
+ * A process that lives gives a delivery back in the same way, with the registry locked, so that no reaper is at it:
+ *   give back    HELD|me -> FRONT, then ring's bit set, then own cleared    the next reaper sets the ring's bit, and the flag
+ *
  * The order at the front is that in which the packets were taken: `position` is written before the entry is. */
 #ifndef SSM_REDELIVERY_H
 #define SSM_REDELIVERY_H
@@ -91,6 +94,9 @@ void ssm_delivery_leave(const struct ssm_pool *pool, const struct ssm_redelivery
 /* The delivery ends: the ring that it came from is owed nothing. Before this process's bit goes. */
 void ssm_delivery_end(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx);
 void ssm_delivery_end_all(struct ssm_pool *pool, uint32_t block_idx);
+/* With the registry locked: the delivery ends, and the packet is among the returned ones, unless it was put back already.
+ * This process's bit stays. True: it is among them. */
+bool ssm_delivery_give_back(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx, bool discard);
 /* A reference that belongs to the delivery goes. `done`: the delivery ends; else with the last of them. */
 void ssm_delivery_drop(struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery, bool done);
 /* The put of a process that died was published: what it put was leaving its deliveries. */

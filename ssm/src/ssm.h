@@ -230,6 +230,14 @@ int ssm_packet_hold_of(struct ssm_pool *pool, uint64_t handle, uint64_t delivery
 int ssm_free_of(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, int done);
 int ssm_free_many_of(struct ssm_pool *pool, const uint64_t *handles, uint32_t count, uint64_t delivery, int done);
 int ssm_delivery_done(struct ssm_pool *pool, uint64_t handle, uint64_t delivery); /* it ends; all references stay */
+/* It ends, and the packet is delivered once more, at the front, as after a death. All references stay. -ETIMEDOUT: another
+ * process is at the registry; nothing has changed. */
+int ssm_delivery_return(struct ssm_pool *pool, uint64_t handle, uint64_t delivery);
+/* All that are open: how many there are; they end; they are returned, -ETIMEDOUT as above. `finish` may be called as the last
+ * thing of a process, whatever its other threads were at: it waits for nobody. */
+uint32_t ssm_deliveries_open(struct ssm_pool *pool);
+void     ssm_deliveries_finish(struct ssm_pool *pool);
+int      ssm_deliveries_return(struct ssm_pool *pool);
 /* A pinned reference outlives ssm_pool_close(). pin marks one of this process's references; unpin takes the
  * mark off and, when `drop` is set or the pool was closed meanwhile, gives the reference back. */
 int ssm_packet_pin(struct ssm_pool *pool, uint64_t handle);

@@ -438,7 +438,7 @@ static void test_check_finds(void)
 /* Where the packets 1 .. PACKETS are in the end, one letter each: S in the source, R in the source as redelivered, K in
  * the sink, B in the sink and redelivered in the source, - nowhere. */
 enum second { NONE, VIEW, HOLD, SHARE, OTHER, SIDE, STALE };
-enum step { FREE, PUT, KEEP, BACK, DROP };
+enum step { FREE, PUT, KEEP, BACK, DROP, RETURN };
 struct course {
     const char *name;
     void (*prepare)(struct fixture *f); /* may be NULL */
@@ -753,9 +753,42 @@ static void take_step(void *mem, const void *fixture)
     switch (running->step) {
     case FREE: CHECK_EQ(viewed ? ssm_delivery_done(pool, handle, delivery) : ssm_free_of(pool, handle, delivery, true), 0); break;
     case DROP: CHECK_EQ(ssm_free_of(pool, handle, delivery, false), 0); break;
+    case RETURN:
+        CHECK_EQ(ssm_delivery_return(pool, handle, delivery), 0);
+        if (!viewed)
+            CHECK_EQ(ssm_free_of(pool, handle, delivery, true), 0);
+        break;
     case KEEP: CHECK_EQ(ssm_ring_put_of(to, &handle, &delivery, 1, SSM_KEEP, 0), 0); break;
     default: CHECK_EQ(ssm_ring_put_of(to, &handle, &delivery, 1, viewed ? SSM_KEEP | SSM_HANDOVER : 0, 0), 0);
     }
+}
+
+/* The second and third of those that came back before, and a new one. */
+static void return_three(void *mem, const void *fixture)
+{
+    struct ssm_pool *pool = join(fixture);
+    uint64_t handles[PACKETS];
+    (void)mem;
+    CHECK_EQ(ssm_ring_get(source(pool), handles, 2, 0), 2);
+    CHECK_EQ(ssm_ring_get(source(pool), handles + 2, 1, 0), 1);
+    CHECK_EQ(ssm_free(pool, handles[0]), 0);
+    for (int i = 2; i > 0; i--) {
+        CHECK_EQ(ssm_delivery_return(pool, handles[i], SSM_ANY_DELIVERY), 0);
+        CHECK_EQ(ssm_delivery_return(pool, handles[i], SSM_ANY_DELIVERY), 0); /* it has ended: nothing */
+        CHECK_EQ(ssm_free(pool, handles[i]), 0);
+    }
+}
+
+/* Put back and kept: it stands in its slot, and is not delivered twice. */
+static void return_what_is_queued(void *mem, const void *fixture)
+{
+    struct ssm_pool *pool = join(fixture);
+    struct ssm_ring *ring = source(pool);
+    uint64_t handles[PACKETS];
+    (void)mem;
+    CHECK_EQ(ssm_ring_get(ring, handles, PACKETS, 0), PACKETS);
+    CHECK_EQ(ssm_ring_put(ring, handles, PACKETS, SSM_KEEP, 0), 0);
+    CHECK_EQ(ssm_delivery_return(pool, handles[0], SSM_ANY_DELIVERY), 0);
 }
 
 /* A reference that outlived one delivery of the packet is none of the next. */
@@ -858,6 +891,12 @@ static const struct course courses[] = {
     {"shared: free", NULL, take_step, .finally = "-SSS", .second = SHARE, .step = FREE},
     {"shared: put", NULL, take_step, .finally = "KSSS", .second = SHARE, .step = PUT},
     {"shared: drop", NULL, take_step, .finally = "RSSS", .second = SHARE, .step = DROP},
+    {"return", NULL, take_step, .finally = "RSSS", .step = RETURN, .reapers = ALL, .wide = true},
+    {"return what came back", two_have_come_back, return_three, .finally = "-RRS", .reapers = CHANGES},
+    {"return what is queued", NULL, return_what_is_queued, .finally = "SSSS", .puts_back = true},
+    {"view: return", NULL, take_step, .finally = "RSSS", .second = VIEW, .step = RETURN},
+    {"also by a redelivering ring: return", in_both_rings, take_step, .finally = "RSSS", .second = OTHER, .step = RETURN,
+     .elsewhere = "RSSS"},
     {"shared: outlived a delivery", NULL, outlive, .finally = "RSSS", .puts_back = true},
     {"also by a redelivering ring: free", in_both_rings, take_step, .finally = "-SSS", .second = OTHER, .step = FREE,
      .elsewhere = "RSSS", .reapers = CHANGES},

@@ -20,6 +20,7 @@ What is modelled
             Of the former: the entry is made void, my bit goes, an empty set is settled. The note goes.
     free    the entry of the ring that the packet came from is made void, my bit goes, an empty set is settled.
             Here and in a put, my bit stays while I have a second reference.
+    return  with the registry locked: the entry -> RETURNED, the ring's bit is set, then the flag; my bit goes.
     repair  of a producer's side: not published: the ring's bits go, empty sets are settled. Published: the
             LEAVING entries of the one who put are made void. Then the note goes.
     reap    repair what the dead own. Who stands in a note is left for the next time (a living thief is at that
@@ -67,6 +68,7 @@ BUGS = {
     "flag_last": "a get clears the flag after it has looked, not before",
     "no_compare": "the reaper stores RETURNED without a look whether the entry is as it was",
     "complete_all": "the repair of a published put makes void what did not leave: kept, or by another ring",
+    "return_unlocked": "a process that returns what it has lets a reaper look at it in between",
     "view_delays": "an entry is left as it is while there is a second reference",
     "all_end": "free makes the entries of all rings void, also of one that gave the packet to this process as well",
 }
@@ -98,6 +100,7 @@ class Config:
     requeue: bool = False  # workers put what they take for the first time into ring 0 again
     fanout: bool = False  # the producer puts into both rings
     both: bool = False  # ring 1 redelivers, too
+    back: bool = False  # workers return what they have, once for each packet
     view: bool = False  # workers have a view of what they take, which outlives it
     also: bool = False  # with fanout: workers read ring 1 as well, with a packet of ring 0 in hand; and end that first,
     last: bool = False  # or last
@@ -164,6 +167,8 @@ class Model(Explorer):
         self.names += [f"R{i}" for i in range(config.recoverers)]
         self.tables = 2 if config.both else 1
         o = 0
+        self.REGISTRY, o = o, o + 1  # who has it, + 1
+        self.BACKED, o = o, o + 1  # ghost: packets that somebody returned
         self.H, o = o, o + nb  # holder set
         self.G, o = o, o + nb  # generation
         self.L, o = o, o + nb  # listed
@@ -720,12 +725,58 @@ class Model(Explorer):
     def _use(self, s: bytearray, p: int, r: int) -> None:
         """What a process does with what it has."""
         s[p + RING] = 0
-        if r == R and self.c.requeue and all(s[self.STAMP + b] == 1 for b in self._blocks(s, p)):
+        if r == R and self.c.back and not any(s[self.BACKED] >> s[self.X + b] & 1 for b in self._blocks(s, p)):
+            s[p] = self.B_LOCK
+        elif r == R and self.c.requeue and all(s[self.STAMP + b] == 1 for b in self._blocks(s, p)):
             s[p] = self.Q_LOCK
         elif r == R and self.c.forward:
             s[p], s[p + RING] = self.Q_LOCK, Q
         else:
             s[p] = self.F_VOID
+
+    # ---- return -------------------------------------------------------------------------------------------
+
+    def at_b_lock(self, s: bytearray, i: int, p: int) -> bool | None:
+        if self.bug != "return_unlocked":
+            if s[self.REGISTRY] and not self.is_dead(s, s[self.REGISTRY] - 1):
+                return False
+            s[self.REGISTRY] = i + 1  # the kernel drops it with its owner
+        s[p] = self.B_NAME
+        return None
+
+    def at_b_name(self, s: bytearray, i: int, p: int) -> bool | None:
+        b = s[p + K0] - 1
+        s[p] = self.B_UNLOCK
+        if self._names(s, R, b, i) and not s[self.H + b] & self._bit(R):
+            s[self._entry(R, b)] = RETURNED
+            s[self.BACKED] |= 1 << s[self.X + b]
+            s[self.HAND + b] = 0
+            s[p] = self.B_BIT
+        return None
+
+    def at_b_bit(self, s: bytearray, i: int, p: int) -> bool | None:
+        s[self.H + s[p + K0] - 1] |= self._bit(R)
+        s[p] = self.B_FLAG
+        return None
+
+    def at_b_flag(self, s: bytearray, i: int, p: int) -> bool | None:
+        s[self._ring(R) + RETURNS] = 1
+        s[p] = self.B_UNLOCK
+        return None
+
+    def at_b_unlock(self, s: bytearray, i: int, p: int) -> bool | None:
+        if s[self.REGISTRY] == i + 1:
+            s[self.REGISTRY] = 0
+        s[p] = self.B_DROP
+        return None
+
+    def at_b_drop(self, s: bytearray, i: int, p: int) -> bool | None:
+        b = s[p + K0] - 1
+        s[p + K0], s[p + K1] = s[p + K1], 0
+        if not s[p + K0]:
+            s[p + FROM] = 0
+        self._drop(s, p, b, self._own_bit(s, i, p, b), self.B_LOCK if s[p + K0] else self.G_LOCK)
+        return None
 
     # ---- free ---------------------------------------------------------------------------------------------
 
@@ -769,6 +820,9 @@ class Model(Explorer):
             return False
         if i > self.first_r and s[self.ALIVE] >> self.first_r & 1:
             return False
+        if s[self.REGISTRY] and not self.is_dead(s, s[self.REGISTRY] - 1):
+            return False
+        s[self.REGISTRY] = i + 1
         s[p + DEAD], s[p] = dead, self.R_SCRUB
         return None
 
@@ -806,6 +860,8 @@ class Model(Explorer):
         if r == self.rings:
             s[p + RING] = 0
             s[p] = self.R_PASS if s[p + DEAD] else self.R_IDLE
+            if not s[p + DEAD]:
+                s[self.REGISTRY] = 0
             return None
         ring = self._ring(r)
         if s[ring + NOTE] and s[ring + NOTED_WHO]:
@@ -906,7 +962,7 @@ class Model(Explorer):
         b = s[p + N]
         if b == self.c.blocks:
             s[self.REAPED] |= s[p + DEAD]
-            s[p + N] = s[p + DEAD] = 0
+            s[p + N] = s[p + DEAD] = s[self.REGISTRY] = 0
             s[p] = self.R_IDLE
             return None
         s[p + N] += 1

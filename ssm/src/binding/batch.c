@@ -38,7 +38,7 @@ static void batch_dealloc(struct batch_object *self)
     if (self->weakrefs != NULL)
         PyObject_ClearWeakRefs(OBJECT(self));
     POOL_LOCK(self->pool)
-    if (batch_is_live(self)) /* Packets made from it may have deliveries still */
+    if (batch_is_live(self) && !delivery_stays(self->pool, self->delivery))
         ssm_free_many_of(self->pool->core, self->handles, self->count, self->delivery, false);
     POOL_UNLOCK()
     Py_DECREF(OBJECT(self->pool));
@@ -77,6 +77,8 @@ static const char *why_stale(const struct batch_object *batch)
         return "were freed; take new ones with pool.alloc_many()";
     if (batch->status == PACKET_SENT)
         return "were put into a ring and belong to its readers";
+    if (batch->status == PACKET_RETURNED)
+        return "went back to their ring: the block of the with statement raised an exception";
     if (batch->pool->closed)
         return "went back when their pool was closed";
     if (batch->era != *batch->pool->era)
@@ -498,10 +500,26 @@ static PyObject *batch_enter(struct batch_object *self, PyObject *unused)
     return OBJECT(self);
 }
 
+/* LIVE -> RETURNED: the deliveries that have not ended go back to the ring. */
+static void give_back(struct batch_object *batch)
+{
+    if (!batch_check(batch))
+        return;
+    const bool all = packets_return(batch->pool, batch->handles, batch->count, batch->delivery);
+    POOL_LOCK(batch->pool)
+    if (all)
+        finish_locked(batch, PACKET_RETURNED);
+    else if (batch_is_live(batch))
+        batch->status = PACKET_RETURNED; /* with its references, until this process ends */
+    POOL_UNLOCK()
+}
+
 static PyObject *batch_exit(struct batch_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    (void)args, (void)nargs;
-    finish(self);
+    if (nargs > 0 && args[0] != Py_None && self->delivery != SSM_NO_DELIVERY)
+        give_back(self);
+    else
+        finish(self);
     RETURN_NONE;
 }
 
@@ -510,6 +528,7 @@ static PyObject *batch_repr(struct batch_object *self)
     const char *status = batch_check(self)             ? ""
                          : self->status == PACKET_FREED ? ", freed"
                          : self->status == PACKET_SENT  ? ", sent"
+                        : self->status == PACKET_RETURNED ? ", returned"
                                                         : ", stale";
     return PyUnicode_FromFormat("<ssm.PacketBatch of %u packets%s>", self->count, status);
 }
@@ -537,7 +556,9 @@ static PyMethodDef batch_methods[] = {
     {"gather", (PyCFunction)batch_gather, METH_NOARGS, batch_gather_doc},
     {"free", (PyCFunction)batch_free, METH_NOARGS, batch_free_doc},
     {"__enter__", (PyCFunction)batch_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
-    {"__exit__", FAST(batch_exit), METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\nFree the packets, unless they were freed or sent."},
+    {"__exit__", FAST(batch_exit), METH_FASTCALL,
+     "__exit__($self, /, *exc_info)\n--\n\nFree the packets, unless they were freed or sent. After an exception, those that came out of\n"
+     "a ring with ``redeliver=True`` go back to it, as `Packet.__exit__` has it."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -154,6 +154,8 @@ struct pool_object {
     uint32_t last_era;         /* what `era` points to when the core is gone */
     int newborn;               /* its file while it has no name yet; else -1 */
     uint64_t device, inode;    /* of the file that got its name from here; 0: none did */
+    struct pool_object *next_kept; /* of ending.c */
+    bool kept;
     PyObject *name;            /* "/lab" */
     struct ssm_pool_info info;
     struct exhausted_facts facts;
@@ -213,12 +215,12 @@ void wait_take_gil(void);
 /* ---- Packet and Span (packet.c) ----------------------------------------------------------------- */
 
 /* I1  LIVE: the object has one reference of the core's.
- * I2  FREED or SENT with exports > 0: it has the reference still, pinned; the last export gives it back. The delivery that
+ * I2  FREED, SENT or RETURNED with exports > 0: it has the reference still, pinned; the last export gives it back. The delivery that
  *     it belonged to has ended.
  *     SENT while its put sleeps: the call has the reference (ring_put.c). LINKED: the chain has it.
  * I3  exports > 0: the reference is pinned.
  * An object from before a fork has nothing: `era` tells. */
-enum packet_status { PACKET_EMPTY, PACKET_LIVE, PACKET_FREED, PACKET_SENT, PACKET_LINKED };
+enum packet_status { PACKET_EMPTY, PACKET_LIVE, PACKET_FREED, PACKET_SENT, PACKET_LINKED, PACKET_RETURNED };
 
 struct packet_object {
     PyObject_HEAD
@@ -242,6 +244,10 @@ PyObject *packet_raise_stale(const struct packet_object *packet);
 /* LIVE -> SENT. kept: the reference did not go with the packet, it is given back unless views need it.
  * With POOL_LOCK. */
 void packet_sent(struct packet_object *packet, bool kept);
+
+/* Gives the delivery that references belong to back to its ring, packet by packet; what has ended stays so. What cannot go
+ * back now, because a stopped process is in the way, does so when this process ends: false, and the references are needed. */
+bool packets_return(struct pool_object *pool, const uint64_t *handles, uint32_t count, uint64_t delivery);
 
 /* With POOL_LOCK. */
 static inline bool packet_is_live(const struct packet_object *packet)
@@ -284,6 +290,15 @@ struct span_object *span_new(struct packet_object *packet); /* of the whole wind
 /* Packet.chain (chain.c). */
 PyObject *packet_get_chain(struct packet_object *self, void *unused);
 int       packet_set_chain(struct packet_object *self, PyObject *value, void *unused);
+
+/* ---- the end of the process (ending.c) ------------------------------------------------------------- */
+
+/* The last object of a delivery goes, and the delivery stays open until the process has ended: it is about to. */
+bool delivery_stays(struct pool_object *pool, uint64_t delivery);
+void pool_keep(struct pool_object *pool);
+PyObject *core_ending(PyObject *module, PyObject *unused);
+PyObject *pool_has_jobs(struct pool_object *pool, PyObject *unused);
+PyObject *pool_return_jobs(struct pool_object *pool, PyObject *unused);
 
 /* ---- PacketBatch (batch.c) ---------------------------------------------------------------------- */
 

@@ -52,6 +52,8 @@ static PyMethodDef core_functions[] = {
      "begins($module, name, bytes, /)\n--\n\nWhether the object of that name is a file that this user may read, and begins with that."},
     {"sweep", core_sweep, METH_NOARGS,
      "sweep($module, /)\n--\n\nRemove what creators that were killed have left, where files cannot be without a name."},
+    {"ending", core_ending, METH_NOARGS,
+     "ending($module, /)\n--\n\nThe process is about to end: its status says what becomes of the jobs in hand."},
     {"waker", core_waker, METH_NOARGS, "waker($module, /)\n--\n\nWhat ends a wait_rings() of another thread."},
     {"wake", core_wake, METH_O, "wake($module, waker, /)\n--\n\nThe wait_rings() under way returns, or the next one."},
     {"wait_rings", core_wait_rings, METH_VARARGS,

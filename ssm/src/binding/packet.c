@@ -7,9 +7,13 @@
  * A view covers the window as it was when it was made. */
 #include "binding.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
+#define RETURN_TRIES  100 /* while another process is at the registry, */
+#define RETURN_NAP_NS 5000000
 #define SPARE_MAX 256 /* dead Packets kept for reuse: 5 ns less for alloc + drop */
 
 /* ---- life ---------------------------------------------------------------------------------------- */
@@ -85,7 +89,7 @@ static void packet_dealloc(struct packet_object *self)
     PyTypeObject *type = Py_TYPE(OBJECT(self));
     struct pool_object *pool = self->pool;
     POOL_LOCK(pool)
-    if (packet_is_live(self)) /* no views: they hold the object. A batch may have the delivery still */
+    if (packet_is_live(self) && !delivery_stays(pool, self->delivery)) /* no views: they hold the object */
         ssm_free_of(pool->core, self->handle, self->delivery, false);
     POOL_UNLOCK()
     keep_spare(self);
@@ -115,6 +119,38 @@ static bool finish(struct packet_object *packet)
     return done;
 }
 
+bool packets_return(struct pool_object *pool, const uint64_t *handles, uint32_t count, uint64_t delivery)
+{
+    const struct timespec nap = {.tv_nsec = RETURN_NAP_NS};
+    bool all = true;
+    for (uint32_t i = 0, tries = 0; i < count; i++, tries = 0) {
+        int result;
+        POOL_CALL(pool, result, ssm_delivery_return(pool->core, handles[i], delivery));
+        while (result == -ETIMEDOUT && tries++ < RETURN_TRIES) {
+            Py_BEGIN_ALLOW_THREADS
+            nanosleep(&nap, NULL);
+            Py_END_ALLOW_THREADS
+            POOL_CALL(pool, result, ssm_delivery_return(pool->core, handles[i], delivery));
+        }
+        all = all && result != -ETIMEDOUT;
+    }
+    return all;
+}
+
+/* LIVE -> RETURNED: its delivery goes back to the ring. */
+static void give_back(struct packet_object *packet)
+{
+    if (!packet_check(packet))
+        return;
+    const bool back = packets_return(packet->pool, &packet->handle, 1, packet->delivery);
+    POOL_LOCK(packet->pool)
+    if (back)
+        finish_locked(packet, PACKET_RETURNED);
+    else if (packet_is_live(packet))
+        packet->status = PACKET_RETURNED; /* with its reference, until this process ends */
+    POOL_UNLOCK()
+}
+
 void packet_sent(struct packet_object *packet, bool kept)
 {
     if (kept)
@@ -131,6 +167,8 @@ static const char *why_stale(const struct packet_object *packet)
         return "was freed; take a new one with pool.alloc()";
     if (packet->status == PACKET_SENT)
         return "was put into a ring and belongs to its reader; ring.put(packet, keep=True) keeps it as well";
+    if (packet->status == PACKET_RETURNED)
+        return "went back to its ring: the block of its with statement raised an exception";
     if (packet->status == PACKET_LINKED)
         return "became a segment of a chain; the chain of its head has it";
     if (packet->pool->closed)
@@ -646,11 +684,13 @@ static PyObject *packet_enter(struct packet_object *self, PyObject *unused)
     return OBJECT(self);
 }
 
-/* A packet that was sent or freed inside the block has nothing left to give back. */
+/* A packet that was sent or freed inside the block has nothing left to give back. A job that raised is not done. */
 static PyObject *packet_exit(struct packet_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    (void)args, (void)nargs;
-    finish(self);
+    if (nargs > 0 && args[0] != Py_None && self->delivery != SSM_NO_DELIVERY)
+        give_back(self);
+    else
+        finish(self);
     RETURN_NONE;
 }
 
@@ -668,7 +708,7 @@ static PyObject *packet_repr(struct packet_object *self)
     else
         snprintf(text, sizeof(text), "<ssm.Packet 0x%016llx: %s>", (unsigned long long)self->handle,
                  self->status == PACKET_FREED ? "freed" : self->status == PACKET_SENT ? "sent"
-                 : self->status == PACKET_LINKED ? "linked" : "stale");
+                 : self->status == PACKET_LINKED ? "linked" : self->status == PACKET_RETURNED ? "returned" : "stale");
     return PyUnicode_FromString(text);
 }
 
@@ -770,7 +810,9 @@ static PyMethodDef packet_methods[] = {
      "__dlpack_device__($self, /)\n--\n\nThe host's memory, as DLPack numbers devices: ``(1, 0)``."},
     {"free", (PyCFunction)packet_free, METH_NOARGS, packet_free_doc},
     {"__enter__", (PyCFunction)packet_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
-    {"__exit__", FAST(packet_exit), METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\nFree the packet, unless it was freed or sent."},
+    {"__exit__", FAST(packet_exit), METH_FASTCALL,
+     "__exit__($self, /, *exc_info)\n--\n\nFree the packet, unless it was freed or sent. After an exception, one that came out of a\n"
+     "ring with ``redeliver=True`` goes back to it, to the front, and is delivered once more."},
     {NULL, NULL, 0, NULL},
 };
 
