@@ -1,146 +1,290 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rings in asyncio: what ``await ring.aget()``, ``aput()`` and ``async for packet in ring`` do.
 
-A call that can go on at once never leaves the event loop. Otherwise one thread of the process, whatever the number of
-rings and loops, sleeps on the words of all rings that are awaited (see src/ready.c) and calls back into the loops. A
-producer pays nothing for it while nobody awaits. A process that is killed leaves nothing behind: the words are shared,
-the thread is not, and every sleep is bounded.
+A call that can go on at once never leaves the event loop. Others stand in a line, one for each loop, ring and side:
+first come, first served. As many are let go as there are packets, or places. Whoever finds none keeps its place;
+whoever was let go and is cancelled makes room for the next. While nobody of a line is on its way, one thread of the
+process, whatever the number of lines, sleeps on the words of all their rings (see src/ready.c) and calls back into
+the loops. A producer pays nothing for it while nobody awaits. A process that is killed leaves nothing behind: the
+words are shared, the thread is not, and every sleep is bounded.
+
+No lock: a coroutine may be closed by the collector, in any thread, between any two instructions of this module. What
+loops and thread share are dicts, lists and deques of which each step is one call. A loop has its lines, and nobody
+else has: one that is dropped takes its lines with it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
+import itertools
 import os
 import threading
-from typing import TYPE_CHECKING, TypeAlias
+from collections import deque
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from weakref import ref
 
 from ssm import _core
 from ssm.errors import RingEmpty, RingFull, RingShutDown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ssm._core import Packet, PacketBatch, Ring
 
-_Waiter: TypeAlias = "tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]"
+T = TypeVar("T")
+_Lines: TypeAlias = "dict[tuple[Ring, bool], _Line]"
+_Place: TypeAlias = "tuple[int, asyncio.Future[None]]"  # of who came earlier the number is smaller
+
+_LINES = "_ssm_lines"  # the attribute of a loop
+_AGAIN_S = 0.001  # until the next try, where there is something and it could not be had
+_LINGER_S = 0.1  # for so long the thread outlives what it watched
+
+_numbers = itertools.count()
 
 
-class _Watcher(threading.Thread):
-    """Sleeps for everybody who awaits a ring; ends when nobody does."""
+class _Line:
+    """Who awaits one side of a ring in one loop.
+
+    Its methods run in the thread of that loop, but for `tell`, and for what the collector does to a coroutine.
+    """
+
+    __slots__ = ("__weakref__", "going", "lines", "loop", "places", "watched")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, lines: _Lines, ring: Ring, puts: bool) -> None:
+        self.loop = loop
+        self.lines = lines  # of the loop
+        self.places: deque[_Place] = deque()
+        self.going: set[int] = set()  # numbers of those who were let go and have not tried yet
+        self.watched = _Watched(self, _forget)
+        self.watched.ring, self.watched.puts = ring, puts
+
+    async def turn(self, number: int, again: bool) -> None:
+        """Return when it is that one's turn to try."""
+        place = number, self.loop.create_future()
+        self._enter(place)
+        try:
+            if again and self._ready() > 0:
+                self.loop.call_later(_AGAIN_S, self.go_on)
+            else:
+                self.go_on()
+            await place[1]
+        except BaseException:  # cancelled; or closed, perhaps by the collector, and then in any thread
+            with contextlib.suppress(ValueError):
+                self.places.remove(place)
+            self.going.discard(number)
+            self._pass_on(self.tell)
+            raise
+
+    def back(self, number: int) -> None:
+        """Note that this one has tried."""
+        self.going.discard(number)
+        self._pass_on(self.go_on)
+
+    def go_on(self) -> None:
+        """Let as many go as there is something for; if nobody goes, have it watched."""
+        while self.places and self._ready() > len(self.going):
+            with contextlib.suppress(IndexError):
+                number, future = self.places.popleft()
+                if not future.done():
+                    self.going.add(number)
+                    future.set_result(None)
+        if self.places and not self.going:
+            _watcher.watch(self)
+
+    def fail(self, error: Exception) -> None:
+        """Raise that from all who wait."""
+        while self.places:
+            with contextlib.suppress(IndexError):
+                _, future = self.places.popleft()
+                if not future.done():
+                    future.set_exception(error)
+
+    def tell(self, error: Exception | None = None) -> None:
+        """Have the loop go on, from any thread."""
+        with contextlib.suppress(RuntimeError):  # it was closed since
+            if error is None:
+                self.loop.call_soon_threadsafe(self.go_on)
+            else:
+                self.loop.call_soon_threadsafe(self.fail, error)
+
+    def _enter(self, place: _Place) -> None:
+        self.lines.setdefault((self.watched.ring, self.watched.puts), self)
+        at = 0  # most are the last ones; who comes back, one of the first
+        if self.places and self.places[-1][0] < place[0]:
+            at = len(self.places)
+        while at < len(self.places) and self.places[at][0] < place[0]:
+            at += 1
+        self.places.insert(at, place)
+
+    def _pass_on(self, how: Callable[[], None]) -> None:
+        if self.places:
+            how()
+        elif not self.going:
+            self.lines.pop((self.watched.ring, self.watched.puts), None)
+
+    def _ready(self) -> int:
+        return _core.count_ready(self.watched.ring, self.watched.puts)
+
+
+class _Watched(ref[_Line]):
+    """What the thread has of a line: not the line, so that a loop that is dropped can be collected."""
+
+    __slots__ = ("puts", "ring")
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+    ring: Ring
+    puts: bool
+
+
+def _forget(watched: _Watched) -> None:
+    _watcher.lines.pop(watched, None)
+    _core.wake(_watcher.waker)
+
+
+class _Watcher:
+    """The lines that are watched, and the thread that does so while there are any."""
 
     def __init__(self) -> None:
-        super().__init__(name="ssm-watcher", daemon=True)
-        self._lock = threading.Lock()
-        self._waker = _core.waker()
-        self._waiters: dict[tuple[Ring, bool], list[_Waiter]] = {}
-        self._ended = False
+        self.lines: dict[_Watched, None] = {}
+        self.waker = _core.waker()
+        self.seat = [True]  # taken out by who starts the thread, put back by the thread when it ends
 
-    def add(self, ring: Ring, puts: bool, waiter: _Waiter) -> bool:
-        """Take a waiter on; False when this watcher has ended."""
-        with self._lock:
-            if self._ended:
-                return False
-            self._waiters.setdefault((ring, puts), []).append(waiter)
-        _core.wake(self._waker)
-        return True
+    def watch(self, line: _Line) -> None:
+        """Tell the line when its ring is ready. RuntimeError: the thread could not be started."""
+        self.lines[line.watched] = None
+        try:
+            self.seat.pop()
+        except IndexError:
+            _core.wake(self.waker)
+            return
+        try:
+            threading.Thread(target=self._run, name="ssm-watcher", daemon=True).start()
+        except BaseException as error:
+            self.lines.pop(line.watched, None)
+            failure = RuntimeError(
+                f"ring {line.watched.ring.name!r} cannot be awaited, for no thread can be started to watch it "
+                f"({error}): raise the limit of threads (ulimit -u, pids.max of the cgroup, memory), and await it again"
+            )
+            self._end(failure)  # those who came while this thread had the seat
+            if isinstance(error, Exception):
+                raise failure from error
+            raise
 
-    def drop(self, ring: Ring, puts: bool, waiter: _Waiter) -> None:
-        """Forget a waiter that was cancelled."""
-        with self._lock:
-            waiters = self._waiters.get((ring, puts), [])
-            if waiter in waiters:
-                waiters.remove(waiter)
-            if not waiters:
-                self._waiters.pop((ring, puts), None)
-        _core.wake(self._waker)
+    def _run(self) -> None:
+        try:
+            self._watch()
+        except BaseException as error:
+            failure = RuntimeError(
+                f"the thread that watched the rings ended with {error!r}; await them again: that starts another one"
+            )
+            failure.__cause__ = error
+            if not self._end(failure):
+                raise
 
-    def run(self) -> None:
-        """Wait and wake until nobody is left."""
-        while pairs := self._pairs():
-            try:
-                ready = [pairs[index] for index in _core.wait_rings(pairs, None, self._waker)]
-            except Exception:  # a ring was closed: each of its waiters finds out by itself
-                ready = list(pairs)
-            self._release(ready)
+    def _watch(self) -> None:
+        """Watch until there has been nothing to watch for a while."""
+        while True:
+            watched = tuple(self.lines)
+            if watched:
+                self._wait(watched)
+            elif self._may_end():
+                return
 
-    def _pairs(self) -> tuple[tuple[Ring, bool], ...]:
-        with self._lock:
-            self._ended = not self._waiters
-            return tuple(self._waiters)
+    def _may_end(self) -> bool:
+        _core.wait_rings((), _LINGER_S, self.waker)
+        if self.lines:
+            return False
+        self.seat.append(True)
+        if not self.lines:
+            return True
+        try:
+            self.seat.pop()  # a line came before the seat was free
+        except IndexError:
+            return True  # another thread has begun
+        return False
 
-    def _release(self, ready: list[tuple[Ring, bool]]) -> None:
-        with self._lock:
-            released = [waiter for pair in ready for waiter in self._waiters.pop(pair, ())]
-        for loop, future in released:
-            try:
-                loop.call_soon_threadsafe(_finish, future)
-            except RuntimeError:  # that loop was closed since
-                continue
+    def _wait(self, watched: tuple[_Watched, ...]) -> None:
+        try:
+            ready = _core.wait_rings(tuple((one.ring, one.puts) for one in watched), None, self.waker)
+        except Exception:  # a ring was closed, or its pool is broken
+            if not [one for one in watched if self._raises(one)]:
+                raise
+            return
+        for index in ready:
+            self._tell(watched[index])
+
+    def _raises(self, one: _Watched) -> bool:
+        try:
+            _core.wait_rings(((one.ring, one.puts),), 0, None)
+        except Exception as error:
+            self._tell(one, error)
+            return True
+        return False
+
+    def _tell(self, one: _Watched, error: Exception | None = None) -> None:
+        self.lines.pop(one, None)
+        line = one()
+        if line is not None:
+            line.tell(error)
+
+    def _end(self, failure: Exception) -> bool:
+        """Give the seat back; whoever stands in the table by then counts on this thread. False: nobody does."""
+        self.seat.append(True)
+        told = tuple(self.lines)
+        for one in told:
+            self._tell(one, failure)
+        return bool(told)
 
 
-def _finish(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-_watcher: _Watcher | None = None
-_watcher_lock = threading.Lock()
+_watcher = _Watcher()
 
 
 def _forget_watcher() -> None:
     """Its thread stayed with the parent."""
-    global _watcher, _watcher_lock
-    _watcher, _watcher_lock = None, threading.Lock()
+    global _watcher
+    _watcher = _Watcher()
 
 
 os.register_at_fork(after_in_child=_forget_watcher)
 
 
-def _add(ring: Ring, puts: bool, waiter: _Waiter) -> _Watcher:
-    global _watcher
-    with _watcher_lock:
-        if _watcher is None or not _watcher.add(ring, puts, waiter):
-            _watcher = _Watcher()
-            _watcher.add(ring, puts, waiter)
-            _watcher.start()
-        return _watcher
-
-
-async def _ready(ring: Ring, *, puts: bool) -> None:
-    """Return when the ring is worth another try."""
+async def _in_turn(ring: Ring, puts: bool, attempt: Callable[[], T]) -> T:
+    """Return what the attempt returns, once it succeeds."""
     loop = asyncio.get_running_loop()
-    waiter = (loop, loop.create_future())
-    watcher = _add(ring, puts, waiter)
-    try:
-        await waiter[1]
-    finally:
-        if not waiter[1].done() or waiter[1].cancelled():
-            watcher.drop(ring, puts, waiter)
+    lines: _Lines = vars(loop).setdefault(_LINES, {})
+    line = lines.get((ring, puts))
+    if line is None:  # nobody was there before
+        try:
+            return attempt()
+        except (RingEmpty, RingFull):
+            line = lines.setdefault((ring, puts), _Line(loop, lines, ring, puts))
+    number, again = next(_numbers), False
+    while True:
+        await line.turn(number, again)
+        try:
+            return attempt()
+        except (RingEmpty, RingFull):
+            again = True
+        finally:
+            line.back(number)
 
 
 async def get(ring: Ring, *, readonly: object = False) -> Packet:
     """Await the next packet; what `Ring.aget` is."""
-    while True:
-        try:
-            return ring.get_nowait(readonly=readonly)
-        except RingEmpty:
-            await _ready(ring, puts=False)
+    return await _in_turn(ring, False, functools.partial(ring.get_nowait, readonly=readonly))
 
 
 async def get_many(ring: Ring, n: int, *, readonly: object = False) -> PacketBatch:
     """Await up to `n` packets, at least one; what `Ring.aget_many` is."""
-    while True:
-        try:
-            return ring.get_many(n, block=False, readonly=readonly)
-        except RingEmpty:
-            await _ready(ring, puts=False)
+    return await _in_turn(ring, False, functools.partial(ring.get_many, n, block=False, readonly=readonly))
 
 
 async def put(ring: Ring, pkt: Packet, *, keep: object = False) -> bool:
     """Await room and put; what `Ring.aput` is."""
-    while True:
-        try:
-            return ring.put_nowait(pkt, keep=keep)
-        except RingFull:
-            await _ready(ring, puts=True)
+    return await _in_turn(ring, True, functools.partial(ring.put_nowait, pkt, keep=keep))
 
 
 async def next_packet(ring: Ring) -> Packet:

@@ -16,14 +16,15 @@
 
 struct ssm_waker { struct ssm_event event; struct ssm_u32 pending; };
 
-static bool is_ready(const struct ssm_interest *interest)
+uint32_t ssm_ring_ready(const struct ssm_interest *interest)
 {
     struct ssm_ring *ring = interest->ring;
+    const bool get = interest->what == SSM_READY_TO_GET;
     uint32_t acl = ssm_ring_acl(ring); /* the flags first, as in get_attempt() */
-    if (interest->what == SSM_READY_TO_GET)
-        return ssm_ring_depth(ring) > 0 || acl & (SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER);
-    return ssm_ring_flags(ring) & (SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE) || ssm_ring_room(ring) > 0 ||
-           acl & (SSM_ACL_FLOWDOWN | SSM_ACL_RDONLY);
+    if (acl & (get ? SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER : SSM_ACL_FLOWDOWN | SSM_ACL_RDONLY) ||
+        (!get && ssm_ring_flags(ring) & (SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE)))
+        return UINT32_MAX;
+    return get ? ssm_ring_depth(ring) : ssm_ring_room(ring);
 }
 
 static struct ssm_event *event_of(const struct ssm_interest *interest)
@@ -36,7 +37,7 @@ static int look(struct ssm_interest *interests, uint32_t count)
 {
     int ready = 0;
     for (uint32_t i = 0; i < count; i++) {
-        interests[i].ready = is_ready(&interests[i]);
+        interests[i].ready = ssm_ring_ready(&interests[i]) != 0;
         ready += interests[i].ready != 0;
     }
     return ready;
@@ -125,6 +126,14 @@ struct ssm_waker *ssm_waker_new(void)
 void ssm_waker_free(struct ssm_waker *waker)
 {
     free(waker);
+}
+
+void ssm_waker_sleep(struct ssm_waker *waker, int64_t timeout_ns)
+{
+    uint32_t seen = ssm_event_announce(&waker->event);
+    if (ssm_load_acquire_u32(&waker->pending) == 0)
+        ssm_event_sleep(&waker->event, seen, ssm_deadline_ns(timeout_ns));
+    ssm_store_relaxed_u32(&waker->pending, 0);
 }
 
 void ssm_waker_wake(struct ssm_waker *waker)

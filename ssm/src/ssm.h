@@ -358,11 +358,14 @@ struct ssm_interest {
     uint32_t         what;  /* enum ssm_readiness */
     uint32_t         ready; /* out */
 };
+/* How many tries are worth it now: packets, or places; UINT32_MAX: of any number, each is answered at once. */
+uint32_t ssm_ring_ready(const struct ssm_interest *interest);
 /* Another thread's means to end the wait; may be NULL. */
 struct ssm_waker;
 struct ssm_waker *ssm_waker_new(void);
 void              ssm_waker_free(struct ssm_waker *waker);
 void              ssm_waker_wake(struct ssm_waker *waker); /* the wait under way returns, or the next one */
+void              ssm_waker_sleep(struct ssm_waker *waker, int64_t timeout_ns); /* waits for that alone */
 int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_waker *waker, int64_t timeout_ns);
 
 /* ---- services ----------------------------------------------------------------------------------- */

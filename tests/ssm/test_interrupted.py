@@ -5,6 +5,7 @@ Nothing may wait for a lock whose owner cannot go on. The calls are everything t
 middle of them is each of them again. Python code is interrupted at each of its lines, the C code by chance.
 """
 
+import asyncio
 import contextlib
 import gc
 import itertools
@@ -100,6 +101,24 @@ class Calls:
     def reopen_the_queue(self):
         pickle.loads(pickle.dumps(self.queue)).close()
 
+    def await_a_packet(self):
+        if asyncio._get_running_loop() is None:  # or a loop is interrupted
+            asyncio.run(self.try_to_get())
+
+    async def try_to_get(self):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.empty.aget(), 0.0005)
+        await self.ring.aput(self.pool.alloc(8))
+        (await self.ring.aget()).free()
+
+    def drop_a_loop_that_awaits(self):
+        if asyncio._get_running_loop() is None:
+            loop = asyncio.new_event_loop()
+            loop.set_exception_handler(lambda *_: None)  # tells of the task that was pending
+            task = loop.create_task(self.empty.aget())
+            loop.run_until_complete(asyncio.sleep(0))
+            assert not task.done()
+
     def use_services(self):
         for service in self.services:
             give(service, take(service))
@@ -125,7 +144,11 @@ class Calls:
         self.pool.reap()
 
 
-NAMES = [name for name in vars(Calls) if not name.startswith("_")]
+NAMES = [
+    name
+    for name, function in vars(Calls).items()
+    if not name.startswith("_") and not asyncio.iscoroutinefunction(function)
+]
 
 
 @pytest.fixture

@@ -367,6 +367,7 @@ void ring_end(struct ring_object *ring);
 PyObject *core_waker(PyObject *module, PyObject *unused);
 PyObject *core_wake(PyObject *module, PyObject *capsule);
 PyObject *core_wait_rings(PyObject *module, PyObject *args);
+PyObject *core_count_ready(PyObject *module, PyObject *args);
 PyObject *ring_in_python(struct ring_object *ring, const char *module, const char *function, PyObject *args, PyObject *kwargs);
 
 /* ---- services (service.c) ------------------------------------------------------------------------ */

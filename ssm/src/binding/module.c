@@ -58,6 +58,9 @@ static PyMethodDef core_functions[] = {
     {"wake", core_wake, METH_O, "wake($module, waker, /)\n--\n\nThe wait_rings() under way returns, or the next one."},
     {"wait_rings", core_wait_rings, METH_VARARGS,
      "wait_rings($module, pairs, timeout, waker, /)\n--\n\nIndices of the pairs (ring, puts) that are worth a try."},
+    {"count_ready", core_count_ready, METH_VARARGS,
+     "count_ready($module, ring, puts, /)\n--\n\nHow many tries are worth it now: packets, or places; more than there can be when each\n"
+     "is answered at once."},
     {NULL, NULL, 0, NULL},
 };
 

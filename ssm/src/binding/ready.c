@@ -119,6 +119,33 @@ static PyObject *watch_run(struct watch *watch, struct ssm_waker *waker, int64_t
     return raise_code(pool, result);
 }
 
+PyObject *core_count_ready(PyObject *module, PyObject *args)
+{
+    const struct module_state *state = PyModule_GetState(module);
+    struct ring_object *ring;
+    int puts;
+    if (!PyArg_ParseTuple(args, "O!p:count_ready", state->ring_type, &ring, &puts))
+        return NULL;
+    uint32_t count = UINT32_MAX;
+    if (ring_begin(ring)) {
+        count = ssm_ring_ready(&(struct ssm_interest){.ring = ring->core, .what = puts ? SSM_READY_TO_PUT : SSM_READY_TO_GET});
+        ring_end(ring);
+    } else { /* closed: each call says so */
+        PyErr_Clear();
+    }
+    return PyLong_FromUnsignedLong(count);
+}
+
+static PyObject *sleep_for_waker(struct ssm_waker *waker, int64_t timeout_ns)
+{
+    if (waker == NULL)
+        return PyErr_Format(PyExc_ValueError, "there is no ring to wait for");
+    Py_BEGIN_ALLOW_THREADS
+    ssm_waker_sleep(waker, timeout_ns);
+    Py_END_ALLOW_THREADS
+    return PyList_New(0);
+}
+
 PyObject *core_wait_rings(PyObject *module, PyObject *args)
 {
     const struct module_state *state = PyModule_GetState(module);
@@ -132,7 +159,7 @@ PyObject *core_wait_rings(PyObject *module, PyObject *args)
         return NULL;
     size_t count = (size_t)PyTuple_Size(pairs);
     if (count == 0)
-        return PyErr_Format(PyExc_ValueError, "there is no ring to wait for");
+        return sleep_for_waker(waker, timeout_ns);
     struct watch watch = {PyMem_Calloc(count, sizeof(struct ring_object *)), PyMem_Calloc(count, sizeof(struct ssm_interest)), 0};
     bool added = watch.rings != NULL && watch.interests != NULL;
     if (!added)
