@@ -16,22 +16,31 @@
 #define ARENA_PACKETS_LOW  16u /* where their number is left to the build */
 #define ARENA_PACKETS_HIGH 4096u
 
+/* Of the build, see cmake/knobs.cmake. */
+static const struct ssm_class_spec default_classes[] = {
+    {256, SSM_POOL_256_BLOCKS}, {512, SSM_POOL_512_BLOCKS}, {1024, SSM_POOL_1K_BLOCKS},
+    {2048, SSM_POOL_2K_BLOCKS}, {4096, SSM_POOL_4K_BLOCKS}, {16384, SSM_POOL_16K_BLOCKS},
+    {65536, SSM_POOL_64K_BLOCKS}, {262144, SSM_POOL_256K_BLOCKS}, {1048576, SSM_POOL_1M_BLOCKS},
+};
+
+/* For rings and services: 4 MiB, and room for some rings of the default size. */
+#define DEFAULT_METADATA (UINT64_C(4) << 20)
+#define DEFAULT_RINGS    16u
+#define RING_BYTES       ((uint64_t)SSM_RBUFF_SIZE * 2 * sizeof(uint64_t)) /* its capacity is rounded up to a power of two */
+
 void ssm_pool_options_default(struct ssm_pool_options *options)
 {
     *options = (struct ssm_pool_options){
-        .classes = {
-            {256, SSM_POOL_256_BLOCKS}, {512, SSM_POOL_512_BLOCKS}, {1024, SSM_POOL_1K_BLOCKS},
-            {2048, SSM_POOL_2K_BLOCKS}, {4096, SSM_POOL_4K_BLOCKS}, {16384, SSM_POOL_16K_BLOCKS},
-            {65536, SSM_POOL_64K_BLOCKS}, {262144, SSM_POOL_256K_BLOCKS}, {1048576, SSM_POOL_1M_BLOCKS},
-        },
-        .class_count = 9,
         .shards = SSM_POOL_SHARDS,
         .headroom = SSM_PK_BUFF_HEADSPACE,
         .tailroom = SSM_PK_BUFF_TAILSPACE,
         .cache = 32,
-        .holders = 128,
-        .metadata_bytes = UINT64_C(4) << 20,
+        .holders = SSM_POOL_HOLDERS,
+        .metadata_bytes = DEFAULT_RINGS * RING_BYTES > DEFAULT_METADATA ? DEFAULT_RINGS * RING_BYTES : DEFAULT_METADATA,
     };
+    for (uint32_t i = 0; i < sizeof default_classes / sizeof *default_classes; i++)
+        if (default_classes[i].block_count > 0)
+            options->classes[options->class_count++] = default_classes[i];
 }
 
 static uint64_t round_up(uint64_t value, uint64_t to)

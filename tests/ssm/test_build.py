@@ -28,6 +28,8 @@ int main(void)
 {
     struct ssm_pool_options options;
     struct ssm_pool *pool;
+    struct ssm_ring *ring;
+    struct ssm_ring_options plain = {0};
     uint64_t handle;
     int fd = memfd_create("ssm-test", 0);
     ssm_pool_options_default(&options);
@@ -37,14 +39,18 @@ int main(void)
         error = ssm_alloc(pool, 100, 0, &handle);
     if (error == 0)
         error = ssm_free(pool, handle);
+    if (error == 0)
+        error = ssm_ring_open(pool, "ring", &plain, &ring);
     if (error != 0) {
         fprintf(stderr, "%s\n", ssm_strerror(error));
         return 1;
     }
+    uint32_t capacity = ssm_ring_capacity(ring);
+    ssm_ring_close(ring);
     ssm_pool_close(pool);
     ssm_pool_destroy(pool);
     close(fd);
-    printf("shards=%u\n", options.shards);
+    printf("shards=%u\nholders=%u\nring=%u\n", options.shards, options.holders, capacity);
     for (uint32_t i = 0; i < options.class_count; i++)
         printf("%u=%u\n", (unsigned)options.classes[i].block_size, options.classes[i].block_count);
     return 0;
@@ -61,6 +67,8 @@ target_link_libraries(with_static PRIVATE ssm::ssm_static)
 """
 DEFAULTS = {
     "shards": 4,
+    "holders": 128,
+    "ring": 1024,
     "256": 1024,
     "512": 768,
     "1024": 512,
@@ -215,18 +223,102 @@ def test_header_is_strict_c11_and_cplusplus(prefix: Path, tmp_path: Path) -> Non
         run("c++", "-x", "c++", "-std=c++17", *flags, source)
 
 
-def test_cache_variables_reach_the_library(user_c: Path) -> None:
+@pytest.mark.parametrize(
+    ("changed", "without", "result"),
+    [
+        (
+            {
+                "SSM_POOL_SHARDS": 64,
+                "SSM_POOL_256_BLOCKS": 5,
+                "SSM_POOL_1M_BLOCKS": 0,
+                "SSM_POOL_HOLDERS": 200,
+            },
+            {"1048576"},
+            {"shards": 64, "256": 5, "holders": 200},
+        ),
+        ({"SSM_RBUFF_SIZE": 100_000, "SSM_POOL_SHARDS": 1}, set(), {"shards": 1, "ring": 100_000}),
+    ],
+    ids=["counts", "ring"],
+)
+def test_cache_variables_reach_the_library(
+    user_c: Path, changed: dict[str, int], without: set[str], result: dict[str, int]
+) -> None:
     project = user_c.parent
-    changed = {"SSM_POOL_SHARDS": 2, "SSM_POOL_256_BLOCKS": 5, "SSM_POOL_1M_BLOCKS": 1}
     options = [f"-D{name}={value}" for name, value in changed.items()]
     options += ["-DSSM_TESTS=OFF", "-DSSM_EXAMPLES=OFF"]
     run("cmake", "-G", "Ninja", "-S", ROOT, "-B", project / "lib", *options)
     run("cmake", "--build", project / "lib", "--target", "ssm_static")
     program = project / "user"
     run("cc", user_c, f"-I{ROOT / 'ssm/src'}", project / "lib/libssm.a", "-pthread", "-o", program)
-    assert printed(run(program)) == {**DEFAULTS, "shards": 2, "256": 5, "1048576": 1}
+    expected = {key: value for key, value in DEFAULTS.items() if key not in without}
+    assert printed(run(program)) == {**expected, **result}
 
 
-def test_cache_variables_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="SSM_POOL_SHARDS=many: want a number"):
-        run("cmake", "-G", "Ninja", "-S", ROOT, "-B", tmp_path, "-DSSM_POOL_SHARDS=many")
+def refusal(*command: str | Path) -> str:
+    """What CMake says, on one line."""
+    with pytest.raises(AssertionError) as caught:
+        run("cmake", *command)
+    return " ".join(str(caught.value).split())
+
+
+KNOBS = re.findall(
+    r"^\| `(SSM_\w+)` \| (\d+) \| (\d+) \.\. (\d+) \|", (ROOT / "README.md").read_text(), re.MULTILINE
+)
+
+
+def test_the_readme_has_all_knobs() -> None:
+    text = (ROOT / "cmake/knobs.cmake").read_text().replace("${blocks_max}", "2147483647")
+    assert re.findall(r"^ssm_knob\((\w+) +(\d+) +(\d+) (\d+) ", text, re.MULTILINE) == KNOBS
+    assert len(KNOBS) == 14
+
+
+@pytest.mark.parametrize(
+    "value", ["below", "-1", "above", "9" * 30, "many", "", " 4", "4;5", "010", "0x10", "4.5"]
+)
+def test_each_knob_has_its_range(value: str) -> None:
+    """The file of the knobs alone, and all of them at once: configuring takes a second."""
+    wrong = {
+        name: str(int(low) - 1) if value == "below" else str(int(high) + 1) if value == "above" else value
+        for name, _, low, high in KNOBS
+    }
+    said = refusal(*(f"-D{name}:STRING={wrong[name]}" for name in wrong), "-P", ROOT / "cmake/knobs.cmake")
+    for name, _, low, high in KNOBS:
+        assert f"{name}={wrong[name]}: want a number, {low} .. {high} (" in said
+
+
+def test_the_ends_of_each_range_are_taken() -> None:
+    script = ("-P", ROOT / "cmake/knobs.cmake")
+    run("cmake", *script)
+    kept = "SSM_POOL_1M_BLOCKS"
+    run("cmake", *(f"-D{name}={low}" for name, _, low, _ in KNOBS if name != kept), *script)
+    high = ("SSM_POOL_SHARDS", "SSM_POOL_HOLDERS", "SSM_RBUFF_SIZE")
+    run("cmake", *(f"-D{name}={most}" for name, _, _, most in KNOBS if name in high), *script)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["-DSSM_POOL_SHARDS=many"], "SSM_POOL_SHARDS=many: want a number, 1 .. 64"),
+        (["-DSSM_POOL_SHARDS=100"], "SSM_POOL_SHARDS=100: want a number, 1 .. 64"),
+        (["-DSSM_RBUFF_SIZE=0"], "SSM_RBUFF_SIZE=0: want a number, 1 .. 16777216"),
+        (
+            ["-DSSM_PK_BUFF_HEADSPACE=1048544"],
+            "SSM_PK_BUFF_TAILSPACE = 1048576: want less than the largest blocks",
+        ),
+        (["-DSSM_SEED_BUG=some"], "SSM_SEED_BUG=some: want a number"),
+        (["-DSSM_SANITIZE=adress"], "SSM_SANITIZE=adress: want address"),
+    ],
+    ids=lambda value: value[0][2:] if isinstance(value, list) else "",
+)
+def test_cache_variables_are_checked(tmp_path: Path, options: list[str], says: str) -> None:
+    assert says in refusal("-G", "Ninja", "-S", ROOT, "-B", tmp_path, *options)
+
+
+def test_knobs_have_to_fit_together() -> None:
+    script = ("-P", ROOT / "cmake/knobs.cmake")
+    sizes = ["256", "512", "1K", "2K", "4K", "16K", "64K", "256K", "1M"]
+    none = [f"-DSSM_POOL_{size}_BLOCKS=0" for size in sizes]
+    assert "SSM_POOL_..._BLOCKS are 0 in all: want 1 .. 2147483647" in refusal(*none, *script)
+    assert "want less than the largest blocks, which have 256 bytes" in refusal(*none[1:], *script)
+    run("cmake", *none[1:], "-DSSM_PK_BUFF_HEADSPACE=200", *script)
+    assert "in all: want 1 .." in refusal("-DSSM_POOL_1K_BLOCKS=2147483647", *script)
