@@ -290,6 +290,7 @@ def ring_stats(
     recoveries: int,
     redelivered: int,
     drops: int,
+    late_wakes: int,
     holder: int,
 ) -> RingStats:
     """From what the core answers, flags in words."""
@@ -311,5 +312,6 @@ def ring_stats(
         redelivered,
         _overflow_of(flags),
         drops,
+        late_wakes,
         holder,
     )

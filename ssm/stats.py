@@ -40,6 +40,9 @@ class ClassStats:
     """Blocks on the lists of all shards now."""
     cached: int
     """Free blocks in the private caches of processes now."""
+    late_wakes: int
+    """Waits for a block that lasted on although one had come free, until the waiter looked by itself. 0 as long as no
+    process is killed or stands still; otherwise a wake-up was forgotten, which is a bug."""
     large_waiters: int
     """Calls that wait for several blocks at once now; they are served in turn, before those that want one."""
     shards: tuple[ShardStats, ...]
@@ -67,6 +70,8 @@ class ArenaStats:
     """Bytes of the largest range that no packet has."""
     recoveries: int
     """Times its lock was taken over from a dead process."""
+    late_wakes: int
+    """Waits for room that lasted on although there was some; see `ClassStats.late_wakes`."""
     shards: tuple[ShardStats, ...]
     """The shards of its packets, in order; a block of theirs is as large as its packet."""
 
@@ -111,6 +116,8 @@ class RingStats:
     drops: int
     """Packets lost because it was full: with "drop" they are not among `puts`, with "overwrite" they are, but not among
     `gets`."""
+    late_wakes: int
+    """Waits for a packet, a place or the last task that lasted on although it was there: as `ClassStats.late_wakes`."""
     holder: int
     """Its slot in the holder table, see `Holder.id`."""
 

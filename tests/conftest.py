@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gc
 import itertools
 import os
@@ -114,6 +116,52 @@ def contradictions(pool: ssm.Pool) -> list[str]:
         gc.collect()
         held = [h for h in pool.holders() if h.kind == "process" and h.blocks]
     return pool.check() + [f"still holds {h.blocks} blocks: {h}" for h in held]
+
+
+# ---- wake-ups ----------------------------------------------------------------------------------------
+
+
+def late_wakes(pool: ssm.Pool) -> list[str]:
+    """Waits of a pool that a look ended and no wake-up, which should have come."""
+    stats = pool.stats()
+    parts: list[tuple[str, int]] = [
+        (f"blocks of {each.block_size}", each.late_wakes) for each in stats.classes
+    ]
+    parts += [(f"ring {ring.name}", ring.late_wakes) for ring in stats.rings]
+    parts += [("arena", stats.arena.late_wakes)] if stats.arena else []
+    return [f"{count} late wake-ups: {what} of {pool.name}" for what, count in parts if count]
+
+
+@pytest.fixture(autouse=True)
+def nobody_wakes_late(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No wake-up was forgotten: asked of each pool that this process closes, unless somebody was killed or stopped."""
+    import ssm
+
+    harmed: list[int] = []
+    late: list[str] = []
+    kill, close = os.kill, ssm.Pool.close
+
+    def harm(pid: int, number: int, /) -> None:
+        harmed.extend([number] if number else [])
+        kill(pid, number)
+
+    @functools.wraps(close)
+    def ask_and_close(pool: ssm.Pool) -> None:
+        with contextlib.suppress(ssm.SSMError, OSError, ValueError):
+            late.extend([] if pool.closed else late_wakes(pool))
+        close(pool)
+
+    monkeypatch.setattr(os, "kill", harm)
+    monkeypatch.setattr(ssm.Pool, "close", ask_and_close)
+    yield
+    if request.node.stash.get(PASSED, False) and not harmed:
+        assert late == []
+
+
+@pytest.fixture
+def nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits looks by itself every 20 s only, and not every 20 ms: a wake-up that is forgotten shows."""
+    monkeypatch.setenv("SSM_RECHECK_MS", "20000")
 
 
 @pytest.fixture

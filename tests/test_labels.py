@@ -335,6 +335,8 @@ def test_model_and_table_agree(edge: Edge) -> None:
                 )
     if edge.models == ("litmus",):
         steps = [[step for steps in end.values() for step in steps] for end in edge.ends]
+        if all(Operation("full fence", "") in end for end in steps):
+            return  # store buffering
         assert {step.what for step in steps[0]} & PUBLISHES, f"{edge.labels[0]} publishes nothing"
         assert {step.what for step in steps[1]} & LEARNS, f"{edge.labels[1]} acquires nothing"
         return

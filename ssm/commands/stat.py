@@ -32,6 +32,7 @@ def _print_classes(stats: PoolStats) -> None:
             "allocs",
             "steals",
             "waiters",
+            "late wakes",
             "recoveries",
         ],
         [
@@ -45,6 +46,7 @@ def _print_classes(stats: PoolStats) -> None:
                 sum(shard.allocs for shard in each.shards),
                 sum(shard.steals for shard in each.shards),
                 sum(shard.waiters for shard in each.shards),
+                each.late_wakes,
                 sum(shard.recoveries for shard in each.shards),
             ]
             for each in stats.classes
@@ -55,7 +57,18 @@ def _print_classes(stats: PoolStats) -> None:
 def _print_arena(arena: ArenaStats) -> None:
     shards = arena.shards
     print_table(
-        ["arena", "used", "largest free", "packets", "held", "free", "allocs", "waiters", "recoveries"],
+        [
+            "arena",
+            "used",
+            "largest free",
+            "packets",
+            "held",
+            "free",
+            "allocs",
+            "waiters",
+            "late wakes",
+            "recoveries",
+        ],
         [
             [
                 arena.bytes,
@@ -66,6 +79,7 @@ def _print_arena(arena: ArenaStats) -> None:
                 arena.free,
                 sum(shard.allocs for shard in shards),
                 sum(shard.waiters for shard in shards),
+                arena.late_wakes,
                 arena.recoveries + sum(shard.recoveries for shard in shards),
             ]
         ],
@@ -86,6 +100,7 @@ def _print_rings(stats: PoolStats) -> None:
             "flags",
             "overflow",
             "drops",
+            "late wakes",
             "recoveries",
         ],
         [
@@ -101,6 +116,7 @@ def _print_rings(stats: PoolStats) -> None:
                 str(ring.acl.name),
                 ring.overflow,
                 ring.drops,
+                ring.late_wakes,
                 ring.recoveries,
             ]
             for ring in stats.rings

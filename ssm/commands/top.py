@@ -139,8 +139,14 @@ def _alarm(text: str) -> RenderableType:
     return Text(text, style="bold red")
 
 
+def _alarming(count: int) -> str | RenderableType:
+    return _alarm(f"{count:,}") if count else "0"
+
+
 def _classes(look: Look) -> Any:
-    grid = _grid("blocks", "size", "held", "free", "cached", "of", "allocs/s", "waiters", "recoveries")
+    grid = _grid(
+        "blocks", "size", "held", "free", "cached", "of", "allocs/s", "waiters", "late wakes", "recoveries"
+    )
     for each in look.stats.classes:
         waiters = sum(shard.waiters for shard in each.shards)
         _add(
@@ -151,14 +157,17 @@ def _classes(look: Look) -> Any:
             f"{each.cached:,}",
             f"{each.blocks:,}",
             f"{look.allocs[each.block_size]:,.0f}",
-            _alarm(str(waiters)) if waiters else "0",
+            _alarming(waiters),
+            _alarming(each.late_wakes),
             f"{sum(shard.recoveries for shard in each.shards):,}",
         )
     return grid
 
 
 def _arena(arena: ArenaStats) -> Any:
-    grid = _grid("arena", "bytes", "used", "largest free", "held", "of", "waiters", "recoveries")
+    grid = _grid(
+        "arena", "bytes", "used", "largest free", "held", "of", "waiters", "late wakes", "recoveries"
+    )
     waiters = sum(shard.waiters for shard in arena.shards)
     _add(
         grid,
@@ -167,14 +176,17 @@ def _arena(arena: ArenaStats) -> Any:
         f"{arena.largest_free:,}",
         f"{arena.held:,}",
         f"{arena.packets:,}",
-        _alarm(str(waiters)) if waiters else "0",
+        _alarming(waiters),
+        _alarming(arena.late_wakes),
         f"{arena.recoveries:,}",
     )
     return grid
 
 
 def _rings(look: Look) -> Any:
-    grid = _grid("rings", "name", "depth", "of", "high water", "puts/s", "gets/s", "drops", "recoveries")
+    grid = _grid(
+        "rings", "name", "depth", "of", "high water", "puts/s", "gets/s", "drops", "late wakes", "recoveries"
+    )
     for ring in look.stats.rings:
         depth = f"{ring.depth:,}"
         _add(
@@ -185,7 +197,8 @@ def _rings(look: Look) -> Any:
             f"{ring.high_water:,}",
             f"{look.puts[ring.name]:,.0f}",
             f"{look.gets[ring.name]:,.0f}",
-            _alarm(f"{ring.drops:,}") if ring.drops else "0",
+            _alarming(ring.drops),
+            _alarming(ring.late_wakes),
             f"{ring.recoveries:,}",
         )
     return grid

@@ -175,6 +175,14 @@ static int open_file(struct ssm_pool *pool, int fd, const struct ssm_attach_opti
     return result == 0 && writable ? open_descriptions(pool) : result;
 }
 
+/* For tests of wake-ups: with a look only every few seconds, one that is forgotten is a wait that everybody notices. */
+static uint64_t recheck_ns(void)
+{
+    const char *text = getenv("SSM_RECHECK_MS");
+    const unsigned long ms = text != NULL ? strtoul(text, NULL, 10) : 0;
+    return ms > 0 && ms <= 60000 ? ms * UINT64_C(1000000) : SSM_RECHECK_NS;
+}
+
 static int prepare(int fd, const struct ssm_attach_options *options, struct ssm_pool **pool_out)
 {
     int64_t size = ssm_segment_file_size(fd); /* first: opening a FIFO anew might wait for ever */
@@ -189,6 +197,7 @@ static int prepare(int fd, const struct ssm_attach_options *options, struct ssm_
     pool->self = SSM_NIL;
     pool->quota_bytes = UINT64_MAX;
     pool->many_cpus = sysconf(_SC_NPROCESSORS_ONLN) > 1;
+    pool->recheck_ns = recheck_ns();
     ssm_store_relaxed_u32(&pool->linger_rest, 1);
     if (options->name != NULL)
         strncpy(pool->name, options->name, sizeof pool->name - 1);

@@ -111,6 +111,8 @@ struct ssm_pool {
     bool                   many_cpus; /* spinning for another process can help */
     struct ssm_redelivery *redeliveries; /* the redelivering rings that this process ever opened */
     uint32_t            delivery_serial; /* of the last get from one of them */
+    uint64_t               recheck_ns;  /* longest sleep without a look: SSM_RECHECK_NS, or what SSM_RECHECK_MS says */
+    struct ssm_u32         evasions;    /* locks that stayed taken and were passed over: the look said nothing */
     struct ssm_u32         linger_rest; /* short waits until spinning for long is tried again */
     char                   name[SSM_NAME_SIZE];
     int (*revive)(struct ssm_pool *pool);    /* a forked child takes its own slot; -EAGAIN: not now */
@@ -170,6 +172,12 @@ int ssm_pool_fd(const struct ssm_pool *pool);
 
 /* Does another process hold the slot's liveness lock? What cannot be told counts as yes. */
 bool ssm_slot_is_alive(const struct ssm_pool *pool, uint32_t slot);
+
+/* Something was not looked at, because its lock stayed taken: whether what is waited for is there, was not known. */
+static inline void ssm_note_evasion(struct ssm_pool *pool)
+{
+    ssm_add_acqrel_u32(&pool->evasions, 1);
+}
 
 /* False when somebody cut the file: what it lost is SIGBUS at a touch. A system call, so only calls that look, wait,
  * reap or close ask; one that is cut in the middle of a call is not helped. */

@@ -56,6 +56,7 @@ static bool wait_for_owner(struct ssm_pool *pool, uint32_t slot, const struct ss
             until_ns = now_ns + SSM_PATIENCE_NS;
         if (now_ns >= until_ns) { /* the scheduler has put the owner aside, or it is stopped */
             ssm_note_stayed(pool, now_ns);
+            ssm_note_evasion(pool);
             return false;
         }
         ssm_nap_ns(50000);

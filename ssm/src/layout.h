@@ -36,7 +36,7 @@
 #include "wait.h"
 
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
-#define SSM_LAYOUT_VERSION 5u
+#define SSM_LAYOUT_VERSION 6u
 #define SSM_HOLDER_MAX     4096u
 #define SSM_CACHE_MAX      4096u
 #define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard is locked just now */

@@ -68,6 +68,7 @@ int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t 
         if (until_ns == 0)
             until_ns = now_ns + (patience_ns <= SSM_PATIENCE_NS && now_ns - pool->stayed_ns < STAYED_NS ? 0 : patience_ns);
         if (now_ns >= until_ns) {
+            ssm_note_evasion(pool);
             if (patience_ns > 0)
                 ssm_note_stayed(pool, now_ns);
             return -ETIMEDOUT;

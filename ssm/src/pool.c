@@ -73,38 +73,62 @@ static void note_wait(struct ssm_pool *pool, uint64_t waited_ns)
         ssm_store_relaxed_u32(&pool->linger_rest, rest - 1);
 }
 
+/* Until when it may sleep now: not beyond `look_ns`. */
+static uint64_t next_look_ns(const struct ssm_wait *wait, uint64_t look_ns, uint64_t until_ns)
+{
+    if (wait->look_ns != NULL && *wait->look_ns < look_ns)
+        look_ns = *wait->look_ns;
+    return look_ns < until_ns && !SSM_HAS_BUG(LONG_SLEEP) ? look_ns : until_ns;
+}
+
+/* The wait is over. It was late if it slept for as long as it may, with a membarrier before a look that saw all, and
+ * nobody signalled since. */
+static void note_late(const struct ssm_pool *pool, const struct ssm_wait *wait, uint32_t announced, int result)
+{
+    if (result >= 0 || result == -SSM_E_SHUTDOWN) /* others, such as a closed attachment, nobody signals */
+        ssm_event_count_late(wait->event, announced, pool->recheck_ns == SSM_RECHECK_NS);
+}
+
 int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t timeout_ns)
 {
     const uint64_t since_ns = ssm_now_ns(), until_ns = ssm_deadline_ns(timeout_ns);
+    uint32_t seen = 0;
+    bool overslept = false; /* and should have been woken, if what it waits for is there now */
     int result = spin_for(pool, wait, since_ns, until_ns);
     uint64_t stayed_ns = STAYED_NS;
     for (bool brief = true; result == wait->again; brief = false) {
         const uint32_t stayed = ssm_locks_stayed(pool);
-        uint32_t seen = ssm_event_announce(wait->event);
+        const uint32_t evasions = ssm_load_relaxed_u32(&pool->evasions); /* other threads' as well: then nothing is said */
+        const uint32_t announced = ssm_event_announce(wait->event);
+        overslept &= announced == ((seen + SSM_EVENT_STEP) | SSM_EVENT_WAITERS);
+        seen = announced;
         if (wait->class_idx != SSM_NIL)
             ssm_class_announce(pool, wait->class_idx);
-        if (!brief)
-            ssm_membarrier(); /* E1: before the look, on the processor of every signaller; pairs with E2 */
+        /* E1: before the look, on the processor of every signaller; pairs with E2. */
+        const bool fenced = !brief && ssm_membarrier();
         result = wait->attempt(wait->context, true);
-        uint64_t now_ns = ssm_now_ns(), step_ns = brief ? BRIEF_NS : SSM_RECHECK_NS;
+        const uint64_t now_ns = ssm_now_ns();
+        if (result != wait->again && overslept)
+            note_late(pool, wait, announced, result);
+        if (result != wait->again || now_ns >= until_ns)
+            break;
+        const bool looked = ssm_load_relaxed_u32(&pool->evasions) == evasions;
+        uint64_t step_ns = brief ? BRIEF_NS : pool->recheck_ns;
         if (!brief && ssm_locks_stayed(pool) != stayed && stayed_ns < step_ns) {
             step_ns = stayed_ns;
             stayed_ns *= 2;
         }
-        if (result != wait->again || now_ns >= until_ns)
-            break;
-        uint64_t look_ns = now_ns + step_ns < until_ns && !SSM_HAS_BUG(LONG_SLEEP) ? now_ns + step_ns : until_ns;
-        if (wait->look_ns != NULL && *wait->look_ns < look_ns)
-            look_ns = *wait->look_ns;
+        const uint64_t look_ns = next_look_ns(wait, now_ns + step_ns, until_ns);
         int stopped = sleep_once(pool, wait, seen, look_ns);
         if (stopped != 0)
             return stopped;
-        now_ns = ssm_now_ns();
-        if (!brief && now_ns >= look_ns)
+        const uint64_t woken_ns = ssm_now_ns();
+        const bool in_time = woken_ns < look_ns;
+        overslept = fenced && looked && !in_time;
+        if (!in_time && !brief)
             pool->on_stall(pool);
-        result = wait->attempt(wait->context, false);
-        if (result != wait->again)
-            note_wait(pool, now_ns - since_ns);
+        if (in_time && (result = wait->attempt(wait->context, false)) != wait->again)
+            note_wait(pool, woken_ns - since_ns);
     }
     return result;
 }
@@ -140,8 +164,10 @@ static void give_home(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_
         ssm_store_release_u32(home, (ssm_load_relaxed_u32(home) + 1) % pool->geometry.shards); /* G1, H1 */
     }
     const uint64_t handle = ssm_handle_now(pool, block_idx);
-    if (!ssm_class_is_arena(pool, class_idx) && keep_in_cache(pool, class_idx, &handle, 1, pool->geometry.cache_slots) != 0)
+    if (!ssm_class_is_arena(pool, class_idx) && keep_in_cache(pool, class_idx, &handle, 1, pool->geometry.cache_slots) != 0) {
+        ssm_class_signal(pool, class_idx, 1); /* whoever waits takes it from there */
         return;
+    }
     ssm_let_go(pool, block_idx, pool->self);
 }
 

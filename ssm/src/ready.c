@@ -44,7 +44,8 @@ static int look(struct ssm_interest *interests, uint32_t count)
 }
 
 /* The words to sleep on: as many as the kernel takes at once. How many. */
-static uint32_t announce(const struct ssm_interest *interests, uint32_t count, struct ssm_waker *waker, struct ssm_watched *watched)
+static uint32_t announce(const struct ssm_interest *interests, uint32_t count, struct ssm_waker *waker,
+                         struct ssm_watched *watched, bool *fenced_out)
 {
     uint32_t words = 0;
     if (waker != NULL) {
@@ -56,7 +57,7 @@ static uint32_t announce(const struct ssm_interest *interests, uint32_t count, s
         watched[words].seen = ssm_event_announce(watched[words].event);
         words++;
     }
-    ssm_membarrier(); /* E1 */
+    *fenced_out = ssm_membarrier(); /* E1 */
     return words;
 }
 
@@ -89,31 +90,43 @@ static int look_after(const struct ssm_interest *interests, uint32_t count)
     return 0;
 }
 
+/* A ring is ready although nobody has signalled, and the sleep was as long as it may be; see wait.h. */
+static void note_late(const struct ssm_interest *interests, uint32_t count, const struct ssm_watched *watched)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (interests[i].ready)
+            ssm_event_count_late(watched[i].event, watched[i].seen,
+                                 ssm_ring_pool(interests[i].ring)->recheck_ns == SSM_RECHECK_NS);
+}
+
 int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_waker *waker, int64_t timeout_ns)
 {
     struct ssm_watched watched[SSM_WATCHED_MAX];
     if (count == 0)
         return -EINVAL;
-    uint64_t now_ns = ssm_now_ns(), recheck_ns = now_ns + SSM_RECHECK_NS;
+    const uint64_t longest_ns = ssm_ring_pool(interests[0].ring)->recheck_ns;
+    uint64_t now_ns = ssm_now_ns(), recheck_ns = now_ns + longest_ns;
+    bool fenced;
     const uint64_t until_ns = ssm_deadline_ns(timeout_ns);
     int result = look(interests, count);
     while (result == 0) {
-        uint32_t words = announce(interests, count, waker, watched);
+        uint32_t words = announce(interests, count, waker, watched, &fenced);
         bool woken = waker != NULL && ssm_exchange_acqrel_u32(&waker->pending, 0) != 0;
         result = look(interests, count);
         now_ns = ssm_now_ns();
         if (result != 0 || woken || now_ns >= until_ns)
             break;
-        uint64_t step_ns = words == count + (waker != NULL) ? SSM_RECHECK_NS : CROWDED_NS;
+        const bool all = words == count + (waker != NULL);
+        uint64_t step_ns = all ? longest_ns : CROWDED_NS;
         uint64_t wake_ns = now_ns + step_ns < until_ns ? now_ns + step_ns : until_ns;
         result = sleep_on(interests, count, watched, words, wake_ns);
         now_ns = ssm_now_ns();
         if (result == 0 && now_ns >= recheck_ns) { /* however short the sleeps were; before the memory is touched again */
             result = look_after(interests, count);
-            recheck_ns = now_ns + SSM_RECHECK_NS;
+            recheck_ns = now_ns + longest_ns;
         }
-        if (result == 0)
-            result = look(interests, count);
+        if (result == 0 && (result = look(interests, count)) > 0 && all && fenced && now_ns >= wake_ns)
+            note_late(interests, count, watched + (waker != NULL));
     }
     return result;
 }

@@ -197,7 +197,7 @@ static uint32_t home_of(const struct ssm_pool *pool, uint32_t block_idx)
     return 0;
 }
 
-void ssm_settle(struct ssm_pool *pool, uint32_t block_idx)
+bool ssm_settle(struct ssm_pool *pool, uint32_t block_idx)
 {
     uint32_t listed = 0;
     uint32_t class_idx = ssm_class_of_block(pool, block_idx);
@@ -207,13 +207,14 @@ void ssm_settle(struct ssm_pool *pool, uint32_t block_idx)
         /* Where a lock stayed taken just now, it is not waited for once more: there may be many blocks to settle. */
         if (lock_shard(pool, at, ssm_load_relaxed_u32(unsettled) ? 0 : SSM_PATIENCE_NS) != 0) {
             ssm_store_release_u32(unsettled, 1);
-            return;
+            return false;
         }
         settled = list_if_free_locked(pool, at, block_idx, &listed);
         unlock_shard(pool, at);
     }
     if (listed != 0)
         ssm_class_signal(pool, class_idx, listed);
+    return true;
 }
 
 void ssm_let_go(struct ssm_pool *pool, uint32_t block_idx, uint32_t holder)
@@ -221,8 +222,8 @@ void ssm_let_go(struct ssm_pool *pool, uint32_t block_idx, uint32_t holder)
     struct ssm_block *block = ssm_block_at(pool, block_idx);
     ssm_note_letting_go(pool, block_idx + 1); /* F1 -> F2 in is_let_go_of(): before the bit goes */
     ssm_block_remove(block, holder); /* F1 */
-    if (ssm_block_is_free(pool, block)) /* else: another one has it, who will let it go */
-        ssm_settle(pool, block_idx);
+    if (ssm_block_is_free(pool, block) && !ssm_settle(pool, block_idx)) /* not free: another holder will let it go */
+        ssm_class_signal(pool, ssm_class_of_block(pool, block_idx), 1); /* whoever waits may settle it */
     ssm_note_letting_go(pool, 0);
 }
 

@@ -40,8 +40,8 @@ static inline void ssm_note_letting_go(struct ssm_pool *pool, uint32_t what)
 }
 
 /* Lists the block if it is free and not listed. Anyone, any time. A shard whose lock stays taken is not waited for:
- * then the class is marked, and whoever finds nothing else free settles it. */
-void ssm_settle(struct ssm_pool *pool, uint32_t block_idx);
+ * then the class is marked, and whoever finds nothing else free settles it. False: so it was. */
+bool ssm_settle(struct ssm_pool *pool, uint32_t block_idx);
 /* Settles every block of a marked class; true when it was marked. */
 bool ssm_class_settle(struct ssm_pool *pool, uint32_t class_idx);
 

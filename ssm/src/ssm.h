@@ -458,6 +458,7 @@ struct ssm_class_stats {
     uint64_t block_size, blocks;
     uint64_t free;   /* on all shards' lists */
     uint64_t cached; /* free too, but in some process's private cache */
+    uint64_t late_wakes; /* waits for a block that nobody ended, though there was one: 0, unless somebody died or stood still */
     uint64_t large_waiters; /* calls that wait for several blocks; they are served in turn, before those for one */
 };
 struct ssm_arena_stats {
@@ -467,6 +468,7 @@ struct ssm_arena_stats {
     uint64_t used;    /* bytes of the packets that somebody holds */
     uint64_t largest; /* bytes of the largest range that nobody holds */
     uint64_t recoveries; /* times its lock was taken over from a dead process */
+    uint64_t late_wakes; /* as for a class */
 };
 struct ssm_ring_stats {
     char     name[SSM_NAME_SIZE];
@@ -476,6 +478,7 @@ struct ssm_ring_stats {
     uint64_t depth, high_water, puts, gets, recoveries;
     uint64_t redelivered; /* of `gets`: packets that another process had before, and died */
     uint64_t drops;       /* lost because it was full: not among `puts` (DROP), or of `puts`, not among `gets` (OVERWRITE) */
+    uint64_t late_wakes; /* waits that nobody ended, though the packet or place was there: 0, unless somebody died or stood still */
 };
 enum ssm_holder_kind { SSM_HOLDER_NONE, SSM_HOLDER_PROCESS, SSM_HOLDER_RING };
 struct ssm_holder_info {

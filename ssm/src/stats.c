@@ -42,6 +42,14 @@ int ssm_shard_stats(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_id
     return 0;
 }
 
+static uint64_t late_wakes_of_class(const struct ssm_pool *pool, uint32_t class_idx)
+{
+    uint64_t late = ssm_load_relaxed_u32(&ssm_class_at(pool, class_idx)->several.late);
+    for (uint32_t i = 0; i < pool->geometry.shards; i++)
+        late += ssm_load_relaxed_u32(&ssm_shard_at(pool, class_idx, i)->event.late);
+    return late;
+}
+
 int ssm_class_stats(struct ssm_pool *pool, uint32_t class_idx, struct ssm_class_stats *out)
 {
     if (class_idx >= pool->geometry.class_count)
@@ -51,7 +59,8 @@ int ssm_class_stats(struct ssm_pool *pool, uint32_t class_idx, struct ssm_class_
         return result;
     const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
     *out = (struct ssm_class_stats){
-        .block_size = c->block_size, .blocks = c->block_count, .large_waiters = ssm_reservations_count(pool, class_idx),
+        .block_size = c->block_size, .blocks = c->block_count, .late_wakes = late_wakes_of_class(pool, class_idx),
+        .large_waiters = ssm_reservations_count(pool, class_idx),
     };
     for (uint32_t shard_idx = 0; shard_idx < pool->geometry.shards; shard_idx++)
         out->free += ssm_load_relaxed_u32(&ssm_shard_at(pool, class_idx, shard_idx)->free_count);
@@ -103,6 +112,7 @@ int ssm_arena_stats(struct ssm_pool *pool, struct ssm_arena_stats *out)
     if (held != NULL) {
         *out = (struct ssm_arena_stats){
             .bytes = g->arena_bytes, .packets = g->arena_packets, .recoveries = ssm_load_relaxed_u32(&ssm_arena_of(pool)->recoveries),
+            .late_wakes = late_wakes_of_class(pool, g->fixed_count),
         };
         measure(pool, held, out);
     }
@@ -143,6 +153,8 @@ int ssm_ring_stats(struct ssm_pool *pool, uint32_t holder_id, struct ssm_ring_st
                           ssm_load_relaxed_u64(&shared->consumer.recoveries),
             .redelivered = ssm_load_relaxed_u64(&shared->redelivered),
             .drops = ssm_load_relaxed_u64(&shared->producer.drops) + ssm_load_relaxed_u64(&shared->consumer.drops),
+            .late_wakes = (uint64_t)ssm_load_relaxed_u32(&shared->not_empty.late) +
+                          ssm_load_relaxed_u32(&shared->not_full.late) + ssm_load_relaxed_u32(&shared->all_done.late),
         };
         copy_name(out->name, holder->name);
     }

@@ -13,7 +13,7 @@
 
 #define ALONE_NS UINT64_C(1000000) /* longest sleep on one of several words */
 #define WAITERS  SSM_EVENT_WAITERS
-#define SEQUENCE UINT32_C(2)
+#define SEQUENCE SSM_EVENT_STEP
 
 static struct timespec timespec_of(uint64_t ns)
 {
@@ -94,6 +94,34 @@ int ssm_events_sleep(const struct ssm_watched *watched, uint32_t count, uint64_t
     return futex_wait(&watched[0].event->word, watched[0].seen, soon_ns < until_ns ? soon_ns : until_ns);
 }
 
+static bool is_excused(const struct ssm_event *event, uint64_t now_ns)
+{
+    return now_ns - ssm_load_relaxed_u64(&event->doubt_ns) < SSM_EXCUSED_NS; /* stale: one more, or one less, is counted */
+}
+
+static void take_back(struct ssm_event *event)
+{
+    if (ssm_load_relaxed_u32(&event->doubts) != 0 && is_excused(event, ssm_now_ns()))
+        ssm_add_acqrel_u32(&event->late, 0 - ssm_exchange_acqrel_u32(&event->doubts, 0));
+}
+
+void ssm_event_count_late(struct ssm_event *event, uint32_t seen, bool excusable)
+{
+    if (ssm_load_relaxed_u32(&event->word) != seen) /* stale: looked at again below */
+        return;
+    ssm_add_acqrel_u32(&event->late, 1);
+    if (!excusable)
+        return;
+    const uint64_t now_ns = ssm_now_ns();
+    if (!is_excused(event, now_ns))
+        ssm_exchange_acqrel_u32(&event->doubts, 0); /* these stand */
+    ssm_store_relaxed_u64(&event->doubt_ns, now_ns);
+    ssm_add_acqrel_u32(&event->doubts, 1);
+    ssm_fence_seqcst(); /* V1: the doubt is visible before the word is read again; pairs with V2 */
+    if (ssm_load_relaxed_u32(&event->word) != seen)
+        take_back(event);
+}
+
 uint32_t ssm_event_wake(struct ssm_event *event, uint32_t count)
 {
     uint32_t word = ssm_load_relaxed_u32(&event->word);
@@ -104,6 +132,8 @@ uint32_t ssm_event_wake(struct ssm_event *event, uint32_t count)
         signalled = word + SEQUENCE;
     } while (!ssm_cas_acqrel_u32(&event->word, &word, signalled));
     uint32_t woken = futex_wake(&event->word, count);
+    ssm_fence_seqcst(); /* V2: the word has changed before the doubt is looked for; pairs with V1 */
+    take_back(event);
     if (woken == 0) /* nobody asleep; fails when somebody announced since */
         ssm_cas_acqrel_u32(&event->word, &signalled, signalled & ~WAITERS);
     return woken;

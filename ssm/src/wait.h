@@ -13,17 +13,31 @@
  *
  * Death: a signaller may die between publishing and waking, a waiter after it was woken and before it acted.
  * Therefore every sleep is bounded by SSM_RECHECK_NS and its caller looks again.
+ *
+ * That look would hide a wake-up that was forgotten by mistake. So such waits are counted: a waiter slept for as long
+ * as it may while nobody touched the word, and then found what it waits for. One signaller is excused: it has
+ * published, and is about to signal. The waiter cannot see it, but the signaller sees that the waiter has just counted,
+ * and takes that back. So while all live, `late` is 0 once all have returned from their calls; unless a signaller
+ * had no processor for SSM_EXCUSED_NS in between. What may be missing: a wake-up that was forgotten, when another one
+ * came on its heels.
  */
 #ifndef SSM_WAIT_H
 #define SSM_WAIT_H
 
 #include "atomic.h"
 
-#define SSM_RECHECK_NS UINT64_C(20000000) /* longest sleep without a look */
+#define SSM_RECHECK_NS UINT64_C(20000000)   /* longest sleep without a look */
+#define SSM_EXCUSED_NS UINT64_C(5000000000) /* for a signal on its way */
 
 #define SSM_EVENT_WAITERS UINT32_C(1)
+#define SSM_EVENT_STEP    UINT32_C(2) /* each announcement and each signal adds it */
 
-struct ssm_event { struct ssm_u32 word; };
+struct ssm_event {
+    struct ssm_u32 word;
+    struct ssm_u32 late;     /* waits that ended by a look although nobody had signalled */
+    struct ssm_u32 doubts;   /* of these: those that a signal may take back, for SSM_EXCUSED_NS */
+    struct ssm_u64 doubt_ns; /* when the last of them was counted */
+};
 
 uint64_t ssm_now_ns(void);                 /* CLOCK_MONOTONIC */
 uint64_t ssm_deadline_ns(int64_t timeout_ns); /* now and so long; below 0: never */
@@ -40,6 +54,10 @@ struct ssm_watched { struct ssm_event *event; uint32_t seen; };
 int ssm_events_sleep(const struct ssm_watched *watched, uint32_t count, uint64_t until_ns);
 /* Wakes up to `count` waiters; returns how many. */
 uint32_t ssm_event_wake(struct ssm_event *event, uint32_t count);
+
+/* Counts a wait that found what it waits for without a signal, if the word is `seen` still: as it was before the sleep,
+ * or with the waiter's own announcement since. `excusable`: a signal that comes yet takes it back. */
+void ssm_event_count_late(struct ssm_event *event, uint32_t seen, bool excusable);
 
 /* The same after a publish. `fenced`: this process takes no part in membarrier. */
 static inline uint32_t ssm_event_signal(struct ssm_event *event, uint32_t count, bool fenced)

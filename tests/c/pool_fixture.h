@@ -96,6 +96,9 @@ static inline void child_finish(pid_t pid)
     CHECK_EQ(WEXITSTATUS(status), 0);
 }
 
+/* Somebody died or was stopped since the last pool was made: wake-ups may be late. */
+static bool fixture_harmed;
+
 /* The child calls this where it is to die, ... */
 _Noreturn static inline void die_here(void)
 {
@@ -111,6 +114,7 @@ static inline void child_died(pid_t pid)
     CHECK(waitpid(pid, &status, 0) == pid);
     CHECK(WIFSIGNALED(status));
     CHECK_EQ(WTERMSIG(status), SIGKILL);
+    fixture_harmed = true;
 }
 
 static inline void child_kill(pid_t pid)
@@ -125,6 +129,7 @@ static inline void child_stop(pid_t pid)
     CHECK(kill(pid, SIGSTOP) == 0);
     CHECK(waitpid(pid, &status, WUNTRACED) == pid);
     CHECK(WIFSTOPPED(status));
+    fixture_harmed = true;
 }
 
 static inline void child_continue(pid_t pid)
@@ -163,6 +168,7 @@ static inline struct ssm_pool_options fixture_options(void)
 static inline struct fixture fixture_open(const struct ssm_pool_options *options)
 {
     struct fixture f = {.fd = fixture_file(), .board = board_new()};
+    fixture_harmed = false;
     CHECK_EQ(ssm_pool_create(f.fd, options, &(struct ssm_attach_options){.name = "test"}, &f.pool), 0);
     return f;
 }
@@ -205,9 +211,25 @@ static inline void pool_end(struct ssm_pool *pool)
     ssm_pool_destroy(pool);
 }
 
+/* Of all classes, the arena's included, and rings. */
+static inline uint64_t late_wakes(struct ssm_pool *pool)
+{
+    uint64_t late = 0;
+    struct ssm_ring_stats ring;
+    for (uint32_t i = 0; i < pool->geometry.class_count; i++) {
+        late += ssm_load_acquire_u32(&ssm_class_at(pool, i)->several.late);
+        for (uint32_t k = 0; k < pool->geometry.shards; k++)
+            late += ssm_load_acquire_u32(&ssm_shard_at(pool, i, k)->event.late);
+    }
+    for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
+        late += ssm_ring_stats(pool, id, &ring) == 0 ? ring.late_wakes : 0;
+    return late;
+}
+
 static inline void fixture_close(struct fixture *f)
 {
     fixture_check(f->pool);
+    CHECK(fixture_harmed || late_wakes(f->pool) == 0);
     pool_end(f->pool);
     CHECK(close(f->fd) == 0);
     board_drop(f->board);
@@ -225,6 +247,7 @@ static inline int read_lock(int fd, uint64_t byte)
 static inline struct ssm_pool kill_attachment(struct ssm_pool *pool, int fd)
 {
     struct ssm_pool dead = *pool;
+    fixture_harmed = true;
     ssm_description_drop(&pool->alive, &pool->file);
     ssm_file_close(&pool->fd, &pool->file);
     dead.flags |= SSM_SERIAL;

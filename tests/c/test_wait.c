@@ -3,6 +3,11 @@
  * The eventcount: what its word says, and that no wake-up is lost, between processes that live and that are killed. */
 #include "pool_fixture.h"
 
+#include <dlfcn.h>
+#include <linux/futex.h>
+#include <stdarg.h>
+#include <sys/syscall.h>
+
 #define ROUNDS 4000
 
 static void test_word(void)
@@ -20,6 +25,82 @@ static void test_word(void)
     CHECK_EQ(ssm_event_signal(&event, 1, true), 0);
     CHECK_EQ(ssm_load_relaxed_u32(&event.word), word);
     CHECK(ssm_event_announce(&event) & 1);
+}
+
+/* ---- late waits ---------------------------------------------------------------------------------------------- */
+
+static uint32_t late(const struct ssm_event *event)
+{
+    return ssm_load_relaxed_u32(&event->late);
+}
+
+static void test_late_waits_are_counted(void)
+{
+    struct ssm_event event = {0};
+    uint32_t seen = ssm_event_announce(&event);
+    ssm_event_count_late(&event, seen, true);
+    CHECK_EQ(late(&event), 1);
+    ssm_event_signal(&event, 1, true); /* it had only not come yet */
+    CHECK_EQ(late(&event), 0);
+    ssm_event_count_late(&event, seen, true); /* signalled since */
+    CHECK_EQ(late(&event), 0);
+    seen = ssm_event_announce(&event);
+    ssm_event_count_late(&event, seen, true);
+    ssm_event_announce(&event); /* of the next wait: the signal may still be on its way */
+    ssm_event_signal(&event, 1, true);
+    ssm_event_signal(&event, 1, true);
+    CHECK_EQ(late(&event), 0);
+    seen = ssm_event_announce(&event);
+    ssm_event_count_late(&event, seen, false);
+    ssm_event_signal(&event, 1, true);
+    CHECK_EQ(late(&event), 1);
+}
+
+static void test_an_old_doubt_stands(void)
+{
+    struct ssm_event event = {0};
+    ssm_event_count_late(&event, ssm_event_announce(&event), true);
+    ssm_store_relaxed_u64(&event.doubt_ns, ssm_now_ns() - SSM_EXCUSED_NS);
+    ssm_event_signal(&event, 1, true);
+    CHECK_EQ(late(&event), 1);
+    ssm_event_count_late(&event, ssm_event_announce(&event), true);
+    ssm_event_signal(&event, 1, true);
+    CHECK_EQ(late(&event), 1);
+}
+
+/* ---- a waiter that comes while nobody is being woken ---------------------------------------------------------- */
+
+static struct ssm_event *to_announce; /* in the next wake-up, behind the system call */
+
+/* Takes the place of the C library's. */
+long syscall(long number, ...)
+{
+    static long (*real)(long number, ...);
+    long a[6];
+    va_list list;
+    va_start(list, number);
+    for (int i = 0; i < 6; i++)
+        a[i] = va_arg(list, long);
+    va_end(list);
+    if (real == NULL)
+        real = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+    long result = real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+    if (number == SYS_futex && a[1] == FUTEX_WAKE && to_announce != NULL) {
+        struct ssm_event *event = to_announce;
+        to_announce = NULL;
+        ssm_event_announce(event);
+    }
+    return result;
+}
+
+static void test_announced_while_nobody_is_woken(void)
+{
+    struct ssm_event event = {0};
+    ssm_event_announce(&event);
+    to_announce = &event;
+    CHECK_EQ(ssm_event_signal(&event, 1, true), 0);
+    CHECK(to_announce == NULL);
+    CHECK(ssm_load_relaxed_u32(&event.word) & SSM_EVENT_WAITERS); /* the newcomer's */
 }
 
 static void test_sleep_ends(void)
@@ -197,6 +278,9 @@ int main(void)
 {
     alarm(WATCHDOG_S);
     test_word();
+    test_late_waits_are_counted();
+    test_an_old_doubt_stands();
+    test_announced_while_nobody_is_woken();
     test_sleep_ends();
     test_signal_interrupts();
     test_killed_waiters();

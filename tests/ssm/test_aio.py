@@ -35,6 +35,7 @@ def produce(talk, ring, count):
     ring.shutdown()
 
 
+@pytest.mark.usefixtures("nobody_looks")
 def test_async_for_gets_every_packet_of_another_process(pool, children):
     ring = pool.ring("frames", capacity=16)
     children.start(produce, ring, COUNT)
@@ -74,6 +75,7 @@ def test_one_thread_serves_all_rings_and_ends(pool):
     wait_until(lambda: not watchers(), "the thread ends")
 
 
+@pytest.mark.usefixtures("nobody_looks")
 def test_aput_waits_for_room(pool):
     ring = pool.ring("frames", capacity=1)
 
@@ -130,6 +132,7 @@ def test_a_cancelled_get_takes_nothing(pool):
     wait_until(lambda: not watchers(), "the thread ends")
 
 
+@pytest.mark.usefixtures("nobody_looks")
 def test_shut_down(pool):
     ring = pool.ring("frames")
 
@@ -213,6 +216,7 @@ def test_after_a_fork_the_child_has_its_own_thread(pool, children):
     assert run(fork_while_waiting()).result() == 7
 
 
+@pytest.mark.usefixtures("nobody_looks")
 def test_two_loops_in_two_threads(pool):
     ring = pool.ring("frames")
     got = []

@@ -516,6 +516,7 @@ def consume(talk, q):
     return seen
 
 
+@pytest.mark.usefixtures("nobody_looks")
 def test_many_producers_and_consumers(make_queue, children):
     q = make_queue(8)
     consumers = [children.start(consume, q) for _ in range(2)]
@@ -597,6 +598,7 @@ def test_a_large_object_among_small_ones(make_queue, children):
         child.result()
 
 
+@pytest.mark.usefixtures("nobody_looks")
 def test_two_large_writers(make_queue, children):
     """Each object wants more than half of the blocks: one by one, the two would wait for each other's."""
     q = make_queue(8, classes={1024: 16, BLOCK: 7})

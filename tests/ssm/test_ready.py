@@ -51,6 +51,7 @@ def wait_for_two(talk, first, second):
             talk.send(bytes(packet))
 
 
+@pytest.mark.usefixtures("nobody_looks")
 def test_a_put_in_another_process_wakes(pool, make_pool, children):
     first, second = pool.ring("a"), make_pool().ring("b")
     child = children.start(wait_for_two, first, second)

@@ -77,6 +77,7 @@ def work(talk, name):
         ring.task_done()
 
 
+@pytest.mark.usefixtures("nobody_looks")
 def test_workers_wake_the_one_who_joins(ring, children, start_method):
     workers = [children.start(work, ring.pool.name, method=start_method) for _ in range(2)]
     for worker in workers:

@@ -29,6 +29,7 @@ def alloc_and_tell(talk, name, size, timeout):
     return os.getpid()
 
 
+@pytest.mark.usefixtures("nobody_looks")
 @pytest.mark.parametrize("cache", [0, 32])
 def test_a_waiter_is_woken_by_another_process(make_pool, children, start_method, cache):
     pool = make_pool(cache=cache)
@@ -45,6 +46,7 @@ def test_a_waiter_is_woken_by_another_process(make_pool, children, start_method,
         packet.free()
 
 
+@pytest.mark.usefixtures("nobody_looks")
 def test_a_waiter_is_woken_from_any_shard(make_pool, children):
     """Waiters with every shard as their own; one block comes back, to the shard of this process."""
     pool = make_pool(classes={256: 1}, cache=0, shards=4)
@@ -72,6 +74,7 @@ def free_later(talk, name, seconds):
             packet.free()
 
 
+@pytest.mark.usefixtures("nobody_looks")
 def test_this_process_is_woken(pool, children, start_method):
     child = children.start(free_later, pool.name, 0.2, method=start_method)
     assert child.hear() == "full"
@@ -110,6 +113,7 @@ def one_at_a_time(talk, name, rounds):
     return rounds
 
 
+@pytest.mark.usefixtures("nobody_looks")
 @pytest.mark.parametrize("cache", [0, 4])
 def test_many_waiters_are_all_served(make_pool, children, cache):
     """Two blocks, six processes, each over and over: nobody starves, nobody is left asleep."""
@@ -119,6 +123,7 @@ def test_many_waiters_are_all_served(make_pool, children, cache):
         assert worker.result() == 300
 
 
+@pytest.mark.usefixtures("nobody_looks")
 def test_each_freed_block_serves_a_waiter(pool, children):
     """Four sleep, four blocks come back at once: four are served."""
     batch = pool.alloc_many(64, 1)
@@ -141,6 +146,7 @@ def hold_until_told(talk, name):
         packet.free()
 
 
+@pytest.mark.usefixtures("nobody_looks")
 def test_one_block_at_a_time_serves_one_waiter_at_a_time(pool, children):
     packets = [pool.alloc(1) for _ in range(64)]
     waiters = [children.start(hold_until_told, pool.name) for _ in range(3)]
@@ -157,6 +163,7 @@ def test_one_block_at_a_time_serves_one_waiter_at_a_time(pool, children):
         packet.free()
 
 
+@pytest.mark.usefixtures("nobody_looks")
 def test_waiting_for_a_batch(pool, children):
     """All or nothing, from blocks that come back one by one."""
     packets = [pool.alloc(1) for _ in range(64)]

@@ -399,7 +399,7 @@ static PyObject *pool_shard_stats(struct pool_object *self, PyObject *args)
                       : Py_BuildValue("(KKKKKK)", s.free, s.allocs, s.frees, s.steals, s.recoveries, s.waiters);
 }
 
-PyDoc_STRVAR(pool_class_stats_doc, "_class_stats($self, class_idx, /)\n--\n\n(block_size, blocks, free, cached, large_waiters)");
+PyDoc_STRVAR(pool_class_stats_doc, "_class_stats($self, class_idx, /)\n--\n\n(block_size, blocks, free, cached, late_wakes, large_waiters)");
 
 static PyObject *pool_class_stats(struct pool_object *self, PyObject *args)
 {
@@ -410,11 +410,11 @@ static PyObject *pool_class_stats(struct pool_object *self, PyObject *args)
     int result;
     POOL_CALL(self, result, ssm_class_stats(self->core, class_idx, &s));
     return result < 0 ? raise_code(self, result)
-                      : Py_BuildValue("(KKKKK)", s.block_size, s.blocks, s.free, s.cached, s.large_waiters);
+                      : Py_BuildValue("(KKKKKK)", s.block_size, s.blocks, s.free, s.cached, s.late_wakes, s.large_waiters);
 }
 
 PyDoc_STRVAR(pool_arena_stats_doc,
-"_arena_stats($self, /)\n--\n\n(bytes, packets, free, used, largest_free, recoveries); None: the pool has no arena.");
+"_arena_stats($self, /)\n--\n\n(bytes, packets, free, used, largest_free, recoveries, late_wakes); None: the pool has no arena.");
 
 static PyObject *pool_arena_stats(struct pool_object *self, PyObject *unused)
 {
@@ -425,7 +425,7 @@ static PyObject *pool_arena_stats(struct pool_object *self, PyObject *unused)
     if (result == -ENOENT)
         RETURN_NONE;
     return result < 0 ? raise_code(self, result)
-                      : Py_BuildValue("(KKKKKK)", s.bytes, s.packets, s.free, s.used, s.largest, s.recoveries);
+                      : Py_BuildValue("(KKKKKKK)", s.bytes, s.packets, s.free, s.used, s.largest, s.recoveries, s.late_wakes);
 }
 
 PyObject *name_object(const char *name)
@@ -436,7 +436,7 @@ PyObject *name_object(const char *name)
 PyDoc_STRVAR(pool_ring_stats_doc,
 "_ring_stats($self, /)\n--\n\n"
 "[(name, id, capacity, flags, acl, depth, high_water, puts, gets, recoveries, redelivered, drops,\n"
-"holder)], of every ring.");
+"late_wakes, holder)], of every ring.");
 
 static PyObject *pool_ring_stats(struct pool_object *self, PyObject *unused)
 {
@@ -449,9 +449,9 @@ static PyObject *pool_ring_stats(struct pool_object *self, PyObject *unused)
         if (result == -ENOENT)
             continue;
         PyObject *ring = result < 0 ? raise_code(self, result)
-                                    : Py_BuildValue("(NIIIIKKKKKKKI)", name_object(s.name), s.id, s.capacity, s.flags,
+                                    : Py_BuildValue("(NIIIIKKKKKKKKI)", name_object(s.name), s.id, s.capacity, s.flags,
                                                     s.acl, s.depth, s.high_water, s.puts, s.gets, s.recoveries,
-                                                    s.redelivered, s.drops, s.holder);
+                                                    s.redelivered, s.drops, s.late_wakes, s.holder);
         if (ring == NULL || PyList_Append(rings, ring) < 0)
             Py_CLEAR(rings);
         Py_XDECREF(OBJECT(ring));
