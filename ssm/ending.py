@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from ssm import _core
 
@@ -34,7 +35,7 @@ class _Watch:
         self.pid = 0
 
     def begin(self, _: object = None) -> None:
-        util = sys.modules.get("multiprocessing.util")
+        util: Any = sys.modules.get("multiprocessing.util")
         if self.pid == os.getpid() or not hasattr(util, "Finalize"):  # not imported, or not all of it yet
             return
         if self.pid == 0:

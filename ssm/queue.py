@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from ssm import _core, late
 from ssm.acl import Acl
 from ssm.errors import MessageMismatch, PacketTooLarge, PoolExhausted, QueueExhausted, StaleHandle
+from ssm.in_hand import InHand
 from ssm.pool import Pool
 
 if TYPE_CHECKING:
@@ -168,6 +169,17 @@ def _flat(chunk: bytes | PickleBuffer) -> memoryview:
     return chunk.raw() if isinstance(chunk, PickleBuffer) else memoryview(chunk)
 
 
+def _must_fit(pool: Pool, writer: _Writer) -> None:
+    """Refuse what takes a chain of packets: a ring that redelivers takes none."""
+    lengths = [sum(len(_flat(chunk)) for chunk in writer.chunks), *map(len, writer.beside)]
+    _, sizes = _layout(_HEADER.size + _LENGTH * len(lengths), lengths, pool.max_size)
+    if len(sizes) > 1:
+        raise PacketTooLarge(
+            f"an object of {sum(sizes):,} bytes does not fit into one packet of {pool.max_size:,}, as it must in a "
+            "queue with redeliver=True: create the queue with larger blocks (classes=), or in a pool with an arena="
+        )
+
+
 def _write(
     pool: Pool, pickled: Sequence[memoryview], beside: Sequence[memoryview], until: float | None
 ) -> Packet:
@@ -257,6 +269,19 @@ def _admit(pool: Pool, trust: bool) -> None:
     )
 
 
+def _read_in_hand(packet: Packet, in_hand: InHand) -> Any:
+    """Unpickle a message that stays in hand; what is raised meanwhile gives it back."""
+    try:
+        obj = loads(packet[8:]) if packet[:8] == _PLAIN else _read(packet)
+        in_hand.add(packet)
+    except MessageMismatch:
+        raise  # it was freed
+    except BaseException as error:
+        packet.__exit__(type(error), error, None)
+        raise
+    return obj
+
+
 # ---- the queue --------------------------------------------------------------------------------------
 
 
@@ -286,6 +311,10 @@ class Queue(Generic[T]):
         reserved at once.
     classes : mapping of int to int, optional
         Blocks of the pool of its own, as for `Pool.create`, instead of `memory`.
+    redeliver : bool, optional
+        What a process took out and did not say `task_done` of comes out once more when it dies, ends, or closes the
+        queue; so `join` ends although consumers were killed. Each object that was taken keeps its memory until
+        then, and fits into one packet. By default as it is, or False for a new queue.
     trust_other_users : bool
         Use a pool that other users can write into: one that belongs to another user, or whose mode lets the group
         or others write. `get` unpickles, so each of these users can run any code in this process.
@@ -293,14 +322,14 @@ class Queue(Generic[T]):
     Raises
     ------
     RingMismatch
-        A queue of that name is there, with another maxsize.
+        A queue of that name is there, with another maxsize or redeliver.
     PermissionError
         Other users can write into the pool, and trust_other_users is not set. Nothing was read.
     OSError
         ENOSPC: not so much shared memory is left. Others as the system gives them.
     """
 
-    __slots__ = ("__weakref__", "_plain_max", "_ring", "_trust", "_writers", "maxsize")
+    __slots__ = ("__weakref__", "_in_hand", "_plain_max", "_ring", "_trust", "_writers", "maxsize")
 
     if TYPE_CHECKING:
 
@@ -314,6 +343,7 @@ class Queue(Generic[T]):
         name: str | None = None,
         memory: int = _MEMORY,
         classes: Mapping[int, int] | None = None,
+        redeliver: bool | None = None,
         trust_other_users: bool = False,
     ) -> None:
         name = name or f"queue-{os.urandom(12).hex()}"
@@ -328,7 +358,8 @@ class Queue(Generic[T]):
         _admit(pool, trust_other_users)
         places = maxsize if maxsize > 0 else min(sum(pool.classes.values()), _UNLIMITED)
         as_it_is = maxsize <= 0 and name in pool.rings()
-        self._open(pool.ring(name, None if as_it_is else places), max(0, maxsize), trust_other_users)
+        ring = pool.ring(name, None if as_it_is else places, redeliver=redeliver)
+        self._open(ring, max(0, maxsize), trust_other_users)
 
     def _open(self, ring: Ring, maxsize: int, trust: bool) -> None:
         room = ring.pool.max_size
@@ -341,6 +372,7 @@ class Queue(Generic[T]):
         self._plain_max = min(_PLAIN_MAX, room - len(_PLAIN))
         self._writers: list[_Writer] = []  # that nobody uses just now
         self._trust = trust
+        self._in_hand = InHand() if ring.redeliver else None
         self.maxsize = maxsize
 
     def _opened(self) -> Ring:
@@ -395,6 +427,8 @@ class Queue(Generic[T]):
 
     def _put_parts(self, ring: Ring, writer: _Writer, timeout: float | None) -> None:
         until = None if timeout is None else time.monotonic() + timeout
+        if ring.redeliver:
+            _must_fit(ring.pool, writer)
         head = _write(ring.pool, [_flat(chunk) for chunk in writer.chunks], writer.beside, until)
         writer.chunks.clear()
         writer.beside.clear()
@@ -436,7 +470,9 @@ class Queue(Generic[T]):
             timeout = 0
         packet = ring.get(block, timeout)
         obj: T
-        if packet[:8] == _PLAIN:
+        if self._in_hand is not None:
+            obj = _read_in_hand(packet, self._in_hand)
+        elif packet[:8] == _PLAIN:
             data = packet[8:]
             del packet  # the block is free before the object is made
             obj = loads(data)
@@ -463,12 +499,27 @@ class Queue(Generic[T]):
     def task_done(self) -> None:
         """Say that one of the objects that were taken out is dealt with.
 
+        With redeliver: the one that this thread took first, of those that it has not said this of. If it took none,
+        one that another thread of the process took.
+
         Raises
         ------
         ValueError
             It was said more often than objects were put.
         """
-        self._opened().task_done()
+        ring = self._opened()
+        packet = None if self._in_hand is None else self._in_hand.oldest()
+        if packet is None:
+            ring.task_done()
+            return
+        again = packet.redelivered
+        with packet:  # killed or interrupted behind task_done(): the object comes out again
+            try:
+                ring.task_done()
+            except ValueError:
+                packet.free()
+                if not again:  # a process that died had said it
+                    raise
 
     def join(self) -> None:
         """Wait until as many objects are dealt with as were put."""
@@ -492,8 +543,11 @@ class Queue(Generic[T]):
     def close(self) -> None:
         """Leave the queue, in this process: put and get raise ValueError from now on.
 
-        What this process has put stays. Arrays and views that came out of it stay valid.
+        What this process has put stays. Arrays and views that came out of it stay valid. With redeliver, objects that
+        `task_done` was not said of come out once more.
         """
+        if self._in_hand is not None:
+            self._in_hand.give_back()
         self._ring = None
         self._writers.clear()
 

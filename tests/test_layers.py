@@ -62,7 +62,7 @@ PYTHON = {
         acl late stats terminal
         errors
         _core
-        columns names service records ending
+        columns names service records ending in_hand
         options
         pool ready aio
         queue

@@ -725,7 +725,11 @@ class Model(Explorer):
     def _use(self, s: bytearray, p: int, r: int) -> None:
         """What a process does with what it has."""
         s[p + RING] = 0
-        if r == R and self.c.back and not any(s[self.BACKED] >> s[self.X + b] & 1 for b in self._blocks(s, p)):
+        if (
+            r == R
+            and self.c.back
+            and not any(s[self.BACKED] >> s[self.X + b] & 1 for b in self._blocks(s, p))
+        ):
             s[p] = self.B_LOCK
         elif r == R and self.c.requeue and all(s[self.STAMP + b] == 1 for b in self._blocks(s, p)):
             s[p] = self.Q_LOCK
