@@ -38,7 +38,9 @@ CORE = """
 ALLOCATORS = """
     flat
     layers range_journal
+    range_inside
     id pid_bitmap rmid range_tree
+    range_query
     allocators
 """
 # Packages and modules of Python the same way, each package with the order of what is in it.

@@ -18,6 +18,7 @@
 #ifndef AL_RANGE_JOURNAL_H
 #define AL_RANGE_JOURNAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,21 +27,37 @@
 AL_BEGIN
 
 #define AL_TREE_NIL UINT32_MAX
+#define AL_TREE_HEIGHT_MAX 46u /* of an AVL tree with 2^31 nodes: 1.4405 log2(n + 2) */
 
 enum al_tree_state { AL_TREE_UNUSED = 0, AL_TREE_FREE = 1, AL_TREE_ALLOCATED = 2 };
 
-/* One cache line. Index 0 of a pair is the left subtree, 1 the right one. */
+#define AL_TREE_TRACKS 10u /* alignments of which the largest fit is known at a time */
+
+/* Two cache lines; the second is for the third alignment in use and those after it. Index 0 of a pair is the left
+ * subtree, 1 the right one. */
 struct al_tree_node {
     uint64_t start, end;   /* both included */
     uint64_t gap[2];       /* length of the largest free range in the subtree, 0: none */
-    uint64_t page_gap[2];  /* the same, counted from the first multiple of AL_TREE_PAGE in it */
     uint32_t child[2];     /* node, or AL_TREE_NIL; child[0] of an unused node: the next unused one */
     uint32_t owner;        /* the caller's, of an allocated range */
     uint8_t  height[2];    /* 0: empty */
     uint8_t  state;
     uint8_t  reserved;
+    uint32_t fit[AL_TREE_TRACKS][2]; /* as gap, counted from the first multiple of the alignment; rounded up */
 };
-AL_STATIC_ASSERT(sizeof(struct al_tree_node) == 64, "the layout is part of the format");
+AL_STATIC_ASSERT(sizeof(struct al_tree_node) == 128, "the layout is part of the format");
+
+/* Which alignments those are. Not part of an operation: each field is one store, and `shift` of an alignment is stored
+ * after what the nodes say of it. */
+struct al_tree_tracks {
+    uint8_t  shift[AL_TREE_TRACKS]; /* the alignment is 1 << shift; 0: none, what the nodes say means nothing */
+    uint8_t  count;                 /* those behind are not in use yet */
+    uint8_t  victim;                /* looked at first when another one is to make room */
+    uint16_t recent;                /* a bit for each: searched for since the victim went by */
+    uint16_t reserved;
+    uint64_t waste;                 /* nodes that searches for other alignments have looked at in vain */
+};
+AL_STATIC_ASSERT(sizeof(struct al_tree_tracks) == 24, "the layout is part of the format");
 
 struct al_tree_top {
     uint32_t root;
@@ -59,12 +76,13 @@ struct al_tree_undo {
 
 /* In the caller's memory, followed by the nodes and the journal. */
 struct al_tree_head {
-    uint64_t           magic;
-    uint32_t           capacity;      /* nodes */
-    uint32_t           journal_count; /* 0: no operation is under way; else 1 + node copies in the journal */
-    struct al_tree_top top;
-    struct al_tree_top top_before;
-    uint64_t           reserved[8];
+    uint64_t              magic;
+    uint32_t              capacity;      /* nodes */
+    uint32_t              journal_count; /* 0: no operation is under way; else 1 + node copies in the journal */
+    struct al_tree_top    top;
+    struct al_tree_top    top_before;
+    struct al_tree_tracks tracks;
+    uint64_t              reserved[5];
 };
 AL_STATIC_ASSERT(sizeof(struct al_tree_head) == 128, "the layout is part of the format");
 
@@ -75,6 +93,13 @@ struct al_tree {
     struct al_tree_undo *undo;
     uint32_t             capacity;
     uint32_t             undo_capacity;
+};
+
+/* The way from the root to a node. Private. */
+struct al_tree_path {
+    uint32_t node[AL_TREE_HEIGHT_MAX + 2];
+    uint8_t  side[AL_TREE_HEIGHT_MAX + 2];
+    uint32_t depth;
 };
 
 /* Copies that one operation on a tree of so many nodes may need. */

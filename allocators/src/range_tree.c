@@ -7,16 +7,11 @@
  */
 #include "range_tree.h"
 
-#include <stddef.h>
+#include "range_inside.h"
 
-#define TREE_MAGIC UINT64_C(0x3130657274006c61) /* "al\0tre01" */
+#define TREE_MAGIC UINT64_C(0x3230657274006c61) /* "al\0tre02" */
 
-/* What a parent records of a subtree. */
-struct summary {
-    uint64_t gap;
-    uint64_t page_gap;
-    uint8_t  height;
-};
+#define PAGE_SHIFT 12u /* of AL_TREE_PAGE */
 
 /* ---- layout ---- */
 
@@ -46,6 +41,7 @@ int al_tree_init(struct al_tree *t, void *mem, uint64_t mem_bytes, uint32_t capa
     map(t, mem, capacity);
     *t->head = (struct al_tree_head){.capacity = capacity};
     t->head->top = (struct al_tree_top){.root = AL_TREE_NIL, .spare = AL_TREE_NIL};
+    t->head->tracks = (struct al_tree_tracks){.shift = {PAGE_SHIFT}, .count = 1};
     AL_IN_ORDER();
     t->head->magic = TREE_MAGIC;
     return AL_OK;
@@ -78,88 +74,8 @@ int al_tree_grow(struct al_tree *dst, void *mem, uint64_t mem_bytes, uint32_t ca
         return rc;
     AL_COPY(dst->node, src->node, src->head->top.fresh * sizeof(struct al_tree_node));
     dst->head->top = src->head->top;
+    dst->head->tracks = src->head->tracks;
     return AL_OK;
-}
-
-/* ---- reading ---- */
-
-/* A child's index must be checked before the node is read. */
-static bool is_node(const struct al_tree *t, uint32_t index)
-{
-    return index < t->capacity;
-}
-
-/* Length of a range. The whole address space counts as one less: sizes are u64. */
-static inline uint64_t length(uint64_t start, uint64_t end)
-{
-    return end - start == UINT64_MAX ? UINT64_MAX : end - start + 1;
-}
-
-static inline uint64_t page_length(uint64_t start, uint64_t end)
-{
-    uint64_t skip = (0 - start) & (AL_TREE_PAGE - 1);
-
-    return end - start < skip ? 0 : length(start + skip, end);
-}
-
-static inline uint64_t larger(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-static struct summary summarize(const struct al_tree_node *n)
-{
-    bool is_free = n->state == AL_TREE_FREE;
-
-    return (struct summary){
-        .gap = larger(is_free ? length(n->start, n->end) : 0, larger(n->gap[0], n->gap[1])),
-        .page_gap = larger(is_free ? page_length(n->start, n->end) : 0, larger(n->page_gap[0], n->page_gap[1])),
-        .height = (uint8_t)(1 + (n->height[0] > n->height[1] ? n->height[0] : n->height[1])),
-    };
-}
-
-static struct summary summary_of(const struct al_tree *t, uint32_t index)
-{
-    return index == AL_TREE_NIL ? (struct summary){0} : summarize(&t->node[index]);
-}
-
-static inline int push(struct al_tree_path *p, uint32_t index, unsigned side)
-{
-    if (p->depth >= AL_TREE_HEIGHT_MAX)
-        return AL_CORRUPT;
-    p->node[p->depth] = index;
-    p->side[p->depth++] = (uint8_t)side;
-    return AL_OK;
-}
-
-/* The node that contains the address. AL_NOT_AVAILABLE: none does, *at_out is NIL, the path ends where it would be. */
-static int descend(const struct al_tree *t, uint64_t address, struct al_tree_path *p, uint32_t *at_out)
-{
-    uint32_t at = t->head->top.root;
-
-    p->depth = 0;
-    while (at != AL_TREE_NIL) {
-        if (!is_node(t, at))
-            return AL_CORRUPT;
-        const struct al_tree_node *n = &t->node[at];
-        if (address - n->start <= n->end - n->start)
-            break;
-        unsigned side = address > n->end; /* an index, not a branch: it could not be predicted */
-        if (push(p, at, side) != AL_OK)
-            return AL_CORRUPT;
-        at = n->child[side];
-    }
-    *at_out = at;
-    return at == AL_TREE_NIL ? AL_NOT_AVAILABLE : AL_OK;
-}
-
-static int find_exact(const struct al_tree *t, uint64_t start, uint64_t end, struct al_tree_path *p, uint32_t *at_out)
-{
-    int rc = descend(t, start, p, at_out);
-
-    if (rc != AL_OK)
-        return rc;
-    return t->node[*at_out].start == start && t->node[*at_out].end == end ? AL_OK : AL_NOT_AVAILABLE;
 }
 
 /* ---- changing: what the ancestors record ---- */
@@ -178,13 +94,13 @@ static int rotate(struct al_tree *t, uint32_t index, unsigned side, uint32_t *to
     down->child[side] = up->child[!side];
     down->height[side] = up->height[!side];
     down->gap[side] = up->gap[!side];
-    down->page_gap[side] = up->page_gap[!side];
+    for (unsigned k = 0; k < track_count(t); k++)
+        down->fit[k][side] = up->fit[k][!side];
 
-    struct summary s = summarize(down);
+    struct summary s;
+    summarize(t, index, &s);
     up->child[!side] = index;
-    up->height[!side] = s.height;
-    up->gap[!side] = s.gap;
-    up->page_gap[!side] = s.page_gap;
+    record(t, up, !side, &s);
     *top_out = up_index;
     return AL_OK;
 }
@@ -222,11 +138,10 @@ static int balance(struct al_tree *t, const struct al_tree_path *p, uint32_t dep
         struct al_tree_node *parent = rc == AL_OK ? al_tree_edit(t, index) : NULL;
         if (parent == NULL)
             return AL_CORRUPT;
-        struct summary s = summary_of(t, child_top);
+        struct summary s;
+        summarize(t, child_top, &s);
         parent->child[heavy] = child_top;
-        parent->height[heavy] = s.height;
-        parent->gap[heavy] = s.gap;
-        parent->page_gap[heavy] = s.page_gap;
+        record(t, parent, heavy, &s);
     }
     if (rotate(t, index, heavy, &top) != AL_OK)
         return AL_CORRUPT;
@@ -243,8 +158,9 @@ static int fix_path(struct al_tree *t, const struct al_tree_path *p, uint32_t ch
         uint32_t                   child = n->child[side];
         if (child != AL_TREE_NIL && !is_node(t, child))
             return AL_CORRUPT;
-        struct summary s = summary_of(t, child);
-        if (s.gap == n->gap[side] && s.page_gap == n->page_gap[side] && s.height == n->height[side]) {
+        struct summary s;
+        summarize(t, child, &s);
+        if (is_recorded(t, n, side, &s)) {
             if (d < changed_depth)
                 return AL_OK;
             continue;
@@ -253,9 +169,7 @@ static int fix_path(struct al_tree *t, const struct al_tree_path *p, uint32_t ch
         struct al_tree_node *changed = al_tree_edit(t, p->node[d]);
         if (changed == NULL)
             return AL_CORRUPT;
-        changed->gap[side] = s.gap;
-        changed->page_gap[side] = s.page_gap;
-        changed->height[side] = s.height;
+        record(t, changed, side, &s);
         if (!same_height && balance(t, p, d) != AL_OK)
             return AL_CORRUPT;
     }
@@ -473,20 +387,45 @@ static bool node_fits(const struct al_tree_node *n, const struct al_tree_constra
     return true;
 }
 
+/* What a search goes by: the largest alignment that is tracked and divides the one it wants. */
+struct search {
+    unsigned track; /* AL_TREE_TRACKS: none, the plain gap */
+    uint32_t size;  /* rounded */
+    bool     exact; /* it is the one that is wanted: no subtree is entered in vain */
+    uint64_t steps; /* nodes looked at */
+};
+
+static struct search search_for(const struct al_tree *t, const struct al_tree_constraint *c)
+{
+    unsigned      wanted = (unsigned)__builtin_ctzll(c->align), best = 0;
+    struct search s = {.track = AL_TREE_TRACKS, .size = rounded(c->size)};
+
+    for (unsigned k = 0; k < track_count(t); k++) {
+        unsigned shift = track_shift(t, k);
+        if (shift > best && shift <= wanted) {
+            best = shift;
+            s.track = k;
+        }
+    }
+    s.exact = best == wanted;
+    return s;
+}
+
 /* Whether the answer may be in this subtree. */
-static inline bool side_may(const struct al_tree_node *n, unsigned side, const struct al_tree_constraint *c)
+static inline bool side_may(const struct al_tree_node *n, unsigned side, const struct al_tree_constraint *c,
+                            const struct search *s)
 {
     if (side == 0 ? n->start <= c->min : n->end >= c->max)
         return false;
-    return (c->align >= AL_TREE_PAGE ? n->page_gap[side] : n->gap[side]) >= c->size;
+    return n->gap[side] >= c->size && (s->track == AL_TREE_TRACKS || n->fit[s->track][side] >= s->size);
 }
 
 /* In order (first) or against it (last), through those subtrees only that may hold the answer. */
-static int find_match(const struct al_tree *t, const struct al_tree_constraint *c, struct al_tree_path *p,
-                      uint32_t *at_out, uint64_t *start_out)
+static int find_match(const struct al_tree *t, const struct al_tree_constraint *c, struct search *s,
+                      struct al_tree_path *p, uint32_t *at_out, uint64_t *start_out)
 {
     unsigned near = c->policy == AL_TREE_LAST;
-    uint64_t steps = 2 * (uint64_t)t->capacity; /* against a corrupt tree: each node is entered once */
+    uint64_t most = 2 * (uint64_t)t->capacity; /* against a corrupt tree: each node is entered once */
     uint32_t at = t->head->top.root;
     bool     arrived = true;
 
@@ -494,15 +433,15 @@ static int find_match(const struct al_tree *t, const struct al_tree_constraint *
     if (at == AL_TREE_NIL)
         return AL_NOT_AVAILABLE;
     for (;;) {
-        if (!is_node(t, at) || steps-- == 0)
+        if (!is_node(t, at) || s->steps++ == most)
             return AL_CORRUPT;
         const struct al_tree_node *n = &t->node[at];
-        bool                       go_near = arrived && side_may(n, near, c);
+        bool                       go_near = arrived && side_may(n, near, c, s);
         if (!go_near && node_fits(n, c, start_out)) {
             *at_out = at;
             return AL_OK;
         }
-        if (go_near || side_may(n, !near, c)) {
+        if (go_near || side_may(n, !near, c, s)) {
             unsigned side = go_near ? near : !near;
             if (push(p, at, side) != AL_OK)
                 return AL_CORRUPT;
@@ -519,11 +458,11 @@ static int find_match(const struct al_tree *t, const struct al_tree_constraint *
     }
 }
 
-static int find_place(const struct al_tree *t, const struct al_tree_constraint *c, struct al_tree_path *p,
-                      uint32_t *at_out, uint64_t *start_out)
+static int find_place(const struct al_tree *t, const struct al_tree_constraint *c, struct search *s,
+                      struct al_tree_path *p, uint32_t *at_out, uint64_t *start_out)
 {
     if (c->policy != AL_TREE_EXACT)
-        return find_match(t, c, p, at_out, start_out);
+        return find_match(t, c, s, p, at_out, start_out);
     int rc = descend(t, c->exact, p, at_out);
     if (rc != AL_OK)
         return rc;
@@ -533,6 +472,83 @@ static int find_place(const struct al_tree *t, const struct al_tree_constraint *
     if (n->state != AL_TREE_FREE || end > n->end || c->exact < c->min || end > c->max)
         return AL_NOT_AVAILABLE;
     return AL_OK;
+}
+
+/* ---- the operations: which alignments are tracked ---- */
+
+/* What all nodes say of a track, from the leaves up. */
+static int fit_all(struct al_tree *t, unsigned track, unsigned shift)
+{
+    struct al_tree_path p = {.depth = 0};
+    uint32_t            at = t->head->top.root;
+    uint64_t            left = 3 * (uint64_t)t->capacity; /* against a corrupt tree */
+
+    for (unsigned side = 0; at != AL_TREE_NIL;) {
+        if (!is_node(t, at) || left-- == 0)
+            return AL_CORRUPT;
+        struct al_tree_node *n = &t->node[at];
+        while (side < 2 && n->child[side] == AL_TREE_NIL)
+            n->fit[track][side++] = 0;
+        if (side < 2) {
+            if (push(&p, at, side) != AL_OK)
+                return AL_CORRUPT;
+            at = n->child[side];
+            side = 0;
+            continue;
+        }
+        if (p.depth == 0)
+            return AL_OK;
+        p.depth--;
+        uint32_t fit = fit_of(n, track, shift);
+        at = p.node[p.depth];
+        side = p.side[p.depth];
+        t->node[at].fit[track][side++] = fit;
+    }
+    return AL_OK;
+}
+
+/* A track that is not in use, or one that nothing was searched by for a while. Never the first, which has the page. */
+static unsigned track_to_use(struct al_tree_tracks *tracks)
+{
+    if (tracks->count < AL_TREE_TRACKS)
+        return tracks->count == 0 ? 1 : tracks->count;
+    for (unsigned looked = 0;; looked++) {
+        unsigned track = 1 + tracks->victim % (AL_TREE_TRACKS - 1);
+        tracks->victim = (uint8_t)track; /* the next one after it, the next time */
+        if (looked > AL_TREE_TRACKS || !(tracks->recent >> track & 1))
+            return track;
+        tracks->recent &= (uint16_t)~(1u << track);
+    }
+}
+
+/* After a search: an alignment becomes a tracked one once searches for such have cost as much as a pass over all nodes,
+ * which that takes. Crash rule: `shift` is 0 while the nodes are being written, and nothing goes by the track. */
+static int learn(struct al_tree *t, const struct al_tree_constraint *c, const struct search *s)
+{
+    struct al_tree_tracks *tracks = &t->head->tracks;
+
+    if (s->exact) {
+        if (s->track < AL_TREE_TRACKS && !(tracks->recent >> s->track & 1))
+            tracks->recent |= (uint16_t)(1u << s->track);
+        return AL_OK;
+    }
+    if (s->steps <= 2 * AL_TREE_HEIGHT_MAX)
+        return AL_OK;
+    tracks->waste += s->steps;
+    if (tracks->waste < t->head->top.used)
+        return AL_OK;
+    unsigned track = track_to_use(tracks), shift = (unsigned)__builtin_ctzll(c->align);
+    tracks->shift[track] = 0;
+    AL_IN_ORDER();
+    if (track >= tracks->count)
+        tracks->count = (uint8_t)(track + 1);
+    int rc = fit_all(t, track, shift);
+    AL_IN_ORDER();
+    if (rc == AL_OK)
+        tracks->shift[track] = (uint8_t)shift;
+    tracks->recent |= (uint16_t)(1u << track);
+    tracks->waste = 0;
+    return rc;
 }
 
 /* Turn [start, end] of a free node into an allocated one. The node itself keeps the lowest part, unless free parts
@@ -575,7 +591,10 @@ int al_tree_find(const struct al_tree *t, const struct al_tree_constraint *c, ui
     uint32_t            at;
     int                 rc = al_tree_constraint_check(c);
 
-    return rc == AL_OK ? find_place(t, c, &p, &at, start_out) : rc;
+    if (rc != AL_OK)
+        return rc;
+    struct search s = search_for(t, c);
+    return find_place(t, c, &s, &p, &at, start_out);
 }
 
 int al_tree_alloc(struct al_tree *t, const struct al_tree_constraint *c, uint32_t owner, uint64_t *start_out)
@@ -585,8 +604,16 @@ int al_tree_alloc(struct al_tree *t, const struct al_tree_constraint *c, uint32_
     uint64_t            start;
     int                 rc = al_tree_constraint_check(c);
 
-    if (rc == AL_OK)
-        rc = find_place(t, c, &p, &at, &start);
+    if (rc != AL_OK)
+        return rc;
+    if (t->head->journal_count != 0)
+        return AL_UNFINISHED;
+    struct search s = search_for(t, c);
+    rc = find_place(t, c, &s, &p, &at, &start);
+    if (c->policy != AL_TREE_EXACT && rc != AL_CORRUPT) {
+        int learned = learn(t, c, &s);
+        rc = learned == AL_OK ? rc : learned;
+    }
     if (rc != AL_OK)
         return rc;
     uint64_t end = start + (c->size - 1);
@@ -676,202 +703,4 @@ int al_tree_free(struct al_tree *t, uint64_t start, uint64_t end)
     if (rc != AL_OK)
         return rc;
     return al_tree_finish(t, release(t, &p, at, has_before, has_after));
-}
-
-/* ---- queries ---- */
-
-int al_tree_search(const struct al_tree *t, uint64_t start, uint64_t end, struct al_tree_node *node_out)
-{
-    struct al_tree_path p;
-    uint32_t            at;
-    int                 rc = find_exact(t, start, end, &p, &at);
-
-    if (rc == AL_OK)
-        *node_out = t->node[at];
-    return rc;
-}
-
-int al_tree_superset(const struct al_tree *t, uint64_t start, uint64_t end, struct al_tree_node *node_out)
-{
-    struct al_tree_path p;
-    uint32_t            at;
-    int                 rc = descend(t, start, &p, &at);
-
-    if (rc != AL_OK)
-        return rc;
-    if (t->node[at].end < end)
-        return AL_NOT_AVAILABLE;
-    *node_out = t->node[at];
-    return AL_OK;
-}
-
-/* Down to the lowest node of this subtree; it becomes `at`. */
-static int iter_lowest(const struct al_tree *t, struct al_tree_iter *it, uint32_t at)
-{
-    it->at = at;
-    while (at != AL_TREE_NIL) {
-        if (!is_node(t, at))
-            return AL_CORRUPT;
-        it->at = at;
-        at = t->node[at].child[0];
-        if (at != AL_TREE_NIL && push(&it->path, it->at, 0) != AL_OK)
-            return AL_CORRUPT;
-    }
-    return AL_OK;
-}
-
-/* Up to the nearest ancestor that comes after where the path leads. */
-static void iter_climb(struct al_tree_iter *it)
-{
-    it->at = AL_TREE_NIL;
-    while (it->path.depth > 0) {
-        uint32_t d = --it->path.depth;
-        if (it->path.side[d] == 0) {
-            it->at = it->path.node[d];
-            return;
-        }
-    }
-}
-
-int al_tree_iterate(const struct al_tree *t, uint64_t start, uint64_t end, struct al_tree_iter *it)
-{
-    int rc = descend(t, start, &it->path, &it->at);
-
-    it->end = end;
-    it->left = t->capacity;
-    if (rc == AL_NOT_AVAILABLE)
-        iter_climb(it);
-    return rc == AL_CORRUPT ? rc : AL_OK;
-}
-
-int al_tree_next(const struct al_tree *t, struct al_tree_iter *it, struct al_tree_node *node_out)
-{
-    if (it->at == AL_TREE_NIL)
-        return AL_NOT_AVAILABLE;
-    if (it->left-- == 0 || !is_node(t, it->at))
-        return AL_CORRUPT;
-    const struct al_tree_node *n = &t->node[it->at];
-    if (n->start > it->end)
-        return AL_NOT_AVAILABLE;
-    *node_out = *n;
-    if (n->child[1] == AL_TREE_NIL) {
-        iter_climb(it);
-        return AL_OK;
-    }
-    if (push(&it->path, it->at, 1) != AL_OK)
-        return AL_CORRUPT;
-    return iter_lowest(t, it, n->child[1]);
-}
-
-int al_tree_next_owned(const struct al_tree *t, uint32_t owner, uint32_t *cursor, struct al_tree_node *node_out)
-{
-    uint32_t fresh = t->head->top.fresh;
-
-    for (uint32_t i = *cursor; i < fresh && i < t->capacity; i++)
-        if (t->node[i].state == AL_TREE_ALLOCATED && t->node[i].owner == owner) {
-            *node_out = t->node[i];
-            *cursor = i + 1;
-            return AL_OK;
-        }
-    return AL_NOT_AVAILABLE;
-}
-
-uint32_t al_tree_height(const struct al_tree *t)
-{
-    uint32_t root = t->head->top.root;
-
-    return is_node(t, root) ? summarize(&t->node[root]).height : 0;
-}
-
-uint32_t al_tree_used_count(const struct al_tree *t)
-{
-    return t->head->top.used;
-}
-
-uint32_t al_tree_allocated_count(const struct al_tree *t)
-{
-    return t->head->top.allocated;
-}
-
-/* ---- check ---- */
-
-struct checker {
-    al_report_fn report;
-    void        *context;
-    uint64_t     broken;
-};
-
-static void broken(struct checker *c, const char *what, uint64_t where, uint64_t value)
-{
-    c->broken++;
-    if (c->report)
-        c->report(c->context, what, where, value);
-}
-
-/* I2 and I3 of one node, from what its children record. Together for all nodes they hold for all subtrees. */
-static void check_node(const struct al_tree *t, uint32_t index, struct checker *c)
-{
-    const struct al_tree_node *n = &t->node[index];
-
-    if (n->state != AL_TREE_FREE && n->state != AL_TREE_ALLOCATED)
-        broken(c, "tree I4: a node of the tree is in no state (node, state)", index, n->state);
-    for (unsigned side = 0; side < 2; side++) {
-        if (n->child[side] != AL_TREE_NIL && !is_node(t, n->child[side])) {
-            broken(c, "tree I2: a child is not a node (node, child)", index, n->child[side]);
-            continue;
-        }
-        struct summary s = summary_of(t, n->child[side]);
-        if (s.height != n->height[side])
-            broken(c, "tree I2: a recorded height is wrong (node, height)", index, n->height[side]);
-        if (s.gap != n->gap[side] || s.page_gap != n->page_gap[side])
-            broken(c, "tree I2: a recorded gap is wrong (node, gap)", index, n->gap[side]);
-    }
-    if (n->height[0] > n->height[1] + 1 || n->height[1] > n->height[0] + 1)
-        broken(c, "tree I3: out of balance (node, left height)", index, n->height[0]);
-}
-
-static void check_spare(const struct al_tree *t, struct checker *c)
-{
-    const struct al_tree_top *top = &t->head->top;
-    uint32_t                  spare = 0, i = top->spare;
-
-    for (; i != AL_TREE_NIL && spare <= t->capacity; i = t->node[i].child[0], spare++)
-        if (!is_node(t, i) || i >= top->fresh || t->node[i].state != AL_TREE_UNUSED) {
-            broken(c, "tree I4: a spare node is none (node)", i, 0);
-            return;
-        }
-    if (top->fresh > t->capacity || top->used > top->fresh || spare != top->fresh - top->used)
-        broken(c, "tree I4: spare, used and fresh nodes do not add up (spare, used)", spare, top->used);
-}
-
-uint64_t al_tree_check(const struct al_tree *t, al_report_fn report, void *context)
-{
-    const struct al_tree_top *top = &t->head->top;
-    struct checker            c = {.report = report, .context = context};
-    struct al_tree_iter       it = {.at = AL_TREE_NIL, .left = t->capacity, .end = UINT64_MAX};
-    struct al_tree_node       n;
-    uint64_t                  used = 0, allocated = 0, last_end = 0;
-    int                       rc = iter_lowest(t, &it, top->root);
-
-    while (rc == AL_OK) {
-        uint32_t at = it.at;
-        rc = al_tree_next(t, &it, &n);
-        if (rc != AL_OK)
-            break;
-        check_node(t, at, &c);
-        if (n.end < n.start || (used > 0 && n.start <= last_end))
-            broken(&c, "tree I1: a range overlaps the one before it, or ends before it starts (start, end)", n.start,
-                   n.end);
-        last_end = n.end;
-        used++;
-        allocated += n.state == AL_TREE_ALLOCATED;
-    }
-    if (rc != AL_NOT_AVAILABLE)
-        broken(&c, "tree I1: the nodes do not form a tree (nodes seen, root)", used, top->root);
-    if (used != top->used || allocated != top->allocated)
-        broken(&c, "tree I4: used or allocated is wrong (counted, noted)", used, top->used);
-    check_spare(t, &c);
-    if (t->head->journal_count != 0)
-        broken(&c, "tree I5: an operation is unfinished (journal)", t->head->journal_count, 0);
-    return c.broken;
 }

@@ -11,21 +11,23 @@
  *            [ 0x2000-0x2fff allocated ]  [ 0x4000-0x4fff allocated ]
  *
  * An AVL tree (Adelson-Velsky and Landis 1962). Each node knows for both its subtrees the height, the length of the
- * largest free range, and the largest length that is left of a free range when it is entered at an address that is a
- * multiple of AL_TREE_PAGE. A search therefore touches the nodes of one path and nothing else, and goes into a subtree
- * only if the answer may be there.
+ * largest free range, and, for up to AL_TREE_TRACKS alignments, the largest length that is left of a free range when it
+ * is entered at a multiple of the alignment. A search therefore touches the nodes of one path and nothing else, and
+ * goes into a subtree only if the answer may be there.
  *
- * Cost: O(log n) for exact, free, insert and delete, with any bounds; for first and last match with alignment 1 or
- * AL_TREE_PAGE; and with every alignment when the free ranges start at multiples of it. Otherwise the search also
- * looks at free ranges in front of the answer that are long enough (size <= length < size + align - 1) and yet hold
- * no multiple of the alignment early enough: O(k log n) for k of them, and never more than O(n). `min` and `max` add
- * O(log n). Queries for overlaps: O(log n + m) for m results.
+ * Cost: O(log n) for exact, free, insert and delete, with any bounds; for first and last match with alignment 1,
+ * AL_TREE_PAGE, and the others that are tracked; and with every alignment when the free ranges start at multiples of
+ * it. Otherwise the search also looks at free ranges in front of the answer that are long enough (size <= length <
+ * size + align - 1) and yet hold no multiple of the alignment early enough. Once such looks have added up to as many as
+ * there are nodes, the alignment becomes a tracked one, by a pass over all nodes; where all tracks are in use, one that
+ * was not searched by lately makes room. `min` and `max` add O(log n). Queries for overlaps: O(log n + m) for m
+ * results.
  *
  * Process and thread safety: none, see flat.h.
  *
  * Invariants, verified by al_tree_check():
  *   I1  in order, the ranges ascend and do not overlap
- *   I2  what a node records of a subtree (height, gap, page_gap) is what the subtree has
+ *   I2  what a node records of a subtree (height, gap, fit of the alignments tracked) is what the subtree has
  *   I3  the heights of a node's two subtrees differ by one at most
  *   I4  the tree has top.used nodes, top.allocated of them allocated; the other ones below top.fresh are on the list
  *       top.spare, unused; those at or above top.fresh have never been used
@@ -45,7 +47,6 @@
 AL_BEGIN
 
 #define AL_TREE_NODES_MAX (UINT32_C(1) << 31)
-#define AL_TREE_HEIGHT_MAX 46u /* of an AVL tree with 2^31 nodes: 1.4405 log2(n + 2) */
 #define AL_TREE_PAGE UINT64_C(4096)
 
 enum al_tree_policy { AL_TREE_FIRST = 0, AL_TREE_LAST = 1, AL_TREE_EXACT = 2 };
@@ -57,13 +58,6 @@ struct al_tree_constraint {
     uint64_t max;
     uint64_t exact; /* its start, for AL_TREE_EXACT */
     uint32_t policy;
-};
-
-/* The way from the root to a node. Private. */
-struct al_tree_path {
-    uint32_t node[AL_TREE_HEIGHT_MAX + 2];
-    uint8_t  side[AL_TREE_HEIGHT_MAX + 2];
-    uint32_t depth;
 };
 
 /* Ranges in order; valid until the tree is changed. */

@@ -121,7 +121,7 @@ static void say_nothing(void *context, const char *what, uint64_t where, uint64_
 /* The list of spare nodes a circle, and no bound to it: the check went round 2^32 times. */
 static void test_check_of_a_circle(void)
 {
-    static _Alignas(64) uint8_t memory[8192];
+    static _Alignas(64) uint8_t memory[16384];
     struct al_tree tree;
     CHECK_EQ(al_tree_init(&tree, memory, sizeof memory, 9), AL_OK);
     CHECK_EQ(al_tree_insert(&tree, 0, 99, AL_TREE_FREE, 0, NULL), AL_OK);

@@ -94,11 +94,13 @@ static const struct field pids[] = {
 static const struct field tree[] = {
     FIELD(al_tree_head, magic), FIELD(al_tree_head, capacity), FIELD(al_tree_head, journal_count), FIELD(al_tree_head, top.root),
     FIELD(al_tree_head, top.spare), FIELD(al_tree_head, top.fresh), FIELD(al_tree_head, top.used),
-    FIELD(al_tree_head, top.allocated), FIELD(al_tree_head, top_before.root), FIELD(al_tree_head, top_before.spare), END,
+    FIELD(al_tree_head, top.allocated), FIELD(al_tree_head, top_before.root), FIELD(al_tree_head, top_before.spare),
+    FIELD(al_tree_head, tracks.shift), FIELD(al_tree_head, tracks.count), FIELD(al_tree_head, tracks.victim),
+    FIELD(al_tree_head, tracks.recent), FIELD(al_tree_head, tracks.waste), END,
 };
 static const struct field node[] = {
     FIELD(al_tree_node, start), FIELD(al_tree_node, end), FIELD(al_tree_node, gap[0]), FIELD(al_tree_node, gap[1]),
-    FIELD(al_tree_node, page_gap[0]), FIELD(al_tree_node, page_gap[1]), FIELD(al_tree_node, child[0]),
+    FIELD(al_tree_node, fit[0]), FIELD(al_tree_node, fit[1]), FIELD(al_tree_node, child[0]),
     FIELD(al_tree_node, child[1]), FIELD(al_tree_node, owner), FIELD(al_tree_node, height[0]), FIELD(al_tree_node, height[1]),
     FIELD(al_tree_node, state), END,
 };
