@@ -215,7 +215,7 @@ def edges() -> list[Edge]:
         found.append(
             Edge((first, second), (end_of(one), end_of(other)), tuple(re.findall(r"`(\w+)\.pml`", shown)))
         )
-    assert len(found) >= 18
+    assert len(found) >= 23
     return found
 
 

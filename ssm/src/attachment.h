@@ -202,7 +202,7 @@ static inline struct ssm_holder *ssm_holder_at(const struct ssm_pool *pool, uint
 /* Slots beyond it are free and always were. */
 static inline uint32_t ssm_holder_high(const struct ssm_pool *pool)
 {
-    uint32_t high = ssm_load_acquire_u32(&ssm_superblock_of(pool)->holder_high);
+    uint32_t high = ssm_load_acquire_u32(&ssm_superblock_of(pool)->holder_high); /* M2: pairs with M1 in ssm_registry_mark_used() */
     return high < pool->geometry.holders ? high : pool->geometry.holders;
 }
 

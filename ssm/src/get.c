@@ -240,7 +240,7 @@ static int get_attempt(void *context, bool thorough)
         return result;
     result = ssm_side_enter(ring, consumer, exclusive, -SSM_E_EMPTY);
     if (result == 0) {
-        uint32_t acl = ssm_load_acquire_u32(&ring->shared->acl);
+        uint32_t acl = ssm_load_acquire_u32(&ring->shared->acl); /* P2: before the head */
         uint32_t got = 0;
         if (acl & SSM_ACL_DISCARD)
             ssm_ring_discard(ring);

@@ -16,7 +16,7 @@ static bool word_is_dead(const struct ssm_pool *pool, uint64_t word)
 
 bool ssm_lock_owner_is_dead(const struct ssm_pool *pool, const struct ssm_lock *lock)
 {
-    uint64_t word = ssm_load_acquire_u64(&lock->word);
+    uint64_t word = ssm_load_acquire_u64(&lock->word); /* J2: before the incarnation of whom it names */
     return word != 0 && word_is_dead(pool, word);
 }
 
@@ -53,7 +53,7 @@ int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t 
     if (spin(pool, lock))
         return 0;
     for (;;) {
-        uint64_t word = ssm_load_acquire_u64(&lock->word);
+        uint64_t word = ssm_load_acquire_u64(&lock->word); /* J2 */
         if (word == 0) {
             if (ssm_cas_acqrel_u64(&lock->word, &word, mine)) /* L2 */
                 return 0;

@@ -32,7 +32,7 @@ SSM_COLD int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, 
 static inline bool ssm_lock_try(const struct ssm_pool *pool, struct ssm_lock *lock)
 {
     uint64_t nobody = 0;
-    return SSM_LIKELY(ssm_cas_acqrel_u64(&lock->word, &nobody, pool->lock_word)); /* L2: pairs with L1 in ssm_lock_release() */
+    return SSM_LIKELY(ssm_cas_acqrel_u64(&lock->word, &nobody, pool->lock_word)); /* L2, J1 */
 }
 
 /* Not recursive. 0; -ETIMEDOUT when a live owner kept it for `patience_ns` (0: a short spin only); the error of the repair. */

@@ -62,7 +62,7 @@ static bool leads_to(const char *path, const struct stat *object)
 
 /* ---- temporary names -------------------------------------------------------------------------------------------- */
 
-/* N1 to N3: a descriptor, -EAGAIN: a sweeper came in between, or another -errno. */
+/* The maker's steps 1 to 3: a descriptor, -EAGAIN: a sweeper came in between, or another -errno. */
 static int new_named(void)
 {
     char path[PATH_BYTES];
@@ -80,7 +80,7 @@ static int new_named(void)
     return result != 0 ? result : -EAGAIN;
 }
 
-/* W1 to W4. */
+/* The sweeper's steps. */
 static void sweep(const char *path)
 {
     struct stat st;

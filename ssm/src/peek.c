@@ -61,7 +61,7 @@ static int copy_packet(const struct ssm_pool *pool, uint64_t handle, uint8_t *by
     bool whole = start <= block_size && length <= block_size - start;
     if (whole)
         memcpy(bytes_out, pool->base + memory.start + start, length < room ? length : room);
-    ssm_fence_acquire(); /* all of it was read before the generation is read again */
+    ssm_fence_acquire(); /* Y2: all of it was read before the generation is read again; pairs with Y1 in hand_out() */
     if (ssm_load_relaxed_u32(&block->generation) != handle >> 32)
         return -SSM_E_STALE;
     const struct ssm_memory again = ssm_memory_seen(pool, class_idx, block_idx);

@@ -20,7 +20,7 @@ uint32_t ssm_ring_ready(const struct ssm_interest *interest)
 {
     struct ssm_ring *ring = interest->ring;
     const bool get = interest->what == SSM_READY_TO_GET;
-    uint32_t acl = ssm_ring_acl(ring); /* the flags first, as in get_attempt() */
+    uint32_t acl = ssm_ring_acl(ring); /* P2: the flags first, as in get_attempt() */
     if (acl & (get ? SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER : SSM_ACL_FLOWDOWN | SSM_ACL_RDONLY) ||
         (!get && ssm_ring_flags(ring) & (SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE)))
         return UINT32_MAX;

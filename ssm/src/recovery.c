@@ -150,7 +150,7 @@ static uint64_t reclaim_blocks(struct ssm_pool *pool, const struct holder_set *d
         if (!ssm_load_relaxed_u32(&block->listed) && ssm_block_is_free(pool, block)) /* looked at again under the lock */
             ssm_settle(pool, i);
     }
-    ssm_note_letting_go(pool, 0);
+    ssm_note_letting_go(pool, 0); /* F1 */
     return reclaimed;
 }
 

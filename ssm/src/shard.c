@@ -206,7 +206,7 @@ bool ssm_settle(struct ssm_pool *pool, uint32_t block_idx)
         struct place at = {class_idx, home_of(pool, block_idx)};
         /* Where a lock stayed taken just now, it is not waited for once more: there may be many blocks to settle. */
         if (lock_shard(pool, at, ssm_load_relaxed_u32(unsettled) ? 0 : SSM_PATIENCE_NS) != 0) {
-            ssm_store_release_u32(unsettled, 1);
+            ssm_store_release_u32(unsettled, 1); /* U1 -> U2 in ssm_class_settle(): the block is free before */
             return false;
         }
         settled = list_if_free_locked(pool, at, block_idx, &listed);
@@ -224,7 +224,7 @@ void ssm_let_go(struct ssm_pool *pool, uint32_t block_idx, uint32_t holder)
     ssm_block_remove(block, holder); /* F1 */
     if (ssm_block_is_free(pool, block) && !ssm_settle(pool, block_idx)) /* not free: another holder will let it go */
         ssm_class_signal(pool, ssm_class_of_block(pool, block_idx), 1); /* whoever waits may settle it */
-    ssm_note_letting_go(pool, 0);
+    ssm_note_letting_go(pool, 0); /* F1: it is on its list */
 }
 
 bool ssm_class_settle(struct ssm_pool *pool, uint32_t class_idx)
@@ -233,14 +233,14 @@ bool ssm_class_settle(struct ssm_pool *pool, uint32_t class_idx)
     struct ssm_u32 *unsettled = &ssm_class_at(pool, class_idx)->unsettled;
     if (ssm_load_relaxed_u32(unsettled) == 0) /* stale: seen at the next try */
         return false;
-    ssm_note_letting_go(pool, SSM_LETTING_GO_ANY);
-    ssm_exchange_acqrel_u32(unsettled, 0); /* before the look; a death in between leaves it to the reaper's audit */
+    ssm_note_letting_go(pool, SSM_LETTING_GO_ANY); /* F1 */
+    ssm_exchange_acqrel_u32(unsettled, 0); /* U2: before the look; a death in between leaves it to the reaper's audit */
     for (uint32_t i = 0; i < c->block_count; i++) {
         const struct ssm_block *block = ssm_block_at(pool, c->first_block + i);
         if (!ssm_load_relaxed_u32(&block->listed) && ssm_block_is_free(pool, block))
             ssm_settle(pool, c->first_block + i);
     }
-    ssm_note_letting_go(pool, 0);
+    ssm_note_letting_go(pool, 0); /* F1 */
     return true;
 }
 

@@ -86,7 +86,7 @@ const char *ssm_strerror(int error); /* one short sentence, for either sign */
  * name, it goes with its last descriptor and mapping. (Where the file system has no such files, it has a temporary name until
  * then; after a death the next ssm_object_new() or ssm_object_sweep() of this user removes that.) */
 int ssm_object_new(void);
-/* Gives it its name; -EEXIST when that is taken. fchmod() and fchown() it before: from then on others can open it. */
+/* Gives it its name; -EEXIST when that is taken. Change its mode and owner before: from then on others can open it. */
 int ssm_object_link(int fd, const char *name);
 /* Opens one: a descriptor. SSM_E_LAYOUT: a symbolic link, a directory, a FIFO or the like, nothing of which is followed. */
 int ssm_object_open(const char *name, int writable);
@@ -146,8 +146,8 @@ struct ssm_pool;
 
 /* `fd` is the caller's and stays so: the attachment opens the file anew for its liveness lock. Attach options may be
  * NULL.
- * create: an empty file of shared memory, best one without a name (ssm_object_new(), memfd_create()): give it its name when
- * the pool is ready, as in
+ * create: an empty file of shared memory, best one without a name (ssm_object_new(), or memfd_create of the system): give it
+ * its name when the pool is ready, as in
  *     int fd = ssm_object_new();
  *     ssm_pool_create(fd, &options, NULL, &pool);   fchmod(fd, 0660);   ssm_object_link(fd, "/lab");   close(fd);
  * and a death on the way leaves nothing. What is not ready yet is no pool: attaching to it is SSM_E_LAYOUT. -ENOSPC when memory

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Flags that say "look there", or "do not", under weak memory.
+ *
+ * SCENE=0  returned    D5  ssm_ring_return(): the packet is among the returned ones, then the flag
+ *                      D6  take_returned(): the flag goes, by an exchange, before the table is looked through
+ *          Two packets come back, one after the other; gets take one each. What is left in the end, the flag tells of.
+ * SCENE=1  unsettled   U1  ssm_settle(): the last bit is gone and the shard's lock is taken, then the flag
+ *                      U2  ssm_class_settle(): the flag goes, by an exchange, before the blocks are looked at
+ *          A free block is on a list in the end, or the flag tells of it.
+ * SCENE=2  acl         P1  ssm_ring_shutdown(): the flag, under the producer's right
+ *                      P2  get_attempt(): the flag, then the head
+ *          Who is told that no more will come is not wrong.
+ * SCENE=3  letting_go  F1  ssm_let_go(): a note, then the bit goes; the note goes when the block is listed
+ *                      F2  check_blocks(): the set, the note, and the set once more
+ *          A process may be stopped between any two steps: nothing is called lost that it lists when it goes on.
+ */
+c_decl {
+\#define LOCATIONS 3
+\#define MESSAGES 12
+\#define THREADS 3
+\#include "weak_memory.h"
+}
+c_track "&weak" "sizeof(struct weak_memory)"
+#include "weak_memory.pml"
+
+/* 1  D5 relaxed   2  D6 relaxed   3  D6 after the look   4  D5 before the packet is there
+ * 5  U1 relaxed   6  U2 relaxed   7  U2 after the look   8  U1 before the bit goes
+ * 9  P1 relaxed   10  P2 relaxed   11  P2: the head, then the flag   12  P1 without the right
+ * 13  P1: a put looks at the flag before it has the right only
+ * 14  F1: the bit goes relaxed   15  F1: the note after the bit   16  F1: the note goes before the block is listed
+ * 17  F2: the set is loaded relaxed   18  F2: no look at the set after the note   19  F1: the note goes relaxed */
+byte ended;
+
+/* ---- SCENE=0: the two entries, 1 when their packet came back; SCENE=1: the set and `listed` ---- */
+#define ENTRY(i) (i)
+#define SET 0
+#define LISTED 1
+#define FLAG 2
+
+inline set_flag(order) { store(order, FLAG, 1) }
+
+inline return_two()
+{
+    do
+    :: i == 2 -> break
+    :: else ->
+        if
+        :: bug == 4 -> set_flag(REL)
+        :: else -> skip
+        fi;
+        atomic { rmw_read(AR, ENTRY(i), x); rmw_write(AR, ENTRY(i), 1); x = 0 };
+        if
+        :: bug != 4 -> store((bug == 1 -> RLX : REL), FLAG, 1) /* D5 */
+        :: else -> skip
+        fi;
+        i++
+    od
+}
+
+inline exchange_flag(order) { atomic { rmw_read(order, FLAG, x); rmw_write(order, FLAG, 0); x = 0 } }
+
+/* A get of one packet; what is left sets the flag again. */
+inline take_one()
+{
+    load(ACQ, FLAG, x);
+    if
+    :: x == 0 -> skip
+    :: else ->
+        x = 0;
+        if
+        :: bug != 3 -> fetch_and_not((bug == 2 -> RLX : AR), FLAG, 1, x); x = 0 /* D6 */
+        :: else -> skip
+        fi;
+        load(ACQ, ENTRY(0), x); load(ACQ, ENTRY(1), y);
+        if
+        :: x == 1 && y == 1 -> fetch_and_not(AR, ENTRY(0), 1, z); z = 1
+        :: x == 1 && y == 0 -> fetch_and_not(AR, ENTRY(0), 1, z); z = 0
+        :: x == 0 && y == 1 -> fetch_and_not(AR, ENTRY(1), 1, z); z = 0
+        :: else -> skip
+        fi;
+        if
+        :: bug == 3 -> exchange_flag(AR)
+        :: else -> skip
+        fi;
+        if
+        :: z == 1 -> set_flag(REL)
+        :: else -> skip
+        fi
+    fi;
+    x = 0; y = 0; z = 0
+}
+
+inline let_go_of_it()
+{
+    if
+    :: bug == 8 -> set_flag(REL)
+    :: else -> skip
+    fi;
+    fetch_and_not(AR, SET, 1, x);
+    if
+    :: bug != 8 -> store((bug == 5 -> RLX : REL), FLAG, 1) /* U1 */
+    :: else -> skip
+    fi
+}
+
+inline settle_class()
+{
+    load(RLX, FLAG, x);
+    if
+    :: x == 0 -> skip
+    :: else ->
+        if
+        :: bug != 7 -> fetch_and_not((bug == 6 -> RLX : AR), FLAG, 1, x) /* U2 */
+        :: else -> skip
+        fi;
+        load(ACQ, SET, y);
+        if
+        :: y == 0 -> store(REL, LISTED, 1)
+        :: else -> skip
+        fi;
+        if
+        :: bug == 7 -> exchange_flag(AR)
+        :: else -> skip
+        fi
+    fi;
+    x = 0; y = 0
+}
+
+/* ---- SCENE=2 ---- */
+#define HEAD 0
+#define ACL 1
+#define RIGHT 2
+bool over; /* somebody was told so */
+
+inline take_right()
+{
+    atomic { c_expr { (!weak_newest(2)) }; rmw_read(AR, RIGHT, x); rmw_write(AR, RIGHT, 1); x = 0 }
+}
+
+inline give_right() { atomic { rmw_read(AR, RIGHT, x); rmw_write(AR, RIGHT, 0); x = 0 } }
+
+inline put_two()
+{
+    do
+    :: i == 2 -> break
+    :: else ->
+        if
+        :: bug == 13 -> load(ACQ, ACL, y)
+        :: else -> skip
+        fi;
+        take_right();
+        if
+        :: bug != 13 -> load(ACQ, ACL, y)
+        :: else -> skip
+        fi;
+        if
+        :: y == 0 -> assert(!over); store(REL, HEAD, i + 1)
+        :: else -> skip
+        fi;
+        give_right();
+        i++
+    od
+}
+
+inline shut_down()
+{
+    if
+    :: bug != 12 -> take_right()
+    :: else -> skip
+    fi;
+    fetch_or((bug == 9 -> RLX : AR), ACL, 1, x); /* P1 */
+    if
+    :: bug != 12 -> give_right()
+    :: else -> skip
+    fi
+}
+
+inline get_until_over()
+{
+    do
+    :: i == 2 || over -> break
+    :: else ->
+        i++;
+        if
+        :: bug == 11 -> load(ACQ, HEAD, z); load(ACQ, ACL, y)
+        :: else -> load((bug == 10 -> RLX : ACQ), ACL, y); load(ACQ, HEAD, z) /* P2 */
+        fi;
+        if
+        :: y == 1 -> atomic { newest(HEAD, x); assert(x == z); over = true; x = 0 }
+        :: else -> skip
+        fi;
+        y = 0; z = 0
+    od
+}
+
+/* ---- SCENE=3 ---- */
+#define NOTE 2
+
+inline let_go_with_a_note()
+{
+    if
+    :: bug != 15 -> store(REL, NOTE, 1) /* F1 */
+    :: else -> skip
+    fi;
+    fetch_and_not((bug == 14 -> RLX : AR), SET, 1, x); /* F1 */
+    if
+    :: bug == 15 -> store(REL, NOTE, 1)
+    :: else -> skip
+    fi;
+    if
+    :: bug == 16 -> store(REL, NOTE, 0); store(REL, LISTED, 1)
+    :: else -> store(REL, LISTED, 1); store((bug == 19 -> RLX : REL), NOTE, 0) /* F1 */
+    fi
+}
+
+/* `lost`: neither listed nor held. */
+inline look(order, lost)
+{
+    load(ACQ, LISTED, x);
+    load(order, SET, y);
+    lost = (x == 0 && y == 0);
+    x = 0; y = 0
+}
+
+inline check()
+{
+    load(ACQ, LISTED, x);
+    load((bug == 17 -> RLX : ACQ), SET, y); /* F2 */
+    i = (x == 0 && y == 0);
+    load(ACQ, NOTE, z); /* F2 */
+    if
+    :: bug == 18 -> skip
+    :: else -> look(ACQ, w)
+    fi;
+    assert(!(i && z == 0 && (w || bug == 18)))
+}
+
+/* ---- all of them ---- */
+
+inline finish()
+{
+    atomic {
+        ended++;
+        if
+        :: ended == 2 && scene == 0 ->
+            newest(ENTRY(0), x); newest(ENTRY(1), y); newest(FLAG, z);
+            assert((x == 0 && y == 0) || z == 1)
+        :: ended == 2 && scene == 1 ->
+            newest(LISTED, x); newest(FLAG, z);
+            assert(x == 1 || z == 1)
+        :: else -> skip
+        fi;
+        end(); x = 0; y = 0; z = 0; w = 0; i = 0
+    }
+}
+
+proctype thread(byte me)
+{
+    byte w, x, y, z, i;
+    if
+    :: scene == 0 && me == 0 -> return_two()
+    :: scene == 0 && me == 1 -> take_one(); take_one(); take_one()
+    :: scene == 1 && me == 0 -> let_go_of_it()
+    :: scene == 1 && me == 1 -> settle_class(); settle_class()
+    :: scene == 2 && me == 0 -> put_two()
+    :: scene == 2 && me == 1 -> shut_down()
+    :: scene == 2 && me == 2 -> get_until_over()
+    :: scene == 3 && me == 0 -> let_go_with_a_note()
+    :: scene == 3 && me == 1 -> check()
+    fi;
+    finish()
+}
+
+init
+{
+    atomic {
+        start();
+        c_code {
+            weak.messages[0][0].value = now.scene == 1 || now.scene == 3; /* held */
+        };
+        run thread(0); run thread(1);
+        if
+        :: scene == 2 -> run thread(2)
+        :: else -> c_code { weak_end(2); }
+        fi
+    }
+}
