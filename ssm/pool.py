@@ -662,7 +662,7 @@ class Pool(_core.Pool):
         Returns
         -------
         Reaped
-            Processes found dead, and blocks that came free.
+            Processes found dead, and blocks that they held, as `holders` counts them.
 
         Raises
         ------

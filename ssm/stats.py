@@ -266,4 +266,4 @@ class Reaped(NamedTuple):
     processes: int
     """Dead processes that were found."""
     blocks: int
-    """Blocks that came free."""
+    """Blocks that they held, as `Holder.blocks` counts them: without those in their private caches, which were free."""

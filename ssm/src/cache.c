@@ -154,6 +154,17 @@ void ssm_cache_forget(struct ssm_pool *pool, uint32_t slot)
         ssm_store_release_u32(&ssm_cache_at(pool, slot, class_idx)->count, 0);
 }
 
+uint32_t ssm_cache_held(const struct ssm_pool *pool, uint32_t slot, uint32_t class_idx)
+{
+    const struct ssm_cache *cache = ssm_cache_at(pool, slot, class_idx);
+    const struct ssm_mark mark = ssm_mark_of(slot);
+    uint32_t count = ssm_cache_count(pool, cache), held = 0;
+    struct ssm_block *block;
+    for (uint32_t i = 0; i < count; i++)
+        held += ssm_cache_entry_counts(pool, &pool->classes[class_idx], mark, ssm_load_relaxed_u64(&cache->handles[i]), &block);
+    return held;
+}
+
 void ssm_cache_reset(struct ssm_pool *pool)
 {
     for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {

@@ -122,6 +122,9 @@ void ssm_cache_unseal(struct ssm_pool *pool, uint32_t slot);
 /* Of sealed caches whose owner's bits were cleared: all entries are void. */
 void ssm_cache_forget(struct ssm_pool *pool, uint32_t slot);
 
+/* How many entries count, of a slot's cache that may change meanwhile: blocks that carry the slot's bit and are free. */
+uint32_t ssm_cache_held(const struct ssm_pool *pool, uint32_t slot, uint32_t class_idx);
+
 /* Forgets what a former owner of this process's slot left in its caches. */
 void ssm_cache_reset(struct ssm_pool *pool);
 

@@ -138,6 +138,16 @@ static bool clear_bits(struct ssm_pool *pool, struct ssm_block *block, const str
     return held;
 }
 
+/* Blocks that the dead had no use of: with their caches sealed. */
+static uint64_t cached_blocks(const struct ssm_pool *pool, const struct holder_set *dead)
+{
+    uint64_t cached = 0;
+    for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
+        for (uint32_t class_idx = 0; has_slot(dead, slot) && class_idx < pool->geometry.fixed_count; class_idx++)
+            cached += ssm_cache_held(pool, slot, class_idx);
+    return cached;
+}
+
 /* Also settles what a dead process had let go of but not listed: such blocks lack its bit already. */
 static uint64_t reclaim_blocks(struct ssm_pool *pool, const struct holder_set *dead)
 {
@@ -188,7 +198,9 @@ void ssm_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out)
     if (SSM_HAS_BUG(SLOT_EARLY))
         free_slots(pool, &dead, &late);
     forget_reservations(pool, &dead);
+    const uint64_t cached = cached_blocks(pool, &dead);
     out->blocks = reclaim_blocks(pool, &dead);
+    out->blocks -= cached < out->blocks ? cached : out->blocks; /* as ssm_holder_list() counts; more: they are scribbled over */
     out->processes = free_slots(pool, &dead, &late);
     for (int which = 0; audit && which < SSM_NUMBERS_SORTS; which++)
         ssm_numbers_audit(pool, (enum ssm_numbers)which);

@@ -526,7 +526,7 @@ int ssm_packet_peek(struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, 
 int64_t ssm_packet_list(struct ssm_pool *pool, uint64_t *handles_out, uint64_t room);
 int     ssm_packet_holders(struct ssm_pool *pool, uint64_t handle, uint32_t *holders_out, uint32_t room);
 
-struct ssm_reaped { uint32_t processes; uint64_t blocks; };
+struct ssm_reaped { uint32_t processes; uint64_t blocks; }; /* the dead, and what they held, as in ssm_holder_list() */
 int ssm_reap(struct ssm_pool *pool, struct ssm_reaped *out); /* what the dead held goes back; any time, by anyone */
 
 /* Calls `report` with one sentence per contradiction, returns their number. Safe on a live pool. */

@@ -3,6 +3,7 @@
  * Looking in. Reads words that others write: each figure is right by itself, two of them may be of two moments.
  * Works on a read-only attachment and stops nobody. */
 #include "arena.h"
+#include "cache.h"
 #include "registry.h"
 #include "reservation.h"
 #include "ring.h"
@@ -66,7 +67,7 @@ int ssm_class_stats(struct ssm_pool *pool, uint32_t class_idx, struct ssm_class_
         out->free += ssm_load_relaxed_u32(&ssm_shard_at(pool, class_idx, shard_idx)->free_count);
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
         if (ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->kind) == SSM_HOLDER_PROCESS)
-            out->cached += ssm_load_relaxed_u32(&ssm_cache_at(pool, slot, class_idx)->count);
+            out->cached += ssm_cache_held(pool, slot, class_idx);
     ssm_leave(pool);
     return 0;
 }
@@ -175,7 +176,7 @@ static void describe(const struct ssm_pool *pool, uint32_t id, struct ssm_holder
     if (info->kind != SSM_HOLDER_PROCESS)
         return;
     for (uint32_t class_idx = 0; class_idx < pool->geometry.fixed_count; class_idx++) {
-        uint64_t cached = ssm_load_relaxed_u32(&ssm_cache_at(pool, id, class_idx)->count);
+        uint64_t cached = ssm_cache_held(pool, id, class_idx);
         info->blocks -= cached; /* their bits are counted below; modulo 2^64, put right there */
         info->bytes -= cached * pool->geometry.classes[class_idx].block_size;
     }
@@ -228,7 +229,7 @@ static void begin_usage(const struct ssm_pool *pool, uint32_t slot, struct ssm_u
     usage->peak_bytes = ssm_load_relaxed_u64(&holder->peak_bytes);
     copy_name(usage->name, holder->name);
     for (uint32_t class_idx = 0; class_idx < pool->geometry.fixed_count; class_idx++) /* modulo 2^64, as in describe() */
-        usage->blocks[class_idx] -= ssm_load_relaxed_u32(&ssm_cache_at(pool, slot, class_idx)->count);
+        usage->blocks[class_idx] -= ssm_cache_held(pool, slot, class_idx);
 }
 
 static void count_usage(const struct ssm_pool *pool, uint32_t block_idx, struct ssm_usage *out, uint32_t count)

@@ -173,6 +173,31 @@ def test_the_dead_are_shown_until_they_are_reaped(make_pool, children):
     assert [h for h in pool.holders() if h.pid == child.pid] == []
 
 
+def come_hold_and_cache(talk, name):
+    pool = ssm.Pool.attach(name)
+    packets = [pool.alloc(1) for _ in range(7)]
+    pool.ring("r", 8).put(packets[0], keep=True)
+    for packet in packets[4:]:
+        packet.free()
+    talk.send(len(packets))
+    talk.recv()
+
+
+def test_reap_counts_as_holders_does(make_pool, children):
+    """What lies in a dead process's private cache was free before."""
+    pool = make_pool(cache=8)
+    child = children.start(come_hold_and_cache, pool.name)
+    child.hear()
+    assert sum(c.cached for c in pool.stats().classes) >= 3
+    child.kill()
+    (dead,) = [h for h in pool.holders() if h.pid == child.pid]
+    (used,) = [u for u in pool.usage() if u.pid == child.pid]
+    assert dead.blocks == sum(used.blocks.values()) == 4
+    assert tuple(pool.reap())[:2] == (1, 4)
+    assert sum(c.cached for c in pool.stats().classes) == 0
+    pool.ring("r").get().free()
+
+
 def test_a_stopped_process_is_alive(pool, children):
     child = children.start(come_and_hold, pool.name, 7)
     child.hear()
