@@ -313,6 +313,8 @@ class Pool(_core.Pool):
         if quota is not None:
             self._set_quota(quota)
         _here[_Here(self, _forget)] = os.getpid()
+        if self._leaves:
+            _join_multiprocessing()
 
     def _key(self) -> tuple[str, int, bool]:
         return self.name, self.generation, self.readonly
@@ -808,12 +810,49 @@ def _forget(key: ref[Pool]) -> None:
 
 @atexit.register
 def _close_all() -> None:
-    """Leave the pools of this process; those that a forked child has inherited are its parent's."""
+    """Leave the pools of this process; what a forked child has inherited is its parent's to close."""
     _core.ending()
     for here, pid in list(_here.items()):
         pool = here()
-        if pool is not None and pid == os.getpid():
-            if not pool._has_jobs():  # pyright: ignore[reportPrivateUsage]  # else the status of the process decides
-                pool.close()
-            if pool._leaves:  # pyright: ignore[reportPrivateUsage]  # views of it live until the process ends
-                names.retire(pool.name, pool)
+        if pool is None or pid != os.getpid() or pool._has_jobs():  # pyright: ignore[reportPrivateUsage]
+            continue  # with jobs, the status of the process decides
+        pool.close()
+    _end_names()
+
+
+def _end_names() -> None:
+    """Remove the names of ephemeral pools that nobody but this process is in: it is about to end."""
+    for here in list(_here):
+        pool = here()
+        if pool is not None and pool._leaves:  # pyright: ignore[reportPrivateUsage]
+            names.retire(pool.name, pool)
+
+
+# A process that multiprocessing forks, or its fork server, ends by os._exit, without atexit. It runs finalizers, those
+# that were made since the fork. Its threads may be at work still, so nothing is closed there.
+_joined = False  # here, or in the process from which this one was forked
+_finalized_in = 0  # the process
+
+
+def _join_multiprocessing() -> None:
+    """See to it that `_end_names` runs where multiprocessing ends a process: this one, and those forked from it."""
+    global _joined
+    util: Any = sys.modules.get("multiprocessing.util")
+    if not hasattr(util, "_exit_function"):  # it is not there, or another thread imports it just now
+        return
+    if not _joined:
+        _joined = True
+        util.register_after_fork(_end_names, _finalize)
+    parent = sys.modules["multiprocessing.process"].parent_process()
+    if parent is not None and _finalized_in != os.getpid():
+        _finalize()
+
+
+def _finalize(_: object = None) -> None:
+    global _finalized_in
+    util: Any = sys.modules["multiprocessing.util"]
+    util.Finalize(None, _end_names, exitpriority=-1000)  # after those of others
+    _finalized_in = os.getpid()
+
+
+os.register_at_fork(before=_join_multiprocessing)

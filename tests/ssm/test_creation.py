@@ -5,9 +5,12 @@ tests/crash/creation.c does so at every instruction of the core's calls; here it
 mode included, and also where files cannot be without a name.
 """
 
+import contextlib
 import ctypes
 import errno
+import gc
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -142,3 +145,96 @@ def test_lists_remove_what_the_killed_left(children, new_name):
     wait_until(lambda: not kept.exists(), "the end of that creation")
     living.kill()
     ssm.list_pools()
+
+
+# ---- a signal handler that raises ---------------------------------------------------------------
+
+
+class InterruptedHereError(Exception):
+    """What the handler raises."""
+
+
+class Interruptions:
+    """An alarm at a random moment of a block; it raises there, if it comes before the end."""
+
+    def __init__(self, seed):
+        self.rng, self.armed, self.hits = random.Random(seed), False, 0
+        signal.signal(signal.SIGALRM, self.interrupt)
+
+    def interrupt(self, number, frame):
+        if self.armed:
+            self.armed = False
+            self.hits += 1
+            raise InterruptedHereError
+
+    def during(self, function, usual_s):
+        """What the function returns; None: it was interrupted."""
+        with contextlib.suppress(InterruptedHereError):
+            signal.setitimer(signal.ITIMER_REAL, self.rng.uniform(1e-6, 1.2 * usual_s))
+            self.armed = True
+            value = function()
+            self.armed = False
+            return value
+        return None
+
+
+def what_is_open():
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    return len(list(Path("/proc/self/fd").iterdir())), sum(str(SHM) in line for line in maps)
+
+
+def be_interrupted(talk, name, make, there, seed):
+    """At random moments, hundreds of times; what it leaves."""
+    kept = ssm.Pool.create(name, classes={512: 64}) if there else None
+    interruptions, left, took = Interruptions(seed), 0, []
+    before = what_is_open()
+    for attempt in range(600):
+        began = time.perf_counter()
+        pool = make(name) if attempt < 9 else interruptions.during(lambda: make(name), sorted(took)[4])
+        if attempt < 9:
+            took.append(time.perf_counter() - began)
+        if pool is not None:
+            pool.close()
+            if not there:
+                pool.unlink()
+        pool = None
+        if not there and (SHM / name).exists():
+            left += 1
+            (SHM / name).unlink()
+    gc.collect()
+    holders = len(kept.holders()) - 1 if kept is not None else 0
+    return interruptions.hits, left, holders, before, what_is_open()
+
+
+def create(name):
+    return ssm.Pool.create(name, classes={512: 64})
+
+
+def open_pool(name):
+    return ssm.Pool.open(name, classes={512: 64})
+
+
+def create_or_attach(name):
+    return ssm.Pool.create(name, classes={512: 64}, exist_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "there"),
+    [
+        (create, False),
+        (open_pool, False),
+        (open_pool, True),
+        (create_or_attach, True),
+        (ssm.Pool.attach, True),
+    ],
+    ids=["create", "open", "open what is there", "exist_ok", "attach"],
+)
+def test_a_signal_handler_raises_while_a_pool_is_made(children, name, make, there):
+    """Neither a descriptor nor a mapping, a holder slot or a name is left."""
+    seed = int(os.environ.get("SSM_TEST_SEED", "0")) or time.time_ns() & 0xFFFF
+    print("seed", seed)
+    hits, left, holders, before, after = children.run(be_interrupted, name, make, there, seed)
+    print(hits, "interrupted")
+    assert hits > 50
+    assert (left, holders) == (0, 0)
+    assert after == before

@@ -431,6 +431,79 @@ def end_with_a_view(name, make):
     subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", program], check=True, timeout=60)
 
 
+_kept = []
+
+
+def stay_to_the_end(talk, pool, view):
+    """It ends without a close."""
+    pool = ssm.Pool.attach(pool) if isinstance(pool, str) else pool
+    packet = pool.alloc(1)
+    _kept.extend([pool, memoryview(packet) if view else packet])
+    talk.send("here")
+    talk.recv()
+
+
+@pytest.mark.parametrize("view", [False, True], ids=["packet", "view"])
+@pytest.mark.parametrize("sent", ["name", "pool"])
+def test_ephemeral_goes_with_a_child_that_ends(children, start_method, name, sent, view):
+    """multiprocessing runs no atexit functions in processes that it forks, and the fork server neither."""
+    pool = ssm.Pool.create(name, ephemeral=True, **SMALL)
+    child = children.start(stay_to_the_end, name if sent == "name" else pool, view, method=start_method)
+    child.hear()
+    pool.close()
+    assert (SHM / name).exists()
+    child.say()
+    child.result()
+    assert not (SHM / name).exists()
+
+
+BEFORE_MULTIPROCESSING = """
+    import os, sys
+    import ssm
+    pool = ssm.Pool.create(sys.argv[1], classes={1024: 8}, ephemeral=True)
+    assert "multiprocessing" not in sys.modules
+    import multiprocessing
+    def child(here, go):
+        pool.alloc(1)
+        here.set()
+        go.wait(60)
+    context = multiprocessing.get_context("fork")
+    here, go = context.Event(), context.Event()
+    process = context.Process(target=child, args=(here, go))
+    process.start()
+    here.wait(60)
+    pool.close()
+    assert os.path.exists("/dev/shm/" + sys.argv[1])
+    go.set()
+    process.join(60)
+    assert process.exitcode == 0
+"""
+
+FORKED = """
+    import os, sys
+    import ssm
+    pool = ssm.Pool.create(sys.argv[1], classes={1024: 8}, ephemeral=True)
+    (here, there), parent = os.pipe(), os.getpid()
+    if os.fork() == 0:
+        pool.alloc(1)
+        os.write(there, b".")
+        while os.getppid() == parent:
+            pass
+        sys.exit()
+    os.read(here, 1)
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    "program", [BEFORE_MULTIPROCESSING, FORKED], ids=["older than multiprocessing", "os.fork"]
+)
+def test_ephemeral_goes_with_a_forked_child(name, program):
+    """It ends normally, as the last one, and has the pool from its parent."""
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program), name], check=True, timeout=60)
+    wait_until(lambda: not (SHM / name).exists(), "the end of the pool")
+
+
 def test_ephemeral_goes_with_a_process_that_ends_with_a_view(name):
     end_with_a_view(name, f"ssm.Pool.create({name!r}, ephemeral=True)")
     assert not (SHM / name).exists()
