@@ -30,6 +30,12 @@ class InHand:
         """Note a packet that this thread took out."""
         self._of_thread.setdefault(threading.get_ident(), deque()).append(packet)
 
+    def remove(self, packet: Packet) -> None:
+        """Forget the packet that this thread has just noted, or was about to."""
+        mine = self._of_thread.get(threading.get_ident())
+        if mine and mine[-1] is packet:
+            mine.pop()
+
     def oldest(self) -> Packet | None:
         """Forget the packet that this thread has had for the longest, or else that any has, and return it."""
         mine = self._of_thread.get(threading.get_ident())

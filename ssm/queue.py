@@ -269,17 +269,21 @@ def _admit(pool: Pool, trust: bool) -> None:
     )
 
 
-def _read_in_hand(packet: Packet, in_hand: InHand) -> Any:
-    """Unpickle a message that stays in hand; what is raised meanwhile gives it back."""
+def _get_in_hand(ring: Ring, in_hand: InHand, block: bool, timeout: float | None) -> Any:
+    """Take a message out that stays in hand, and unpickle it; what is raised meanwhile gives it back.
+
+    A signal handler may raise behind each call, so the packet is taken inside the try statement.
+    """
+    packet = None
     try:
-        obj = loads(packet[8:]) if packet[:8] == _PLAIN else _read(packet)
+        packet = ring.get(block, timeout)
         in_hand.add(packet)
-    except MessageMismatch:
-        raise  # it was freed
+        return loads(packet[8:]) if packet[:8] == _PLAIN else _read(packet)
     except BaseException as error:
-        packet.__exit__(type(error), error, None)
+        if packet is not None:
+            in_hand.remove(packet)
+            packet.__exit__(type(error), error, None)  # no effect on what is no message: that was freed
         raise
-    return obj
 
 
 # ---- the queue --------------------------------------------------------------------------------------
@@ -468,11 +472,12 @@ class Queue(Generic[T]):
             ring = self._opened()
         if timeout is not None and timeout < 0:
             timeout = 0
-        packet = ring.get(block, timeout)
         obj: T
         if self._in_hand is not None:
-            obj = _read_in_hand(packet, self._in_hand)
-        elif packet[:8] == _PLAIN:
+            obj = _get_in_hand(ring, self._in_hand, block, timeout)
+            return obj
+        packet = ring.get(block, timeout)
+        if packet[:8] == _PLAIN:
             data = packet[8:]
             del packet  # the block is free before the object is made
             obj = loads(data)

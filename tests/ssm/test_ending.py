@@ -156,6 +156,21 @@ def test_the_block_of_a_pool(jobs, error, back):
     assert len(drain(jobs)) == back
 
 
+def test_what_an_exception_keeps_from_being_bound_goes_back(jobs):
+    """A signal handler may raise between get() and the assignment; here a call between them does."""
+    send(jobs, 3)
+
+    for take in (jobs.get, lambda: jobs.get_many(2), lambda: next(jobs)):
+        with pytest.raises(BoomError):
+            (take(), interrupt())
+        assert len(jobs) == 3
+    assert drain(jobs) == [(0, True), (1, True), (2, False)]
+
+
+def interrupt():
+    raise BoomError
+
+
 # ---- a process ------------------------------------------------------------------------------------------
 
 

@@ -38,7 +38,7 @@ static void batch_dealloc(struct batch_object *self)
     if (self->weakrefs != NULL)
         PyObject_ClearWeakRefs(OBJECT(self));
     POOL_LOCK(self->pool)
-    if (batch_is_live(self) && !delivery_stays(self->pool, self->delivery))
+    if (batch_is_live(self) && !deliveries_stay(self->pool, self->handles, self->count, self->delivery))
         ssm_free_many_of(self->pool->core, self->handles, self->count, self->delivery, false);
     POOL_UNLOCK()
     Py_DECREF(OBJECT(self->pool));

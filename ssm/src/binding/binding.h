@@ -293,8 +293,8 @@ int       packet_set_chain(struct packet_object *self, PyObject *value, void *un
 
 /* ---- the end of the process (ending.c) ------------------------------------------------------------- */
 
-/* The last object of a delivery goes, and the delivery stays open until the process has ended: it is about to. */
-bool delivery_stays(struct pool_object *pool, uint64_t delivery);
+/* An object goes that has references of a delivery: true, and they stay, for the process is about to end. With POOL_LOCK. */
+bool deliveries_stay(struct pool_object *pool, const uint64_t *handles, uint32_t count, uint64_t delivery);
 void pool_keep(struct pool_object *pool);
 PyObject *core_ending(PyObject *module, PyObject *unused);
 PyObject *pool_has_jobs(struct pool_object *pool, PyObject *unused);

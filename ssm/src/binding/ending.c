@@ -9,6 +9,8 @@
  * is 0. A process that ends in another way (_exit, a signal) finishes nothing, and neither does one whose C library has no
  * on_exit(3).
  *
+ * While the process goes on, an object that is dropped with an exception set was bound to no name: its job goes back.
+ *
  * A SystemExit that nobody caught is the one exception whose frames, and the jobs in their variables, go before `ending` is
  * said: in the main thread, when no frame is left. */
 #include "binding.h"
@@ -57,9 +59,23 @@ static bool is_out_of_frames(void)
     return PyEval_GetFrame() == NULL && syscall(SYS_gettid) == getpid();
 }
 
-bool delivery_stays(struct pool_object *pool, uint64_t delivery)
+/* What is dropped while an exception is set had no name yet: a signal handler raised between get() and the assignment. It
+ * goes back. Objects in variables stay with the traceback, and go when it does. */
+static bool goes_back(struct pool_object *pool, const uint64_t *handles, uint32_t count, uint64_t delivery)
 {
-    if (delivery == SSM_NO_DELIVERY || !(ending || is_out_of_frames()))
+    bool all = true;
+    for (uint32_t i = 0; i < count; i++)
+        all = ssm_delivery_return(pool->core, handles[i], delivery) == 0 && all;
+    return all;
+}
+
+bool deliveries_stay(struct pool_object *pool, const uint64_t *handles, uint32_t count, uint64_t delivery)
+{
+    if (delivery == SSM_NO_DELIVERY)
+        return false;
+    if (!ending && PyErr_Occurred() != NULL && goes_back(pool, handles, count, delivery))
+        return false; /* the references are plain ones by now */
+    if (!ending && PyErr_Occurred() == NULL && !is_out_of_frames())
         return false;
     pool_keep(pool);
     return true;

@@ -89,7 +89,7 @@ static void packet_dealloc(struct packet_object *self)
     PyTypeObject *type = Py_TYPE(OBJECT(self));
     struct pool_object *pool = self->pool;
     POOL_LOCK(pool)
-    if (packet_is_live(self) && !delivery_stays(pool, self->delivery)) /* no views: they hold the object */
+    if (packet_is_live(self) && !deliveries_stay(pool, &self->handle, 1, self->delivery)) /* no views: they hold the object */
         ssm_free_of(pool->core, self->handle, self->delivery, false);
     POOL_UNLOCK()
     keep_spare(self);
