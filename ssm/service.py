@@ -16,11 +16,10 @@ from allocators import (
     Constraint,
     IdAllocator,
     InvalidSize,
-    InvalidStateTransition,
     Node,
     NodeState,
+    PidAllocator,
     RangeInclusive,
-    ResourceNotAvailable,
     RmidAllocator,
 )
 from ssm import _core
@@ -72,6 +71,12 @@ def stats_of(pool: Pool) -> tuple[ServiceStats, ...]:
     return tuple(ServiceStats(entry[0], KINDS[entry[1]], *entry[2:]) for entry in pool._service_stats())
 
 
+def _must_match(service: _core.Service, there: tuple[int, ...], here: tuple[int, ...]) -> None:
+    """Raise where a snapshot is of another range or size than the service."""
+    if there != here:
+        raise ServiceMismatch(f"the snapshot is of {there}, service {service.name!r} of {here}")
+
+
 class _Owned(Generic[_V]):
     """What all services offer beside the methods of their standalone class."""
 
@@ -115,17 +120,112 @@ class IdService(_Owned[int], _core.IdService):
 
     __slots__ = ()
 
+    def ids(self) -> list[int]:
+        """Return the ids that are handed out, in order, of one moment."""
+        return [first for first, _, _, _ in self._list(0, TOP)]
+
+    def snapshot(self) -> IdAllocator:
+        """Return an allocator of this process's own with everything that is allocated here, of one moment.
+
+        It can be pickled, and turned into a dict: see `restore`.
+        """
+        return IdAllocator._from_core(self._core())
+
+    def restore(self, snapshot: IdAllocator) -> None:
+        """Allocate what is allocated in a snapshot, and free everything else; this process owns it then.
+
+        Id by id: a process that dies meanwhile has done a part, and calling it again does the rest. Nobody else should
+        use the service meanwhile.
+
+        Raises
+        ------
+        ServiceMismatch
+            It is of another range of ids.
+        """
+        _expect(snapshot, IdAllocator)
+        mine = (self.range_base, self.range_end)
+        _must_match(self, (snapshot.range_base, snapshot.range_end), mine)
+        wanted, count = set(snapshot), snapshot.to_dict()["next"] - snapshot.range_base
+        allocated = set(self.ids())
+        while (
+            len(allocated) < count
+        ):  # the smallest free one each time: those that were handed out once are then
+            allocated.add(self.allocate_id())
+        for id in allocated - wanted:
+            self.free_id(id)
+
 
 class PidService(_Owned[int], _core.PidService):
     """Pids shared by processes; made by `Pool.pids`. As `allocators.PidAllocator`."""
 
     __slots__ = ()
 
+    def snapshot(self) -> PidAllocator:
+        """Return an allocator of this process's own with everything that is allocated here, of one moment.
+
+        It can be pickled, and turned into a dict: see `restore`.
+        """
+        return PidAllocator._from_core(self._core())
+
+    def restore(self, snapshot: PidAllocator) -> list[_core.Pid]:
+        """Allocate the pids of a snapshot that are not allocated here; those that are stay with whoever has them.
+
+        Returns
+        -------
+        list of Pid
+            Of the pids that were allocated, in order. They go back when these go.
+
+        Raises
+        ------
+        ServiceMismatch
+            It is of another order.
+        """
+        _expect(snapshot, PidAllocator)
+        _must_match(self, (snapshot.order,), (self.order,))
+        wanted = {number for number in snapshot if number not in self}
+        taken: list[_core.Pid] = []
+        while wanted and (pid := self.allocate()) is not None:  # those between go back at the end
+            wanted.discard(pid.number)
+            taken.append(pid)
+        return [pid for pid in taken if pid.number in snapshot]
+
 
 class RmidService(_Owned[int], _core.RmidService):
     """RMIDs shared by processes; made by `Pool.rmids`. As `allocators.RmidAllocator`, by CLOCK_MONOTONIC."""
 
     __slots__ = ()
+
+    def snapshot(self) -> RmidAllocator:
+        """Return an allocator of this process's own with everything that is allocated here, of one moment.
+
+        It can be pickled, and turned into a dict: see `restore`.
+        """
+        return RmidAllocator._from_core(self._core())
+
+    def restore(self, snapshot: RmidAllocator) -> None:
+        """Allocate the RMIDs of a snapshot in a service that is new; this process owns them then.
+
+        What rests in the snapshot rests as long from now on as it would have from the beginning, in its order.
+
+        Raises
+        ------
+        ServiceMismatch
+            It is of another number of RMIDs or time of rest, or an RMID was handed out here before.
+        """
+        _expect(snapshot, RmidAllocator)
+        mine = (self.max_rmid, self.min_free_time_ns)
+        _must_match(self, (snapshot.max_rmid, snapshot.min_free_time_ns), mine)
+        if self.snapshot().to_dict()["head"] != 0:
+            raise ServiceMismatch(
+                f"RMIDs of service {self.name!r} were handed out before: restore into a new service"
+            )
+        queue = [rmid for rmid, _ in snapshot.to_dict()["queue"]]
+        fresh = set(range(snapshot.to_dict()["head"] + 1, self.max_rmid + 1))
+        for _ in range(self.max_rmid - len(fresh)):
+            self.alloc()
+        for rmid in queue:
+            if rmid not in fresh:
+                self.free(rmid)
 
 
 class AddressService(_Owned[RangeInclusive], _core.AddressService):
@@ -148,75 +248,40 @@ class AddressService(_Owned[RangeInclusive], _core.AddressService):
         """The ranges, free and allocated, as an `allocators.IntervalTree` shows them."""
         return ServiceTree(self)
 
-    def allocate(
-        self, size: int, alignment: int = 4, policy: AllocPolicy = AllocPolicy.FIRST_MATCH
-    ) -> RangeInclusive:
-        """Allocate a range of addresses.
-
-        Parameters
-        ----------
-        size : int
-            Addresses, at least 1.
-        alignment : int
-            Power of two; the start is a multiple of it.
-        policy : AllocPolicy
-            The lowest place, the highest one, or exactly one.
-
-        Returns
-        -------
-        RangeInclusive
-
-        Raises
-        ------
-        InvalidSize, InvalidAlignment, UnalignedAddress, Overflow
-            As Constraint raises them.
-        ResourceNotAvailable
-            Nothing free fits, or the service has room for no more ranges.
-        """
-        return self.allocate_constraint(Constraint(size, alignment, policy))
-
-    def allocate_constraint(self, constraint: Constraint) -> RangeInclusive:
-        """Allocate a range as the Constraint says.
-
-        Raises
-        ------
-        ResourceNotAvailable
-            Nothing free fits, or the service has room for no more ranges.
-        """
-        _expect(constraint, Constraint)
-        c, exact = constraint, constraint.policy.address
-        policy = (
-            _core.EXACT
-            if exact is not None
-            else _core.LAST
-            if c.policy == AllocPolicy.LAST_MATCH
-            else _core.FIRST
-        )
-        start = self._allocate(c.size, c.align, c.min, c.max, policy, exact or 0)
-        return RangeInclusive(start, start + c.size - 1)
-
-    def free(self, range: RangeInclusive) -> None:
-        """Give back a range, as allocate() returned it; whichever process has it.
-
-        Raises
-        ------
-        InvalidStateTransition
-            It is free already.
-        ResourceNotAvailable
-            It was not allocated as one range. Nothing was changed.
-        """
-        _expect(range, RangeInclusive)
-        try:
-            self._free(range.start, range.end)
-        except InvalidStateTransition:
-            raise InvalidStateTransition(f"[{range.start:#x}, {range.end:#x}] is free already") from None
-        except ResourceNotAvailable:
-            text = f"[{range.start:#x}, {range.end:#x}] was not allocated as one range, it cannot be freed as one"
-            raise ResourceNotAvailable(text) from None
-
     def ranges(self) -> list[RangeInclusive]:
         """Return the ranges that are allocated, in order."""
         return [RangeInclusive(first, last) for first, last, _, allocated in self._list(0, TOP) if allocated]
+
+    def snapshot(self) -> AddressAllocator:
+        """Return an allocator of this process's own with everything that is allocated here, of one moment.
+
+        It can be pickled, and turned into a dict: see `restore`.
+        """
+        return AddressAllocator._from_core(self.base, self.end, self._core())
+
+    def restore(self, snapshot: AddressAllocator) -> None:
+        """Allocate what is allocated in a snapshot, and free everything else; this process owns it then.
+
+        Range by range: a process that dies meanwhile has done a part, and calling it again does the rest. Nobody
+        else should use the service meanwhile.
+
+        Raises
+        ------
+        ServiceMismatch
+            It is of another address space.
+        ResourceNotAvailable
+            The service has room for fewer ranges.
+        """
+        _expect(snapshot, AddressAllocator)
+        _must_match(self, (snapshot.base, snapshot.end), (self.base, self.end))
+        wanted = set(snapshot)
+        for range in self.ranges():
+            if range in wanted:
+                wanted.remove(range)
+            else:
+                self.free(range)
+        for range in sorted(wanted):
+            self.allocate_constraint(Constraint(min(range.length, TOP), 1, AllocPolicy.exact(range.start)))
 
     def _value(self, first: int, last: int) -> RangeInclusive:
         return RangeInclusive(first, last)

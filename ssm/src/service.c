@@ -20,6 +20,8 @@ struct ssm_service {
     struct ssm_pool           *pool;
     struct ssm_service_shared *shared;
     struct ssm_hosted          hosted;
+    const uint8_t             *core; /* of the allocator itself, without owners */
+    uint64_t                   core_bytes;
     uint32_t                   flags;
     uint32_t                   service_idx;
 };
@@ -60,7 +62,10 @@ static int map_service(struct ssm_pool *pool, uint32_t service_idx, struct ssm_s
     uint64_t bytes = ssm_hosted_bytes(&options), start = shared->start;
     if (bytes == 0 || start % SSM_NO_SHARING != 0 || start > g->metadata_bytes || bytes > g->metadata_bytes - start)
         return -SSM_E_CORRUPT;
-    *service_out = (struct ssm_service){.pool = pool, .shared = shared, .flags = options.flags, .service_idx = service_idx};
+    *service_out = (struct ssm_service){
+        .pool = pool, .shared = shared, .flags = options.flags, .service_idx = service_idx,
+        .core = pool->base + g->metadata_start + start, .core_bytes = ssm_hosted_bare_bytes(&options),
+    };
     int result = ssm_hosted_attach(&service_out->hosted, &options, pool->base + g->metadata_start + start);
     return result == AL_OK ? 0 : -SSM_E_CORRUPT;
 }
@@ -321,6 +326,19 @@ int64_t ssm_service_list(struct ssm_service *service, uint64_t start, uint64_t e
     }
     leave(service);
     return count;
+}
+
+int64_t ssm_service_snapshot(struct ssm_service *service, void *out, uint64_t room)
+{
+    uint64_t bytes = service->core_bytes;
+    if (room < bytes)
+        return (int64_t)bytes;
+    int result = enter(service);
+    if (result != 0)
+        return result;
+    memcpy(out, service->core, bytes);
+    leave(service);
+    return (int64_t)bytes;
 }
 
 static bool is_alive(struct ssm_pool *pool, uint32_t owner)

@@ -421,6 +421,10 @@ struct ssm_service_item {
     uint32_t owner;      /* see ssm_service_owner() */
     uint32_t allocated;
 };
+/* The allocator itself (al_id, al_pid, al_rmid, al_tree: <allocators.h>), without owners, as it is at one moment: how many
+ * bytes it has. Copies them if there is room for all; with room 0 it only says how many. */
+int64_t ssm_service_snapshot(struct ssm_service *service, void *out, uint64_t room);
+
 /* Those that overlap start .. end, all of one moment. How many there are, of which at most `room` were written. */
 int64_t ssm_service_list(struct ssm_service *service, uint64_t start, uint64_t end, struct ssm_service_item *items_out,
                          uint64_t room);

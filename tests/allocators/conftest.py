@@ -49,7 +49,7 @@ def form(request: pytest.FixtureRequest) -> str:
 class Host:
     """Pools of services: a new one whenever the directory of the last one is full."""
 
-    METADATA = 24 << 20
+    METADATA = 48 << 20
     SERVICES = 48
 
     def __init__(self, new_name: Callable[[], str], other: Other | None) -> None:

@@ -28,6 +28,7 @@
 
 #include "../flat.h"
 #include "../range_tree.h"
+#include "exported.h"
 
 #ifdef Py_GIL_DISABLED
 #define OBJECT_LOCK(object) Py_BEGIN_CRITICAL_SECTION(object)
@@ -60,6 +61,7 @@ struct module_state {
     PyObject     *errors[ERROR_COUNT];
     PyObject     *node_type;                        /* allocators.node.Node */
     PyObject     *node_states[AL_TREE_ALLOCATED + 1]; /* by enum al_tree_state; [0] is NULL */
+    struct allocators_exported exported;
 };
 
 /* ---- errors (errors.c) -------------------------------------------------------------------------- */

@@ -56,6 +56,52 @@ static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type_out
     return *type_out == NULL ? -1 : PyModule_AddType(module, *type_out);
 }
 
+/* ---- for other extension modules ---- */
+
+static int exported_constraint_of(const void *state, PyObject *constraint, struct al_tree_constraint *out)
+{
+    if (Py_TYPE(constraint) != ((const struct module_state *)state)->constraint_type) {
+        PyErr_Format(PyExc_TypeError, "want a Constraint, not %R", constraint);
+        return -1;
+    }
+    *out = ((struct constraint_object *)constraint)->c;
+    return 0;
+}
+
+static int exported_constraint_set(const void *state, PyObject *size, PyObject *align, PyObject *policy,
+                                   struct al_tree_constraint *out)
+{
+    return constraint_set(state, out, size, align, policy, NULL, NULL);
+}
+
+static int exported_range_of(const void *state, PyObject *range, uint64_t *start_out, uint64_t *end_out)
+{
+    if (Py_TYPE(range) != ((const struct module_state *)state)->range_type) {
+        PyErr_Format(PyExc_TypeError, "want a RangeInclusive, not %R", range);
+        return -1;
+    }
+    *start_out = ((struct range_object *)range)->start;
+    *end_out = ((struct range_object *)range)->end;
+    return 0;
+}
+
+static PyObject *exported_range_new(const void *state, uint64_t start, uint64_t end)
+{
+    return range_new(state, start, end);
+}
+
+static int add_exported(PyObject *module, struct module_state *state)
+{
+    state->exported = (struct allocators_exported){
+        .state = state, .constraint_of = exported_constraint_of, .constraint_set = exported_constraint_set,
+        .range_of = exported_range_of, .range_new = exported_range_new,
+    };
+    PyObject *capsule = PyCapsule_New(&state->exported, ALLOCATORS_EXPORTED, NULL);
+    int       failed = capsule == NULL ? -1 : PyModule_AddObjectRef(module, "_exported", capsule);
+    Py_XDECREF(capsule);
+    return failed;
+}
+
 static int module_exec(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
@@ -71,7 +117,7 @@ static int module_exec(PyObject *module)
         add_type(module, &pid_allocator_spec, &state->pid_allocator_type) != 0 ||
         add_type(module, &rmid_spec, &state->rmid_type) != 0)
         return -1;
-    return 0;
+    return add_exported(module, state);
 }
 
 /* What the state refers to, in one place for traverse and clear. */

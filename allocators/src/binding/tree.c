@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#define FIRST_CAPACITY 16u /* nodes */
+#define FIRST_CAPACITY 4u /* nodes; the journal of so few is most of the memory */
 #define NODE_ALIGNMENT 64u
 
 struct tree_object {

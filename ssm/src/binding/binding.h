@@ -51,6 +51,7 @@
 #define RETURN_NONE    return Py_NewRef(Py_None)
 #define FAST(function) ((PyCFunction)(void (*)(void))(function)) /* METH_FASTCALL, with or without METH_KEYWORDS */
 
+struct allocators_exported; /* allocators/src/binding/exported.h */
 struct pool_object;
 struct packet_object;
 struct ring_object;
@@ -83,7 +84,7 @@ enum allocator_error {
 /* Keyword names of the functions that parse them by hand; interned, so that a pointer comparison finds them. */
 #define KEYWORDS(X) \
     X(size) X(count) X(timeout) X(pkt) X(batch) X(data) X(n) X(block) X(keep) X(dtype) X(shape) X(immediate) X(now) X(rmid) \
-    X(readonly)
+    X(readonly) X(alignment) X(policy)
 enum keyword {
 #define X(name) KEYWORD_##name,
     KEYWORDS(X)
@@ -96,6 +97,8 @@ struct module_state {
     PyTypeObject *service_types[SSM_SERVICE_ADDRESSES + 1], *pid_type; /* [SSM_SERVICE_NONE]: the base */
     PyObject *errors[ERROR_COUNT];
     PyObject *allocator_errors[ALLOCATOR_ERROR_COUNT];
+    PyObject *allocators;              /* allocators._core, which must stay for `exported` to be valid */
+    const struct allocators_exported *exported;
     PyObject *keywords[KEYWORD_COUNT];
     PyObject *acl_type;                /* ssm.Acl */
     bool numpy_ready;                  /* numpy was imported in this interpreter */

@@ -157,6 +157,7 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
         Py_VISIT(state->service_types[i]);
     for (int i = 0; i < ALLOCATOR_ERROR_COUNT; i++)
         Py_VISIT(state->allocator_errors[i]);
+    Py_VISIT(state->allocators);
     Py_VISIT(state->acl_type);
     for (int i = 0; i < ERROR_COUNT; i++)
         Py_VISIT(state->errors[i]);
@@ -177,6 +178,7 @@ static int core_clear(PyObject *module)
         Py_CLEAR(state->service_types[i]);
     for (int i = 0; i < ALLOCATOR_ERROR_COUNT; i++)
         Py_CLEAR(state->allocator_errors[i]);
+    Py_CLEAR(state->allocators);
     Py_CLEAR(state->acl_type);
     for (int i = 0; i < ERROR_COUNT; i++)
         Py_CLEAR(state->errors[i]);

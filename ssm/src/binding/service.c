@@ -4,8 +4,11 @@
  * (ssm/service.py): the checks of parameters and requests, which it has from the standalone allocators. */
 #include "service.h"
 
+#include "../../../allocators/src/binding/exported.h"
+
 #include <errno.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 PyObject *service_raise_error(const struct service_object *service, enum allocator_error class, const char *format, ...)
@@ -157,6 +160,26 @@ static PyObject *service_list(struct service_object *self, PyObject *args)
     return list;
 }
 
+PyDoc_STRVAR(service_core_doc, "_core($self, /)\n--\n\nThe bytes of the allocator, of one moment, without owners.");
+
+static PyObject *service_core(struct service_object *self, PyObject *unused)
+{
+    (void)unused;
+    int64_t bytes = ssm_service_snapshot(self->core, NULL, 0); /* of private memory: the pool may be closed */
+    struct wait_scope scope;
+    PyObject *core = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)bytes);
+    if (core == NULL || !service_begin(self, &scope)) {
+        Py_XDECREF(core);
+        return NULL;
+    }
+    int64_t result = ssm_service_snapshot(self->core, PyBytes_AsString(core), (uint64_t)bytes);
+    service_end(&scope);
+    if (result >= 0)
+        return core;
+    Py_DECREF(core);
+    return service_raise(self, (int)result);
+}
+
 PyDoc_STRVAR(service_owner_doc, "_owner($self, owner, /)\n--\n\n(holder, pid, name, alive); pid 0: not known any more.");
 
 static PyObject *service_owner(struct service_object *self, PyObject *value)
@@ -174,51 +197,107 @@ static PyObject *service_owner(struct service_object *self, PyObject *value)
 
 /* ---- address spaces --------------------------------------------------------------------------------- */
 
-PyDoc_STRVAR(addresses_allocate_doc,
-"_allocate($self, size, align, min, max, policy, exact, /)\n--\n\n"
-"Where the range starts. The request was checked: see struct ssm_range_request.");
+struct text { char s[64]; };
 
-static PyObject *addresses_allocate(struct service_object *self, PyObject *args)
+static struct text range_text(uint64_t start, uint64_t end)
 {
-    unsigned long long size, align, min, max, exact;
-    struct ssm_range_request request = {0};
-    struct wait_scope scope;
-    uint64_t start;
-    if (!PyArg_ParseTuple(args, "KKKKIK:_allocate", &size, &align, &min, &max, &request.policy, &exact) ||
-        !service_begin(self, &scope))
-        return NULL;
-    request.size = size;
-    request.align = align;
-    request.min = min;
-    request.max = max;
-    request.exact = exact;
-    int result = ssm_range_alloc(self->core, &request, &start);
-    service_end(&scope);
-    switch (result) {
-    case 0:
-        return PyLong_FromUnsignedLongLong(start);
+    struct text t;
+    (void)snprintf(t.s, sizeof(t.s), "[0x%llx, 0x%llx]", (unsigned long long)start, (unsigned long long)end);
+    return t;
+}
+
+static struct text hex_text(uint64_t value)
+{
+    struct text t;
+    (void)snprintf(t.s, sizeof(t.s), "0x%llx", (unsigned long long)value);
+    return t;
+}
+
+static PyObject *raise_allocate(const struct service_object *self, int code, const struct al_tree_constraint *c)
+{
+    switch (code) {
     case -SSM_E_UNAVAILABLE:
+        if (c->policy == AL_TREE_EXACT)
+            return service_raise_error(self, ALLOCATOR_ResourceNotAvailable,
+                                       "%s is not free, or not all of it may be allocated here",
+                                       range_text(c->exact, c->exact + (c->size - 1)).s);
         return service_raise_error(self, ALLOCATOR_ResourceNotAvailable,
-                                   request.policy == SSM_RANGE_EXACT
-                                       ? "the %llu addresses from %llu on are not free, or not all of them may be allocated here"
-                                       : "no free range holds %llu addresses; wanted is a multiple of %llu",
-                                   size, request.policy == SSM_RANGE_EXACT ? exact : align);
+                                   "no free range within %s holds %s addresses from a multiple of %s on",
+                                   range_text(c->min, c->max).s, hex_text(c->size).s, hex_text(c->align).s);
     case -SSM_E_CROWDED:
         return service_raise_error(self, ALLOCATOR_ResourceNotAvailable,
                                    "%R has no room for one more range: free one, or create the service with a larger ranges=",
                                    self->name);
     default:
-        return service_raise(self, result);
+        return service_raise(self, code);
     }
 }
 
-PyDoc_STRVAR(addresses_free_doc, "_free($self, start, end, /)\n--\n\nGive a range back.");
-
-static PyObject *addresses_free(struct service_object *self, PyObject *args)
+static PyObject *allocate(struct service_object *self, const struct al_tree_constraint *c)
 {
-    unsigned long long start, end;
+    const struct ssm_range_request request = {
+        .size = c->size, .align = c->align, .min = c->min, .max = c->max, .exact = c->exact, .policy = c->policy,
+    };
     struct wait_scope scope;
-    if (!PyArg_ParseTuple(args, "KK:_free", &start, &end) || !service_begin(self, &scope))
+    uint64_t start;
+    if (!service_begin(self, &scope))
+        return NULL;
+    int result = ssm_range_alloc(self->core, &request, &start);
+    service_end(&scope);
+    const struct allocators_exported *exported = self->state->exported;
+    return result == 0 ? exported->range_new(exported->state, start, start + (c->size - 1)) : raise_allocate(self, result, c);
+}
+
+PyDoc_STRVAR(addresses_allocate_doc,
+"allocate($self, /, size, alignment=4, policy=AllocPolicy.FIRST_MATCH)\n--\n\n"
+"Allocate a range of addresses.\n\n"
+"Parameters\n----------\n"
+"size : int\n    Addresses, at least 1.\n"
+"alignment : int\n    Power of two; the start is a multiple of it.\n"
+"policy : AllocPolicy\n    The lowest place, the highest one, or exactly one.\n\n"
+"Returns\n-------\nRangeInclusive\n\n"
+"Raises\n------\n"
+"InvalidSize, InvalidAlignment, UnalignedAddress, Overflow\n    As Constraint raises them.\n"
+"ResourceNotAvailable\n    Nothing free fits, or the service has room for no more ranges.");
+
+static PyObject *addresses_allocate(struct service_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const struct parameters parameters = {"allocate", {KEYWORD_size, KEYWORD_alignment, KEYWORD_policy}, 3, 3, 1};
+    const struct allocators_exported *exported = self->state->exported;
+    PyObject *values[3];
+    struct al_tree_constraint c;
+    if (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
+        exported->constraint_set(exported->state, values[0], values[1], values[2], &c) != 0)
+        return NULL;
+    return allocate(self, &c);
+}
+
+PyDoc_STRVAR(addresses_allocate_constraint_doc,
+"allocate_constraint($self, constraint, /)\n--\n\n"
+"Allocate a range as the Constraint says.\n\n"
+"Returns\n-------\nRangeInclusive\n\n"
+"Raises\n------\nResourceNotAvailable\n    Nothing free fits, or the service has room for no more ranges.");
+
+static PyObject *addresses_allocate_constraint(struct service_object *self, PyObject *constraint)
+{
+    const struct allocators_exported *exported = self->state->exported;
+    struct al_tree_constraint c;
+    return exported->constraint_of(exported->state, constraint, &c) != 0 ? NULL : allocate(self, &c);
+}
+
+PyDoc_STRVAR(addresses_free_doc,
+"free($self, range, /)\n--\n\n"
+"Give back a range, as allocate() returned it; whichever process has it.\n\n"
+"Raises\n------\n"
+"InvalidStateTransition\n    It is free already.\n"
+"ResourceNotAvailable\n    It was not allocated as one range. Nothing was changed.");
+
+static PyObject *addresses_free(struct service_object *self, PyObject *range)
+{
+    const struct allocators_exported *exported = self->state->exported;
+    uint64_t start, end;
+    struct wait_scope scope;
+    if (exported->range_of(exported->state, range, &start, &end) != 0 || !service_begin(self, &scope))
         return NULL;
     int result = ssm_range_free(self->core, start, end);
     service_end(&scope);
@@ -227,9 +306,9 @@ static PyObject *addresses_free(struct service_object *self, PyObject *args)
         RETURN_NONE;
     case -SSM_E_UNAVAILABLE:
         return service_raise_error(self, ALLOCATOR_ResourceNotAvailable,
-                                   "%llu..%llu was not allocated as one range, it cannot be freed as one", start, end);
+                                   "%s was not allocated as one range, it cannot be freed as one", range_text(start, end).s);
     case -SSM_E_RELEASED:
-        return service_raise_error(self, ALLOCATOR_InvalidStateTransition, "%llu..%llu is free already", start, end);
+        return service_raise_error(self, ALLOCATOR_InvalidStateTransition, "%s is free already", range_text(start, end).s);
     default:
         return service_raise(self, result);
     }
@@ -302,6 +381,7 @@ static PyMethodDef service_methods[] = {
     {"_open", (PyCFunction)service_open, METH_VARARGS | METH_CLASS, service_open_doc},
     {"_list", (PyCFunction)service_list, METH_VARARGS, service_list_doc},
     {"_owner", (PyCFunction)service_owner, METH_O, service_owner_doc},
+    {"_core", (PyCFunction)service_core, METH_NOARGS, service_core_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -322,8 +402,9 @@ static PyType_Spec service_spec = {
 };
 
 static PyMethodDef addresses_methods[] = {
-    {"_allocate", (PyCFunction)addresses_allocate, METH_VARARGS, addresses_allocate_doc},
-    {"_free", (PyCFunction)addresses_free, METH_VARARGS, addresses_free_doc},
+    {"allocate", FAST(addresses_allocate), METH_FASTCALL | METH_KEYWORDS, addresses_allocate_doc},
+    {"allocate_constraint", (PyCFunction)addresses_allocate_constraint, METH_O, addresses_allocate_constraint_doc},
+    {"free", (PyCFunction)addresses_free, METH_O, addresses_free_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -361,10 +442,20 @@ static int import_errors(struct module_state *state)
     return errors != NULL ? 0 : -1;
 }
 
+/* The capsule by its name; the module is kept, as the capsule points into it. */
+static int import_exported(struct module_state *state)
+{
+    state->allocators = PyImport_ImportModule("allocators._core");
+    if (state->allocators != NULL)
+        state->exported = PyCapsule_Import(ALLOCATORS_EXPORTED, 0);
+    return state->exported != NULL ? 0 : -1;
+}
+
 int service_exec(PyObject *module, struct module_state *state)
 {
     PyTypeObject **types = state->service_types;
-    if (import_errors(state) < 0 || add_type(module, &service_spec, NULL, &types[SSM_SERVICE_NONE]) < 0)
+    if (import_errors(state) < 0 || import_exported(state) < 0 ||
+        add_type(module, &service_spec, NULL, &types[SSM_SERVICE_NONE]) < 0)
         return -1;
     PyTypeObject *base = types[SSM_SERVICE_NONE];
     if (add_type(module, &ids_spec, base, &types[SSM_SERVICE_IDS]) < 0 ||
