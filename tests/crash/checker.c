@@ -11,6 +11,7 @@
 #include "liveness.h"
 #include "lock.h"
 #include "redelivery.h"
+#include "reservation.h"
 #include "ring.h"
 
 #include <stdarg.h>
@@ -230,6 +231,20 @@ static uint32_t balance(const struct check *check)
     return available;
 }
 
+/* No place in a queue, and no turn, is a dead process's. */
+static void look_at_reservations(const struct check *check)
+{
+    for (uint32_t class_idx = 0; class_idx < check->self->geometry.class_count; class_idx++) {
+        const struct ssm_reservations *of = &ssm_class_at(check->self, class_idx)->reservations;
+        for (uint32_t i = 0; i <= SSM_ASKING_MAX; i++) {
+            const uint64_t word = ssm_load_acquire_u64(i < SSM_ASKING_MAX ? &of->asking[i] : &of->turn);
+            const uint32_t slot = (uint32_t)(word & SSM_RESERVATION_SLOT) - 1;
+            if (slot != SSM_NIL && living_holder(check, slot) == NULL)
+                complain(check, "slot %u, where nobody lives, waits for blocks of class %u", slot, class_idx);
+        }
+    }
+}
+
 /* Nobody is in the middle of anything; an exclusive side of a ring is kept. */
 static void look_at_locks(const struct check *check)
 {
@@ -250,6 +265,7 @@ static void look_at_locks(const struct check *check)
             complain(check, "shard %u is still locked", i);
     if (g->arena_bytes > 0 && ssm_load_acquire_u64(&ssm_arena_of(check->self)->lock.word) != 0)
         complain(check, "the arena is still locked");
+    look_at_reservations(check);
 }
 
 static void report(void *context, const char *sentence)

@@ -478,6 +478,10 @@ static void await_block(struct world *world)
 {
     world_returned(world, ssm_alloc(me(world), 64, A_WHILE, world->note->handles));
 }
+static void await_blocks(struct world *world) /* has its turn after 10 ms */
+{
+    world_returned(world, ssm_alloc_many(me(world), 64, 9, 3 * A_WHILE, world->note->handles));
+}
 static void await_packet(struct world *world)
 {
     world_returned(world, ssm_ring_get(many(world), world->note->handles, 1, A_WHILE));
@@ -700,6 +704,7 @@ const struct scenario pool_scenarios[] = {
     {"alloc_many: too many", blocks_in_another_cache, alloc_9, .results = {-SSM_E_EXHAUSTED}},
     {"alloc: over the quota", small_quota, alloc, .results = {-SSM_E_QUOTA}},
     {"alloc: waits in vain", world_keep_all, await_block, .results = {-SSM_E_EXHAUSTED}},
+    {"alloc_many: waits, has its turn in vain", world_keep_all, await_blocks, .results = {-SSM_E_EXHAUSTED}},
 
     {"free: to the cache", one_packet, free_first, .results = {0}},
     {"free: foreign packet", foreign_packet, free_first, .results = {0}},
