@@ -3,13 +3,14 @@
  * What a worker of the soak does at the pool; see soak.c. */
 #include "soak.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
 
 enum { BATCH = 4 }; /* packets of one call, or of a chain */
 #define TIMEOUT_NS INT64_C(3000000)
 
-const char *const ring_names[RINGS] = {"many", "short", "one", "newest", "oldest"};
+const char *const ring_names[RINGS] = {"many", "short", "one", "newest", "oldest", "jobs"};
 const struct ssm_service_options pages_options = {
     .kind = SSM_SERVICE_ADDRESSES, .last = PAGES * PAGE - 1, .ranges = PAGES,
 };
@@ -193,7 +194,7 @@ static void put_chain(struct hands *hands)
     int result = ssm_packet_link(hands->pool, handles[0], handles + 1, length - 1);
     if (result != 0)
         fault("link", result);
-    else if (!put(hands, (int)below(&hands->random, RINGS), handles, 1, 0))
+    else if (!put(hands, (int)below(&hands->random, JOBS), handles, 1, 0))
         let_go(hands, handles[0]);
 }
 
@@ -208,8 +209,8 @@ static void pass_on(struct hands *hands)
 {
     if (hands->held_count == 0)
         return;
-    uint64_t handle = take_from_hand(hands);
-    if (!put(hands, (int)below(&hands->random, RINGS), &handle, 1, 0))
+    uint64_t handle = take_from_hand(hands); /* a chain, perhaps: jobs are none */
+    if (!put(hands, (int)below(&hands->random, JOBS), &handle, 1, 0))
         let_go(hands, handle);
 }
 
@@ -220,7 +221,8 @@ int take(struct hands *hands, int ring, uint64_t *handles_out, uint32_t count, i
         fault("get", got);
     for (int i = 0; i < got; i++) {
         uint32_t serial = read_stamp(hands->pool, handles_out[i]);
-        if (serial < SERIALS && marked(serial, ring, GOT))
+        bool again = ssm_packet_redelivered(hands->pool, handles_out[i]) == 1;
+        if (serial < SERIALS && marked(serial, ring, GOT | DONE) && (!again || marked(serial, ring, DONE)))
             ssm_add_acqrel_u32(&ledger->twice, 1);
         if (serial < SERIALS)
             mark(serial, ring, GOT);
@@ -232,7 +234,7 @@ int take(struct hands *hands, int ring, uint64_t *handles_out, uint32_t count, i
 static void get(struct hands *hands)
 {
     uint64_t handles[BATCH];
-    int ring = (int)below(&hands->random, RINGS);
+    int ring = (int)below(&hands->random, JOBS);
     uint32_t count = 1 + below(&hands->random, BATCH);
     ssm_store_release_u32(&hands->self->getting[ring], count);
     int got = take(hands, ring, handles, count, patience(hands));
@@ -242,6 +244,83 @@ static void get(struct hands *hands)
             hands->held[hands->held_count++] = handles[i];
         else
             let_go(hands, handles[i]);
+}
+
+/* ---- jobs: what came out of the ring that redelivers -------------------------------------------------------------- */
+
+void job_done(struct hands *hands, uint64_t handle)
+{
+    uint32_t serial = read_stamp(hands->pool, handle);
+    if (serial < SERIALS)
+        mark(serial, JOBS, DONE_BEGUN);
+}
+
+static void drop_second(struct hands *hands)
+{
+    const struct second second = hands->seconds[--hands->second_count];
+    read_stamp(hands->pool, second.handle); /* nobody had the block meanwhile */
+    int result = second.pinned ? ssm_packet_unpin(hands->pool, second.handle, 1)
+                               : ssm_free_of(hands->pool, second.handle, SSM_NO_DELIVERY, 1);
+    if (result != 0)
+        fault("the second reference to a job", result);
+}
+
+/* One more reference, of one kind or another; or none. */
+static void take_second(struct hands *hands, uint64_t handle, uint64_t delivery)
+{
+    const uint32_t kind = below(&hands->random, 4);
+    if (kind == 0)
+        return;
+    if (hands->second_count == SECONDS_MAX)
+        drop_second(hands);
+    int result = ssm_packet_hold_of(hands->pool, handle, kind == 1 ? delivery : SSM_NO_DELIVERY);
+    if (result == 0 && kind == 3)
+        result = ssm_packet_pin(hands->pool, handle);
+    if (result != 0)
+        fault("hold", result);
+    hands->seconds[hands->second_count++] = (struct second){handle, kind == 3};
+}
+
+/* Another process is at the registry, most likely: then the job is freed. */
+static bool give_job_back(struct hands *hands, uint64_t handle, uint64_t delivery)
+{
+    int result = ssm_delivery_return(hands->pool, handle, delivery);
+    if (result != 0 && result != -ETIMEDOUT)
+        fault("return", result);
+    if (result == 0 && (result = ssm_free_of(hands->pool, handle, delivery, 1)) != 0)
+        fault("free of a returned job", result);
+    return result == 0;
+}
+
+static void end_job(struct hands *hands, uint64_t handle, uint64_t delivery)
+{
+    const uint32_t way = below(&hands->random, 6), serial = read_stamp(hands->pool, handle);
+    const int ring = way == 0 ? MANY : SHORT;
+    if (way == 2 && give_job_back(hands, handle, delivery))
+        return;
+    if (way == 3)
+        put(hands, SHORT, &handle, 1, SSM_KEEP);
+    job_done(hands, handle);
+    if (way > 1 || !put(hands, ring, &handle, 1, 0)) {
+        int result = ssm_free_of(hands->pool, handle, delivery, 1);
+        if (result != 0)
+            fault("free of a job", result);
+    }
+    if (serial < SERIALS)
+        mark(serial, JOBS, DONE);
+}
+
+static void work_on_jobs(struct hands *hands)
+{
+    uint64_t handles[BATCH];
+    int got = take(hands, JOBS, handles, 1 + below(&hands->random, BATCH), patience(hands));
+    uint64_t delivery = got > 0 ? ssm_packet_delivery(hands->pool, handles[0]) : SSM_NO_DELIVERY;
+    for (int i = 0; i < got; i++)
+        take_second(hands, handles[i], delivery);
+    for (int i = 0; i < got; i++)
+        end_job(hands, handles[i], delivery);
+    if (hands->second_count > 0 && below(&hands->random, 3) == 0)
+        drop_second(hands);
 }
 
 /* ---- services ---------------------------------------------------------------------------------------------------- */
@@ -333,6 +412,7 @@ int come(int fd, struct hands *hands)
         {.capacity = 16, .flags = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER},
         {.capacity = 6, .flags = SSM_OVERFLOW_OVERWRITE},
         {.capacity = 6, .flags = SSM_OVERFLOW_DROP},
+        {.capacity = 12, .flags = SSM_REDELIVER},
     };
     static const struct ssm_service_options ids = {
         .kind = SSM_SERVICE_IDS, .flags = SSM_RECLAIM, .first = 1, .last = IDS,
@@ -360,6 +440,8 @@ void leave(struct hands *hands)
     while (hands->held_count > 0 && below(&hands->random, 4) != 0)
         let_go(hands, take_from_hand(hands));
     hands->held_count = 0;
+    while (hands->second_count > 0)
+        drop_second(hands); /* before the attachment is disposed of: a pin outlives a close */
     for (int ring = 0; ring < RINGS; ring++)
         ssm_ring_close(hands->rings[ring]);
     ssm_service_close(hands->ids);
@@ -378,8 +460,8 @@ void work(int fd, struct worker *self, uint64_t seed)
             _exit(1);
         }
         for (uint32_t left = 1 + below(&hands.random, 20000); left > 0; left--) {
-            static void (*const acts[])(struct hands *) = {put_new, put_new, put_chain, fan_out, hold,     pass_on,
-                                                          get,     get,     get,       use_ids, use_pages};
+            static void (*const acts[])(struct hands *) = {put_new, put_new, put_chain, fan_out, hold,         pass_on,
+                                                          get,     get,     get,       use_ids, use_pages,    work_on_jobs};
             acts[below(&hands.random, sizeof acts / sizeof *acts)](&hands);
             ssm_add_acqrel_u64(&self->progress, 1);
             while (ssm_load_relaxed_u32(&ledger->next_serial) > SERIALS_END) { /* the round is over */

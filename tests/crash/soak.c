@@ -14,8 +14,8 @@
  *   taken    by a get that its process was killed in: gone with it, as documented; more than those gets asked for
  *            count as lost
  *   given up by the lossy rings, new packets or old ones
- *   lost     a put of it had returned, nobody got it, and no ring gave it up
- *   twice    got twice from one ring, or from a service while somebody who lives had it
+ *   lost     a put of it had returned, nobody got it, and no ring gave it up; or it is a job that nobody ended
+ *   twice    got twice from one ring, or from a service while somebody who lives had it; or a job that was ended
  *   torn     the payload is not what was put, or a chain has not the packets that it had
  *   hangs    a worker that is not stopped did nothing for HANG_NS
  *   faults   an operation failed in a way that it may not, ssm_check() found something, blocks or values were missing
@@ -135,8 +135,11 @@ static void drain(struct hands *hands)
 {
     uint64_t handle;
     for (int ring = 0; ring < RINGS; ring++)
-        while (take(hands, ring, &handle, 1, 0) == 1)
+        while (take(hands, ring, &handle, 1, 0) == 1) {
+            if (ring == JOBS)
+                job_done(hands, handle);
             ssm_free(hands->pool, handle);
+        }
 }
 
 static uint64_t drops_of(enum soak_ring ring)
@@ -163,7 +166,7 @@ static void balance_serials(void)
     for (int ring = 0; ring < RINGS; ring++) {
         uint64_t missing = 0, given_up = ring == NEWEST ? newly_given_up(NEWEST) : 0;
         for (uint32_t serial = 0; serial < serials && serial < SERIALS; serial++)
-            missing += marked(serial, ring, PUT_RETURNED) && !marked(serial, ring, GOT);
+            missing += marked(serial, ring, PUT_RETURNED) && !marked(serial, ring, ring == JOBS ? DONE_BEGUN : GOT);
         missing -= missing < given_up ? missing : given_up;
         uint64_t lost = missing > drive.allowed[ring] ? missing - drive.allowed[ring] : 0;
         drive.taken += missing - lost;

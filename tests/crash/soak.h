@@ -8,9 +8,9 @@
 #include "ssm.h"
 #include "wait.h"
 
-/* The last two are lossy: one gives up its oldest packets, the other refuses new ones. */
-enum soak_ring { MANY, SHORT, ONE, NEWEST, OLDEST, RINGS };
-enum { HELD_MAX = 6, WORKERS_MAX = 16, SMALL = 96, LARGE = 16, ARENA_PACKETS = 24 };
+/* Two are lossy: one gives up its oldest packets, the other refuses new ones. The last one redelivers. */
+enum soak_ring { MANY, SHORT, ONE, NEWEST, OLDEST, JOBS, RINGS };
+enum { HELD_MAX = 6, SECONDS_MAX = 4, WORKERS_MAX = 16, SMALL = 96, LARGE = 16, ARENA_PACKETS = 24 };
 enum { IDS = 200, PAGES = 256, VALUES_MAX = 5 };
 #define PAGE        UINT64_C(4096)
 #define ARENA_BYTES (64 * PAGE)
@@ -18,8 +18,8 @@ enum { IDS = 200, PAGES = 256, VALUES_MAX = 5 };
 #define SERIALS     (UINT32_C(1) << 21) /* of one round */
 #define SERIALS_END (SERIALS - 4096)    /* then the round is over */
 
-/* What became of a packet in a ring, as bits; a chain goes by its head. */
-enum fate { PUT_BEGUN = 1, PUT_RETURNED = 2, GOT = 4 };
+/* What became of a packet in a ring, as bits; a chain goes by its head. DONE: of a job, freed or put by whoever got it. */
+enum fate { PUT_BEGUN = 1, PUT_RETURNED = 2, GOT = 4, DONE_BEGUN = 8, DONE = 16 };
 
 struct worker { /* written by its process */
     struct ssm_u32 life; /* by the driver, which counts its starts and ends */
@@ -44,6 +44,8 @@ struct hands {
     struct worker   *self;
     uint64_t         held[HELD_MAX];
     uint32_t         held_count;
+    struct second { uint64_t handle; bool pinned; } seconds[SECONDS_MAX]; /* references that outlive their jobs */
+    uint32_t         second_count;
     struct ssm_service *ids, *pages;    /* the dead's ids come back by themselves, their pages do not */
     uint32_t         values[2][VALUES_MAX]; /* ids, pages */
     uint32_t         value_counts[2];
@@ -79,6 +81,7 @@ void fault(const char *what, int result);
 int  come(int fd, struct hands *hands);
 void leave(struct hands *hands); /* sometimes with packets and ids in hand */
 void work(int fd, struct worker *self, uint64_t seed); /* never returns */
+void job_done(struct hands *hands, uint64_t handle); /* before it is freed */
 /* Gets up to `count` packets, and says so in the ledger; how many, or an error. */
 int  take(struct hands *hands, int ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns);
 /* Frees the ranges of the dead. The driver alone does so: of two, one would free what is somebody's again by then. */
