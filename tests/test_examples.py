@@ -135,3 +135,29 @@ def test_each_process_has_an_rmid_of_the_kernels():
     assert len(re.findall(r"switched to at least 20 times: True$", out, re.MULTILINE)) == 3
     assert "3 processes, 3 RMIDs" in out
     assert "after their end 0 of them still have one" in out
+
+
+def test_a_saved_machine_gives_the_next_device_the_same_place():
+    out = run(example("vmm_devices"))
+    assert len(re.findall(r": True$", out, re.MULTILINE)) == 4
+    assert "False" not in out
+    assert "0x1180000000 (2097152 KiB)" in out  # the largest BAR, aligned to its size, at the top
+
+
+def test_rmids_of_a_monitoring_directory(tmp_path):
+    (tmp_path / "info" / "L3_MON").mkdir(parents=True)
+    (tmp_path / "info" / "L3_MON" / "num_rmids").write_text("4\n")
+    (tmp_path / "mon_groups").mkdir()
+    out = run(example("resctrl_rmids"), tmp_path)
+    assert "job 3 has RMID 3, 12288 bytes of cache" in out
+    assert "another job at once: RMID 0, they rest" in out
+    assert "after the rest: RMID 2, the one that ended first" in out
+    assert list((tmp_path / "mon_groups").iterdir()) == []
+
+
+def test_the_slot_of_a_killed_worker_comes_back():
+    out = run(example("worker_slots"), 3)
+    assert "slots: 0 1 2" in out
+    slot = re.search(r"killed the one with slot (\d+): 1 process reaped", out)[1]
+    assert f"its successor has slot {slot}" in out
+    assert out.endswith("left at the end: []\n")
