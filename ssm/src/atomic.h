@@ -5,6 +5,9 @@
  * they cannot be read or written by accident.
  *
  * Where the order is left out (`_relaxed`), the caller says why a stale value is safe.
+ *
+ * A loop that repeats a compare-and-swap has no bound of its own: one fails only where another process or thread succeeded,
+ * which then leaves the word alone for a while. All other loops are bounded, or say why they end.
  */
 #ifndef SSM_ATOMIC_H
 #define SSM_ATOMIC_H

@@ -190,7 +190,7 @@ SSM_COLD void ssm_ring_discard(struct ssm_ring *ring)
 {
     uint64_t handles[FREED_AT_ONCE];
     uint32_t got;
-    while ((got = get_some(ring, FREED_AT_ONCE, handles)) != 0 && got != UINT32_MAX)
+    while ((got = get_some(ring, FREED_AT_ONCE, handles)) != 0 && got != UINT32_MAX) /* nothing more comes: it is shut down */
         give_up(ring, handles, got);
 }
 

@@ -15,7 +15,7 @@ void ssm_guard_take_slowly(struct ssm_guard *guard)
             return;
         ssm_cpu_relax();
     }
-    while (ssm_exchange_acqrel_u64(&guard->word, 2) != 0)
+    while (ssm_exchange_acqrel_u64(&guard->word, 2) != 0) /* no bound: its owner is a thread of this process, in a short call */
         ssm_word_sleep(&guard->word, 2, STEP_NS);
 }
 

@@ -17,6 +17,7 @@
 
 #define STANDARD 3 /* descriptors 0, 1 and 2: any library may write to them */
 #define MARK     INT64_MAX
+#define ATTEMPTS 16 /* no local file system lets a signal end a lock that does not wait */
 
 /* ---- descriptors --------------------------------------------------------------------------------------------- */
 
@@ -167,10 +168,9 @@ static struct flock byte_range(short type, uint64_t byte)
 int ssm_byte_try_lock(int fd, uint64_t byte)
 {
     struct flock range = byte_range(F_WRLCK, byte);
-    int result;
-    do
+    int result = -1;
+    for (int i = 0; result != 0 && i < ATTEMPTS && (i == 0 || errno == EINTR); i++)
         result = fcntl(fd, F_OFD_SETLK, &range);
-    while (result != 0 && errno == EINTR);
     if (result == 0)
         return 0;
     return errno == EACCES ? -EAGAIN : errno == EINVAL ? -SSM_E_NO_LOCKS : -errno;

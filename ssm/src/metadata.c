@@ -57,9 +57,9 @@ int ssm_metadata_carve(struct ssm_pool *pool, uint64_t bytes, uint32_t owner, ui
     int result = open_carver(pool, &carver);
     if (result != 0)
         return result;
-    while (find_leftover(pool, &carver, &leftover))
-        if (al_tree_free(&carver, leftover.start, leftover.end) != AL_OK)
-            return -SSM_E_CORRUPT;
+    for (uint32_t most = carver.capacity; find_leftover(pool, &carver, &leftover); most--)
+        if (most == 0 || al_tree_free(&carver, leftover.start, leftover.end) != AL_OK)
+            return -SSM_E_CORRUPT; /* more of them than it has nodes: somebody writes into it */
     if (bytes > pool->geometry.metadata_bytes || pool->geometry.metadata_bytes == 0)
         return -SSM_E_METADATA;
     wanted.size = round_up(bytes);

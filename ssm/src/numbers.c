@@ -120,10 +120,11 @@ static bool has_all(const struct ssm_hosted *hosted, const struct number_set *se
 /* Every number taken: a death before those are freed that nobody has leaves leftovers. */
 static void rebuild(struct ssm_pool *pool, enum ssm_numbers which, struct ssm_hosted *hosted)
 {
-    uint32_t number;
-    if (lay_out(pool, which, hosted) == AL_OK)
-        while (ssm_hosted_peek_number(hosted, 0, &number) == AL_OK &&
-               ssm_hosted_commit_number(hosted, number) == AL_OK) {}
+    const struct ssm_service_options options = ssm_layout_numbers(&pool->geometry, which);
+    uint64_t left = lay_out(pool, which, hosted) == AL_OK ? ssm_hosted_capacity(&options) : 0;
+    for (uint32_t number; left > 0; left--)
+        if (ssm_hosted_peek_number(hosted, 0, &number) != AL_OK || ssm_hosted_commit_number(hosted, number) != AL_OK)
+            break;
 }
 
 void ssm_numbers_settle(struct ssm_pool *pool, enum ssm_numbers which)

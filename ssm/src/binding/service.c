@@ -134,7 +134,7 @@ static struct ssm_service_item *list_items(struct service_object *self, uint64_t
         PyMem_Free(items);
         if (*count_out < 0)
             return (struct ssm_service_item *)service_raise(self, (int)*count_out);
-        room = (uint64_t)*count_out + 64; /* others may be at work */
+        room = 2 * (uint64_t)*count_out; /* others may be at work; so it takes as many turns as a number has bits, at most */
     }
 }
 
