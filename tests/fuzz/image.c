@@ -16,7 +16,7 @@
 
 static const struct ssm_pool_options options = {
     .classes = {{64, 24}, {256, 16}}, .class_count = 2, .shards = 2, .headroom = 16, .tailroom = 8, .cache = 4,
-    .holders = 64, .metadata_bytes = 40960, .arena_bytes = 16384, .arena_packets = 6,
+    .holders = 64, .metadata_bytes = 49152, .arena_bytes = 16384, .arena_packets = 6,
 };
 const char *const image_ring_names[] = {"many", "newest", "one"};
 const struct ssm_ring_options image_rings[] = {
