@@ -295,7 +295,7 @@ static bool prepare(void)
 {
     const struct ssm_pool_options options = {
         .classes = {{256, SMALL}, {2048, LARGE}}, .class_count = 2, .shards = 4, .cache = 8, .holders = HOLDERS,
-        .headroom = 16, .tailroom = 16, .metadata_bytes = 131072, .arena_bytes = ARENA_BYTES, .arena_packets = ARENA_PACKETS,
+        .headroom = 16, .tailroom = 16, .metadata_bytes = 262144, .arena_bytes = ARENA_BYTES, .arena_packets = ARENA_PACKETS,
     };
     const struct ssm_attach_options attach = {.name = "driver"};
     fd = memfd_create("ssm-soak", MFD_CLOEXEC);

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define WIDE_SLOT      64    /* the victim's, in a wide world */
-#define METADATA_BYTES 45056 /* four rings and two services: one that is lost leaves no room for the next */
+#define METADATA_BYTES 81920 /* four rings and two services: one that is lost leaves no room for the next */
 
 static void must(bool holds, const char *what)
 {
