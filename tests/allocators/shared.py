@@ -95,14 +95,14 @@ class Other:
 
 
 class TheirPid:
-    """A Pid of the other process, which ends it as it is ended here."""
+    """A Pid of the other process, which ends it as it is ended here, until the test of this service is over."""
 
     def __init__(self, shared: Shared, number: int) -> None:
         self.shared, self.number = shared, number
         self.child: Child | None = shared.other.child
 
     def _end(self, how: str) -> None:
-        if self.child is not None and self.child is self.shared.other.child:
+        if not self.shared.is_over and self.child is not None and self.child is self.shared.other.child:
             self.child = None
             self.shared.theirs.discard(self.number)
             self.shared.other.ask("end_pid", self.shared.place, self.number, how)
@@ -131,6 +131,11 @@ class Shared:
         self.random = random.Random(1)
         self.theirs: set[int] = set()  # what the other process allocated and still has
         self.deaths_left = self.DEATHS
+        self.is_over = False
+
+    def end(self) -> None:
+        """The test is over. The collector deletes what it leaves at any time, even between a request and its answer."""
+        self.is_over = True
 
     def __getattr__(self, name: str) -> Any:
         if name in ALLOCATING:
