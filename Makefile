@@ -3,10 +3,10 @@
 #   make demo     packets of a capture through several processes, one of which is killed on the way
 #   make test     the whole suite
 #   make lint     format, lint and types
-#   make bench    nanoseconds, packets per second, growth; into benchmarks/results
+#   make bench    nanoseconds, packets per second, growth; into build/results
 #   make bench-peers   the same questions to other ways between processes, in an environment under build/
 #   make bench-check   fails where something became slower than in benchmarks/results
-#   make bench-docs    measures everything anew and fills docs/performance.md; about eight minutes
+#   make bench-docs    measures everything anew, into benchmarks/results and docs/performance.md; about eight minutes
 #   make callgrind     instructions of the hot operations against benchmarks/callgrind.json; needs valgrind
 #   make verifier   BPF programs by every clang here, -mcpu and level: what the kernel says of them; as root
 #   make docs     the documentation, into build/docs
@@ -66,12 +66,12 @@ bench-check: $(VENV)/.installed $(VENV)/.group-bench
 	$(BIN)/python -m benchmarks.check $(ARGS)
 
 bench-docs: $(VENV)/.installed $(VENV)/.group-bench $(PEERS)/.installed
-	$(BIN)/python -m benchmarks
-	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks --record
+	$(BIN)/python -m benchmarks.growth --record
 	$(BIN)/python -m benchmarks.allocators --rounds 3 --docs
-	$(PEERS)/bin/python -m benchmarks.peers
+	$(PEERS)/bin/python -m benchmarks.peers --record
 	if command -v valgrind >/dev/null; then $(BIN)/python -m benchmarks.callgrind --profile || true; fi
-	$(BIN)/python -m benchmarks.pictures
+	$(BIN)/python -m benchmarks.pictures --docs
 	$(BIN)/python -m benchmarks.performance
 
 callgrind: $(VENV)/.group-build

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long do the allocators take: in C, through Python alone, and through Python hosted in a pool?
 
-    python -m benchmarks.allocators [--rounds N] [--short] [--python-only] [--output FILE] [--docs]
+    python -m benchmarks.allocators [--rounds N] [--short] [--python-only] [--record | --output FILE] [--docs]
 
 Every round measures every case once, C and Python in turn, so that a slow minute of the machine falls on all of them;
 within a round a case is the median of many short runs. The table shows the median of the rounds. Which id, pid or
 range an operation is about is random and decided before the clock starts; the loop around the calls is part of the
-figure. `--docs` puts the table into docs/allocators.md, too.
+figure. `--docs` records, and puts the table into docs/allocators.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ssm
 from allocators import AddressAllocator, AllocPolicy, IdAllocator, PidAllocator, RangeInclusive, RmidAllocator
-from benchmarks.bench import PATIENCE_S, RESULTS, build_core, machine, note, results_file, write
+from benchmarks.bench import PATIENCE_S, add_output, build_core, machine, note, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -441,13 +441,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7, help="runs of each case (%(default)s)")
     parser.add_argument("--short", action="store_true", help="the smallest state of each, one round, no file")
     parser.add_argument("--python-only", action="store_true", help="do not build and measure the C cores")
+    add_output(parser)
     parser.add_argument(
-        "--output", type=Path, help="where the JSON goes (benchmarks/results/allocators/DATE-CPU.json)"
+        "--docs", action="store_true", help="--record, and put the table into docs/allocators.md"
     )
-    parser.add_argument("--docs", action="store_true", help="put the table into docs/allocators.md")
     arguments = parser.parse_args(argv)
-    if arguments.docs and (arguments.short or arguments.python_only):
-        parser.error("--docs wants the whole table")
+    if arguments.docs and (arguments.short or arguments.python_only or arguments.output):
+        parser.error("--docs wants the whole table, and records it")
+    arguments.record |= arguments.docs
     random.seed(1)
     program = None if arguments.python_only else build_core("allocators_bench")
     about = machine(program)
@@ -455,7 +456,7 @@ def main(argv: list[str] | None = None) -> int:
     document = as_document(measure(program, rounds, sizes), about)
     print_table(document)
     if arguments.output or not arguments.short:
-        write(document, arguments.output or results_file(RESULTS / "allocators", about))
+        save(document, arguments, "allocators")
     if arguments.docs:
         write_docs(document)
     return 0

@@ -4,7 +4,7 @@
 Each case runs several times, the cases in turn, so that a slow minute of the machine falls on all of them; the table
 shows the median and the range of those runs. What each does: benchmarks/cases.py, floor.py, core.c, pairs.c, floor.c.
 
-    python -m benchmarks [--rounds N] [--packets N] [--output FILE] [--python-only]
+    python -m benchmarks [--rounds N] [--packets N] [--record | --output FILE] [--python-only]
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import cases, floor
 from benchmarks.cases import BATCH, PATIENCE_S, PAYLOAD
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 BUILD = HERE.parent / "build" / "bench"
-RESULTS = HERE / "results"
+RESULTS = HERE / "results"  # committed; the documentation shows these
+MEASURED = HERE.parent / "build" / "results"  # of this machine
 NS = 1e9
 
 
@@ -187,7 +188,21 @@ def results_file(folder: Path, about: dict[str, str | float]) -> Path:
     return folder / f"{datetime.now(UTC):%Y-%m-%d}-{slug}.json"
 
 
-def write(document: dict[str, object], output: Path) -> None:
+def add_output(parser: argparse.ArgumentParser) -> None:
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--output", type=Path, help="where the JSON goes (a new file under build/results)")
+    where.add_argument(
+        "--record", action="store_true", help="into benchmarks/results, which is committed, not build/results"
+    )
+
+
+def save(document: dict[str, Any], args: argparse.Namespace, question: str = "") -> None:
+    """Write the JSON where `args` say; not among the committed results, which the docs show, unless asked to."""
+    folder = (RESULTS if args.record else MEASURED) / question
+    write(document, args.output or results_file(folder, document["machine"]))
+
+
+def write(document: dict[str, Any], output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     print(f"written to {os.path.relpath(output)}")
@@ -197,8 +212,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=7, help="runs of each case (%(default)s)")
     parser.add_argument("--packets", type=int, default=500_000, help="packets per run (%(default)s)")
-    parser.add_argument("--output", type=Path, help="where the JSON goes (benchmarks/results/DATE-CPU.json)")
     parser.add_argument("--python-only", action="store_true", help="do not build and measure the C core")
+    add_output(parser)
     args = parser.parse_args(argv)
 
     core = None if args.python_only else build_core()
@@ -213,7 +228,7 @@ def main(argv: list[str] | None = None) -> int:
 
     print(" | ".join(f"{key} {value}" for key, value in about.items()))
     print_table(table)
-    write(as_document(table, about, packets), args.output or results_file(RESULTS, about))
+    save(as_document(table, about, packets), args)
     return 0
 
 

@@ -81,13 +81,13 @@ def main(argv: list[str] | None = None) -> int:
     about = machine(core)
     against = args.against or newest(about)
     if core is None or against is None:
-        sys.exit("There is nothing to compare: no cmake, or no results (make bench).")
+        sys.exit("There is nothing to compare: no cmake, or no results (make bench-docs).")
     document = json.loads(against.read_text(encoding="utf-8"))
     before = {(r["language"], r["name"]): r["runs"] for r in document["results"]}
     table = {(case.language, case.name): case for case in all_cases(core)}
     wanted = {key for pair in pairs() for key in pair}
     if missing := sorted(wanted - before.keys()):
-        sys.exit(f"{against} has no {missing}: it is older than these cases (make bench).")
+        sys.exit(f"{against} has no {missing}: it is older than these cases (make bench-docs).")
     measure(table, wanted, args.rounds, args.packets)
     for attempt in range(1, TRIES):
         if lost := losses(table, before):

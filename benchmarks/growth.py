@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What becomes slower when there is more of something: processes, blocks, rings, shards, memory?
 
-    python -m benchmarks.growth [--rounds N] [--short] [--output FILE]
+    python -m benchmarks.growth [--rounds N] [--short] [--record | --output FILE]
 
 The calls by the C core, what takes as long as a pool is large through Python. Medians of several rounds, in turn.
 """
@@ -16,14 +16,14 @@ import sys
 import time
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ssm
-from benchmarks.bench import RESULTS, build_core, machine, note, results_file, run_core, write
+from benchmarks.bench import add_output, build_core, machine, note, run_core, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 BLOCK = 128  # bytes; small, for there are a million
 PACKETS, WORKER_PACKETS, SHORT_PACKETS = 200_000, 50_000, 640
@@ -165,9 +165,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each case (%(default)s)")
     parser.add_argument("--short", action="store_true", help="one round of the smallest")
     parser.add_argument("--python-only", action="store_true", help="do not build and measure the C core")
-    parser.add_argument(
-        "--output", type=Path, help="where the JSON goes (benchmarks/results/growth/DATE-CPU.json)"
-    )
+    add_output(parser)
     args = parser.parse_args(argv)
     core = None if args.python_only else build_core()
     about = machine(core)
@@ -181,7 +179,7 @@ def main(argv: list[str] | None = None) -> int:
     note("")
     for case, times in runs.items():
         print(f"{case.at:>9,} {case.of:<20} {case.what:<50} {statistics.median(times):>12,.2f} {case.unit}")
-    write(as_document(runs, about), args.output or results_file(RESULTS / "growth", about))
+    save(as_document(runs, about), args, "growth")
     return 0
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fills the tables of docs/performance.md from the newest results.
+"""Fills the tables of docs/performance.md from the newest recorded results.
 
     python -m benchmarks.performance
 

@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws docs/images from the newest results: python -m benchmarks.pictures."""
+"""Draws pictures of the newest results.
+
+    python -m benchmarks.pictures [--docs]
+
+From the results of this machine into build/results/images; with `--docs` from the recorded ones into docs/images.
+"""
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.bench import HERE, RESULTS
+from benchmarks.bench import HERE, MEASURED, RESULTS
 from benchmarks.performance import in_words, newest
 
-IMAGES = HERE.parent / "docs" / "images"
+if TYPE_CHECKING:
+    from pathlib import Path
+
 OURS, OTHERS = "#1f6f8b", "#b8c4cc"
 # Picture -> its questions, side by side.
 PEERS = {
@@ -37,15 +46,15 @@ def bars(axes: Any, document: dict[str, Any], question: str) -> None:
     axes.margins(x=0.45)
 
 
-def draw_peers(plot: Any, document: dict[str, Any]) -> None:
+def draw_peers(plot: Any, document: dict[str, Any], images: Path) -> None:
     for name, questions in PEERS.items():
         figure, columns = plot.subplots(1, len(questions), figsize=(5 * len(questions), 4))
         for axes, question in zip(columns, questions, strict=True):
             bars(axes, document, question)
-        save(plot, figure, name, document)
+        save(plot, figure, images / f"{name}.svg", document)
 
 
-def draw_growth(plot: Any, document: dict[str, Any]) -> None:
+def draw_growth(plot: Any, document: dict[str, Any], images: Path) -> None:
     things = list(dict.fromkeys(r["of"] for r in document["results"] if r["unit"] == "ns"))
     figure, columns = plot.subplots(
         1, max(len(things), 1), figsize=(4.2 * max(len(things), 1), 3.6), squeeze=False
@@ -61,10 +70,10 @@ def draw_growth(plot: Any, document: dict[str, Any]) -> None:
         axes.set_ylabel("ns")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=7, frameon=False)
-    save(plot, figure, "growth", document)
+    save(plot, figure, images / "growth.svg", document)
 
 
-def save(plot: Any, figure: Any, name: str, document: dict[str, Any]) -> None:
+def save(plot: Any, figure: Any, output: Path, document: dict[str, Any]) -> None:
     about = document["machine"]
     figure.text(
         0.01,
@@ -73,23 +82,27 @@ def save(plot: Any, figure: Any, name: str, document: dict[str, Any]) -> None:
         fontsize=7,
     )
     figure.tight_layout(rect=(0, 0.04, 1, 1))
-    figure.savefig(IMAGES / f"{name}.svg", metadata={"Date": None})
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(output, metadata={"Date": None})
     plot.close(figure)
-    print(f"drew docs/images/{name}.svg")
+    print(f"drew {os.path.relpath(output)}")
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--docs", action="store_true", help="of benchmarks/results, into docs/images")
+    docs = parser.parse_args(argv).docs
+    results, images = (RESULTS, HERE.parent / "docs" / "images") if docs else (MEASURED, MEASURED / "images")
     import matplotlib as mpl
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "ssm"  # the same results, the same file
     from matplotlib import pyplot
 
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    if peers := newest(RESULTS / "peers"):
-        draw_peers(pyplot, peers)
-    if growth := newest(RESULTS / "growth"):
-        draw_growth(pyplot, growth)
+    if peers := newest(results / "peers"):
+        draw_peers(pyplot, peers, images)
+    if growth := newest(results / "growth"):
+        draw_growth(pyplot, growth, images)
     return 0
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import allocators, bench, callgrind, check, performance
+from benchmarks import allocators, bench, callgrind, check, growth, performance
+from benchmarks.peers import __main__ as peers
 from benchmarks.peers import crew, ways
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +39,30 @@ def test_bench_writes_its_results(tmp_path):
         assert result["what"] in printed
 
 
+@pytest.mark.parametrize(
+    ("program", "options", "measured", "folder"),
+    [
+        (bench, ["--python-only"], ("all_cases", []), "."),
+        (growth, ["--python-only"], ("pool_cases", []), "growth"),
+        (allocators, ["--python-only"], ("measure", {}), "allocators"),
+        (peers, [], ("questions", []), "peers"),
+    ],
+)
+def test_figures_stand_among_the_committed_ones_only_if_asked_to(
+    program, options, measured, folder, monkeypatch, tmp_path
+):
+    """The documentation shows the committed ones: it would be wrong after a measurement on one's own machine."""
+    name, nothing = measured
+    monkeypatch.setattr(program, name, lambda *args: nothing)
+    for root in ("RESULTS", "MEASURED"):
+        monkeypatch.setattr(bench, root, tmp_path / getattr(bench, root).relative_to(ROOT))
+    assert program.main(options) == 0
+    assert [file.parent for file in tmp_path.rglob("*.json")] == [tmp_path / "build/results" / folder]
+    assert program.main([*options, "--record"]) == 0
+    recorded = tmp_path / "benchmarks/results" / folder
+    assert [file.parent for file in (tmp_path / "benchmarks").rglob("*.json")] == [recorded]
+
+
 def test_allocators(tmp_path):
     printed, document = run(tmp_path / "results.json", "benchmarks.allocators", "--short", "--python-only")
     assert {r["form"] for r in document["results"]} == {"Python", "hosted"}
@@ -49,8 +74,7 @@ def test_allocators(tmp_path):
 
 def test_the_table_of_the_documentation_is_that_of_the_results():
     tables = [
-        allocators.markdown(json.loads(file.read_text()))
-        for file in (allocators.RESULTS / "allocators").iterdir()
+        allocators.markdown(json.loads(file.read_text())) for file in (bench.RESULTS / "allocators").iterdir()
     ]
     assert any(table in allocators.DOCS.read_text() for table in tables)
 

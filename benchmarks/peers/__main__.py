@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asks every peer every question and keeps the answers.
 
-    python -m benchmarks.peers [--rounds N] [--seconds S] [--only NAME,...] [--output FILE]
+    python -m benchmarks.peers [--rounds N] [--seconds S] [--only NAME,...] [--record | --output FILE]
 
 `make bench-peers` runs it in an environment that has them all. The peers come in turn, round after round, so that a
 slow minute of the machine falls on all of them; the table shows medians.
@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.bench import RESULTS, machine, note, results_file, write
+from benchmarks.bench import add_output, machine, note, save
 from benchmarks.peers.crew import alone, rate, round_trip
 from benchmarks.peers.ways import PEERS, NotPossibleError, Peer
 
@@ -128,9 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each (%(default)s)")
     parser.add_argument("--seconds", type=float, default=0.3, help="that a run takes, about (%(default)s)")
     parser.add_argument("--only", help="peers whose names contain one of these, comma-separated")
-    parser.add_argument(
-        "--output", type=Path, help="where the JSON goes (benchmarks/results/peers/DATE-CPU.json)"
-    )
+    add_output(parser)
     args = parser.parse_args(argv)
     wanted = args.only.split(",") if args.only else [""]
     kinds = [kind for kind in PEERS if kind.is_there() and any(part in kind.name for part in wanted)]
@@ -143,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
     note("")
     document = as_document(asked, about)
     print_table(document)
-    write(document, args.output or results_file(RESULTS / "peers", about))
+    save(document, args, "peers")
     return 0
 
 
