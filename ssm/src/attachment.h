@@ -111,7 +111,7 @@ struct ssm_pool {
     bool                   many_cpus; /* spinning for another process can help */
     struct ssm_redelivery *redeliveries; /* the redelivering rings that this process ever opened */
     uint32_t            delivery_serial; /* of the last get from one of them */
-    uint64_t               recheck_ns;  /* longest sleep without a look: SSM_RECHECK_NS, or what SSM_RECHECK_MS says */
+    uint64_t               recheck_ns;  /* first sleep without a look: SSM_RECHECK_NS, or what SSM_RECHECK_MS says */
     struct ssm_u32         evasions;    /* locks that stayed taken and were passed over: the look said nothing */
     struct ssm_u32         linger_rest; /* short waits until spinning for long is tried again */
     char                   name[SSM_NAME_SIZE];
@@ -197,6 +197,16 @@ static inline struct ssm_superblock *ssm_superblock_of(const struct ssm_pool *po
 static inline struct ssm_holder *ssm_holder_at(const struct ssm_pool *pool, uint32_t slot)
 {
     return (struct ssm_holder *)(pool->base + pool->geometry.holders_start) + slot;
+}
+
+/* Of those who wait, in whatever processes, one looks for the dead in each SSM_RECHECK_NS: testing every holder costs more
+ * than all else that a waiter does. Whoever dies in its turn is made up for by the next turn. A stamp from the future is
+ * of another time namespace, or scribbled, and counts as old. */
+static inline bool ssm_look_in_turn(const struct ssm_pool *pool, uint64_t now_ns)
+{
+    struct ssm_u64 *looked_ns = &ssm_superblock_of(pool)->looked_ns;
+    uint64_t last_ns = ssm_load_relaxed_u64(looked_ns); /* stale: the swap fails, and another one has the turn */
+    return now_ns - last_ns >= SSM_RECHECK_NS && ssm_cas_acqrel_u64(looked_ns, &last_ns, now_ns);
 }
 
 /* Slots beyond it are free and always were. */

@@ -52,7 +52,7 @@
 
 enum ssm_state { SSM_STATE_READY = 0x79646572, SSM_STATE_POISONED = 0x6e736f70 };
 
-struct ssm_superblock { /* written once, by the creator, but for the last two fields */
+struct ssm_superblock { /* written once, by the creator, but for the last three fields */
     struct ssm_u64 magic; /* written last of all: a file without it is no pool */
     uint64_t layout_hash; /* version, struct sizes and constants of the build that made the pool */
     uint64_t params_hash; /* of all that follows but the state: a scribbled superblock is told from a pool */
@@ -62,8 +62,9 @@ struct ssm_superblock { /* written once, by the creator, but for the last two fi
     uint64_t arena_bytes;
     uint32_t class_count, shards, headroom, tailroom, cache, holders, flags, arena_packets;
     struct ssm_class_spec classes[SSM_CLASS_MAX];
-    struct ssm_u32 state;       /* enum ssm_state; this and the next change under the registry's byte lock */
+    struct ssm_u32 state;       /* enum ssm_state; this and holder_high change under the registry's byte lock */
     struct ssm_u32 holder_high; /* holder slots from here on were never used */
+    struct ssm_u64 looked_ns;   /* when one of those who wait last looked for the dead; anybody writes it, see ssm_look_in_turn() */
 };
 
 /* Who holds it: see lock.h. */

@@ -95,7 +95,7 @@ int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t tim
     uint32_t seen = 0;
     bool overslept = false; /* and should have been woken, if what it waits for is there now */
     int result = spin_for(pool, wait, since_ns, until_ns);
-    uint64_t stayed_ns = STAYED_NS;
+    uint64_t stayed_ns = STAYED_NS, recheck_ns = pool->recheck_ns;
     for (bool brief = true; result == wait->again; brief = false) {
         const uint32_t stayed = ssm_locks_stayed(pool);
         const uint32_t evasions = ssm_load_relaxed_u32(&pool->evasions); /* other threads' as well: then nothing is said */
@@ -113,7 +113,7 @@ int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t tim
         if (result != wait->again || now_ns >= until_ns)
             break;
         const bool looked = ssm_load_relaxed_u32(&pool->evasions) == evasions;
-        uint64_t step_ns = brief ? BRIEF_NS : pool->recheck_ns;
+        uint64_t step_ns = brief ? BRIEF_NS : recheck_ns;
         if (!brief && ssm_locks_stayed(pool) != stayed && stayed_ns < step_ns) {
             step_ns = stayed_ns;
             stayed_ns *= 2;
@@ -125,7 +125,9 @@ int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t tim
         const uint64_t woken_ns = ssm_now_ns();
         const bool in_time = woken_ns < look_ns;
         overslept = fenced && looked && !in_time;
-        if (!in_time && !brief)
+        if (!brief)
+            recheck_ns = in_time ? pool->recheck_ns : ssm_recheck_longer_ns(recheck_ns);
+        if (!in_time && !brief && ssm_look_in_turn(pool, woken_ns))
             pool->on_stall(pool);
         if (in_time && (result = wait->attempt(wait->context, false)) != wait->again)
             note_wait(pool, woken_ns - since_ns);

@@ -12,7 +12,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define CROWDED_NS UINT64_C(1000000) /* longest sleep when not all of the words can be slept on at once */
+#define CROWDED_NS     UINT64_C(1000000) /* first sleep when not all of the words can be slept on at once */
+#define CROWDED_MAX_NS UINT64_C(4000000) /* longest one */
 
 struct ssm_waker { struct ssm_event event; struct ssm_u32 pending; };
 
@@ -80,12 +81,15 @@ static int sleep_on(const struct ssm_interest *interests, uint32_t count, const 
 /* Is each pool there still? And has anybody died? */
 static int look_after(const struct ssm_interest *interests, uint32_t count)
 {
+    struct ssm_pool *last = NULL; /* rings of one pool mostly stand together */
     for (uint32_t i = 0; i < count; i++) {
         struct ssm_pool *pool = ssm_ring_pool(interests[i].ring);
-        int result = ssm_look(pool);
+        int result = pool != last ? ssm_look(pool) : 0;
         if (result != 0)
             return result;
-        pool->on_stall(pool);
+        if (pool != last && ssm_look_in_turn(pool, ssm_now_ns()))
+            pool->on_stall(pool);
+        last = pool;
     }
     return 0;
 }
@@ -104,8 +108,9 @@ int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_wa
     struct ssm_watched watched[SSM_WATCHED_MAX];
     if (count == 0)
         return -EINVAL;
+    const bool all = count + (waker != NULL) <= SSM_WATCHED_MAX;
     const uint64_t longest_ns = ssm_ring_pool(interests[0].ring)->recheck_ns;
-    uint64_t now_ns = ssm_now_ns(), recheck_ns = now_ns + longest_ns;
+    uint64_t now_ns = ssm_now_ns(), recheck_ns = now_ns + longest_ns, step_ns = all ? longest_ns : CROWDED_NS;
     bool fenced;
     const uint64_t until_ns = ssm_deadline_ns(timeout_ns);
     int result = look(interests, count);
@@ -116,11 +121,10 @@ int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_wa
         now_ns = ssm_now_ns();
         if (result != 0 || woken || now_ns >= until_ns)
             break;
-        const bool all = words == count + (waker != NULL);
-        uint64_t step_ns = all ? longest_ns : CROWDED_NS;
         uint64_t wake_ns = now_ns + step_ns < until_ns ? now_ns + step_ns : until_ns;
         result = sleep_on(interests, count, watched, words, wake_ns);
         now_ns = ssm_now_ns();
+        step_ns = all ? ssm_recheck_longer_ns(step_ns) : CROWDED_MAX_NS;
         if (result == 0 && now_ns >= recheck_ns) { /* however short the sleeps were; before the memory is touched again */
             result = look_after(interests, count);
             recheck_ns = now_ns + longest_ns;

@@ -12,7 +12,7 @@
  * everybody lives.
  *
  * Death: a signaller may die between publishing and waking, a waiter after it was woken and before it acted.
- * Therefore every sleep is bounded by SSM_RECHECK_NS and its caller looks again.
+ * Therefore every sleep is bounded by SSM_RECHECK_MAX_NS and its caller looks again.
  *
  * That look would hide a wake-up that was forgotten by mistake. So such waits are counted: a waiter slept for as long
  * as it may while nobody touched the word, and then found what it waits for. One signaller is excused: it has
@@ -26,8 +26,16 @@
 
 #include "atomic.h"
 
-#define SSM_RECHECK_NS UINT64_C(20000000)   /* longest sleep without a look */
-#define SSM_EXCUSED_NS UINT64_C(5000000000) /* for a signal on its way */
+#define SSM_RECHECK_NS     UINT64_C(20000000)   /* a sleep without a look; twice as long each time that nothing came, */
+#define SSM_RECHECK_MAX_NS UINT64_C(50000000)   /* up to this */
+#define SSM_EXCUSED_NS     UINT64_C(5000000000) /* for a signal on its way */
+
+/* The next sleep, after one in which nothing came. Longer ones, as tests want them, stay as they are. */
+static inline uint64_t ssm_recheck_longer_ns(uint64_t ns)
+{
+    const uint64_t twice_ns = 2 * ns < SSM_RECHECK_MAX_NS ? 2 * ns : SSM_RECHECK_MAX_NS;
+    return ns < twice_ns ? twice_ns : ns;
+}
 
 #define SSM_EVENT_WAITERS UINT32_C(1)
 #define SSM_EVENT_STEP    UINT32_C(2) /* each announcement and each signal adds it */

@@ -138,6 +138,22 @@ static void test_many(void)
     fixture_close(&f);
 }
 
+/* Those who wait look for the dead in turn; a stamp that cannot be does not keep them from it. */
+static void test_turns_of_looking(void)
+{
+    struct ssm_pool_options options = fixture_options();
+    struct fixture f = fixture_open(&options);
+    struct ssm_pool *other = fixture_attach(f.fd, 0);
+    const uint64_t now_ns = ssm_now_ns();
+    CHECK(ssm_look_in_turn(f.pool, now_ns));
+    CHECK(!ssm_look_in_turn(other, now_ns + SSM_RECHECK_NS - 1));
+    CHECK(!ssm_look_in_turn(f.pool, now_ns + SSM_RECHECK_NS - 1));
+    CHECK(ssm_look_in_turn(other, now_ns + SSM_RECHECK_NS));
+    CHECK(ssm_look_in_turn(f.pool, now_ns - 1000 * MS)); /* behind: another clock */
+    ssm_pool_destroy(other);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     alarm(WATCHDOG_S);
@@ -145,5 +161,6 @@ int main(void)
     test_a_put_wakes();
     test_a_waker_wakes();
     test_many();
+    test_turns_of_looking();
     return 0;
 }

@@ -2,6 +2,7 @@
 """ssm.wait: the first of several rings."""
 
 import re
+import resource
 import signal
 import threading
 import time
@@ -95,3 +96,13 @@ def test_a_close_in_another_thread_ends_it(make_pool, what):
     ):
         ssm.wait(rings)
     thread.join()
+
+
+@pytest.mark.parametrize(("count", "sleeps"), [(1, 40), (100, 40), (500, 300)])
+def test_waiting_costs_next_to_nothing(make_pool, count, sleeps):
+    """In sleeps a second, for those can be counted on a busy machine, too."""
+    pool = make_pool(holders=2048, metadata=4 << 20)
+    rings = [pool.ring(f"r{number}", 1) for number in range(count)]
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+    ssm.wait(rings, 1)
+    assert resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before < sleeps

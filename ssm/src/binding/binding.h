@@ -204,12 +204,14 @@ extern const struct ssm_sleep_hooks wait_hooks; /* give up the GIL, answer signa
 struct wait_scope {
     struct wait_scope *outer;
     struct pool_object *pool;
-    const bool *ring_closed; /* or NULL */
-    bool closing;            /* it is the close itself: that the pool is closed does not end it */
+    const bool *ring_closed;   /* or NULL */
+    const struct watch *watch; /* the rings that are waited for, or NULL */
+    bool closing;              /* it is the close itself: that the pool is closed does not end it */
 };
 bool wait_begin(struct wait_scope *scope, struct pool_object *pool, const bool *ring_closed);
 void wait_begin_close(struct wait_scope *scope, struct pool_object *pool); /* with POOL_LOCK */
 void wait_end(struct wait_scope *scope);
+bool watch_is_open(const struct watch *watch); /* ready.c: none of its rings was closed */
 
 /* Brackets a core call that works for long without the GIL; the hooks may run in it. */
 void wait_release_gil(void);

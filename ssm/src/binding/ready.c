@@ -3,7 +3,6 @@
  * Waiting for several rings; what is awaited goes through here, too (ssm/aio.py). */
 #include "binding.h"
 
-#define SLICE_NS   INT64_C(20000000) /* so often is it looked whether a ring was closed */
 #define WAKER_NAME "ssm._core.waker"
 
 static void free_waker(PyObject *capsule)
@@ -60,7 +59,7 @@ static bool watch_add(struct watch *watch, const struct module_state *state, PyO
     return true;
 }
 
-static bool watch_is_open(const struct watch *watch)
+bool watch_is_open(const struct watch *watch)
 {
     for (uint32_t i = 0; i < watch->count; i++)
         if (watch->rings[i]->closed || watch->rings[i]->pool->closed)
@@ -70,19 +69,11 @@ static bool watch_is_open(const struct watch *watch)
 
 static int watch_wait(struct watch *watch, struct ssm_waker *waker, int64_t timeout_ns)
 {
-    int result;
     struct wait_scope scope;
     if (!wait_begin(&scope, watch->rings[0]->pool, &watch->rings[0]->closed))
         return -SSM_E_CLOSED;
-    for (;;) {
-        int64_t slice_ns = timeout_ns < 0 || timeout_ns > SLICE_NS ? SLICE_NS : timeout_ns;
-        result = ssm_wait_rings(watch->interests, watch->count, waker, slice_ns);
-        timeout_ns -= timeout_ns < 0 ? 0 : slice_ns;
-        if (result == 0 && !watch_is_open(watch))
-            result = -SSM_E_CLOSED;
-        if (result != 0 || timeout_ns == 0 || waker != NULL) /* with one, the caller comes again anyway */
-            break;
-    }
+    scope.watch = watch;
+    int result = ssm_wait_rings(watch->interests, watch->count, waker, timeout_ns);
     wait_end(&scope);
     return result;
 }

@@ -56,7 +56,9 @@ static void *before_sleep(void)
 
 static bool is_closed(const struct wait_scope *scope)
 {
-    return scope != NULL && !scope->closing && (scope->pool->closed || (scope->ring_closed != NULL && *scope->ring_closed));
+    return scope != NULL && !scope->closing &&
+           (scope->pool->closed || (scope->ring_closed != NULL && *scope->ring_closed) ||
+            (scope->watch != NULL && !watch_is_open(scope->watch)));
 }
 
 static int after_sleep(void *thread_state)
