@@ -8,6 +8,7 @@ uses.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
@@ -22,6 +23,7 @@ from ssm.errors import LayoutMismatch
 DIRECTORY = Path("/dev/shm")
 MAGIC = b"pl\x00ssm01"  # the first bytes of a pool's superblock, see layout.h
 _TEMPORARY = ".ssm-new-"  # see object.c
+_LOCKS = ".ssm-locks-"  # see lock_file.c
 NAME_MAX = 254
 
 
@@ -71,8 +73,24 @@ def free_bytes() -> tuple[int, int]:
     return shm.f_bavail * shm.f_frsize, shm.f_blocks * shm.f_frsize
 
 
+def locks_mode(mode: int) -> int:
+    """Return the mode of the lock file of a pool of that mode, 0 where it needs none: whoever may read it may write.
+
+    Those who may only read can hold read locks on the pool's file, and would stop the writers.
+    """
+    only_readers = any(mode >> shift & 6 == 4 for shift in (0, 3))
+    return (mode & 0o222) | (mode & 0o222) << 1 | 0o600 if only_readers else 0
+
+
 def unlink(name: str) -> None:
     """Remove the name; what has it open or mapped keeps the memory. FileNotFoundError."""
+    locks = _core.locks_of(name)
+    _unlink(name)
+    if locks:
+        _core.unlink_locks(locks, False)
+
+
+def _unlink(name: str) -> None:
     try:
         if posix_ipc is None or not _is_utf8(name):
             _path(name).unlink()
@@ -115,7 +133,23 @@ def list_names() -> list[str]:
         raise _not_there("") from None
     if any(file.startswith(_TEMPORARY) for file in files):
         _core.sweep()
-    return [name for name in sorted("/" + file for file in files) if _core.begins(name, MAGIC)]
+    found = [name for name in sorted("/" + file for file in files) if _core.begins(name, MAGIC)]
+    _sweep_locks([file.removeprefix(_LOCKS) for file in files if file.startswith(_LOCKS)])
+    return found
+
+
+def _sweep_locks(there: list[str]) -> None:
+    """Remove lock files whose pool has no name any more, and nobody alive."""
+    if there:
+        named = {
+            _core.locks_of("/" + path.name)
+            for path in DIRECTORY.iterdir()
+            if not path.name.startswith(_LOCKS)
+        }
+        for generation in there:
+            with contextlib.suppress(ValueError):
+                if int(generation, 16) not in named:
+                    _core.unlink_locks(int(generation, 16), True)
 
 
 def explain(error: Exception, name: str) -> Exception:

@@ -279,7 +279,7 @@ class Pool(_core.Pool):
         if names.exists(name):
             raise _taken(name)
         try:
-            pool = cls._create(name, *asked.options[:-1], asked.flags)
+            pool = cls._create(name, *asked.options[:-1], asked.flags, names.locks_mode(asked.mode))
         except OSError as error:
             if error.errno == errno.ENOSPC and _is_crowded(name, asked):
                 raise _taken(name) from None

@@ -19,6 +19,7 @@ CORE = """
     clock object
     layout guard
     attachment
+    lock_file
     numbers block
     registry
     lock reservation

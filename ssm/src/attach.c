@@ -13,6 +13,7 @@
 #include "arena.h"
 #include "clock.h"
 #include "liveness.h"
+#include "lock_file.h"
 #include "metadata.h"
 #include "numbers.h"
 #include "pool.h"
@@ -62,7 +63,7 @@ static void unlock_all(void)
 /* Those that hold locks, where they are not there. */
 static int open_descriptions(struct ssm_pool *pool)
 {
-    int fd = ssm_pool_fd(pool), result = fd < 0 ? fd : 0;
+    int fd = ssm_lock_fd(pool), result = fd < 0 ? fd : 0;
     if (result == 0 && pool->registry.page == NULL)
         result = ssm_description_open(fd, &pool->registry);
     if (result == 0 && pool->alive.page == NULL)
@@ -75,8 +76,9 @@ static void become_child(struct ssm_pool *pool)
     pool->era++;
     if (pool->flags & SSM_READONLY)
         return;
-    ssm_description_disown(&pool->registry, &pool->file);
-    ssm_description_disown(&pool->alive, &pool->file);
+    ssm_description_disown(&pool->registry, ssm_lock_file_of(pool));
+    ssm_description_disown(&pool->alive, ssm_lock_file_of(pool));
+    ssm_description_disown(&pool->shown, &pool->file);
     pool->self = SSM_NIL;
     pool->pinned = 0;
     pool->held_bytes = pool->easy_bytes = pool->peak_bytes = 0;
@@ -129,8 +131,9 @@ static void unlink_pool(struct ssm_pool *pool)
 /* Its locks go with it. */
 static void let_go_of_file(struct ssm_pool *pool)
 {
-    ssm_description_drop(&pool->alive, &pool->file);
-    ssm_description_drop(&pool->registry, &pool->file);
+    ssm_description_drop(&pool->alive, ssm_lock_file_of(pool));
+    ssm_description_drop(&pool->registry, ssm_lock_file_of(pool));
+    ssm_lock_file_close(pool);
     ssm_file_close(&pool->fd, &pool->file);
     free(pool->path);
     pool->path = NULL; /* it is not opened again */
@@ -172,7 +175,7 @@ static int open_file(struct ssm_pool *pool, int fd, const struct ssm_attach_opti
     if (result >= 0)
         result = ssm_file_identify(pool->fd, &pool->file);
     pool->path = path_of(fd, options);
-    return result == 0 && writable ? open_descriptions(pool) : result;
+    return result;
 }
 
 /* For tests of wake-ups: with a look only every few seconds, one that is forgotten is a wait that everybody notices. */
@@ -203,8 +206,8 @@ static int prepare(int fd, const struct ssm_attach_options *options, struct ssm_
         strncpy(pool->name, options->name, sizeof pool->name - 1);
     else
         prctl(PR_GET_NAME, pool->name);
-    pool->fd = -1;
-    pool->registry = pool->alive = SSM_NO_DESCRIPTION;
+    pool->fd = pool->locks.fd = -1;
+    pool->registry = pool->alive = pool->shown = SSM_NO_DESCRIPTION;
     link_pool(pool); /* before there is anything that a forked child must not keep */
     int result = open_file(pool, fd, options);
     if (result != 0)
@@ -326,7 +329,7 @@ static void fill_lists(struct ssm_pool *pool)
     }
 }
 
-static int build(struct ssm_pool *pool)
+static int build(struct ssm_pool *pool, uint32_t locks_mode)
 {
     int64_t size = ssm_segment_file_size(pool->fd);
     if (size != 0)
@@ -337,8 +340,11 @@ static int build(struct ssm_pool *pool)
     if (result != 0)
         return result;
     ssm_superblock_write(ssm_superblock_of(pool), &pool->geometry);
+    pool->generation = ssm_superblock_of(pool)->generation;
     fill_lists(pool);
-    result = ssm_metadata_init(pool);
+    result = locks_mode != 0 ? ssm_lock_file_make(pool, locks_mode) : 0;
+    if (result == 0)
+        result = ssm_metadata_init(pool);
     if (result == 0)
         result = ssm_arena_init(pool);
     if (result == 0)
@@ -362,13 +368,20 @@ int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct
     int result = prepare(fd, attach, &pool);
     if (result != 0)
         return result;
-    result = ssm_layout_compute(options, &pool->geometry);
+    struct ssm_pool_options wanted = *options;
+    wanted.flags |= options->locks_mode != 0 ? SSM_LOCKS_APART : 0;
+    result = ssm_layout_compute(&wanted, &pool->geometry);
+    if (result == 0)
+        result = open_descriptions(pool);
     if (result == 0)
         result = ssm_registry_lock(pool, patience_ns(attach));
     if (result == 0) {
-        result = build(pool);
-        if (result != 0 && result != -EEXIST)
+        result = build(pool, options->locks_mode);
+        if (result != 0 && result != -EEXIST) {
             ssm_segment_empty(pool->fd); /* the caller's file as it was */
+            if (pool->locks.path[0] != 0)
+                ssm_lock_file_unlink(pool->generation);
+        }
         ssm_registry_unlock(pool);
     }
     return go(pool, result, pool_out);
@@ -401,6 +414,7 @@ static int look(struct ssm_pool *pool)
     int result = ssm_superblock_read(&superblock, (uint64_t)size, &pool->geometry);
     if (result != 0)
         return result;
+    pool->generation = superblock.generation;
     if (!ssm_segment_is_reserved(pool->fd))
         return -SSM_E_CORRUPT; /* it was cut, and has grown again */
     uint32_t state = ssm_load_relaxed_u32(&superblock.state); /* a copy; looked at again with the registry locked */
@@ -415,6 +429,10 @@ int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm
     if (result != 0)
         return result;
     result = look(pool);
+    if (result == 0 && !(options->flags & SSM_READONLY))
+        result = pool->geometry.flags & SSM_LOCKS_APART ? ssm_lock_file_open(pool) : 0;
+    if (result == 0 && !(options->flags & SSM_READONLY))
+        result = open_descriptions(pool);
     if (result == 0)
         result = map(pool);
     if (result == 0 && options->flags & SSM_READONLY) {
@@ -542,8 +560,9 @@ void ssm_pool_destroy(struct ssm_pool *pool)
 /* With the registry locked. Nobody alive: then nobody comes any more either, for attaching needs the registry. */
 static bool is_deserted(struct ssm_pool *pool, const struct ssm_pool *leaving)
 {
+    const int fd = pool->locks.path[0] != 0 ? pool->locks.fd : pool->fd;
     for (uint32_t slot = 0; slot < pool->geometry.holders; slot++)
-        if ((leaving == NULL || slot != leaving->self) && ssm_byte_is_locked(pool->fd, SSM_BYTE_HOLDER(slot)))
+        if ((leaving == NULL || slot != leaving->self) && ssm_byte_is_locked(fd, SSM_BYTE_HOLDER(slot)))
             return false;
     return true;
 }
@@ -576,24 +595,44 @@ static int look_whether_over(struct ssm_pool *pool, const struct ssm_pool *leavi
     int result = look(pool);
     if (result == -SSM_E_ABANDONED)
         return 1;
+    if (result == 0 && pool->geometry.flags & SSM_LOCKS_APART && pool->locks.fd < 0 && ssm_lock_file_open(pool) != 0)
+        return 0; /* who lives in it cannot be told */
     if (result != 0 || !(pool->geometry.flags & SSM_EPHEMERAL) || !is_deserted(pool, leaving))
         return result;
     return locked ? poison(pool) : 1;
 }
 
+/* The byte of the pool's file keeps others from unlinking the name, that of its lock file keeps them from attaching. The first
+ * may be read-locked by somebody who may only read: that is nobody who unlinks. 1; 0: somebody is at it. */
+static int lock_to_retire(const struct ssm_pool *pool)
+{
+    const bool apart = pool->locks.path[0] != 0;
+    int result = lock_for_good(pool->fd);
+    if (result == -EAGAIN && apart && !ssm_byte_is_locked(pool->fd, SSM_BYTE_REGISTRY))
+        result = 0;
+    if (result == 0 && apart)
+        result = lock_for_good(pool->locks.fd);
+    return result == 0 ? 1 : result == -EAGAIN ? 0 : result;
+}
+
 static int retire(int fd, const struct ssm_pool *leaving)
 {
-    struct ssm_pool pool = {.fd = fd, .self = SSM_NIL};
+    struct ssm_pool pool = {.fd = fd, .self = SSM_NIL, .locks.fd = -1};
     int result = look_whether_over(&pool, leaving, false); /* most are not, and need no lock to say so */
-    if (result != 1)
-        return result;
-    result = lock_for_good(fd);
-    if (result != 0)
-        return result == -EAGAIN ? 0 : result; /* somebody is at it: it is in use */
-    result = look_whether_over(&pool, leaving, true);
-    if (result != 1)
+    if (result == 1)
+        result = lock_to_retire(&pool);
+    if (result == 1 && (result = look_whether_over(&pool, leaving, true)) != 1)
         ssm_byte_unlock(fd, SSM_BYTE_REGISTRY);
+    if (pool.locks.fd >= 0)
+        close(pool.locks.fd);
     return result;
+}
+
+uint64_t ssm_lock_file_named_by(int fd)
+{
+    struct ssm_pool pool = {.fd = fd, .self = SSM_NIL};
+    int result = look(&pool);
+    return (result == 0 || result == -SSM_E_ABANDONED) && pool.geometry.flags & SSM_LOCKS_APART ? pool.generation : 0;
 }
 
 int ssm_pool_retire(int fd, const struct ssm_pool *leaving)
@@ -643,7 +682,8 @@ int ssm_pool_info(struct ssm_pool *pool, struct ssm_pool_info *info_out)
     *info_out = (struct ssm_pool_info){
         .size_bytes = g->size_bytes, .generation = ssm_superblock_of(pool)->generation,
         .class_count = g->fixed_count, .shards = g->shards, .headroom = g->headroom, .tailroom = g->tailroom,
-        .cache = g->cache, .holders = g->holders, .flags = g->flags, .self = pool->self,
+        .cache = g->cache, .holders = g->holders, .flags = g->flags & SSM_EPHEMERAL,
+        .locks_apart = (g->flags & SSM_LOCKS_APART) != 0, .self = pool->self,
         .arena_packets = g->arena_packets, .arena_bytes = g->arena_bytes,
     };
     for (uint32_t i = 0; i < g->fixed_count; i++)

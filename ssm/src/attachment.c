@@ -90,14 +90,14 @@ int ssm_enter_slowly(struct ssm_pool *pool)
 }
 
 /* From a descriptor that is left, or by the name. */
-static int open_anew(const struct ssm_pool *pool)
+static int open_anew(const struct ssm_pool *pool, const struct ssm_file *file, const char *path)
 {
     const bool writable = !(pool->flags & SSM_READONLY);
     const int others[] = {pool->registry.fd, pool->alive.fd};
     for (int i = 0; i < 2; i++)
-        if (ssm_file_is(others[i], &pool->file, NULL))
+        if (ssm_file_is(others[i], file, NULL))
             return ssm_file_reopen(others[i], writable);
-    return pool->path != NULL ? ssm_file_open(pool->path, writable, &pool->file) : -EBADF;
+    return path != NULL ? ssm_file_open(path, writable, file) : -EBADF;
 }
 
 /* With the size of the file. */
@@ -105,7 +105,7 @@ static int look_for_fd(const struct ssm_pool *pool, int64_t *size_out)
 {
     if (ssm_file_is(pool->fd, &pool->file, size_out))
         return pool->fd;
-    int fd = open_anew(pool);
+    int fd = open_anew(pool, &pool->file, pool->path);
     if (fd < 0)
         return fd;
     ((struct ssm_pool *)pool)->fd = fd; /* as good as the one before: nothing that a caller sees has changed */
@@ -119,15 +119,28 @@ int ssm_pool_fd(const struct ssm_pool *pool)
     return look_for_fd(pool, &size);
 }
 
+int ssm_lock_fd(const struct ssm_pool *pool)
+{
+    if (pool->locks.path[0] == 0)
+        return ssm_pool_fd(pool);
+    if (ssm_file_is(pool->locks.fd, &pool->locks.file, NULL))
+        return pool->locks.fd;
+    int fd = open_anew(pool, &pool->locks.file, pool->locks.path);
+    if (fd >= 0)
+        ((struct ssm_pool *)pool)->locks.fd = fd; /* as above */
+    return fd;
+}
+
 bool ssm_slot_is_alive(const struct ssm_pool *pool, uint32_t slot)
 {
     for (int look = 0; look < LOOKS; look++) {
-        int result = ssm_byte_test(pool->fd, SSM_BYTE_HOLDER(slot));
+        const int fd = pool->locks.path[0] != 0 ? pool->locks.fd : pool->fd;
+        int result = ssm_byte_test(fd, SSM_BYTE_HOLDER(slot));
         if (result > 0)
             return true;
-        if (result == 0 && ssm_file_is(pool->fd, &pool->file, NULL))
-            return false; /* it was the pool's file that was asked */
-        if (ssm_pool_fd(pool) < 0)
+        if (result == 0 && ssm_file_is(fd, ssm_lock_file_of(pool), NULL))
+            return false; /* it was that file that was asked */
+        if (ssm_lock_fd(pool) < 0)
             return true;
     }
     return true;

@@ -103,6 +103,9 @@ struct ssm_pool {
     struct ssm_description alive;     /* holds the liveness lock; without a descriptor as soon as it does */
     struct ssm_file        file;
     char                  *path;      /* by which it can be opened again, or NULL */
+    struct { int fd; struct ssm_file file; char path[48]; } locks; /* the lock file (lock_file.h), where `path` is not empty */
+    struct ssm_description shown;     /* then: holds the slot's byte of the pool's file, for those who look */
+    uint64_t               generation;
     uint32_t               pinned;    /* blocks with pins > 0 */
     struct ssm_u32         sleepers;  /* calls of this process that sleep on words of the segment */
     uint32_t              *scratch;   /* block indices, room for all; of one call */
@@ -169,6 +172,13 @@ int ssm_nap(struct ssm_pool *pool, uint64_t duration_ns);
 /* The descriptor of the pool's file, looked at; opened anew if the program has closed it or put another file in its place.
  * -errno: it cannot be had. */
 int ssm_pool_fd(const struct ssm_pool *pool);
+
+/* The file that the locks are on, and its descriptor, likewise. */
+static inline const struct ssm_file *ssm_lock_file_of(const struct ssm_pool *pool)
+{
+    return pool->locks.path[0] != 0 ? &pool->locks.file : &pool->file;
+}
+int ssm_lock_fd(const struct ssm_pool *pool);
 
 /* Does another process hold the slot's liveness lock? What cannot be told counts as yes. */
 bool ssm_slot_is_alive(const struct ssm_pool *pool, uint32_t slot);

@@ -41,6 +41,7 @@ const char *ssm_strerror(int error)
         [SSM_E_NO_SHM - SSM_E_EXHAUSTED]    = "there is no directory /dev/shm",
         [SSM_E_NO_PROC - SSM_E_EXHAUSTED]   = "/proc is not mounted, or shows another PID namespace",
         [SSM_E_NO_LOCKS - SSM_E_EXHAUSTED]  = "the kernel has no open-file-description locks",
+        [SSM_E_LOCKS_GONE - SSM_E_EXHAUSTED] = "the pool's lock file has lost its name",
         [SSM_E_MEMLOCK - SSM_E_EXHAUSTED]   = "the process may not lock so much memory",
     };
     if (error < 0 && error > INT_MIN)

@@ -62,7 +62,7 @@ static int check_options(const struct ssm_pool_options *options)
     uint64_t total = 0;
     if (options->class_count == 0 || options->class_count > SSM_CLASS_MAX || options->shards == 0 ||
         options->shards > SSM_SHARD_MAX || options->holders == 0 || options->holders > SSM_HOLDER_MAX ||
-        options->cache > SSM_CACHE_MAX || options->metadata_bytes > SIZE_LIMIT || options->flags & ~(uint32_t)SSM_EPHEMERAL)
+        options->cache > SSM_CACHE_MAX || options->metadata_bytes > SIZE_LIMIT || options->flags & ~(uint32_t)(SSM_EPHEMERAL | SSM_LOCKS_APART))
         return -EINVAL;
     for (uint32_t i = 0; i < options->class_count; i++) {
         const struct ssm_class_spec *spec = &options->classes[i];

@@ -253,6 +253,8 @@ struct ssm_class_geometry {
     uint32_t cache_blocks;  /* private cache: at most 1/8 of the class, 0 = off */
 };
 
+#define SSM_LOCKS_APART (UINT32_C(1) << 16) /* a flag of the pool's: its locks are on a lock file, see lock_file.h */
+
 struct ssm_geometry {
     uint32_t fixed_count;  /* classes whose blocks have one size; the arena's, if there is one, is the one behind them */
     uint32_t class_count;  /* all */

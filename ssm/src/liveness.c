@@ -165,15 +165,26 @@ static struct flock byte_range(short type, uint64_t byte)
     return range;
 }
 
-int ssm_byte_try_lock(int fd, uint64_t byte)
+static int try_lock(int fd, struct flock range)
 {
-    struct flock range = byte_range(F_WRLCK, byte);
     int result = -1;
     for (int i = 0; result != 0 && i < ATTEMPTS && (i == 0 || errno == EINTR); i++)
         result = fcntl(fd, F_OFD_SETLK, &range);
     if (result == 0)
         return 0;
     return errno == EACCES ? -EAGAIN : errno == EINVAL ? -SSM_E_NO_LOCKS : -errno;
+}
+
+int ssm_byte_try_lock(int fd, uint64_t byte)
+{
+    return try_lock(fd, byte_range(F_WRLCK, byte));
+}
+
+int ssm_bytes_try_lock(int fd)
+{
+    struct flock range = byte_range(F_WRLCK, 0);
+    range.l_len = 0; /* to the end of all numbers */
+    return try_lock(fd, range);
 }
 
 void ssm_byte_unlock(int fd, uint64_t byte)

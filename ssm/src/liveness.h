@@ -65,6 +65,7 @@ void ssm_fork_unlock(void);
 
 int  ssm_byte_try_lock(int fd, uint64_t byte); /* 0, -EAGAIN: somebody else holds it, -SSM_E_NO_LOCKS or -errno */
 void ssm_byte_unlock(int fd, uint64_t byte);
+int  ssm_bytes_try_lock(int fd); /* likewise, all of them */
 /* 1: another description than this one holds it, for writing; 0; or -errno: it cannot be told. */
 int  ssm_byte_test(int fd, uint64_t byte);
 bool ssm_byte_is_locked(int fd, uint64_t byte); /* what cannot be told counts as locked */

@@ -4,6 +4,7 @@
 #include "registry.h"
 
 #include "liveness.h"
+#include "lock_file.h"
 #include "numbers.h"
 
 #include <errno.h>
@@ -21,14 +22,14 @@ static int lock_kept(struct ssm_pool *pool, struct ssm_description *kept, uint64
 {
     for (int look = 0; look < LOOKS; look++) {
         int result = 0, fd;
-        if (!ssm_file_is(kept->fd, &pool->file, NULL)) {
-            ssm_description_drop(kept, &pool->file);
-            fd = ssm_pool_fd(pool);
+        if (!ssm_file_is(kept->fd, ssm_lock_file_of(pool), NULL)) {
+            ssm_description_drop(kept, ssm_lock_file_of(pool));
+            fd = ssm_lock_fd(pool);
             result = fd < 0 ? fd : ssm_description_open(fd, kept);
         }
         if (result == 0)
             result = ssm_byte_try_lock(kept->fd, byte);
-        if (result == -EAGAIN || (result == 0 && ssm_file_is(kept->fd, &pool->file, NULL)))
+        if (result == -EAGAIN || (result == 0 && ssm_file_is(kept->fd, ssm_lock_file_of(pool), NULL)))
             return result;
         if (result != -EBADF && result != 0)
             return result; /* there is no room for a descriptor, or no way to open it */
@@ -38,10 +39,10 @@ static int lock_kept(struct ssm_pool *pool, struct ssm_description *kept, uint64
 
 static void unlock_kept(struct ssm_pool *pool, struct ssm_description *kept, uint64_t byte)
 {
-    if (ssm_file_is(kept->fd, &pool->file, NULL))
+    if (ssm_file_is(kept->fd, ssm_lock_file_of(pool), NULL))
         ssm_byte_unlock(kept->fd, byte);
     else
-        ssm_description_drop(kept, &pool->file); /* its page goes, and the lock with it */
+        ssm_description_drop(kept, ssm_lock_file_of(pool)); /* its page goes, and the lock with it */
 }
 
 int ssm_registry_lock(struct ssm_pool *pool, uint64_t timeout_ns)
@@ -141,7 +142,7 @@ static int lock_slot(struct ssm_pool *pool, uint32_t slot)
 {
     int result = lock_kept(pool, &pool->alive, SSM_BYTE_HOLDER(slot));
     if (result == 0) /* the page keeps it; and where there is no descriptor, none can be closed */
-        ssm_file_close(&pool->alive.fd, &pool->file);
+        ssm_file_close(&pool->alive.fd, ssm_lock_file_of(pool));
     return result;
 }
 
@@ -175,14 +176,18 @@ int ssm_registry_take(struct ssm_pool *pool, bool at_once, bool *adopted_out)
         *adopted_out = true;
         result = lock_any_slot(pool, true, &slot);
     }
-    if (result == 0)
-        write_slot(pool, slot);
-    return result;
+    if (result != 0)
+        return result;
+    write_slot(pool, slot);
+    if (pool->locks.path[0] != 0)
+        ssm_lock_file_show(pool);
+    return 0;
 }
 
 void ssm_registry_abandon(struct ssm_pool *pool)
 {
-    ssm_description_drop(&pool->alive, &pool->file);
+    ssm_description_drop(&pool->alive, ssm_lock_file_of(pool));
+    ssm_description_drop(&pool->shown, &pool->file);
     pool->self = SSM_NIL;
 }
 

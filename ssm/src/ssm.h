@@ -73,6 +73,7 @@ enum ssm_error {
     SSM_E_NO_SHM,           /* the system has no directory /dev/shm */
     SSM_E_NO_PROC,          /* /proc is not mounted, or shows another PID namespace */
     SSM_E_NO_LOCKS,         /* the kernel has no open-file-description locks */
+    SSM_E_LOCKS_GONE,       /* the pool's lock file has lost its name */
     SSM_E_MEMLOCK           /* SSM_MLOCK: the process may not lock so much memory (RLIMIT_MEMLOCK) */
 };
 const char *ssm_strerror(int error); /* one short sentence, for either sign */
@@ -123,6 +124,9 @@ struct ssm_pool_options {
     uint32_t flags;          /* SSM_EPHEMERAL */
     uint32_t arena_packets;  /* the most at once; 0: as many as can be of packets larger than any block, 16 .. 4096 */
     uint64_t arena_bytes;    /* memory for packets larger than any block, more than the largest has; 0: no arena */
+    /* Of a pool that others may read and not write: the mode of its lock file, without which they could stop the writers by
+     * read locks. Each who may write to the pool may read and write that file, nobody else. 0: none. */
+    uint32_t locks_mode;
 };
 void ssm_pool_options_default(struct ssm_pool_options *options); /* the values of the build */
 int64_t ssm_pool_bytes(const struct ssm_pool_options *options);  /* that such a pool takes; or -EINVAL, -EOVERFLOW */
@@ -184,6 +188,15 @@ int ssm_pool_retire(int fd, const struct ssm_pool *leaving);
  * made for another user, too. */
 int ssm_pool_retire_made(int fd, uint64_t generation);
 
+/* The lock file of a pool: see ssm_pool_options.locks_mode. It is unlinked with the pool's name. sweep: if nobody uses it and it
+ * is this user's; the caller has seen that no pool of that generation has a name. 1: done. */
+void ssm_lock_file_unlink(uint64_t generation);
+int  ssm_lock_file_sweep(uint64_t generation);
+/* The generation of the pool behind `fd`, if it has a lock file; 0. */
+uint64_t ssm_lock_file_named_by(int fd);
+/* Gives the lock file of a pool to another user or group, as chown(2). */
+int ssm_lock_file_give(struct ssm_pool *pool, uint32_t uid, uint32_t gid);
+
 /* From now on alloc answers SSM_E_QUOTA where this attachment would hold more than so many bytes, block sizes added up.
  * What comes out of rings counts, but is never refused. UINT64_MAX: no quota. */
 int ssm_pool_set_quota(struct ssm_pool *pool, uint64_t bytes);
@@ -195,6 +208,7 @@ struct ssm_pool_info {
     uint64_t size_bytes;
     uint64_t generation; /* random, chosen at creation */
     uint32_t class_count, shards, headroom, tailroom, cache, holders, flags;
+    uint32_t locks_apart; /* it has a lock file */
     uint32_t self;       /* this attachment's holder id; UINT32_MAX when it has none */
     uint32_t arena_packets;
     uint64_t arena_bytes; /* 0: the pool has no arena. Where a class_idx is asked for, the arena's is class_count */

@@ -194,6 +194,8 @@ PyObject *pool_attach(PyTypeObject *type, PyObject *args);
 PyObject *core_retire(PyObject *module, PyObject *args);
 PyObject *core_begins(PyObject *module, PyObject *args);
 PyObject *core_sweep(PyObject *module, PyObject *unused);
+PyObject *core_locks_of(PyObject *module, PyObject *name);
+PyObject *core_unlink_locks(PyObject *module, PyObject *args);
 
 /* ---- sleeping (wait.c) -------------------------------------------------------------------------- */
 

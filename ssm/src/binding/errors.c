@@ -86,6 +86,10 @@ PyObject *raise_code(const struct pool_object *pool, int code)
                             pool->name);
     case SSM_E_ABANDONED:
         return raise_os(errors[ERROR_PoolAbandoned], ENOENT, "pool %R is over: its last process has left it; create it anew", pool->name);
+    case SSM_E_LOCKS_GONE:
+        return raise_os(PyExc_OSError, ESTALE,
+                        "pool %R: others may read it, so its locks are on a file of their own in /dev/shm (.ssm-locks-...), and "
+                        "somebody has removed that: nobody can attach any more; unlink the pool and create it again", pool->name);
     case SSM_E_NO_SHM:
         return raise_os(PyExc_OSError, ENOSYS,
                         "pool %R: there is no directory /dev/shm, where POSIX shared memory is; mount it (mkdir /dev/shm && "

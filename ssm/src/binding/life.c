@@ -102,9 +102,9 @@ PyObject *pool_create(PyTypeObject *type, PyObject *args)
     unsigned int flags;
     unsigned long long metadata_bytes, arena_bytes;
     PyObject *name, *classes;
-    if (!PyArg_ParseTuple(args, "UO!IIIIIKKII:_create", &name, &PyTuple_Type, &classes, &options.shards, &options.headroom,
+    if (!PyArg_ParseTuple(args, "UO!IIIIIKKIII:_create", &name, &PyTuple_Type, &classes, &options.shards, &options.headroom,
                           &options.tailroom, &options.cache, &options.holders, &metadata_bytes, &arena_bytes,
-                          &options.arena_packets, &flags) ||
+                          &options.arena_packets, &flags, &options.locks_mode) ||
         parse_classes(classes, &options) < 0)
         return NULL;
     options.metadata_bytes = metadata_bytes;
@@ -128,8 +128,13 @@ static int publish(struct pool_object *self, const char *name, unsigned int mode
 {
     struct stat st;
     const uid_t nobody = (uid_t)-1; /* as chown(2) has it: leave it as it is */
-    if ((uid != nobody || gid != (gid_t)-1) && fchown(self->newborn, uid, gid) != 0)
-        return -errno;
+    if (uid != nobody || gid != (gid_t)-1) {
+        if (fchown(self->newborn, uid, gid) != 0)
+            return -errno;
+        int given = ssm_lock_file_give(self->core, uid, gid);
+        if (given != 0)
+            return given;
+    }
     if (fchmod(self->newborn, mode) != 0 || fstat(self->newborn, &st) != 0) /* after fchown, which takes bits away */
         return -errno;
     self->device = st.st_dev; /* before anybody can see it */
@@ -189,6 +194,8 @@ PyObject *pool_discard(struct pool_object *self, PyObject *unused)
     if (name != NULL)
         take_name_back(self, PyBytes_AsString(name));
     Py_XDECREF(name);
+    if (self->info.locks_apart)
+        ssm_lock_file_unlink(self->info.generation);
     return pool_close(self, unused);
 }
 
@@ -255,8 +262,12 @@ static int retire(int fd, const char *name, const struct pool_object *leaving)
         result = ssm_pool_retire_made(fd, leaving->info.generation);
     else
         result = ssm_pool_retire(fd, leaving != NULL ? leaving->core : NULL);
-    if (result == 1)
+    if (result == 1) {
+        const uint64_t generation = ssm_lock_file_named_by(fd);
         result = ssm_object_unlink(fd, name) < 0 ? 0 : 1; /* its user removes it */
+        if (result == 1 && generation != 0)
+            ssm_lock_file_unlink(generation);
+    }
     close(fd);
     Py_END_ALLOW_THREADS
     return result;
@@ -279,6 +290,34 @@ PyObject *core_retire(PyObject *module, PyObject *args)
                                : retire(fd, PyBytes_AsString(bytes), leaving != Py_None ? (struct pool_object *)leaving : NULL);
     Py_DECREF(bytes);
     return PyBool_FromLong(result == 1);
+}
+
+PyObject *core_locks_of(PyObject *module, PyObject *name)
+{
+    PyObject *bytes;
+    (void)module;
+    if (!PyUnicode_FSConverter(name, &bytes))
+        return NULL;
+    int fd = ssm_object_open(PyBytes_AsString(bytes), 0);
+    uint64_t generation = fd >= 0 ? ssm_lock_file_named_by(fd) : 0;
+    if (fd >= 0)
+        close(fd);
+    Py_DECREF(bytes);
+    return PyLong_FromUnsignedLongLong(generation);
+}
+
+PyObject *core_unlink_locks(PyObject *module, PyObject *args)
+{
+    unsigned long long generation;
+    int unused;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "Kp:unlink_locks", &generation, &unused))
+        return NULL;
+    if (unused)
+        ssm_lock_file_sweep(generation);
+    else
+        ssm_lock_file_unlink(generation);
+    RETURN_NONE;
 }
 
 PyObject *core_begins(PyObject *module, PyObject *args)

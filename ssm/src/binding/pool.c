@@ -293,8 +293,11 @@ static void pool_dealloc(struct pool_object *self)
     if (self->weakrefs != NULL)
         PyObject_ClearWeakRefs(OBJECT(self));
     ssm_pool_destroy(self->core); /* closes it first */
-    if (self->newborn >= 0)
+    if (self->newborn >= 0) { /* it never got its name */
         close(self->newborn);
+        if (self->info.locks_apart)
+            ssm_lock_file_unlink(self->info.generation);
+    }
     Py_XDECREF(self->name);
     Py_XDECREF(self->facts.latest);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
@@ -654,7 +657,7 @@ static PyMethodDef pool_methods[] = {
     {"check", (PyCFunction)pool_check, METH_NOARGS, pool_check_doc},
     {"_create", (PyCFunction)pool_create, METH_VARARGS | METH_CLASS,
      "_create($type, name, classes, shards, headroom, tailroom, cache, holders, metadata_bytes, arena, arena_packets,\n"
-     "flags, /)\n--\n\nMake a pool that has no name yet."},
+     "flags, locks_mode, /)\n--\n\nMake a pool that has no name yet."},
     {"_publish", (PyCFunction)pool_publish, METH_VARARGS,
      "_publish($self, mode, uid, gid, /)\n--\n\nGive it its name; -1: the owner is who made it. FileExistsError."},
     {"_discard", (PyCFunction)pool_discard, METH_NOARGS,
