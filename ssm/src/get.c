@@ -272,12 +272,10 @@ static int await_returns(struct ssm_ring *ring)
 }
 
 /* A right that stays taken for a moment does not make the ring empty. */
-static int get_at_once(struct get_call *call)
+static SSM_COLD int get_once_more(struct get_call *call, struct ssm_retry retry)
 {
-    struct ssm_pool *pool = call->ring->pool;
-    struct ssm_retry retry = ssm_retry_begin(pool);
-    int result = get_attempt(call, true), again = 1;
-    while (result == -SSM_E_EMPTY && (again = ssm_retry(pool, &retry, SSM_RETRY_NS)) > 0)
+    int result = -SSM_E_EMPTY, again = 1;
+    while (result == -SSM_E_EMPTY && (again = ssm_retry(call->ring->pool, &retry, SSM_RETRY_NS)) > 0)
         result = get_attempt(call, true);
     return again < 0 ? again : result;
 }
@@ -300,8 +298,11 @@ static SSM_APART int get_slowly(struct ssm_ring *ring, uint64_t *handles_out, ui
     /* Who succeeds to an exclusive side gets what its predecessor had before all else. */
     if (ring->table != NULL && ring->flags & SSM_ONE_CONSUMER && ssm_lock_owner_is_dead(ring->pool, &ring->shared->consumer.lock))
         result = await_returns(ring);
+    const struct ssm_retry retry = ssm_retry_begin(ring->pool);
     if (result >= 0)
-        result = get_at_once(&call);
+        result = get_attempt(&call, true);
+    if (result == -SSM_E_EMPTY)
+        result = get_once_more(&call, retry);
     if (result == -SSM_E_EMPTY && timeout_ns != 0)
         result = get_waiting(&call, timeout_ns);
     /* Before it is said that no more will come: the dead had some of it. */

@@ -346,12 +346,10 @@ static int put_attempt(void *context, bool thorough)
 }
 
 /* A right that stays taken for a moment does not make the ring full. */
-static int put_at_once(struct put_call *call)
+static SSM_COLD int put_once_more(struct put_call *call, struct ssm_retry retry)
 {
-    struct ssm_pool *pool = call->ring->pool;
-    struct ssm_retry retry = ssm_retry_begin(pool);
-    int result = put_attempt(call, true), again = 1;
-    while (result == -SSM_E_FULL && (again = ssm_retry(pool, &retry, SSM_RETRY_NS)) > 0)
+    int result = -SSM_E_FULL, again = 1;
+    while (result == -SSM_E_FULL && (again = ssm_retry(call->ring->pool, &retry, SSM_RETRY_NS)) > 0)
         result = put_attempt(call, true);
     return again < 0 ? again : result;
 }
@@ -373,7 +371,10 @@ static SSM_APART int put_slowly(struct put_call *call, int64_t timeout_ns)
     if (count == 0 || count > ring->capacity || call->flags & ~(uint32_t)(SSM_KEEP | SSM_HANDOVER | SSM_ONE_DELIVERY) ||
         hands_over == SSM_HANDOVER)
         return -EINVAL;
-    int result = put_at_once(call);
+    const struct ssm_retry retry = ssm_retry_begin(ring->pool);
+    int result = put_attempt(call, true);
+    if (result == -SSM_E_FULL)
+        result = put_once_more(call, retry);
     if (result == -SSM_E_FULL && timeout_ns != 0)
         result = put_waiting(call, timeout_ns);
     /* Whoever passed it on to this process may be about to say so (step 6), or have died before. */
