@@ -222,7 +222,8 @@ static inline bool ssm_look_in_turn(const struct ssm_pool *pool, uint64_t now_ns
 /* Slots beyond it are free and always were. */
 static inline uint32_t ssm_holder_high(const struct ssm_pool *pool)
 {
-    uint32_t high = ssm_load_acquire_u32(&ssm_superblock_of(pool)->holder_high); /* M2: pairs with M1 in ssm_registry_mark_used() */
+    /* M2: pairs with M1 in ssm_registry_mark_used() */
+    uint32_t high = ssm_load_acquire_u32(&ssm_superblock_of(pool)->holder_high);
     return high < pool->geometry.holders ? high : pool->geometry.holders;
 }
 

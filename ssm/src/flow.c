@@ -53,7 +53,8 @@ int ssm_ring_shutdown(struct ssm_ring *ring, int immediate)
     int borrowed = enter_with(ring, producer, &mine);
     if (borrowed < 0)
         return borrowed;
-    ssm_or_acqrel_u32(&ring->shared->acl, SSM_ACL_FLOWDOWN | (immediate ? SSM_ACL_DISCARD : 0)); /* P1 -> P2 in get_attempt() */
+    /* P1 -> P2 in get_attempt() */
+    ssm_or_acqrel_u32(&ring->shared->acl, SSM_ACL_FLOWDOWN | (immediate ? SSM_ACL_DISCARD : 0));
     if (borrowed)
         ssm_side_return(producer, mine);
     ssm_leave(ring->pool);

@@ -312,7 +312,7 @@ static inline uint64_t hand_out(struct ssm_pool *pool, const struct ssm_own_clas
 {
     handle += UINT64_C(1) << 32; /* the next generation; behind the last one comes 0 */
     ssm_store_relaxed_u32(&block->generation, (uint32_t)(handle >> 32));
-    ssm_fence_release(); /* Y1 -> Y2 in copy_packet(): the generation is seen to change before anything of the new packet is */
+    ssm_fence_release(); /* Y1 -> Y2 in copy_packet(): the generation is seen to change before all that follows */
     ssm_store_relaxed_u64(&block->start, pool->geometry.headroom);
     ssm_store_relaxed_u64(&block->length, size);
     ssm_store_relaxed_u64(&block->tag, 0);

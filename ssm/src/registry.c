@@ -102,7 +102,7 @@ void ssm_registry_mark_used(struct ssm_pool *pool, uint32_t slot)
     struct ssm_u32 *high = &ssm_superblock_of(pool)->holder_high;
     ssm_numbers_take(pool, SSM_NUMBERS_SLOTS, slot); /* no effect on a dead process's, which is taken already */
     if (slot >= ssm_load_relaxed_u32(high)) /* only the owner of the registry writes it */
-        ssm_store_release_u32(high, slot + 1); /* M1 -> M2 in ssm_holder_high(): before its kind, and before it has a block */
+        ssm_store_release_u32(high, slot + 1); /* M1 -> M2 in ssm_holder_high(): before its kind, or a block */
 }
 
 /* 0 when every RMID has a process, as some must where more than 1024 are attached. */
@@ -119,7 +119,7 @@ static void write_slot(struct ssm_pool *pool, uint32_t slot)
     uint32_t incarnation = ssm_load_relaxed_u32(&holder->incarnation) + 1;
     uint32_t pid = (uint32_t)getpid();
     uint32_t former_rmid = ssm_load_relaxed_u32(&holder->kind) == SSM_HOLDER_PROCESS ? ssm_load_relaxed_u32(&holder->rmid) : 0;
-    ssm_store_release_u32(&holder->incarnation, incarnation); /* J1 -> J2 in ssm_holder_is_dead(): before a lock has it */
+    ssm_store_release_u32(&holder->incarnation, incarnation); /* J1 -> J2 in ssm_holder_is_dead() */
     ssm_store_relaxed_u32(&holder->pid, pid);
     ssm_store_relaxed_u32(&holder->rmid, take_rmid(pool));
     ssm_numbers_free(pool, SSM_NUMBERS_RMIDS, former_rmid);
@@ -210,7 +210,7 @@ bool ssm_holder_is_dead(const struct ssm_pool *pool, uint32_t slot, uint32_t inc
 {
     if (slot >= pool->geometry.holders)
         return true; /* nobody: a scribbled lock word */
-    if (ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->incarnation) != incarnation) /* J2: pairs with J1 in write_slot() */
+    if (ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->incarnation) != incarnation) /* J2 */
         return true;
     return slot != pool->self && !ssm_slot_is_alive(pool, slot);
 }

@@ -309,6 +309,8 @@ static void test_recover(void)
     CHECK_EQ(ssm_cache_recover(f.pool, other->self, 0), 0);
     ssm_store_release_u64(word, f.pool->lock_word);
     CHECK_EQ(ssm_cache_recover(other, other->self, 0), 0); /* a living thief */
+    CHECK(!ssm_cache_enter(other, cache_of(other)));
+    CHECK_EQ(ssm_load_relaxed_u32(&cache_of(other)->busy), 0);
     ssm_store_release_u64(word, f.pool->lock_word - (UINT64_C(1) << 32));
     CHECK_EQ(ssm_cache_recover(f.pool, other->self, 0), 1);
     CHECK_EQ(ssm_load_relaxed_u64(word), 0);

@@ -433,6 +433,29 @@ static void test_check_finds(void)
     fixture_close(&f);
 }
 
+/* What an entry says of its block's former packet is owed to nobody: a get that meets the end does not wait for it. */
+static void test_old_entries_are_not_owed(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = source(f.pool);
+    struct ssm_redelivery table;
+    CHECK(ssm_ring_table(f.pool, 1, &table));
+    uint64_t handle = alloc(f.pool, 1), dead = UINT64_C(1) << 30 | (ssm_holder_high(f.pool) + 1);
+    struct ssm_u64 *taken = &table.entries[block_of(handle)].taken;
+    struct ssm_u32 *kind = &ssm_holder_at(f.pool, (uint32_t)dead & 0xfff)->kind;
+    ssm_store_release_u32(kind, SSM_HOLDER_PROCESS); /* and nobody lives there */
+    ssm_store_release_u64(taken, (handle & ~(uint64_t)UINT32_MAX) | dead);
+    CHECK(ssm_redelivery_is_owed(f.pool, &table));
+    ssm_store_release_u64(taken, ((handle & ~(uint64_t)UINT32_MAX) - (UINT64_C(1) << 32)) | dead);
+    CHECK(!ssm_redelivery_is_owed(f.pool, &table));
+    ssm_store_release_u64(taken, handle & ~(uint64_t)UINT32_MAX);
+    CHECK(!ssm_redelivery_is_owed(f.pool, &table));
+    ssm_store_release_u32(kind, SSM_HOLDER_NONE);
+    CHECK_EQ(ssm_free(f.pool, handle), 0);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
 /* ---- death at every store ------------------------------------------------------------------------------------ */
 
 /* Where the packets 1 .. PACKETS are in the end, one letter each: S in the source, R in the source as redelivered, K in
@@ -951,6 +974,7 @@ int main(void)
     test_adoption();
     test_repair_under_way();
     test_check_finds();
+    test_old_entries_are_not_owed();
     test_every_death();
     return 0;
 }

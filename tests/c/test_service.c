@@ -530,7 +530,7 @@ static uint32_t deaths_in(void *mem, size_t bytes, struct operation operation, b
 static void test_death(void)
 {
     struct ssm_pool_options options = fixture_options();
-    options.metadata_bytes = 40960;
+    options.metadata_bytes = 49152;
     options.classes[0].block_count = options.classes[1].block_count = 1;
     struct fixture f = fixture_open(&options);
     struct ssm_pool *dying = fixture_attach(f.fd, SSM_SERIAL), *mortal = fixture_attach(f.fd, SSM_SERIAL);
@@ -538,9 +538,13 @@ static void test_death(void)
         ssm_service_close(open_service(f.pool, NAMES[i], options_at(i), SSM_RECLAIM));
     doctor = *f.pool;
     doctor.flags |= SSM_SERIAL;
-    doctor.fd = dup(f.pool->fd); /* a fork closes the other one */
+    doctor.fd = ssm_file_reopen(f.fd, true); /* a fork closes the other one */
+    CHECK(doctor.fd >= 0);
     victim = kill_attachment(dying, doctor.fd);
     nurse = kill_attachment(mortal, doctor.fd);
+    /* One for all three: the lock of one that plays dead is in nobody's way. */
+    CHECK_EQ(ssm_description_open(doctor.fd, &doctor.registry), 0);
+    victim.registry = nurse.registry = doctor.registry;
     size_t bytes = f.pool->geometry.metadata_start + f.pool->geometry.metadata_bytes;
     void *mem = steps_map(bytes);
     memcpy(mem, f.pool->base, bytes);
