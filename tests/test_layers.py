@@ -70,6 +70,7 @@ PYTHON = {
         pool ready aio
         queue
         __init__
+        captures
         demo
         commands
         cli
@@ -77,14 +78,19 @@ PYTHON = {
     """,
     "ssm.commands": """
         __init__
-        output recording
+        output
         list stat holders check reap unlink record replay bench
         dump top metrics
     """,
+    "ssm.captures": """
+        __init__ errors flow
+        admission library
+        capture headers
+        recording
+    """,
     "ssm.demo": """
-        __init__ errors flow progress
-        admission library mark table
-        capture crew headers
+        __init__ errors progress
+        mark table crew
         settings source survey
         stages
         verdict

@@ -93,8 +93,8 @@ def _packet(pool: Pool, handle: int, args: argparse.Namespace, names: dict[int, 
 def _flow(data: bytes, link: str | None) -> str | None:
     if link is None:
         return None
-    from ssm.demo.flow import describe
-    from ssm.demo.headers import flow_of
+    from ssm.captures.flow import describe
+    from ssm.captures.headers import flow_of
 
     return describe(flow_of(memoryview(data), LINKS[link]))
 

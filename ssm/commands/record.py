@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssm.captures.recording import FORMATS, LINKTYPE_ETHERNET, Record, format_of, writer
 from ssm.commands.output import add_json, add_pool, print_json
-from ssm.commands.recording import FORMATS, LINKTYPE_ETHERNET, Record, format_of, writer
 from ssm.errors import SSMError, StaleHandle
 from ssm.terminal import say
 

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ssm.captures.errors import CaptureError
+from ssm.captures.recording import Record, read
 from ssm.commands.output import add_json, add_pool, print_json
-from ssm.commands.recording import Record, RecordingError, read
 from ssm.terminal import say
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class _Clock:
         due = begun + (record.time_ns - first_ns) / 1e9 / self._speed
         early = due - time.monotonic()
         if early > PAUSE_MAX_S:
-            raise RecordingError(
+            raise CaptureError(
                 f"the next packet is due in {early / PAUSE_MAX_S:,.0f} days, so that its time is damaged, or the speed "
                 "is too low: --speed 0 does not wait"
             )
@@ -112,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
                     size += sum(len(record.data) for record in message)
             if args.shutdown:
                 ring.shutdown()
-    except RecordingError as error:
+    except CaptureError as error:
         say(f"ssm replay: {error}; {count:,} packets were put", error=True)
         return 2
     if args.json:

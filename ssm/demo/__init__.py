@@ -10,13 +10,8 @@ decode its headers where it lies and write what they found into its headroom, th
 "frames" redelivers: when a parser is killed, another one takes its place, and nothing is lost or counted twice.
 
     errors      what can go wrong that the user can mend
-    library     dpkt, or a clear message where it is missing
     progress    a bar on a terminal
-    capture     a capture file, frame by frame
-    admission   which frames fit into a packet, and what happens to those that do not
     survey      what the file holds, counted before anything runs
-    flow        what frames of one conversation have in common
-    headers     from the bytes of a frame to its flow
     mark        what stands in front of a frame on its way
     source      where frames come from when no file is given
     table       the flow table
@@ -27,4 +22,6 @@ decode its headers where it lies and write what they found into its headroom, th
     lab         the run: pool, rings, crew
     report      the result as text and as JSON
     command     the arguments and the exit status
+
+Capture files and headers are read by ssm.captures.
 """

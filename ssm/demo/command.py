@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssm.demo.admission import Oversize
+from ssm.captures.admission import Oversize
+from ssm.captures.errors import CaptureError
 from ssm.demo.errors import CrewError, DemoError
 from ssm.demo.settings import BATCH_MAX, CLASSES, KILLS_MAX, PARSERS, RING_CAPACITY, TOP, Settings
 from ssm.terminal import say
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with _signals_raise():
             return _run(args)
-    except DemoError as error:
+    except (CaptureError, DemoError) as error:
         status, message = WRONG_INPUT, str(error)
     except CrewError as error:
         status, message = NOT_EXACT, f"{error}; the other processes were ended and the pool removed"
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ssm.demo import lab, report  # they need dpkt, an extra; where it is missing, DemoError says so
+    from ssm.demo import lab, report  # they need dpkt, an extra; where it is missing, CaptureError says so
 
     settings = _settings(args)
     with _source(args) as source:

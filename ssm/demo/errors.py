@@ -3,7 +3,7 @@
 
 
 class DemoError(Exception):
-    """Wrong input or a wrong setting; nothing was run."""
+    """A wrong setting, or a file that does not agree with the settings; nothing was run."""
 
 
 class CrewError(Exception):

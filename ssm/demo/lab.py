@@ -46,8 +46,10 @@ def run(path: Path, settings: Settings) -> Result:
 
     Raises
     ------
+    CaptureError
+        The file cannot be read; no process was started.
     DemoError
-        The file or the settings are no good; no process was started.
+        The settings are no good, or the file holds what they do not allow; no process was started.
     CrewError
         A process failed or died; the others were ended and the pool is gone.
     """

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 
-from ssm.demo.flow import KEY
+from ssm.captures.flow import KEY
 
 TIME = struct.Struct("<q")  # nanoseconds since the epoch
 MARK = struct.Struct(f"<H{KEY.size}s")  # number of the parser, flow

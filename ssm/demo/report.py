@@ -7,9 +7,9 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ssm.demo.admission import Oversize
-from ssm.demo.flow import describe
-from ssm.demo.headers import LINKS
+from ssm.captures.admission import Oversize
+from ssm.captures.flow import describe
+from ssm.captures.headers import LINKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ssm.demo.admission import Admission, Oversize
+from ssm.captures.admission import Admission, Oversize
 from ssm.demo.mark import HEADROOM, TIME
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ssm.demo.headers import flow_of
-from ssm.demo.library import dpkt
+from ssm.captures.headers import flow_of
+from ssm.captures.library import dpkt
 
 if TYPE_CHECKING:
     from collections.abc import Generator

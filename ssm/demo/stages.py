@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import ssm
-from ssm.demo.capture import Capture
-from ssm.demo.flow import KEY
-from ssm.demo.headers import flow_of
+from ssm.captures.capture import Capture
+from ssm.captures.flow import KEY
+from ssm.captures.headers import flow_of
 from ssm.demo.mark import HEADROOM, MARK, TIME, frame_of, tag_of
 from ssm.demo.survey import DIGEST_MASK, frame_digest
 from ssm.demo.table import FlowTable, Row
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from ssm.demo.admission import Admission
-    from ssm.demo.capture import Frame
+    from ssm.captures.admission import Admission
+    from ssm.captures.capture import Frame
 
 FRAMES = "frames"  # the ring from the reader to the parsers
 PARSED = "parsed"  # the ring from the parsers to the flow table

@@ -7,15 +7,15 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ssm.demo.admission import Oversize
-from ssm.demo.capture import Capture
+from ssm.captures.admission import Oversize
+from ssm.captures.capture import Capture
 from ssm.demo.errors import DemoError
 from ssm.demo.progress import progress
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ssm.demo.admission import Admission
+    from ssm.captures.admission import Admission
 
 DIGEST_MASK = (1 << 64) - 1
 PROGRESS_STEP = 4096
@@ -45,8 +45,10 @@ def survey(path: Path, admission: Admission) -> Survey:
 
     Raises
     ------
+    CaptureError
+        The file is no capture, or is damaged.
     DemoError
-        The file is no capture, is damaged, or holds a frame that does not fit and may not be cut.
+        It holds a frame that does not fit and may not be cut.
     """
     packets = size = largest = oversize = arriving = arriving_bytes = digest = 0
     with Capture(path) as capture, progress("counting", path.stat().st_size) as show:

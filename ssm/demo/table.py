@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssm.demo.flow import KEY, Flow
+from ssm.captures.flow import KEY, Flow
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import ssm
-from ssm.commands import recording
+from ssm.captures import recording
 from tests.processes import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]

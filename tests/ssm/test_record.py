@@ -11,7 +11,8 @@ import time
 import pytest
 
 import ssm
-from ssm.commands import recording
+from ssm.captures import recording
+from ssm.captures.errors import CaptureError
 from ssm.commands.record import ENDING
 from tests.processes import wait_until
 from tests.ssm.test_commands import TIMEOUT_S, ssm_command, ssm_json, started
@@ -40,7 +41,7 @@ def drain(ring):
 def recorded(file):
     """The numbers in the file, also in one whose writer was killed."""
     numbers = []
-    with contextlib.suppress(recording.RecordingError):
+    with contextlib.suppress(CaptureError):
         numbers.extend(int(record.data) for record in recording.read(file))
     return numbers
 

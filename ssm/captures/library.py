@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ssm.demo.errors import DemoError
+from ssm.captures.errors import CaptureError
 
 
 def _load() -> Any:
@@ -18,7 +18,7 @@ def _load() -> Any:
             importlib.import_module(f"dpkt.{part}")
         return importlib.import_module("dpkt")
     except ModuleNotFoundError as error:
-        raise DemoError('captures are read with dpkt; install it: pip install "ssm-pool[demo]"') from error
+        raise CaptureError('captures are read with dpkt; install it: pip install "ssm-pool[demo]"') from error
 
 
 dpkt: Any = _load()

@@ -15,6 +15,8 @@ import struct
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from ssm.captures.errors import CaptureError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
@@ -42,10 +44,6 @@ class Record(NamedTuple):
     """Its payload."""
     more: bool = False
     """The next record is its next segment."""
-
-
-class RecordingError(ValueError):
-    """The file is none, or is damaged."""
 
 
 def format_of(path: Path) -> str:
@@ -91,7 +89,7 @@ def _encode_records(records: Sequence[Record]) -> bytes:
 
 def _pcapng(link_type: int) -> tuple[bytes, Encoder]:
     """Return what the file begins with, and the function that encodes frames."""
-    from ssm.demo.library import dpkt
+    from ssm.captures.library import dpkt
 
     file = io.BytesIO()
     pcapng = dpkt.pcapng.Writer(file, snaplen=0, linktype=link_type)
@@ -115,20 +113,16 @@ def _pcapng(link_type: int) -> tuple[bytes, Encoder]:
 
 
 def read(path: Path) -> Iterator[Record]:
-    """Yield the records of a file, whichever of the formats it has. RecordingError where it is damaged."""
+    """Yield the records of a file, whichever of the formats it has. CaptureError where it is damaged."""
     with path.open("rb") as file:
         if file.read(len(MAGIC)) == MAGIC:
             yield from _read_records(file, path)
             return
-    from ssm.demo.capture import Capture
-    from ssm.demo.errors import DemoError
+    from ssm.captures.capture import Capture
 
-    try:
-        with Capture(path) as capture:
-            for frame in capture:
-                yield Record(frame.time_ns, 0, frame.data)
-    except DemoError as error:
-        raise RecordingError(str(error)) from error
+    with Capture(path) as capture:
+        for frame in capture:
+            yield Record(frame.time_ns, 0, frame.data)
 
 
 def _read_records(file: BinaryIO, path: Path) -> Iterator[Record]:
@@ -138,11 +132,11 @@ def _read_records(file: BinaryIO, path: Path) -> Iterator[Record]:
         more, length = bool(length & MORE), length & ~MORE
         data = _read_bytes(file, length) if length < LENGTH_MAX else b""
         if len(data) != length:
-            raise RecordingError(f"{path} is cut short or damaged after packet {number:,}")
+            raise CaptureError(f"{path} is cut short or damaged after packet {number:,}")
         number += not more
         yield Record(time_ns, tag, data, more)
     if more:
-        raise RecordingError(f"{path} is cut short or damaged after packet {number:,}")
+        raise CaptureError(f"{path} is cut short or damaged after packet {number:,}")
 
 
 def _read_bytes(file: BinaryIO, length: int) -> bytes:

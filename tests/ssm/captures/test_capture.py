@@ -11,10 +11,10 @@ from contextlib import suppress
 
 import pytest
 
-dpkt = pytest.importorskip("dpkt", reason="the demo reads captures with dpkt")
+dpkt = pytest.importorskip("dpkt", reason="captures are read with dpkt")
 
-from ssm.demo.capture import Capture, Frame  # noqa: E402 - they import dpkt
-from ssm.demo.errors import DemoError  # noqa: E402
+from ssm.captures.capture import Capture, Frame  # noqa: E402 - they import dpkt
+from ssm.captures.errors import CaptureError  # noqa: E402
 
 FRAMES = [
     Frame(0, 1_500_000_000, b"a" * 60),
@@ -74,14 +74,14 @@ def test_cut_anywhere_is_an_error_except_between_packets(read):
         if size in ends:
             assert len(read(data[:size])) == ends.index(size)
         else:
-            with pytest.raises(DemoError, match=r"is cut short|is empty"):
+            with pytest.raises(CaptureError, match=r"is cut short|is empty"):
                 read(data[:size])
 
 
 def test_cut_gzip_is_an_error(read):
     data = gzip.compress(as_pcap())
     for size in range(len(data)):
-        with pytest.raises(DemoError):
+        with pytest.raises(CaptureError):
             read(data[:size])
 
 
@@ -90,7 +90,7 @@ def test_cut_pcapng_loses_no_packet_silently(read):
     for size in range(len(data)):
         try:
             frames = read(data[:size])
-        except DemoError:
+        except CaptureError:
             continue
         assert frames == FRAMES[: len(frames)]
         rest = data[size:]
@@ -106,7 +106,7 @@ def test_damage_is_an_error_or_harmless(read, data, pack):
         damaged = bytearray(whole)
         for _ in range(dice.choice((1, 4))):
             damaged[dice.randrange(min(len(damaged), 400))] = dice.randrange(256)
-        with suppress(DemoError):
+        with suppress(CaptureError):
             read(bytes(damaged))
 
 
@@ -124,19 +124,19 @@ def test_damage_is_an_error_or_harmless(read, data, pack):
     ],
 )
 def test_what_is_wrong(read, data, what):
-    with pytest.raises(DemoError) as error:
+    with pytest.raises(CaptureError) as error:
         read(data)
     assert f"some.pcap {what}" in str(error.value)
 
 
 def test_simple_packet_blocks_are_not_passed_over(read):
     block = struct.pack("<IIII", 3, 20, 4, 0x01020304) + struct.pack("<I", 20)
-    with pytest.raises(DemoError, match=r"after packet 3: `editcap -F pcap` makes a file"):
+    with pytest.raises(CaptureError, match=r"after packet 3: `editcap -F pcap` makes a file"):
         read(as_pcapng() + block)
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(DemoError, match="none: No such file or directory"):
+    with pytest.raises(CaptureError, match="none: No such file or directory"):
         Capture(tmp_path / "none")
-    with pytest.raises(DemoError, match="Is a directory"):
+    with pytest.raises(CaptureError, match="Is a directory"):
         Capture(tmp_path)

@@ -12,8 +12,8 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from ssm.demo.errors import DemoError
-from ssm.demo.library import dpkt
+from ssm.captures.errors import CaptureError
+from ssm.captures.library import dpkt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ class Capture:
 
     Raises
     ------
-    DemoError
+    CaptureError
         It cannot be opened, is not a capture, or (while iterating) is damaged or cut short.
     """
 
@@ -87,7 +87,7 @@ class Capture:
         try:
             self._raw = path.open("rb")
         except OSError as error:
-            raise DemoError(f"{path}: {error.strerror or error}") from error
+            raise CaptureError(f"{path}: {error.strerror or error}") from error
         try:
             self._reader = self._open()
             self.link_type: int = self._reader.datalink()
@@ -123,7 +123,7 @@ class Capture:
             yield Frame(self._count, round(time * 1_000_000_000), data)
             self._count += 1
 
-    def _explain(self, error: BaseException) -> DemoError:
+    def _explain(self, error: BaseException) -> CaptureError:
         """Put what the libraries say of a broken file into one sentence that names it."""
         match error:
             case _DefectError():
@@ -133,12 +133,12 @@ class Capture:
             case zlib.error() | gzip.BadGzipFile():
                 what, detail = "is damaged", str(error)
             case OSError():
-                return DemoError(f"{self.path}: {error.strerror or error}")
+                return CaptureError(f"{self.path}: {error.strerror or error}")
             case _:
                 what = "is damaged" if self._count else "is not a pcap or pcapng capture"
                 detail = str(error) or type(error).__name__
         after = f" after packet {self._count:,}" if self._count else ""
-        return DemoError(f"{self.path} {what}{after}" + (f": {detail}" if detail else ""))
+        return CaptureError(f"{self.path} {what}{after}" + (f": {detail}" if detail else ""))
 
     def position(self) -> int:
         """Return how many bytes of the file (compressed, if it is) were read."""

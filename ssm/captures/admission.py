@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ssm.demo.capture import Frame
+    from ssm.captures.capture import Frame
 
 
 class Oversize(StrEnum):

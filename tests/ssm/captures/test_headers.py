@@ -10,8 +10,8 @@ import pytest
 
 dpkt = pytest.importorskip("dpkt", reason="the demo decodes headers with dpkt")
 
-from ssm.demo.flow import ICMP, IPV4, IPV6, KEY, LLC, OTHER_LINK, TCP, UDP, UNDECODABLE, Flow, describe  # noqa: E402
-from ssm.demo.headers import LINKS, flow_of  # noqa: E402
+from ssm.captures.flow import ICMP, IPV4, IPV6, KEY, LLC, OTHER_LINK, TCP, UDP, UNDECODABLE, Flow, describe  # noqa: E402
+from ssm.captures.headers import LINKS, flow_of  # noqa: E402
 
 ETHERNET, RAW, COOKED, COOKED2 = 1, 101, 113, 276
 A4, B4 = b"\x0a\0\0\x01", b"\x0a\0\0\x02"

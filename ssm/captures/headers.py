@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-from ssm.demo.flow import (
+from ssm.captures.flow import (
     ICMP,
     ICMPV6,
     IPV4,
@@ -21,7 +21,7 @@ from ssm.demo.flow import (
     WITH_PORTS,
     Flow,
 )
-from ssm.demo.library import dpkt
+from ssm.captures.library import dpkt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
