@@ -18,7 +18,7 @@ def _load() -> Any:
             importlib.import_module(f"dpkt.{part}")
         return importlib.import_module("dpkt")
     except ModuleNotFoundError as error:
-        raise CaptureError('captures are read with dpkt; install it: pip install "ssm-pool[demo]"') from error
+        raise CaptureError('dpkt is missing; install it: pip install "ssm-pool[demo]"') from error
 
 
 dpkt: Any = _load()

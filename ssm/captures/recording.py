@@ -58,8 +58,8 @@ def writer(path: Path, form: str, link_type: int = LINKTYPE_ETHERNET) -> Generat
     When it returns, the system has all of them, and the end of this process takes none away. When it raises, the file
     is as it was before, if it is a regular one.
     """
+    begin, encode = _pcapng(link_type) if form == "pcapng" else (MAGIC, _encode_records)
     with path.open("wb", buffering=0) as file:
-        begin, encode = _pcapng(link_type) if form == "pcapng" else (MAGIC, _encode_records)
         _append(file, begin)
         yield lambda *records: _append(file, encode(records))
 

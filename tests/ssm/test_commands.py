@@ -306,6 +306,30 @@ def test_a_damaged_recording_is_said_to_be(pool, ring, tmp_path):
     assert "is not a pcap" in ssm_command("replay", file, pool.name, "frames", status=2)
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["dump", "POOL", "frames", "--decode", "ethernet"],
+        ["record", "POOL", "frames", "x.pcapng", "--count", "1"],
+        ["replay", "x.pcapng", "POOL", "frames"],
+    ],
+    ids=lambda args: args[0],
+)
+def test_missing_dpkt_is_said_and_costs_nothing(pool, queued, tmp_path, args):
+    file = tmp_path / "x.pcapng"
+    file.write_bytes(b"not a file of records")
+    args = [{"POOL": pool.name, file.name: str(file)}.get(arg, arg) for arg in args]
+    program = "import sys; sys.modules['dpkt'] = None; from ssm.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *args], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    remedy = 'dpkt is missing; install it: pip install "ssm-pool[demo]"'
+    assert done.returncode == 2
+    assert done.stderr in (f"ssm {args[0]}: {remedy}\n", f"ssm {args[0]}: {remedy}; 0 packets were put\n")
+    assert file.read_bytes() == b"not a file of records"
+    assert queued.qsize() == 3
+
+
 # ---- metrics ---------------------------------------------------------------------------------------
 
 

@@ -244,7 +244,7 @@ def test_missing_dpkt_is_said():
     program = "import sys; sys.modules['dpkt'] = None; from ssm.cli import main; sys.exit(main(['demo']))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == 'ssm demo: captures are read with dpkt; install it: pip install "ssm-pool[demo]"\n'
+    assert done.stderr == 'ssm demo: dpkt is missing; install it: pip install "ssm-pool[demo]"\n'
 
 
 @pytest.mark.parametrize("args", [[], ["demo", "--parsers", "0"], ["demo", "--classes", "x"], ["nonsense"]])
