@@ -224,6 +224,43 @@ static void check_owner(struct fixture *f, struct ssm_service *kept, bool alive,
     (void)f;
 }
 
+/* Whatever stands for an owner, and for its name. */
+static void test_looking_in(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_service *ids = open_service(f.pool, "ids", IDS, 0);
+    struct ssm_service_owner owner;
+    struct ssm_service_stats stats;
+    struct ssm_service_item item;
+    take(ids);
+    CHECK_EQ(ssm_service_list(ids, 0, UINT64_MAX, &item, 1), 1);
+    memset(ssm_holder_at(f.pool, f.pool->self)->name, 'x', SSM_NAME_SIZE);
+    CHECK_EQ(ssm_service_owner(ids, item.owner, &owner), 0);
+    CHECK(owner.alive && owner.holder == f.pool->self && owner.pid == (uint32_t)getpid());
+    CHECK_EQ(strnlen(owner.name, SSM_NAME_SIZE), SSM_NAME_SIZE - 1);
+    CHECK_EQ(ssm_service_owner(ids, item.owner | 0xfff, &owner), 0); /* no slot of this pool */
+    CHECK(!owner.alive && owner.pid == 0 && owner.name[0] == 0);
+    CHECK_EQ(ssm_service_owner(ids, item.owner + (1 << 12), &owner), 0); /* another incarnation */
+    CHECK(!owner.alive && owner.pid == 0 && owner.name[0] == 0);
+    memset(ssm_service_at(f.pool, 0)->name, 'x', SSM_NAME_SIZE);
+    CHECK_EQ(ssm_service_stats(f.pool, 0, &stats), 0);
+    CHECK_EQ(strnlen(stats.name, SSM_NAME_SIZE), SSM_NAME_SIZE - 1);
+    CHECK(stats.used == 1 && stats.allocs == 1 && stats.recoveries == 0);
+    CHECK_EQ(ssm_service_stats(f.pool, 1, &stats), -ENOENT);
+    CHECK_EQ(ssm_service_stats(f.pool, SSM_SERVICE_MAX, &stats), -EINVAL);
+    CHECK_EQ(ssm_number_free(ids, 5, 0), 0);
+    ssm_service_close(ids);
+    struct ssm_pool *closed = fixture_attach(f.fd, 0);
+    ids = open_service(closed, "more", IDS, 0);
+    CHECK_EQ(ssm_pool_close(closed), 0);
+    CHECK_EQ(ssm_service_stats(closed, 0, &stats), -SSM_E_CLOSED);
+    CHECK_EQ(ssm_service_stats(closed, SSM_SERVICE_MAX - 1, &stats), -SSM_E_CLOSED); /* before it looks for it */
+    CHECK_EQ(ssm_service_owner(ids, item.owner, &owner), -SSM_E_CLOSED);
+    ssm_service_close(ids);
+    ssm_pool_destroy(closed);
+    fixture_close(&f);
+}
+
 /* Leaves, or dies: what it had goes back where the service reclaims, and nowhere else. */
 static void test_reclaim(bool closes)
 {
@@ -588,6 +625,7 @@ int main(void)
     test_directory();
     test_numbers();
     test_ranges();
+    test_looking_in();
     test_reclaim(false);
     test_reclaim(true);
     test_stopped_inside();
