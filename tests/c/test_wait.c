@@ -133,6 +133,31 @@ static void test_signal_interrupts(void)
     alarm(WATCHDOG_S);
 }
 
+/* As above, on several words at once; where the kernel cannot do so, it sleeps on the first one, and for a millisecond. */
+static void test_sleep_on_several(void)
+{
+    struct sigaction action = {.sa_handler = on_signal}, old;
+    struct ssm_event events[3] = {0};
+    struct ssm_watched watched[3];
+    for (int i = 0; i < 3; i++)
+        watched[i] = (struct ssm_watched){&events[i], ssm_event_announce(&events[i])};
+    uint64_t start_ns = ssm_now_ns();
+    CHECK_EQ(ssm_events_sleep(watched, 3, start_ns + 30 * MS), 0);
+    CHECK(ssm_now_ns() >= start_ns + MS && ssm_now_ns() < start_ns + 4000 * MS);
+    CHECK(sigaction(SIGALRM, &action, &old) == 0);
+    ualarm(20000, 0);
+    int result = 0;
+    for (uint64_t until_ns = ssm_now_ns() + 5000 * MS; result == 0 && ssm_now_ns() < until_ns;)
+        result = ssm_events_sleep(watched, 3, until_ns);
+    CHECK_EQ(result, -EINTR);
+    CHECK(sigaction(SIGALRM, &old, NULL) == 0);
+    alarm(WATCHDOG_S);
+    ssm_event_signal(&events[2], 1, true);
+    start_ns = ssm_now_ns();
+    CHECK_EQ(ssm_events_sleep(watched, 3, start_ns + 5000 * MS), 0);
+    CHECK(ssm_now_ns() < start_ns + 4000 * MS);
+}
+
 /* ---- ping-pong: sleeps are long here, so that a lost wake-up shows ------------------------------------------ */
 
 struct table {
@@ -211,6 +236,40 @@ static void test_announced_before_the_bit_is_taken(void)
     munmap(t, sizeof *t);
 }
 
+static void announce_and_sleep(void *context)
+{
+    struct table *t = context;
+    uint32_t seen = ssm_event_announce(&t->ping_event);
+    ssm_add_acqrel_u32(&t->ping, 1);
+    ssm_event_sleep(&t->ping_event, seen, ssm_now_ns() + 20000 * MS);
+}
+
+static bool is_asleep(pid_t pid)
+{
+    char path[32], state = 0;
+    snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
+    FILE *file = fopen(path, "r");
+    CHECK(file != NULL && fscanf(file, "%*d (%*[^)]) %c", &state) == 1);
+    fclose(file);
+    return state == 'S';
+}
+
+/* As many as it was told to, and no more. */
+static void test_wakes_so_many(void)
+{
+    struct table *t = table_new();
+    pid_t children[3];
+    for (uint32_t i = 0; i < 3; i++) {
+        children[i] = child_start(announce_and_sleep, t);
+        AWAIT(ssm_load_acquire_u32(&t->ping) == i + 1 && is_asleep(children[i]));
+    }
+    CHECK_EQ(ssm_event_signal(&t->ping_event, 2, true), 2);
+    CHECK_EQ(ssm_event_signal(&t->ping_event, UINT32_MAX, true), 1);
+    for (int i = 0; i < 3; i++)
+        child_finish(children[i]);
+    munmap(t, sizeof *t);
+}
+
 /* ---- killed waiters: nobody hangs, and all that is published is consumed ------------------------------------ */
 
 static void consume(void *context)
@@ -283,6 +342,8 @@ int main(void)
     test_announced_while_nobody_is_woken();
     test_sleep_ends();
     test_signal_interrupts();
+    test_sleep_on_several();
+    test_wakes_so_many();
     test_killed_waiters();
     test_lock_word();
     test_announced_before_the_bit_is_taken();

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Soak from Python: workers (worker.py) do random things with one pool, and are killed, stopped and replaced at random.
 
-usage: python -m tests.soak [--seconds 60] [--seed 1] [--workers 5] [--markdown] [--bugs lose]
+usage: python -m tests.soak [--seconds 60] [--seed 1] [--workers 5] [--markdown] [--calm] [--bugs lose]
 
 Every few seconds the workers come to an end, what is queued is taken out, and the books (books.py) are balanced: each
 packet once, whole and in order; what a killed process had not done with comes back; no value twice; the rings' counters
@@ -64,6 +64,7 @@ class Totals:
     kills: int = 0
     stops: int = 0
     rounds: int = 0
+    late_wakes: int = 0
     hangs: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     balance: Balance = field(default_factory=Balance)
@@ -89,6 +90,7 @@ class Totals:
             "counters": len(b.counters),
             "hangs": len(self.hangs),
             "faults": len(self.faults),
+            "late wakes": self.late_wakes,
             "woken in, half / 99 % / all": " / ".join(
                 f"{waits[min(len(waits) - 1, int(len(waits) * share))] / 1e6:.1f}" for share in (0.5, 0.99, 1)
             )
@@ -111,8 +113,8 @@ def orphans() -> set[int]:
 class Supervisor:
     """Starts the workers, disturbs them, and balances their books."""
 
-    def __init__(self, folder: Path, seed: int, workers: int, bugs: frozenset[str]) -> None:
-        self.folder, self.rng, self.bugs = folder, random.Random(seed), bugs
+    def __init__(self, folder: Path, seed: int, workers: int, bugs: frozenset[str], calm: bool) -> None:
+        self.folder, self.rng, self.bugs, self.calm = folder, random.Random(seed), bugs, calm
         self.board, self.totals = Board(folder), Totals()
         self.pool = ssm.Pool.create(f"ssm-soak-{os.getpid()}", **POOL)
         self.rings, self.queue = worker.open_rings(self.pool), worker.open_queue(self.pool)
@@ -183,13 +185,13 @@ class Supervisor:
         draw = self.rng.random()
         if not post.process.is_alive():
             self.bury(post)
+        elif self.calm or draw >= 0.9:
+            self.look()
         elif draw < 0.5:
             self.kill(post)
             self.start(post)
-        elif draw < 0.9:
-            self.stop(post)
         else:
-            self.look()
+            self.stop(post)
         for post in self.posts:
             self.watch(post)
 
@@ -301,6 +303,10 @@ class Supervisor:
         if stats.arena is not None and stats.arena.used:
             faults.append(f"{stats.arena.used} bytes of the arena are used by nobody")
         faults += [f"{s.used} values of {s.name} are nobody's" for s in stats.services if s.used]
+        late = sum(c.late_wakes for c in stats.classes) + sum(ring.late_wakes for ring in stats.rings)
+        if self.calm and late:
+            faults.append(f"{late} waits were ended by a look only, although nobody was stopped or killed")
+        self.totals.late_wakes = late
         faults += [f"check, at rest: {sentence}" for sentence in self.pool.check()]
         others = [
             holder for holder in self.pool.holders() if holder.kind == "process" and holder.pid != os.getpid()
@@ -336,13 +342,18 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=5)
     parser.add_argument("--markdown", action="store_true", help="print a table")
     parser.add_argument("--first", action="store_true", help="end with the first thing that is wrong")
+    parser.add_argument(
+        "--calm", action="store_true", help="nobody is killed or stopped: then no wake-up is late"
+    )
     parser.add_argument("--bugs", choices=BUGS, nargs="+", default=(), help="what the workers do wrong")
     options = parser.parse_args()
     if not options.markdown:
         print(f"seed {options.seed}", flush=True)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ssm-soak-") as folder:
-        supervisor = Supervisor(Path(folder), options.seed, options.workers, frozenset(options.bugs))
+        supervisor = Supervisor(
+            Path(folder), options.seed, options.workers, frozenset(options.bugs), options.calm
+        )
         try:
             supervisor.run(options.seconds, options.first)
         finally:

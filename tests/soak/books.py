@@ -281,10 +281,10 @@ class Books:
         for life, log in self.by_life.items():
             begun = 0
             for entry in log:
-                if entry.what is What.GET:
-                    begun = entry.time_ns
+                if entry.what in (What.GET, What.GOT_ALL):
+                    begun = entry.time_ns if entry.what is What.GET else 0
                 since = put.get((entry.channel, entry.serial), 0)
-                if entry.what is not What.GOT or entry.channel not in channels or not begun < since:
+                if entry.what is not What.GOT or entry.channel not in channels or not 0 < begun < since:
                     continue
                 if bisect.bisect_left(starts, entry.time_ns) != bisect.bisect_right(ends, since):
                     continue  # some trouble began before the end, and had not ended before the beginning

@@ -44,6 +44,13 @@ def test_soak() -> None:
     assert int(figures["values"]) > 10
 
 
+def test_nobody_is_woken_late_where_nobody_is_killed() -> None:
+    status, figures, wrong = soak("--seconds", "3", "--calm")
+    assert status == 0, wrong
+    assert figures["late wakes"] == figures["kills"] == "0"
+
+
+@pytest.mark.slow
 def test_what_workers_do_wrong_is_found() -> None:
     wrong = ("lose", "twice", "tear", "swap", "keep")
     status, figures, _ = soak("--seconds", "4", "--seed", "2", "--bugs", *wrong)
@@ -198,6 +205,18 @@ def test_a_value_that_two_have(story: Story) -> None:
     books = Books(entry for path in story.folder.glob("*.log") for entry in entries_of(path.read_bytes()))
     books.values(CHANNEL, "ids", {0: time.monotonic_ns()}, balance)
     assert balance.twice
+
+
+@pytest.mark.parametrize(("begun", "waits"), [(True, 1), (False, 0)])
+def test_wake_ups(story: Story, begun: bool, waits: int) -> None:
+    """Of a get that waited before the put came; not of one that came later."""
+    if begun:
+        story.log(2).note(What.GET, CHANNEL, count=1)
+    story.put(1, 5)
+    story.log(2).got(CHANNEL, [(5, False)])
+    balance = Balance()
+    Books.of(story.folder).wake_ups({CHANNEL}, [], balance)
+    assert len(balance.waits_ns) == waits
 
 
 def test_payloads() -> None:
