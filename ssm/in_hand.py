@@ -11,7 +11,7 @@ import os
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import ref
 
 if TYPE_CHECKING:
     from ssm._core import Packet
@@ -24,7 +24,7 @@ class InHand:
 
     def __init__(self) -> None:
         self._of_thread: dict[int, deque[Packet]] = {}
-        _all.add(self)
+        _all[ref(self, _drop)] = None
 
     def add(self, packet: Packet) -> None:
         """Note a packet that this thread took out."""
@@ -56,17 +56,25 @@ class InHand:
         self._of_thread.clear()
 
 
-_all: WeakSet[InHand] = WeakSet()
+_all: dict[ref[InHand], None] = {}  # no lock, and each step one call: see docs/design.md
+
+
+def _drop(reference: ref[InHand]) -> None:
+    _all.pop(reference, None)
+
+
+def _living() -> list[InHand]:
+    return [each for reference in tuple(_all) if (each := reference()) is not None]
 
 
 @atexit.register
 def _give_all_back() -> None:
-    for each in list(_all):
+    for each in _living():
         each.give_back()
 
 
 def _forget_all() -> None:
-    for each in list(_all):
+    for each in _living():
         each.forget()
 
 
