@@ -187,12 +187,14 @@ static void free_while_all_shards_are_locked(struct fixture *f, struct ssm_ring 
         CHECK_EQ(ssm_shard_lock(f->pool, 0, i, 0), 0);
     struct ssm_pool *other = fixture_attach(f->fd, 0);
     uint64_t handle;
-    CHECK_EQ(ssm_ring_get(ring_open(other, "ring", 0, 0), &handle, 1, 0), 1);
+    struct ssm_ring *same = ring_open(other, "ring", 0, 0);
+    CHECK_EQ(ssm_ring_get(same, &handle, 1, 0), 1);
     CHECK_EQ(ssm_free(other, handle), 0);
     AWAIT(ssm_load_acquire_u64(&f->board->value[0]) != 0);
     for (uint32_t i = 0; i < 4; i++)
         ssm_lock_release(&ssm_shard_at(f->pool, 0, i)->lock);
     CHECK_EQ(ssm_free_many(f->pool, kept + 1, BLOCKS - 1), 0);
+    ssm_ring_close(same);
     pool_end(other);
     (void)ring;
 }
