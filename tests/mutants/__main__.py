@@ -275,10 +275,9 @@ class Bench:
                 ("ssm_killer", [NATIVE / "tests/crash/ssm_killer", "--narrow", "--first", *own.kills])
             )
         python = WORK / "venv/bin/python"
-        found += [
-            (name, [python, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", name])
-            for name in own.pytest
-        ]
+        for path in sorted(path for pattern in own.pytest for path in TREE.glob(pattern)):
+            name = str(path.relative_to(TREE))
+            found.append((name, [python, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", name]))
         return [(name, apart(command) if self.isolated else command) for name, command in found]
 
     def killer(self, own: Own) -> str:
