@@ -35,7 +35,7 @@ ROUND_S = 4.0
 HANG_S = 20.0  # without doing anything, of which no call takes a second
 END_S = 60.0
 POOL: dict[str, Any] = {
-    "classes": {256: 192, 2048: 96},
+    "classes": {256: 640, 2048: 96},
     "headroom": 16,
     "tailroom": 16,
     "shards": 2,

@@ -22,9 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import ssm
 from allocators import ResourceNotAvailable
-from tests.soak.books import LIVES, Kind, Log, What, fill, read
+from tests.soak.books import HEADER, LIVES, Kind, Log, What, fill, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +39,7 @@ RINGS: tuple[tuple[str, Kind, dict[str, Any]], ...] = (
     ("chains", Kind.EXACT, {"capacity": 16}),
     ("large", Kind.EXACT, {"capacity": 8}),
     ("tasks", Kind.EXACT, {"capacity": 8}),
+    ("bulk", Kind.EXACT, {"capacity": 256}),
     ("again", Kind.AGAIN, {"capacity": 32, "redeliver": True}),
     ("twin", Kind.AGAIN, {"capacity": 32, "redeliver": True}),
     ("newest", Kind.LOSSY, {"capacity": 8, "overflow": "overwrite"}),
@@ -49,6 +52,7 @@ SMALL, LARGE, PAGE = (16, 1900), (20_000, 150_000), 4096
 PATIENCE_S = 0.2  # of the few calls that wait; most take what is there, or little more
 SHORT_S = (0.0, 0.002, 0.02)
 BATCH = 6
+BULK = 64  # packets in one call, without a line of Python for each: most of such a call's time is spent in the core
 HELD, VALUES = 6, 5
 FULL = (ssm.RingFull, ssm.PoolExhausted, ssm.QueueExhausted)
 NOTHING = (ssm.RingEmpty, *FULL, ssm.RingBusy, ResourceNotAvailable, ssm.HoldersExhausted)
@@ -173,6 +177,19 @@ class Life:
             if self.worker.slips("twice", self.rng):
                 self.worker.rings[channel].put(self.packet(size, serials[0]), timeout=self.patience())
 
+    def put_bulk(self) -> None:
+        channel, serials = BY_NAME["bulk"], [self.log.serial() for _ in range(BULK)]
+        with self.worker.pool.alloc_many(BULK, HEADER.size, self.patience()) as batch:
+            rows = np.array([(serial, HEADER.size) for serial in serials], "<u8")
+            batch.scatter(rows.view("u1"))
+            self.log.note(What.PUT, channel, serials)
+            try:
+                self.worker.rings[channel].put_many(batch, timeout=self.patience())
+            except ssm.RingFull:
+                self.log.note(What.REFUSED, channel, serials)
+            else:
+                self.log.note(What.PLACED, channel, serials)
+
     def put_chain(self) -> None:
         serial = self.log.serial()
         packets = [self.packet(SMALL, serial) for _ in range(self.rng.randint(2, 5))]
@@ -241,6 +258,17 @@ class Life:
         self.held += self.get_some(channel, most)
         while len(self.held) > HELD:
             self.held.pop(self.rng.randrange(len(self.held))).free()
+
+    def get_bulk(self) -> None:
+        channel = BY_NAME["bulk"]
+        self.log.note(What.GET, channel, count=BULK)
+        try:
+            with self.worker.rings[channel].get_many(BULK, timeout=self.patience()) as batch:
+                rows = batch.gather().view("<u8").tolist()
+        except ssm.RingEmpty:
+            rows = []
+        self.log.got(channel, [(serial, False) for serial, _ in rows])
+        self.log.note(What.TORN, channel, [serial for serial, size in rows if size != HEADER.size])
 
     def consume(self, channel: int) -> None:
         """Out of a redelivering ring: done with it only when it is freed."""
@@ -314,6 +342,8 @@ class Life:
         deeds: list[tuple[int, Callable[[], object]]] = [
             (8, lambda: self.put_some(many, most=BATCH)),
             (8, lambda: self.get_and_hold(many, BATCH)),
+            (12, self.put_bulk),
+            (12, self.get_bulk),
             (4, lambda: self.put_some(short)),
             (4, lambda: self.get_and_hold(short)),
             (3, lambda: self.put_some(one, most=3)),

@@ -186,8 +186,9 @@ def test_an_arena_keeps_large_buffers_whole(make_pool):
     assert type(whose.obj) is ssm.Packet  # not put together from several
     del whose
     assert got[-1] == 99_999
-    with pytest.raises(ssm.PacketTooLarge, match="larger memory="):
-        q.put(np.zeros(2 << 20, "u1"))
+    for size in (2 << 20, (1 << 20) + 4096):  # three packets, and two
+        with pytest.raises(ssm.PacketTooLarge, match="larger memory="):
+            q.put(np.zeros(size, "u1"))
     del got
     assert_all_is_free(pool)
 
