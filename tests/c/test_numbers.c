@@ -332,6 +332,8 @@ static void doctor_comes(void)
     memcpy(left, live, segment_bytes);
     doctor.base = left;
     doctor.self = SSM_NIL;
+    ssm_file_close(&doctor.alive.fd, &doctor.file);
+    doctor.alive.fd = dup(doctor.fd);
     CHECK_EQ(doctor.revive(&doctor), 0);
 }
 
@@ -432,6 +434,11 @@ static void test_death(void)
     CHECK(doctor.fd >= 0);
     victim = kill_attachment(dying, doctor.fd);
     (void)kill_attachment(dead, doctor.fd);
+    /* The locks of one that plays dead are in nobody's way: victim and doctor lock by the same descriptions. */
+    CHECK_EQ(ssm_description_open(doctor.fd, &doctor.registry), 0);
+    victim.registry = doctor.registry;
+    victim.alive.fd = dup(doctor.fd);
+    doctor.alive = SSM_NO_DESCRIPTION; /* what it has is the pool's */
     segment_bytes = f.pool->geometry.metadata_start + f.pool->geometry.metadata_bytes;
     live = steps_map(segment_bytes);
     left = steps_map(segment_bytes);
