@@ -78,7 +78,7 @@ PYTHON = {
     """,
     "ssm.commands": """
         __init__
-        output
+        output recording
         list stat holders check reap unlink record replay bench
         dump top metrics
     """,
