@@ -187,7 +187,7 @@ class _Watcher:
     def _watch(self) -> None:
         """Watch until there has been nothing to watch for a while."""
         while True:
-            watched = tuple(self.lines)
+            watched = list(self.lines)
             if watched:
                 self._wait(watched)
             elif self._may_end():
@@ -206,7 +206,7 @@ class _Watcher:
             return True  # another thread has begun
         return False
 
-    def _wait(self, watched: tuple[_Watched, ...]) -> None:
+    def _wait(self, watched: list[_Watched]) -> None:
         try:
             ready = _core.wait_rings(tuple((one.ring, one.puts) for one in watched), None, self.waker)
         except Exception:  # a ring was closed, or its pool is broken
@@ -233,7 +233,7 @@ class _Watcher:
     def _end(self, failure: Exception) -> bool:
         """Give the seat back; whoever stands in the table by then counts on this thread. False: nobody does."""
         self.seat.append(True)
-        told = tuple(self.lines)
+        told = list(self.lines)
         for one in told:
             self._tell(one, failure)
         return bool(told)

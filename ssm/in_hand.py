@@ -24,7 +24,7 @@ class InHand:
 
     def __init__(self) -> None:
         self._of_thread: dict[int, deque[Packet]] = {}
-        _all[ref(self, _drop)] = None
+        _note(self)
 
     def add(self, packet: Packet) -> None:
         """Note a packet that this thread took out."""
@@ -59,12 +59,16 @@ class InHand:
 _all: dict[ref[InHand], None] = {}  # no lock, and each step one call: see docs/design.md
 
 
+def _note(each: InHand) -> None:
+    _all[ref(each, _drop)] = None
+
+
 def _drop(reference: ref[InHand]) -> None:
     _all.pop(reference, None)
 
 
 def _living() -> list[InHand]:
-    return [each for reference in tuple(_all) if (each := reference()) is not None]
+    return [each for reference in list(_all) if (each := reference()) is not None]
 
 
 @atexit.register

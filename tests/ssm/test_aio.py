@@ -48,6 +48,7 @@ def test_async_for_gets_every_packet_of_another_process(pool, children):
 
 def test_a_ready_ring_needs_no_thread(pool):
     ring = pool.ring("frames", capacity=4)
+    wait_until(lambda: not watchers(), "the thread of an earlier test ends")
 
     async def both():
         await ring.aput(pool.alloc(3))
@@ -65,8 +66,7 @@ def test_one_thread_serves_all_rings_and_ends(pool):
 
     async def wait_for_all():
         tasks = [asyncio.create_task(ring.aget()) for ring in rings]
-        await asyncio.sleep(0.05)
-        assert len(watchers()) == 1
+        await until(lambda: len(watchers()) == 1)
         for number, ring in enumerate(rings):
             ring.send(b"%d" % number)
         return [bytes(packet) for packet in await asyncio.gather(*tasks)]
