@@ -372,6 +372,9 @@ static void test_settle(void)
         CHECK_EQ(shard_free(f.pool, 0, 3), 1);
         CHECK_EQ(listed_blocks(f.pool, 0), BLOCKS);
     }
+    struct ssm_shard_stats stats;
+    CHECK_EQ(ssm_shard_stats(f.pool, 0, 3, &stats), 0);
+    CHECK(stats.frees == 1 && stats.allocs == 0);
     CHECK(!ssm_class_settle(f.pool, 0)); /* nothing is marked */
     fixture_close(&f);
 }
