@@ -22,7 +22,7 @@ def wait(rings: Iterable[Ring], timeout: SupportsFloat | None = None) -> list[Ri
     Parameters
     ----------
     rings : iterable of Ring
-        As many as you like; up to 128 are slept on at once, what is put into the others is seen within 4 ms.
+        As many as you like; up to 128 are slept on at once, what is put into the others is seen within 10 ms.
     timeout : float or None
         Seconds to wait; ``None`` waits for ever, ``0`` only looks.
 
