@@ -302,6 +302,25 @@ static void test_references(void)
     fixture_close(&f);
 }
 
+/* A packet whose delivery is over is one like any other, whatever references are left. */
+static void test_after_a_delivery(void)
+{
+    struct fixture f = open_fixture();
+    fill(&f);
+    struct ssm_ring *ring = source(f.pool), *to = sink(f.pool);
+    uint64_t handle = take(f.pool, ring, 1, 0);
+    const struct ssm_claim *claim = &f.pool->claims[block_of(handle)];
+    CHECK(claim->flags & SSM_CLAIM_DELIVERED);
+    CHECK_EQ(ssm_packet_hold(f.pool, handle), 0);
+    CHECK_EQ(ssm_ring_put(to, &handle, 1, 0, 0), 0);
+    CHECK(claim->references == 1 && !(claim->flags & SSM_CLAIM_DELIVERED));
+    CHECK_EQ(ssm_free(f.pool, handle), 0);
+    get(f.pool, to, 1, 0);
+    ssm_ring_close(ring);
+    ssm_ring_close(to);
+    fixture_close(&f);
+}
+
 static void fork_without_telling(void *context)
 {
     struct fixture *f = context;
@@ -970,6 +989,7 @@ int main(void)
     test_void_slots_stay_void();
     test_under_way();
     test_references();
+    test_after_a_delivery();
     test_fork();
     test_adoption();
     test_repair_under_way();

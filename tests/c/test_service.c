@@ -314,6 +314,31 @@ static void lock_first_and_stay(void *context)
     AWAIT(board_get(f->board, LOCKED) == 4);
 }
 
+static void lock_first_for_a_while(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_pool *pool = fixture_join(f);
+    struct ssm_lock *lock = &ssm_service_at(pool, 0)->lock;
+    CHECK_EQ(ssm_lock_take(pool, lock, 0, NULL, NULL), 0);
+    board_set(f->board, LOCKED, 1);
+    ssm_nap_ns(100 * MS);
+    ssm_lock_release(lock);
+}
+
+/* Far longer than one try for the lock, and far shorter than a call waits for it. */
+static void test_waits_for_the_lock(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_service *ids = open_service(f.pool, "first", IDS, 0);
+    pid_t child = child_start(lock_first_for_a_while, &f);
+    AWAIT(board_get(f.board, LOCKED) == 1);
+    take(ids);
+    CHECK_EQ(ssm_number_free(ids, 5, 0), 0);
+    child_finish(child);
+    ssm_service_close(ids);
+    fixture_close(&f);
+}
+
 /* Two packets and a block in the cache, and a value of one service. */
 static void hold(void *context)
 {
@@ -628,6 +653,7 @@ int main(void)
     test_looking_in();
     test_reclaim(false);
     test_reclaim(true);
+    test_waits_for_the_lock();
     test_stopped_inside();
     test_leaving_the_stopped();
     test_garbage();
