@@ -264,7 +264,8 @@ static void play(const struct scene *scene)
     fixture_close(&run.f);
 }
 
-/* A put that wakes nobody, as if it had been forgotten: the wait ends by a look, and is counted. */
+/* A put that wakes nobody, as if it had been forgotten: the wait ends by a look, and is counted. Not where a busy machine holds
+ * the child off before its first full sleep: so there are more rounds than have to count. */
 static void test_a_forgotten_wake_up_is_counted(void)
 {
     const struct scene scene = {"", 1, 0, nothing, to_get, 0, not_empty, nothing};
@@ -272,7 +273,9 @@ static void test_a_forgotten_wake_up_is_counted(void)
     struct run run = {.f = fixture_open(&options), .scene = &scene};
     struct ssm_ring *ring = ring_open(run.f.pool, "ring", 1, 0);
     struct ssm_event *event = not_empty(run.f.pool);
-    for (uint64_t round = 1; round <= 3; round++) {
+    uint64_t counted = 0;
+    for (int round = 0; counted < 3; round++) {
+        CHECK(round < 30);
         ssm_store_release_u64(&run.f.board->value[0], 0);
         pid_t child = child_start(be_woken, &run);
         AWAIT(ssm_load_acquire_u32(&event->word) & SSM_EVENT_WAITERS);
@@ -282,7 +285,9 @@ static void test_a_forgotten_wake_up_is_counted(void)
         put(run.f.pool, ring, 1);
         ssm_store_release_u32(&event->word, word);
         child_finish(child);
-        CHECK_EQ(late_wakes(run.f.pool), round);
+        const uint64_t late = late_wakes(run.f.pool);
+        CHECK(late == counted || late == counted + 1);
+        counted = late;
     }
     ssm_ring_close(ring);
     fixture_harmed = true;
