@@ -29,7 +29,7 @@ WORKERS ?= 6
 BIN    := $(VENV)/bin
 PEERS  := build/peers
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
-NATIVE := $(wildcard ssm/src/*.[ch] ssm/src/binding/*.[ch] allocators/src/*.[ch] allocators/src/binding/*.[ch]) \
+NATIVE := $(wildcard ssm/src/*.h ssm/src/*/*.[ch] allocators/src/*.[ch] allocators/src/binding/*.[ch]) \
           $(wildcard cmake/*) CMakeLists.txt pyproject.toml
 
 export PATH := $(abspath $(BIN)):$(PATH)

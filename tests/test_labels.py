@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE, ALLOCATORS, MODELS = ROOT / "ssm/src", ROOT / "allocators/src", ROOT / "tests/model"
 DESIGN = ROOT / "docs/design.md"
 
-# An operation of ssm/src/atomic.h or wait.h, as the table says it.
+# An operation of ssm/src/platform/atomic.h or wait.h, as the table says it.
 PHRASES = {
     "load_relaxed": "relaxed load",
     "load_acquire": "acquire load",
@@ -99,6 +99,11 @@ def sources(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.[ch]") if path.parent.name != "binding")
 
 
+def root_of(path: Path) -> Path:
+    """The folder of all sources that a source is one of; a copy of a test's own is flat."""
+    return next((root for root in (CORE, ALLOCATORS) if path.is_relative_to(root)), path.parent)
+
+
 @cache
 def blanked(path: Path) -> str:
     """The code without its comments; lines and columns stay."""
@@ -120,7 +125,7 @@ def functions(path: Path) -> list[Function]:
 
 @cache
 def body_of(name: str, near: Path) -> tuple[Path, str] | None:
-    for path in (near, *sources(near.parent)):
+    for path in (near, *sources(root_of(near))):
         for function in functions(path):
             if function.name == name and function.body:
                 return path, function.body
@@ -403,7 +408,7 @@ def reachable(path: Path) -> frozenset[Path]:
         here = more.pop()
         found.add(here)
         names = re.findall(r'#\s*include\s*"(?:.*/)?([^"]+)"', here.read_text())
-        more += [p for p in sources(path.parent) if p.name in names and p not in found]
+        more += [p for p in sources(root_of(path)) if p.name in names and p not in found]
     return frozenset(found)
 
 

@@ -4,38 +4,18 @@
 import ast
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# The folders of ssm/src, lowest first, as CMakeLists.txt has them. The compiler refuses an #include that points upward;
+# here is what it cannot see.
+FOLDERS = ["platform", "layout", "registry", "services", "blocks", "rings", "looking", "life"]
 # One layer per line, lowest first; a .h/.c pair counts as one. A file includes only what is in a line above
 # its own, and a .c file its own header.
-CORE = """
-    ssm
-    error atomic segment seed_bug
-    liveness wait hosted
-    clock object
-    layout guard
-    attachment
-    lock_file
-    numbers block
-    registry
-    lock reservation
-    shard metadata redelivery
-    cache service arena
-    pool
-    packet chain
-    handover
-    ring
-    sides tasks
-    get
-    put
-    flow
-    recovery check stats peek ready
-    attach
-"""
 ALLOCATORS = """
     flat
     layers range_journal
@@ -101,11 +81,11 @@ PYTHON = {
 
 # What only these files may contain. A list of files may be empty-handed, but nobody else may have it.
 ONLY_IN = {
-    r"#\s*include\s*<stdatomic\.h>": ["ssm/src/atomic.h"],
+    r"#\s*include\s*<stdatomic\.h>": ["ssm/src/platform/atomic.h"],
     r"#\s*include\s*<Python\.h>": ["ssm/src/binding/", "allocators/src/binding/"],
-    r"\bSYS_futex\b": ["ssm/src/wait.c"],
-    r"\bfcntl\s*\(": ["ssm/src/liveness.c"],
-    r"\bmmap\s*\(": ["ssm/src/segment.c"],
+    r"\bSYS_futex\b": ["ssm/src/platform/wait.c"],
+    r"\bfcntl\s*\(": ["ssm/src/platform/liveness.c"],
+    r"\bmmap\s*\(": ["ssm/src/platform/segment.c"],
 }
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
@@ -131,7 +111,7 @@ def located(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, re.Matc
         yield f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, start) + 1}", match
 
 
-def wrong_includes(folder: str, order: str, *, below: tuple[str, ...] = ()) -> Iterator[str]:
+def wrong_includes(folder: str, order: str) -> Iterator[str]:
     level = layers(order)
     for path in c_files(folder):
         if path.stem not in level:
@@ -140,15 +120,59 @@ def wrong_includes(folder: str, order: str, *, below: tuple[str, ...] = ()) -> I
         for where, match in located(path, INCLUDE):
             name = Path(match[1]).stem
             itself = name == path.stem and path.suffix == ".c"
-            if itself or name in below or level.get(name, len(level)) < level[path.stem]:
+            if itself or level.get(name, len(level)) < level[path.stem]:
                 continue
             place = "is not below it" if name in level else "is no part of this layer order"
             yield f"{where}: {path.name} includes {match[1]}, which {place}"
 
 
-def test_core_includes_only_lower_layers() -> None:
-    public = tuple(path.stem for path in c_files("allocators/src"))
-    assert list(wrong_includes("ssm/src", CORE, below=public)) == []
+def circles(*folders: str) -> Iterator[str]:
+    """Headers and their .c files that include each other, by way of others too; a .h/.c pair counts as one."""
+    files = c_files(*folders)
+    includes: dict[str, dict[str, str]] = {path.stem: {} for path in files}
+    for path in files:
+        for where, match in located(path, INCLUDE):
+            if (name := Path(match[1]).stem) in includes and name != path.stem:
+                includes[path.stem].setdefault(name, where)
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> Iterator[str]:
+        if name in above:
+            way = (*above[above.index(name) :], name)
+            places = ", ".join(includes[a][b] for a, b in pairwise(way))
+            yield f"{' -> '.join(way)}: {places}"
+        elif name not in done:
+            for other in includes[name]:
+                yield from visit(other, (*above, name))
+            done.add(name)
+
+    for name in includes:
+        yield from visit(name, ())
+
+
+def test_core_is_built_folder_by_folder() -> None:
+    text = (ROOT / "CMakeLists.txt").read_text()
+    order = re.search(r"set\(ssm_layers ([\w ]+)\)", text)
+    assert order is not None
+    assert order[1].split() == FOLDERS
+    assert {path.name for path in (ROOT / "ssm/src").iterdir() if path.is_dir()} == {*FOLDERS, "binding"}
+    assert [path.name for path in c_files("ssm/src")] == ["ssm.h"]
+
+
+def test_core_has_no_way_around_the_include_path() -> None:
+    """An #include names a file and no folder; so a name is there once."""
+    files = c_files(*(f"ssm/src/{folder}" for folder in FOLDERS))
+    wrong = [
+        f"{where}: {match[1]}" for path in files for where, match in located(path, INCLUDE) if "/" in match[1]
+    ]
+    assert wrong == []
+    names = [path.name for path in (*files, *c_files("allocators/src"))]
+    assert sorted(names) == sorted(set(names))
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_core_includes_no_circle(folder: str) -> None:
+    assert list(circles(f"ssm/src/{folder}")) == []
 
 
 def test_allocators_include_only_their_own() -> None:
@@ -172,7 +196,8 @@ def test_bindings_include_only_cores_and_themselves(package: str) -> None:
 @pytest.mark.parametrize("pattern", ONLY_IN)
 def test_has_one_place(pattern: str) -> None:
     allowed = ONLY_IN[pattern]
-    files = c_files("ssm/src", "ssm/src/binding", "allocators/src", "allocators/src/binding")
+    core = [f"ssm/src/{folder}" for folder in (*FOLDERS, "binding")]
+    files = c_files("ssm/src", *core, "allocators/src", "allocators/src/binding")
     wrong = [
         f"{where}: {match[0].strip()} belongs into {' or '.join(allowed)}"
         for path in files
@@ -249,6 +274,7 @@ def test_a_breach_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(wrong_includes("core", "low\nhigh")) == [
         "core/low.h:4: low.h includes high.h, which is not below it"
     ]
+    assert list(circles("core")) == ["high -> low -> high: core/high.h:1, core/low.h:4"]
     monkeypatch.setitem(globals(), "PYTHON", {"": "under\npkg", "under": "__init__", "pkg": "low\n__init__"})
     for package in ("pkg", "under"):
         (tmp_path / package).mkdir()

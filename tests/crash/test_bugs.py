@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The harness bites: each bug of ssm/src/seed_bug.h is found, and by the tool that is named here."""
+"""The harness bites: each bug of ssm/src/platform/seed_bug.h is found, and by the tool that is named here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.crash.programs import BUGS, FOUND_BY_SOAK, run
 
-HEADER = Path(__file__).resolve().parents[2] / "ssm" / "src" / "seed_bug.h"
+HEADER = Path(__file__).resolve().parents[2] / "ssm" / "src" / "platform" / "seed_bug.h"
 
 # Bug: the operation during which it is found, and what the checker says.
 FOUND = {

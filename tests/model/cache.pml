@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The biased lock of a private cache (ssm/src/cache.h) under weak memory: owner and thieves exclude each other, and each
+ * The biased lock of a private cache (blocks/cache.h) under weak memory: owner and thieves exclude each other, and each
  * sees what the last one inside had written. The first thief may be killed at any step; the second takes over from it.
  *
  *   C1  ssm_cache_try_enter(): busy, compiler fence, load of thief   C2  wait_for_owner(): thief, fence, membarrier, busy

@@ -10,9 +10,9 @@ What is modelled
     sequentially consistent; any worker may be killed between any two steps. Allocating is one step: shard_model.py has
     what is in it.
 
-    put      slot, note, each block's bits from the head on, index, note again (ssm/src/put.c, N3).
+    put      slot, note, each block's bits from the head on, index, note again (ssm/src/rings/put.c, N3).
     get      walk the chain: bit, generation, link of each block; take it from the end to the head; tail. What is not
-             whole is dropped from the end, and passed over (ssm/src/get.c, N3, N4).
+             whole is dropped from the end, and passed over (ssm/src/rings/get.c, N3, N4).
     repair   of the producer's side: walk what the note covers and the index does not, and drop it from the end.
     reap     take over the locks of the dead, clear their bits; in this order or the other one (--bits_first).
 

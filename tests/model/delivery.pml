@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What says whose a packet is, in two words, under weak memory: a ring's bit and the entry of a redelivering ring
- * (ssm/src/redelivery.h), a holder's bit and the generation. With every kill, and under sequential consistency, the whole
+ * (blocks/redelivery.h), a holder's bit and the generation. With every kill, and under sequential consistency, the whole
  * protocol is in redelivery_model.py and holder_model.py.
  *
  * SCENE=0  D1  return_one(): the entry says "returned", then the ring's bit

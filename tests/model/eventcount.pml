@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The eventcount of ssm/src/wait.c under weak memory: no wake-up is lost. Two signallers each publish one item; one
+ * The eventcount of platform/wait.c under weak memory: no wake-up is lost. Two signallers each publish one item; one
  * waiter wants both, or (SCENE=1, minutes) two waiters want one each. Here a sleep has no bound: a waiter that the 20 ms
  * would have to rescue sleeps for ever, which spin reports as an invalid end state.
  *

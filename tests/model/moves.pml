@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A holder set of two words under weak memory (ssm/src/block.c): a packet travels from a holder in the first word to one
+ * A holder set of two words under weak memory (blocks/block.c): a packet travels from a holder in the first word to one
  * in the second and back, and is never free. Whoever asks whether it is free reads the words one by one.
  *
  *   B1  moves is counted after a bit is set and before another is cleared

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The ring's index protocol (ssm/src/put.c, get.c) under weak memory: one producer, a ring of two slots that wraps around, two
+ * The ring's index protocol (rings/put.c, get.c) under weak memory: one producer, a ring of two slots that wraps around, two
  * blocks that are used again and again, and two consumers of which the first may be killed at any step; the second takes
  * its side over. Every packet that was put is taken once, in order, and read as it was written.
  *

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Allocation against settling (ssm/src/shard.c) under weak memory: one block, two shards. Each of two processes takes it
+ * Allocation against settling (blocks/shard.c) under weak memory: one block, two shards. Each of two processes takes it
  * from the list it is on, makes its own shard the block's home, and frees it; a third rebuilds both shards, or settles the
  * block, at any time. The block is never on two lists, nor on one while it is held, and on exactly one in the end.
  *

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The operations of ssm/src/atomic.h on weak_memory.h. A process that uses them has a local `byte me`, its thread.
+ * The operations of platform/atomic.h on weak_memory.h. A process that uses them has a local `byte me`, its thread.
  * The operands go through these globals, which are 0 between two operations: they tell no states apart.
  */
 byte w_me, w_at, w_where, w_order, w_value;

@@ -259,7 +259,7 @@ class Bench:
         if not self.build(own):
             return None
         digest = hashlib.sha256()
-        for path in sorted((NATIVE / "CMakeFiles/ssm_objects.dir").rglob("*.o")):
+        for path in sorted((NATIVE / "CMakeFiles").glob("ssm_*.dir/**/*.o")):
             digest.update(path.read_bytes())
         return digest.digest()
 
