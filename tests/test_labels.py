@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE, ALLOCATORS, MODELS = ROOT / "ssm/src", ROOT / "allocators/src", ROOT / "tests/model"
 DESIGN = ROOT / "docs/design.md"
 
-# An operation of ssm/src/platform/atomic.h or wait.h, as the table says it.
+# An operation of ssm/src/platform/atomic.h or eventcount.h, as the table says it.
 PHRASES = {
     "load_relaxed": "relaxed load",
     "load_acquire": "acquire load",
@@ -444,7 +444,7 @@ def test_functions_that_comments_name_are_there() -> None:
 # A weaker order; a step that is gone, with its label and without; a look that is gone; a label that moved on.
 SLIPS = [
     (
-        "handover.h",
+        "ring_fast.h",
         "ssm_store_release_u64(&producer->index, head + count); /* R1",
         "ssm_store_relaxed_u64(&producer->index, head + count); /* R1",
         "R1 is a release store of 'index'",
@@ -467,7 +467,7 @@ SLIPS = [
         "",
         "D4 is a acquire load of 'taken'",
     ),
-    ("wait.h", "ssm_fence_light(fenced); /* E2", "/* E2", "E2 is a light fence"),
+    ("eventcount.h", "ssm_fence_light(no_membarrier); /* E2", "/* E2", "E2 is a light fence"),
     ("get.c", "/* R2 -> A2 in look_for_room(): ", "/* ", "R2 in get_queued(): 1 operations in the table, 0"),
 ]
 

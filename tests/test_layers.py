@@ -83,7 +83,7 @@ PYTHON = {
 ONLY_IN = {
     r"#\s*include\s*<stdatomic\.h>": ["ssm/src/platform/atomic.h"],
     r"#\s*include\s*<Python\.h>": ["ssm/src/binding/", "allocators/src/binding/"],
-    r"\bSYS_futex\b": ["ssm/src/platform/wait.c"],
+    r"\bSYS_futex\b": ["ssm/src/platform/eventcount.c"],
     r"\bfcntl\s*\(": ["ssm/src/platform/liveness.c"],
     r"\bmmap\s*\(": ["ssm/src/platform/segment.c"],
 }

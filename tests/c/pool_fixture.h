@@ -12,7 +12,7 @@
 #include "cache.h"
 #include "check.h"
 #include "liveness.h"
-#include "numbers.h"
+#include "registry_ids.h"
 #include "pool.h"
 #include "recovery.h"
 #include "registry.h"
@@ -183,8 +183,8 @@ static inline struct ssm_pool *fixture_attach(int fd, uint32_t flags)
 /* In a child: the attachment that it inherited, as a holder of its own. */
 static inline struct ssm_pool *fixture_join(const struct fixture *f)
 {
-    CHECK_EQ(ssm_enter(f->pool), 0);
-    ssm_leave(f->pool);
+    CHECK_EQ(ssm_pool_enter(f->pool), 0);
+    ssm_pool_leave(f->pool);
     return f->pool;
 }
 

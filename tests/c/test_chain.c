@@ -314,7 +314,7 @@ static void put_part_and_die(void *context)
     make_chain(pool, h, LENGTH);
     ssm_store_release_u64(&shared->producer.lock.word, pool->lock_word);
     ssm_store_relaxed_u64(&shared->slots[0], h[0]);
-    ssm_store_release_u64(&shared->producer.note, 1);
+    ssm_store_release_u64(&shared->producer.put_intent, 1);
     for (uint32_t i = 0; i < board_get(f->board, TAKEN); i++) {
         ssm_store_relaxed_u64(&f->board->value[i], h[i]);
         ssm_block_swap(block(pool, h[i]), pool->self, board_get(f->board, OF));

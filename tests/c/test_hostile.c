@@ -102,7 +102,7 @@ static void test_repair_of_a_ring_without_bounds(void)
         uint64_t handle;
         CHECK_EQ(ssm_alloc(f.pool, 256, 0, &handle), 0);
         shared->capacity = capacities[i];
-        ssm_store_relaxed_u64(&shared->producer.note, UINT64_MAX);
+        ssm_store_relaxed_u64(&shared->producer.put_intent, UINT64_MAX);
         ssm_store_relaxed_u64(&shared->producer.lock.word, 63); /* nobody's */
         CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, 0), 0);
         CHECK_EQ(ssm_ring_get(ring, &handle, 1, 0), 1);
@@ -154,7 +154,7 @@ static void check_what_looks(struct fixture *f)
     CHECK_EQ(ssm_holder_list(f->pool, holders, 64), -SSM_E_CORRUPT);
     CHECK_EQ(ssm_check(f->pool, NULL, NULL), -SSM_E_CORRUPT);
     CHECK_EQ(ssm_reap(f->pool, &reaped), -SSM_E_CORRUPT);
-    CHECK_EQ(ssm_reap_try(f->pool), false);
+    CHECK_EQ(ssm_recovery_try(f->pool), false);
 }
 
 static void cut(const struct fixture *f, uint64_t bytes)

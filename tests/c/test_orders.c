@@ -4,7 +4,7 @@
  * granted, is what the code does. First the sequence of stores, seen step by step; then looks that matter when another
  * process does something just before them. */
 #include "pool_fixture.h"
-#include "sides.h"
+#include "ring_side.h"
 
 #include "interleave.h"
 

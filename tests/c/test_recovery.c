@@ -160,7 +160,7 @@ static void leave_a_dead_process(struct fixture *f)
     child_died(child_start(hold_and_die, f));
 }
 
-/* ssm_reap_locked(), step by step; the middle of the blocks is enough. */
+/* ssm_recovery_reap_locked(), step by step; the middle of the blocks is enough. */
 static void reap_slowly(void *context)
 {
     struct fixture *f = context;
@@ -180,7 +180,7 @@ static void reap_slowly(void *context)
         ssm_block_remove(block, victim);
         step(f);
         if (ssm_block_is_free(pool, block))
-            ssm_settle(pool, i);
+            ssm_block_settle(pool, i);
     }
     step(f);
     ssm_store_release_u32(&ssm_holder_at(pool, victim)->kind, SSM_HOLDER_NONE);
@@ -305,13 +305,13 @@ static void test_try_never_waits(void)
     leave_a_dead_process(&f);
     CHECK_EQ(ssm_registry_lock(other, 0), 0);
     uint64_t start_ns = ssm_now_ns();
-    CHECK(!ssm_reap_try(f.pool));
+    CHECK(!ssm_recovery_try(f.pool));
     CHECK(ssm_now_ns() - start_ns < PROMPT_NS);
     ssm_registry_unlock(other);
     ssm_nap_ns(2 * MS); /* it looks once in a millisecond */
-    CHECK(ssm_reap_try(f.pool));
+    CHECK(ssm_recovery_try(f.pool));
     ssm_nap_ns(2 * MS);
-    CHECK(!ssm_reap_try(f.pool));
+    CHECK(!ssm_recovery_try(f.pool));
     check_reaped(&f);
     pool_end(other);
     fixture_close(&f);

@@ -409,11 +409,11 @@ static void test_repair_under_way(void)
     struct ssm_ring_shared *shared = ssm_ring_shared_at(f.pool, 2);
     CHECK(shared != NULL && f.pool->self == 0);
     ssm_store_release_u64(&shared->producer.lock.word, f.pool->lock_word); /* the child's slot was 3 */
-    ssm_store_release_u64(&shared->producer.span, (uint64_t)3 << 32 | 1);
+    ssm_store_release_u64(&shared->producer.put_owner, (uint64_t)3 << 32 | 1);
     fixture_reap(f.pool);
     CHECK_EQ(ssm_ring_depth(ring), 1);
     CHECK_EQ(held_by(f.pool, 0, 3), 2);
-    ssm_store_release_u64(&shared->producer.span, 0);
+    ssm_store_release_u64(&shared->producer.put_owner, 0);
     ssm_store_release_u64(&shared->producer.lock.word, 0);
     fixture_reap(f.pool);
     CHECK_EQ(ssm_ring_depth(ring), 3);
@@ -609,8 +609,8 @@ static void check_span(const struct ssm_pool *pool)
 {
     for (uint32_t id = 1; id <= 3; id++) {
         const struct ssm_side *producer = &ssm_ring_shared_at(pool, id)->producer;
-        CHECK(ssm_load_acquire_u64(&producer->note) <= ssm_load_acquire_u64(&producer->index) ||
-              ssm_load_acquire_u64(&producer->span) != 0);
+        CHECK(ssm_load_acquire_u64(&producer->put_intent) <= ssm_load_acquire_u64(&producer->index) ||
+              ssm_load_acquire_u64(&producer->put_owner) != 0);
     }
 }
 

@@ -168,12 +168,12 @@ static void test_corrupt_slot(void)
     struct ssm_pool *one = fixture_attach(f.fd, 0), *more;
     struct ssm_u32 *kind = &ssm_holder_at(f.pool, one->self)->kind;
     ssm_store_release_u32(kind, SSM_HOLDER_NONE); /* says that it is free, but its process lives */
-    ssm_numbers_free(f.pool, SSM_NUMBERS_SLOTS, one->self);
+    ssm_registry_ids_free(f.pool, SSM_REGISTRY_IDS_SLOTS, one->self);
     CHECK_EQ(ssm_pool_attach(f.fd, &(struct ssm_attach_options){0}, &more), 0);
     CHECK(more->self != one->self);
     ssm_pool_destroy(more);
     ssm_store_release_u32(kind, SSM_HOLDER_PROCESS);
-    ssm_numbers_settle(f.pool, SSM_NUMBERS_SLOTS);
+    ssm_registry_ids_settle(f.pool, SSM_REGISTRY_IDS_SLOTS);
     ssm_store_release_u32(&ssm_superblock_of(f.pool)->holder_high, UINT32_MAX);
     CHECK_EQ(ssm_holder_high(f.pool), options.holders); /* scribbled: bounded all the same */
     ssm_store_release_u32(&ssm_superblock_of(f.pool)->holder_high, 2);

@@ -42,7 +42,7 @@ static void put_slowly(void *context)
         ssm_store_relaxed_u64(&shared->slots[(head + i) & 3], handles[i]);
     }
     step(f);
-    ssm_store_release_u64(&producer->note, head + 2);
+    ssm_store_release_u64(&producer->put_intent, head + 2);
     step(f);
     ssm_block_swap(ssm_block_at(pool, block_of(handles[0])), pool->self, id);
     step(f);
@@ -51,7 +51,7 @@ static void put_slowly(void *context)
     ssm_store_release_u64(&producer->index, head + 2);
     board_set(f->board, GO, 1); /* delivered */
     step(f);
-    ssm_store_release_u64(&producer->note, 0);
+    ssm_store_release_u64(&producer->put_intent, 0);
     step(f);
     if (!(flags_of_ring & SSM_ONE_PRODUCER))
         ssm_lock_release(&producer->lock);
@@ -86,7 +86,7 @@ static void check_after_put_and_reaper(struct fixture *f)
     fixture_reap(f->pool);
     fixture_check(f->pool);
     CHECK_EQ(free_blocks(f->pool, 0), BLOCKS - (delivered ? 4 : 2));
-    CHECK_EQ(ssm_load_relaxed_u64(&shared_of(f->pool)->producer.note), 0);
+    CHECK_EQ(ssm_load_relaxed_u64(&shared_of(f->pool)->producer.put_intent), 0);
     check_after_put(f);
 }
 
@@ -275,14 +275,14 @@ static void test_head_behind_the_tail(void)
     fixture_close(&f);
 }
 
-/* A dead producer with a note that reaches far: the repair looks at each slot once. */
+/* A dead producer whose put_intent reaches far: the repair looks at each slot once. */
 static void scribble_note_and_die(void *context)
 {
     struct fixture *f = context;
     struct ssm_pool *pool = fixture_join(f);
     struct ssm_ring_shared *shared = shared_of(pool);
     CHECK_EQ(ssm_lock_take(pool, &shared->producer.lock, 0, no_repair, NULL), 0);
-    ssm_store_release_u64(&shared->producer.note, UINT64_MAX);
+    ssm_store_release_u64(&shared->producer.put_intent, UINT64_MAX);
     die_here();
 }
 

@@ -8,7 +8,7 @@
 
 #include "allocators.h"
 #include "lock.h"
-#include "metadata.h"
+#include "carver.h"
 #include "pool_fixture.h"
 #include "service.h"
 
@@ -133,7 +133,7 @@ static void test_directory(void)
 
 /* ---- use ---------------------------------------------------------------------------------------------- */
 
-static void test_numbers(void)
+static void test_registry_ids(void)
 {
     struct fixture f = open_fixture();
     struct ssm_service *ids = open_service(f.pool, "ids", IDS, 0), *rmids = open_service(f.pool, "rmids", RMIDS, 0);
@@ -534,8 +534,8 @@ static void recover_metadata(void *mem)
     uint64_t start;
     ssm_pool_set_base(&doctor, mem);
     CHECK_EQ(ssm_registry_lock(&doctor, 0), 0);
-    CHECK_EQ(ssm_metadata_carve(&doctor, 128, 0, &start), 0);
-    ssm_metadata_give_back(&doctor, start, 128);
+    CHECK_EQ(ssm_carver_alloc(&doctor, 128, 0, &start), 0);
+    ssm_carver_free(&doctor, start, 128);
     ssm_registry_unlock(&doctor);
 }
 
@@ -558,7 +558,7 @@ static uint64_t digest_of(void *mem)
 {
     uint64_t hash = 1;
     ssm_pool_set_base(&doctor, mem);
-    CHECK_EQ(ssm_metadata_check(&doctor, broken, NULL), 0);
+    CHECK_EQ(ssm_carver_check(&doctor, broken, NULL), 0);
     for (uint32_t i = 0; i < 4; i++) {
         struct ssm_service_options options = options_at(i);
         struct ssm_service_item items[256];
@@ -648,7 +648,7 @@ int main(void)
     test_parameters();
     test_mismatch();
     test_directory();
-    test_numbers();
+    test_registry_ids();
     test_ranges();
     test_looking_in();
     test_reclaim(false);

@@ -360,15 +360,15 @@ static void test_settle(void)
 {
     struct fixture f = open_fixture();
     uint32_t blocks[1];
-    ssm_settle(f.pool, 0); /* listed already */
+    ssm_block_settle(f.pool, 0); /* listed already */
     CHECK_EQ(shard_free(f.pool, 0, 0), BLOCKS);
     f.pool->home = 3;
     CHECK_EQ(ssm_shard_take(f.pool, 0, 0, 1, 0, blocks), 1);
-    ssm_settle(f.pool, blocks[0]); /* held */
+    ssm_block_settle(f.pool, blocks[0]); /* held */
     CHECK_EQ(listed_blocks(f.pool, 0), BLOCKS - 1);
     ssm_block_remove(ssm_block_at(f.pool, blocks[0]), f.pool->self);
     for (int i = 0; i < 3; i++) {
-        ssm_settle(f.pool, blocks[0]);
+        ssm_block_settle(f.pool, blocks[0]);
         CHECK_EQ(shard_free(f.pool, 0, 3), 1);
         CHECK_EQ(listed_blocks(f.pool, 0), BLOCKS);
     }
@@ -404,7 +404,7 @@ static void check_progress(struct fixture *f, uint32_t block_idx)
     CHECK_EQ(ssm_alloc_many(f->pool, 256, BLOCKS, 0, handles), -SSM_E_EXHAUSTED);
     ssm_block_remove(ssm_block_at(f->pool, block_idx), f->pool->self); /* its home is 1 */
     CHECK_EQ(ssm_load_relaxed_u32(&ssm_class_at(f->pool, 0)->unsettled), 0);
-    ssm_settle(f->pool, block_idx);
+    ssm_block_settle(f->pool, block_idx);
     CHECK_EQ(ssm_load_relaxed_u32(&ssm_class_at(f->pool, 0)->unsettled), 1);
     fixture_check(f->pool); /* it is not lost: it is marked */
 }

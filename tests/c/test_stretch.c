@@ -10,7 +10,7 @@
 #include "service.h"
 
 #define TRIES      20
-/* A few times SSM_PATIENCE_NS, and what is done beside; a wait for one lock was twice as long once. Sanitizers and emulators are
+/* A few times SSM_LOCK_PATIENCE_NS, and what is done beside; a wait for one lock was twice as long once. Sanitizers and emulators are
  * too slow to tell. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(SSM_EMULATED)
 #define STRETCH_NS (100 * MS)

@@ -4,7 +4,7 @@
 #include "books.h"
 
 #include "hosted.h"
-#include "wait.h"
+#include "eventcount.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -181,21 +181,21 @@ static void balance_slots(const struct check *check)
 static void balance_numbers(const struct check *check)
 {
     const struct ssm_geometry *g = &check->self->geometry;
-    const uint64_t starts[SSM_NUMBERS_SORTS] = {
-        [SSM_NUMBERS_SLOTS] = g->slots_start,
-        [SSM_NUMBERS_RING_IDS] = g->ring_ids_start,
-        [SSM_NUMBERS_RMIDS] = g->rmids_start,
+    const uint64_t starts[SSM_REGISTRY_IDS_KINDS] = {
+        [SSM_REGISTRY_IDS_SLOTS] = g->slots_start,
+        [SSM_REGISTRY_IDS_RINGS] = g->ring_ids_start,
+        [SSM_REGISTRY_IDS_RMIDS] = g->rmids_start,
     };
-    uint64_t named[SSM_NUMBERS_SORTS] = {0};
+    uint64_t named[SSM_REGISTRY_IDS_KINDS] = {0};
     for (uint32_t id = 0; id < g->holders; id++) {
         uint32_t kind = ssm_load_acquire_u32(&ssm_holder_at(check->self, id)->kind);
-        named[SSM_NUMBERS_SLOTS] += kind != SSM_HOLDER_NONE;
-        named[SSM_NUMBERS_RING_IDS] += kind == SSM_HOLDER_RING;
-        named[SSM_NUMBERS_RMIDS] += kind == SSM_HOLDER_PROCESS &&
+        named[SSM_REGISTRY_IDS_SLOTS] += kind != SSM_HOLDER_NONE;
+        named[SSM_REGISTRY_IDS_RINGS] += kind == SSM_HOLDER_RING;
+        named[SSM_REGISTRY_IDS_RMIDS] += kind == SSM_HOLDER_PROCESS &&
                                     ssm_load_relaxed_u32(&ssm_holder_at(check->self, id)->rmid) != 0;
     }
-    for (int which = 0; which < SSM_NUMBERS_SORTS; which++) {
-        const struct ssm_service_options options = ssm_layout_numbers(g, (enum ssm_numbers)which);
+    for (int which = 0; which < SSM_REGISTRY_IDS_KINDS; which++) {
+        const struct ssm_service_options options = ssm_layout_registry_ids(g, (enum ssm_registry_ids)which);
         struct ssm_hosted hosted;
         if (ssm_hosted_attach(&hosted, &options, check->self->base + starts[which]) != AL_OK)
             complain(check, "numbers %d: no allocator", which);

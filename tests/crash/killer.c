@@ -21,7 +21,7 @@
 #include "creation.h"
 #include "stepper.h"
 #include "trial.h"
-#include "wait.h"
+#include "eventcount.h"
 
 #include <getopt.h>
 #include <sched.h>

@@ -6,7 +6,7 @@
 #define CRASH_SOAK_H
 
 #include "ssm.h"
-#include "wait.h"
+#include "eventcount.h"
 
 /* Two are lossy: one gives up its oldest packets, the other refuses new ones. The last one redelivers. */
 enum soak_ring { MANY, SHORT, ONE, NEWEST, OLDEST, JOBS, RINGS };

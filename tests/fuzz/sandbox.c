@@ -4,7 +4,7 @@
 #include "sandbox.h"
 
 #include "segment.h"
-#include "wait.h"
+#include "eventcount.h"
 
 #include <errno.h>
 #include <stdio.h>

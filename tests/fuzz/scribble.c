@@ -38,7 +38,7 @@ static const struct field superblock[] = {
 };
 static const struct field holder[] = {
     FIELD(ssm_holder, kind), FIELD(ssm_holder, incarnation), FIELD(ssm_holder, pid), FIELD(ssm_holder, rmid),
-    FIELD(ssm_holder, fenced), FIELD(ssm_holder, waiting), FIELD(ssm_holder, ring_start), FIELD(ssm_holder, peak_bytes),
+    FIELD(ssm_holder, no_membarrier), FIELD(ssm_holder, waiting), FIELD(ssm_holder, ring_start), FIELD(ssm_holder, peak_bytes),
     FIELD(ssm_holder, name[0]), FIELD(ssm_holder, ring_id), END,
 };
 static const struct field service[] = {
@@ -67,10 +67,10 @@ static const struct field cache[] = {
 static const struct field delivery[] = {FIELD(ssm_delivery, taken), FIELD(ssm_delivery, position), END};
 static const struct field ring[] = {
     FIELD(ssm_ring_shared, capacity), FIELD(ssm_ring_shared, flags), FIELD(ssm_ring_shared, acl),
-    FIELD(ssm_ring_shared, returned), FIELD(ssm_ring_shared, redelivered), FIELD(ssm_ring_shared, producer.span),
-    FIELD(ssm_ring_shared, producer.lock), FIELD(ssm_ring_shared, producer.index), FIELD(ssm_ring_shared, producer.note),
+    FIELD(ssm_ring_shared, returned), FIELD(ssm_ring_shared, redelivered), FIELD(ssm_ring_shared, producer.put_owner),
+    FIELD(ssm_ring_shared, producer.lock), FIELD(ssm_ring_shared, producer.index), FIELD(ssm_ring_shared, producer.put_intent),
     FIELD(ssm_ring_shared, producer.peer), FIELD(ssm_ring_shared, producer.count), FIELD(ssm_ring_shared, producer.recoveries),
-    FIELD(ssm_ring_shared, consumer.lock), FIELD(ssm_ring_shared, consumer.index), FIELD(ssm_ring_shared, consumer.note),
+    FIELD(ssm_ring_shared, consumer.lock), FIELD(ssm_ring_shared, consumer.index), FIELD(ssm_ring_shared, consumer.put_intent),
     FIELD(ssm_ring_shared, consumer.peer), FIELD(ssm_ring_shared, consumer.count), FIELD(ssm_ring_shared, consumer.recoveries),
     FIELD(ssm_ring_shared, not_empty), FIELD(ssm_ring_shared, not_full), FIELD(ssm_ring_shared, slots[0]),
     FIELD(ssm_ring_shared, slots[1]), FIELD(ssm_ring_shared, slots[2]), END,

@@ -7,7 +7,7 @@
  *   C3  ssm_cache_leave(): release store of busy                     C4  wait_for_owner(): acquire load of busy
  *   L1, L2  the thief's lock
  *
- * SCENE=1: an owner that takes no part in membarrier and pays for the fence itself (`fenced`).
+ * SCENE=1: an owner that takes no part in membarrier and pays for the fence itself (`no_membarrier`).
  */
 c_decl {
 \#define LOCATIONS 3

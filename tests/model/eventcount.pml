@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The eventcount of platform/wait.c under weak memory: no wake-up is lost. Two signallers each publish one item; one
+ * The eventcount of platform/eventcount.c under weak memory: no wake-up is lost. Two signallers each publish one item; one
  * waiter wants both, or (SCENE=1, minutes) two waiters want one each. Here a sleep has no bound: a waiter that the 20 ms
  * would have to rescue sleeps for ever, which spin reports as an invalid end state.
  *
- *   E1  ssm_wait_for(): announcement (swap that sets the bit, full fence), membarrier, then the look
+ *   E1  ssm_sleep_for(): announcement (swap that sets the bit, full fence), membarrier, then the look
  *   E2  ssm_event_signal(): publish, compiler fence, load of the bit
  *
- * SCENE=2: signallers that take no part in membarrier and pay for the fence themselves (`fenced`).
+ * SCENE=2: signallers that take no part in membarrier and pay for the fence themselves (`no_membarrier`).
  */
 c_decl {
 \#define LOCATIONS 2

@@ -5,13 +5,13 @@
  * SCENE=0  returned    D5  ssm_ring_return(): the packet is among the returned ones, then the flag
  *                      D6  take_returned(): the flag goes, by an exchange, before the table is looked through
  *          Two packets come back, one after the other; gets take one each. What is left in the end, the flag tells of.
- * SCENE=1  unsettled   U1  ssm_settle(): the last bit is gone and the shard's lock is taken, then the flag
+ * SCENE=1  unsettled   U1  ssm_block_settle(): the last bit is gone and the shard's lock is taken, then the flag
  *                      U2  ssm_class_settle(): the flag goes, by an exchange, before the blocks are looked at
  *          A free block is on a list in the end, or the flag tells of it.
  * SCENE=2  acl         P1  ssm_ring_shutdown(): the flag, under the producer's right
  *                      P2  get_attempt(): the flag, then the head
  *          Who is told that no more will come is not wrong.
- * SCENE=3  letting_go  F1  ssm_let_go(): a note, then the bit goes; the note goes when the block is listed
+ * SCENE=3  letting_go  F1  ssm_block_let_go(): a note, then the bit goes; the note goes when the block is listed
  *                      F2  check_blocks(): the set, the note, and the set once more
  *          A process may be stopped between any two steps: nothing is called lost that it lists when it goes on.
  */

@@ -12,7 +12,7 @@
  * SCENE=3  an extent        X1  furnish_locked(): start, then bytes                  X2  ssm_extent_seen(): bytes, then start
  *          a packet         Y1  hand_out(): the generation, a fence, what it fills   Y2  copy_packet(): bytes, a fence, generation
  *          Whoever looks at a packet without holding it takes nothing of the next packet for a part of it.
- * SCENE=4  tasks            T1  ssm_tasks_add(): what was done, then done            T2  join_attempt(): done, then the head
+ * SCENE=4  tasks            T1  ssm_ring_join_add(): what was done, then done            T2  join_attempt(): done, then the head
  *          Two put a packet each, and the first one joins: its own packet is done then, whichever else is.
  */
 c_decl {

@@ -104,7 +104,7 @@ int ssm_arena_recover(struct ssm_pool *pool)
 {
     if (pool->geometry.arena_bytes == 0 || !ssm_lock_owner_is_dead(pool, &ssm_arena_of(pool)->lock))
         return 0;
-    if (lock_arena(pool, SSM_PATIENCE_NS) == 0)
+    if (lock_arena(pool, SSM_LOCK_PATIENCE_NS) == 0)
         unlock_arena(pool);
     return 1;
 }
@@ -183,7 +183,7 @@ static bool fits_at_once(const struct ssm_pool *pool, const struct ssm_arena_req
 int ssm_arena_has_room(struct ssm_pool *pool, const struct ssm_arena_request *request, bool thorough)
 {
     struct al_tree tree;
-    int result = lock_arena(pool, thorough ? SSM_PATIENCE_NS : 0);
+    int result = lock_arena(pool, thorough ? SSM_LOCK_PATIENCE_NS : 0);
     if (result != 0)
         return result;
     result = open_tree(pool, &tree);
@@ -238,7 +238,7 @@ int ssm_arena_furnish(struct ssm_pool *pool, const struct ssm_arena_request *req
 {
     struct al_tree tree;
     bool gave_back = false;
-    int result = lock_arena(pool, SSM_PATIENCE_NS);
+    int result = lock_arena(pool, SSM_LOCK_PATIENCE_NS);
     if (result != 0)
         return result;
     result = open_tree(pool, &tree);
@@ -300,7 +300,7 @@ static void check_locked(struct ssm_pool *pool, struct findings *f)
 uint64_t ssm_arena_check(struct ssm_pool *pool, al_report_fn report, void *context)
 {
     struct findings findings = {report, context, 0};
-    if (pool->geometry.arena_bytes == 0 || lock_arena(pool, SSM_PATIENCE_NS) != 0)
+    if (pool->geometry.arena_bytes == 0 || lock_arena(pool, SSM_LOCK_PATIENCE_NS) != 0)
         return 0;
     check_locked(pool, &findings);
     unlock_arena(pool);

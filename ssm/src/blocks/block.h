@@ -34,7 +34,7 @@ static inline bool ssm_block_is_queued(const struct ssm_pool *pool, uint32_t rin
 
 /* Word by word, not at one moment. Words stand in pairs: where the set has an odd number, the last one's neighbour is in
  * the descriptor's padding, and empty. */
-static inline bool ssm_words_are_exactly(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark)
+static inline bool ssm_block_words_are(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark)
 {
     uint64_t rest = ssm_load_acquire_u64(&block->holders[mark.word]) ^ mark.bit;
     rest |= ssm_load_acquire_u64(&block->holders[mark.word ^ 1]);
@@ -49,7 +49,7 @@ static inline bool ssm_block_seems_exactly(const struct ssm_pool *pool, const st
                                            bool *moved_out)
 {
     uint32_t moves = ssm_load_acquire_u32(&block->moves);
-    bool exactly = ssm_words_are_exactly(pool, block, mark);
+    bool exactly = ssm_block_words_are(pool, block, mark);
     ssm_fence_acquire(); /* B2: the words are read before moves is read again; pairs with B1 */
     *moved_out = ssm_load_relaxed_u32(&block->moves) != moves;
     return exactly; /* if not: one word held something else, and no snapshot could be what is asked for */

@@ -44,7 +44,7 @@ static bool wait_for_owner(struct ssm_pool *pool, uint32_t slot, const struct ss
     if (SSM_HAS_BUG(RUSHED_THIEF))
         return true;
     ssm_fence_seqcst(); /* C2: the thief's name is visible before busy is looked at; pairs with C1 */
-    if (!ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->fenced) && !ssm_membarrier()) /* C2 */
+    if (!ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->no_membarrier) && !ssm_membarrier()) /* C2 */
         return false;
     for (uint32_t i = 0; ssm_load_acquire_u32(&cache->busy) != 0; i++) { /* C4: pairs with C3 */
         if (i < OWNER_SPINS) {
@@ -53,10 +53,10 @@ static bool wait_for_owner(struct ssm_pool *pool, uint32_t slot, const struct ss
         }
         uint64_t now_ns = ssm_now_ns();
         if (until_ns == 0)
-            until_ns = now_ns + SSM_PATIENCE_NS;
+            until_ns = now_ns + SSM_LOCK_PATIENCE_NS;
         if (now_ns >= until_ns) { /* the scheduler has put the owner aside, or it is stopped */
-            ssm_note_stayed(pool, now_ns);
-            ssm_note_evasion(pool);
+            ssm_lock_note_stayed(pool, now_ns);
+            ssm_lock_note_evasion(pool);
             return false;
         }
         ssm_nap_ns(50000);
@@ -132,7 +132,7 @@ void ssm_cache_flush(struct ssm_pool *pool, uint32_t class_idx, uint32_t keep)
 int ssm_cache_seal(struct ssm_pool *pool, uint32_t slot)
 {
     for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {
-        int result = lock_out(pool, ssm_cache_at(pool, slot, class_idx), SSM_PATIENCE_NS);
+        int result = lock_out(pool, ssm_cache_at(pool, slot, class_idx), SSM_LOCK_PATIENCE_NS);
         if (result == 0)
             continue;
         while (class_idx-- > 0)

@@ -7,8 +7,8 @@
  * caches of idle processes never make an allocation fail. The lock is biased: its process pays two plain stores.
  *   owner: busy = 1; fence C1; thief == 0? go on : step back.                    ... busy = 0
  *   thief: takes `thief` (a robust lock); fence C2; waits until busy == 0.       ... thief = 0
- * C1 is a compiler fence (or a full one, `fenced`): C2 runs a full fence on the owner's processor (membarrier), after which either the owner
- * sees the thief or the thief sees busy. A process that cannot take part fences itself (`fenced`). An owner that
+ * C1 is a compiler fence (or a full one, `no_membarrier`): C2 runs a full fence on the owner's processor (membarrier), after which either the owner
+ * sees the thief or the thief sees busy. A process that cannot take part fences itself (`no_membarrier`). An owner that
  * finds a thief goes to the shards directly: it waits for nobody.
  *
  * An entry counts only while its block carries the owner's bit and the entry's generation. A block's generation
@@ -29,7 +29,7 @@
 static inline bool ssm_cache_try_enter(const struct ssm_pool *pool, struct ssm_cache *cache)
 {
     ssm_store_relaxed_u32(&cache->busy, 1);
-    ssm_fence_light(pool->fenced); /* C1 -> C2 in wait_for_owner(): busy is visible before thief is looked at */
+    ssm_fence_light(pool->no_membarrier); /* C1 -> C2 in wait_for_owner(): busy is visible before thief is looked at */
     if (SSM_LIKELY(ssm_load_acquire_u64(&cache->thief.word) == 0))
         return true;
     ssm_store_release_u32(&cache->busy, 0);

@@ -27,7 +27,7 @@ void ssm_chain_drop(struct ssm_pool *pool, uint32_t ring_id, const uint64_t *han
     for (uint32_t i = 0; i < count; i++) {
         uint64_t handle = handles[SSM_HAS_BUG(DROP_HEAD_FIRST) ? i : count - 1 - i];
         if (ssm_block_is_queued(pool, ring_id, handle))
-            ssm_let_go(pool, (uint32_t)handle, ring_id);
+            ssm_block_let_go(pool, (uint32_t)handle, ring_id);
     }
 }
 
@@ -35,7 +35,7 @@ void ssm_chain_drop(struct ssm_pool *pool, uint32_t ring_id, const uint64_t *han
 
 static int check_head(const struct ssm_pool *pool, uint64_t head)
 {
-    uint32_t head_idx = ssm_claimed_block(pool, head);
+    uint32_t head_idx = ssm_claim_find(pool, head);
     if (head_idx == SSM_NIL)
         return -SSM_E_STALE;
     uint8_t flags = pool->claims[head_idx].flags;
@@ -48,9 +48,9 @@ static int check_head(const struct ssm_pool *pool, uint64_t head)
 
 static int check_segment(const struct ssm_pool *pool, uint64_t handle)
 {
-    if (SSM_LIKELY(ssm_sole_class(pool, handle) != NULL))
+    if (SSM_LIKELY(ssm_claim_sole_class(pool, handle) != NULL))
         return 0;
-    uint32_t block_idx = ssm_claimed_block(pool, handle);
+    uint32_t block_idx = ssm_claim_find(pool, handle);
     if (block_idx == SSM_NIL)
         return -SSM_E_STALE;
     const struct ssm_claim *claim = &pool->claims[block_idx];
@@ -94,15 +94,15 @@ static void link_all(struct ssm_pool *pool, uint64_t head, const uint64_t *segme
 
 static int link_attempt(struct ssm_pool *pool, uint64_t head, const uint64_t *segments, uint32_t count)
 {
-    int result = ssm_enter(pool);
+    int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
     result = check_all(pool, head, segments, count);
     if (result == 0 && pool->claims[(uint32_t)head].flags & SSM_CLAIM_HEAD)
-        ssm_segments_release(pool, (uint32_t)head);
+        ssm_chain_release(pool, (uint32_t)head);
     if (result == 0 && count > 0)
         link_all(pool, head, segments, count);
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }
 
@@ -118,18 +118,18 @@ int ssm_packet_link(struct ssm_pool *pool, uint64_t head, const uint64_t *segmen
 
 int ssm_packet_next(struct ssm_pool *pool, uint64_t handle, uint64_t *next_out)
 {
-    int result = ssm_enter(pool);
+    int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
-    uint32_t next = SSM_NIL, block_idx = ssm_claimed_block(pool, handle);
+    uint32_t next = SSM_NIL, block_idx = ssm_claim_find(pool, handle);
     if (block_idx == SSM_NIL)
         result = -SSM_E_STALE;
     else if (pool->claims[block_idx].flags & SSM_CLAIM_OF_CHAIN)
-        next = ssm_segment_behind(pool, block_idx);
+        next = ssm_chain_next(pool, block_idx);
     if (next != SSM_NIL) {
         *next_out = ssm_handle_now(pool, next);
         result = 1;
     }
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }

@@ -19,7 +19,7 @@ struct window {
 
 static inline int window_of(struct ssm_pool *pool, uint64_t handle, struct window *window_out)
 {
-    uint32_t block_idx = ssm_claimed_block(pool, handle);
+    uint32_t block_idx = ssm_claim_find(pool, handle);
     if (block_idx == SSM_NIL)
         return -SSM_E_STALE;
     const struct ssm_memory memory = ssm_memory_held(pool, pool->claims[block_idx].class_idx, block_idx);
@@ -53,13 +53,13 @@ static inline int view(struct ssm_pool *pool, uint64_t handle, struct ssm_packet
 
 int ssm_packet_view(struct ssm_pool *pool, uint64_t handle, struct ssm_packet *packet_out)
 {
-    if (ssm_is_unguarded(pool))
+    if (ssm_pool_needs_no_lock(pool))
         return view(pool, handle, packet_out);
-    int result = ssm_enter(pool);
+    int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
     result = view(pool, handle, packet_out);
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }
 
@@ -69,7 +69,7 @@ enum edge { FRONT, BACK };
 static int move_edge(struct ssm_pool *pool, uint64_t handle, enum edge edge, bool outwards, uint64_t bytes, uint8_t **bytes_out)
 {
     struct window w;
-    int result = ssm_enter(pool);
+    int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
     result = window_of(pool, handle, &w);
@@ -92,7 +92,7 @@ static int move_edge(struct ssm_pool *pool, uint64_t handle, enum edge edge, boo
         if (bytes_out != NULL)
             *bytes_out = w.base + (edge == FRONT ? (outwards ? w.start : old_start) : outwards ? old_end : w.start + w.length);
     }
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }
 
@@ -119,57 +119,57 @@ int ssm_packet_trim_back(struct ssm_pool *pool, uint64_t handle, uint64_t bytes,
 int ssm_packet_tag(struct ssm_pool *pool, uint64_t handle, uint64_t *tag_out)
 {
     struct window w;
-    int result = ssm_enter(pool);
+    int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
     result = window_of(pool, handle, &w);
     if (result == 0)
         *tag_out = ssm_load_relaxed_u64(&w.block->tag);
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }
 
 int ssm_packet_set_tag(struct ssm_pool *pool, uint64_t handle, uint64_t tag)
 {
     struct window w;
-    int result = ssm_enter(pool);
+    int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
     result = window_of(pool, handle, &w);
     if (result == 0)
         ssm_store_relaxed_u64(&w.block->tag, tag);
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }
 
 int ssm_packet_redelivered(struct ssm_pool *pool, uint64_t handle)
 {
-    int result = ssm_enter(pool);
+    int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
-    uint32_t block_idx = ssm_claimed_block(pool, handle);
+    uint32_t block_idx = ssm_claim_find(pool, handle);
     result = block_idx == SSM_NIL ? -SSM_E_STALE : (pool->claims[block_idx].flags & SSM_CLAIM_REDELIVERED) != 0;
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }
 
 uint64_t ssm_packet_delivery(struct ssm_pool *pool, uint64_t handle)
 {
-    if (ssm_enter(pool) != 0)
+    if (ssm_pool_enter(pool) != 0)
         return SSM_NO_DELIVERY;
-    uint32_t block_idx = ssm_claimed_block(pool, handle);
+    uint32_t block_idx = ssm_claim_find(pool, handle);
     const struct ssm_redelivery *table = block_idx == SSM_NIL ? NULL : ssm_delivery_find(pool, block_idx, SSM_ANY_DELIVERY);
     uint64_t delivery = table == NULL ? SSM_NO_DELIVERY : ssm_delivery_name(table, block_idx);
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return delivery;
 }
 
 int ssm_packet_hold_of(struct ssm_pool *pool, uint64_t handle, uint64_t delivery)
 {
-    int result = ssm_enter(pool);
+    int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
-    uint32_t block_idx = ssm_claimed_block(pool, handle);
+    uint32_t block_idx = ssm_claim_find(pool, handle);
     if (block_idx == SSM_NIL)
         result = -SSM_E_STALE;
     else if (pool->claims[block_idx].references == UINT32_MAX)
@@ -178,7 +178,7 @@ int ssm_packet_hold_of(struct ssm_pool *pool, uint64_t handle, uint64_t delivery
         pool->claims[block_idx].references++;
     if (result == 0)
         ssm_delivery_share(pool, block_idx, delivery);
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }
 
@@ -189,10 +189,10 @@ int ssm_packet_hold(struct ssm_pool *pool, uint64_t handle)
 
 int ssm_packet_pin(struct ssm_pool *pool, uint64_t handle)
 {
-    int result = ssm_enter(pool);
+    int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
-    uint32_t block_idx = ssm_claimed_block(pool, handle);
+    uint32_t block_idx = ssm_claim_find(pool, handle);
     struct ssm_claim *claim = &pool->claims[block_idx == SSM_NIL ? 0 : block_idx];
     if (block_idx == SSM_NIL)
         result = -SSM_E_STALE;
@@ -202,6 +202,6 @@ int ssm_packet_pin(struct ssm_pool *pool, uint64_t handle)
         result = -EINVAL; /* each of them is pinned already, or is the link's */
     else if (claim->pins++ == 0)
         pool->pinned++;
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }

@@ -23,13 +23,13 @@
 /* For people to read. Not of an attachment that was closed meanwhile: its slot may be somebody else's. */
 static void note_waiting(struct ssm_pool *pool, uint32_t code)
 {
-    if (ssm_enter(pool) != 0)
+    if (ssm_pool_enter(pool) != 0)
         return;
     ssm_store_relaxed_u32(&ssm_holder_at(pool, pool->self)->waiting, code);
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
 }
 
-static int sleep_once(struct ssm_pool *pool, const struct ssm_wait *wait, uint32_t seen, uint64_t until_ns)
+static int sleep_once(struct ssm_pool *pool, const struct ssm_sleep *wait, uint32_t seen, uint64_t until_ns)
 {
     if (wait->class_idx != SSM_NIL)
         note_waiting(pool, 1 + wait->class_idx * pool->geometry.shards + pool->home);
@@ -38,7 +38,7 @@ static int sleep_once(struct ssm_pool *pool, const struct ssm_wait *wait, uint32
     ssm_event_sleep(wait->event, seen, until_ns);
     int interrupted = pool->hooks.after != NULL ? pool->hooks.after(state) : 0;
     ssm_sleeper_end(pool, era);
-    int result = ssm_now_ns() >= until_ns ? ssm_look(pool) : 0;
+    int result = ssm_now_ns() >= until_ns ? ssm_pool_recheck(pool) : 0;
     if (result != 0)
         return result;
     if (wait->class_idx != SSM_NIL)
@@ -48,7 +48,7 @@ static int sleep_once(struct ssm_pool *pool, const struct ssm_wait *wait, uint32
 
 /* Two processes that answer each other and once fell asleep would sleep at each turn, were the spin always shorter than a
  * wake-up takes: whose waits are short spins for longer. */
-static int spin_for(struct ssm_pool *pool, const struct ssm_wait *wait, uint64_t since_ns, uint64_t until_ns)
+static int spin_for(struct ssm_pool *pool, const struct ssm_sleep *wait, uint64_t since_ns, uint64_t until_ns)
 {
     const bool linger = ssm_load_relaxed_u32(&pool->linger_rest) == 0; /* a guess: other threads wait, too */
     const uint64_t spin_ns = linger ? LINGER_NS : SPIN_NS;
@@ -74,7 +74,7 @@ static void note_wait(struct ssm_pool *pool, uint64_t waited_ns)
 }
 
 /* Until when it may sleep now: not beyond `look_ns`. */
-static uint64_t next_look_ns(const struct ssm_wait *wait, uint64_t look_ns, uint64_t until_ns)
+static uint64_t next_look_ns(const struct ssm_sleep *wait, uint64_t look_ns, uint64_t until_ns)
 {
     if (wait->look_ns != NULL && *wait->look_ns < look_ns)
         look_ns = *wait->look_ns;
@@ -83,13 +83,13 @@ static uint64_t next_look_ns(const struct ssm_wait *wait, uint64_t look_ns, uint
 
 /* The wait is over. It was late if it slept for as long as it may, with a membarrier before a look that saw all, and
  * nobody signalled since. */
-static void note_late(const struct ssm_pool *pool, const struct ssm_wait *wait, uint32_t announced, int result)
+static void note_late(const struct ssm_pool *pool, const struct ssm_sleep *wait, uint32_t announced, int result)
 {
     if (result >= 0 || result == -SSM_E_SHUTDOWN) /* others, such as a closed attachment, nobody signals */
         ssm_event_count_late(wait->event, announced, pool->recheck_ns == SSM_RECHECK_NS);
 }
 
-int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t timeout_ns)
+int ssm_sleep_for(struct ssm_pool *pool, const struct ssm_sleep *wait, int64_t timeout_ns)
 {
     const uint64_t since_ns = ssm_now_ns(), until_ns = ssm_deadline_ns(timeout_ns);
     uint32_t seen = 0;
@@ -97,7 +97,7 @@ int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t tim
     int result = spin_for(pool, wait, since_ns, until_ns);
     uint64_t stayed_ns = STAYED_NS, recheck_ns = pool->recheck_ns;
     for (bool brief = true; result == wait->again; brief = false) {
-        const uint32_t stayed = ssm_locks_stayed(pool);
+        const uint32_t stayed = ssm_lock_stayed_count(pool);
         const uint32_t evasions = ssm_load_relaxed_u32(&pool->evasions); /* other threads' as well: then nothing is said */
         const uint32_t announced = ssm_event_announce(wait->event);
         overslept &= announced == ((seen + SSM_EVENT_STEP) | SSM_EVENT_WAITERS);
@@ -105,7 +105,7 @@ int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t tim
         if (wait->class_idx != SSM_NIL)
             ssm_class_announce(pool, wait->class_idx);
         /* E1: before the look, on the processor of every signaller; pairs with E2. */
-        const bool fenced = !brief && ssm_membarrier();
+        const bool membarrier_ran = !brief && ssm_membarrier();
         result = wait->attempt(wait->context, true);
         const uint64_t now_ns = ssm_now_ns();
         if (result != wait->again && overslept)
@@ -114,7 +114,7 @@ int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t tim
             break;
         const bool looked = ssm_load_relaxed_u32(&pool->evasions) == evasions;
         uint64_t step_ns = brief ? BRIEF_NS : recheck_ns;
-        if (!brief && ssm_locks_stayed(pool) != stayed && stayed_ns < step_ns) {
+        if (!brief && ssm_lock_stayed_count(pool) != stayed && stayed_ns < step_ns) {
             step_ns = stayed_ns;
             stayed_ns *= 2;
         }
@@ -124,10 +124,10 @@ int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t tim
             return stopped;
         const uint64_t woken_ns = ssm_now_ns();
         const bool in_time = woken_ns < look_ns;
-        overslept = fenced && looked && !in_time;
+        overslept = membarrier_ran && looked && !in_time;
         if (!brief)
             recheck_ns = in_time ? pool->recheck_ns : ssm_recheck_longer_ns(recheck_ns);
-        if (!in_time && !brief && ssm_look_in_turn(pool, woken_ns))
+        if (!in_time && !brief && ssm_pool_look_in_turn(pool, woken_ns))
             pool->on_stall(pool);
         if (in_time && (result = wait->attempt(wait->context, false)) != wait->again)
             note_wait(pool, woken_ns - since_ns);
@@ -170,7 +170,7 @@ static void give_home(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_
         ssm_class_signal(pool, class_idx, 1); /* whoever waits takes it from there */
         return;
     }
-    ssm_let_go(pool, block_idx, pool->self);
+    ssm_block_let_go(pool, block_idx, pool->self);
 }
 
 /* Blocks that this process has alone, without a claim: into the cache up to `limit`, the rest home. */
@@ -256,7 +256,7 @@ static int take_elsewhere(struct ssm_pool *pool, uint32_t class_idx, uint32_t co
         /* A shard whose lock stays taken (its owner may be stopped) is waited for only in the second round. */
         if (round == 1 && !busy)
             break;
-        int result = take_from_shards(pool, class_idx, count - taken, round == 0 ? 0 : SSM_PATIENCE_NS,
+        int result = take_from_shards(pool, class_idx, count - taken, round == 0 ? 0 : SSM_LOCK_PATIENCE_NS,
                                       blocks + taken, &busy);
         if (result < 0 && taken == 0)
             return result;
@@ -295,7 +295,7 @@ static int take_blocks(struct alloc_call *call, bool thorough)
         taken = ssm_cache_pop(pool, &pool->classes[class_idx], cache, count, handles_out);
         ssm_cache_leave(cache);
     }
-    int more = taken == count || ssm_must_step_back(pool, class_idx, call->claimant.turn)
+    int more = taken == count || ssm_turn_must_yield(pool, class_idx, call->claimant.turn)
              ? 0 : take_elsewhere(pool, class_idx, count - taken, thorough);
     for (int i = 0; i < more; i++)
         handles_out[taken++] = ssm_handle_now(pool, pool->scratch[i]);
@@ -318,7 +318,7 @@ static inline uint64_t hand_out(struct ssm_pool *pool, const struct ssm_own_clas
     ssm_store_relaxed_u64(&block->tag, 0);
     ssm_store_relaxed_u64(&block->next, SSM_NO_NEXT); /* somebody may have died with a chain of which it was a part */
     ssm_store_release_u32(&block->home, pool->home); /* G1, H1: whoever sees this home sees the claim before it */
-    ssm_claim_afresh(pool, class, (uint32_t)handle);
+    ssm_claim_set_fresh(pool, class, (uint32_t)handle);
     return handle;
 }
 
@@ -335,7 +335,7 @@ static int take_furnished(struct alloc_call *call, bool thorough)
     struct ssm_pool *pool = call->pool;
     const uint32_t class_idx = call->class->class_idx;
     const struct ssm_arena_request request = {call->bytes, call->size, call->count};
-    int result = ssm_must_step_back(pool, class_idx, call->claimant.turn) ? -SSM_E_EXHAUSTED
+    int result = ssm_turn_must_yield(pool, class_idx, call->claimant.turn) ? -SSM_E_EXHAUSTED
                : ssm_arena_has_room(pool, &request, thorough);
     if (result == 0 && (result = take_blocks(call, thorough)) == 0 &&
         (result = ssm_arena_furnish(pool, &request, call->handles_out)) != 0)
@@ -360,14 +360,14 @@ static int alloc_attempt(void *context, bool thorough)
 {
     struct alloc_call *call = context;
     struct ssm_pool *pool = call->pool;
-    int result = ssm_enter(pool);
+    int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
     if (call->asks && thorough && ssm_claimant_step(pool, call->class->class_idx, &call->claimant))
         ssm_class_signal(pool, call->class->class_idx, UINT32_MAX);
     const uint64_t bytes = call->bytes * call->count;
     const bool furnished = ssm_class_is_arena(pool, call->class->class_idx);
-    result = !ssm_quota_allows(pool, bytes) ? -SSM_E_QUOTA
+    result = !ssm_usage_allows(pool, bytes) ? -SSM_E_QUOTA
            : furnished ? take_furnished(call, thorough)
                        : take_blocks(call, thorough);
     if (result == 0) {
@@ -375,20 +375,20 @@ static int alloc_attempt(void *context, bool thorough)
             hand_out_furnished(call);
         else
             hand_out_all(pool, call->class, call->handles_out, call->count, call->size);
-        ssm_hold_bytes(pool, bytes);
+        ssm_usage_add(pool, bytes);
     }
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }
 
 /* Takes out what the call has asked for, however it ended. An attachment that was closed meanwhile has done so. */
 static void stop_asking(struct alloc_call *call)
 {
-    if (ssm_enter(call->pool) != 0)
+    if (ssm_pool_enter(call->pool) != 0)
         return;
     if (ssm_claimant_end(call->pool, call->class->class_idx, &call->claimant))
         ssm_class_signal(call->pool, call->class->class_idx, UINT32_MAX);
-    ssm_leave(call->pool);
+    ssm_pool_leave(call->pool);
 }
 
 /* Calls for several blocks, or for room in the arena, have an event of their own, and turns; see reservation.h. */
@@ -397,12 +397,12 @@ static int alloc_waiting(struct alloc_call *call, int64_t timeout_ns)
     struct ssm_pool *pool = call->pool;
     const uint32_t class_idx = call->class->class_idx;
     call->asks = call->count > 1 || ssm_class_is_arena(pool, class_idx);
-    const struct ssm_wait wait = {
+    const struct ssm_sleep wait = {
         .attempt = alloc_attempt, .context = call, .again = -SSM_E_EXHAUSTED, .class_idx = class_idx,
         .event = call->asks ? &ssm_class_at(pool, class_idx)->several : &ssm_shard_at(pool, class_idx, pool->home)->event,
         .look_ns = call->asks ? &call->claimant.look_ns : NULL,
     };
-    int result = ssm_wait_for(pool, &wait, timeout_ns);
+    int result = ssm_sleep_for(pool, &wait, timeout_ns);
     if (call->asks)
         stop_asking(call);
     call->asks = false;
@@ -418,7 +418,7 @@ static inline bool alloc_fast(struct ssm_pool *pool, uint64_t size, uint64_t *ha
     const uint64_t held_bytes = pool->held_bytes + class->block_size;
     struct ssm_block *block;
     uint64_t handle;
-    if (cache == NULL || held_bytes > pool->easy_bytes || !ssm_cache_try_enter(pool, cache))
+    if (cache == NULL || held_bytes > pool->unchecked_bytes_max || !ssm_cache_try_enter(pool, cache))
         return false;
     bool taken = ssm_cache_pop_one(pool, class, cache, &handle, &block);
     ssm_cache_leave(cache);
@@ -432,10 +432,10 @@ static inline bool alloc_fast(struct ssm_pool *pool, uint64_t size, uint64_t *ha
 /* Of a request that can never be met; a closed or read-only attachment says so before anything else. */
 static SSM_COLD int refuse(struct ssm_pool *pool, int why)
 {
-    int result = ssm_enter(pool);
+    int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return why;
 }
 
@@ -451,10 +451,10 @@ static SSM_APART int alloc_slowly(struct ssm_pool *pool, uint64_t size, uint32_t
     struct alloc_call call = {
         .pool = pool, .size = size, .bytes = bytes, .handles_out = handles_out, .count = count, .class = class,
     };
-    struct ssm_retry retry = ssm_retry_begin(pool);
+    struct ssm_lock_retry retry = ssm_lock_retry_begin(pool);
     int result = alloc_attempt(&call, true);
     while (result == -SSM_E_EXHAUSTED) {
-        int again = ssm_retry(pool, &retry, call.busy ? ARENA_RETRY_NS : SSM_RETRY_NS);
+        int again = ssm_lock_retry(pool, &retry, call.busy ? ARENA_RETRY_NS : SSM_LOCK_RETRY_NS);
         if (again <= 0) {
             result = again < 0 ? again : result;
             break;
@@ -470,17 +470,17 @@ static SSM_APART int alloc_slowly(struct ssm_pool *pool, uint64_t size, uint32_t
 
 static SSM_COLD int alloc_guarded(struct ssm_pool *pool, uint64_t size, int64_t timeout_ns, uint64_t *handle_out)
 {
-    int result = ssm_enter(pool);
+    int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
     bool done = alloc_fast(pool, size, handle_out);
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return done ? 0 : alloc_slowly(pool, size, 1, timeout_ns, handle_out);
 }
 
 int ssm_alloc(struct ssm_pool *pool, uint64_t size, int64_t timeout_ns, uint64_t *handle_out)
 {
-    if (SSM_LIKELY(ssm_is_unguarded(pool)))
+    if (SSM_LIKELY(ssm_pool_needs_no_lock(pool)))
         return alloc_fast(pool, size, handle_out) ? 0 : alloc_slowly(pool, size, 1, timeout_ns, handle_out);
     return alloc_guarded(pool, size, timeout_ns, handle_out);
 }
@@ -500,15 +500,15 @@ void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block
         ssm_delivery_end_all(pool, block_idx); /* before this process's bit goes */
     claim->flags &= (uint8_t)~SSM_CLAIM_REDELIVERED;
     if (claim->flags & SSM_CLAIM_HEAD)
-        ssm_segments_release(pool, block_idx);
+        ssm_chain_release(pool, block_idx);
     struct ssm_block *block = ssm_block_at(pool, block_idx);
-    ssm_drop_bytes(pool, ssm_memory_held(pool, class_idx, block_idx).bytes);
+    ssm_usage_subtract(pool, ssm_memory_held(pool, class_idx, block_idx).bytes);
     if (ssm_block_is_mine(pool, block)) {
         const uint64_t handle = ssm_handle_now(pool, block_idx);
         stow(pool, class_idx, &handle, 1, cache_limit(pool, class_idx));
         return;
     }
-    ssm_let_go(pool, block_idx, pool->self);
+    ssm_block_let_go(pool, block_idx, pool->self);
 }
 
 void ssm_reference_drop(struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery, bool done)
@@ -521,14 +521,14 @@ void ssm_reference_drop(struct ssm_pool *pool, uint32_t block_idx, uint64_t deli
 }
 
 /* A scribbled link ends it: each segment is passed once. */
-SSM_COLD void ssm_segments_release(struct ssm_pool *pool, uint32_t head_idx)
+SSM_COLD void ssm_chain_release(struct ssm_pool *pool, uint32_t head_idx)
 {
-    uint32_t next = ssm_segment_behind(pool, head_idx);
+    uint32_t next = ssm_chain_next(pool, head_idx);
     pool->claims[head_idx].flags &= (uint8_t)~SSM_CLAIM_HEAD;
     ssm_store_relaxed_u64(&ssm_block_at(pool, head_idx)->next, SSM_NO_NEXT);
     for (uint32_t at = next; at != SSM_NIL; at = next) {
         struct ssm_claim *claim = &pool->claims[at];
-        next = ssm_segment_behind(pool, at);
+        next = ssm_chain_next(pool, at);
         claim->flags &= (uint8_t)~SSM_CLAIM_SEGMENT;
         ssm_store_relaxed_u64(&ssm_block_at(pool, at)->next, SSM_NO_NEXT);
         if (--claim->references == 0)
@@ -539,7 +539,7 @@ SSM_COLD void ssm_segments_release(struct ssm_pool *pool, uint32_t head_idx)
 /* The common case: a packet that this process holds once, and alone, goes into the cache. False: go the long way. */
 static inline bool free_fast(struct ssm_pool *pool, uint64_t handle)
 {
-    const struct ssm_own_class *class = ssm_sole_class(pool, handle);
+    const struct ssm_own_class *class = ssm_claim_sole_class(pool, handle);
     if (class == NULL || ssm_class_is_awaited(class))
         return false;
     struct ssm_cache *const cache = class->cache;
@@ -550,13 +550,13 @@ static inline bool free_fast(struct ssm_pool *pool, uint64_t handle)
     if (kept == 0)
         return false;
     pool->claims[(uint32_t)handle].references = 0;
-    ssm_drop_bytes(pool, class->block_size);
+    ssm_usage_subtract(pool, class->block_size);
     return true;
 }
 
 static int free_one(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, bool done)
 {
-    uint32_t block_idx = ssm_movable_block(pool, handle);
+    uint32_t block_idx = ssm_claim_find_movable(pool, handle);
     if (block_idx == SSM_NIL)
         return -SSM_E_STALE;
     ssm_reference_drop(pool, block_idx, delivery, done);
@@ -565,24 +565,24 @@ static int free_one(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, b
 
 static SSM_COLD int free_guarded(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, bool done)
 {
-    int result = ssm_enter(pool);
+    int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
     result = free_fast(pool, handle) ? 0 : free_one(pool, handle, delivery, done);
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }
 
 int ssm_free(struct ssm_pool *pool, uint64_t handle)
 {
-    if (SSM_LIKELY(ssm_is_unguarded(pool) && free_fast(pool, handle)))
+    if (SSM_LIKELY(ssm_pool_needs_no_lock(pool) && free_fast(pool, handle)))
         return 0;
     return free_guarded(pool, handle, SSM_ANY_DELIVERY, true);
 }
 
 int ssm_free_of(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, int done)
 {
-    if (SSM_LIKELY(ssm_is_unguarded(pool) && free_fast(pool, handle))) /* no fast path takes a delivery */
+    if (SSM_LIKELY(ssm_pool_needs_no_lock(pool) && free_fast(pool, handle))) /* no fast path takes a delivery */
         return 0;
     return free_guarded(pool, handle, delivery, done);
 }
@@ -592,7 +592,7 @@ int ssm_free_of(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, int d
 static int take_references(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t block_idx = ssm_movable_block(pool, handles[i]);
+        uint32_t block_idx = ssm_claim_find_movable(pool, handles[i]);
         if (block_idx == SSM_NIL) {
             while (i-- > 0)
                 pool->claims[(uint32_t)handles[i]].references++;
@@ -624,13 +624,13 @@ static void release_all(struct ssm_pool *pool, const uint64_t *handles, uint32_t
 /* The common case: different packets, each held once and alone; those of one class go back together. */
 static bool free_sole(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
 {
-    if (!ssm_take_sole(pool, handles, count))
+    if (!ssm_claims_take_sole(pool, handles, count))
         return false;
     for (uint32_t i = 0, run; i < count; i += run) {
         const uint32_t class_idx = pool->claims[(uint32_t)handles[i]].class_idx;
         const struct ssm_own_class *class = &pool->classes[class_idx];
         for (run = 1; i + run < count && ssm_class_has_block(class, (uint32_t)handles[i + run]); run++) {}
-        ssm_drop_bytes(pool, class->block_size * run);
+        ssm_usage_subtract(pool, class->block_size * run);
         stow(pool, class_idx, handles + i, run, cache_limit(pool, class_idx));
     }
     return true;
@@ -638,17 +638,17 @@ static bool free_sole(struct ssm_pool *pool, const uint64_t *handles, uint32_t c
 
 int ssm_free_many_of(struct ssm_pool *pool, const uint64_t *handles, uint32_t count, uint64_t delivery, int done)
 {
-    int result = ssm_enter(pool);
+    int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
     if (count == 1 ? free_fast(pool, handles[0]) : free_sole(pool, handles, count)) {
-        ssm_leave(pool);
+        ssm_pool_leave(pool);
         return 0;
     }
     result = take_references(pool, handles, count);
     if (result == 0)
         release_all(pool, handles, count, delivery, done);
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }
 
@@ -659,13 +659,13 @@ int ssm_free_many(struct ssm_pool *pool, const uint64_t *handles, uint32_t count
 
 int ssm_delivery_done(struct ssm_pool *pool, uint64_t handle, uint64_t delivery)
 {
-    int result = ssm_enter(pool);
+    int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
-    uint32_t block_idx = ssm_claimed_block(pool, handle);
+    uint32_t block_idx = ssm_claim_find(pool, handle);
     result = block_idx == SSM_NIL ? -SSM_E_STALE : 0;
     if (result == 0)
         ssm_delivery_drop(pool, block_idx, delivery, true);
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }

@@ -14,7 +14,7 @@
 #include "shard.h"
 
 /* The block behind a handle that this process holds, or SSM_NIL: everything else is stale. */
-static inline uint32_t ssm_claimed_block(const struct ssm_pool *pool, uint64_t handle)
+static inline uint32_t ssm_claim_find(const struct ssm_pool *pool, uint64_t handle)
 {
     uint32_t block_idx = (uint32_t)handle;
     if (block_idx >= pool->geometry.block_total || pool->claims[block_idx].references == 0 ||
@@ -30,42 +30,42 @@ static inline bool ssm_claim_is_movable(const struct ssm_claim *claim)
 }
 
 /* The same, with such a reference. */
-static inline uint32_t ssm_movable_block(const struct ssm_pool *pool, uint64_t handle)
+static inline uint32_t ssm_claim_find_movable(const struct ssm_pool *pool, uint64_t handle)
 {
-    uint32_t block_idx = ssm_claimed_block(pool, handle);
+    uint32_t block_idx = ssm_claim_find(pool, handle);
     return block_idx == SSM_NIL || ssm_claim_is_movable(&pool->claims[block_idx]) ? block_idx : SSM_NIL;
 }
 
 /* Of a head or segment that this process has: the segment behind it, or SSM_NIL. */
-static inline uint32_t ssm_segment_behind(const struct ssm_pool *pool, uint32_t block_idx)
+static inline uint32_t ssm_chain_next(const struct ssm_pool *pool, uint32_t block_idx)
 {
-    uint32_t next = ssm_claimed_block(pool, ssm_load_relaxed_u64(&ssm_block_at(pool, block_idx)->next)); /* mine: it stays */
+    uint32_t next = ssm_claim_find(pool, ssm_load_relaxed_u64(&ssm_block_at(pool, block_idx)->next)); /* mine: it stays */
     return next == SSM_NIL || pool->claims[next].flags & SSM_CLAIM_SEGMENT ? next : SSM_NIL;
 }
 
 /* Around every change of a claim's references from 0 and to 0: block sizes added up. */
-static inline void ssm_hold_bytes(struct ssm_pool *pool, uint64_t bytes)
+static inline void ssm_usage_add(struct ssm_pool *pool, uint64_t bytes)
 {
     pool->held_bytes += bytes;
     if (pool->held_bytes > pool->peak_bytes) {
         pool->peak_bytes = pool->held_bytes;
-        pool->easy_bytes = pool->peak_bytes < pool->quota_bytes ? pool->peak_bytes : pool->quota_bytes;
+        pool->unchecked_bytes_max = pool->peak_bytes < pool->quota_bytes ? pool->peak_bytes : pool->quota_bytes;
         ssm_store_relaxed_u64(&ssm_holder_at(pool, pool->self)->peak_bytes, pool->peak_bytes); /* for people to read */
     }
 }
 
-static inline void ssm_drop_bytes(struct ssm_pool *pool, uint64_t bytes)
+static inline void ssm_usage_subtract(struct ssm_pool *pool, uint64_t bytes)
 {
     pool->held_bytes -= bytes;
 }
 
-static inline bool ssm_quota_allows(const struct ssm_pool *pool, uint64_t bytes)
+static inline bool ssm_usage_allows(const struct ssm_pool *pool, uint64_t bytes)
 {
     return bytes <= pool->quota_bytes && pool->held_bytes <= pool->quota_bytes - bytes;
 }
 
 /* The class of a packet that this process holds once, not pinned, and alone; NULL: of any other. */
-static inline const struct ssm_own_class *ssm_sole_class(const struct ssm_pool *pool, uint64_t handle)
+static inline const struct ssm_own_class *ssm_claim_sole_class(const struct ssm_pool *pool, uint64_t handle)
 {
     const uint32_t block_idx = (uint32_t)handle;
     if (block_idx >= pool->geometry.block_total)
@@ -77,17 +77,17 @@ static inline const struct ssm_own_class *ssm_sole_class(const struct ssm_pool *
            ssm_block_is_sole(pool, block, pool->mark) ? class : NULL;
 }
 
-static inline void ssm_claim_afresh(struct ssm_pool *pool, const struct ssm_own_class *class, uint32_t block_idx)
+static inline void ssm_claim_set_fresh(struct ssm_pool *pool, const struct ssm_own_class *class, uint32_t block_idx)
 {
     memcpy(&pool->claims[block_idx], &class->fresh, sizeof class->fresh);
 }
 
 /* Takes the references of all of them back, if each is such a packet and stands there once; otherwise of none. The blocks
  * carry this process's bit still. */
-static inline bool ssm_take_sole(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+static inline bool ssm_claims_take_sole(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        if (SSM_LIKELY(ssm_sole_class(pool, handles[i]) != NULL)) {
+        if (SSM_LIKELY(ssm_claim_sole_class(pool, handles[i]) != NULL)) {
             pool->claims[(uint32_t)handles[i]].references = 0; /* the same handle would not be found so once more */
             continue;
         }
@@ -98,7 +98,7 @@ static inline bool ssm_take_sole(struct ssm_pool *pool, const uint64_t *handles,
     return true;
 }
 
-static inline void ssm_untake_sole(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+static inline void ssm_claims_restore_sole(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
         pool->claims[(uint32_t)handles[i]].references = 1;
@@ -108,7 +108,7 @@ static inline void ssm_untake_sole(struct ssm_pool *pool, const uint64_t *handle
 void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx);
 
 /* Gives back the segments of a head: the links go, and the reference of each. */
-void ssm_segments_release(struct ssm_pool *pool, uint32_t head_idx);
+void ssm_chain_release(struct ssm_pool *pool, uint32_t head_idx);
 
 /* Gives back one reference of this process, which is not pinned, and belongs to the delivery of that name, or to none.
  * `done`: the delivery ends, whatever other references of it there are. */
@@ -116,7 +116,7 @@ void ssm_reference_drop(struct ssm_pool *pool, uint32_t block_idx, uint64_t deli
 
 /* Blocking, after an attempt that answered `again`: spins briefly, then announces itself, tries again, sleeps.
  * `attempt` answers `again` to go on; `thorough`: it may take its time (not set while spinning). */
-struct ssm_wait {
+struct ssm_sleep {
     int (*attempt)(void *context, bool thorough);
     void *context;
     int   again;
@@ -124,6 +124,6 @@ struct ssm_wait {
     uint32_t class_idx; /* the class whose blocks are waited for, or SSM_NIL */
     const uint64_t *look_ns; /* when to look again, though nothing has come; as the attempt has set it; or NULL */
 };
-int ssm_wait_for(struct ssm_pool *pool, const struct ssm_wait *wait, int64_t timeout_ns);
+int ssm_sleep_for(struct ssm_pool *pool, const struct ssm_sleep *wait, int64_t timeout_ns);
 
 #endif

@@ -20,7 +20,7 @@
  * What changes an entry, each by one compare-and-swap, and what a death behind it leaves:
  *   take         void -> HELD|me, then own bit set, ring's bit cleared      still queued, until the ring's bit is gone
  *   take first   FRONT -> FRONT|HELD|me, then own bit set, ring's cleared   a reaper returns it, wherever that ended
- *   leave        HELD|me -> HELD|LEAVING|me, before the put's note         as HELD|me, until the put is published
+ *   leave        HELD|me -> HELD|LEAVING|me, before the put's intent       as HELD|me, until the put is published
  *   void         HELD|me -> 0, then own bit cleared, unless other           freed, or handed on, as it would have been
  *                references of this process need it
  *   return       HELD|dead -> FRONT, then ring's bit set, then the dead's   the next reaper sets the ring's bit: the dead

@@ -18,7 +18,7 @@
  * Each step is one store into one word. Death, or a stop,
  *   after it asked         its place in the queue is passed over, and cleared when somebody looks, or by its reaper
  *   after its turn began   the others step back until somebody sees it dead, at the latest until the turn's time is over
- *   after its turn ended   those who stepped back were not woken: they look again in time (wait.h)
+ *   after its turn ended   those who stepped back were not woken: they look again in time (eventcount.h)
  * All words are guesses for everybody else: a word that was scribbled is no turn, or one that ends within
  * TURN_MAX_US. */
 #ifndef SSM_RESERVATION_H
@@ -42,7 +42,7 @@ struct ssm_claimant {
 bool ssm_turn_is_anothers(const struct ssm_pool *pool, struct ssm_reservations *of, uint64_t own);
 
 /* Is it the turn of another call than that whose word is `own` (0: of any)? Then nothing is to be taken. */
-static inline bool ssm_must_step_back(const struct ssm_pool *pool, uint32_t class_idx, uint64_t own)
+static inline bool ssm_turn_must_yield(const struct ssm_pool *pool, uint32_t class_idx, uint64_t own)
 {
     struct ssm_reservations *of = &ssm_class_at(pool, class_idx)->reservations;
     /* Relaxed: a stale word is as if this call had come earlier. */

@@ -197,7 +197,7 @@ static uint32_t home_of(const struct ssm_pool *pool, uint32_t block_idx)
     return 0;
 }
 
-bool ssm_settle(struct ssm_pool *pool, uint32_t block_idx)
+bool ssm_block_settle(struct ssm_pool *pool, uint32_t block_idx)
 {
     uint32_t listed = 0;
     uint32_t class_idx = ssm_class_of_block(pool, block_idx);
@@ -205,7 +205,7 @@ bool ssm_settle(struct ssm_pool *pool, uint32_t block_idx)
     for (bool settled = false; !settled;) {
         struct place at = {class_idx, home_of(pool, block_idx)};
         /* Where a lock stayed taken just now, it is not waited for once more: there may be many blocks to settle. */
-        if (lock_shard(pool, at, ssm_load_relaxed_u32(unsettled) ? 0 : SSM_PATIENCE_NS) != 0) {
+        if (lock_shard(pool, at, ssm_load_relaxed_u32(unsettled) ? 0 : SSM_LOCK_PATIENCE_NS) != 0) {
             ssm_store_release_u32(unsettled, 1); /* U1 -> U2 in ssm_class_settle(): the block is free before */
             return false;
         }
@@ -217,14 +217,14 @@ bool ssm_settle(struct ssm_pool *pool, uint32_t block_idx)
     return true;
 }
 
-void ssm_let_go(struct ssm_pool *pool, uint32_t block_idx, uint32_t holder)
+void ssm_block_let_go(struct ssm_pool *pool, uint32_t block_idx, uint32_t holder)
 {
     struct ssm_block *block = ssm_block_at(pool, block_idx);
-    ssm_note_letting_go(pool, block_idx + 1); /* F1 -> F2 in is_let_go_of(): before the bit goes */
+    ssm_holder_note_letting_go(pool, block_idx + 1); /* F1 -> F2 in is_let_go_of(): before the bit goes */
     ssm_block_remove(block, holder); /* F1 */
-    if (ssm_block_is_free(pool, block) && !ssm_settle(pool, block_idx)) /* not free: another holder will let it go */
+    if (ssm_block_is_free(pool, block) && !ssm_block_settle(pool, block_idx)) /* not free: another holder will let it go */
         ssm_class_signal(pool, ssm_class_of_block(pool, block_idx), 1); /* whoever waits may settle it */
-    ssm_note_letting_go(pool, 0); /* F1: it is on its list */
+    ssm_holder_note_letting_go(pool, 0); /* F1: it is on its list */
 }
 
 bool ssm_class_settle(struct ssm_pool *pool, uint32_t class_idx)
@@ -233,14 +233,14 @@ bool ssm_class_settle(struct ssm_pool *pool, uint32_t class_idx)
     struct ssm_u32 *unsettled = &ssm_class_at(pool, class_idx)->unsettled;
     if (ssm_load_relaxed_u32(unsettled) == 0) /* stale: seen at the next try */
         return false;
-    ssm_note_letting_go(pool, SSM_LETTING_GO_ANY); /* F1 */
+    ssm_holder_note_letting_go(pool, SSM_LETTING_GO_ANY); /* F1 */
     ssm_exchange_acqrel_u32(unsettled, 0); /* U2: before the look; a death in between leaves it to the reaper's audit */
     for (uint32_t i = 0; i < c->block_count; i++) {
         const struct ssm_block *block = ssm_block_at(pool, c->first_block + i);
         if (!ssm_load_relaxed_u32(&block->listed) && ssm_block_is_free(pool, block))
-            ssm_settle(pool, c->first_block + i);
+            ssm_block_settle(pool, c->first_block + i);
     }
-    ssm_note_letting_go(pool, 0); /* F1 */
+    ssm_holder_note_letting_go(pool, 0); /* F1 */
     return true;
 }
 
@@ -296,7 +296,7 @@ int ssm_shard_recover(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_
     struct place at = {class_idx, shard_idx};
     if (!ssm_lock_owner_is_dead(pool, &ssm_shard_at(pool, class_idx, shard_idx)->lock))
         return 0;
-    if (lock_shard(pool, at, SSM_PATIENCE_NS) == 0)
+    if (lock_shard(pool, at, SSM_LOCK_PATIENCE_NS) == 0)
         unlock_shard(pool, at);
     return 1;
 }
@@ -314,7 +314,7 @@ static uint32_t wake_for_one(struct ssm_pool *pool, uint32_t class_idx, uint32_t
     uint32_t turn = ssm_add_acqrel_u32(&ssm_class_at(pool, class_idx)->turn, 1), woken = 0;
     for (uint32_t i = 0; i < pool->geometry.shards && woken < count; i++) {
         uint32_t shard_idx = (turn + i) % pool->geometry.shards;
-        woken += ssm_event_signal(&ssm_shard_at(pool, class_idx, shard_idx)->event, count - woken, pool->fenced);
+        woken += ssm_event_signal(&ssm_shard_at(pool, class_idx, shard_idx)->event, count - woken, pool->no_membarrier);
     }
     return woken;
 }
@@ -322,12 +322,12 @@ static uint32_t wake_for_one(struct ssm_pool *pool, uint32_t class_idx, uint32_t
 void ssm_class_signal(struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
 {
     struct ssm_class *class = ssm_class_at(pool, class_idx);
-    ssm_fence_light(pool->fenced); /* E2: also for `announced`; pairs with the waiter's announcement before it looks again */
+    ssm_fence_light(pool->no_membarrier); /* E2: also for `announced`; pairs with the waiter's announcement before it looks again */
     uint32_t announced = ssm_load_relaxed_u32(&class->announced);
     if (!(announced & 1))
         return;
     /* Who waits for how much is not known: each of them looks. */
-    uint32_t woken = ssm_event_signal(&class->several, UINT32_MAX, pool->fenced);
+    uint32_t woken = ssm_event_signal(&class->several, UINT32_MAX, pool->no_membarrier);
     if (ssm_turn_is_taken(pool, class_idx))
         return; /* the others would step back; whoever ends its turn wakes them */
     woken += wake_for_one(pool, class_idx, count);

@@ -29,11 +29,11 @@ int ssm_shard_take(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx
 uint32_t ssm_shard_give(struct ssm_pool *pool, uint32_t class_idx, uint32_t *blocks, uint32_t count, uint64_t patience_ns);
 
 /* Takes the bit of `holder` from the block, and settles it if that was the last one. */
-void ssm_let_go(struct ssm_pool *pool, uint32_t block_idx, uint32_t holder);
+void ssm_block_let_go(struct ssm_pool *pool, uint32_t block_idx, uint32_t holder);
 /* While this process takes bits from a block and then settles it, it says so: for a process that is stopped in between,
  * the block is not lost. 1 + its index; SSM_LETTING_GO_ANY; 0: no more. Death, wherever: the note says nothing beside a dead
  * process, which excuses all until it is reaped; and who takes the slot next clears it. */
-static inline void ssm_note_letting_go(struct ssm_pool *pool, uint32_t what)
+static inline void ssm_holder_note_letting_go(struct ssm_pool *pool, uint32_t what)
 {
     if (!SSM_HAS_BUG(SILENT_RELEASE))
         ssm_store_release_u32(&ssm_holder_at(pool, pool->self)->letting_go, what);
@@ -41,7 +41,7 @@ static inline void ssm_note_letting_go(struct ssm_pool *pool, uint32_t what)
 
 /* Lists the block if it is free and not listed. Anyone, any time. A shard whose lock stays taken is not waited for:
  * then the class is marked, and whoever finds nothing else free settles it. False: so it was. */
-bool ssm_settle(struct ssm_pool *pool, uint32_t block_idx);
+bool ssm_block_settle(struct ssm_pool *pool, uint32_t block_idx);
 /* Settles every block of a marked class; true when it was marked. */
 bool ssm_class_settle(struct ssm_pool *pool, uint32_t class_idx);
 

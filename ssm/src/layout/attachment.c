@@ -41,7 +41,7 @@ static void prepare_classes(struct ssm_pool *pool)
     index_classes(pool, &pool->classes[useless]);
 }
 
-void ssm_classes_own(struct ssm_pool *pool)
+void ssm_pool_own_classes(struct ssm_pool *pool)
 {
     for (uint32_t i = 0; i < pool->geometry.class_count; i++)
         pool->classes[i].cache = ssm_cache_at(pool, pool->self, i);
@@ -53,10 +53,10 @@ void ssm_pool_set_base(struct ssm_pool *pool, uint8_t *base)
     pool->blocks = base + pool->geometry.blocks_start;
     prepare_classes(pool);
     if (pool->self != SSM_NIL)
-        ssm_classes_own(pool);
+        ssm_pool_own_classes(pool);
 }
 
-int ssm_nap(struct ssm_pool *pool, uint64_t duration_ns)
+int ssm_pool_nap(struct ssm_pool *pool, uint64_t duration_ns)
 {
     const uint32_t era = ssm_sleeper_begin(pool);
     void *state = pool->hooks.before != NULL ? pool->hooks.before() : NULL;
@@ -67,7 +67,7 @@ int ssm_nap(struct ssm_pool *pool, uint64_t duration_ns)
 }
 
 /* A forked child's first call may have to wait for the registry. */
-int ssm_enter_slowly(struct ssm_pool *pool)
+int ssm_pool_enter_slowly(struct ssm_pool *pool)
 {
     for (uint64_t until_ns = 0;;) {
         int result = pool->status & SSM_STATUS_CLOSED   ? -SSM_E_CLOSED
@@ -76,16 +76,16 @@ int ssm_enter_slowly(struct ssm_pool *pool)
                                                         : 0;
         if (result == 0)
             return 0;
-        ssm_leave(pool);
+        ssm_pool_leave(pool);
         uint64_t now_ns = ssm_now_ns();
         if (until_ns == 0)
             until_ns = now_ns + REVIVE_PATIENCE_NS;
         if (result != -EAGAIN || now_ns >= until_ns)
             return result == -EAGAIN ? -ETIMEDOUT : result;
-        if (ssm_nap(pool, REVIVE_NAP_NS) != 0)
+        if (ssm_pool_nap(pool, REVIVE_NAP_NS) != 0)
             return -EINTR;
         if (!(pool->flags & SSM_SERIAL))
-            ssm_guard_take(&pool->guard);
+            ssm_thread_lock_take(&pool->thread_lock);
     }
 }
 
@@ -119,7 +119,7 @@ int ssm_pool_fd(const struct ssm_pool *pool)
     return look_for_fd(pool, &size);
 }
 
-int ssm_lock_fd(const struct ssm_pool *pool)
+int ssm_pool_lock_fd(const struct ssm_pool *pool)
 {
     if (pool->locks.path[0] == 0)
         return ssm_pool_fd(pool);
@@ -131,16 +131,16 @@ int ssm_lock_fd(const struct ssm_pool *pool)
     return fd;
 }
 
-bool ssm_slot_is_alive(const struct ssm_pool *pool, uint32_t slot)
+bool ssm_holder_is_alive(const struct ssm_pool *pool, uint32_t slot)
 {
     for (int look = 0; look < LOOKS; look++) {
         const int fd = pool->locks.path[0] != 0 ? pool->locks.fd : pool->fd;
         int result = ssm_byte_test(fd, SSM_BYTE_HOLDER(slot));
         if (result > 0)
             return true;
-        if (result == 0 && ssm_file_is(fd, ssm_lock_file_of(pool), NULL))
+        if (result == 0 && ssm_file_is(fd, ssm_pool_lock_file(pool), NULL))
             return false; /* it was that file that was asked */
-        if (ssm_lock_fd(pool) < 0)
+        if (ssm_pool_lock_fd(pool) < 0)
             return true;
     }
     return true;
@@ -152,20 +152,20 @@ bool ssm_pool_is_whole(const struct ssm_pool *pool)
     return look_for_fd(pool, &size) < 0 || size < 0 || (uint64_t)size >= pool->geometry.size_bytes; /* who cannot ask passes */
 }
 
-int ssm_enter_reader(struct ssm_pool *pool)
+int ssm_pool_enter_reader(struct ssm_pool *pool)
 {
     if (!(pool->flags & SSM_SERIAL))
-        ssm_guard_take(&pool->guard);
+        ssm_thread_lock_take(&pool->thread_lock);
     int result = pool->status & SSM_STATUS_CLOSED ? -SSM_E_CLOSED : ssm_pool_is_whole(pool) ? 0 : -SSM_E_CORRUPT;
     if (result != 0)
-        ssm_leave(pool);
+        ssm_pool_leave(pool);
     return result;
 }
 
-int ssm_look(struct ssm_pool *pool)
+int ssm_pool_recheck(struct ssm_pool *pool)
 {
-    int result = ssm_enter_reader(pool);
+    int result = ssm_pool_enter_reader(pool);
     if (result == 0)
-        ssm_leave(pool);
+        ssm_pool_leave(pool);
     return result;
 }

@@ -3,14 +3,14 @@
  * struct ssm_pool: one process's attachment to a pool. Private memory: pointers are allowed here, and nothing in
  * it matters to anybody else when the process dies.
  *
- * Threads: between ssm_enter() and ssm_leave() a call has the attachment to itself (`guard`; with SSM_SERIAL the
- * caller sees to it). Nobody sleeps for longer than SSM_PATIENCE_NS in between: whoever has to wait for longer leaves, sleeps
+ * Threads: between ssm_pool_enter() and ssm_pool_leave() a call has the attachment to itself (`thread_lock`; with SSM_SERIAL the
+ * caller sees to it). Nobody sleeps for longer than SSM_LOCK_PATIENCE_NS in between: whoever has to wait for longer leaves, sleeps
  * between the hooks, and enters again.
  */
 #ifndef SSM_ATTACHMENT_H
 #define SSM_ATTACHMENT_H
 
-#include "guard.h"
+#include "thread_lock.h"
 #include "layout.h"
 #include "liveness.h"
 #include "segment.h"
@@ -84,11 +84,11 @@ struct ssm_pool {
     uint8_t            *base;
     uint8_t            *blocks; /* the descriptors */
     uint64_t            lock_word; /* what this process writes into a lock that it takes */
-    bool                fenced;    /* see struct ssm_holder */
-    struct ssm_guard    guard;
+    bool                no_membarrier; /* see struct ssm_holder */
+    struct ssm_thread_lock thread_lock;
 
     uint64_t            held_bytes;  /* block sizes of what it holds */
-    uint64_t            easy_bytes; /* up to there neither quota nor peak has a say: the smaller of them */
+    uint64_t            unchecked_bytes_max; /* up to there neither quota nor peak has a say: the smaller of them */
     uint64_t            peak_bytes;  /* the most it ever held */
     uint64_t            quota_bytes; /* alloc does not go beyond */
     uint8_t             class_from[65];         /* by the bits of a size: no class before it is large enough */
@@ -127,28 +127,28 @@ struct ssm_pool {
 };
 
 SSM_COLD void ssm_pool_set_base(struct ssm_pool *pool, uint8_t *base); /* with the geometry known: base, and all that follows from it */
-void ssm_classes_own(struct ssm_pool *pool);     /* with the slot taken: whose caches are this process's */
+void ssm_pool_own_classes(struct ssm_pool *pool);     /* with the slot taken: whose caches are this process's */
 
-int ssm_enter_slowly(struct ssm_pool *pool);
+int ssm_pool_enter_slowly(struct ssm_pool *pool);
 
 /* Begins a call that changes the pool; 0, or why not (then there is nothing to leave). */
-static inline int ssm_enter(struct ssm_pool *pool)
+static inline int ssm_pool_enter(struct ssm_pool *pool)
 {
     if (!(pool->flags & SSM_SERIAL))
-        ssm_guard_take(&pool->guard);
-    return pool->status == SSM_STATUS_OPEN ? 0 : ssm_enter_slowly(pool);
+        ssm_thread_lock_take(&pool->thread_lock);
+    return pool->status == SSM_STATUS_OPEN ? 0 : ssm_pool_enter_slowly(pool);
 }
 
-/* Neither threads nor its status stand in the way: a call may begin without ssm_enter(). */
-static inline bool ssm_is_unguarded(const struct ssm_pool *pool)
+/* Neither threads nor its status stand in the way: a call may begin without ssm_pool_enter(). */
+static inline bool ssm_pool_needs_no_lock(const struct ssm_pool *pool)
 {
-    return (pool->flags & SSM_SERIAL || ssm_is_single_threaded()) && pool->status == SSM_STATUS_OPEN;
+    return (pool->flags & SSM_SERIAL || ssm_process_is_single_threaded()) && pool->status == SSM_STATUS_OPEN;
 }
 
-static inline void ssm_leave(struct ssm_pool *pool)
+static inline void ssm_pool_leave(struct ssm_pool *pool)
 {
     if (!(pool->flags & SSM_SERIAL))
-        ssm_guard_release(&pool->guard);
+        ssm_thread_lock_release(&pool->thread_lock);
 }
 
 /* Around each sleep on words of the segment: ssm_pool_close() says that somebody is there still. A hook may fork in between;
@@ -167,24 +167,24 @@ static inline void ssm_sleeper_end(struct ssm_pool *pool, uint32_t era)
 
 /* A nap outside of the pool: the caller has entered nothing, for others of its process may run. -EINTR: give up. The memory
  * stays mapped meanwhile; the attachment may be closed. */
-int ssm_nap(struct ssm_pool *pool, uint64_t duration_ns);
+int ssm_pool_nap(struct ssm_pool *pool, uint64_t duration_ns);
 
 /* The descriptor of the pool's file, looked at; opened anew if the program has closed it or put another file in its place.
  * -errno: it cannot be had. */
 int ssm_pool_fd(const struct ssm_pool *pool);
 
 /* The file that the locks are on, and its descriptor, likewise. */
-static inline const struct ssm_file *ssm_lock_file_of(const struct ssm_pool *pool)
+static inline const struct ssm_file *ssm_pool_lock_file(const struct ssm_pool *pool)
 {
     return pool->locks.path[0] != 0 ? &pool->locks.file : &pool->file;
 }
-int ssm_lock_fd(const struct ssm_pool *pool);
+int ssm_pool_lock_fd(const struct ssm_pool *pool);
 
 /* Does another process hold the slot's liveness lock? What cannot be told counts as yes. */
-bool ssm_slot_is_alive(const struct ssm_pool *pool, uint32_t slot);
+bool ssm_holder_is_alive(const struct ssm_pool *pool, uint32_t slot);
 
 /* Something was not looked at, because its lock stayed taken: whether what is waited for is there, was not known. */
-static inline void ssm_note_evasion(struct ssm_pool *pool)
+static inline void ssm_lock_note_evasion(struct ssm_pool *pool)
 {
     ssm_add_acqrel_u32(&pool->evasions, 1);
 }
@@ -194,10 +194,10 @@ static inline void ssm_note_evasion(struct ssm_pool *pool)
 bool ssm_pool_is_whole(const struct ssm_pool *pool);
 
 /* Begins a call that only looks: allowed read-only and in a forked child. -SSM_E_CORRUPT: it is not whole. */
-int ssm_enter_reader(struct ssm_pool *pool);
+int ssm_pool_enter_reader(struct ssm_pool *pool);
 
 /* For whoever slept: -SSM_E_CLOSED when another thread closed the attachment meanwhile, -SSM_E_CORRUPT: it is not whole. */
-int ssm_look(struct ssm_pool *pool);
+int ssm_pool_recheck(struct ssm_pool *pool);
 
 static inline struct ssm_superblock *ssm_superblock_of(const struct ssm_pool *pool)
 {
@@ -212,7 +212,7 @@ static inline struct ssm_holder *ssm_holder_at(const struct ssm_pool *pool, uint
 /* Of those who wait, in whatever processes, one looks for the dead in each SSM_RECHECK_NS: testing every holder costs more
  * than all else that a waiter does. Whoever dies in its turn is made up for by the next turn. A stamp from the future is
  * of another time namespace, or scribbled, and counts as old. */
-static inline bool ssm_look_in_turn(const struct ssm_pool *pool, uint64_t now_ns)
+static inline bool ssm_pool_look_in_turn(const struct ssm_pool *pool, uint64_t now_ns)
 {
     struct ssm_u64 *looked_ns = &ssm_superblock_of(pool)->looked_ns;
     uint64_t last_ns = ssm_load_relaxed_u64(looked_ns); /* stale: the swap fails, and another one has the turn */

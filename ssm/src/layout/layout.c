@@ -120,20 +120,20 @@ static void lay_out_arena(const struct ssm_pool_options *options, struct ssm_geo
     g->block_total += g->arena_packets;
 }
 
-struct ssm_service_options ssm_layout_numbers(const struct ssm_geometry *g, enum ssm_numbers which)
+struct ssm_service_options ssm_layout_registry_ids(const struct ssm_geometry *g, enum ssm_registry_ids which)
 {
-    if (which == SSM_NUMBERS_SLOTS)
+    if (which == SSM_REGISTRY_IDS_SLOTS)
         return (struct ssm_service_options){.kind = SSM_SERVICE_PIDS, .first = g->holder_words};
-    if (which == SSM_NUMBERS_RING_IDS)
+    if (which == SSM_REGISTRY_IDS_RINGS)
         return (struct ssm_service_options){.kind = SSM_SERVICE_IDS, .last = g->holders - 1};
     /* Not always all: a reaper looks at each. Twice as many as there can be processes, for some rest. */
     const uint32_t rmids = 2 * g->holders < AL_RMID_MAX ? 2 * g->holders : AL_RMID_MAX;
     return (struct ssm_service_options){.kind = SSM_SERVICE_RMIDS, .first = rmids, .last = SSM_RMID_REST_NS};
 }
 
-static uint64_t numbers_bytes(const struct ssm_geometry *g, enum ssm_numbers which)
+static uint64_t numbers_bytes(const struct ssm_geometry *g, enum ssm_registry_ids which)
 {
-    const struct ssm_service_options options = ssm_layout_numbers(g, which);
+    const struct ssm_service_options options = ssm_layout_registry_ids(g, which);
     return ssm_hosted_bare_bytes(&options);
 }
 
@@ -173,9 +173,9 @@ int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geomet
            take(&end, (uint64_t)g->holders * g->class_count, g->cache_bytes, PAGE, &g->caches_start) &&
            take(&end, SSM_SERVICE_MAX, sizeof(struct ssm_service_shared), PAGE, &g->services_start) &&
            take(&end, 1, g->carver_bytes, SSM_NO_SHARING, &g->carver_start) &&
-           take(&end, 1, numbers_bytes(g, SSM_NUMBERS_RMIDS), SSM_NO_SHARING, &g->rmids_start) &&
-           take(&end, 1, numbers_bytes(g, SSM_NUMBERS_SLOTS), SSM_NO_SHARING, &g->slots_start) &&
-           take(&end, 1, numbers_bytes(g, SSM_NUMBERS_RING_IDS), SSM_NO_SHARING, &g->ring_ids_start) &&
+           take(&end, 1, numbers_bytes(g, SSM_REGISTRY_IDS_RMIDS), SSM_NO_SHARING, &g->rmids_start) &&
+           take(&end, 1, numbers_bytes(g, SSM_REGISTRY_IDS_SLOTS), SSM_NO_SHARING, &g->slots_start) &&
+           take(&end, 1, numbers_bytes(g, SSM_REGISTRY_IDS_RINGS), SSM_NO_SHARING, &g->ring_ids_start) &&
            take(&end, g->arena_bytes > 0, sizeof(struct ssm_arena), SSM_NO_SHARING, &g->arena_start) &&
            take(&end, g->arena_packets, sizeof(struct ssm_extent), SSM_NO_SHARING, &g->extents_start) &&
            take(&end, 1, g->arena_tree_bytes, SSM_NO_SHARING, &g->arena_tree_start) &&

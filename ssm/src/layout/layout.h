@@ -27,13 +27,13 @@
  *   carver      the range tree that says which parts of the metadata area are whose
  *   arena       memory for packets larger than any block; its blocks are a class of their own, the last one
  *   extent      where in the arena's memory such a block is, and how large: it changes from packet to packet
- *   numbers     three allocators of the registry's own: of holder slots, ids of rings, and RMIDs (numbers.h)
+ *   numbers     three allocators of the registry's own: of holder slots, ids of rings, and RMIDs (registry_ids.h)
  */
 #ifndef SSM_LAYOUT_H
 #define SSM_LAYOUT_H
 
 #include "ssm.h"
-#include "wait.h"
+#include "eventcount.h"
 
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
 #define SSM_LAYOUT_VERSION 6u
@@ -64,7 +64,7 @@ struct ssm_superblock { /* written once, by the creator, but for the last three 
     struct ssm_class_spec classes[SSM_CLASS_MAX];
     struct ssm_u32 state;       /* enum ssm_state; this and holder_high change under the registry's byte lock */
     struct ssm_u32 holder_high; /* holder slots from here on were never used */
-    struct ssm_u64 looked_ns;   /* when one of those who wait last looked for the dead; anybody writes it, see ssm_look_in_turn() */
+    struct ssm_u64 looked_ns;   /* when one of those who wait last looked for the dead; anybody writes it, see ssm_pool_look_in_turn() */
 };
 
 /* Who holds it: see lock.h. */
@@ -77,7 +77,7 @@ struct ssm_holder {
     struct ssm_u32 incarnation; /* changes before the slot is used again: old lock words do not name the new owner */
     struct ssm_u32 pid;
     struct ssm_u32 rmid;
-    struct ssm_u32 fenced;      /* 1: this process fences its cache itself, it cannot take part in membarrier */
+    struct ssm_u32 no_membarrier; /* 1: this process fences its cache itself, it cannot take part in membarrier */
     struct ssm_u32 waiting;     /* written by its process: 0, or 1 + class * shards + shard where it sleeps */
     struct ssm_u64 ring_start;  /* a ring: offset of struct ssm_ring_shared in the metadata area */
     struct ssm_u64 peak_bytes;  /* written by its process: the most it has held at once */
@@ -185,8 +185,8 @@ struct ssm_cache {
 struct ssm_side {
     SSM_SHARED_ALIGNED
     struct ssm_lock lock;
-    struct ssm_u64  note;       /* producer: position up to which it may have set the ring's bit; 0: none */
-    struct ssm_u64  span;       /* producer: who puts deliveries of redelivering rings, and how many packets; 0: nobody */
+    struct ssm_u64  put_intent; /* producer: position up to which it may have set the ring's bit; 0: none */
+    struct ssm_u64  put_owner;  /* producer: which process puts deliveries, and how many packets; 0: none */
     struct ssm_u64  peer;       /* the other side's index as last seen */
     struct ssm_u64  count;      /* consumer: packets handed out; producer: highest depth seen */
     struct ssm_u64  recoveries;
@@ -207,7 +207,7 @@ struct ssm_delivery {
 /* A ring: a power-of-two array of handles, and when it redelivers, an entry for each block of the pool behind it.
  * ssm_check() verifies:
  *   I7  tail <= head <= tail + capacity
- *   I8  a block carries the ring's bit exactly when a slot between tail and head, or between head and the note,
+ *   I8  a block carries the ring's bit exactly when a slot between tail and head, or between head and put_intent,
  *       has its handle, never two slots; or it hangs on such a block as a segment of its chain; or its entry says that it
  *       was returned
  *   I14 done <= head: all is done when they are equal */
@@ -221,7 +221,7 @@ struct ssm_ring_shared {
     SSM_SHARED_ALIGNED struct ssm_event not_empty;
     SSM_SHARED_ALIGNED struct ssm_event not_full;
     SSM_SHARED_ALIGNED struct ssm_event all_done;
-    struct ssm_u64 done;            /* packets whose getter said so; see tasks.h */
+    struct ssm_u64 done;            /* packets whose getter said so; see ring_join.h */
     SSM_SHARED_ALIGNED struct ssm_u64   slots[];
 };
 
@@ -280,8 +280,8 @@ struct ssm_geometry {
 int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geometry *geometry_out);
 
 /* The numbers that the registry hands out, and the allocators of them: laid out as those of services are. */
-enum ssm_numbers { SSM_NUMBERS_SLOTS, SSM_NUMBERS_RING_IDS, SSM_NUMBERS_RMIDS, SSM_NUMBERS_SORTS };
-struct ssm_service_options ssm_layout_numbers(const struct ssm_geometry *geometry, enum ssm_numbers which);
+enum ssm_registry_ids { SSM_REGISTRY_IDS_SLOTS, SSM_REGISTRY_IDS_RINGS, SSM_REGISTRY_IDS_RMIDS, SSM_REGISTRY_IDS_KINDS };
+struct ssm_service_options ssm_layout_registry_ids(const struct ssm_geometry *geometry, enum ssm_registry_ids which);
 
 /* Writes everything but the state and the magic. */
 void ssm_superblock_write(struct ssm_superblock *superblock, const struct ssm_geometry *geometry);

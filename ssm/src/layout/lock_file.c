@@ -101,7 +101,7 @@ int ssm_lock_file_open(struct ssm_pool *pool)
 int ssm_lock_file_give(struct ssm_pool *pool, uint32_t uid, uint32_t gid)
 {
     struct stat st;
-    int fd = pool->locks.path[0] != 0 ? ssm_lock_fd(pool) : -ENOENT;
+    int fd = pool->locks.path[0] != 0 ? ssm_pool_lock_fd(pool) : -ENOENT;
     if (fd < 0)
         return fd == -ENOENT ? 0 : fd;
     if (fstat(fd, &st) != 0 || fchown(fd, uid, gid) != 0 || fchmod(fd, st.st_mode & 0777) != 0)

@@ -14,8 +14,8 @@
 #include "clock.h"
 #include "liveness.h"
 #include "lock_file.h"
-#include "metadata.h"
-#include "numbers.h"
+#include "carver.h"
+#include "registry_ids.h"
 #include "pool.h"
 #include "recovery.h"
 #include "redelivery.h"
@@ -47,8 +47,8 @@ static void before_fork(void)
     pthread_mutex_lock(&list_mutex);
     for (struct ssm_pool *pool = list_first; pool != NULL; pool = pool->next)
         if (!(pool->flags & SSM_SERIAL))
-            ssm_guard_take(&pool->guard);
-    ssm_fork_lock(); /* last: it is taken by calls that have a guard */
+            ssm_thread_lock_take(&pool->thread_lock);
+    ssm_fork_lock(); /* last: it is taken by calls that have a thread lock */
 }
 
 static void unlock_all(void)
@@ -56,14 +56,14 @@ static void unlock_all(void)
     ssm_fork_unlock();
     for (struct ssm_pool *pool = list_first; pool != NULL; pool = pool->next)
         if (!(pool->flags & SSM_SERIAL))
-            ssm_guard_release(&pool->guard);
+            ssm_thread_lock_release(&pool->thread_lock);
     pthread_mutex_unlock(&list_mutex);
 }
 
 /* Those that hold locks, where they are not there. */
 static int open_descriptions(struct ssm_pool *pool)
 {
-    int fd = ssm_lock_fd(pool), result = fd < 0 ? fd : 0;
+    int fd = ssm_pool_lock_fd(pool), result = fd < 0 ? fd : 0;
     if (result == 0 && pool->registry.page == NULL)
         result = ssm_description_open(fd, &pool->registry);
     if (result == 0 && pool->alive.page == NULL)
@@ -76,12 +76,12 @@ static void become_child(struct ssm_pool *pool)
     pool->era++;
     if (pool->flags & SSM_READONLY)
         return;
-    ssm_description_disown(&pool->registry, ssm_lock_file_of(pool));
-    ssm_description_disown(&pool->alive, ssm_lock_file_of(pool));
+    ssm_description_disown(&pool->registry, ssm_pool_lock_file(pool));
+    ssm_description_disown(&pool->alive, ssm_pool_lock_file(pool));
     ssm_description_disown(&pool->shown, &pool->file);
     pool->self = SSM_NIL;
     pool->pinned = 0;
-    pool->held_bytes = pool->easy_bytes = pool->peak_bytes = 0;
+    pool->held_bytes = pool->unchecked_bytes_max = pool->peak_bytes = 0;
     ssm_store_relaxed_u32(&pool->sleepers, 0); /* the sleeping threads stayed with the parent */
     if (pool->claims != NULL) /* or it was being made, by a thread that is not here */
         ssm_private_clear(pool->claims, pool->geometry.block_total * sizeof *pool->claims);
@@ -131,8 +131,8 @@ static void unlink_pool(struct ssm_pool *pool)
 /* Its locks go with it. */
 static void let_go_of_file(struct ssm_pool *pool)
 {
-    ssm_description_drop(&pool->alive, ssm_lock_file_of(pool));
-    ssm_description_drop(&pool->registry, ssm_lock_file_of(pool));
+    ssm_description_drop(&pool->alive, ssm_pool_lock_file(pool));
+    ssm_description_drop(&pool->registry, ssm_pool_lock_file(pool));
     ssm_lock_file_close(pool);
     ssm_file_close(&pool->fd, &pool->file);
     free(pool->path);
@@ -246,19 +246,19 @@ static int become_holder(struct ssm_pool *pool, bool at_once)
 {
     struct ssm_reaped reaped;
     bool adopted;
-    pool->fenced = !ssm_membarrier_register();
+    pool->no_membarrier = !ssm_membarrier_register();
     ssm_clock_refresh(); /* before times are written into the pool: of its RMID, to begin with */
     if (ssm_load_acquire_u32(&ssm_superblock_of(pool)->state) != SSM_STATE_READY)
         return -SSM_E_ABANDONED;
     int result = ssm_registry_take(pool, at_once, &adopted);
     if (result != 0)
         return result;
-    if (adopted && !ssm_reap_own_slot(pool)) {
+    if (adopted && !ssm_recovery_reap_own_slot(pool)) {
         ssm_registry_abandon(pool);
         return -SSM_E_HOLDERS;
     }
     ssm_cache_reset(pool);
-    ssm_reap_locked(pool, false, &reaped);
+    ssm_recovery_reap_locked(pool, false, &reaped);
     return 0;
 }
 
@@ -282,7 +282,7 @@ static int join(struct ssm_pool *pool, uint64_t registry_patience_ns)
 {
     int result = -EAGAIN;
     for (int look = 0; result == -EAGAIN && look < 2; look++) {
-        if (look > 0 && ssm_nap(pool, SSM_RMID_REST_NS) != 0)
+        if (look > 0 && ssm_pool_nap(pool, SSM_RMID_REST_NS) != 0)
             return -EINTR;
         result = ssm_registry_lock(pool, registry_patience_ns);
         if (result != 0)
@@ -300,7 +300,7 @@ static int go(struct ssm_pool *pool, int result, struct ssm_pool **pool_out)
         return result;
     }
     pool->revive = revive;
-    pool->on_stall = ssm_reap_try;
+    pool->on_stall = ssm_recovery_try;
     *pool_out = pool;
     return 0;
 }
@@ -344,11 +344,11 @@ static int build(struct ssm_pool *pool, uint32_t locks_mode)
     fill_lists(pool);
     result = locks_mode != 0 ? ssm_lock_file_make(pool, locks_mode) : 0;
     if (result == 0)
-        result = ssm_metadata_init(pool);
+        result = ssm_carver_init(pool);
     if (result == 0)
         result = ssm_arena_init(pool);
     if (result == 0)
-        result = ssm_numbers_init(pool);
+        result = ssm_registry_ids_init(pool);
     if (result != 0)
         return result;
     ssm_store_release_u32(&ssm_superblock_of(pool)->state, SSM_STATE_READY);
@@ -390,7 +390,7 @@ int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct
 void ssm_pool_remap(struct ssm_pool *pool, int fd)
 {
     struct ssm_segment again;
-    if (pool->flags & (SSM_PREFAULT | SSM_MLOCK) || !ssm_segment_is_same(fd, pool->fd) || ssm_enter(pool) != 0)
+    if (pool->flags & (SSM_PREFAULT | SSM_MLOCK) || !ssm_segment_is_same(fd, pool->fd) || ssm_pool_enter(pool) != 0)
         return;
     if (ssm_segment_map(fd, pool->segment.size, true, &again) == 0) {
         ssm_segment_prepare(&again, advice_of(pool), &plain.hooks);
@@ -398,7 +398,7 @@ void ssm_pool_remap(struct ssm_pool *pool, int fd)
         pool->segment = again;
         ssm_pool_set_base(pool, again.base);
     }
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
 }
 
 /* What stands in the file: 0 a pool, or an error. */
@@ -460,13 +460,13 @@ static void release_claims(struct ssm_pool *pool)
     }
 }
 
-static void take_guard(struct ssm_pool *pool)
+static void take_thread_lock(struct ssm_pool *pool)
 {
     if (!(pool->flags & SSM_SERIAL))
-        ssm_guard_take(&pool->guard);
+        ssm_thread_lock_take(&pool->thread_lock);
 }
 
-/* Of a closed attachment that has nothing pinned; with its guard, which is given up for naps. `hooks`: others of the process
+/* Of a closed attachment that has nothing pinned; with its thread lock, which is given up for naps. `hooks`: others of the process
  * may run meanwhile, and end it; a destructor lets nobody in, and waits for a moment only. False: the registry cannot be had. */
 static bool lock_to_leave(struct ssm_pool *pool, bool hooks)
 {
@@ -475,12 +475,12 @@ static bool lock_to_leave(struct ssm_pool *pool, bool hooks)
         int result = ssm_registry_lock(pool, 0);
         if (result != -ETIMEDOUT || stop || ssm_now_ns() >= until_ns)
             return result == 0;
-        ssm_leave(pool);
+        ssm_pool_leave(pool);
         if (hooks)
-            stop = ssm_nap(pool, LEAVE_NAP_NS) != 0;
+            stop = ssm_pool_nap(pool, LEAVE_NAP_NS) != 0;
         else
             ssm_nap_ns(LEAVE_NAP_NS);
-        take_guard(pool);
+        take_thread_lock(pool);
     }
     return false;
 }
@@ -490,7 +490,7 @@ static bool lock_to_leave(struct ssm_pool *pool, bool hooks)
 static void leave_pool(struct ssm_pool *pool, bool hooks)
 {
     if (lock_to_leave(pool, hooks)) {
-        ssm_leave_slot(pool);
+        ssm_recovery_leave_slot(pool);
         ssm_registry_unlock(pool);
     }
     pool->self = SSM_NIL;
@@ -499,12 +499,12 @@ static void leave_pool(struct ssm_pool *pool, bool hooks)
 
 static int close_pool(struct ssm_pool *pool, bool hooks)
 {
-    take_guard(pool);
+    take_thread_lock(pool);
     if (!(pool->status & SSM_STATUS_CLOSED)) {
         if (pool->self != SSM_NIL && ssm_pool_is_whole(pool)) {
             for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
                 if (ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) == SSM_HOLDER_RING)
-                    ssm_ring_let_go(pool, id);
+                    ssm_ring_release_sides(pool, id);
             release_claims(pool);
         }
         pool->status |= SSM_STATUS_CLOSED;
@@ -512,7 +512,7 @@ static int close_pool(struct ssm_pool *pool, bool hooks)
             leave_pool(pool, hooks);
     }
     int left = (int)(pool->pinned + ssm_load_acquire_u32(&pool->sleepers));
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return left;
 }
 
@@ -528,10 +528,10 @@ uint32_t ssm_pool_sleepers(struct ssm_pool *pool)
 
 int ssm_packet_unpin(struct ssm_pool *pool, uint64_t handle, int drop)
 {
-    take_guard(pool); /* not ssm_enter(): this works on a closed attachment */
+    take_thread_lock(pool); /* not ssm_pool_enter(): this works on a closed attachment */
     int result = 0;
     bool cut = pool->status & SSM_STATUS_CLOSED && !ssm_pool_is_whole(pool); /* nothing to look at, or to give back */
-    uint32_t block_idx = cut ? (uint32_t)handle : ssm_claimed_block(pool, handle);
+    uint32_t block_idx = cut ? (uint32_t)handle : ssm_claim_find(pool, handle);
     if (block_idx >= pool->geometry.block_total || pool->claims[block_idx].pins == 0) {
         result = -SSM_E_STALE;
     } else {
@@ -543,7 +543,7 @@ int ssm_packet_unpin(struct ssm_pool *pool, uint64_t handle, int drop)
         if (pool->status & SSM_STATUS_CLOSED && pool->pinned == 0)
             leave_pool(pool, false);
     }
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }
 
@@ -650,12 +650,12 @@ int ssm_pool_retire_made(int fd, uint64_t generation)
 
 int ssm_pool_set_quota(struct ssm_pool *pool, uint64_t bytes)
 {
-    int result = ssm_enter_reader(pool);
+    int result = ssm_pool_enter_reader(pool);
     if (result != 0)
         return result;
     pool->quota_bytes = bytes;
-    pool->easy_bytes = pool->peak_bytes < bytes ? pool->peak_bytes : bytes;
-    ssm_leave(pool);
+    pool->unchecked_bytes_max = pool->peak_bytes < bytes ? pool->peak_bytes : bytes;
+    ssm_pool_leave(pool);
     return 0;
 }
 
@@ -676,7 +676,7 @@ const uint32_t *ssm_pool_era(const struct ssm_pool *pool)
 int ssm_pool_info(struct ssm_pool *pool, struct ssm_pool_info *info_out)
 {
     const struct ssm_geometry *g = &pool->geometry;
-    int result = ssm_enter_reader(pool);
+    int result = ssm_pool_enter_reader(pool);
     if (result != 0)
         return result;
     *info_out = (struct ssm_pool_info){
@@ -688,16 +688,16 @@ int ssm_pool_info(struct ssm_pool *pool, struct ssm_pool_info *info_out)
     };
     for (uint32_t i = 0; i < g->fixed_count; i++)
         info_out->classes[i] = (struct ssm_class_spec){g->classes[i].block_size, g->classes[i].block_count};
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return 0;
 }
 
 int ssm_pool_access(struct ssm_pool *pool, uint32_t *uid_out, uint32_t *mode_out)
 {
-    int result = ssm_enter_reader(pool);
+    int result = ssm_pool_enter_reader(pool);
     if (result != 0)
         return result;
     result = ssm_segment_access(pool->fd, uid_out, mode_out);
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }

@@ -5,7 +5,7 @@
 
 #include "arena.h"
 #include "cache.h"
-#include "numbers.h"
+#include "registry_ids.h"
 #include "registry.h"
 #include "reservation.h"
 #include "ring.h"
@@ -154,13 +154,13 @@ static uint64_t reclaim_blocks(struct ssm_pool *pool, const struct holder_set *d
     uint64_t reclaimed = 0;
     for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
         struct ssm_block *block = ssm_block_at(pool, i);
-        ssm_note_letting_go(pool, i + 1); /* F1 */
+        ssm_holder_note_letting_go(pool, i + 1); /* F1 */
         if (clear_bits(pool, block, dead)) /* F1 */
             reclaimed++;
         if (!ssm_load_relaxed_u32(&block->listed) && ssm_block_is_free(pool, block)) /* looked at again under the lock */
-            ssm_settle(pool, i);
+            ssm_block_settle(pool, i);
     }
-    ssm_note_letting_go(pool, 0); /* F1 */
+    ssm_holder_note_letting_go(pool, 0); /* F1 */
     return reclaimed;
 }
 
@@ -181,7 +181,7 @@ static uint32_t free_slots(struct ssm_pool *pool, const struct holder_set *dead,
     return freed;
 }
 
-void ssm_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out)
+void ssm_recovery_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out)
 {
     struct holder_set dead, late;
     *out = (struct ssm_reaped){0};
@@ -202,8 +202,8 @@ void ssm_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out)
     out->blocks = reclaim_blocks(pool, &dead);
     out->blocks -= cached < out->blocks ? cached : out->blocks; /* as ssm_holder_list() counts; more: they are scribbled over */
     out->processes = free_slots(pool, &dead, &late);
-    for (int which = 0; audit && which < SSM_NUMBERS_SORTS; which++)
-        ssm_numbers_audit(pool, (enum ssm_numbers)which);
+    for (int which = 0; audit && which < SSM_REGISTRY_IDS_KINDS; which++)
+        ssm_registry_ids_audit(pool, (enum ssm_registry_ids)which);
 }
 
 static struct holder_set own_slot(const struct ssm_pool *pool)
@@ -230,7 +230,7 @@ static bool empty_own_slot(struct ssm_pool *pool)
     return false;
 }
 
-bool ssm_reap_own_slot(struct ssm_pool *pool)
+bool ssm_recovery_reap_own_slot(struct ssm_pool *pool)
 {
     struct holder_set own = own_slot(pool);
     scrub_locks(pool);
@@ -244,7 +244,7 @@ bool ssm_reap_own_slot(struct ssm_pool *pool)
     return true;
 }
 
-bool ssm_leave_slot(struct ssm_pool *pool)
+bool ssm_recovery_leave_slot(struct ssm_pool *pool)
 {
     uint32_t slot = pool->self;
     if (!empty_own_slot(pool))
@@ -254,25 +254,25 @@ bool ssm_leave_slot(struct ssm_pool *pool)
     return true;
 }
 
-bool ssm_reap_try(struct ssm_pool *pool)
+bool ssm_recovery_try(struct ssm_pool *pool)
 {
     struct holder_set dead;
     struct ssm_reaped reaped = {0};
     uint64_t now_ns = ssm_now_ns();
-    if (now_ns - ssm_load_relaxed_u64(&pool->looked_ns) < LOOK_NS || ssm_enter(pool) != 0)
+    if (now_ns - ssm_load_relaxed_u64(&pool->looked_ns) < LOOK_NS || ssm_pool_enter(pool) != 0)
         return false;
     ssm_store_relaxed_u64(&pool->looked_ns, now_ns); /* stale: somebody looks once more */
     if (ssm_pool_is_whole(pool) && find_dead(pool, &dead) && ssm_registry_lock(pool, 0) == 0) {
-        ssm_reap_locked(pool, false, &reaped);
+        ssm_recovery_reap_locked(pool, false, &reaped);
         ssm_registry_unlock(pool);
     }
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return reaped.processes > 0 || reaped.blocks > 0;
 }
 
 int ssm_reap(struct ssm_pool *pool, struct ssm_reaped *out)
 {
-    struct ssm_retry retry = ssm_retry_begin(pool);
+    struct ssm_lock_retry retry = ssm_lock_retry_begin(pool);
     int again = 1;
     *out = (struct ssm_reaped){0};
     while (again > 0) {
@@ -281,13 +281,13 @@ int ssm_reap(struct ssm_pool *pool, struct ssm_reaped *out)
         if (result != 0)
             return result;
         if (ssm_pool_is_whole(pool))
-            ssm_reap_locked(pool, true, &reaped);
+            ssm_recovery_reap_locked(pool, true, &reaped);
         else
             result = -SSM_E_CORRUPT;
         ssm_registry_end(pool);
         out->processes += reaped.processes;
         out->blocks += reaped.blocks;
-        again = result != 0 ? result : ssm_retry(pool, &retry, SSM_RETRY_NS); /* somebody's lock was in the way */
+        again = result != 0 ? result : ssm_lock_retry(pool, &retry, SSM_LOCK_RETRY_NS); /* somebody's lock was in the way */
     }
     return again;
 }

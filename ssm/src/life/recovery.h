@@ -18,18 +18,18 @@
 
 /* With the registry locked. Reaps all who are dead; with `audit` it settles every block, and the
  * numbers of the registry, even when nobody is. */
-void ssm_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out);
+void ssm_recovery_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out);
 
 /* With the registry locked, by a process that adopted a dead one's slot: gives back what is held in its name. False:
  * somebody who is stopped is in the way. */
-bool ssm_reap_own_slot(struct ssm_pool *pool);
+bool ssm_recovery_reap_own_slot(struct ssm_pool *pool);
 
 /* With the registry locked: gives back all that this process still has, its caches above all, and then its slot. False
  * as above: the slot stays, and is a dead process's once the liveness lock is dropped. */
-bool ssm_leave_slot(struct ssm_pool *pool);
+bool ssm_recovery_leave_slot(struct ssm_pool *pool);
 
 /* Reaps if nobody else is at it and anybody is dead, and has not looked for a millisecond. Never waits. True: blocks
  * may have come free. */
-bool ssm_reap_try(struct ssm_pool *pool);
+bool ssm_recovery_try(struct ssm_pool *pool);
 
 #endif

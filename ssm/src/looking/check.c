@@ -8,8 +8,8 @@
  */
 #include "arena.h"
 #include "block.h"
-#include "metadata.h"
-#include "numbers.h"
+#include "carver.h"
+#include "registry_ids.h"
 #include "registry.h"
 #include "ring.h"
 #include "service.h"
@@ -48,10 +48,10 @@ __attribute__((format(printf, 2, 3))) static void find(struct findings *findings
 /* Between two looks; others of the process may run meanwhile. False: the check is over, and the attachment not entered. */
 static bool rest(struct ssm_pool *pool, struct findings *f)
 {
-    ssm_leave(pool);
-    f->stopped = ssm_nap(pool, NAP_NS);
+    ssm_pool_leave(pool);
+    f->stopped = ssm_pool_nap(pool, NAP_NS);
     if (f->stopped == 0)
-        f->stopped = ssm_enter_reader(pool);
+        f->stopped = ssm_pool_enter_reader(pool);
     return f->stopped == 0;
 }
 
@@ -96,7 +96,7 @@ static void check_lists(struct ssm_pool *pool, uint8_t *seen, struct findings *f
         for (uint32_t shard_idx = 0; shard_idx < pool->geometry.shards; shard_idx++) {
             struct ssm_shard *shard = ssm_shard_at(pool, class_idx, shard_idx);
             int look = 0;
-            while (ssm_shard_lock(pool, class_idx, shard_idx, SSM_PATIENCE_NS) != 0 && ++look < SHARD_TRIES)
+            while (ssm_shard_lock(pool, class_idx, shard_idx, SSM_LOCK_PATIENCE_NS) != 0 && ++look < SHARD_TRIES)
                 if (!rest(pool, f))
                     return;
             if (look == SHARD_TRIES)
@@ -143,7 +143,7 @@ static bool is_let_go_of(const struct ssm_pool *pool, uint32_t block_idx)
         return true;
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++) {
         const struct ssm_holder *holder = ssm_holder_at(pool, slot);
-        uint32_t what = ssm_load_acquire_u32(&holder->letting_go); /* F2: after the set; pairs with F1 in ssm_let_go() */
+        uint32_t what = ssm_load_acquire_u32(&holder->letting_go); /* F2: after the set; pairs with F1 in ssm_block_let_go() */
         if ((what == block_idx + 1 || what == SSM_LETTING_GO_ANY) && ssm_load_relaxed_u32(&holder->kind) == SSM_HOLDER_PROCESS)
             return true;
     }
@@ -197,14 +197,14 @@ static void check_blocks(struct ssm_pool *pool, uint8_t *suspect, struct finding
 
 /* ---- rings: I7, I8, I14 ---------------------------------------------------------------------------------------- */
 
-struct positions { uint64_t head, tail, note; };
+struct positions { uint64_t head, tail, put_intent; };
 
 static struct positions positions_of(const struct ssm_ring_shared *shared)
 {
     return (struct positions){
         .tail = ssm_load_acquire_u64(&shared->consumer.index),
         .head = ssm_load_acquire_u64(&shared->producer.index),
-        .note = ssm_load_acquire_u64(&shared->producer.note),
+        .put_intent = ssm_load_acquire_u64(&shared->producer.put_intent),
     };
 }
 
@@ -252,7 +252,7 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
         depth = before.head - before.tail;
         strays = depth <= capacity ? count_strays(pool, id, shared, capacity, before, queued) : 0;
         struct positions after = positions_of(shared);
-        bool quiet = memcmp(&before, &after, sizeof before) == 0 && before.note == 0;
+        bool quiet = memcmp(&before, &after, sizeof before) == 0 && before.put_intent == 0;
         if (depth <= capacity && (strays == 0 || ssm_lock_owner_is_dead(pool, &shared->producer.lock)))
             return;
         if (!quiet)
@@ -323,15 +323,15 @@ static void tell(void *context, const char *what, uint64_t where, uint64_t value
 
 static void check_registry(struct ssm_pool *pool, struct findings *f)
 {
-    static const char *const numbers[SSM_NUMBERS_SORTS] = {"holder slots", "ids of rings", "RMIDs"};
+    static const char *const numbers[SSM_REGISTRY_IDS_KINDS] = {"holder slots", "ids of rings", "RMIDs"};
     struct about about = {f, "metadata area"};
     for (int look = 0; ssm_registry_lock(pool, 0) != 0; look++)
         if (look == TRIES || !rest(pool, f))
             return;
-    (void)ssm_metadata_check(pool, tell, &about);
-    for (int which = 0; which < SSM_NUMBERS_SORTS; which++) {
+    (void)ssm_carver_check(pool, tell, &about);
+    for (int which = 0; which < SSM_REGISTRY_IDS_KINDS; which++) {
         about.name = numbers[which];
-        (void)ssm_numbers_check(pool, (enum ssm_numbers)which, tell, &about);
+        (void)ssm_registry_ids_check(pool, (enum ssm_registry_ids)which, tell, &about);
     }
     ssm_registry_unlock(pool);
 }
@@ -363,12 +363,12 @@ static void check_metadata(struct ssm_pool *pool, struct findings *f)
 int ssm_check(struct ssm_pool *pool, void (*report)(void *context, const char *sentence), void *context)
 {
     struct findings findings = {.report = report, .context = context};
-    int result = ssm_enter_reader(pool);
+    int result = ssm_pool_enter_reader(pool);
     if (result != 0)
         return result;
     uint8_t *scratch = calloc(pool->geometry.block_total, 1);
     if (scratch == NULL) {
-        ssm_leave(pool);
+        ssm_pool_leave(pool);
         return -ENOMEM;
     }
     if (pool->self != SSM_NIL) /* a read-only attachment cannot take locks: it looks at everything else */
@@ -386,6 +386,6 @@ int ssm_check(struct ssm_pool *pool, void (*report)(void *context, const char *s
     free(scratch);
     if (findings.stopped != 0)
         return findings.stopped;
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return findings.count;
 }

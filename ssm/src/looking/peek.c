@@ -19,7 +19,7 @@ int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_o
 {
     if (holder_id >= pool->geometry.holders)
         return -EINVAL;
-    int result = ssm_enter_reader(pool);
+    int result = ssm_pool_enter_reader(pool);
     if (result != 0)
         return result;
     const struct ssm_ring_shared *shared = NULL;
@@ -39,7 +39,7 @@ int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_o
                 handles_out[found++] = handle;
         }
     }
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result != 0 ? result : (int)found;
 }
 
@@ -72,13 +72,13 @@ static int copy_packet(const struct ssm_pool *pool, uint64_t handle, uint8_t *by
 
 int ssm_packet_peek(struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, uint64_t room, struct ssm_peek *out)
 {
-    int result = ssm_enter_reader(pool);
+    int result = ssm_pool_enter_reader(pool);
     if (result != 0)
         return result;
     result = (uint32_t)handle < pool->geometry.block_total ? -EAGAIN : -SSM_E_STALE;
     for (int i = 0; i < TRIES && result == -EAGAIN; i++)
         result = copy_packet(pool, handle, bytes_out, room, out);
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result == -EAGAIN ? -SSM_E_CORRUPT : result;
 }
 
@@ -102,7 +102,7 @@ static void mark_cached(const struct ssm_pool *pool, uint8_t *cached)
 
 int64_t ssm_packet_list(struct ssm_pool *pool, uint64_t *handles_out, uint64_t room)
 {
-    int result = ssm_enter_reader(pool);
+    int result = ssm_pool_enter_reader(pool);
     if (result != 0)
         return result;
     uint8_t *cached = calloc(pool->geometry.block_total, 1);
@@ -119,13 +119,13 @@ int64_t ssm_packet_list(struct ssm_pool *pool, uint64_t *handles_out, uint64_t r
     }
     result = cached == NULL ? -ENOMEM : 0;
     free(cached);
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result != 0 ? result : (int64_t)found;
 }
 
 int ssm_packet_holders(struct ssm_pool *pool, uint64_t handle, uint32_t *holders_out, uint32_t room)
 {
-    int result = ssm_enter_reader(pool);
+    int result = ssm_pool_enter_reader(pool);
     if (result != 0)
         return result;
     const struct ssm_block *block = (uint32_t)handle < pool->geometry.block_total ? ssm_block_at(pool, (uint32_t)handle) : NULL;
@@ -138,6 +138,6 @@ int ssm_packet_holders(struct ssm_pool *pool, uint64_t handle, uint32_t *holders
                 holders_out[found] = id;
             found++;
         }
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result != 0 ? result : (int)found;
 }

@@ -59,10 +59,10 @@ static inline void ssm_fence_acquire(void) { atomic_thread_fence(memory_order_ac
 /* Keeps stores below it from rising above loads or stores before it. */
 static inline void ssm_fence_release(void) { atomic_thread_fence(memory_order_release); }
 /* The cheap half of a Dekker pair whose other half brings the hardware's fence along (membarrier): it stops the compiler
- * only. `fenced`: this process cannot take part in that, and pays itself. */
-static inline void ssm_fence_light(bool fenced)
+ * only. `no_membarrier`: this process cannot take part in that, and pays itself. */
+static inline void ssm_fence_light(bool no_membarrier)
 {
-    if (SSM_LIKELY(!fenced))
+    if (SSM_LIKELY(!no_membarrier))
         atomic_signal_fence(memory_order_seq_cst);
     else
         atomic_thread_fence(memory_order_seq_cst);

@@ -4,7 +4,7 @@
 #include "clock.h"
 
 #include "atomic.h"
-#include "wait.h"
+#include "eventcount.h"
 
 #include <fcntl.h>
 #include <string.h>

@@ -44,7 +44,7 @@ static void give_standard_back(const int *taken, int count)
             close(taken[i]);
 }
 
-int ssm_open(const char *path, int flags)
+int ssm_descriptor_open(const char *path, int flags)
 {
     int taken[STANDARD], count = take_standard(taken);
     int fd = open(path, flags | O_CLOEXEC, 0600), result = fd >= 0 ? fd : -errno;
@@ -60,7 +60,7 @@ int ssm_open(const char *path, int flags)
 
 static int open_marked(const char *path, bool writable)
 {
-    int fd = ssm_open(path, writable ? O_RDWR : O_RDONLY);
+    int fd = ssm_descriptor_open(path, writable ? O_RDWR : O_RDONLY);
     if (fd >= 0)
         (void)lseek(fd, MARK, SEEK_SET); /* tmpfs can; elsewhere the offset stays 0, a weaker mark */
     return fd;

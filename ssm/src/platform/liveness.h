@@ -31,7 +31,7 @@
 #define SSM_BYTE_BIRTH         (UINT64_C(1) << 40)
 
 /* open(2) with mode 0600, closed on exec: a descriptor above 2, or -errno. */
-int ssm_open(const char *path, int flags);
+int ssm_descriptor_open(const char *path, int flags);
 
 /* What a descriptor leads to, if it is one of ours. `mark`: the file offset of each. */
 struct ssm_file { uint64_t device, inode; int64_t mark; };

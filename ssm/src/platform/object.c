@@ -68,7 +68,7 @@ static int new_named(void)
     char path[PATH_BYTES];
     struct stat st;
     snprintf(path, sizeof path, DIRECTORY "/" TEMPORARY "%016" PRIx64, ssm_random_u64());
-    int fd = ssm_open(path, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW);
+    int fd = ssm_descriptor_open(path, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW);
     if (fd < 0)
         return fd == -EEXIST ? -EAGAIN : blame(fd);
     int result = ssm_byte_try_lock(fd, SSM_BYTE_BIRTH);
@@ -84,7 +84,7 @@ static int new_named(void)
 static void sweep(const char *path)
 {
     struct stat st;
-    int fd = ssm_open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
+    int fd = ssm_descriptor_open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return;
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() &&
@@ -111,7 +111,7 @@ void ssm_object_sweep(void)
 
 int ssm_object_new(void)
 {
-    int fd = ssm_open(DIRECTORY, O_TMPFILE | O_RDWR);
+    int fd = ssm_descriptor_open(DIRECTORY, O_TMPFILE | O_RDWR);
     if (fd != -EOPNOTSUPP && fd != -EISDIR && fd != -EINVAL)
         return fd >= 0 ? fd : blame(fd);
     ssm_object_sweep();
@@ -155,7 +155,7 @@ int ssm_object_open(const char *name, int writable)
     int result = path_of(name, path);
     if (result != 0)
         return result;
-    int fd = ssm_open(path, (writable ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    int fd = ssm_descriptor_open(path, (writable ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return refuse(fd);
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))

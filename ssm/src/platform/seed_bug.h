@@ -11,8 +11,8 @@
 #endif
 
 enum ssm_seed_bug {
-    SSM_BUG_NO_NOTE = 1,   /* put: the ring's bits are set without a note */
-    SSM_BUG_NOTE_EARLY,    /* put: the note before the slots */
+    SSM_BUG_NO_INTENT = 1,   /* put: the ring's bits are set without put_intent */
+    SSM_BUG_INTENT_EARLY,    /* put: put_intent before the slots */
     SSM_BUG_HEAD_EARLY,    /* put: the index before the bits */
     SSM_BUG_NO_UNDO,       /* the producer's side is not repaired */
     SSM_BUG_TAIL_EARLY,    /* get: the index before the bits */

@@ -6,7 +6,7 @@
 #include <errno.h>
 
 #define SPINS        100
-#define STAYED_NS    (2 * SSM_PATIENCE_NS) /* after a lock that stayed taken, the next ones are not waited for */
+#define STAYED_NS    (2 * SSM_LOCK_PATIENCE_NS) /* after a lock that stayed taken, the next ones are not waited for */
 #define RETRY_NAP_NS UINT64_C(500000)
 
 static bool word_is_dead(const struct ssm_pool *pool, uint64_t word)
@@ -37,7 +37,7 @@ static bool spin(struct ssm_pool *pool, struct ssm_lock *lock)
     return false;
 }
 
-static int steal(struct ssm_pool *pool, struct ssm_lock *lock, ssm_repair repair, void *context)
+static int steal(struct ssm_pool *pool, struct ssm_lock *lock, ssm_lock_repair repair, void *context)
 {
     int result = repair(pool, context);
     if (result < 0)
@@ -45,7 +45,7 @@ static int steal(struct ssm_pool *pool, struct ssm_lock *lock, ssm_repair repair
     return result < 0 ? result : 0;
 }
 
-int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_repair repair, void *context)
+int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_lock_repair repair, void *context)
 {
     /* From here on the word is taken with the waiters bit: somebody may sleep who set it before. */
     const uint64_t mine = pool->lock_word | SSM_LOCK_WAITERS;
@@ -66,11 +66,11 @@ int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t 
         }
         uint64_t now_ns = ssm_now_ns();
         if (until_ns == 0)
-            until_ns = now_ns + (patience_ns <= SSM_PATIENCE_NS && now_ns - pool->stayed_ns < STAYED_NS ? 0 : patience_ns);
+            until_ns = now_ns + (patience_ns <= SSM_LOCK_PATIENCE_NS && now_ns - pool->stayed_ns < STAYED_NS ? 0 : patience_ns);
         if (now_ns >= until_ns) {
-            ssm_note_evasion(pool);
+            ssm_lock_note_evasion(pool);
             if (patience_ns > 0)
-                ssm_note_stayed(pool, now_ns);
+                ssm_lock_note_stayed(pool, now_ns);
             return -ETIMEDOUT;
         }
         uint64_t announced = word | SSM_LOCK_WAITERS;
@@ -81,9 +81,9 @@ int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t 
     }
 }
 
-int ssm_retry(struct ssm_pool *pool, struct ssm_retry *retry, uint64_t patience_ns)
+int ssm_lock_retry(struct ssm_pool *pool, struct ssm_lock_retry *retry, uint64_t patience_ns)
 {
-    const uint32_t stayed = ssm_locks_stayed(pool);
+    const uint32_t stayed = ssm_lock_stayed_count(pool);
     if (stayed == retry->stayed)
         return 0;
     retry->stayed = stayed;
@@ -92,7 +92,7 @@ int ssm_retry(struct ssm_pool *pool, struct ssm_retry *retry, uint64_t patience_
         retry->until_ns = now_ns + patience_ns;
     if (now_ns >= retry->until_ns)
         return 0;
-    return ssm_nap(pool, RETRY_NAP_NS) != 0 ? -EINTR : 1;
+    return ssm_pool_nap(pool, RETRY_NAP_NS) != 0 ? -EINTR : 1;
 }
 
 void ssm_lock_release_slowly(struct ssm_lock *lock)

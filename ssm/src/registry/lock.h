@@ -19,13 +19,13 @@
 
 /* So long a call waits for a lock where it is: nobody else of its process gets on meanwhile. Once in a while, that is: when
  * one lock has stayed taken for so long, the next ones are only tried for a moment. Who wants to wait for longer leaves the
- * attachment and tries again: ssm_retry(). */
-#define SSM_PATIENCE_NS  UINT64_C(300000)
+ * attachment and tries again: ssm_lock_retry(). */
+#define SSM_LOCK_PATIENCE_NS  UINT64_C(300000)
 
 /* Makes whole what the lock guards; may run several times. 0, or the error with which taking the lock fails. */
-typedef int (*ssm_repair)(struct ssm_pool *pool, void *context);
+typedef int (*ssm_lock_repair)(struct ssm_pool *pool, void *context);
 
-SSM_COLD int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_repair repair,
+SSM_COLD int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_lock_repair repair,
                                   void *context);
 
 /* Of one that nobody has. */
@@ -36,7 +36,7 @@ static inline bool ssm_lock_try(const struct ssm_pool *pool, struct ssm_lock *lo
 }
 
 /* Not recursive. 0; -ETIMEDOUT when a live owner kept it for `patience_ns` (0: a short spin only); the error of the repair. */
-static inline int ssm_lock_take(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_repair repair,
+static inline int ssm_lock_take(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_lock_repair repair,
                                 void *context)
 {
     return ssm_lock_try(pool, lock) ? 0 : ssm_lock_take_slowly(pool, lock, patience_ns, repair, context);
@@ -57,12 +57,12 @@ static inline bool ssm_lock_is_mine(const struct ssm_pool *pool, const struct ss
 }
 
 /* How many locks stayed taken so far: when it grows during a call that failed, a later one may succeed. */
-static inline uint32_t ssm_locks_stayed(const struct ssm_pool *pool)
+static inline uint32_t ssm_lock_stayed_count(const struct ssm_pool *pool)
 {
     return pool->locks_stayed;
 }
 
-static inline void ssm_note_stayed(struct ssm_pool *pool, uint64_t now_ns)
+static inline void ssm_lock_note_stayed(struct ssm_pool *pool, uint64_t now_ns)
 {
     pool->locks_stayed++;
     pool->stayed_ns = now_ns;
@@ -70,13 +70,13 @@ static inline void ssm_note_stayed(struct ssm_pool *pool, uint64_t now_ns)
 
 /* After a call that failed: should it be tried again, since a lock stayed taken in it? Naps before it says so. 1; 0: no, or
  * that has gone on for `patience_ns`; -EINTR. Not where the attachment has been entered. */
-struct ssm_retry { uint32_t stayed; uint64_t until_ns; };
-static inline struct ssm_retry ssm_retry_begin(const struct ssm_pool *pool)
+struct ssm_lock_retry { uint32_t stayed; uint64_t until_ns; };
+static inline struct ssm_lock_retry ssm_lock_retry_begin(const struct ssm_pool *pool)
 {
-    return (struct ssm_retry){.stayed = ssm_locks_stayed(pool)};
+    return (struct ssm_lock_retry){.stayed = ssm_lock_stayed_count(pool)};
 }
-SSM_COLD int ssm_retry(struct ssm_pool *pool, struct ssm_retry *retry, uint64_t patience_ns);
-#define SSM_RETRY_NS UINT64_C(10000000) /* the usual patience: its owner waits for a processor, or is stopped */
+SSM_COLD int ssm_lock_retry(struct ssm_pool *pool, struct ssm_lock_retry *retry, uint64_t patience_ns);
+#define SSM_LOCK_RETRY_NS UINT64_C(10000000) /* the usual patience: its owner waits for a processor, or is stopped */
 
 /* A dead process has it. */
 bool ssm_lock_owner_is_dead(const struct ssm_pool *pool, const struct ssm_lock *lock);

@@ -5,7 +5,7 @@
 
 #include "liveness.h"
 #include "lock_file.h"
-#include "numbers.h"
+#include "registry_ids.h"
 
 #include <errno.h>
 #include <string.h>
@@ -22,14 +22,14 @@ static int lock_kept(struct ssm_pool *pool, struct ssm_description *kept, uint64
 {
     for (int look = 0; look < LOOKS; look++) {
         int result = 0, fd;
-        if (!ssm_file_is(kept->fd, ssm_lock_file_of(pool), NULL)) {
-            ssm_description_drop(kept, ssm_lock_file_of(pool));
-            fd = ssm_lock_fd(pool);
+        if (!ssm_file_is(kept->fd, ssm_pool_lock_file(pool), NULL)) {
+            ssm_description_drop(kept, ssm_pool_lock_file(pool));
+            fd = ssm_pool_lock_fd(pool);
             result = fd < 0 ? fd : ssm_description_open(fd, kept);
         }
         if (result == 0)
             result = ssm_byte_try_lock(kept->fd, byte);
-        if (result == -EAGAIN || (result == 0 && ssm_file_is(kept->fd, ssm_lock_file_of(pool), NULL)))
+        if (result == -EAGAIN || (result == 0 && ssm_file_is(kept->fd, ssm_pool_lock_file(pool), NULL)))
             return result;
         if (result != -EBADF && result != 0)
             return result; /* there is no room for a descriptor, or no way to open it */
@@ -39,10 +39,10 @@ static int lock_kept(struct ssm_pool *pool, struct ssm_description *kept, uint64
 
 static void unlock_kept(struct ssm_pool *pool, struct ssm_description *kept, uint64_t byte)
 {
-    if (ssm_file_is(kept->fd, ssm_lock_file_of(pool), NULL))
+    if (ssm_file_is(kept->fd, ssm_pool_lock_file(pool), NULL))
         ssm_byte_unlock(kept->fd, byte);
     else
-        ssm_description_drop(kept, ssm_lock_file_of(pool)); /* its page goes, and the lock with it */
+        ssm_description_drop(kept, ssm_pool_lock_file(pool)); /* its page goes, and the lock with it */
 }
 
 int ssm_registry_lock(struct ssm_pool *pool, uint64_t timeout_ns)
@@ -54,7 +54,7 @@ int ssm_registry_lock(struct ssm_pool *pool, uint64_t timeout_ns)
             return result;
         if (timeout_ns == 0 || ssm_now_ns() >= until_ns)
             return -ETIMEDOUT;
-        if (ssm_nap(pool, NAP_NS) != 0)
+        if (ssm_pool_nap(pool, NAP_NS) != 0)
             return -EINTR;
     }
 }
@@ -62,19 +62,19 @@ int ssm_registry_lock(struct ssm_pool *pool, uint64_t timeout_ns)
 int ssm_registry_begin(struct ssm_pool *pool, uint64_t patience_ns)
 {
     for (uint64_t until_ns = 0;;) {
-        int result = ssm_enter(pool);
+        int result = ssm_pool_enter(pool);
         if (result != 0)
             return result;
         result = ssm_registry_lock(pool, 0);
         if (result == 0)
             return 0;
-        ssm_leave(pool);
+        ssm_pool_leave(pool);
         uint64_t now_ns = ssm_now_ns();
         if (until_ns == 0)
             until_ns = now_ns + patience_ns;
         if (result != -ETIMEDOUT || now_ns >= until_ns)
             return result;
-        if (ssm_nap(pool, NAP_NS) != 0)
+        if (ssm_pool_nap(pool, NAP_NS) != 0)
             return -EINTR;
     }
 }
@@ -82,7 +82,7 @@ int ssm_registry_begin(struct ssm_pool *pool, uint64_t patience_ns)
 void ssm_registry_end(struct ssm_pool *pool)
 {
     ssm_registry_unlock(pool);
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
 }
 
 void ssm_registry_unlock(struct ssm_pool *pool)
@@ -94,13 +94,13 @@ void ssm_registry_unlock(struct ssm_pool *pool)
 
 uint32_t ssm_registry_find_free(struct ssm_pool *pool)
 {
-    return ssm_numbers_peek(pool, SSM_NUMBERS_SLOTS);
+    return ssm_registry_ids_peek(pool, SSM_REGISTRY_IDS_SLOTS);
 }
 
 void ssm_registry_mark_used(struct ssm_pool *pool, uint32_t slot)
 {
     struct ssm_u32 *high = &ssm_superblock_of(pool)->holder_high;
-    ssm_numbers_take(pool, SSM_NUMBERS_SLOTS, slot); /* no effect on a dead process's, which is taken already */
+    ssm_registry_ids_take(pool, SSM_REGISTRY_IDS_SLOTS, slot); /* no effect on a dead process's, which is taken already */
     if (slot >= ssm_load_relaxed_u32(high)) /* only the owner of the registry writes it */
         ssm_store_release_u32(high, slot + 1); /* M1 -> M2 in ssm_holder_high(): before its kind, or a block */
 }
@@ -108,7 +108,7 @@ void ssm_registry_mark_used(struct ssm_pool *pool, uint32_t slot)
 /* 0 when every RMID has a process, as some must where more than 1024 are attached. */
 static uint32_t take_rmid(struct ssm_pool *pool)
 {
-    uint32_t rmid = ssm_numbers_alloc(pool, SSM_NUMBERS_RMIDS);
+    uint32_t rmid = ssm_registry_ids_alloc(pool, SSM_REGISTRY_IDS_RMIDS);
     return rmid != SSM_NIL ? rmid : 0;
 }
 
@@ -122,11 +122,11 @@ static void write_slot(struct ssm_pool *pool, uint32_t slot)
     ssm_store_release_u32(&holder->incarnation, incarnation); /* J1 -> J2 in ssm_holder_is_dead() */
     ssm_store_relaxed_u32(&holder->pid, pid);
     ssm_store_relaxed_u32(&holder->rmid, take_rmid(pool));
-    ssm_numbers_free(pool, SSM_NUMBERS_RMIDS, former_rmid);
+    ssm_registry_ids_free(pool, SSM_REGISTRY_IDS_RMIDS, former_rmid);
     ssm_store_relaxed_u64(&holder->peak_bytes, 0);
     ssm_store_relaxed_u32(&holder->waiting, 0);
     ssm_store_relaxed_u32(&holder->letting_go, 0);
-    ssm_store_relaxed_u32(&holder->fenced, pool->fenced);
+    ssm_store_relaxed_u32(&holder->no_membarrier, pool->no_membarrier);
     memcpy(holder->name, pool->name, sizeof holder->name);
     ssm_registry_mark_used(pool, slot);
     ssm_store_release_u32(&holder->kind, SSM_HOLDER_PROCESS); /* K1 -> K2 in ssm_holder_slot_is_dead(): the slot is seen whole */
@@ -134,7 +134,7 @@ static void write_slot(struct ssm_pool *pool, uint32_t slot)
     pool->mark = ssm_mark_of(slot);
     pool->home = pid % pool->geometry.shards;
     pool->lock_word = (uint64_t)incarnation << 32 | (slot + 1);
-    ssm_classes_own(pool);
+    ssm_pool_own_classes(pool);
 }
 
 /* -EAGAIN: somebody holds the slot's liveness lock. */
@@ -142,7 +142,7 @@ static int lock_slot(struct ssm_pool *pool, uint32_t slot)
 {
     int result = lock_kept(pool, &pool->alive, SSM_BYTE_HOLDER(slot));
     if (result == 0) /* the page keeps it; and where there is no descriptor, none can be closed */
-        ssm_file_close(&pool->alive.fd, ssm_lock_file_of(pool));
+        ssm_file_close(&pool->alive.fd, ssm_pool_lock_file(pool));
     return result;
 }
 
@@ -165,7 +165,7 @@ static int lock_any_slot(struct ssm_pool *pool, bool dead, uint32_t *slot_out)
 
 int ssm_registry_take(struct ssm_pool *pool, bool at_once, bool *adopted_out)
 {
-    if (!at_once && ssm_numbers_peek(pool, SSM_NUMBERS_RMIDS) == SSM_NIL)
+    if (!at_once && ssm_registry_ids_peek(pool, SSM_REGISTRY_IDS_RMIDS) == SSM_NIL)
         return -EAGAIN;
     uint32_t slot = ssm_registry_find_free(pool);
     int result = slot != SSM_NIL ? lock_slot(pool, slot) : -SSM_E_HOLDERS;
@@ -186,7 +186,7 @@ int ssm_registry_take(struct ssm_pool *pool, bool at_once, bool *adopted_out)
 
 void ssm_registry_abandon(struct ssm_pool *pool)
 {
-    ssm_description_drop(&pool->alive, ssm_lock_file_of(pool));
+    ssm_description_drop(&pool->alive, ssm_pool_lock_file(pool));
     ssm_description_drop(&pool->shown, &pool->file);
     pool->self = SSM_NIL;
 }
@@ -196,8 +196,8 @@ void ssm_registry_release(struct ssm_pool *pool, uint32_t slot)
     struct ssm_holder *holder = ssm_holder_at(pool, slot);
     uint32_t rmid = ssm_load_relaxed_u32(&holder->rmid);
     ssm_store_release_u32(&holder->kind, SSM_HOLDER_NONE);
-    ssm_numbers_free(pool, SSM_NUMBERS_SLOTS, slot);
-    ssm_numbers_free(pool, SSM_NUMBERS_RMIDS, rmid);
+    ssm_registry_ids_free(pool, SSM_REGISTRY_IDS_SLOTS, slot);
+    ssm_registry_ids_free(pool, SSM_REGISTRY_IDS_RMIDS, rmid);
 }
 
 void ssm_registry_leave(struct ssm_pool *pool)
@@ -212,7 +212,7 @@ bool ssm_holder_is_dead(const struct ssm_pool *pool, uint32_t slot, uint32_t inc
         return true; /* nobody: a scribbled lock word */
     if (ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->incarnation) != incarnation) /* J2 */
         return true;
-    return slot != pool->self && !ssm_slot_is_alive(pool, slot);
+    return slot != pool->self && !ssm_holder_is_alive(pool, slot);
 }
 
 bool ssm_holder_slot_is_dead(const struct ssm_pool *pool, uint32_t slot)

@@ -7,7 +7,7 @@
  * liveness lock is free belongs to a dead process. Between any two stores of ssm_registry_take():
  *   liveness lock taken, kind still NONE   the kernel drops the lock with the process: as if nothing had happened
  *   kind == PROCESS                        a holder; dead when the lock is free; reaped like any other
- * The numbers that this takes, slots, ids of rings and RMIDs, come from allocators that follow the table: numbers.h. */
+ * The numbers that this takes, slots, ids of rings and RMIDs, come from allocators that follow the table: registry_ids.h. */
 #ifndef SSM_REGISTRY_H
 #define SSM_REGISTRY_H
 
@@ -19,7 +19,7 @@
  * between the hooks: -EINTR, and not where the attachment has been entered. */
 int  ssm_registry_lock(struct ssm_pool *pool, uint64_t timeout_ns);
 void ssm_registry_unlock(struct ssm_pool *pool);
-/* ssm_enter() and the lock: on success both are to be given up, ssm_registry_end(). It waits outside of the attachment. */
+/* ssm_pool_enter() and the lock: on success both are to be given up, ssm_registry_end(). It waits outside of the attachment. */
 int  ssm_registry_begin(struct ssm_pool *pool, uint64_t patience_ns);
 void ssm_registry_end(struct ssm_pool *pool);
 

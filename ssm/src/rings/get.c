@@ -11,17 +11,17 @@
  * So the consumer's side needs no repair. A producer that makes room in a ring that overwrites is such a consumer, and
  * frees what it has taken: a death after step 2 or 3 leaves a ring with room, and blocks that the reaper frees.
  * A redelivering ring notes each get in a table before step 2, and what has come
- * back is got first; see redelivery.h. The common case of this is handover.h.
+ * back is got first; see redelivery.h. The common case of this is ring_fast.h.
  */
 #include "get.h"
 
 #include "chain.h"
-#include "handover.h"
+#include "ring_fast.h"
 #include "redelivery.h"
 #include "ring.h"
 #include "seed_bug.h"
-#include "sides.h"
-#include "tasks.h"
+#include "ring_side.h"
+#include "ring_join.h"
 
 #include <errno.h>
 
@@ -58,7 +58,7 @@ static void take_block(struct ssm_ring *ring, uint32_t block_idx, bool redeliver
         claim->class_idx = (uint8_t)ssm_class_of_block(pool, block_idx);
         if (!ssm_class_is_arena(pool, claim->class_idx)) /* those never go the short way */
             ring->class_idx = claim->class_idx;
-        ssm_hold_bytes(pool, ssm_memory_take(pool, claim->class_idx, block_idx).bytes);
+        ssm_usage_add(pool, ssm_memory_take(pool, claim->class_idx, block_idx).bytes);
     }
     if (ring->table == NULL)
         return;
@@ -174,14 +174,14 @@ static inline uint32_t get_in_hand(struct ssm_ring *ring, uint32_t count, uint64
 {
     uint32_t got = 0;
     if (ring->table == NULL)
-        got = ssm_handover_get(ring, handles_out, count);
+        got = ssm_ring_fast_get(ring, handles_out, count);
     return got != 0 ? got : get_some(ring, count, handles_out);
 }
 
 /* Frees what nobody will get: as good as done. */
 static void give_up(struct ssm_ring *ring, const uint64_t *handles, uint32_t count)
 {
-    (void)ssm_tasks_add(ring, count); /* refused: somebody said so of what he had not taken */
+    (void)ssm_ring_join_add(ring, count); /* refused: somebody said so of what he had not taken */
     for (uint32_t i = 0; i < count; i++)
         ssm_reference_drop(ring->pool, (uint32_t)handles[i], SSM_ANY_DELIVERY, true);
 }
@@ -235,7 +235,7 @@ static int get_attempt(void *context, bool thorough)
     struct ssm_side *consumer = &ring->shared->consumer;
     bool exclusive = ring->flags & SSM_ONE_CONSUMER;
     (void)thorough;
-    int result = ssm_enter(ring->pool);
+    int result = ssm_pool_enter(ring->pool);
     if (result != 0)
         return result;
     result = ssm_side_enter(ring, consumer, exclusive, -SSM_E_EMPTY);
@@ -251,7 +251,7 @@ static int get_attempt(void *context, bool thorough)
             result = acl & (SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER) ? -SSM_E_SHUTDOWN : -SSM_E_EMPTY;
         ssm_side_leave(consumer, exclusive);
     }
-    ssm_leave(ring->pool);
+    ssm_pool_leave(ring->pool);
     return result;
 }
 
@@ -259,34 +259,34 @@ static int get_attempt(void *context, bool thorough)
 static int await_returns(struct ssm_ring *ring)
 {
     for (int look = 0; look < SSM_RING_LOOKS; look++) {
-        if (ssm_enter(ring->pool) != 0)
+        if (ssm_pool_enter(ring->pool) != 0)
             return 0;
         bool owed = ssm_redelivery_is_owed(ring->pool, ring->table);
-        ssm_leave(ring->pool);
+        ssm_pool_leave(ring->pool);
         if (!owed || ssm_load_acquire_u32(&ring->shared->returned) != 0)
             return owed || look > 0;
-        if (!ring->pool->on_stall(ring->pool) && ssm_nap(ring->pool, SSM_RING_LOOK_NAP_NS) != 0)
+        if (!ring->pool->on_stall(ring->pool) && ssm_pool_nap(ring->pool, SSM_RING_LOOK_NAP_NS) != 0)
             return -EINTR;
     }
     return 1;
 }
 
 /* A right that stays taken for a moment does not make the ring empty. */
-static SSM_COLD int get_once_more(struct get_call *call, struct ssm_retry retry)
+static SSM_COLD int get_once_more(struct get_call *call, struct ssm_lock_retry retry)
 {
     int result = -SSM_E_EMPTY, again = 1;
-    while (result == -SSM_E_EMPTY && (again = ssm_retry(call->ring->pool, &retry, SSM_RETRY_NS)) > 0)
+    while (result == -SSM_E_EMPTY && (again = ssm_lock_retry(call->ring->pool, &retry, SSM_LOCK_RETRY_NS)) > 0)
         result = get_attempt(call, true);
     return again < 0 ? again : result;
 }
 
 static SSM_COLD int get_waiting(struct get_call *call, int64_t timeout_ns)
 {
-    const struct ssm_wait wait = {
+    const struct ssm_sleep wait = {
         .attempt = get_attempt, .context = call, .again = -SSM_E_EMPTY, .class_idx = SSM_NIL,
         .event = &call->ring->shared->not_empty,
     };
-    return ssm_wait_for(call->ring->pool, &wait, timeout_ns);
+    return ssm_sleep_for(call->ring->pool, &wait, timeout_ns);
 }
 
 static SSM_APART int get_slowly(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns)
@@ -298,7 +298,7 @@ static SSM_APART int get_slowly(struct ssm_ring *ring, uint64_t *handles_out, ui
     /* Who succeeds to an exclusive side gets what its predecessor had before all else. */
     if (ring->table != NULL && ring->flags & SSM_ONE_CONSUMER && ssm_lock_owner_is_dead(ring->pool, &ring->shared->consumer.lock))
         result = await_returns(ring);
-    const struct ssm_retry retry = ssm_retry_begin(ring->pool);
+    const struct ssm_lock_retry retry = ssm_lock_retry_begin(ring->pool);
     if (result >= 0)
         result = get_attempt(&call, true);
     if (result == -SSM_E_EMPTY)
@@ -311,7 +311,7 @@ static SSM_APART int get_slowly(struct ssm_ring *ring, uint64_t *handles_out, ui
         result = came > 0 ? get_attempt(&call, true) : came < 0 ? came : result;
     }
     if (result > 0)
-        ssm_event_signal(&ring->shared->not_full, (uint32_t)result, ring->pool->fenced);
+        ssm_event_signal(&ring->shared->not_full, (uint32_t)result, ring->pool->no_membarrier);
     return result;
 }
 
@@ -320,10 +320,10 @@ static inline bool get_fast(struct ssm_ring *ring, uint64_t *handle_out)
 {
     struct ssm_side *consumer = &ring->shared->consumer;
     const bool exclusive = ring->flags & SSM_ONE_CONSUMER;
-    if (!ssm_is_unguarded(ring->pool) || ring->table != NULL || (!exclusive && ssm_ring_looks_empty(ring)) ||
+    if (!ssm_pool_needs_no_lock(ring->pool) || ring->table != NULL || (!exclusive && ssm_ring_looks_empty(ring)) ||
         !ssm_side_try(ring, consumer, exclusive))
         return false;
-    bool got = ssm_load_acquire_u32(&ring->shared->acl) == 0 && ssm_handover_get(ring, handle_out, 1) == 1;
+    bool got = ssm_load_acquire_u32(&ring->shared->acl) == 0 && ssm_ring_fast_get(ring, handle_out, 1) == 1;
     ssm_side_leave(consumer, exclusive);
     return got;
 }
@@ -331,7 +331,7 @@ static inline bool get_fast(struct ssm_ring *ring, uint64_t *handle_out)
 int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns)
 {
     if (SSM_LIKELY(count == 1 && get_fast(ring, handles_out))) {
-        ssm_event_signal(&ring->shared->not_full, 1, ring->pool->fenced);
+        ssm_event_signal(&ring->shared->not_full, 1, ring->pool->no_membarrier);
         return 1;
     }
     return get_slowly(ring, handles_out, count, timeout_ns);

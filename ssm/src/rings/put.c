@@ -5,24 +5,24 @@
  * put, under the producer's right, and what a death after each step leaves:
  *   1  check: room, handles held, none of them carries the ring's bit     nothing
  *   2  write the handles to the slots from head on                        slots nobody looks at
- *   3  note = head + n                                                    slots without the ring's bit: no effect
+ *   3  put_intent = head + n                                              slots without the ring's bit: no effect
  *   4  each block: ring's bit set, own bit cleared;                       repair takes the ring's bit from the slots
- *      of a chain, the head first                                         [head, note) and settles: not delivered
+ *      of a chain, the head first                                         [head, put_intent) and settles: not delivered
  *   5  head += n, with release (R1)                                       delivered
- *   6  note = 0; the right is given up                                    note <= head: no effect
+ *   6  put_intent = 0; the right is given up                              put_intent <= head: no effect
  * Step 4 comes before 5, so that a block which its producer has alone is handed over by one plain store, before
- * any consumer can see it. (The note must not precede the slots: an old handle there would be taken for the new.)
+ * any consumer can see it. (put_intent must not precede the slots: an old handle there would be taken for the new.)
  *
  * put of deliveries, packets that this process took out of a redelivering ring:
- *   3  their entries are marked as leaving; span = who, how many; then     no effect: a span counts with the note only, and
- *      the note                                                           the mark with the publication
+ *   3  their entries are marked as leaving; put_owner = who, how many;    no effect: put_owner counts with put_intent only,
+ *      then put_intent                                                    and the mark with the publication
  *   4  their own bits stay                                                not delivered; a reaper returns them
  *   5  head += n (R1)                                                     delivered; the repair makes void what is marked, for
  *                                                                         the process that died
  *   6  each: its entry becomes void; own bit cleared, unless this          as above; a reaper clears the bits
  *      process has other references; what is free then is settled
- *   7  span = 0; note = 0                                                 nothing
- * While a span names somebody dead, its repair is under way: reapers leave that one alone. A packet that this process keeps
+ *   7  put_owner = 0; put_intent = 0                                      nothing
+ * While put_owner names somebody dead, its repair is under way: reapers leave that one alone. A packet that this process keeps
  * is not marked, and step 6 passes it over. Views, and other deliveries of the same packet, are references: they keep the
  * process's bit, no entry.
  *
@@ -35,14 +35,14 @@
  *              4  back to step 1: others may have used the room                   a ring with room
  *              So no right is held while the other one is taken, and no packet gives way to one that has room already.
  *
- * The producer's side is repaired so by sides.c: exactly, idempotently and without a log. The common case of this is
- * handover.h.
+ * The producer's side is repaired so by ring_side.c: exactly, idempotently and without a log. The common case of this is
+ * ring_fast.h.
  */
 #include "get.h"
-#include "handover.h"
+#include "ring_fast.h"
 #include "redelivery.h"
 #include "seed_bug.h"
-#include "sides.h"
+#include "ring_side.h"
 
 #include <errno.h>
 
@@ -71,7 +71,7 @@ static SSM_COLD int check_chain(const struct ssm_ring *ring, uint32_t head_idx, 
         return -SSM_E_SEGMENT;
     if (ring->table != NULL)
         return -SSM_E_CHAIN;
-    for (uint32_t at = head_idx; at != SSM_NIL && count < SSM_CHAIN_MAX; at = ssm_segment_behind(pool, at), count++) {
+    for (uint32_t at = head_idx; at != SSM_NIL && count < SSM_CHAIN_MAX; at = ssm_chain_next(pool, at), count++) {
         if (pool->claims[at].pins != 0)
             return -SSM_E_PINNED;
         if (pool->claims[at].references != 1)
@@ -90,7 +90,7 @@ static SSM_COLD int check_handles(struct ssm_ring *ring, const uint64_t *handles
     uint32_t checked = 0;
     int result = 0;
     for (; checked < count && result == 0; checked++) {
-        uint32_t block_idx = ssm_claimed_block(pool, handles[checked]);
+        uint32_t block_idx = ssm_claim_find(pool, handles[checked]);
         if (block_idx == SSM_NIL)
             result = -SSM_E_STALE;
         else if (pool->claims[block_idx].flags & SSM_CLAIM_OF_CHAIN && (result = check_chain(ring, block_idx, keep)) != 0)
@@ -159,7 +159,7 @@ static void hand_to_ring(struct ssm_ring *ring, uint64_t handle, bool keep)
     if (mine_too)
         return;
     claim->flags &= (uint8_t)~SSM_CLAIM_REDELIVERED;
-    ssm_drop_bytes(pool, ssm_memory_held(pool, claim->class_idx, (uint32_t)handle).bytes);
+    ssm_usage_subtract(pool, ssm_memory_held(pool, claim->class_idx, (uint32_t)handle).bytes);
 }
 
 /* The same for a chain, the head first (N3). */
@@ -167,13 +167,13 @@ static SSM_COLD void hand_chain_to_ring(struct ssm_ring *ring, uint64_t head)
 {
     struct ssm_pool *pool = ring->pool;
     for (uint32_t at = (uint32_t)head, next; at != SSM_NIL; at = next) {
-        next = ssm_segment_behind(pool, at);
+        next = ssm_chain_next(pool, at);
         pool->claims[at].flags &= (uint8_t)~SSM_CLAIM_OF_CHAIN;
         hand_to_ring(ring, at, false);
     }
 }
 
-/* Step 3 for the deliveries that end with the put, before the span. Their claims are marked until step 6. */
+/* Step 3 for the deliveries that end with the put, before put_owner. Their claims are marked until step 6. */
 static void mark_deliveries(const struct put_call *call)
 {
     struct ssm_pool *pool = call->ring->pool;
@@ -208,16 +208,16 @@ static SSM_COLD void put_all(struct ssm_ring *ring, const struct put_call *call,
     struct ssm_side *producer = &ring->shared->producer;
     const uint32_t count = call->count;
     const bool keep = call->flags & SSM_KEEP, deliveries = claims & SSM_CLAIM_DELIVERED;
-    if (SSM_HAS_BUG(NOTE_EARLY))
-        ssm_store_release_u64(&producer->note, head + count);
+    if (SSM_HAS_BUG(INTENT_EARLY))
+        ssm_store_release_u64(&producer->put_intent, head + count);
     for (uint32_t i = 0; i < count; i++)
         ssm_store_relaxed_u64(&ring->shared->slots[(head + i) & ring->mask], call->handles[i]);
     if (deliveries) {
         mark_deliveries(call);
-        ssm_store_release_u64(&producer->span, (uint64_t)ssm_redelivery_self(ring->pool) << 32 | count);
+        ssm_store_release_u64(&producer->put_owner, (uint64_t)ssm_redelivery_self(ring->pool) << 32 | count);
     }
-    if (!SSM_HAS_BUG(NO_NOTE))
-        ssm_store_release_u64(&producer->note, head + count);
+    if (!SSM_HAS_BUG(NO_INTENT))
+        ssm_store_release_u64(&producer->put_intent, head + count);
     if (SSM_HAS_BUG(HEAD_EARLY))
         ssm_store_release_u64(&producer->index, head + count);
     for (uint32_t i = 0; i < count; i++)
@@ -229,9 +229,9 @@ static SSM_COLD void put_all(struct ssm_ring *ring, const struct put_call *call,
     ssm_store_release_u64(&producer->index, head + count);
     if (deliveries) {
         finish_deliveries(call);
-        ssm_store_release_u64(&producer->span, 0);
+        ssm_store_release_u64(&producer->put_owner, 0);
     }
-    ssm_store_release_u64(&producer->note, 0);
+    ssm_store_release_u64(&producer->put_intent, 0);
 }
 
 static int may_put(const struct ssm_ring *ring)
@@ -249,12 +249,12 @@ static inline __attribute__((always_inline)) int put_in_hand(struct ssm_ring *ri
     int result = may_put(ring); /* again: it may have been shut down while this call waited for the right */
     if (result != 0)
         return result;
-    if (!keep && ring->table == NULL && ssm_take_sole(ring->pool, call->handles, call->count)) {
+    if (!keep && ring->table == NULL && ssm_claims_take_sole(ring->pool, call->handles, call->count)) {
         result = look_for_room(ring, head, call->count);
         if (result != 0)
-            ssm_untake_sole(ring->pool, call->handles, call->count);
+            ssm_claims_restore_sole(ring->pool, call->handles, call->count);
         else
-            ssm_handover_put(ring, call->handles, call->count);
+            ssm_ring_fast_put(ring, call->handles, call->count);
         return result;
     }
     result = check_handles(ring, call->handles, call->count, keep, &claims);
@@ -328,7 +328,7 @@ static int put_attempt(void *context, bool thorough)
     struct ssm_side *producer = &ring->shared->producer;
     bool exclusive = ring->flags & SSM_ONE_PRODUCER;
     (void)thorough;
-    int result = ssm_enter(ring->pool);
+    int result = ssm_pool_enter(ring->pool);
     if (result != 0)
         return result;
     result = may_put(ring);
@@ -341,15 +341,15 @@ static int put_attempt(void *context, bool thorough)
         else
             ssm_side_leave(producer, exclusive);
     }
-    ssm_leave(ring->pool);
+    ssm_pool_leave(ring->pool);
     return result;
 }
 
 /* A right that stays taken for a moment does not make the ring full. */
-static SSM_COLD int put_once_more(struct put_call *call, struct ssm_retry retry)
+static SSM_COLD int put_once_more(struct put_call *call, struct ssm_lock_retry retry)
 {
     int result = -SSM_E_FULL, again = 1;
-    while (result == -SSM_E_FULL && (again = ssm_retry(call->ring->pool, &retry, SSM_RETRY_NS)) > 0)
+    while (result == -SSM_E_FULL && (again = ssm_lock_retry(call->ring->pool, &retry, SSM_LOCK_RETRY_NS)) > 0)
         result = put_attempt(call, true);
     return again < 0 ? again : result;
 }
@@ -357,11 +357,11 @@ static SSM_COLD int put_once_more(struct put_call *call, struct ssm_retry retry)
 /* Not in ssm_ring_put() itself, which most calls leave by the first attempt. */
 static SSM_COLD int put_waiting(struct put_call *call, int64_t timeout_ns)
 {
-    const struct ssm_wait wait = {
+    const struct ssm_sleep wait = {
         .attempt = put_attempt, .context = call, .again = -SSM_E_FULL, .class_idx = SSM_NIL,
         .event = &call->ring->shared->not_full,
     };
-    return ssm_wait_for(call->ring->pool, &wait, timeout_ns);
+    return ssm_sleep_for(call->ring->pool, &wait, timeout_ns);
 }
 
 static SSM_APART int put_slowly(struct put_call *call, int64_t timeout_ns)
@@ -371,7 +371,7 @@ static SSM_APART int put_slowly(struct put_call *call, int64_t timeout_ns)
     if (count == 0 || count > ring->capacity || call->flags & ~(uint32_t)(SSM_KEEP | SSM_HANDOVER | SSM_ONE_DELIVERY) ||
         hands_over == SSM_HANDOVER)
         return -EINVAL;
-    const struct ssm_retry retry = ssm_retry_begin(ring->pool);
+    const struct ssm_lock_retry retry = ssm_lock_retry_begin(ring->pool);
     int result = put_attempt(call, true);
     if (result == -SSM_E_FULL)
         result = put_once_more(call, retry);
@@ -380,10 +380,10 @@ static SSM_APART int put_slowly(struct put_call *call, int64_t timeout_ns)
     /* Whoever passed it on to this process may be about to say so (step 6), or have died before. */
     for (int look = 0; ring->table != NULL && result == -SSM_E_QUEUED && look < SSM_RING_LOOKS; look++) {
         ring->pool->on_stall(ring->pool);
-        result = ssm_nap(ring->pool, SSM_RING_LOOK_NAP_NS) != 0 ? -EINTR : put_attempt(call, true);
+        result = ssm_pool_nap(ring->pool, SSM_RING_LOOK_NAP_NS) != 0 ? -EINTR : put_attempt(call, true);
     }
     if (result >= 0 && (uint32_t)result < count)
-        ssm_event_signal(&ring->shared->not_empty, count - (uint32_t)result, ring->pool->fenced);
+        ssm_event_signal(&ring->shared->not_empty, count - (uint32_t)result, ring->pool->no_membarrier);
     return result;
 }
 
@@ -392,15 +392,15 @@ static inline bool put_fast(struct ssm_ring *ring, uint64_t handle)
 {
     struct ssm_side *producer = &ring->shared->producer;
     const bool exclusive = ring->flags & SSM_ONE_PRODUCER;
-    if (!ssm_is_unguarded(ring->pool) || ring->table != NULL || !ssm_side_try(ring, producer, exclusive))
+    if (!ssm_pool_needs_no_lock(ring->pool) || ring->table != NULL || !ssm_side_try(ring, producer, exclusive))
         return false;
-    bool put = ssm_load_acquire_u32(&ring->shared->acl) == 0 && ssm_take_sole(ring->pool, &handle, 1);
+    bool put = ssm_load_acquire_u32(&ring->shared->acl) == 0 && ssm_claims_take_sole(ring->pool, &handle, 1);
     if (put && look_for_room(ring, ssm_load_relaxed_u64(&producer->index), 1) != 0) {
-        ssm_untake_sole(ring->pool, &handle, 1);
+        ssm_claims_restore_sole(ring->pool, &handle, 1);
         put = false;
     }
     if (put)
-        ssm_handover_put(ring, &handle, 1);
+        ssm_ring_fast_put(ring, &handle, 1);
     ssm_side_leave(producer, exclusive);
     return put;
 }
@@ -414,7 +414,7 @@ static SSM_APART int put_unnamed(struct ssm_ring *ring, const uint64_t *handles,
 int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns)
 {
     if (SSM_LIKELY(count == 1 && flags == 0 && put_fast(ring, handles[0]))) {
-        ssm_event_signal(&ring->shared->not_empty, 1, ring->pool->fenced);
+        ssm_event_signal(&ring->shared->not_empty, 1, ring->pool->no_membarrier);
         return 0;
     }
     return put_unnamed(ring, handles, count, flags, timeout_ns);
@@ -425,7 +425,7 @@ int ssm_ring_put_of(struct ssm_ring *ring, const uint64_t *handles, const uint64
 {
     struct put_call call = {ring, handles, deliveries, count, flags};
     if (count == 1 && flags == 0 && put_fast(ring, handles[0])) {
-        ssm_event_signal(&ring->shared->not_empty, 1, ring->pool->fenced);
+        ssm_event_signal(&ring->shared->not_empty, 1, ring->pool->no_membarrier);
         return 0;
     }
     return put_slowly(&call, timeout_ns);

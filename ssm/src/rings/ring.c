@@ -2,16 +2,15 @@
  *
  * The ring: a power-of-two array of handles between producers and consumers. It carries handles only; the packets
  * in it are the ring's, by the ring's bit in their holder sets. Here it is found, created and measured; who may put and who
- * may get is decided in sides.c, putting is put.c, taking out get.c, ending it flow.c.
+ * may get is decided in ring_side.c, putting is put.c, taking out get.c, ending it ring_shutdown.c.
  *
  * Each side has an index and a right to it. Own index relaxed, peer's index acquire, publish release (R1, R2); each side
  * remembers the peer's index.
  */
 #include "ring.h"
 
-#include "handover.h"
-#include "metadata.h"
-#include "numbers.h"
+#include "carver.h"
+#include "registry_ids.h"
 #include "registry.h"
 #include "seed_bug.h"
 
@@ -102,7 +101,7 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
     uint64_t before_type = type_start(pool, capacity, options->flags);
     uint32_t type_bytes = options->type != NULL ? (uint32_t)strlen(options->type) : 0;
     uint64_t bytes = before_type + type_bytes;
-    int result = ssm_metadata_carve(pool, bytes, id, &start);
+    int result = ssm_carver_alloc(pool, bytes, id, &start);
     if (result != 0)
         return result;
     struct ssm_ring_shared *shared = (struct ssm_ring_shared *)(pool->base + pool->geometry.metadata_start + start);
@@ -112,7 +111,7 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
     shared->type_bytes = type_bytes;
     if (type_bytes > 0)
         memcpy((uint8_t *)shared + before_type, options->type, type_bytes);
-    uint32_t ring_id = ssm_numbers_alloc(pool, SSM_NUMBERS_RING_IDS);
+    uint32_t ring_id = ssm_registry_ids_alloc(pool, SSM_REGISTRY_IDS_RINGS);
     if (ring_id == SSM_NIL)
         return -SSM_E_CORRUPT; /* there are as many as slots */
     struct ssm_holder *holder = ssm_holder_at(pool, id);
@@ -148,11 +147,11 @@ static int open_table(struct ssm_ring *ring)
     struct ssm_redelivery found;
     if (!ssm_ring_table(ring->pool, ring->id, &found))
         return -SSM_E_CORRUPT;
-    int result = ssm_enter(ring->pool);
+    int result = ssm_pool_enter(ring->pool);
     if (result != 0)
         return result;
     ring->table = ssm_redelivery_open(ring->pool, ring->id, found.entries);
-    ssm_leave(ring->pool);
+    ssm_pool_leave(ring->pool);
     return ring->table != NULL ? 0 : -ENOMEM;
 }
 

@@ -6,6 +6,18 @@
 
 #include "redelivery.h"
 
+/* A process's access to a ring: private memory. */
+struct ssm_ring {
+    struct ssm_pool        *pool;
+    struct ssm_ring_shared *shared;
+    struct ssm_mark         mark;
+    uint32_t                id;        /* holder id */
+    uint32_t                capacity, flags;
+    uint32_t                mask;      /* slots - 1 */
+    const struct ssm_redelivery *table; /* or NULL: an ordinary ring */
+    uint32_t                class_idx; /* of the packet that the long way of get took last: the next one's, most likely */
+};
+
 #define SSM_ACL_DISCARD (UINT32_C(1) << 31) /* shut down at once: what is queued is freed, not delivered */
 
 static inline uint32_t ssm_ring_slot_count(uint32_t capacity)
@@ -33,6 +45,6 @@ void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const uint64_t *
 /* Packets in it now, returned ones included. */
 uint64_t ssm_ring_depth_of(const struct ssm_pool *pool, uint32_t holder_id, const struct ssm_ring_shared *shared);
 /* Gives up the sides that this process has. */
-void ssm_ring_let_go(struct ssm_pool *pool, uint32_t holder_id);
+void ssm_ring_release_sides(struct ssm_pool *pool, uint32_t holder_id);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "hosted.h"
 #include "lock.h"
-#include "metadata.h"
+#include "carver.h"
 #include "seed_bug.h"
 
 #include <errno.h>
@@ -89,11 +89,11 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_serv
     struct ssm_service_shared *shared = ssm_service_at(pool, service_idx);
     struct ssm_hosted hosted;
     uint64_t bytes = ssm_hosted_bytes(options), start;
-    int result = ssm_metadata_carve(pool, bytes, SSM_OWNER_SERVICE | service_idx, &start);
+    int result = ssm_carver_alloc(pool, bytes, SSM_OWNER_SERVICE | service_idx, &start);
     if (result != 0)
         return result;
     if (ssm_hosted_init(&hosted, options, pool->base + pool->geometry.metadata_start + start) != AL_OK) {
-        ssm_metadata_give_back(pool, start, bytes);
+        ssm_carver_free(pool, start, bytes);
         return -EINVAL;
     }
     shared->flags = options->flags;
@@ -136,7 +136,7 @@ static int find_or_create(struct ssm_pool *pool, const char *name, const struct 
         struct ssm_service_options there = options_of(service_out->shared);
         result = is_same(&there, options) ? 0 : -SSM_E_MISMATCH;
     }
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }
 
@@ -195,17 +195,17 @@ static int enter(struct ssm_service *service)
 {
     struct ssm_pool *pool = service->pool;
     for (uint64_t until_ns = 0;;) {
-        int result = ssm_enter(pool);
+        int result = ssm_pool_enter(pool);
         if (result != 0)
             return result;
-        result = take_lock(service, SSM_PATIENCE_NS);
+        result = take_lock(service, SSM_LOCK_PATIENCE_NS);
         if (result == 0)
             return 0;
-        ssm_leave(pool);
+        ssm_pool_leave(pool);
         uint64_t now_ns = ssm_now_ns();
         if (until_ns == 0)
             until_ns = now_ns + ENTER_PATIENCE_NS;
-        if (result != -ETIMEDOUT || now_ns >= until_ns || (result = ssm_nap(pool, NAP_NS)) != 0)
+        if (result != -ETIMEDOUT || now_ns >= until_ns || (result = ssm_pool_nap(pool, NAP_NS)) != 0)
             return result;
     }
 }
@@ -227,7 +227,7 @@ static int enter_as_owner(struct ssm_service *service)
 static void leave(struct ssm_service *service)
 {
     ssm_lock_release(&service->shared->lock);
-    ssm_leave(service->pool);
+    ssm_pool_leave(service->pool);
 }
 
 /* After an operation: counts it, and translates its result. */
@@ -356,7 +356,7 @@ int ssm_service_owner(struct ssm_service *service, uint32_t owner, struct ssm_se
 {
     struct ssm_pool *pool = service->pool;
     uint32_t slot = owner & SSM_OWNER_SLOT;
-    int result = ssm_enter_reader(pool);
+    int result = ssm_pool_enter_reader(pool);
     if (result != 0)
         return result;
     *out = (struct ssm_service_owner){.holder = slot, .alive = is_alive(pool, owner)};
@@ -368,7 +368,7 @@ int ssm_service_owner(struct ssm_service *service, uint32_t owner, struct ssm_se
             out->name[sizeof out->name - 1] = 0; /* another process wrote it */
         }
     }
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return 0;
 }
 
@@ -376,7 +376,7 @@ int ssm_service_stats(struct ssm_pool *pool, uint32_t service_idx, struct ssm_se
 {
     if (service_idx >= SSM_SERVICE_MAX)
         return -EINVAL;
-    int result = ssm_enter_reader(pool);
+    int result = ssm_pool_enter_reader(pool);
     if (result != 0)
         return result;
     const struct ssm_service_shared *shared = ssm_service_at(pool, service_idx);
@@ -395,7 +395,7 @@ int ssm_service_stats(struct ssm_pool *pool, uint32_t service_idx, struct ssm_se
         memcpy(out->name, shared->name, sizeof out->name);
         out->name[sizeof out->name - 1] = 0;
     }
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }
 
@@ -414,7 +414,7 @@ bool ssm_service_reclaim(struct ssm_pool *pool, uint32_t service_idx, const uint
     struct ssm_service service;
     if (map_service(pool, service_idx, &service) != 0 || !(service.flags & SSM_RECLAIM))
         return true; /* of a corrupt one nothing can be said */
-    int result = take_lock(&service, SSM_PATIENCE_NS);
+    int result = take_lock(&service, SSM_LOCK_PATIENCE_NS);
     if (result != 0)
         return result != -ETIMEDOUT;
     (void)ssm_hosted_reclaim(&service.hosted, slots, ssm_clock_ns());
@@ -449,7 +449,7 @@ uint64_t ssm_service_check(struct ssm_pool *pool, uint32_t service_idx,
     if (result == -ENOENT)
         return 0;
     if (result == 0)
-        result = take_lock(&service, SSM_PATIENCE_NS);
+        result = take_lock(&service, SSM_LOCK_PATIENCE_NS);
     if (result == -ETIMEDOUT)
         return 0; /* its owner is stopped: nothing can be said of it */
     if (result != 0) {
@@ -464,7 +464,7 @@ uint64_t ssm_service_check(struct ssm_pool *pool, uint32_t service_idx,
 uint64_t ssm_service_orphans(struct ssm_pool *pool, uint32_t service_idx)
 {
     struct ssm_service service;
-    if (map_service(pool, service_idx, &service) != 0 || !(service.flags & SSM_RECLAIM) || take_lock(&service, SSM_PATIENCE_NS) != 0)
+    if (map_service(pool, service_idx, &service) != 0 || !(service.flags & SSM_RECLAIM) || take_lock(&service, SSM_LOCK_PATIENCE_NS) != 0)
         return 0;
     uint64_t orphans = count_orphans(&service);
     ssm_lock_release(&service.shared->lock);

@@ -3,7 +3,7 @@
  * What recovery and introspection need of services; the rest is public (ssm.h).
  *
  * The directory has SSM_SERVICE_MAX entries. One is made under the registry's byte lock; its last store is `kind`, so a
- * death before it leaves nothing behind (metadata.h gives the memory back). Entries stay as long as the pool.
+ * death before it leaves nothing behind (carver.h gives the memory back). Entries stay as long as the pool.
  *
  * Each service has a robust lock, taken for one operation; whoever takes it over from a dead process first lets the
  * allocator finish or undo what that one was at (al_*_recover), then goes on. Nothing else is locked under it.

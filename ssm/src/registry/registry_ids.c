@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Numbers of the registry; see numbers.h. */
-#include "numbers.h"
+ * Numbers of the registry; see registry_ids.h. */
+#include "registry_ids.h"
 
 #include "clock.h"
 #include "hosted.h"
@@ -33,40 +33,40 @@ static uint64_t count(const struct number_set *set)
 /* ---- what the holder table says ---------------------------------------------------------------------------- */
 
 /* Whether that slot should name a number of that sort, and what stands there. */
-static bool reads(const struct ssm_pool *pool, uint32_t slot, enum ssm_numbers which, uint32_t *number_out)
+static bool reads(const struct ssm_pool *pool, uint32_t slot, enum ssm_registry_ids which, uint32_t *number_out)
 {
     const struct ssm_holder *holder = ssm_holder_at(pool, slot);
     uint32_t kind = ssm_load_acquire_u32(&holder->kind);
-    *number_out = which == SSM_NUMBERS_SLOTS    ? slot
-                : which == SSM_NUMBERS_RING_IDS ? ssm_load_relaxed_u32(&holder->ring_id)
+    *number_out = which == SSM_REGISTRY_IDS_SLOTS    ? slot
+                : which == SSM_REGISTRY_IDS_RINGS ? ssm_load_relaxed_u32(&holder->ring_id)
                                                 : ssm_load_relaxed_u32(&holder->rmid);
-    return which == SSM_NUMBERS_SLOTS    ? kind != SSM_HOLDER_NONE
-         : which == SSM_NUMBERS_RING_IDS ? kind == SSM_HOLDER_RING
+    return which == SSM_REGISTRY_IDS_SLOTS    ? kind != SSM_HOLDER_NONE
+         : which == SSM_REGISTRY_IDS_RINGS ? kind == SSM_HOLDER_RING
                                          : kind == SSM_HOLDER_PROCESS && *number_out != 0; /* 0: none was left */
 }
 
 /* All numbers of that sort are below it. */
-static uint32_t limit_of(const struct ssm_pool *pool, enum ssm_numbers which)
+static uint32_t limit_of(const struct ssm_pool *pool, enum ssm_registry_ids which)
 {
-    return which == SSM_NUMBERS_RMIDS ? (uint32_t)ssm_layout_numbers(&pool->geometry, which).first + 1 : pool->geometry.holders;
+    return which == SSM_REGISTRY_IDS_RMIDS ? (uint32_t)ssm_layout_registry_ids(&pool->geometry, which).first + 1 : pool->geometry.holders;
 }
 
-static bool names(const struct ssm_pool *pool, uint32_t slot, enum ssm_numbers which, uint32_t *number_out)
+static bool names(const struct ssm_pool *pool, uint32_t slot, enum ssm_registry_ids which, uint32_t *number_out)
 {
     return reads(pool, slot, which, number_out) && *number_out < limit_of(pool, which);
 }
 
-static bool is_named(const struct ssm_pool *pool, enum ssm_numbers which, uint32_t number)
+static bool is_named(const struct ssm_pool *pool, enum ssm_registry_ids which, uint32_t number)
 {
-    uint32_t named, slot = which == SSM_NUMBERS_SLOTS ? number : 0; /* a slot is named by itself alone */
-    uint32_t end = which == SSM_NUMBERS_SLOTS ? number + 1 : pool->geometry.holders;
+    uint32_t named, slot = which == SSM_REGISTRY_IDS_SLOTS ? number : 0; /* a slot is named by itself alone */
+    uint32_t end = which == SSM_REGISTRY_IDS_SLOTS ? number + 1 : pool->geometry.holders;
     for (; slot < end; slot++)
         if (names(pool, slot, which, &named) && named == number)
             return true;
     return false;
 }
 
-static struct number_set all_named(const struct ssm_pool *pool, enum ssm_numbers which)
+static struct number_set all_named(const struct ssm_pool *pool, enum ssm_registry_ids which)
 {
     struct number_set set = {0};
     uint32_t number;
@@ -78,33 +78,33 @@ static struct number_set all_named(const struct ssm_pool *pool, enum ssm_numbers
 
 /* ---- the allocators ---------------------------------------------------------------------------------------- */
 
-static uint8_t *memory_of(const struct ssm_pool *pool, enum ssm_numbers which)
+static uint8_t *memory_of(const struct ssm_pool *pool, enum ssm_registry_ids which)
 {
     const struct ssm_geometry *g = &pool->geometry;
-    return pool->base + (which == SSM_NUMBERS_SLOTS    ? g->slots_start
-                       : which == SSM_NUMBERS_RING_IDS ? g->ring_ids_start
+    return pool->base + (which == SSM_REGISTRY_IDS_SLOTS    ? g->slots_start
+                       : which == SSM_REGISTRY_IDS_RINGS ? g->ring_ids_start
                                                        : g->rmids_start);
 }
 
-static int lay_out(struct ssm_pool *pool, enum ssm_numbers which, struct ssm_hosted *hosted)
+static int lay_out(struct ssm_pool *pool, enum ssm_registry_ids which, struct ssm_hosted *hosted)
 {
-    const struct ssm_service_options options = ssm_layout_numbers(&pool->geometry, which);
+    const struct ssm_service_options options = ssm_layout_registry_ids(&pool->geometry, which);
     return ssm_hosted_init(hosted, &options, memory_of(pool, which));
 }
 
-int ssm_numbers_init(struct ssm_pool *pool)
+int ssm_registry_ids_init(struct ssm_pool *pool)
 {
     struct ssm_hosted hosted;
     int result = AL_OK;
-    for (int which = 0; result == AL_OK && which < SSM_NUMBERS_SORTS; which++)
-        result = lay_out(pool, (enum ssm_numbers)which, &hosted);
+    for (int which = 0; result == AL_OK && which < SSM_REGISTRY_IDS_KINDS; which++)
+        result = lay_out(pool, (enum ssm_registry_ids)which, &hosted);
     return result == AL_OK ? 0 : -SSM_E_CORRUPT;
 }
 
 /* Whoever had the registry before may have died inside an operation. False: what stands there is no such allocator. */
-static bool open_numbers(struct ssm_pool *pool, enum ssm_numbers which, struct ssm_hosted *hosted)
+static bool open_numbers(struct ssm_pool *pool, enum ssm_registry_ids which, struct ssm_hosted *hosted)
 {
-    const struct ssm_service_options options = ssm_layout_numbers(&pool->geometry, which);
+    const struct ssm_service_options options = ssm_layout_registry_ids(&pool->geometry, which);
     return ssm_hosted_attach(hosted, &options, memory_of(pool, which)) == AL_OK && ssm_hosted_recover(hosted) == AL_OK;
 }
 
@@ -118,16 +118,16 @@ static bool has_all(const struct ssm_hosted *hosted, const struct number_set *se
 }
 
 /* Every number taken: a death before those are freed that nobody has leaves leftovers. */
-static void rebuild(struct ssm_pool *pool, enum ssm_numbers which, struct ssm_hosted *hosted)
+static void rebuild(struct ssm_pool *pool, enum ssm_registry_ids which, struct ssm_hosted *hosted)
 {
-    const struct ssm_service_options options = ssm_layout_numbers(&pool->geometry, which);
+    const struct ssm_service_options options = ssm_layout_registry_ids(&pool->geometry, which);
     uint64_t left = lay_out(pool, which, hosted) == AL_OK ? ssm_hosted_capacity(&options) : 0;
     for (uint32_t number; left > 0; left--)
         if (ssm_hosted_peek_number(hosted, 0, &number) != AL_OK || ssm_hosted_commit_number(hosted, number) != AL_OK)
             break;
 }
 
-void ssm_numbers_settle(struct ssm_pool *pool, enum ssm_numbers which)
+void ssm_registry_ids_settle(struct ssm_pool *pool, enum ssm_registry_ids which)
 {
     const struct number_set named = all_named(pool, which);
     const uint32_t limit = limit_of(pool, which);
@@ -138,22 +138,22 @@ void ssm_numbers_settle(struct ssm_pool *pool, enum ssm_numbers which)
     for (uint32_t number = 0; number < limit; number++) {
         if (has(&named, number) || !ssm_hosted_has_number(&hosted, number))
             continue;
-        if (which == SSM_NUMBERS_SLOTS && ssm_slot_is_alive(pool, number))
+        if (which == SSM_REGISTRY_IDS_SLOTS && ssm_holder_is_alive(pool, number))
             continue; /* its process lives: the kind was scribbled */
         (void)ssm_hosted_free_number(&hosted, number, ssm_clock_ns());
     }
 }
 
-void ssm_numbers_audit(struct ssm_pool *pool, enum ssm_numbers which)
+void ssm_registry_ids_audit(struct ssm_pool *pool, enum ssm_registry_ids which)
 {
     const struct number_set named = all_named(pool, which);
     struct ssm_hosted hosted;
     if (!open_numbers(pool, which, &hosted) || ssm_hosted_used(&hosted) != count(&named) || !has_all(&hosted, &named) ||
-        (which != SSM_NUMBERS_RMIDS && ssm_hosted_check(&hosted, NULL, NULL) != 0))
-        ssm_numbers_settle(pool, which);
+        (which != SSM_REGISTRY_IDS_RMIDS && ssm_hosted_check(&hosted, NULL, NULL) != 0))
+        ssm_registry_ids_settle(pool, which);
 }
 
-uint32_t ssm_numbers_peek(struct ssm_pool *pool, enum ssm_numbers which)
+uint32_t ssm_registry_ids_peek(struct ssm_pool *pool, enum ssm_registry_ids which)
 {
     struct ssm_hosted hosted;
     uint32_t number;
@@ -165,34 +165,34 @@ uint32_t ssm_numbers_peek(struct ssm_pool *pool, enum ssm_numbers which)
             return number;
         if (settled || result == AL_RESTING)
             return SSM_NIL;
-        ssm_numbers_settle(pool, which);
+        ssm_registry_ids_settle(pool, which);
     }
 }
 
 /* Where it fails, somebody scribbled since it was peeked: it will be named and yet free, and that is found. */
-void ssm_numbers_take(struct ssm_pool *pool, enum ssm_numbers which, uint32_t number)
+void ssm_registry_ids_take(struct ssm_pool *pool, enum ssm_registry_ids which, uint32_t number)
 {
     struct ssm_hosted hosted;
     if (open_numbers(pool, which, &hosted))
         (void)ssm_hosted_commit_number(&hosted, number);
 }
 
-uint32_t ssm_numbers_alloc(struct ssm_pool *pool, enum ssm_numbers which)
+uint32_t ssm_registry_ids_alloc(struct ssm_pool *pool, enum ssm_registry_ids which)
 {
-    uint32_t number = ssm_numbers_peek(pool, which);
+    uint32_t number = ssm_registry_ids_peek(pool, which);
     if (number != SSM_NIL)
-        ssm_numbers_take(pool, which, number);
+        ssm_registry_ids_take(pool, which, number);
     return number;
 }
 
-void ssm_numbers_free(struct ssm_pool *pool, enum ssm_numbers which, uint32_t number)
+void ssm_registry_ids_free(struct ssm_pool *pool, enum ssm_registry_ids which, uint32_t number)
 {
     struct ssm_hosted hosted;
     if (open_numbers(pool, which, &hosted))
         (void)ssm_hosted_free_number(&hosted, number, ssm_clock_ns()); /* at worst it is a leftover */
 }
 
-uint64_t ssm_numbers_check(struct ssm_pool *pool, enum ssm_numbers which, al_report_fn report, void *context)
+uint64_t ssm_registry_ids_check(struct ssm_pool *pool, enum ssm_registry_ids which, al_report_fn report, void *context)
 {
     struct number_set named = {0};
     struct ssm_hosted hosted;

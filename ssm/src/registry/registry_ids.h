@@ -14,27 +14,27 @@
  * table before it is believed, so no number is given twice, whatever stands there.
  *
  * All with the registry locked. */
-#ifndef SSM_NUMBERS_H
-#define SSM_NUMBERS_H
+#ifndef SSM_REGISTRY_IDS_H
+#define SSM_REGISTRY_IDS_H
 
 #include "attachment.h"
 #include "flat.h"
 
-int ssm_numbers_init(struct ssm_pool *pool); /* of a pool that is being made */
+int ssm_registry_ids_init(struct ssm_pool *pool); /* of a pool that is being made */
 
 /* The number that would be given now; SSM_NIL: every one is in use, or (RMIDs) the free ones rest. */
-uint32_t ssm_numbers_peek(struct ssm_pool *pool, enum ssm_numbers which);
-void     ssm_numbers_take(struct ssm_pool *pool, enum ssm_numbers which, uint32_t number);
-uint32_t ssm_numbers_alloc(struct ssm_pool *pool, enum ssm_numbers which); /* both at once */
-void     ssm_numbers_free(struct ssm_pool *pool, enum ssm_numbers which, uint32_t number);
+uint32_t ssm_registry_ids_peek(struct ssm_pool *pool, enum ssm_registry_ids which);
+void     ssm_registry_ids_take(struct ssm_pool *pool, enum ssm_registry_ids which, uint32_t number);
+uint32_t ssm_registry_ids_alloc(struct ssm_pool *pool, enum ssm_registry_ids which); /* both at once */
+void     ssm_registry_ids_free(struct ssm_pool *pool, enum ssm_registry_ids which, uint32_t number);
 
 /* Makes the allocator what the holder table says. */
-void ssm_numbers_settle(struct ssm_pool *pool, enum ssm_numbers which);
+void ssm_registry_ids_settle(struct ssm_pool *pool, enum ssm_registry_ids which);
 /* The same where it is needed, as far as a quick look tells: it does not go through the queue of RMIDs, a thousand places.
  * Whoever comes upon a broken one settles. */
-void ssm_numbers_audit(struct ssm_pool *pool, enum ssm_numbers which);
+void ssm_registry_ids_audit(struct ssm_pool *pool, enum ssm_registry_ids which);
 
 /* How many contradictions there are, in the allocator and with the table. Leftovers are none. */
-uint64_t ssm_numbers_check(struct ssm_pool *pool, enum ssm_numbers which, al_report_fn report, void *context);
+uint64_t ssm_registry_ids_check(struct ssm_pool *pool, enum ssm_registry_ids which, al_report_fn report, void *context);
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Tasks that are done; see tasks.h. */
-#include "tasks.h"
+ * Tasks that are done; see ring_join.h. */
+#include "ring_join.h"
 
 #include <errno.h>
 
-int ssm_tasks_add(struct ssm_ring *ring, uint32_t count)
+int ssm_ring_join_add(struct ssm_ring *ring, uint32_t count)
 {
     struct ssm_ring_shared *shared = ring->shared;
     uint64_t done = ssm_load_acquire_u64(&shared->done);
@@ -14,17 +14,17 @@ int ssm_tasks_add(struct ssm_ring *ring, uint32_t count)
             return -EINVAL;
     } while (!ssm_cas_acqrel_u64(&shared->done, &done, done + count)); /* T1 -> T2 in join_attempt() */
     if (ssm_load_acquire_u64(&shared->producer.index) == done + count)
-        ssm_event_signal(&shared->all_done, UINT32_MAX, ring->pool->fenced);
+        ssm_event_signal(&shared->all_done, UINT32_MAX, ring->pool->no_membarrier);
     return 0;
 }
 
 int ssm_ring_task_done(struct ssm_ring *ring)
 {
-    int result = ssm_enter(ring->pool);
+    int result = ssm_pool_enter(ring->pool);
     if (result != 0)
         return result;
-    result = ssm_tasks_add(ring, 1);
-    ssm_leave(ring->pool);
+    result = ssm_ring_join_add(ring, 1);
+    ssm_pool_leave(ring->pool);
     return result;
 }
 
@@ -32,22 +32,22 @@ static int join_attempt(void *context, bool thorough)
 {
     const struct ssm_ring *ring = context;
     (void)thorough;
-    int result = ssm_enter(ring->pool);
+    int result = ssm_pool_enter(ring->pool);
     if (result != 0)
         return result;
     uint64_t done = ssm_load_acquire_u64(&ring->shared->done); /* T2: before the index */
     uint64_t head = ssm_load_acquire_u64(&ring->shared->producer.index); /* T2 */
-    ssm_leave(ring->pool);
+    ssm_pool_leave(ring->pool);
     return done == head ? 0 : -ETIMEDOUT;
 }
 
 int ssm_ring_join(struct ssm_ring *ring, int64_t timeout_ns)
 {
-    const struct ssm_wait wait = {
+    const struct ssm_sleep wait = {
         .attempt = join_attempt, .context = ring, .again = -ETIMEDOUT, .class_idx = SSM_NIL, .event = &ring->shared->all_done,
     };
     int result = join_attempt(ring, true);
-    return result == -ETIMEDOUT && timeout_ns != 0 ? ssm_wait_for(ring->pool, &wait, timeout_ns) : result;
+    return result == -ETIMEDOUT && timeout_ns != 0 ? ssm_sleep_for(ring->pool, &wait, timeout_ns) : result;
 }
 
 uint64_t ssm_ring_unfinished(struct ssm_ring *ring)

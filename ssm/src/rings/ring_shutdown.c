@@ -3,25 +3,25 @@
  * The end of a ring's flow: its flags, and shutdown. */
 #include "get.h"
 #include "ring.h"
-#include "sides.h"
+#include "ring_side.h"
 
 #include <errno.h>
 
 static void wake_everyone(struct ssm_ring *ring)
 {
-    ssm_event_signal(&ring->shared->not_empty, UINT32_MAX, ring->pool->fenced);
-    ssm_event_signal(&ring->shared->not_full, UINT32_MAX, ring->pool->fenced);
+    ssm_event_signal(&ring->shared->not_empty, UINT32_MAX, ring->pool->no_membarrier);
+    ssm_event_signal(&ring->shared->not_full, UINT32_MAX, ring->pool->no_membarrier);
 }
 
 int ssm_ring_set_acl(struct ssm_ring *ring, uint32_t acl)
 {
     if (acl & ~(uint32_t)(SSM_ACL_RDONLY | SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER))
         return -EINVAL;
-    int result = ssm_enter(ring->pool);
+    int result = ssm_pool_enter(ring->pool);
     if (result != 0)
         return result;
     ssm_store_release_u32(&ring->shared->acl, acl);
-    ssm_leave(ring->pool);
+    ssm_pool_leave(ring->pool);
     wake_everyone(ring);
     return 0;
 }
@@ -29,17 +29,17 @@ int ssm_ring_set_acl(struct ssm_ring *ring, uint32_t acl)
 /* Enters, with the right to a side where it can be had soon; 1 or 0, or an error. */
 static int enter_with(struct ssm_ring *ring, struct ssm_side *side, bool *mine)
 {
-    struct ssm_retry retry = ssm_retry_begin(ring->pool);
+    struct ssm_lock_retry retry = ssm_lock_retry_begin(ring->pool);
     for (int again = 1;;) {
-        int result = ssm_enter(ring->pool);
+        int result = ssm_pool_enter(ring->pool);
         if (result != 0)
             return result;
         if (ssm_side_borrow(ring, side, mine))
             return 1;
         if (again == 0)
             return 0;
-        ssm_leave(ring->pool);
-        again = ssm_retry(ring->pool, &retry, SSM_RETRY_NS);
+        ssm_pool_leave(ring->pool);
+        again = ssm_lock_retry(ring->pool, &retry, SSM_LOCK_RETRY_NS);
         if (again < 0)
             return again;
     }
@@ -57,7 +57,7 @@ int ssm_ring_shutdown(struct ssm_ring *ring, int immediate)
     ssm_or_acqrel_u32(&ring->shared->acl, SSM_ACL_FLOWDOWN | (immediate ? SSM_ACL_DISCARD : 0));
     if (borrowed)
         ssm_side_return(producer, mine);
-    ssm_leave(ring->pool);
+    ssm_pool_leave(ring->pool);
     /* Where the consumer's side is another live process's, that one discards, at its next get or at its close. */
     borrowed = immediate ? enter_with(ring, consumer, &mine) : -ENOENT;
     if (borrowed > 0) {
@@ -65,7 +65,7 @@ int ssm_ring_shutdown(struct ssm_ring *ring, int immediate)
         ssm_side_return(consumer, mine);
     }
     if (borrowed >= 0)
-        ssm_leave(ring->pool);
+        ssm_pool_leave(ring->pool);
     wake_everyone(ring);
     return borrowed == -EINTR ? borrowed : 0;
 }

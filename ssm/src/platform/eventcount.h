@@ -21,8 +21,8 @@
  * had no processor for SSM_EXCUSED_NS in between. What may be missing: a wake-up that was forgotten, when another one
  * came on its heels.
  */
-#ifndef SSM_WAIT_H
-#define SSM_WAIT_H
+#ifndef SSM_EVENTCOUNT_H
+#define SSM_EVENTCOUNT_H
 
 #include "atomic.h"
 
@@ -67,10 +67,10 @@ uint32_t ssm_event_wake(struct ssm_event *event, uint32_t count);
  * or with the waiter's own announcement since. `excusable`: a signal that comes yet takes it back. */
 void ssm_event_count_late(struct ssm_event *event, uint32_t seen, bool excusable);
 
-/* The same after a publish. `fenced`: this process takes no part in membarrier. */
-static inline uint32_t ssm_event_signal(struct ssm_event *event, uint32_t count, bool fenced)
+/* The same after a publish. `no_membarrier`: this process takes no part in membarrier. */
+static inline uint32_t ssm_event_signal(struct ssm_event *event, uint32_t count, bool no_membarrier)
 {
-    ssm_fence_light(fenced); /* E2: what was published is visible before the bit is looked at; pairs with E1 */
+    ssm_fence_light(no_membarrier); /* E2: what was published is visible before the bit is looked at; pairs with E1 */
     return ssm_load_relaxed_u32(&event->word) & SSM_EVENT_WAITERS ? ssm_event_wake(event, count) : 0;
 }
 

@@ -6,10 +6,10 @@
  * finds its owner dead repairs the side first: the consumer's needs nothing (get.c), the producer's loses what was put and
  * not published, or completes what was (put.c); both repairs are exact, idempotent and without a log.
  */
-#ifndef SSM_SIDES_H
-#define SSM_SIDES_H
+#ifndef SSM_RING_SIDE_H
+#define SSM_RING_SIDE_H
 
-#include "handover.h"
+#include "ring_fast.h"
 #include "lock.h"
 
 #include <errno.h>
@@ -39,7 +39,7 @@ static inline int ssm_side_enter(struct ssm_ring *ring, struct ssm_side *side, b
 {
     if (exclusive && ssm_lock_is_mine(ring->pool, &side->lock))
         return 0;
-    int result = ssm_side_take_of(ring, side, exclusive ? 0 : SSM_PATIENCE_NS);
+    int result = ssm_side_take_of(ring, side, exclusive ? 0 : SSM_LOCK_PATIENCE_NS);
     return result != -ETIMEDOUT ? result : exclusive ? -SSM_E_BUSY : again;
 }
 

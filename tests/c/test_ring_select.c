@@ -145,11 +145,11 @@ static void test_turns_of_looking(void)
     struct fixture f = fixture_open(&options);
     struct ssm_pool *other = fixture_attach(f.fd, 0);
     const uint64_t now_ns = ssm_now_ns();
-    CHECK(ssm_look_in_turn(f.pool, now_ns));
-    CHECK(!ssm_look_in_turn(other, now_ns + SSM_RECHECK_NS - 1));
-    CHECK(!ssm_look_in_turn(f.pool, now_ns + SSM_RECHECK_NS - 1));
-    CHECK(ssm_look_in_turn(other, now_ns + SSM_RECHECK_NS));
-    CHECK(ssm_look_in_turn(f.pool, now_ns - 1000 * MS)); /* behind: another clock */
+    CHECK(ssm_pool_look_in_turn(f.pool, now_ns));
+    CHECK(!ssm_pool_look_in_turn(other, now_ns + SSM_RECHECK_NS - 1));
+    CHECK(!ssm_pool_look_in_turn(f.pool, now_ns + SSM_RECHECK_NS - 1));
+    CHECK(ssm_pool_look_in_turn(other, now_ns + SSM_RECHECK_NS));
+    CHECK(ssm_pool_look_in_turn(f.pool, now_ns - 1000 * MS)); /* behind: another clock */
     ssm_pool_destroy(other);
     fixture_close(&f);
 }

@@ -4,23 +4,12 @@
  * steps, and what a death after each leaves, are those in put.c and get.c; here they are done for a batch in few passes, by
  * plain stores. Whatever is not common is left to those two: nothing has changed then.
  */
-#ifndef SSM_HANDOVER_H
-#define SSM_HANDOVER_H
+#ifndef SSM_RING_FAST_H
+#define SSM_RING_FAST_H
 
 #include "pool.h"
+#include "ring.h"
 #include "seed_bug.h"
-
-/* A process's access to a ring: private memory. */
-struct ssm_ring {
-    struct ssm_pool        *pool;
-    struct ssm_ring_shared *shared;
-    struct ssm_mark         mark;
-    uint32_t                id;        /* holder id */
-    uint32_t                capacity, flags;
-    uint32_t                mask;      /* slots - 1 */
-    const struct ssm_redelivery *table; /* or NULL: an ordinary ring */
-    uint32_t                class_idx; /* of the packet that the long way of get took last: the next one's, most likely */
-};
 
 /* How far the consumer may read; UINT64_MAX when the indices contradict each other. The head as last seen will do
  * while there is something before it; slots that are passed over may use that up. */
@@ -42,21 +31,21 @@ static inline bool ssm_ring_looks_empty(const struct ssm_ring *ring)
     return ssm_load_relaxed_u64(&ring->shared->consumer.peer) == tail && ssm_load_relaxed_u64(&ring->shared->producer.index) == tail;
 }
 
-#define SSM_HANDOVER_AHEAD 4 /* slots ahead, whose descriptors are in the producer's cache still */
+#define SSM_RING_FAST_AHEAD 4 /* slots ahead, whose descriptors are in the producer's cache still */
 
-/* With the producer's right, room for all, and ssm_take_sole() done: steps 2 to 6 of put. */
-static inline void ssm_handover_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count)
+/* With the producer's right, room for all, and ssm_claims_take_sole() done: steps 2 to 6 of put. */
+static inline void ssm_ring_fast_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count)
 {
     struct ssm_pool *pool = ring->pool;
     struct ssm_side *producer = &ring->shared->producer;
     const uint64_t head = ssm_load_relaxed_u64(&producer->index);
     uint64_t bytes = 0;
-    if (SSM_HAS_BUG(NOTE_EARLY))
-        ssm_store_release_u64(&producer->note, head + count);
+    if (SSM_HAS_BUG(INTENT_EARLY))
+        ssm_store_release_u64(&producer->put_intent, head + count);
     for (uint32_t i = 0; i < count; i++)
         ssm_store_relaxed_u64(&ring->shared->slots[(head + i) & ring->mask], handles[i]);
-    if (!SSM_HAS_BUG(NO_NOTE))
-        ssm_store_release_u64(&producer->note, head + count);
+    if (!SSM_HAS_BUG(NO_INTENT))
+        ssm_store_release_u64(&producer->put_intent, head + count);
     if (SSM_HAS_BUG(HEAD_EARLY))
         ssm_store_release_u64(&producer->index, head + count);
     for (uint32_t i = 0; i < count; i++) {
@@ -64,12 +53,12 @@ static inline void ssm_handover_put(struct ssm_ring *ring, const uint64_t *handl
         bytes += pool->classes[pool->claims[(uint32_t)handles[i]].class_idx].block_size;
     }
     ssm_store_release_u64(&producer->index, head + count); /* R1 -> A1 in ssm_ring_head_beyond() */
-    ssm_store_release_u64(&producer->note, 0);
-    ssm_drop_bytes(pool, bytes);
+    ssm_store_release_u64(&producer->put_intent, 0);
+    ssm_usage_subtract(pool, bytes);
 }
 
 /* Is it the packet that the slot was filled with, the ring's alone, no chain, and none that this process holds already? */
-static inline bool ssm_slot_is_common(const struct ssm_ring *ring, const struct ssm_own_class *class, uint64_t handle)
+static inline bool ssm_ring_slot_is_common(const struct ssm_ring *ring, const struct ssm_own_class *class, uint64_t handle)
 {
     const struct ssm_pool *pool = ring->pool;
     if (!ssm_class_has_block(class, (uint32_t)handle) || pool->claims[(uint32_t)handle].references != 0)
@@ -80,7 +69,7 @@ static inline bool ssm_slot_is_common(const struct ssm_ring *ring, const struct 
 }
 
 /* With the consumer's right: steps 1 to 3 of get, up to the first slot that is not common. How many. */
-static inline uint32_t ssm_handover_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count)
+static inline uint32_t ssm_ring_fast_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count)
 {
     struct ssm_pool *pool = ring->pool;
     struct ssm_side *consumer = &ring->shared->consumer;
@@ -92,14 +81,14 @@ static inline uint32_t ssm_handover_get(struct ssm_ring *ring, uint64_t *handles
         if (tail == head && ((head = ssm_ring_head_beyond(ring, tail)) == tail || head == UINT64_MAX))
             break;
         const uint64_t handle = ssm_load_relaxed_u64(&slots[tail & mask]);
-        if (head - tail > SSM_HANDOVER_AHEAD)
-            ssm_prefetch(ssm_block_at(pool, (uint32_t)ssm_load_relaxed_u64(&slots[(tail + SSM_HANDOVER_AHEAD) & mask])));
-        if (!ssm_slot_is_common(ring, class, handle))
+        if (head - tail > SSM_RING_FAST_AHEAD)
+            ssm_prefetch(ssm_block_at(pool, (uint32_t)ssm_load_relaxed_u64(&slots[(tail + SSM_RING_FAST_AHEAD) & mask])));
+        if (!ssm_ring_slot_is_common(ring, class, handle))
             break;
         if (SSM_HAS_BUG(TAIL_EARLY))
             ssm_store_release_u64(&consumer->index, tail + 1);
         ssm_block_pass(ssm_block_at(pool, (uint32_t)handle), ring->mark, pool->mark);
-        ssm_claim_afresh(pool, class, (uint32_t)handle);
+        ssm_claim_set_fresh(pool, class, (uint32_t)handle);
         handles_out[tail - start] = handle;
     }
     if (tail == start)
@@ -107,7 +96,7 @@ static inline uint32_t ssm_handover_get(struct ssm_ring *ring, uint64_t *handles
     const uint32_t got = (uint32_t)(tail - start);
     ssm_store_relaxed_u64(&consumer->count, ssm_load_relaxed_u64(&consumer->count) + got);
     ssm_store_release_u64(&consumer->index, tail); /* R2 -> A2 in look_for_room(): the slots were read before */
-    ssm_hold_bytes(pool, class->block_size * got);
+    ssm_usage_add(pool, class->block_size * got);
     return got;
 }
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The metadata area; see metadata.h. */
-#include "metadata.h"
+ * The metadata area; see carver.h. */
+#include "carver.h"
 
 static uint64_t round_up(uint64_t bytes)
 {
     return (bytes + SSM_NO_SHARING - 1) / SSM_NO_SHARING * SSM_NO_SHARING;
 }
 
-int ssm_metadata_init(struct ssm_pool *pool)
+int ssm_carver_init(struct ssm_pool *pool)
 {
     const struct ssm_geometry *g = &pool->geometry;
     struct al_tree carver;
@@ -49,7 +49,7 @@ static bool find_leftover(const struct ssm_pool *pool, const struct al_tree *car
     return false;
 }
 
-int ssm_metadata_carve(struct ssm_pool *pool, uint64_t bytes, uint32_t owner, uint64_t *start_out)
+int ssm_carver_alloc(struct ssm_pool *pool, uint64_t bytes, uint32_t owner, uint64_t *start_out)
 {
     struct al_tree_constraint wanted = {.align = SSM_NO_SHARING, .policy = AL_TREE_FIRST};
     struct al_tree carver;
@@ -72,14 +72,14 @@ int ssm_metadata_carve(struct ssm_pool *pool, uint64_t bytes, uint32_t owner, ui
     return -SSM_E_CORRUPT; /* scribbled */
 }
 
-void ssm_metadata_give_back(struct ssm_pool *pool, uint64_t start, uint64_t bytes)
+void ssm_carver_free(struct ssm_pool *pool, uint64_t start, uint64_t bytes)
 {
     struct al_tree carver;
     if (open_carver(pool, &carver) == 0)
         (void)al_tree_free(&carver, start, start + round_up(bytes) - 1); /* at worst it stays a leftover */
 }
 
-uint64_t ssm_metadata_check(struct ssm_pool *pool, al_report_fn report, void *context)
+uint64_t ssm_carver_check(struct ssm_pool *pool, al_report_fn report, void *context)
 {
     struct al_tree carver;
     if (open_carver(pool, &carver) == 0)

@@ -23,21 +23,21 @@ static struct fixture open_fixture(void)
 static uint8_t *memory_of(const struct ssm_pool *pool, int which)
 {
     const struct ssm_geometry *g = &pool->geometry;
-    return pool->base + (which == SSM_NUMBERS_SLOTS    ? g->slots_start
-                       : which == SSM_NUMBERS_RING_IDS ? g->ring_ids_start
+    return pool->base + (which == SSM_REGISTRY_IDS_SLOTS    ? g->slots_start
+                       : which == SSM_REGISTRY_IDS_RINGS ? g->ring_ids_start
                                                        : g->rmids_start);
 }
 
 static uint64_t bytes_of(const struct ssm_pool *pool, int which)
 {
-    const struct ssm_service_options options = ssm_layout_numbers(&pool->geometry, (enum ssm_numbers)which);
+    const struct ssm_service_options options = ssm_layout_registry_ids(&pool->geometry, (enum ssm_registry_ids)which);
     return ssm_hosted_bare_bytes(&options);
 }
 
 /* Numbers that are taken. */
 static uint64_t taken(const struct ssm_pool *pool, int which)
 {
-    const struct ssm_service_options options = ssm_layout_numbers(&pool->geometry, (enum ssm_numbers)which);
+    const struct ssm_service_options options = ssm_layout_registry_ids(&pool->geometry, (enum ssm_registry_ids)which);
     struct ssm_hosted hosted;
     CHECK_EQ(ssm_hosted_attach(&hosted, &options, memory_of(pool, which)), AL_OK);
     return ssm_hosted_used(&hosted);
@@ -65,8 +65,8 @@ static void ignore(void *context, const char *what, uint64_t where, uint64_t val
 static uint64_t contradictions(struct ssm_pool *pool, al_report_fn report)
 {
     uint64_t count = 0;
-    for (int which = 0; which < SSM_NUMBERS_SORTS; which++)
-        count += ssm_numbers_check(pool, (enum ssm_numbers)which, report, NULL);
+    for (int which = 0; which < SSM_REGISTRY_IDS_KINDS; which++)
+        count += ssm_registry_ids_check(pool, (enum ssm_registry_ids)which, report, NULL);
     return count;
 }
 
@@ -75,9 +75,9 @@ static void check_exact(struct ssm_pool *pool)
 {
     uint64_t processes = slots_of_kind(pool, SSM_HOLDER_PROCESS), rings = slots_of_kind(pool, SSM_HOLDER_RING);
     CHECK_EQ(contradictions(pool, print), 0);
-    CHECK_EQ(taken(pool, SSM_NUMBERS_SLOTS), processes + rings);
-    CHECK_EQ(taken(pool, SSM_NUMBERS_RING_IDS), rings);
-    CHECK_EQ(taken(pool, SSM_NUMBERS_RMIDS), processes);
+    CHECK_EQ(taken(pool, SSM_REGISTRY_IDS_SLOTS), processes + rings);
+    CHECK_EQ(taken(pool, SSM_REGISTRY_IDS_RINGS), rings);
+    CHECK_EQ(taken(pool, SSM_REGISTRY_IDS_RMIDS), processes);
 }
 
 /* ---- ids of rings ------------------------------------------------------------------------------------------ */
@@ -116,7 +116,7 @@ static uint32_t fill_with(struct ssm_pool *pool, uint32_t kind)
     while ((slot = ssm_registry_find_free(pool)) != SSM_NIL) {
         struct ssm_holder *holder = ssm_holder_at(pool, slot);
         CHECK_EQ(ssm_load_acquire_u32(&holder->kind), SSM_HOLDER_NONE);
-        uint32_t ring_id = kind == SSM_HOLDER_RING ? ssm_numbers_alloc(pool, SSM_NUMBERS_RING_IDS) : 0;
+        uint32_t ring_id = kind == SSM_HOLDER_RING ? ssm_registry_ids_alloc(pool, SSM_REGISTRY_IDS_RINGS) : 0;
         CHECK(ring_id != SSM_NIL);
         ssm_store_relaxed_u32(&holder->ring_id, ring_id);
         ssm_store_relaxed_u32(&holder->rmid, 0);
@@ -156,7 +156,7 @@ static void test_full(void)
 
 static uint32_t how_many(const struct ssm_geometry *geometry, int which)
 {
-    return which == SSM_NUMBERS_RMIDS ? (uint32_t)ssm_layout_numbers(geometry, SSM_NUMBERS_RMIDS).first : geometry->holders;
+    return which == SSM_REGISTRY_IDS_RMIDS ? (uint32_t)ssm_layout_registry_ids(geometry, SSM_REGISTRY_IDS_RMIDS).first : geometry->holders;
 }
 
 /* Whoever died had taken them, and no slot names them. */
@@ -165,12 +165,12 @@ static void take_all_but(struct ssm_pool *pool, int which, uint32_t left)
     uint64_t numbers = how_many(&pool->geometry, which);
     ssm_nap_ns(SSM_RMID_REST_NS);
     while (numbers - taken(pool, which) > left)
-        CHECK(ssm_numbers_alloc(pool, (enum ssm_numbers)which) != SSM_NIL);
+        CHECK(ssm_registry_ids_alloc(pool, (enum ssm_registry_ids)which) != SSM_NIL);
 }
 
 static void test_leftovers(void)
 {
-    for (int which = 0; which < SSM_NUMBERS_SORTS; which++) {
+    for (int which = 0; which < SSM_REGISTRY_IDS_KINDS; which++) {
         struct fixture f = open_fixture();
         take_all_but(f.pool, which, 0);
         fixture_check(f.pool); /* nothing is wrong */
@@ -196,7 +196,7 @@ static void scribble(struct ssm_pool *pool, int which, uint32_t manner)
 {
     uint8_t *bytes = memory_of(pool, which);
     uint64_t count = bytes_of(pool, which);
-    const struct ssm_service_options options = ssm_layout_numbers(&pool->geometry, (enum ssm_numbers)which);
+    const struct ssm_service_options options = ssm_layout_registry_ids(&pool->geometry, (enum ssm_registry_ids)which);
     struct ssm_hosted hosted;
     if (manner == 0) /* whole, and as if nobody had any */
         CHECK_EQ(ssm_hosted_init(&hosted, &options, bytes), AL_OK);
@@ -215,7 +215,7 @@ static void scribble(struct ssm_pool *pool, int which, uint32_t manner)
 static void repair(struct ssm_pool *pool)
 {
     fixture_reap(pool);
-    ssm_numbers_settle(pool, SSM_NUMBERS_RMIDS);
+    ssm_registry_ids_settle(pool, SSM_REGISTRY_IDS_RMIDS);
     check_exact(pool);
 }
 
@@ -227,12 +227,12 @@ static void test_scribbled(void)
     struct ssm_pool *one = fixture_attach(f.fd, 0);
     char name[16];
     for (uint32_t round = 0, rings = 0; round < 600; round++) {
-        int which = (int)(round % SSM_NUMBERS_SORTS);
+        int which = (int)(round % SSM_REGISTRY_IDS_KINDS);
         scribble(f.pool, which, (uint32_t)check_below(MANNERS));
         (void)contradictions(f.pool, ignore);
         struct ssm_pool *two = fixture_attach(f.fd, 0);
         CHECK(two->self != f.pool->self && two->self != one->self);
-        if (rings < RING_LIMIT && which == SSM_NUMBERS_RING_IDS) {
+        if (rings < RING_LIMIT && which == SSM_REGISTRY_IDS_RINGS) {
             snprintf(name, sizeof name, "%u", rings++);
             ssm_ring_close(ring_open(f.pool, name, 2, 0));
         }
@@ -280,7 +280,7 @@ static void test_faults(void)
     ssm_store_relaxed_u32(&self->rmid, AL_RMID_MAX + 1);
     CHECK_EQ(ssm_check(f.pool, NULL, NULL), 1);
     ssm_store_relaxed_u32(&self->rmid, rmid);
-    ssm_numbers_free(f.pool, SSM_NUMBERS_SLOTS, f.pool->self);
+    ssm_registry_ids_free(f.pool, SSM_REGISTRY_IDS_SLOTS, f.pool->self);
     CHECK_EQ(ssm_check(f.pool, NULL, NULL), 1);
     struct ssm_pool *one = fixture_attach(f.fd, 0); /* finds out, and puts it right */
     CHECK(one->self != f.pool->self);
@@ -315,13 +315,13 @@ static void operate(void *mem, const void *argument)
     if (o->what == ATTACH)
         result = victim.revive(&victim);
     else if (o->what == CLOSE)
-        result = ssm_leave_slot(&victim) ? 0 : -1;
+        result = ssm_recovery_leave_slot(&victim) ? 0 : -1;
     else if (o->what == REAP)
-        ssm_reap_locked(&victim, false, &reaped);
+        ssm_recovery_reap_locked(&victim, false, &reaped);
     else if (o->what == RING)
         result = ssm_ring_open(&victim, "new", &(struct ssm_ring_options){.capacity = 2, .flags = 0}, &ring);
     else
-        ssm_numbers_settle(&victim, (enum ssm_numbers)o->which);
+        ssm_registry_ids_settle(&victim, (enum ssm_registry_ids)o->which);
     ssm_ring_close(ring);
     if (result != 0)
         _exit(1);
@@ -351,14 +351,14 @@ static void look_after(const struct operation *o)
     uint64_t used = slots_of_kind(&doctor, SSM_HOLDER_PROCESS) + slots_of_kind(&doctor, SSM_HOLDER_RING);
     bool full = used == doctor.geometry.holders;
     CHECK_EQ(used + fill_with(&doctor, SSM_HOLDER_RING), doctor.geometry.holders);
-    for (int which = 0; which < SSM_NUMBERS_SORTS; which++)
-        ssm_numbers_settle(&doctor, (enum ssm_numbers)which);
+    for (int which = 0; which < SSM_REGISTRY_IDS_KINDS; which++)
+        ssm_registry_ids_settle(&doctor, (enum ssm_registry_ids)which);
     check_exact(&doctor);
 
     doctor_comes();
     CHECK_EQ(ssm_ring_open(&doctor, "another", &(struct ssm_ring_options){.capacity = 2, .flags = 0}, &ring), full ? -SSM_E_HOLDERS : 0);
     ssm_ring_close(ring);
-    ssm_reap_locked(&doctor, true, &reaped);
+    ssm_recovery_reap_locked(&doctor, true, &reaped);
     check_exact(&doctor);
     CHECK_EQ(slots_of_kind(&doctor, SSM_HOLDER_PROCESS), 2); /* the test and the doctor */
 }
@@ -394,7 +394,7 @@ static void die_registering(const struct fixture *f, uint32_t slot)
     start_unattached(f, slot);
     die_in((struct operation){ATTACH, .stride = 1}); /* it reaps somebody who died before */
     start_unattached(f, slot);
-    for (int which = 0; which < SSM_NUMBERS_RMIDS; which++)
+    for (int which = 0; which < SSM_REGISTRY_IDS_RMIDS; which++)
         take_all_but(&doctor, which, 0);
     die_in((struct operation){ATTACH, .stride = 3}); /* it settles, since they run short */
     start_unattached(f, slot);
@@ -409,12 +409,12 @@ static void die_registering(const struct fixture *f, uint32_t slot)
 
 static void die_settling(const struct fixture *f, uint32_t slot)
 {
-    for (int which = 0; which < SSM_NUMBERS_SORTS; which++) {
+    for (int which = 0; which < SSM_REGISTRY_IDS_KINDS; which++) {
         uint32_t all = how_many(&doctor.geometry, which);
         start_unattached(f, slot);
         take_all_but(&doctor, which, all - 10);
         die_in((struct operation){SETTLE, which, .stride = 1});
-        for (uint32_t manner = 0; which != SSM_NUMBERS_RMIDS && manner < 4; manner++) { /* those take a million steps */
+        for (uint32_t manner = 0; which != SSM_REGISTRY_IDS_RMIDS && manner < 4; manner++) { /* those take a million steps */
             start_unattached(f, slot);
             scribble(&doctor, which, manner);
             die_in((struct operation){SETTLE, which, .scribbled = true, .stride = 7});

@@ -46,7 +46,7 @@ static int look(struct ssm_interest *interests, uint32_t count)
 
 /* The words to sleep on: as many as the kernel takes at once. How many. */
 static uint32_t announce(const struct ssm_interest *interests, uint32_t count, struct ssm_waker *waker,
-                         struct ssm_watched *watched, bool *fenced_out)
+                         struct ssm_watched *watched, bool *membarrier_ran_out)
 {
     uint32_t words = 0;
     if (waker != NULL) {
@@ -58,7 +58,7 @@ static uint32_t announce(const struct ssm_interest *interests, uint32_t count, s
         watched[words].seen = ssm_event_announce(watched[words].event);
         words++;
     }
-    *fenced_out = ssm_membarrier(); /* E1 */
+    *membarrier_ran_out = ssm_membarrier(); /* E1 */
     return words;
 }
 
@@ -100,17 +100,17 @@ static int look_after(const struct ssm_interest *interests, uint32_t count)
     struct ssm_pool *last = NULL; /* rings of one pool mostly stand together */
     for (uint32_t i = 0; i < count; i++) {
         struct ssm_pool *pool = ssm_ring_pool(interests[i].ring);
-        int result = pool != last ? ssm_look(pool) : 0;
+        int result = pool != last ? ssm_pool_recheck(pool) : 0;
         if (result != 0)
             return result;
-        if (pool != last && ssm_look_in_turn(pool, ssm_now_ns()))
+        if (pool != last && ssm_pool_look_in_turn(pool, ssm_now_ns()))
             pool->on_stall(pool);
         last = pool;
     }
     return 0;
 }
 
-/* A ring is ready although nobody has signalled, and the sleep was as long as it may be; see wait.h. */
+/* A ring is ready although nobody has signalled, and the sleep was as long as it may be; see eventcount.h. */
 static void note_late(const struct ssm_interest *interests, uint32_t count, const struct ssm_watched *watched)
 {
     for (uint32_t i = 0; i < count; i++)
@@ -127,11 +127,11 @@ int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_wa
     const bool all = count + (waker != NULL) <= SSM_WATCHED_MAX;
     const uint64_t longest_ns = ssm_ring_pool(interests[0].ring)->recheck_ns;
     uint64_t now_ns = ssm_now_ns(), recheck_ns = now_ns + longest_ns, step_ns = all ? longest_ns : CROWDED_NS;
-    bool fenced;
+    bool membarrier_ran;
     const uint64_t until_ns = ssm_deadline_ns(timeout_ns);
     int result = look(interests, count);
     while (result == 0) {
-        uint32_t words = announce(interests, count, waker, watched, &fenced);
+        uint32_t words = announce(interests, count, waker, watched, &membarrier_ran);
         bool woken = waker != NULL && ssm_exchange_acqrel_u32(&waker->pending, 0) != 0;
         result = look(interests, count);
         now_ns = ssm_now_ns();
@@ -150,7 +150,7 @@ int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_wa
             result = look_after(interests, count);
             recheck_ns = now_ns + longest_ns;
         }
-        if (result == 0 && (result = look(interests, count)) > 0 && all && fenced && now_ns >= wake_ns)
+        if (result == 0 && (result = look(interests, count)) > 0 && all && membarrier_ran && now_ns >= wake_ns)
             note_late(interests, count, watched + (waker != NULL));
     }
     return result;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Waiting; see wait.h. Futexes are not FUTEX_PRIVATE: the waiters are in other processes. */
-#include "wait.h"
+ * Waiting; see eventcount.h. Futexes are not FUTEX_PRIVATE: the waiters are in other processes. */
+#include "eventcount.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The rights to a ring's sides, and their repair. */
-#include "sides.h"
+#include "ring_side.h"
 
 #include "chain.h"
 #include "redelivery.h"
@@ -15,27 +15,27 @@
 
 /* Step 6 of a put that was published, in the name of who died in it. The slots are as it left them: only who has the right
  * writes them. */
-static void complete_handover(struct ssm_pool *pool, const struct ssm_side_of *of, uint64_t note, uint64_t span)
+static void complete_handover(struct ssm_pool *pool, const struct ssm_side_of *of, uint64_t intent, uint64_t owner)
 {
-    uint64_t mask = of->slots - 1, count = (uint32_t)span;
+    uint64_t mask = of->slots - 1, count = (uint32_t)owner;
     struct ssm_redelivery table;
-    if (count > note || count > mask + 1)
+    if (count > intent || count > mask + 1)
         return;
     for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
-        for (uint64_t at = note - count; ssm_ring_table(pool, id, &table) && at != note; at++) {
+        for (uint64_t at = intent - count; ssm_ring_table(pool, id, &table) && at != intent; at++) {
             uint64_t handle = ssm_load_relaxed_u64(&of->shared->slots[at & mask]);
             if ((uint32_t)handle < pool->geometry.block_total)
-                ssm_redelivery_complete(&table, handle, (uint32_t)(span >> 32));
+                ssm_redelivery_complete(&table, handle, (uint32_t)(owner >> 32));
         }
 }
 
-/* The slots [head, note) of a put that was not published lose the ring's bit, chains from the end to the head (N3). */
-static void undo_put(struct ssm_pool *pool, const struct ssm_side_of *of, uint64_t head, uint64_t note)
+/* The slots [head, put_intent) of a put that was not published lose the ring's bit, chains from the end to the head (N3). */
+static void undo_put(struct ssm_pool *pool, const struct ssm_side_of *of, uint64_t head, uint64_t intent)
 {
     uint64_t slots = of->slots;
     uint64_t handles[SSM_CHAIN_MAX];
     bool whole;
-    for (uint64_t at = head; at < note && at - head < slots; at++) {
+    for (uint64_t at = head; at < intent && at - head < slots; at++) {
         uint64_t handle = ssm_load_relaxed_u64(&of->shared->slots[at & (slots - 1)]);
         uint32_t count = ssm_chain_collect(pool, of->id, handle, handles, &whole); /* 0: the bit was not set yet */
         ssm_chain_drop(pool, of->id, handles, count);
@@ -47,14 +47,14 @@ int ssm_side_repair_producer(struct ssm_pool *pool, void *context)
 {
     const struct ssm_side_of *of = context;
     struct ssm_side *producer = &of->shared->producer;
-    uint64_t head = ssm_load_relaxed_u64(&producer->index), note = ssm_load_relaxed_u64(&producer->note);
-    uint64_t span = ssm_load_relaxed_u64(&producer->span);
-    if (note > head && !SSM_HAS_BUG(NO_UNDO))
-        undo_put(pool, of, head, note);
-    else if (note != 0 && span != 0 && !SSM_HAS_BUG(NO_HANDOVER))
-        complete_handover(pool, of, note, span);
-    ssm_store_release_u64(&producer->span, 0);
-    ssm_store_release_u64(&producer->note, 0);
+    uint64_t head = ssm_load_relaxed_u64(&producer->index), intent = ssm_load_relaxed_u64(&producer->put_intent);
+    uint64_t owner = ssm_load_relaxed_u64(&producer->put_owner);
+    if (intent > head && !SSM_HAS_BUG(NO_UNDO))
+        undo_put(pool, of, head, intent);
+    else if (intent != 0 && owner != 0 && !SSM_HAS_BUG(NO_HANDOVER))
+        complete_handover(pool, of, intent, owner);
+    ssm_store_release_u64(&producer->put_owner, 0);
+    ssm_store_release_u64(&producer->put_intent, 0);
     ssm_store_relaxed_u64(&producer->recoveries, ssm_load_relaxed_u64(&producer->recoveries) + 1);
     return 0;
 }
@@ -73,7 +73,7 @@ int ssm_side_repair_consumer(struct ssm_pool *pool, void *context)
 bool ssm_side_borrow(struct ssm_ring *ring, struct ssm_side *side, bool *mine)
 {
     *mine = ssm_lock_is_mine(ring->pool, &side->lock);
-    return *mine || ssm_side_take_of(ring, side, SSM_PATIENCE_NS) == 0;
+    return *mine || ssm_side_take_of(ring, side, SSM_LOCK_PATIENCE_NS) == 0;
 }
 
 void ssm_side_return(struct ssm_side *side, bool mine)
@@ -103,8 +103,8 @@ void ssm_ring_scrub(struct ssm_pool *pool, uint32_t holder_id)
 uint32_t ssm_ring_putter(const struct ssm_pool *pool, uint32_t holder_id)
 {
     const struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
-    uint64_t span = shared != NULL ? ssm_load_acquire_u64(&shared->producer.span) : 0;
-    return span != 0 ? ssm_redelivery_slot((uint32_t)(span >> 32)) : SSM_NIL;
+    uint64_t owner = shared != NULL ? ssm_load_acquire_u64(&shared->producer.put_owner) : 0;
+    return owner != 0 ? ssm_redelivery_slot((uint32_t)(owner >> 32)) : SSM_NIL;
 }
 
 void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const uint64_t *dead)
@@ -117,7 +117,7 @@ void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const uint64_t *
     if (returned == 0)
         return;
     ssm_store_release_u32(&shared->returned, 1); /* D5 -> D6 in take_returned(): after all of them carry the ring's bit */
-    ssm_event_signal(&shared->not_empty, returned, pool->fenced);
+    ssm_event_signal(&shared->not_empty, returned, pool->no_membarrier);
 }
 
 /* With the registry locked. */
@@ -128,15 +128,15 @@ static void give_back(struct ssm_pool *pool, const struct ssm_redelivery *table,
     if (!ssm_delivery_give_back(pool, table, block_idx, discard))
         return;
     ssm_store_release_u32(&shared->returned, 1); /* D5 -> D6 in take_returned() */
-    ssm_event_signal(&shared->not_empty, 1, pool->fenced);
+    ssm_event_signal(&shared->not_empty, 1, pool->no_membarrier);
 }
 
 int ssm_delivery_return(struct ssm_pool *pool, uint64_t handle, uint64_t delivery)
 {
-    int result = ssm_enter(pool);
+    int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
-    const uint32_t block_idx = ssm_claimed_block(pool, handle);
+    const uint32_t block_idx = ssm_claim_find(pool, handle);
     const struct ssm_redelivery *table = block_idx == SSM_NIL ? NULL : ssm_delivery_find(pool, block_idx, delivery);
     if (block_idx == SSM_NIL)
         result = -SSM_E_STALE;
@@ -144,7 +144,7 @@ int ssm_delivery_return(struct ssm_pool *pool, uint64_t handle, uint64_t deliver
         give_back(pool, table, block_idx);
         ssm_registry_unlock(pool);
     }
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }
 
@@ -167,10 +167,10 @@ static uint32_t for_each_delivery(struct ssm_pool *pool, visit_delivery *visit)
 
 uint32_t ssm_deliveries_open(struct ssm_pool *pool)
 {
-    if (ssm_enter(pool) != 0)
+    if (ssm_pool_enter(pool) != 0)
         return 0;
     uint32_t count = for_each_delivery(pool, NULL);
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return count;
 }
 
@@ -182,18 +182,18 @@ void ssm_deliveries_finish(struct ssm_pool *pool)
 
 int ssm_deliveries_return(struct ssm_pool *pool)
 {
-    int result = ssm_enter(pool);
+    int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
     if (for_each_delivery(pool, NULL) > 0 && (result = ssm_registry_lock(pool, 0)) == 0) {
         for_each_delivery(pool, give_back);
         ssm_registry_unlock(pool);
     }
-    ssm_leave(pool);
+    ssm_pool_leave(pool);
     return result;
 }
 
-void ssm_ring_let_go(struct ssm_pool *pool, uint32_t holder_id)
+void ssm_ring_release_sides(struct ssm_pool *pool, uint32_t holder_id)
 {
     struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
     if (shared == NULL)
@@ -206,12 +206,12 @@ void ssm_ring_close(struct ssm_ring *ring)
 {
     if (ring == NULL)
         return;
-    if (ssm_enter_reader(ring->pool) == 0) { /* a forked child that is no holder yet has nothing to give up */
+    if (ssm_pool_enter_reader(ring->pool) == 0) { /* a forked child that is no holder yet has nothing to give up */
         if (ring->pool->self != SSM_NIL) {
             release_if_mine(ring->pool, &ring->shared->producer);
             release_if_mine(ring->pool, &ring->shared->consumer);
         }
-        ssm_leave(ring->pool);
+        ssm_pool_leave(ring->pool);
     }
     ssm_ring_close_spare(ring);
 }
