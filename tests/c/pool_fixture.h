@@ -11,13 +11,15 @@
 #include "block.h"
 #include "cache.h"
 #include "check.h"
+#include "claim.h"
+#include "free.h"
 #include "liveness.h"
-#include "registry_ids.h"
-#include "pool.h"
 #include "recovery.h"
 #include "registry.h"
+#include "registry_ids.h"
 #include "ring.h"
 #include "shard.h"
+#include "sleep.h"
 
 #include <errno.h>
 #include <fcntl.h>

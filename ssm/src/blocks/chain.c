@@ -3,7 +3,9 @@
  * Chains; see chain.h. */
 #include "chain.h"
 
+#include "free.h"
 #include "seed_bug.h"
+#include "shard.h"
 
 #include <errno.h>
 

@@ -25,7 +25,7 @@
 #ifndef SSM_CHAIN_H
 #define SSM_CHAIN_H
 
-#include "pool.h"
+#include "claim.h"
 
 /* The handles of the packet or chain with that head, as far as they carry the ring's bit: how many, at most SSM_CHAIN_MAX.
  * *whole_out: it ends where the chain does; then none stands there twice. */

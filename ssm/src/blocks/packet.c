@@ -6,7 +6,7 @@
  * each other's changes; what is read is checked against the block, so that a torn or scribbled window is an error
  * and no access outside the block.
  */
-#include "pool.h"
+#include "claim.h"
 #include "redelivery.h"
 
 #include <errno.h>

@@ -10,10 +10,10 @@
 #ifndef SSM_ATTACHMENT_H
 #define SSM_ATTACHMENT_H
 
-#include "thread_lock.h"
 #include "layout.h"
 #include "liveness.h"
 #include "segment.h"
+#include "thread_lock.h"
 
 #include <string.h>
 

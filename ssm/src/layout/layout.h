@@ -32,8 +32,8 @@
 #ifndef SSM_LAYOUT_H
 #define SSM_LAYOUT_H
 
-#include "ssm.h"
 #include "eventcount.h"
+#include "ssm.h"
 
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
 #define SSM_LAYOUT_VERSION 6u

@@ -1,135 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The life of an attachment: create, attach, fork, close; and the end of a pool.
+ * Creating pools, and attaching to them. How a process leaves one is in leave.c, what a fork does in fork.h, the end of a
+ * pool in retire.c.
  *
  * Creating: the file is filled before it has a name (object.h), so nobody sees a pool that is not ready. Where a C program
  * fills a file that others can open already, they find no magic in it, which is stored last, and therefore no pool. Several
  * creators of one file take turns by the registry's byte lock: the first fills it, the others find that it is not empty.
- *
- * Fork: the child has no part in the descriptions that hold locks (liveness.h), but for a descriptor, which its handler
- * closes. It opens new ones, and where there is no room for them, does so later; forgets the parent's claims; and at its
- * first call takes a slot of its own.
  */
+#include "attach.h"
+
 #include "arena.h"
-#include "clock.h"
-#include "liveness.h"
-#include "lock_file.h"
+#include "cache.h"
 #include "carver.h"
-#include "registry_ids.h"
-#include "pool.h"
+#include "clock.h"
+#include "fork.h"
+#include "lock_file.h"
 #include "recovery.h"
 #include "redelivery.h"
 #include "registry.h"
-#include "ring.h"
+#include "registry_ids.h"
 
 #include <errno.h>
 #include <limits.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#define NAP_NS               UINT64_C(1000000)
-#define RETIRE_PATIENCE_NS   UINT64_C(100000000)
-#define LEAVE_PATIENCE_NS    UINT64_C(1000000000) /* for the registry; then it leaves as one who died */
-#define LEAVE_QUIETLY_NS     UINT64_C(1000000)
-#define LEAVE_NAP_NS         UINT64_C(200000)
-
-/* ---- this process's attachments, for fork --------------------------------------------------------------- */
-
-static pthread_mutex_t list_mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct ssm_pool *list_first;
-
-static void before_fork(void)
-{
-    pthread_mutex_lock(&list_mutex);
-    for (struct ssm_pool *pool = list_first; pool != NULL; pool = pool->next)
-        if (!(pool->flags & SSM_SERIAL))
-            ssm_thread_lock_take(&pool->thread_lock);
-    ssm_fork_lock(); /* last: it is taken by calls that have a thread lock */
-}
-
-static void unlock_all(void)
-{
-    ssm_fork_unlock();
-    for (struct ssm_pool *pool = list_first; pool != NULL; pool = pool->next)
-        if (!(pool->flags & SSM_SERIAL))
-            ssm_thread_lock_release(&pool->thread_lock);
-    pthread_mutex_unlock(&list_mutex);
-}
-
-/* Those that hold locks, where they are not there. */
-static int open_descriptions(struct ssm_pool *pool)
-{
-    int fd = ssm_pool_lock_fd(pool), result = fd < 0 ? fd : 0;
-    if (result == 0 && pool->registry.page == NULL)
-        result = ssm_description_open(fd, &pool->registry);
-    if (result == 0 && pool->alive.page == NULL)
-        result = ssm_description_open(fd, &pool->alive);
-    return result;
-}
-
-static void become_child(struct ssm_pool *pool)
-{
-    pool->era++;
-    if (pool->flags & SSM_READONLY)
-        return;
-    ssm_description_disown(&pool->registry, ssm_pool_lock_file(pool));
-    ssm_description_disown(&pool->alive, ssm_pool_lock_file(pool));
-    ssm_description_disown(&pool->shown, &pool->file);
-    pool->self = SSM_NIL;
-    pool->pinned = 0;
-    pool->held_bytes = pool->unchecked_bytes_max = pool->peak_bytes = 0;
-    ssm_store_relaxed_u32(&pool->sleepers, 0); /* the sleeping threads stayed with the parent */
-    if (pool->claims != NULL) /* or it was being made, by a thread that is not here */
-        ssm_private_clear(pool->claims, pool->geometry.block_total * sizeof *pool->claims);
-    ssm_redelivery_forget(pool);
-    pool->status = (pool->status & SSM_STATUS_CLOSED) | SSM_STATUS_FORKED;
-}
-
-static void in_child(void)
-{
-    for (struct ssm_pool *pool = list_first; pool != NULL; pool = pool->next)
-        become_child(pool);
-    unlock_all();
-    for (struct ssm_pool *pool = list_first; pool != NULL; pool = pool->next)
-        if (!(pool->flags & SSM_READONLY) && !(pool->status & SSM_STATUS_CLOSED))
-            (void)open_descriptions(pool); /* now, while it may: its user may be another one by its first call */
-}
-
-/* When the library is loaded: a fork cannot come while the first attachment registers it. */
-__attribute__((constructor)) static void watch_forks(void)
-{
-    pthread_atfork(before_fork, unlock_all, in_child);
-}
-
-static void link_pool(struct ssm_pool *pool)
-{
-    pthread_mutex_lock(&list_mutex);
-    pool->next = list_first;
-    pool->link = &list_first;
-    if (list_first != NULL)
-        list_first->link = &pool->next;
-    list_first = pool;
-    pthread_mutex_unlock(&list_mutex);
-}
-
-static void unlink_pool(struct ssm_pool *pool)
-{
-    pthread_mutex_lock(&list_mutex);
-    *pool->link = pool->next;
-    if (pool->next != NULL)
-        pool->next->link = pool->link;
-    pool->link = NULL;
-    pthread_mutex_unlock(&list_mutex);
-}
-
 /* ---- making and unmaking the private side ---------------------------------------------------------------- */
 
-/* Its locks go with it. */
-static void let_go_of_file(struct ssm_pool *pool)
+void ssm_attach_close_file(struct ssm_pool *pool)
 {
     ssm_description_drop(&pool->alive, ssm_pool_lock_file(pool));
     ssm_description_drop(&pool->registry, ssm_pool_lock_file(pool));
@@ -139,16 +39,16 @@ static void let_go_of_file(struct ssm_pool *pool)
     pool->path = NULL; /* it is not opened again */
 }
 
-static void dispose(struct ssm_pool *pool)
+void ssm_attach_dispose(struct ssm_pool *pool)
 {
     size_t blocks = pool->geometry.block_total;
-    unlink_pool(pool); /* first: a fork looks through what is linked */
+    ssm_fork_unlink(pool); /* first: a fork looks through what is linked */
     ssm_private_unmap(pool->claims, blocks * sizeof *pool->claims);
     ssm_private_unmap(pool->scratch, blocks * sizeof *pool->scratch);
     free(pool->extents);
     ssm_segment_unmap(&pool->segment);
     ssm_redelivery_dispose(pool);
-    let_go_of_file(pool);
+    ssm_attach_close_file(pool);
     free(pool);
 }
 
@@ -208,10 +108,10 @@ static int prepare(int fd, const struct ssm_attach_options *options, struct ssm_
         prctl(PR_GET_NAME, pool->name);
     pool->fd = pool->locks.fd = -1;
     pool->registry = pool->alive = pool->shown = SSM_NO_DESCRIPTION;
-    link_pool(pool); /* before there is anything that a forked child must not keep */
+    ssm_fork_link(pool); /* before there is anything that a forked child must not keep */
     int result = open_file(pool, fd, options);
     if (result != 0)
-        dispose(pool);
+        ssm_attach_dispose(pool);
     else
         *pool_out = pool;
     return result;
@@ -296,7 +196,7 @@ static int join(struct ssm_pool *pool, uint64_t registry_patience_ns)
 static int go(struct ssm_pool *pool, int result, struct ssm_pool **pool_out)
 {
     if (result != 0) {
-        dispose(pool);
+        ssm_attach_dispose(pool);
         return result;
     }
     pool->revive = revive;
@@ -372,7 +272,7 @@ int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct
     wanted.flags |= options->locks_mode != 0 ? SSM_LOCKS_APART : 0;
     result = ssm_layout_compute(&wanted, &pool->geometry);
     if (result == 0)
-        result = open_descriptions(pool);
+        result = ssm_fork_open_descriptions(pool);
     if (result == 0)
         result = ssm_registry_lock(pool, patience_ns(attach));
     if (result == 0) {
@@ -401,8 +301,7 @@ void ssm_pool_remap(struct ssm_pool *pool, int fd)
     ssm_pool_leave(pool);
 }
 
-/* What stands in the file: 0 a pool, or an error. */
-static int look(struct ssm_pool *pool)
+int ssm_attach_read_file(struct ssm_pool *pool)
 {
     struct ssm_superblock superblock = {0};
     int64_t size = ssm_segment_file_size(pool->fd);
@@ -428,11 +327,11 @@ int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm
     int result = prepare(fd, options, &pool);
     if (result != 0)
         return result;
-    result = look(pool);
+    result = ssm_attach_read_file(pool);
     if (result == 0 && !(options->flags & SSM_READONLY))
         result = pool->geometry.flags & SSM_LOCKS_APART ? ssm_lock_file_open(pool) : 0;
     if (result == 0 && !(options->flags & SSM_READONLY))
-        result = open_descriptions(pool);
+        result = ssm_fork_open_descriptions(pool);
     if (result == 0)
         result = map(pool);
     if (result == 0 && options->flags & SSM_READONLY) {
@@ -441,211 +340,6 @@ int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm
         result = join(pool, patience_ns(options));
     }
     return go(pool, result, pool_out);
-}
-
-/* ---- close ------------------------------------------------------------------------------------------------ */
-
-static void release_claims(struct ssm_pool *pool)
-{
-    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
-        struct ssm_claim *claim = &pool->claims[i];
-        claim->flags &= (uint8_t)~SSM_CLAIM_OF_CHAIN; /* what is pinned stays by itself */
-        if (claim->flags & SSM_CLAIM_DELIVERED)
-            ssm_delivery_end_all(pool, i);
-        if (claim->references <= claim->pins)
-            continue;
-        claim->references = claim->pins;
-        if (claim->references == 0)
-            ssm_block_release(pool, claim->class_idx, i);
-    }
-}
-
-static void take_thread_lock(struct ssm_pool *pool)
-{
-    if (!(pool->flags & SSM_SERIAL))
-        ssm_thread_lock_take(&pool->thread_lock);
-}
-
-/* Of a closed attachment that has nothing pinned; with its thread lock, which is given up for naps. `hooks`: others of the process
- * may run meanwhile, and end it; a destructor lets nobody in, and waits for a moment only. False: the registry cannot be had. */
-static bool lock_to_leave(struct ssm_pool *pool, bool hooks)
-{
-    const uint64_t until_ns = ssm_now_ns() + (hooks ? LEAVE_PATIENCE_NS : LEAVE_QUIETLY_NS);
-    for (bool stop = false; pool->self != SSM_NIL && ssm_pool_is_whole(pool);) {
-        int result = ssm_registry_lock(pool, 0);
-        if (result != -ETIMEDOUT || stop || ssm_now_ns() >= until_ns)
-            return result == 0;
-        ssm_pool_leave(pool);
-        if (hooks)
-            stop = ssm_pool_nap(pool, LEAVE_NAP_NS) != 0;
-        else
-            ssm_nap_ns(LEAVE_NAP_NS);
-        take_thread_lock(pool);
-    }
-    return false;
-}
-
-/* Nothing of this process is needed any more. What cannot be done now, because somebody who is in the way is
- * stopped, is done by a reaper: once the liveness lock is dropped, this process counts as dead. */
-static void leave_pool(struct ssm_pool *pool, bool hooks)
-{
-    if (lock_to_leave(pool, hooks)) {
-        ssm_recovery_leave_slot(pool);
-        ssm_registry_unlock(pool);
-    }
-    pool->self = SSM_NIL;
-    let_go_of_file(pool);
-}
-
-static int close_pool(struct ssm_pool *pool, bool hooks)
-{
-    take_thread_lock(pool);
-    if (!(pool->status & SSM_STATUS_CLOSED)) {
-        if (pool->self != SSM_NIL && ssm_pool_is_whole(pool)) {
-            for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
-                if (ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) == SSM_HOLDER_RING)
-                    ssm_ring_release_sides(pool, id);
-            release_claims(pool);
-        }
-        pool->status |= SSM_STATUS_CLOSED;
-        if (pool->pinned == 0)
-            leave_pool(pool, hooks);
-    }
-    int left = (int)(pool->pinned + ssm_load_acquire_u32(&pool->sleepers));
-    ssm_pool_leave(pool);
-    return left;
-}
-
-int ssm_pool_close(struct ssm_pool *pool)
-{
-    return close_pool(pool, true);
-}
-
-uint32_t ssm_pool_sleepers(struct ssm_pool *pool)
-{
-    return ssm_load_acquire_u32(&pool->sleepers);
-}
-
-int ssm_packet_unpin(struct ssm_pool *pool, uint64_t handle, int drop)
-{
-    take_thread_lock(pool); /* not ssm_pool_enter(): this works on a closed attachment */
-    int result = 0;
-    bool cut = pool->status & SSM_STATUS_CLOSED && !ssm_pool_is_whole(pool); /* nothing to look at, or to give back */
-    uint32_t block_idx = cut ? (uint32_t)handle : ssm_claim_find(pool, handle);
-    if (block_idx >= pool->geometry.block_total || pool->claims[block_idx].pins == 0) {
-        result = -SSM_E_STALE;
-    } else {
-        struct ssm_claim *claim = &pool->claims[block_idx];
-        if (--claim->pins == 0)
-            pool->pinned--;
-        if ((drop || pool->status & SSM_STATUS_CLOSED) && --claim->references == 0 && !cut)
-            ssm_block_release(pool, claim->class_idx, block_idx);
-        if (pool->status & SSM_STATUS_CLOSED && pool->pinned == 0)
-            leave_pool(pool, false);
-    }
-    ssm_pool_leave(pool);
-    return result;
-}
-
-void ssm_pool_destroy(struct ssm_pool *pool)
-{
-    if (pool == NULL)
-        return;
-    close_pool(pool, pool->hooks.before == NULL);
-    dispose(pool);
-}
-
-/* ---- the end of a pool -------------------------------------------------------------------------------------- */
-
-/* With the registry locked. Nobody alive: then nobody comes any more either, for attaching needs the registry. */
-static bool is_deserted(struct ssm_pool *pool, const struct ssm_pool *leaving)
-{
-    const int fd = pool->locks.path[0] != 0 ? pool->locks.fd : pool->fd;
-    for (uint32_t slot = 0; slot < pool->geometry.holders; slot++)
-        if ((leaving == NULL || slot != leaving->self) && ssm_byte_is_locked(fd, SSM_BYTE_HOLDER(slot)))
-            return false;
-    return true;
-}
-
-/* With the registry locked. */
-static int poison(struct ssm_pool *pool)
-{
-    struct ssm_segment segment;
-    int result = ssm_segment_map(pool->fd, sizeof(struct ssm_superblock), true, &segment);
-    if (result != 0)
-        return result;
-    ssm_store_release_u32(&((struct ssm_superblock *)segment.base)->state, SSM_STATE_POISONED);
-    ssm_segment_unmap(&segment);
-    return 1;
-}
-
-/* The caller's description keeps the lock. Whoever has it for long is alive and in the pool. */
-static int lock_for_good(int fd)
-{
-    uint64_t until_ns = ssm_now_ns() + RETIRE_PATIENCE_NS;
-    int result;
-    while ((result = ssm_byte_try_lock(fd, SSM_BYTE_REGISTRY)) == -EAGAIN && ssm_now_ns() < until_ns)
-        ssm_nap_ns(NAP_NS);
-    return result;
-}
-
-/* 1: over, 0: not, or an error. */
-static int look_whether_over(struct ssm_pool *pool, const struct ssm_pool *leaving, bool locked)
-{
-    int result = look(pool);
-    if (result == -SSM_E_ABANDONED)
-        return 1;
-    if (result == 0 && pool->geometry.flags & SSM_LOCKS_APART && pool->locks.fd < 0 && ssm_lock_file_open(pool) != 0)
-        return 0; /* who lives in it cannot be told */
-    if (result != 0 || !(pool->geometry.flags & SSM_EPHEMERAL) || !is_deserted(pool, leaving))
-        return result;
-    return locked ? poison(pool) : 1;
-}
-
-/* The byte of the pool's file keeps others from unlinking the name, that of its lock file keeps them from attaching. The first
- * may be read-locked by somebody who may only read: that is nobody who unlinks. 1; 0: somebody is at it. */
-static int lock_to_retire(const struct ssm_pool *pool)
-{
-    const bool apart = pool->locks.path[0] != 0;
-    int result = lock_for_good(pool->fd);
-    if (result == -EAGAIN && apart && !ssm_byte_is_locked(pool->fd, SSM_BYTE_REGISTRY))
-        result = 0;
-    if (result == 0 && apart)
-        result = lock_for_good(pool->locks.fd);
-    return result == 0 ? 1 : result == -EAGAIN ? 0 : result;
-}
-
-static int retire(int fd, const struct ssm_pool *leaving)
-{
-    struct ssm_pool pool = {.fd = fd, .self = SSM_NIL, .locks.fd = -1};
-    int result = look_whether_over(&pool, leaving, false); /* most are not, and need no lock to say so */
-    if (result == 1)
-        result = lock_to_retire(&pool);
-    if (result == 1 && (result = look_whether_over(&pool, leaving, true)) != 1)
-        ssm_byte_unlock(fd, SSM_BYTE_REGISTRY);
-    if (pool.locks.fd >= 0)
-        close(pool.locks.fd);
-    return result;
-}
-
-uint64_t ssm_lock_file_named_by(int fd)
-{
-    struct ssm_pool pool = {.fd = fd, .self = SSM_NIL};
-    int result = look(&pool);
-    return (result == 0 || result == -SSM_E_ABANDONED) && pool.geometry.flags & SSM_LOCKS_APART ? pool.generation : 0;
-}
-
-int ssm_pool_retire(int fd, const struct ssm_pool *leaving)
-{
-    return ssm_segment_is_mine(fd) ? retire(fd, leaving) : 0; /* not even root: what it was is for its owner to say */
-}
-
-int ssm_pool_retire_made(int fd, uint64_t generation)
-{
-    struct ssm_superblock superblock = {0};
-    int64_t got = ssm_segment_peek(fd, &superblock, sizeof superblock);
-    bool same = got == (int64_t)sizeof superblock && superblock.generation == generation;
-    return same && (ssm_segment_is_mine(fd) || geteuid() == 0) ? retire(fd, NULL) : 0;
 }
 
 int ssm_pool_set_quota(struct ssm_pool *pool, uint64_t bytes)

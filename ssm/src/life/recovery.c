@@ -5,8 +5,8 @@
 
 #include "arena.h"
 #include "cache.h"
-#include "registry_ids.h"
 #include "registry.h"
+#include "registry_ids.h"
 #include "reservation.h"
 #include "ring.h"
 #include "seed_bug.h"

@@ -5,7 +5,7 @@
  * thread it is two plain stores.
  *
  * Not robust, and need not be: its owner dies with the memory that it stands in. Fork takes it before and gives it back
- * on both sides (attach.c).
+ * on both sides (fork.c).
  */
 #ifndef SSM_THREAD_LOCK_H
 #define SSM_THREAD_LOCK_H

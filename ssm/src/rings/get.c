@@ -16,12 +16,14 @@
 #include "get.h"
 
 #include "chain.h"
-#include "ring_fast.h"
+#include "free.h"
 #include "redelivery.h"
 #include "ring.h"
-#include "seed_bug.h"
-#include "ring_side.h"
+#include "ring_fast.h"
 #include "ring_join.h"
+#include "ring_side.h"
+#include "seed_bug.h"
+#include "sleep.h"
 
 #include <errno.h>
 

@@ -38,11 +38,13 @@
  * The producer's side is repaired so by ring_side.c: exactly, idempotently and without a log. The common case of this is
  * ring_fast.h.
  */
+#include "free.h"
 #include "get.h"
-#include "ring_fast.h"
 #include "redelivery.h"
-#include "seed_bug.h"
+#include "ring_fast.h"
 #include "ring_side.h"
+#include "seed_bug.h"
+#include "sleep.h"
 
 #include <errno.h>
 

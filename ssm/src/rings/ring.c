@@ -10,8 +10,8 @@
 #include "ring.h"
 
 #include "carver.h"
-#include "registry_ids.h"
 #include "registry.h"
+#include "registry_ids.h"
 #include "seed_bug.h"
 
 #include <errno.h>

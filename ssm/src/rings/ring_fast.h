@@ -7,7 +7,7 @@
 #ifndef SSM_RING_FAST_H
 #define SSM_RING_FAST_H
 
-#include "pool.h"
+#include "claim.h"
 #include "ring.h"
 #include "seed_bug.h"
 

@@ -3,6 +3,8 @@
  * Tasks that are done; see ring_join.h. */
 #include "ring_join.h"
 
+#include "sleep.h"
+
 #include <errno.h>
 
 int ssm_ring_join_add(struct ssm_ring *ring, uint32_t count)

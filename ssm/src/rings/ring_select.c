@@ -6,7 +6,6 @@
  * taken, so a ring that was ready may be empty when its caller gets there. Whoever is woken here and does nothing with
  * it has used up a wake-up that another waiter of that ring might have had: that one looks again by itself, in time.
  */
-#include "pool.h"
 #include "ring.h"
 
 #include <errno.h>

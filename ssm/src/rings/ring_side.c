@@ -9,7 +9,6 @@
 #include "ring.h"
 #include "seed_bug.h"
 
-#include <stdlib.h>
 
 /* ---- repair ------------------------------------------------------------------------------------------- */
 
@@ -82,12 +81,6 @@ void ssm_side_return(struct ssm_side *side, bool mine)
         ssm_lock_release(&side->lock);
 }
 
-static void release_if_mine(struct ssm_pool *pool, struct ssm_side *side)
-{
-    if (ssm_lock_is_mine(pool, &side->lock))
-        ssm_lock_release(&side->lock);
-}
-
 void ssm_ring_scrub(struct ssm_pool *pool, uint32_t holder_id)
 {
     struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
@@ -105,118 +98,4 @@ uint32_t ssm_ring_putter(const struct ssm_pool *pool, uint32_t holder_id)
     const struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
     uint64_t owner = shared != NULL ? ssm_load_acquire_u64(&shared->producer.put_owner) : 0;
     return owner != 0 ? ssm_redelivery_slot((uint32_t)(owner >> 32)) : SSM_NIL;
-}
-
-void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const uint64_t *dead)
-{
-    struct ssm_redelivery table;
-    struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
-    if (shared == NULL || !ssm_ring_table(pool, holder_id, &table))
-        return;
-    uint32_t returned = ssm_redelivery_return(pool, &table, dead, ssm_load_acquire_u32(&shared->acl) & SSM_ACL_DISCARD);
-    if (returned == 0)
-        return;
-    ssm_store_release_u32(&shared->returned, 1); /* D5 -> D6 in take_returned(): after all of them carry the ring's bit */
-    ssm_event_signal(&shared->not_empty, returned, pool->no_membarrier);
-}
-
-/* With the registry locked. */
-static void give_back(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx)
-{
-    struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, table->ring_id);
-    const bool discard = shared == NULL || ssm_load_acquire_u32(&shared->acl) & SSM_ACL_DISCARD;
-    if (!ssm_delivery_give_back(pool, table, block_idx, discard))
-        return;
-    ssm_store_release_u32(&shared->returned, 1); /* D5 -> D6 in take_returned() */
-    ssm_event_signal(&shared->not_empty, 1, pool->no_membarrier);
-}
-
-int ssm_delivery_return(struct ssm_pool *pool, uint64_t handle, uint64_t delivery)
-{
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
-    const uint32_t block_idx = ssm_claim_find(pool, handle);
-    const struct ssm_redelivery *table = block_idx == SSM_NIL ? NULL : ssm_delivery_find(pool, block_idx, delivery);
-    if (block_idx == SSM_NIL)
-        result = -SSM_E_STALE;
-    else if (table != NULL && (result = ssm_registry_lock(pool, 0)) == 0) {
-        give_back(pool, table, block_idx);
-        ssm_registry_unlock(pool);
-    }
-    ssm_pool_leave(pool);
-    return result;
-}
-
-typedef void visit_delivery(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx);
-
-/* Every delivery that is open; how many. */
-static uint32_t for_each_delivery(struct ssm_pool *pool, visit_delivery *visit)
-{
-    uint32_t count = 0;
-    for (const struct ssm_redelivery *table = pool->redeliveries; table != NULL; table = table->next)
-        for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
-            if (table->own[i].references == 0)
-                continue;
-            count++;
-            if (visit != NULL)
-                visit(pool, table, i);
-        }
-    return count;
-}
-
-uint32_t ssm_deliveries_open(struct ssm_pool *pool)
-{
-    if (ssm_pool_enter(pool) != 0)
-        return 0;
-    uint32_t count = for_each_delivery(pool, NULL);
-    ssm_pool_leave(pool);
-    return count;
-}
-
-void ssm_deliveries_finish(struct ssm_pool *pool)
-{
-    if (pool->status == SSM_STATUS_OPEN && ssm_pool_is_whole(pool))
-        for_each_delivery(pool, ssm_delivery_end);
-}
-
-int ssm_deliveries_return(struct ssm_pool *pool)
-{
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
-    if (for_each_delivery(pool, NULL) > 0 && (result = ssm_registry_lock(pool, 0)) == 0) {
-        for_each_delivery(pool, give_back);
-        ssm_registry_unlock(pool);
-    }
-    ssm_pool_leave(pool);
-    return result;
-}
-
-void ssm_ring_release_sides(struct ssm_pool *pool, uint32_t holder_id)
-{
-    struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
-    if (shared == NULL)
-        return;
-    release_if_mine(pool, &shared->producer);
-    release_if_mine(pool, &shared->consumer);
-}
-
-void ssm_ring_close(struct ssm_ring *ring)
-{
-    if (ring == NULL)
-        return;
-    if (ssm_pool_enter_reader(ring->pool) == 0) { /* a forked child that is no holder yet has nothing to give up */
-        if (ring->pool->self != SSM_NIL) {
-            release_if_mine(ring->pool, &ring->shared->producer);
-            release_if_mine(ring->pool, &ring->shared->consumer);
-        }
-        ssm_pool_leave(ring->pool);
-    }
-    ssm_ring_close_spare(ring);
-}
-
-void ssm_ring_close_spare(struct ssm_ring *ring)
-{
-    free(ring);
 }

@@ -9,8 +9,8 @@
 #ifndef SSM_RING_SIDE_H
 #define SSM_RING_SIDE_H
 
-#include "ring_fast.h"
 #include "lock.h"
+#include "ring_fast.h"
 
 #include <errno.h>
 

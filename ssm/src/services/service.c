@@ -3,9 +3,9 @@
  * Services: allocators that processes share by name; see service.h. */
 #include "service.h"
 
+#include "carver.h"
 #include "hosted.h"
 #include "lock.h"
-#include "carver.h"
 #include "seed_bug.h"
 
 #include <errno.h>

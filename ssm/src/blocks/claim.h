@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Allocating and freeing: what stands between the public calls and caches, shards, and the dead.
- *
- * Where a block comes from, in this order: the private cache; the own shard (a batch, the rest into the cache);
- * the other shards; other processes' caches; what the dead held. While a call that waits for several blocks has its turn
- * (reservation.h), the others have their private caches only. Where it goes: the private cache, unless somebody
- * waits for the class, or others hold the block as well; then its home.
+ * Claims: which blocks this process has, and how often (struct ssm_claim). Private memory; its bit in a block's holder set
+ * is what other processes see of it. Also how many bytes that are in all, for the quota.
  */
-#ifndef SSM_POOL_H
-#define SSM_POOL_H
+#ifndef SSM_CLAIM_H
+#define SSM_CLAIM_H
 
-#include "cache.h"
-#include "shard.h"
+#include "block.h"
 
 /* The block behind a handle that this process holds, or SSM_NIL: everything else is stale. */
 static inline uint32_t ssm_claim_find(const struct ssm_pool *pool, uint64_t handle)
@@ -103,27 +98,5 @@ static inline void ssm_claims_restore_sole(struct ssm_pool *pool, const uint64_t
     for (uint32_t i = 0; i < count; i++)
         pool->claims[(uint32_t)handles[i]].references = 1;
 }
-
-/* Gives back a block whose bit of this process is set and whose references are 0 since just now. */
-void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx);
-
-/* Gives back the segments of a head: the links go, and the reference of each. */
-void ssm_chain_release(struct ssm_pool *pool, uint32_t head_idx);
-
-/* Gives back one reference of this process, which is not pinned, and belongs to the delivery of that name, or to none.
- * `done`: the delivery ends, whatever other references of it there are. */
-void ssm_reference_drop(struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery, bool done);
-
-/* Blocking, after an attempt that answered `again`: spins briefly, then announces itself, tries again, sleeps.
- * `attempt` answers `again` to go on; `thorough`: it may take its time (not set while spinning). */
-struct ssm_sleep {
-    int (*attempt)(void *context, bool thorough);
-    void *context;
-    int   again;
-    struct ssm_event *event;
-    uint32_t class_idx; /* the class whose blocks are waited for, or SSM_NIL */
-    const uint64_t *look_ns; /* when to look again, though nothing has come; as the attempt has set it; or NULL */
-};
-int ssm_sleep_for(struct ssm_pool *pool, const struct ssm_sleep *wait, int64_t timeout_ns);
 
 #endif

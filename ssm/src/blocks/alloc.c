@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Allocating.
+ *
+ * Where a block comes from, in this order: the private cache; the own shard (a batch, the rest into the cache); the other
+ * shards; other processes' caches; what the dead held. While a call that waits for several blocks has its turn
+ * (reservation.h), the others have their private caches only.
+ */
+#include "arena.h"
+#include "claim.h"
+#include "reservation.h"
+#include "sleep.h"
+#include "stow.h"
+
+#include <errno.h>
+
+#define ARENA_RETRY_NS UINT64_C(100000000) /* for the arena's lock, before there is no room */
+#define PARKED_MAX 64              /* blocks refilled into the cache at once */
+
+/* From the own shard onwards, round. `busy`: a shard was passed over because its lock was taken. */
+static int take_from_shards(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, uint64_t patience_ns,
+                            uint32_t *blocks_out, bool *busy)
+{
+    uint32_t taken = 0, shards = pool->geometry.shards;
+    for (uint32_t i = 0; i < shards && taken < count; i++) {
+        uint32_t shard_idx = (pool->home + i) % shards;
+        if (ssm_load_relaxed_u32(&ssm_shard_at(pool, class_idx, shard_idx)->free_count) == 0 && /* a hint */
+            !ssm_lock_owner_is_dead(pool, &ssm_shard_at(pool, class_idx, shard_idx)->lock))
+            continue;
+        int result = ssm_shard_take(pool, class_idx, shard_idx, count - taken, patience_ns, blocks_out + taken);
+        if (result == -ETIMEDOUT)
+            *busy = true;
+        else if (result < 0 && taken == 0)
+            return result;
+        else if (result > 0)
+            taken += (uint32_t)result;
+    }
+    return (int)taken;
+}
+
+/* Takes a batch from the own shard and stows what is beyond `count`. */
+static uint32_t refill(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, uint32_t *blocks_out)
+{
+    uint32_t batch[PARKED_MAX + 1];
+    uint64_t handles[PARKED_MAX];
+    uint32_t extra = pool->classes[class_idx].cache_blocks / 2;
+    if (extra > PARKED_MAX)
+        extra = PARKED_MAX;
+    if (count != 1 || extra == 0 || ssm_class_is_awaited(&pool->classes[class_idx]) ||
+        ssm_load_relaxed_u32(&ssm_shard_at(pool, class_idx, pool->home)->free_count) == 0) /* a hint */
+        return 0;
+    int result = ssm_shard_take(pool, class_idx, pool->home, 1 + extra, 0, batch);
+    if (result <= 0)
+        return 0;
+    for (int i = 1; i < result; i++)
+        handles[i - 1] = ssm_handle_now(pool, batch[i]);
+    ssm_stow_blocks(pool, class_idx, handles, (uint32_t)result - 1, pool->classes[class_idx].cache_blocks);
+    blocks_out[0] = batch[0]; /* last: ssm_stow_blocks() had the scratch */
+    return 1;
+}
+
+/* Is there as much at all? Taking some blocks and returning them would wake every waiter, including the caller. */
+static bool looks_enough(const struct ssm_pool *pool, uint32_t class_idx, uint32_t count, bool thorough)
+{
+    uint64_t free_count = 0; /* of hints */
+    for (uint32_t i = 0; i < pool->geometry.shards && free_count < count; i++)
+        free_count += ssm_load_relaxed_u32(&ssm_shard_at(pool, class_idx, i)->free_count);
+    for (uint32_t slot = 0; thorough && free_count < count && slot < ssm_holder_high(pool); slot++)
+        if (slot != pool->self) /* what is there was taken before */
+            free_count += ssm_load_relaxed_u32(&ssm_cache_at(pool, slot, class_idx)->count);
+    return free_count >= count;
+}
+
+/* What the own cache does not have: how many of `count`, as block indices in the scratch; -SSM_E_CORRUPT. */
+static int take_elsewhere(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, bool thorough)
+{
+    uint32_t *blocks = pool->scratch, taken;
+    bool busy = false;
+    if (count > 1 && !looks_enough(pool, class_idx, count, thorough) && !(thorough && ssm_class_settle(pool, class_idx)))
+        return 0;
+    taken = refill(pool, class_idx, count, blocks);
+    for (int round = 0; taken < count && round < (thorough ? 2 : 1); round++) {
+        /* A shard whose lock stays taken (its owner may be stopped) is waited for only in the second round. */
+        if (round == 1 && !busy)
+            break;
+        int result = take_from_shards(pool, class_idx, count - taken, round == 0 ? 0 : SSM_LOCK_PATIENCE_NS,
+                                      blocks + taken, &busy);
+        if (result < 0 && taken == 0)
+            return result;
+        taken += result > 0 ? (uint32_t)result : 0;
+    }
+    if (taken < count && thorough)
+        taken += ssm_cache_steal(pool, class_idx, count - taken, blocks + taken);
+    if (taken < count && thorough && ssm_class_settle(pool, class_idx)) {
+        int result = take_from_shards(pool, class_idx, count - taken, 0, blocks + taken, &busy);
+        taken += result > 0 ? (uint32_t)result : 0;
+    }
+    return (int)taken;
+}
+
+struct alloc_call {
+    struct ssm_pool *pool;
+    uint64_t         size;
+    uint64_t         bytes; /* of each block */
+    uint64_t        *handles_out;
+    uint32_t         count;
+    bool             busy;  /* the arena's lock stayed taken */
+    bool             asks;  /* it waits, and not for one block that is like any other */
+    const struct ssm_own_class *class;
+    struct ssm_claimant         claimant;
+};
+
+/* All or nothing; 0, -SSM_E_EXHAUSTED, -SSM_E_CORRUPT. The handles are those of former packets. */
+static int take_blocks(struct alloc_call *call, bool thorough)
+{
+    struct ssm_pool *pool = call->pool;
+    const uint32_t class_idx = call->class->class_idx, count = call->count;
+    uint64_t *handles_out = call->handles_out;
+    struct ssm_cache *cache = pool->classes[class_idx].cache;
+    uint32_t taken = 0;
+    if (ssm_cache_enter(pool, cache)) {
+        taken = ssm_cache_pop(pool, &pool->classes[class_idx], cache, count, handles_out);
+        ssm_cache_leave(cache);
+    }
+    int more = taken == count || ssm_turn_must_yield(pool, class_idx, call->claimant.turn)
+             ? 0 : take_elsewhere(pool, class_idx, count - taken, thorough);
+    for (int i = 0; i < more; i++)
+        handles_out[taken++] = ssm_handle_now(pool, pool->scratch[i]);
+    if (taken == count)
+        return 0;
+    if (taken > 0)
+        ssm_stow_blocks(pool, class_idx, handles_out, taken, pool->classes[class_idx].cache_blocks);
+    return more < 0 ? more : -SSM_E_EXHAUSTED;
+}
+
+/* A fresh packet: the block is this process's alone. `handle`: of the packet that was in it. */
+static inline uint64_t hand_out(struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_block *block, uint64_t handle,
+                                uint64_t size)
+{
+    handle += UINT64_C(1) << 32; /* the next generation; behind the last one comes 0 */
+    ssm_store_relaxed_u32(&block->generation, (uint32_t)(handle >> 32));
+    ssm_fence_release(); /* Y1 -> Y2 in copy_packet(): the generation is seen to change before all that follows */
+    ssm_store_relaxed_u64(&block->start, pool->geometry.headroom);
+    ssm_store_relaxed_u64(&block->length, size);
+    ssm_store_relaxed_u64(&block->tag, 0);
+    ssm_store_relaxed_u64(&block->next, SSM_NO_NEXT); /* somebody may have died with a chain of which it was a part */
+    ssm_store_release_u32(&block->home, pool->home); /* G1, H1: whoever sees this home sees the claim before it */
+    ssm_claim_set_fresh(pool, class, (uint32_t)handle);
+    return handle;
+}
+
+static inline void hand_out_all(struct ssm_pool *pool, const struct ssm_own_class *class, uint64_t *handles, uint32_t count, uint64_t size)
+{
+    for (uint32_t i = 0; i < count; i++)
+        handles[i] = hand_out(pool, class, ssm_block_at(pool, (uint32_t)handles[i]), handles[i], size);
+}
+
+/* Blocks of the arena, with their extents. The first look is there so that a call that fails touches nothing; when its
+ * room is gone since, somebody else has got on. */
+static int take_furnished(struct alloc_call *call, bool thorough)
+{
+    struct ssm_pool *pool = call->pool;
+    const uint32_t class_idx = call->class->class_idx;
+    const struct ssm_arena_request request = {call->bytes, call->size, call->count};
+    int result = ssm_turn_must_yield(pool, class_idx, call->claimant.turn) ? -SSM_E_EXHAUSTED
+               : ssm_arena_has_room(pool, &request, thorough);
+    if (result == 0 && (result = take_blocks(call, thorough)) == 0 &&
+        (result = ssm_arena_furnish(pool, &request, call->handles_out)) != 0)
+        ssm_stow_blocks(pool, class_idx, call->handles_out, call->count, 0);
+    call->busy = result == -ETIMEDOUT;
+    return call->busy ? -SSM_E_EXHAUSTED : result;
+}
+
+/* As hand_out(), for what no fast path may take for its own. */
+static void hand_out_furnished(const struct alloc_call *call)
+{
+    struct ssm_pool *pool = call->pool;
+    const struct ssm_claim claim = {.references = 1, .class_idx = (uint8_t)call->class->class_idx};
+    hand_out_all(pool, call->class, call->handles_out, call->count, call->size);
+    for (uint32_t i = 0; i < call->count; i++) {
+        pool->claims[(uint32_t)call->handles_out[i]] = claim;
+        ssm_memory_take(pool, claim.class_idx, (uint32_t)call->handles_out[i]);
+    }
+}
+
+static int alloc_attempt(void *context, bool thorough)
+{
+    struct alloc_call *call = context;
+    struct ssm_pool *pool = call->pool;
+    int result = ssm_pool_enter(pool);
+    if (result != 0)
+        return result;
+    if (call->asks && thorough && ssm_claimant_step(pool, call->class->class_idx, &call->claimant))
+        ssm_class_signal(pool, call->class->class_idx, UINT32_MAX);
+    const uint64_t bytes = call->bytes * call->count;
+    const bool furnished = ssm_class_is_arena(pool, call->class->class_idx);
+    result = !ssm_usage_allows(pool, bytes) ? -SSM_E_QUOTA
+           : furnished ? take_furnished(call, thorough)
+                       : take_blocks(call, thorough);
+    if (result == 0) {
+        if (furnished)
+            hand_out_furnished(call);
+        else
+            hand_out_all(pool, call->class, call->handles_out, call->count, call->size);
+        ssm_usage_add(pool, bytes);
+    }
+    ssm_pool_leave(pool);
+    return result;
+}
+
+/* Takes out what the call has asked for, however it ended. An attachment that was closed meanwhile has done so. */
+static void stop_asking(struct alloc_call *call)
+{
+    if (ssm_pool_enter(call->pool) != 0)
+        return;
+    if (ssm_claimant_end(call->pool, call->class->class_idx, &call->claimant))
+        ssm_class_signal(call->pool, call->class->class_idx, UINT32_MAX);
+    ssm_pool_leave(call->pool);
+}
+
+/* Calls for several blocks, or for room in the arena, have an event of their own, and turns; see reservation.h. */
+static int alloc_waiting(struct alloc_call *call, int64_t timeout_ns)
+{
+    struct ssm_pool *pool = call->pool;
+    const uint32_t class_idx = call->class->class_idx;
+    call->asks = call->count > 1 || ssm_class_is_arena(pool, class_idx);
+    const struct ssm_sleep wait = {
+        .attempt = alloc_attempt, .context = call, .again = -SSM_E_EXHAUSTED, .class_idx = class_idx,
+        .event = call->asks ? &ssm_class_at(pool, class_idx)->several : &ssm_shard_at(pool, class_idx, pool->home)->event,
+        .look_ns = call->asks ? &call->claimant.look_ns : NULL,
+    };
+    int result = ssm_sleep_for(pool, &wait, timeout_ns);
+    if (call->asks)
+        stop_asking(call);
+    call->asks = false;
+    return result;
+}
+
+/* The common case: one packet, from the cache. False: go the long way. (It calls nothing, nor does free_fast(): a register
+ * that outlives a call costs a push and a pop.) */
+static inline bool alloc_fast(struct ssm_pool *pool, uint64_t size, uint64_t *handle_out)
+{
+    const struct ssm_own_class *class = ssm_class_for(pool, size);
+    struct ssm_cache *const cache = class->cache;
+    const uint64_t held_bytes = pool->held_bytes + class->block_size;
+    struct ssm_block *block;
+    uint64_t handle;
+    if (cache == NULL || held_bytes > pool->unchecked_bytes_max || !ssm_cache_try_enter(pool, cache))
+        return false;
+    bool taken = ssm_cache_pop_one(pool, class, cache, &handle, &block);
+    ssm_cache_leave(cache);
+    if (!taken)
+        return false;
+    *handle_out = hand_out(pool, class, block, handle, size);
+    pool->held_bytes = held_bytes;
+    return true;
+}
+
+/* Of a request that can never be met; a closed or read-only attachment says so before anything else. */
+static SSM_COLD int refuse(struct ssm_pool *pool, int why)
+{
+    int result = ssm_pool_enter(pool);
+    if (result != 0)
+        return result;
+    ssm_pool_leave(pool);
+    return why;
+}
+
+static SSM_APART int alloc_slowly(struct ssm_pool *pool, uint64_t size, uint32_t count, int64_t timeout_ns, uint64_t *handles_out)
+{
+    const struct ssm_own_class *class = ssm_class_for(pool, size); /* sizes and counts never change: no need to enter */
+    if (class->class_idx == pool->geometry.class_count)
+        return refuse(pool, -SSM_E_TOO_LARGE);
+    const bool is_arena = ssm_class_is_arena(pool, class->class_idx);
+    const uint64_t bytes = is_arena ? ssm_arena_round(size + pool->geometry.headroom + pool->geometry.tailroom) : class->block_size;
+    if (count == 0 || count > class->block_count || (is_arena && count > ssm_arena_capacity(pool, bytes)))
+        return refuse(pool, -EINVAL);
+    struct alloc_call call = {
+        .pool = pool, .size = size, .bytes = bytes, .handles_out = handles_out, .count = count, .class = class,
+    };
+    struct ssm_lock_retry retry = ssm_lock_retry_begin(pool);
+    int result = alloc_attempt(&call, true);
+    while (result == -SSM_E_EXHAUSTED) {
+        int again = ssm_lock_retry(pool, &retry, call.busy ? ARENA_RETRY_NS : SSM_LOCK_RETRY_NS);
+        if (again <= 0) {
+            result = again < 0 ? again : result;
+            break;
+        }
+        result = alloc_attempt(&call, true);
+    }
+    if (result == -SSM_E_EXHAUSTED && timeout_ns != 0)
+        result = alloc_waiting(&call, timeout_ns);
+    if (result == -SSM_E_EXHAUSTED && pool->on_stall(pool)) /* before it is said: the dead held some of it */
+        result = alloc_attempt(&call, true);
+    return result;
+}
+
+static SSM_COLD int alloc_guarded(struct ssm_pool *pool, uint64_t size, int64_t timeout_ns, uint64_t *handle_out)
+{
+    int result = ssm_pool_enter(pool);
+    if (result != 0)
+        return result;
+    bool done = alloc_fast(pool, size, handle_out);
+    ssm_pool_leave(pool);
+    return done ? 0 : alloc_slowly(pool, size, 1, timeout_ns, handle_out);
+}
+
+int ssm_alloc(struct ssm_pool *pool, uint64_t size, int64_t timeout_ns, uint64_t *handle_out)
+{
+    if (SSM_LIKELY(ssm_pool_needs_no_lock(pool)))
+        return alloc_fast(pool, size, handle_out) ? 0 : alloc_slowly(pool, size, 1, timeout_ns, handle_out);
+    return alloc_guarded(pool, size, timeout_ns, handle_out);
+}
+
+int ssm_alloc_many(struct ssm_pool *pool, uint64_t size, uint32_t count, int64_t timeout_ns, uint64_t *handles_out)
+{
+    return count == 1 ? ssm_alloc(pool, size, timeout_ns, handles_out)
+                      : alloc_slowly(pool, size, count, timeout_ns, handles_out);
+}

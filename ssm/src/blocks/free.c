@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Freeing; see free.h. A block that other processes hold too is let go of; one that this process has alone is put away
+ * (stow.h). */
+#include "free.h"
+
+#include "redelivery.h"
+#include "stow.h"
+
+void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
+{
+    struct ssm_claim *claim = &pool->claims[block_idx];
+    if (claim->flags & SSM_CLAIM_DELIVERED)
+        ssm_delivery_end_all(pool, block_idx); /* before this process's bit goes */
+    claim->flags &= (uint8_t)~SSM_CLAIM_REDELIVERED;
+    if (claim->flags & SSM_CLAIM_HEAD)
+        ssm_chain_release(pool, block_idx);
+    struct ssm_block *block = ssm_block_at(pool, block_idx);
+    ssm_usage_subtract(pool, ssm_memory_held(pool, class_idx, block_idx).bytes);
+    if (ssm_block_is_mine(pool, block)) {
+        const uint64_t handle = ssm_handle_now(pool, block_idx);
+        ssm_stow_blocks(pool, class_idx, &handle, 1, ssm_stow_limit(pool, class_idx));
+        return;
+    }
+    ssm_block_let_go(pool, block_idx, pool->self);
+}
+
+void ssm_reference_drop(struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery, bool done)
+{
+    struct ssm_claim *claim = &pool->claims[block_idx];
+    if (claim->flags & SSM_CLAIM_DELIVERED)
+        ssm_delivery_drop(pool, block_idx, delivery, done);
+    if (--claim->references == 0)
+        ssm_block_release(pool, claim->class_idx, block_idx);
+}
+
+/* A scribbled link ends it: each segment is passed once. */
+SSM_COLD void ssm_chain_release(struct ssm_pool *pool, uint32_t head_idx)
+{
+    uint32_t next = ssm_chain_next(pool, head_idx);
+    pool->claims[head_idx].flags &= (uint8_t)~SSM_CLAIM_HEAD;
+    ssm_store_relaxed_u64(&ssm_block_at(pool, head_idx)->next, SSM_NO_NEXT);
+    for (uint32_t at = next; at != SSM_NIL; at = next) {
+        struct ssm_claim *claim = &pool->claims[at];
+        next = ssm_chain_next(pool, at);
+        claim->flags &= (uint8_t)~SSM_CLAIM_SEGMENT;
+        ssm_store_relaxed_u64(&ssm_block_at(pool, at)->next, SSM_NO_NEXT);
+        if (--claim->references == 0)
+            ssm_block_release(pool, claim->class_idx, at);
+    }
+}
+
+/* The common case: a packet that this process holds once, and alone, goes into the cache. False: go the long way. */
+static inline bool free_fast(struct ssm_pool *pool, uint64_t handle)
+{
+    const struct ssm_own_class *class = ssm_claim_sole_class(pool, handle);
+    if (class == NULL || ssm_class_is_awaited(class))
+        return false;
+    struct ssm_cache *const cache = class->cache;
+    if (!ssm_cache_try_enter(pool, cache))
+        return false;
+    uint32_t kept = ssm_cache_push(cache, &handle, 1, class->cache_blocks);
+    ssm_cache_leave(cache);
+    if (kept == 0)
+        return false;
+    pool->claims[(uint32_t)handle].references = 0;
+    ssm_usage_subtract(pool, class->block_size);
+    return true;
+}
+
+static int free_one(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, bool done)
+{
+    uint32_t block_idx = ssm_claim_find_movable(pool, handle);
+    if (block_idx == SSM_NIL)
+        return -SSM_E_STALE;
+    ssm_reference_drop(pool, block_idx, delivery, done);
+    return 0;
+}
+
+static SSM_COLD int free_guarded(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, bool done)
+{
+    int result = ssm_pool_enter(pool);
+    if (result != 0)
+        return result;
+    result = free_fast(pool, handle) ? 0 : free_one(pool, handle, delivery, done);
+    ssm_pool_leave(pool);
+    return result;
+}
+
+int ssm_free(struct ssm_pool *pool, uint64_t handle)
+{
+    if (SSM_LIKELY(ssm_pool_needs_no_lock(pool) && free_fast(pool, handle)))
+        return 0;
+    return free_guarded(pool, handle, SSM_ANY_DELIVERY, true);
+}
+
+int ssm_free_of(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, int done)
+{
+    if (SSM_LIKELY(ssm_pool_needs_no_lock(pool) && free_fast(pool, handle))) /* no fast path takes a delivery */
+        return 0;
+    return free_guarded(pool, handle, delivery, done);
+}
+
+/* Takes one reference per handle back, so that a handle that stands twice is counted twice. -SSM_E_STALE, and nothing
+ * changed. */
+static int take_references(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t block_idx = ssm_claim_find_movable(pool, handles[i]);
+        if (block_idx == SSM_NIL) {
+            while (i-- > 0)
+                pool->claims[(uint32_t)handles[i]].references++;
+            return -SSM_E_STALE;
+        }
+        pool->claims[block_idx].references--;
+    }
+    return 0;
+}
+
+/* Of references that are taken back already. */
+static void release_all(struct ssm_pool *pool, const uint64_t *handles, uint32_t count, uint64_t delivery, bool done)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (pool->claims[(uint32_t)handles[i]].flags & SSM_CLAIM_DELIVERED)
+            ssm_delivery_drop(pool, (uint32_t)handles[i], delivery, done);
+    for (uint32_t i = 0; i < count; i++) /* all before the first one goes, and perhaps its segments with it */
+        if (pool->claims[(uint32_t)handles[i]].references == 0)
+            pool->claims[(uint32_t)handles[i]].flags |= SSM_CLAIM_MARKED;
+    for (uint32_t i = 0; i < count; i++) {
+        struct ssm_claim *claim = &pool->claims[(uint32_t)handles[i]];
+        if (!(claim->flags & SSM_CLAIM_MARKED))
+            continue;
+        claim->flags &= (uint8_t)~SSM_CLAIM_MARKED; /* it may stand in the batch once more */
+        ssm_block_release(pool, claim->class_idx, (uint32_t)handles[i]);
+    }
+}
+
+/* The common case: different packets, each held once and alone; those of one class go back together. */
+static bool free_sole(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+{
+    if (!ssm_claims_take_sole(pool, handles, count))
+        return false;
+    for (uint32_t i = 0, run; i < count; i += run) {
+        const uint32_t class_idx = pool->claims[(uint32_t)handles[i]].class_idx;
+        const struct ssm_own_class *class = &pool->classes[class_idx];
+        for (run = 1; i + run < count && ssm_class_has_block(class, (uint32_t)handles[i + run]); run++) {}
+        ssm_usage_subtract(pool, class->block_size * run);
+        ssm_stow_blocks(pool, class_idx, handles + i, run, ssm_stow_limit(pool, class_idx));
+    }
+    return true;
+}
+
+int ssm_free_many_of(struct ssm_pool *pool, const uint64_t *handles, uint32_t count, uint64_t delivery, int done)
+{
+    int result = ssm_pool_enter(pool);
+    if (result != 0)
+        return result;
+    if (count == 1 ? free_fast(pool, handles[0]) : free_sole(pool, handles, count)) {
+        ssm_pool_leave(pool);
+        return 0;
+    }
+    result = take_references(pool, handles, count);
+    if (result == 0)
+        release_all(pool, handles, count, delivery, done);
+    ssm_pool_leave(pool);
+    return result;
+}
+
+int ssm_free_many(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
+{
+    return ssm_free_many_of(pool, handles, count, SSM_ANY_DELIVERY, true);
+}
+
+int ssm_delivery_done(struct ssm_pool *pool, uint64_t handle, uint64_t delivery)
+{
+    int result = ssm_pool_enter(pool);
+    if (result != 0)
+        return result;
+    uint32_t block_idx = ssm_claim_find(pool, handle);
+    result = block_idx == SSM_NIL ? -SSM_E_STALE : 0;
+    if (result == 0)
+        ssm_delivery_drop(pool, block_idx, delivery, true);
+    ssm_pool_leave(pool);
+    return result;
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Leaving a pool: close, and what outlives it, pinned packets and sleeping calls. */
+#include "attach.h"
+#include "free.h"
+#include "recovery.h"
+#include "redelivery.h"
+#include "registry.h"
+#include "ring.h"
+
+#include <errno.h>
+
+#define LEAVE_PATIENCE_NS    UINT64_C(1000000000) /* for the registry; then it leaves as one who died */
+#define LEAVE_QUIETLY_NS     UINT64_C(1000000)
+#define LEAVE_NAP_NS         UINT64_C(200000)
+
+static void release_claims(struct ssm_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
+        struct ssm_claim *claim = &pool->claims[i];
+        claim->flags &= (uint8_t)~SSM_CLAIM_OF_CHAIN; /* what is pinned stays by itself */
+        if (claim->flags & SSM_CLAIM_DELIVERED)
+            ssm_delivery_end_all(pool, i);
+        if (claim->references <= claim->pins)
+            continue;
+        claim->references = claim->pins;
+        if (claim->references == 0)
+            ssm_block_release(pool, claim->class_idx, i);
+    }
+}
+
+static void take_thread_lock(struct ssm_pool *pool)
+{
+    if (!(pool->flags & SSM_SERIAL))
+        ssm_thread_lock_take(&pool->thread_lock);
+}
+
+/* Of a closed attachment that has nothing pinned; with its thread lock, which is given up for naps. `hooks`: others of the process
+ * may run meanwhile, and end it; a destructor lets nobody in, and waits for a moment only. False: the registry cannot be had. */
+static bool lock_to_leave(struct ssm_pool *pool, bool hooks)
+{
+    const uint64_t until_ns = ssm_now_ns() + (hooks ? LEAVE_PATIENCE_NS : LEAVE_QUIETLY_NS);
+    for (bool stop = false; pool->self != SSM_NIL && ssm_pool_is_whole(pool);) {
+        int result = ssm_registry_lock(pool, 0);
+        if (result != -ETIMEDOUT || stop || ssm_now_ns() >= until_ns)
+            return result == 0;
+        ssm_pool_leave(pool);
+        if (hooks)
+            stop = ssm_pool_nap(pool, LEAVE_NAP_NS) != 0;
+        else
+            ssm_nap_ns(LEAVE_NAP_NS);
+        take_thread_lock(pool);
+    }
+    return false;
+}
+
+/* Nothing of this process is needed any more. What cannot be done now, because somebody who is in the way is
+ * stopped, is done by a reaper: once the liveness lock is dropped, this process counts as dead. */
+static void leave_pool(struct ssm_pool *pool, bool hooks)
+{
+    if (lock_to_leave(pool, hooks)) {
+        ssm_recovery_leave_slot(pool);
+        ssm_registry_unlock(pool);
+    }
+    pool->self = SSM_NIL;
+    ssm_attach_close_file(pool);
+}
+
+static int close_pool(struct ssm_pool *pool, bool hooks)
+{
+    take_thread_lock(pool);
+    if (!(pool->status & SSM_STATUS_CLOSED)) {
+        if (pool->self != SSM_NIL && ssm_pool_is_whole(pool)) {
+            for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
+                if (ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) == SSM_HOLDER_RING)
+                    ssm_ring_release_sides(pool, id);
+            release_claims(pool);
+        }
+        pool->status |= SSM_STATUS_CLOSED;
+        if (pool->pinned == 0)
+            leave_pool(pool, hooks);
+    }
+    int left = (int)(pool->pinned + ssm_load_acquire_u32(&pool->sleepers));
+    ssm_pool_leave(pool);
+    return left;
+}
+
+int ssm_pool_close(struct ssm_pool *pool)
+{
+    return close_pool(pool, true);
+}
+
+uint32_t ssm_pool_sleepers(struct ssm_pool *pool)
+{
+    return ssm_load_acquire_u32(&pool->sleepers);
+}
+
+int ssm_packet_unpin(struct ssm_pool *pool, uint64_t handle, int drop)
+{
+    take_thread_lock(pool); /* not ssm_pool_enter(): this works on a closed attachment */
+    int result = 0;
+    bool cut = pool->status & SSM_STATUS_CLOSED && !ssm_pool_is_whole(pool); /* nothing to look at, or to give back */
+    uint32_t block_idx = cut ? (uint32_t)handle : ssm_claim_find(pool, handle);
+    if (block_idx >= pool->geometry.block_total || pool->claims[block_idx].pins == 0) {
+        result = -SSM_E_STALE;
+    } else {
+        struct ssm_claim *claim = &pool->claims[block_idx];
+        if (--claim->pins == 0)
+            pool->pinned--;
+        if ((drop || pool->status & SSM_STATUS_CLOSED) && --claim->references == 0 && !cut)
+            ssm_block_release(pool, claim->class_idx, block_idx);
+        if (pool->status & SSM_STATUS_CLOSED && pool->pinned == 0)
+            leave_pool(pool, false);
+    }
+    ssm_pool_leave(pool);
+    return result;
+}
+
+void ssm_pool_destroy(struct ssm_pool *pool)
+{
+    if (pool == NULL)
+        return;
+    close_pool(pool, pool->hooks.before == NULL);
+    ssm_attach_dispose(pool);
+}
