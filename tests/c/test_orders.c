@@ -73,7 +73,7 @@ struct scene {
     struct fixture   f;
     struct ssm_ring *ring;
     uint8_t         *image;
-    uint64_t         dead[SSM_HOLDER_MAX / 64];
+    struct ssm_holder_set dead;
     uint32_t         ring_id;
     bool             got;
     uint64_t         handle;
@@ -95,7 +95,7 @@ static void put_back_image(void *context)
 static void return_once_more(void *context)
 {
     struct scene *s = context;
-    ssm_ring_return(s->f.pool, s->ring_id, s->dead);
+    ssm_ring_return(s->f.pool, s->ring_id, &s->dead);
 }
 
 static void get_it(void *context)
@@ -133,8 +133,8 @@ static void test_second_look(void)
     child_died(child_start(take_and_die, &s.f));
     for (uint32_t slot = 0; slot < ssm_holder_high(s.f.pool); slot++)
         if (ssm_holder_slot_is_dead(s.f.pool, slot))
-            s.dead[slot / 64] |= UINT64_C(1) << slot % 64;
-    ssm_ring_return(s.f.pool, s.ring_id, s.dead);
+            ssm_holder_set_add(&s.dead, slot);
+    ssm_ring_return(s.f.pool, s.ring_id, &s.dead);
     CHECK_EQ(ssm_ring_depth(s.ring), 1);
     s.image = malloc(bytes);
     CHECK(s.image != NULL);

@@ -497,7 +497,8 @@ static struct ssm_service_options options_at(uint32_t i)
 static void operate(void *mem, const void *argument)
 {
     const struct operation *o = argument;
-    uint64_t slots[SSM_HOLDER_MAX / 64] = {0}, start;
+    struct ssm_holder_set slots = {0};
+    uint64_t start;
     struct ssm_service *service = NULL;
     uint32_t number;
     int result = 0;
@@ -506,14 +507,14 @@ static void operate(void *mem, const void *argument)
         struct ssm_service_options options = options_at(o->service_idx);
         result = ssm_service_open(&victim, NAMES[o->service_idx], &options, &service);
     }
-    slots[victim.self / 64] = UINT64_C(1) << victim.self % 64;
+    ssm_holder_set_add(&slots, victim.self);
     if (result == 0)
         result = o->what == ALLOC_NUMBER  ? ssm_number_alloc(service, 1000000, &number)
                : o->what == FREE_NUMBER   ? ssm_number_free(service, (uint32_t)o->value, 1000)
                : o->what == ALLOC_RANGE   ? take_range(service, o->value, &start)
                : o->what == FREE_RANGE    ? ssm_range_free(service, o->value, o->value + 15)
                : o->what == CREATE        ? try_open(&victim, "new", PIDS)
-                                          : ssm_service_reclaim(&victim, o->service_idx, slots) ? 0 : -1;
+                                          : ssm_service_reclaim(&victim, o->service_idx, &slots) ? 0 : -1;
     ssm_service_close(service);
     if (result != 0)
         _exit(1);
@@ -541,10 +542,10 @@ static void recover_metadata(void *mem)
 
 static void recover_and_reclaim(void *mem)
 {
-    uint64_t slots[SSM_HOLDER_MAX / 64] = {0};
+    struct ssm_holder_set slots = {0};
     recover(mem);
-    slots[victim.self / 64] = UINT64_C(1) << victim.self % 64;
-    CHECK(ssm_service_reclaim(&doctor, doctored, slots));
+    ssm_holder_set_add(&slots, victim.self);
+    CHECK(ssm_service_reclaim(&doctor, doctored, &slots));
 }
 
 static void broken(void *context, const char *what, uint64_t where, uint64_t value)

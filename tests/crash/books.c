@@ -3,8 +3,9 @@
  * The books of a service; see books.h. */
 #include "books.h"
 
-#include "hosted.h"
 #include "eventcount.h"
+#include "hosted.h"
+#include "owner.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -59,7 +60,7 @@ static bool is_refusal(int result)
 
 static bool is_of(const struct world *world, enum actor actor, const struct ssm_service_item *item)
 {
-    uint32_t slot = item->owner & SSM_OWNER_SLOT;
+    uint32_t slot = ssm_owner_slot(item->owner);
     return world->pools[actor] != NULL && world->pools[actor]->self == slot;
 }
 

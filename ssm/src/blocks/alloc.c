@@ -187,14 +187,12 @@ static int alloc_attempt(void *context, bool thorough)
 {
     struct alloc_call *call = context;
     struct ssm_pool *pool = call->pool;
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_ENTER(pool);
     if (call->asks && thorough && ssm_claimant_step(pool, call->class->class_idx, &call->claimant))
         ssm_class_signal(pool, call->class->class_idx, UINT32_MAX);
     const uint64_t bytes = call->bytes * call->count;
     const bool furnished = ssm_class_is_arena(pool, call->class->class_idx);
-    result = !ssm_usage_allows(pool, bytes) ? -SSM_E_QUOTA
+    int result = !ssm_usage_allows(pool, bytes) ? -SSM_E_QUOTA
            : furnished ? take_furnished(call, thorough)
                        : take_blocks(call, thorough);
     if (result == 0) {
@@ -204,7 +202,6 @@ static int alloc_attempt(void *context, bool thorough)
             hand_out_all(pool, call->class, call->handles_out, call->count, call->size);
         ssm_usage_add(pool, bytes);
     }
-    ssm_pool_leave(pool);
     return result;
 }
 
@@ -259,10 +256,7 @@ static inline bool alloc_fast(struct ssm_pool *pool, uint64_t size, uint64_t *ha
 /* Of a request that can never be met; a closed or read-only attachment says so before anything else. */
 static SSM_COLD int refuse(struct ssm_pool *pool, int why)
 {
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
-    ssm_pool_leave(pool);
+    SSM_POOL_ENTER(pool);
     return why;
 }
 

@@ -96,15 +96,12 @@ static void link_all(struct ssm_pool *pool, uint64_t head, const uint64_t *segme
 
 static int link_attempt(struct ssm_pool *pool, uint64_t head, const uint64_t *segments, uint32_t count)
 {
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
-    result = check_all(pool, head, segments, count);
+    SSM_POOL_ENTER(pool);
+    int result = check_all(pool, head, segments, count);
     if (result == 0 && pool->claims[(uint32_t)head].flags & SSM_CLAIM_HEAD)
         ssm_chain_release(pool, (uint32_t)head);
     if (result == 0 && count > 0)
         link_all(pool, head, segments, count);
-    ssm_pool_leave(pool);
     return result;
 }
 
@@ -120,9 +117,8 @@ int ssm_packet_link(struct ssm_pool *pool, uint64_t head, const uint64_t *segmen
 
 int ssm_packet_next(struct ssm_pool *pool, uint64_t handle, uint64_t *next_out)
 {
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_ENTER(pool);
+    int result = 0;
     uint32_t next = SSM_NIL, block_idx = ssm_claim_find(pool, handle);
     if (block_idx == SSM_NIL)
         result = -SSM_E_STALE;
@@ -132,6 +128,5 @@ int ssm_packet_next(struct ssm_pool *pool, uint64_t handle, uint64_t *next_out)
         *next_out = ssm_handle_now(pool, next);
         result = 1;
     }
-    ssm_pool_leave(pool);
     return result;
 }

@@ -79,12 +79,8 @@ static int free_one(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, b
 
 static SSM_COLD int free_guarded(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, bool done)
 {
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
-    result = free_fast(pool, handle) ? 0 : free_one(pool, handle, delivery, done);
-    ssm_pool_leave(pool);
-    return result;
+    SSM_POOL_ENTER(pool);
+    return free_fast(pool, handle) ? 0 : free_one(pool, handle, delivery, done);
 }
 
 int ssm_free(struct ssm_pool *pool, uint64_t handle)
@@ -152,17 +148,13 @@ static bool free_sole(struct ssm_pool *pool, const uint64_t *handles, uint32_t c
 
 int ssm_free_many_of(struct ssm_pool *pool, const uint64_t *handles, uint32_t count, uint64_t delivery, int done)
 {
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_ENTER(pool);
     if (count == 1 ? free_fast(pool, handles[0]) : free_sole(pool, handles, count)) {
-        ssm_pool_leave(pool);
         return 0;
     }
-    result = take_references(pool, handles, count);
+    int result = take_references(pool, handles, count);
     if (result == 0)
         release_all(pool, handles, count, delivery, done);
-    ssm_pool_leave(pool);
     return result;
 }
 
@@ -173,13 +165,10 @@ int ssm_free_many(struct ssm_pool *pool, const uint64_t *handles, uint32_t count
 
 int ssm_delivery_done(struct ssm_pool *pool, uint64_t handle, uint64_t delivery)
 {
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_ENTER(pool);
     uint32_t block_idx = ssm_claim_find(pool, handle);
-    result = block_idx == SSM_NIL ? -SSM_E_STALE : 0;
+    int result = block_idx == SSM_NIL ? -SSM_E_STALE : 0;
     if (result == 0)
         ssm_delivery_drop(pool, block_idx, delivery, true);
-    ssm_pool_leave(pool);
     return result;
 }

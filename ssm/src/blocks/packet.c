@@ -55,12 +55,8 @@ int ssm_packet_view(struct ssm_pool *pool, uint64_t handle, struct ssm_packet *p
 {
     if (ssm_pool_needs_no_lock(pool))
         return view(pool, handle, packet_out);
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
-    result = view(pool, handle, packet_out);
-    ssm_pool_leave(pool);
-    return result;
+    SSM_POOL_ENTER(pool);
+    return view(pool, handle, packet_out);
 }
 
 enum edge { FRONT, BACK };
@@ -69,10 +65,8 @@ enum edge { FRONT, BACK };
 static int move_edge(struct ssm_pool *pool, uint64_t handle, enum edge edge, bool outwards, uint64_t bytes, uint8_t **bytes_out)
 {
     struct window w;
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
-    result = window_of(pool, handle, &w);
+    SSM_POOL_ENTER(pool);
+    int result = window_of(pool, handle, &w);
     uint64_t room = result != 0 ? 0 : !outwards ? w.length : edge == FRONT ? w.start : w.block_size - w.start - w.length;
     if (result == 0 && bytes > room)
         result = -SSM_E_ROOM;
@@ -92,7 +86,6 @@ static int move_edge(struct ssm_pool *pool, uint64_t handle, enum edge edge, boo
         if (bytes_out != NULL)
             *bytes_out = w.base + (edge == FRONT ? (outwards ? w.start : old_start) : outwards ? old_end : w.start + w.length);
     }
-    ssm_pool_leave(pool);
     return result;
 }
 
@@ -119,38 +112,28 @@ int ssm_packet_trim_back(struct ssm_pool *pool, uint64_t handle, uint64_t bytes,
 int ssm_packet_tag(struct ssm_pool *pool, uint64_t handle, uint64_t *tag_out)
 {
     struct window w;
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
-    result = window_of(pool, handle, &w);
+    SSM_POOL_ENTER(pool);
+    int result = window_of(pool, handle, &w);
     if (result == 0)
         *tag_out = ssm_load_relaxed_u64(&w.block->tag);
-    ssm_pool_leave(pool);
     return result;
 }
 
 int ssm_packet_set_tag(struct ssm_pool *pool, uint64_t handle, uint64_t tag)
 {
     struct window w;
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
-    result = window_of(pool, handle, &w);
+    SSM_POOL_ENTER(pool);
+    int result = window_of(pool, handle, &w);
     if (result == 0)
         ssm_store_relaxed_u64(&w.block->tag, tag);
-    ssm_pool_leave(pool);
     return result;
 }
 
 int ssm_packet_redelivered(struct ssm_pool *pool, uint64_t handle)
 {
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_ENTER(pool);
     uint32_t block_idx = ssm_claim_find(pool, handle);
-    result = block_idx == SSM_NIL ? -SSM_E_STALE : (pool->claims[block_idx].flags & SSM_CLAIM_REDELIVERED) != 0;
-    ssm_pool_leave(pool);
-    return result;
+    return block_idx == SSM_NIL ? -SSM_E_STALE : (pool->claims[block_idx].flags & SSM_CLAIM_REDELIVERED) != 0;
 }
 
 uint64_t ssm_packet_delivery(struct ssm_pool *pool, uint64_t handle)
@@ -166,9 +149,8 @@ uint64_t ssm_packet_delivery(struct ssm_pool *pool, uint64_t handle)
 
 int ssm_packet_hold_of(struct ssm_pool *pool, uint64_t handle, uint64_t delivery)
 {
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_ENTER(pool);
+    int result = 0;
     uint32_t block_idx = ssm_claim_find(pool, handle);
     if (block_idx == SSM_NIL)
         result = -SSM_E_STALE;
@@ -178,7 +160,6 @@ int ssm_packet_hold_of(struct ssm_pool *pool, uint64_t handle, uint64_t delivery
         pool->claims[block_idx].references++;
     if (result == 0)
         ssm_delivery_share(pool, block_idx, delivery);
-    ssm_pool_leave(pool);
     return result;
 }
 
@@ -189,9 +170,8 @@ int ssm_packet_hold(struct ssm_pool *pool, uint64_t handle)
 
 int ssm_packet_pin(struct ssm_pool *pool, uint64_t handle)
 {
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_ENTER(pool);
+    int result = 0;
     uint32_t block_idx = ssm_claim_find(pool, handle);
     struct ssm_claim *claim = &pool->claims[block_idx == SSM_NIL ? 0 : block_idx];
     if (block_idx == SSM_NIL)
@@ -202,6 +182,5 @@ int ssm_packet_pin(struct ssm_pool *pool, uint64_t handle)
         result = -EINVAL; /* each of them is pinned already, or is the link's */
     else if (claim->pins++ == 0)
         pool->pinned++;
-    ssm_pool_leave(pool);
     return result;
 }

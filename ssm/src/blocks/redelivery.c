@@ -4,6 +4,7 @@
 #include "redelivery.h"
 
 #include "block.h"
+#include "owner.h"
 #include "registry.h"
 #include "seed_bug.h"
 #include "segment.h"
@@ -15,18 +16,10 @@
 #define STATE      (FRONT | HELD)
 #define LEAVING    (UINT32_C(1) << 29)
 #define OWNER      (LEAVING - 1)
-#define SLOT_BITS  12
-
-_Static_assert(SSM_HOLDER_MAX <= 1u << SLOT_BITS, "an owner names any holder slot");
 
 uint32_t ssm_redelivery_self(const struct ssm_pool *pool)
 {
-    return ((uint32_t)(pool->lock_word >> 32) << SLOT_BITS | pool->self) & OWNER;
-}
-
-uint32_t ssm_redelivery_slot(uint32_t owner)
-{
-    return owner & ((1u << SLOT_BITS) - 1);
+    return ssm_owner_self(pool) & OWNER;
 }
 
 struct ssm_redelivery *ssm_redelivery_open(struct ssm_pool *pool, uint32_t ring_id, struct ssm_delivery *entries)
@@ -165,7 +158,7 @@ bool ssm_redelivery_is_owed(const struct ssm_pool *pool, const struct ssm_redeli
     uint32_t living = pool->self; /* the last one that was found alive: looking costs a system call */
     for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
         uint64_t taken = ssm_load_acquire_u64(&table->entries[i].taken);
-        uint32_t slot = ssm_redelivery_slot((uint32_t)taken);
+        uint32_t slot = ssm_owner_slot((uint32_t)taken);
         if (!((uint32_t)taken & STATE) || taken >> 32 != ssm_load_relaxed_u32(&ssm_block_at(pool, i)->generation))
             continue;
         if (!((uint32_t)taken & HELD))
@@ -280,15 +273,10 @@ void ssm_delivery_drop(struct ssm_pool *pool, uint32_t block_idx, uint64_t deliv
 
 /* ---- reaping and checking --------------------------------------------------------------------------------------- */
 
-static bool is_among(const uint64_t *dead, uint32_t slot)
-{
-    return dead[slot / 64] >> slot % 64 & 1;
-}
-
-static bool carries_one_of(const struct ssm_pool *pool, const struct ssm_block *block, const uint64_t *dead)
+static bool carries_one_of(const struct ssm_pool *pool, const struct ssm_block *block, const struct ssm_holder_set *dead)
 {
     for (uint32_t w = 0; w < pool->geometry.holder_words; w++)
-        if (ssm_load_relaxed_u64(&block->holders[w]) & dead[w])
+        if (ssm_load_relaxed_u64(&block->holders[w]) & dead->words[w])
             return true;
     return false;
 }
@@ -297,14 +285,14 @@ static bool carries_one_of(const struct ssm_pool *pool, const struct ssm_block *
  * adopted the slot may have died before it came here. */
 static uint32_t verdict_on(const struct ssm_redelivery *table, const struct ssm_block *block, uint32_t said, bool discard)
 {
-    bool queued = ssm_block_has(block, table->ring_id), held = ssm_block_has(block, ssm_redelivery_slot(said));
+    bool queued = ssm_block_has(block, table->ring_id), held = ssm_block_has(block, ssm_owner_slot(said));
     if (said & FRONT)
         return queued || (held && !discard) ? FRONT : 0; /* with the ring's bit, and in no slot: it must stay returned */
     return held && !queued && !discard ? FRONT : 0; /* with the ring's bit it still stands in its slot */
 }
 
 /* True: the packet is among the returned ones. */
-static bool return_one(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx, const uint64_t *dead, bool discard)
+static bool return_one(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx, const struct ssm_holder_set *dead, bool discard)
 {
     struct ssm_delivery *entry = &table->entries[block_idx];
     struct ssm_block *block = ssm_block_at(pool, block_idx);
@@ -312,7 +300,7 @@ static bool return_one(struct ssm_pool *pool, const struct ssm_redelivery *table
     uint64_t handle = ssm_handle_of(ssm_load_relaxed_u32(&block->generation), block_idx);
     uint32_t said = said_of(seen, handle);
     if (said & HELD) {
-        if (!is_among(dead, ssm_redelivery_slot(said)))
+        if (!ssm_holder_set_has(dead, ssm_owner_slot(said)))
             return false;
         said = verdict_on(table, block, said, discard);
         if (!ssm_cas_acqrel_u64(&entry->taken, &seen, said != 0 ? entry_for(handle, said) : 0)) /* D1 */
@@ -330,7 +318,7 @@ static bool return_one(struct ssm_pool *pool, const struct ssm_redelivery *table
     return true;
 }
 
-uint32_t ssm_redelivery_return(struct ssm_pool *pool, const struct ssm_redelivery *table, const uint64_t *dead, bool discard)
+uint32_t ssm_redelivery_return(struct ssm_pool *pool, const struct ssm_redelivery *table, const struct ssm_holder_set *dead, bool discard)
 {
     uint32_t returned = 0;
     for (uint32_t i = 0; i < pool->geometry.block_total; i++)
@@ -343,7 +331,7 @@ const char *ssm_redelivery_fault(const struct ssm_pool *pool, const struct ssm_r
 {
     const struct ssm_block *block = ssm_block_at(pool, block_idx);
     uint64_t taken = ssm_load_acquire_u64(&table->entries[block_idx].taken);
-    uint32_t slot = ssm_redelivery_slot((uint32_t)taken);
+    uint32_t slot = ssm_owner_slot((uint32_t)taken);
     if (!((uint32_t)taken & STATE) || taken >> 32 != ssm_load_relaxed_u32(&block->generation))
         return NULL;
     if (!((uint32_t)taken & HELD))

@@ -35,6 +35,7 @@
 #define SSM_REDELIVERY_H
 
 #include "attachment.h"
+#include "holder_set.h"
 
 /* This process's delivery of one block by one ring. Private memory, empty in a forked child. */
 struct ssm_own_delivery {
@@ -52,8 +53,6 @@ struct ssm_redelivery {
 
 /* This process, as entries name it. */
 uint32_t ssm_redelivery_self(const struct ssm_pool *pool);
-/* The holder slot of an owner. */
-uint32_t ssm_redelivery_slot(uint32_t owner);
 
 /* The view of a ring's table that this attachment keeps for good: what was taken through a ring that is closed since has to
  * become void, too. NULL: no memory. */
@@ -106,7 +105,8 @@ void ssm_redelivery_complete(const struct ssm_redelivery *table, uint64_t handle
 
 /* With the registry locked, before the bits of the dead are cleared: no entry names one of them afterwards. With `discard`
  * they are void and nothing comes back. How many returned packets there are. */
-uint32_t ssm_redelivery_return(struct ssm_pool *pool, const struct ssm_redelivery *table, const uint64_t *dead, bool discard);
+uint32_t ssm_redelivery_return(struct ssm_pool *pool, const struct ssm_redelivery *table, const struct ssm_holder_set *dead,
+                               bool discard);
 /* What is wrong with a block's entry just now, or NULL. */
 const char *ssm_redelivery_fault(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx);
 

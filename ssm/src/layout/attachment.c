@@ -5,7 +5,6 @@
 
 #include <errno.h>
 
-#define REVIVE_PATIENCE_NS UINT64_C(10000000000)
 #define REVIVE_NAP_NS      UINT64_C(500000)
 #define LOOKS 3 /* at a descriptor that the program closes, or replaces, just now */
 
@@ -66,6 +65,14 @@ int ssm_pool_nap(struct ssm_pool *pool, uint64_t duration_ns)
     return interrupted ? -EINTR : 0;
 }
 
+int ssm_pool_nap_within(struct ssm_pool *pool, uint64_t *until_ns, uint64_t patience_ns, uint64_t nap_ns)
+{
+    const uint64_t now_ns = ssm_now_ns();
+    if (*until_ns == 0)
+        *until_ns = now_ns + patience_ns;
+    return now_ns >= *until_ns ? -ETIMEDOUT : ssm_pool_nap(pool, nap_ns);
+}
+
 /* A forked child's first call may have to wait for the registry. */
 int ssm_pool_enter_slowly(struct ssm_pool *pool)
 {
@@ -77,13 +84,8 @@ int ssm_pool_enter_slowly(struct ssm_pool *pool)
         if (result == 0)
             return 0;
         ssm_pool_leave(pool);
-        uint64_t now_ns = ssm_now_ns();
-        if (until_ns == 0)
-            until_ns = now_ns + REVIVE_PATIENCE_NS;
-        if (result != -EAGAIN || now_ns >= until_ns)
-            return result == -EAGAIN ? -ETIMEDOUT : result;
-        if (ssm_pool_nap(pool, REVIVE_NAP_NS) != 0)
-            return -EINTR;
+        if (result != -EAGAIN || (result = ssm_pool_nap_within(pool, &until_ns, SSM_POOL_PATIENCE_NS, REVIVE_NAP_NS)) != 0)
+            return result;
         if (!(pool->flags & SSM_SERIAL))
             ssm_thread_lock_take(&pool->thread_lock);
     }

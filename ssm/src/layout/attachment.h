@@ -12,6 +12,7 @@
 
 #include "layout.h"
 #include "liveness.h"
+#include "owner.h"
 #include "segment.h"
 #include "thread_lock.h"
 
@@ -151,6 +152,23 @@ static inline void ssm_pool_leave(struct ssm_pool *pool)
         ssm_thread_lock_release(&pool->thread_lock);
 }
 
+static inline void ssm_pool_leave_scope(struct ssm_pool *const *pool)
+{
+    ssm_pool_leave(*pool);
+}
+
+#define SSM_POOL_SCOPE(pool, entered)                                                                           \
+    int ssm_entered_ = entered;                                                                                 \
+    if (ssm_entered_ != 0)                                                                                      \
+        return ssm_entered_;                                                                                    \
+    __attribute__((cleanup(ssm_pool_leave_scope), unused)) struct ssm_pool *const ssm_scope_ = pool
+
+/* Enters for the rest of a function: it leaves when it returns, behind the expression that it returns. So that one must not
+ * call anything that enters by itself. What keeps the function from entering is returned. */
+#define SSM_POOL_ENTER(pool) SSM_POOL_SCOPE(pool, ssm_pool_enter(pool))
+/* The same for a call that only looks: ssm_pool_enter_reader(). */
+#define SSM_POOL_READ(pool) SSM_POOL_SCOPE(pool, ssm_pool_enter_reader(pool))
+
 /* Around each sleep on words of the segment: ssm_pool_close() says that somebody is there still. A hook may fork in between;
  * the child does not count what its parent's thread began. Returns what ssm_sleeper_end() wants. */
 static inline uint32_t ssm_sleeper_begin(struct ssm_pool *pool)
@@ -168,6 +186,9 @@ static inline void ssm_sleeper_end(struct ssm_pool *pool, uint32_t era)
 /* A nap outside of the pool: the caller has entered nothing, for others of its process may run. -EINTR: give up. The memory
  * stays mapped meanwhile; the attachment may be closed. */
 int ssm_pool_nap(struct ssm_pool *pool, uint64_t duration_ns);
+/* The same between two attempts, until that has gone on for `patience_ns`: -ETIMEDOUT. `until_ns` is 0 at first. */
+int ssm_pool_nap_within(struct ssm_pool *pool, uint64_t *until_ns, uint64_t patience_ns, uint64_t nap_ns);
+#define SSM_POOL_PATIENCE_NS UINT64_C(10000000000) /* a live process that is in the way for so long is stopped */
 
 /* The descriptor of the pool's file, looked at; opened anew if the program has closed it or put another file in its place.
  * -errno: it cannot be had. */
@@ -337,6 +358,12 @@ static inline uint32_t ssm_class_of_block(const struct ssm_pool *pool, uint32_t 
     while (block_idx < pool->geometry.classes[class_idx].first_block)
         class_idx--;
     return class_idx;
+}
+
+/* This process, as an owner. */
+static inline uint32_t ssm_owner_self(const struct ssm_pool *pool)
+{
+    return ssm_owner_of((uint32_t)(pool->lock_word >> 32), pool->self);
 }
 
 static inline uint64_t ssm_handle_of(uint32_t generation, uint32_t block_idx)

@@ -3,6 +3,8 @@
  * The four allocators behind one face; see hosted.h. */
 #include "hosted.h"
 
+#include "owner.h"
+
 #define ALIGNMENT UINT64_C(64) /* of the owners, behind the allocator */
 
 /* Bytes of the allocator alone, 0: such parameters cannot be; and how many owners stand behind it. */
@@ -198,12 +200,11 @@ static int free_item(struct ssm_hosted *hosted, const struct ssm_service_item *i
     return ssm_hosted_free_number(hosted, (uint32_t)item->start, now_ns);
 }
 
-int ssm_hosted_reclaim(struct ssm_hosted *hosted, const uint64_t *slots, uint64_t now_ns)
+int ssm_hosted_reclaim(struct ssm_hosted *hosted, const struct ssm_holder_set *slots, uint64_t now_ns)
 {
     struct ssm_service_item item;
     for (uint64_t from = 0; ssm_hosted_next(hosted, from, &item); from = item.end + 1) {
-        uint32_t slot = item.owner & SSM_OWNER_SLOT;
-        if (item.allocated && slots[slot / 64] >> slot % 64 & 1) {
+        if (item.allocated && ssm_holder_set_has(slots, ssm_owner_slot(item.owner))) {
             int result = free_item(hosted, &item, now_ns);
             if (result != AL_OK)
                 return result;

@@ -13,11 +13,8 @@
 #define SSM_HOSTED_H
 
 #include "allocators.h"
+#include "holder_set.h"
 #include "ssm.h"
-
-/* An owner: the low bits of an incarnation in front of a holder slot. */
-#define SSM_OWNER_SLOT_BITS 12u
-#define SSM_OWNER_SLOT      ((UINT32_C(1) << SSM_OWNER_SLOT_BITS) - 1)
 
 struct ssm_hosted {
     uint32_t kind; /* enum ssm_service_kind */
@@ -49,7 +46,7 @@ uint64_t ssm_hosted_check(const struct ssm_hosted *hosted, al_report_fn report, 
 bool ssm_hosted_next(const struct ssm_hosted *hosted, uint64_t from, struct ssm_service_item *item_out);
 
 /* Frees everything whose owner's holder slot is in the set; an enum al_result. */
-int ssm_hosted_reclaim(struct ssm_hosted *hosted, const uint64_t *slots, uint64_t now_ns);
+int ssm_hosted_reclaim(struct ssm_hosted *hosted, const struct ssm_holder_set *slots, uint64_t now_ns);
 
 /* ---- one operation each; an enum al_result ------------------------------------------------------------- */
 

@@ -33,11 +33,11 @@
 #define SSM_LAYOUT_H
 
 #include "eventcount.h"
+#include "holder_set.h"
 #include "ssm.h"
 
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
 #define SSM_LAYOUT_VERSION 6u
-#define SSM_HOLDER_MAX     4096u
 #define SSM_CACHE_MAX      4096u
 #define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard is locked just now */
 #define SSM_BLOCK_MAX      (UINT64_C(1) << 31)

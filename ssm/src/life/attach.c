@@ -211,7 +211,7 @@ static const struct ssm_attach_options plain;
 
 static uint64_t patience_ns(const struct ssm_attach_options *options)
 {
-    return options->timeout_ns > 0 ? (uint64_t)options->timeout_ns : SSM_REGISTRY_PATIENCE_NS;
+    return options->timeout_ns > 0 ? (uint64_t)options->timeout_ns : SSM_POOL_PATIENCE_NS;
 }
 
 /* All blocks on the list of shard 0, lowest on top. The file is fresh: everything else is zero already. */
@@ -344,12 +344,9 @@ int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm
 
 int ssm_pool_set_quota(struct ssm_pool *pool, uint64_t bytes)
 {
-    int result = ssm_pool_enter_reader(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_READ(pool);
     pool->quota_bytes = bytes;
     pool->unchecked_bytes_max = pool->peak_bytes < bytes ? pool->peak_bytes : bytes;
-    ssm_pool_leave(pool);
     return 0;
 }
 
@@ -370,9 +367,7 @@ const uint32_t *ssm_pool_era(const struct ssm_pool *pool)
 int ssm_pool_info(struct ssm_pool *pool, struct ssm_pool_info *info_out)
 {
     const struct ssm_geometry *g = &pool->geometry;
-    int result = ssm_pool_enter_reader(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_READ(pool);
     *info_out = (struct ssm_pool_info){
         .size_bytes = g->size_bytes, .generation = ssm_superblock_of(pool)->generation,
         .class_count = g->fixed_count, .shards = g->shards, .headroom = g->headroom, .tailroom = g->tailroom,
@@ -382,16 +377,11 @@ int ssm_pool_info(struct ssm_pool *pool, struct ssm_pool_info *info_out)
     };
     for (uint32_t i = 0; i < g->fixed_count; i++)
         info_out->classes[i] = (struct ssm_class_spec){g->classes[i].block_size, g->classes[i].block_count};
-    ssm_pool_leave(pool);
     return 0;
 }
 
 int ssm_pool_access(struct ssm_pool *pool, uint32_t *uid_out, uint32_t *mode_out)
 {
-    int result = ssm_pool_enter_reader(pool);
-    if (result != 0)
-        return result;
-    result = ssm_segment_access(pool->fd, uid_out, mode_out);
-    ssm_pool_leave(pool);
-    return result;
+    SSM_POOL_READ(pool);
+    return ssm_segment_access(pool->fd, uid_out, mode_out);
 }

@@ -5,6 +5,7 @@
 
 #include "arena.h"
 #include "cache.h"
+#include "holder_set.h"
 #include "registry.h"
 #include "registry_ids.h"
 #include "reservation.h"
@@ -15,18 +16,15 @@
 
 #include <string.h>
 
-#define WORDS                (SSM_HOLDER_MAX / 64)
 #define LOOK_NS              UINT64_C(1000000) /* testing for the dead costs system calls: not at every failure */
 
-struct holder_set { uint64_t words[WORDS]; };
-
-static bool find_dead(struct ssm_pool *pool, struct holder_set *dead)
+static bool find_dead(struct ssm_pool *pool, struct ssm_holder_set *dead)
 {
     bool any = false;
     memset(dead, 0, sizeof *dead);
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
         if (ssm_holder_slot_is_dead(pool, slot)) {
-            dead->words[slot / 64] |= UINT64_C(1) << slot % 64;
+            ssm_holder_set_add(dead, slot);
             any = true;
         }
     return any;
@@ -51,85 +49,79 @@ static void scrub_locks(struct ssm_pool *pool)
 
 /* A dead process whose put somebody is completing just now is left for the next reaper: its deliveries are neither here
  * nor there until that is done. */
-static void leave_out_putters(const struct ssm_pool *pool, struct holder_set *dead)
+static void leave_out_putters(const struct ssm_pool *pool, struct ssm_holder_set *dead)
 {
     for (uint32_t id = 0; id < ssm_holder_high(pool); id++) {
         if (ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) != SSM_HOLDER_RING)
             continue;
         uint32_t slot = ssm_ring_putter(pool, id);
         if (slot < SSM_HOLDER_MAX)
-            dead->words[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+            ssm_holder_set_remove(dead, slot);
     }
 }
 
-static void return_deliveries(struct ssm_pool *pool, const struct holder_set *dead)
+static void return_deliveries(struct ssm_pool *pool, const struct ssm_holder_set *dead)
 {
     for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
-        ssm_ring_return(pool, id, dead->words);
-}
-
-static bool has_slot(const struct holder_set *set, uint32_t slot)
-{
-    return set->words[slot / 64] >> slot % 64 & 1;
+        ssm_ring_return(pool, id, dead);
 }
 
 /* Those of the set who may own values of the service. False: nobody. */
-static bool find_users(const struct ssm_pool *pool, const struct holder_set *set, uint32_t service_idx, struct holder_set *users)
+static bool find_users(const struct ssm_pool *pool, const struct ssm_holder_set *set, uint32_t service_idx, struct ssm_holder_set *users)
 {
     bool any = false;
     memset(users, 0, sizeof *users);
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
-        if (has_slot(set, slot) && ssm_load_relaxed_u64(&ssm_holder_at(pool, slot)->services) >> service_idx & 1) {
-            users->words[slot / 64] |= UINT64_C(1) << slot % 64;
+        if (ssm_holder_set_has(set, slot) && ssm_load_relaxed_u64(&ssm_holder_at(pool, slot)->services) >> service_idx & 1) {
+            ssm_holder_set_add(users, slot);
             any = true;
         }
     return any;
 }
 
 /* A death before it: the service is looked through once more, and nothing is found. */
-static void forget_service(struct ssm_pool *pool, const struct holder_set *users, uint32_t service_idx)
+static void forget_service(struct ssm_pool *pool, const struct ssm_holder_set *users, uint32_t service_idx)
 {
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
-        if (has_slot(users, slot)) {
+        if (ssm_holder_set_has(users, slot)) {
             struct ssm_u64 *services = &ssm_holder_at(pool, slot)->services;
             ssm_store_release_u64(services, ssm_load_relaxed_u64(services) & ~(UINT64_C(1) << service_idx));
         }
 }
 
 /* `late`: those of the dead who own values of a service whose lock stays taken, by somebody who is stopped. */
-static void reclaim_services(struct ssm_pool *pool, const struct holder_set *dead, struct holder_set *late)
+static void reclaim_services(struct ssm_pool *pool, const struct ssm_holder_set *dead, struct ssm_holder_set *late)
 {
-    struct holder_set users;
+    struct ssm_holder_set users;
     memset(late, 0, sizeof *late);
     for (uint32_t i = 0; i < SSM_SERVICE_MAX; i++) {
         if (!find_users(pool, dead, i, &users))
             continue;
-        if (ssm_service_reclaim(pool, i, users.words))
+        if (ssm_service_reclaim(pool, i, &users))
             forget_service(pool, &users, i);
         else
-            for (uint32_t w = 0; w < WORDS; w++)
-                late->words[w] |= users.words[w];
+            ssm_holder_set_add_all(late, &users);
     }
 }
 
 /* A dead process one of whose caches cannot be sealed now (its thief is stopped) is left for the next reaper. */
-static void seal_caches(struct ssm_pool *pool, struct holder_set *dead)
+static void seal_caches(struct ssm_pool *pool, struct ssm_holder_set *dead)
 {
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
-        if (has_slot(dead, slot) && ssm_cache_seal(pool, slot) != 0)
-            dead->words[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+        if (ssm_holder_set_has(dead, slot) && ssm_cache_seal(pool, slot) != 0)
+            ssm_holder_set_remove(dead, slot);
 }
 
 /* Before the blocks come back: they are then for anybody. */
-static void forget_reservations(struct ssm_pool *pool, const struct holder_set *dead)
+static void forget_reservations(struct ssm_pool *pool, const struct ssm_holder_set *dead)
 {
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
-        for (uint32_t class_idx = 0; has_slot(dead, slot) && class_idx < pool->geometry.class_count; class_idx++)
+        for (uint32_t class_idx = 0; ssm_holder_set_has(dead, slot) && class_idx < pool->geometry.class_count; class_idx++)
             if (ssm_reservations_forget(pool, class_idx, slot))
                 ssm_class_signal(pool, class_idx, UINT32_MAX);
 }
 
-static bool clear_bits(struct ssm_pool *pool, struct ssm_block *block, const struct holder_set *dead)
+static bool clear_bits(struct ssm_pool *pool, struct ssm_block *block, const struct ssm_holder_set *dead)
 {
     bool held = false;
     for (uint32_t w = 0; w < pool->geometry.holder_words; w++)
@@ -139,17 +131,17 @@ static bool clear_bits(struct ssm_pool *pool, struct ssm_block *block, const str
 }
 
 /* Blocks that the dead had no use of: with their caches sealed. */
-static uint64_t cached_blocks(const struct ssm_pool *pool, const struct holder_set *dead)
+static uint64_t cached_blocks(const struct ssm_pool *pool, const struct ssm_holder_set *dead)
 {
     uint64_t cached = 0;
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
-        for (uint32_t class_idx = 0; has_slot(dead, slot) && class_idx < pool->geometry.fixed_count; class_idx++)
+        for (uint32_t class_idx = 0; ssm_holder_set_has(dead, slot) && class_idx < pool->geometry.fixed_count; class_idx++)
             cached += ssm_cache_held(pool, slot, class_idx);
     return cached;
 }
 
 /* Also settles what a dead process had let go of but not listed: such blocks lack its bit already. */
-static uint64_t reclaim_blocks(struct ssm_pool *pool, const struct holder_set *dead)
+static uint64_t reclaim_blocks(struct ssm_pool *pool, const struct ssm_holder_set *dead)
 {
     uint64_t reclaimed = 0;
     for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
@@ -165,14 +157,14 @@ static uint64_t reclaim_blocks(struct ssm_pool *pool, const struct holder_set *d
 }
 
 /* Returns how many; those who are late have no blocks any more, and keep theirs. */
-static uint32_t free_slots(struct ssm_pool *pool, const struct holder_set *dead, const struct holder_set *late)
+static uint32_t free_slots(struct ssm_pool *pool, const struct ssm_holder_set *dead, const struct ssm_holder_set *late)
 {
     uint32_t freed = 0;
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++) {
-        if (!has_slot(dead, slot))
+        if (!ssm_holder_set_has(dead, slot))
             continue;
         ssm_cache_forget(pool, slot);
-        if (!has_slot(late, slot)) {
+        if (!ssm_holder_set_has(late, slot)) {
             ssm_registry_release(pool, slot);
             freed++;
         }
@@ -183,7 +175,7 @@ static uint32_t free_slots(struct ssm_pool *pool, const struct holder_set *dead,
 
 void ssm_recovery_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out)
 {
-    struct holder_set dead, late;
+    struct ssm_holder_set dead, late;
     *out = (struct ssm_reaped){0};
     bool any = find_dead(pool, &dead);
     if (!any && !audit)
@@ -206,25 +198,25 @@ void ssm_recovery_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reap
         ssm_registry_ids_audit(pool, (enum ssm_registry_ids)which);
 }
 
-static struct holder_set own_slot(const struct ssm_pool *pool)
+static struct ssm_holder_set own_slot(const struct ssm_pool *pool)
 {
-    struct holder_set own = {0};
-    own.words[pool->self / 64] = UINT64_C(1) << pool->self % 64;
+    struct ssm_holder_set own = {0};
+    ssm_holder_set_add(&own, pool->self);
     return own;
 }
 
 /* Takes everything out of the own slot; its caches stay sealed. */
 static bool empty_own_slot(struct ssm_pool *pool)
 {
-    struct holder_set own = own_slot(pool), late;
+    struct ssm_holder_set own = own_slot(pool), late;
     reclaim_services(pool, &own, &late);
     seal_caches(pool, &own);
-    if (!has_slot(&own, pool->self))
+    if (!ssm_holder_set_has(&own, pool->self))
         return false;
     forget_reservations(pool, &own);
     reclaim_blocks(pool, &own);
     ssm_cache_forget(pool, pool->self);
-    if (!has_slot(&late, pool->self))
+    if (!ssm_holder_set_has(&late, pool->self))
         return true;
     ssm_cache_unseal(pool, pool->self);
     return false;
@@ -232,10 +224,10 @@ static bool empty_own_slot(struct ssm_pool *pool)
 
 bool ssm_recovery_reap_own_slot(struct ssm_pool *pool)
 {
-    struct holder_set own = own_slot(pool);
+    struct ssm_holder_set own = own_slot(pool);
     scrub_locks(pool);
     leave_out_putters(pool, &own);
-    if (own.words[pool->self / 64] == 0)
+    if (!ssm_holder_set_has(&own, pool->self))
         return false;
     return_deliveries(pool, &own); /* its former owner's: this process has taken nothing yet */
     if (!empty_own_slot(pool))
@@ -256,7 +248,7 @@ bool ssm_recovery_leave_slot(struct ssm_pool *pool)
 
 bool ssm_recovery_try(struct ssm_pool *pool)
 {
-    struct holder_set dead;
+    struct ssm_holder_set dead;
     struct ssm_reaped reaped = {0};
     uint64_t now_ns = ssm_now_ns();
     if (now_ns - ssm_load_relaxed_u64(&pool->looked_ns) < LOOK_NS || ssm_pool_enter(pool) != 0)
@@ -277,7 +269,7 @@ int ssm_reap(struct ssm_pool *pool, struct ssm_reaped *out)
     *out = (struct ssm_reaped){0};
     while (again > 0) {
         struct ssm_reaped reaped = {0};
-        int result = ssm_registry_begin(pool, SSM_REGISTRY_PATIENCE_NS);
+        int result = ssm_registry_begin(pool, SSM_POOL_PATIENCE_NS);
         if (result != 0)
             return result;
         if (ssm_pool_is_whole(pool))

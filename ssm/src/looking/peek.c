@@ -19,9 +19,8 @@ int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_o
 {
     if (holder_id >= pool->geometry.holders)
         return -EINVAL;
-    int result = ssm_pool_enter_reader(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_READ(pool);
+    int result = 0;
     const struct ssm_ring_shared *shared = NULL;
     uint32_t found = 0;
     if (ssm_load_acquire_u32(&ssm_holder_at(pool, holder_id)->kind) != SSM_HOLDER_RING)
@@ -39,7 +38,6 @@ int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_o
                 handles_out[found++] = handle;
         }
     }
-    ssm_pool_leave(pool);
     return result != 0 ? result : (int)found;
 }
 
@@ -72,13 +70,10 @@ static int copy_packet(const struct ssm_pool *pool, uint64_t handle, uint8_t *by
 
 int ssm_packet_peek(struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, uint64_t room, struct ssm_peek *out)
 {
-    int result = ssm_pool_enter_reader(pool);
-    if (result != 0)
-        return result;
-    result = (uint32_t)handle < pool->geometry.block_total ? -EAGAIN : -SSM_E_STALE;
+    SSM_POOL_READ(pool);
+    int result = (uint32_t)handle < pool->geometry.block_total ? -EAGAIN : -SSM_E_STALE;
     for (int i = 0; i < TRIES && result == -EAGAIN; i++)
         result = copy_packet(pool, handle, bytes_out, room, out);
-    ssm_pool_leave(pool);
     return result == -EAGAIN ? -SSM_E_CORRUPT : result;
 }
 
@@ -102,9 +97,7 @@ static void mark_cached(const struct ssm_pool *pool, uint8_t *cached)
 
 int64_t ssm_packet_list(struct ssm_pool *pool, uint64_t *handles_out, uint64_t room)
 {
-    int result = ssm_pool_enter_reader(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_READ(pool);
     uint8_t *cached = calloc(pool->geometry.block_total, 1);
     uint64_t found = 0;
     if (cached != NULL)
@@ -117,17 +110,15 @@ int64_t ssm_packet_list(struct ssm_pool *pool, uint64_t *handles_out, uint64_t r
             handles_out[found] = ssm_handle_of(ssm_load_relaxed_u32(&block->generation), i);
         found++;
     }
-    result = cached == NULL ? -ENOMEM : 0;
+    int result = cached == NULL ? -ENOMEM : 0;
     free(cached);
-    ssm_pool_leave(pool);
     return result != 0 ? result : (int64_t)found;
 }
 
 int ssm_packet_holders(struct ssm_pool *pool, uint64_t handle, uint32_t *holders_out, uint32_t room)
 {
-    int result = ssm_pool_enter_reader(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_READ(pool);
+    int result = 0;
     const struct ssm_block *block = (uint32_t)handle < pool->geometry.block_total ? ssm_block_at(pool, (uint32_t)handle) : NULL;
     uint32_t found = 0;
     if (block == NULL || ssm_load_acquire_u32(&block->generation) != handle >> 32)
@@ -138,6 +129,5 @@ int ssm_packet_holders(struct ssm_pool *pool, uint64_t handle, uint32_t *holders
                 holders_out[found] = id;
             found++;
         }
-    ssm_pool_leave(pool);
     return result != 0 ? result : (int)found;
 }

@@ -27,9 +27,7 @@ int ssm_shard_stats(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_id
 {
     if (class_idx >= pool->geometry.class_count || shard_idx >= pool->geometry.shards)
         return -EINVAL;
-    int result = ssm_pool_enter_reader(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_READ(pool);
     const struct ssm_shard *shard = ssm_shard_at(pool, class_idx, shard_idx);
     *out = (struct ssm_shard_stats){
         .free = ssm_load_relaxed_u32(&shard->free_count),
@@ -39,7 +37,6 @@ int ssm_shard_stats(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_id
         .recoveries = ssm_load_relaxed_u32(&shard->recoveries),
         .waiters = count_waiters(pool, 1 + class_idx * pool->geometry.shards + shard_idx),
     };
-    ssm_pool_leave(pool);
     return 0;
 }
 
@@ -55,9 +52,7 @@ int ssm_class_stats(struct ssm_pool *pool, uint32_t class_idx, struct ssm_class_
 {
     if (class_idx >= pool->geometry.class_count)
         return -EINVAL;
-    int result = ssm_pool_enter_reader(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_READ(pool);
     const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
     *out = (struct ssm_class_stats){
         .block_size = c->block_size, .blocks = c->block_count, .late_wakes = late_wakes_of_class(pool, class_idx),
@@ -68,7 +63,6 @@ int ssm_class_stats(struct ssm_pool *pool, uint32_t class_idx, struct ssm_class_
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
         if (ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->kind) == SSM_HOLDER_PROCESS)
             out->cached += ssm_cache_held(pool, slot, class_idx);
-    ssm_pool_leave(pool);
     return 0;
 }
 
@@ -105,11 +99,9 @@ static void measure(const struct ssm_pool *pool, struct ssm_memory *held, struct
 int ssm_arena_stats(struct ssm_pool *pool, struct ssm_arena_stats *out)
 {
     const struct ssm_geometry *g = &pool->geometry;
-    int result = ssm_pool_enter_reader(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_READ(pool);
     struct ssm_memory *held = g->arena_bytes > 0 ? calloc(g->arena_packets + 1, sizeof *held) : NULL;
-    result = held != NULL ? 0 : g->arena_bytes > 0 ? -ENOMEM : -ENOENT;
+    int result = held != NULL ? 0 : g->arena_bytes > 0 ? -ENOMEM : -ENOENT;
     if (held != NULL) {
         *out = (struct ssm_arena_stats){
             .bytes = g->arena_bytes, .packets = g->arena_packets, .recoveries = ssm_load_relaxed_u32(&ssm_arena_of(pool)->recoveries),
@@ -118,7 +110,6 @@ int ssm_arena_stats(struct ssm_pool *pool, struct ssm_arena_stats *out)
         measure(pool, held, out);
     }
     free(held);
-    ssm_pool_leave(pool);
     return result;
 }
 
@@ -132,9 +123,8 @@ int ssm_ring_stats(struct ssm_pool *pool, uint32_t holder_id, struct ssm_ring_st
 {
     if (holder_id >= pool->geometry.holders)
         return -EINVAL;
-    int result = ssm_pool_enter_reader(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_READ(pool);
+    int result = 0;
     const struct ssm_holder *holder = ssm_holder_at(pool, holder_id);
     const struct ssm_ring_shared *shared = NULL;
     if (ssm_load_acquire_u32(&holder->kind) != SSM_HOLDER_RING)
@@ -159,7 +149,6 @@ int ssm_ring_stats(struct ssm_pool *pool, uint32_t holder_id, struct ssm_ring_st
         };
         copy_name(out->name, holder->name);
     }
-    ssm_pool_leave(pool);
     return result;
 }
 
@@ -198,9 +187,7 @@ static void count_holders(const struct ssm_pool *pool, uint32_t block_idx, struc
 
 int ssm_holder_list(struct ssm_pool *pool, struct ssm_holder_info *out, uint32_t count)
 {
-    int result = ssm_pool_enter_reader(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_READ(pool);
     if (count > pool->geometry.holders)
         count = pool->geometry.holders;
     for (uint32_t id = 0; id < count; id++)
@@ -210,7 +197,6 @@ int ssm_holder_list(struct ssm_pool *pool, struct ssm_holder_info *out, uint32_t
     for (uint32_t id = 0; id < count; id++)
         if ((int64_t)out[id].blocks < 0) /* the cache shrank between the two counts */
             out[id].blocks = out[id].bytes = 0;
-    ssm_pool_leave(pool);
     return 0;
 }
 
@@ -264,9 +250,7 @@ static void end_usage(const struct ssm_pool *pool, uint32_t slot, struct ssm_usa
 
 int ssm_usage(struct ssm_pool *pool, struct ssm_usage *out, uint32_t count)
 {
-    int result = ssm_pool_enter_reader(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_READ(pool);
     if (count > pool->geometry.holders)
         count = pool->geometry.holders;
     for (uint32_t slot = 0; slot < count; slot++)
@@ -276,6 +260,5 @@ int ssm_usage(struct ssm_pool *pool, struct ssm_usage *out, uint32_t count)
     for (uint32_t slot = 0; slot < count; slot++)
         if (out[slot].holder != SSM_NIL)
             end_usage(pool, slot, &out[slot]);
-    ssm_pool_leave(pool);
     return 0;
 }

@@ -47,15 +47,13 @@ static void unlock_kept(struct ssm_pool *pool, struct ssm_description *kept, uin
 
 int ssm_registry_lock(struct ssm_pool *pool, uint64_t timeout_ns)
 {
-    uint64_t until_ns = timeout_ns == 0 ? 0 : ssm_now_ns() + timeout_ns;
-    for (;;) {
+    for (uint64_t until_ns = 0;;) {
         int result = lock_kept(pool, &pool->registry, SSM_BYTE_REGISTRY);
         if (result != -EAGAIN)
             return result;
-        if (timeout_ns == 0 || ssm_now_ns() >= until_ns)
-            return -ETIMEDOUT;
-        if (ssm_pool_nap(pool, NAP_NS) != 0)
-            return -EINTR;
+        result = timeout_ns == 0 ? -ETIMEDOUT : ssm_pool_nap_within(pool, &until_ns, timeout_ns, NAP_NS);
+        if (result != 0)
+            return result;
     }
 }
 
@@ -69,13 +67,8 @@ int ssm_registry_begin(struct ssm_pool *pool, uint64_t patience_ns)
         if (result == 0)
             return 0;
         ssm_pool_leave(pool);
-        uint64_t now_ns = ssm_now_ns();
-        if (until_ns == 0)
-            until_ns = now_ns + patience_ns;
-        if (result != -ETIMEDOUT || now_ns >= until_ns)
+        if (result != -ETIMEDOUT || (result = ssm_pool_nap_within(pool, &until_ns, patience_ns, NAP_NS)) != 0)
             return result;
-        if (ssm_pool_nap(pool, NAP_NS) != 0)
-            return -EINTR;
     }
 }
 

@@ -13,8 +13,6 @@
 
 #include "attachment.h"
 
-#define SSM_REGISTRY_PATIENCE_NS UINT64_C(10000000000) /* a live process that has it for so long is stopped */
-
 /* 0, -ETIMEDOUT, or -errno: no descriptor is left; with timeout_ns == 0 it tries once. Not recursive. Otherwise it naps
  * between the hooks: -EINTR, and not where the attachment has been entered. */
 int  ssm_registry_lock(struct ssm_pool *pool, uint64_t timeout_ns);

@@ -4,31 +4,10 @@
 #include "registry_ids.h"
 
 #include "clock.h"
+#include "holder_set.h"
 #include "hosted.h"
 
-#define WORDS (SSM_HOLDER_MAX / 64)
-
-struct number_set { uint64_t words[WORDS]; };
-
 _Static_assert(AL_RMID_MAX < SSM_HOLDER_MAX, "a set holds any number");
-
-static bool has(const struct number_set *set, uint32_t number)
-{
-    return set->words[number / 64] >> number % 64 & 1;
-}
-
-static void add(struct number_set *set, uint32_t number)
-{
-    set->words[number / 64] |= UINT64_C(1) << number % 64;
-}
-
-static uint64_t count(const struct number_set *set)
-{
-    uint64_t numbers = 0;
-    for (uint32_t w = 0; w < WORDS; w++)
-        numbers += (uint64_t)__builtin_popcountll(set->words[w]);
-    return numbers;
-}
 
 /* ---- what the holder table says ---------------------------------------------------------------------------- */
 
@@ -66,13 +45,13 @@ static bool is_named(const struct ssm_pool *pool, enum ssm_registry_ids which, u
     return false;
 }
 
-static struct number_set all_named(const struct ssm_pool *pool, enum ssm_registry_ids which)
+static struct ssm_holder_set all_named(const struct ssm_pool *pool, enum ssm_registry_ids which)
 {
-    struct number_set set = {0};
+    struct ssm_holder_set set = {0};
     uint32_t number;
     for (uint32_t slot = 0; slot < pool->geometry.holders; slot++)
         if (names(pool, slot, which, &number))
-            add(&set, number);
+            ssm_holder_set_add(&set, number);
     return set;
 }
 
@@ -108,9 +87,9 @@ static bool open_numbers(struct ssm_pool *pool, enum ssm_registry_ids which, str
     return ssm_hosted_attach(hosted, &options, memory_of(pool, which)) == AL_OK && ssm_hosted_recover(hosted) == AL_OK;
 }
 
-static bool has_all(const struct ssm_hosted *hosted, const struct number_set *set)
+static bool has_all(const struct ssm_hosted *hosted, const struct ssm_holder_set *set)
 {
-    for (uint32_t w = 0; w < WORDS; w++)
+    for (uint32_t w = 0; w < SSM_HOLDER_WORDS; w++)
         for (uint64_t bits = set->words[w]; bits != 0; bits &= bits - 1)
             if (!ssm_hosted_has_number(hosted, w * 64 + (uint32_t)__builtin_ctzll(bits)))
                 return false;
@@ -129,14 +108,14 @@ static void rebuild(struct ssm_pool *pool, enum ssm_registry_ids which, struct s
 
 void ssm_registry_ids_settle(struct ssm_pool *pool, enum ssm_registry_ids which)
 {
-    const struct number_set named = all_named(pool, which);
+    const struct ssm_holder_set named = all_named(pool, which);
     const uint32_t limit = limit_of(pool, which);
     struct ssm_hosted hosted;
     if (!open_numbers(pool, which, &hosted) || ssm_hosted_check(&hosted, NULL, NULL) != 0 ||
         !has_all(&hosted, &named))
         rebuild(pool, which, &hosted);
     for (uint32_t number = 0; number < limit; number++) {
-        if (has(&named, number) || !ssm_hosted_has_number(&hosted, number))
+        if (ssm_holder_set_has(&named, number) || !ssm_hosted_has_number(&hosted, number))
             continue;
         if (which == SSM_REGISTRY_IDS_SLOTS && ssm_holder_is_alive(pool, number))
             continue; /* its process lives: the kind was scribbled */
@@ -146,9 +125,9 @@ void ssm_registry_ids_settle(struct ssm_pool *pool, enum ssm_registry_ids which)
 
 void ssm_registry_ids_audit(struct ssm_pool *pool, enum ssm_registry_ids which)
 {
-    const struct number_set named = all_named(pool, which);
+    const struct ssm_holder_set named = all_named(pool, which);
     struct ssm_hosted hosted;
-    if (!open_numbers(pool, which, &hosted) || ssm_hosted_used(&hosted) != count(&named) || !has_all(&hosted, &named) ||
+    if (!open_numbers(pool, which, &hosted) || ssm_hosted_used(&hosted) != ssm_holder_set_count(&named) || !has_all(&hosted, &named) ||
         (which != SSM_REGISTRY_IDS_RMIDS && ssm_hosted_check(&hosted, NULL, NULL) != 0))
         ssm_registry_ids_settle(pool, which);
 }
@@ -194,7 +173,7 @@ void ssm_registry_ids_free(struct ssm_pool *pool, enum ssm_registry_ids which, u
 
 uint64_t ssm_registry_ids_check(struct ssm_pool *pool, enum ssm_registry_ids which, al_report_fn report, void *context)
 {
-    struct number_set named = {0};
+    struct ssm_holder_set named = {0};
     struct ssm_hosted hosted;
     uint32_t number;
     if (!open_numbers(pool, which, &hosted)) {
@@ -207,11 +186,11 @@ uint64_t ssm_registry_ids_check(struct ssm_pool *pool, enum ssm_registry_ids whi
             continue;
         bool possible = number < limit_of(pool, which);
         const char *fault = !possible                                 ? "a slot names one that cannot be (slot, number)"
-                          : has(&named, number)                       ? "named by two slots (slot, number)"
+                          : ssm_holder_set_has(&named, number)                       ? "named by two slots (slot, number)"
                           : !ssm_hosted_has_number(&hosted, number)   ? "named by a slot, and yet free (slot, number)"
                                                                       : NULL;
         if (possible)
-            add(&named, number);
+            ssm_holder_set_add(&named, number);
         if (fault != NULL) {
             report(context, fault, slot, number);
             broken++;

@@ -237,10 +237,8 @@ static int get_attempt(void *context, bool thorough)
     struct ssm_side *consumer = &ring->shared->consumer;
     bool exclusive = ring->flags & SSM_ONE_CONSUMER;
     (void)thorough;
-    int result = ssm_pool_enter(ring->pool);
-    if (result != 0)
-        return result;
-    result = ssm_side_enter(ring, consumer, exclusive, -SSM_E_EMPTY);
+    SSM_POOL_ENTER(ring->pool);
+    int result = ssm_side_enter(ring, consumer, exclusive, -SSM_E_EMPTY);
     if (result == 0) {
         uint32_t acl = ssm_load_acquire_u32(&ring->shared->acl); /* P2: before the head */
         uint32_t got = 0;
@@ -253,7 +251,6 @@ static int get_attempt(void *context, bool thorough)
             result = acl & (SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER) ? -SSM_E_SHUTDOWN : -SSM_E_EMPTY;
         ssm_side_leave(consumer, exclusive);
     }
-    ssm_pool_leave(ring->pool);
     return result;
 }
 

@@ -330,10 +330,8 @@ static int put_attempt(void *context, bool thorough)
     struct ssm_side *producer = &ring->shared->producer;
     bool exclusive = ring->flags & SSM_ONE_PRODUCER;
     (void)thorough;
-    int result = ssm_pool_enter(ring->pool);
-    if (result != 0)
-        return result;
-    result = may_put(ring);
+    SSM_POOL_ENTER(ring->pool);
+    int result = may_put(ring);
     if (result == 0)
         result = ssm_side_enter(ring, producer, exclusive, -SSM_E_FULL);
     if (result == 0) {
@@ -343,7 +341,6 @@ static int put_attempt(void *context, bool thorough)
         else
             ssm_side_leave(producer, exclusive);
     }
-    ssm_pool_leave(ring->pool);
     return result;
 }
 

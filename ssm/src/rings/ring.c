@@ -132,7 +132,7 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
 
 static int find_or_create(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options, uint32_t *id_out)
 {
-    int result = ssm_registry_begin(pool, SSM_REGISTRY_PATIENCE_NS);
+    int result = ssm_registry_begin(pool, SSM_POOL_PATIENCE_NS);
     if (result != 0)
         return result;
     *id_out = find(pool, name);
@@ -147,11 +147,8 @@ static int open_table(struct ssm_ring *ring)
     struct ssm_redelivery found;
     if (!ssm_ring_table(ring->pool, ring->id, &found))
         return -SSM_E_CORRUPT;
-    int result = ssm_pool_enter(ring->pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_ENTER(ring->pool);
     ring->table = ssm_redelivery_open(ring->pool, ring->id, found.entries);
-    ssm_pool_leave(ring->pool);
     return ring->table != NULL ? 0 : -ENOMEM;
 }
 

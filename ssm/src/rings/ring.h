@@ -41,7 +41,7 @@ bool ssm_ring_table(const struct ssm_pool *pool, uint32_t holder_id, struct ssm_
 /* The holder slot of who is putting deliveries just now, or was when it died; SSM_NIL: nobody. */
 uint32_t ssm_ring_putter(const struct ssm_pool *pool, uint32_t holder_id);
 /* With the registry locked: what the dead took out and have still goes back to the front. */
-void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const uint64_t *dead);
+void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const struct ssm_holder_set *dead);
 /* Packets in it now, returned ones included. */
 uint64_t ssm_ring_depth_of(const struct ssm_pool *pool, uint32_t holder_id, const struct ssm_ring_shared *shared);
 /* Gives up the sides that this process has. */

@@ -22,24 +22,17 @@ int ssm_ring_join_add(struct ssm_ring *ring, uint32_t count)
 
 int ssm_ring_task_done(struct ssm_ring *ring)
 {
-    int result = ssm_pool_enter(ring->pool);
-    if (result != 0)
-        return result;
-    result = ssm_ring_join_add(ring, 1);
-    ssm_pool_leave(ring->pool);
-    return result;
+    SSM_POOL_ENTER(ring->pool);
+    return ssm_ring_join_add(ring, 1);
 }
 
 static int join_attempt(void *context, bool thorough)
 {
     const struct ssm_ring *ring = context;
     (void)thorough;
-    int result = ssm_pool_enter(ring->pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_ENTER(ring->pool);
     uint64_t done = ssm_load_acquire_u64(&ring->shared->done); /* T2: before the index */
     uint64_t head = ssm_load_acquire_u64(&ring->shared->producer.index); /* T2 */
-    ssm_pool_leave(ring->pool);
     return done == head ? 0 : -ETIMEDOUT;
 }
 

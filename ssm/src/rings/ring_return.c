@@ -6,7 +6,7 @@
 #include "registry.h"
 #include "ring.h"
 
-void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const uint64_t *dead)
+void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const struct ssm_holder_set *dead)
 {
     struct ssm_redelivery table;
     struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
@@ -32,9 +32,8 @@ static void give_back(struct ssm_pool *pool, const struct ssm_redelivery *table,
 
 int ssm_delivery_return(struct ssm_pool *pool, uint64_t handle, uint64_t delivery)
 {
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_ENTER(pool);
+    int result = 0;
     const uint32_t block_idx = ssm_claim_find(pool, handle);
     const struct ssm_redelivery *table = block_idx == SSM_NIL ? NULL : ssm_delivery_find(pool, block_idx, delivery);
     if (block_idx == SSM_NIL)
@@ -43,7 +42,6 @@ int ssm_delivery_return(struct ssm_pool *pool, uint64_t handle, uint64_t deliver
         give_back(pool, table, block_idx);
         ssm_registry_unlock(pool);
     }
-    ssm_pool_leave(pool);
     return result;
 }
 
@@ -81,13 +79,11 @@ void ssm_deliveries_finish(struct ssm_pool *pool)
 
 int ssm_deliveries_return(struct ssm_pool *pool)
 {
-    int result = ssm_pool_enter(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_ENTER(pool);
+    int result = 0;
     if (for_each_delivery(pool, NULL) > 0 && (result = ssm_registry_lock(pool, 0)) == 0) {
         for_each_delivery(pool, give_back);
         ssm_registry_unlock(pool);
     }
-    ssm_pool_leave(pool);
     return result;
 }

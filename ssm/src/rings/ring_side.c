@@ -4,6 +4,7 @@
 #include "ring_side.h"
 
 #include "chain.h"
+#include "owner.h"
 #include "redelivery.h"
 #include "registry.h"
 #include "ring.h"
@@ -97,5 +98,5 @@ uint32_t ssm_ring_putter(const struct ssm_pool *pool, uint32_t holder_id)
 {
     const struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
     uint64_t owner = shared != NULL ? ssm_load_acquire_u64(&shared->producer.put_owner) : 0;
-    return owner != 0 ? ssm_redelivery_slot((uint32_t)(owner >> 32)) : SSM_NIL;
+    return owner != 0 ? ssm_owner_slot((uint32_t)(owner >> 32)) : SSM_NIL;
 }

@@ -6,13 +6,13 @@
 #include "carver.h"
 #include "hosted.h"
 #include "lock.h"
+#include "owner.h"
 #include "seed_bug.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ENTER_PATIENCE_NS    UINT64_C(10000000000)
 #define NAP_NS               UINT64_C(100000)
 #define RANGES_DEFAULT       1024
 
@@ -26,19 +26,8 @@ struct ssm_service {
     uint32_t                   service_idx;
 };
 
-_Static_assert(SSM_HOLDER_MAX <= SSM_OWNER_SLOT + 1, "an owner names any holder slot");
 _Static_assert((int)SSM_RANGE_FIRST == AL_TREE_FIRST && (int)SSM_RANGE_LAST == AL_TREE_LAST &&
                (int)SSM_RANGE_EXACT == AL_TREE_EXACT, "policies are passed on");
-
-static uint32_t owner_of(uint32_t incarnation, uint32_t slot)
-{
-    return incarnation << SSM_OWNER_SLOT_BITS | slot;
-}
-
-static uint32_t myself(const struct ssm_pool *pool)
-{
-    return owner_of((uint32_t)(pool->lock_word >> 32), pool->self);
-}
 
 /* ---- the directory -------------------------------------------------------------------------------------- */
 
@@ -118,7 +107,7 @@ static int find_or_create(struct ssm_pool *pool, const char *name, const struct 
                           struct ssm_service *service_out)
 {
     uint32_t unused, service_idx;
-    int result = ssm_registry_begin(pool, SSM_REGISTRY_PATIENCE_NS);
+    int result = ssm_registry_begin(pool, SSM_POOL_PATIENCE_NS);
     if (result != 0)
         return result;
     service_idx = find(pool, name, &unused);
@@ -202,10 +191,7 @@ static int enter(struct ssm_service *service)
         if (result == 0)
             return 0;
         ssm_pool_leave(pool);
-        uint64_t now_ns = ssm_now_ns();
-        if (until_ns == 0)
-            until_ns = now_ns + ENTER_PATIENCE_NS;
-        if (result != -ETIMEDOUT || now_ns >= until_ns || (result = ssm_pool_nap(pool, NAP_NS)) != 0)
+        if (result != -ETIMEDOUT || (result = ssm_pool_nap_within(pool, &until_ns, SSM_POOL_PATIENCE_NS, NAP_NS)) != 0)
             return result;
     }
 }
@@ -262,7 +248,7 @@ int ssm_number_alloc(struct ssm_service *service, uint64_t now_ns, uint32_t *num
     int result = enter_as_owner(service);
     if (result != 0)
         return result;
-    result = ssm_hosted_take_number(&service->hosted, myself(service->pool), now_ns, number_out);
+    result = ssm_hosted_take_number(&service->hosted, ssm_owner_self(service->pool), now_ns, number_out);
     return finish(service, result, true);
 }
 
@@ -295,7 +281,7 @@ int ssm_range_alloc(struct ssm_service *service, const struct ssm_range_request 
     int result = enter_as_owner(service);
     if (result != 0)
         return result;
-    result = al_tree_alloc(&service->hosted.addresses, &wanted, myself(service->pool), start_out);
+    result = al_tree_alloc(&service->hosted.addresses, &wanted, ssm_owner_self(service->pool), start_out);
     return finish(service, result, true);
 }
 
@@ -343,32 +329,29 @@ int64_t ssm_service_snapshot(struct ssm_service *service, void *out, uint64_t ro
 
 static bool is_alive(struct ssm_pool *pool, uint32_t owner)
 {
-    uint32_t slot = owner & SSM_OWNER_SLOT;
+    uint32_t slot = ssm_owner_slot(owner);
     if (slot >= pool->geometry.holders)
         return false;
     const struct ssm_holder *holder = ssm_holder_at(pool, slot);
     uint32_t incarnation = ssm_load_acquire_u32(&holder->incarnation);
-    return owner_of(incarnation, slot) == owner && ssm_load_acquire_u32(&holder->kind) == SSM_HOLDER_PROCESS &&
+    return ssm_owner_of(incarnation, slot) == owner && ssm_load_acquire_u32(&holder->kind) == SSM_HOLDER_PROCESS &&
            !ssm_holder_is_dead(pool, slot, incarnation);
 }
 
 int ssm_service_owner(struct ssm_service *service, uint32_t owner, struct ssm_service_owner *out)
 {
     struct ssm_pool *pool = service->pool;
-    uint32_t slot = owner & SSM_OWNER_SLOT;
-    int result = ssm_pool_enter_reader(pool);
-    if (result != 0)
-        return result;
+    uint32_t slot = ssm_owner_slot(owner);
+    SSM_POOL_READ(pool);
     *out = (struct ssm_service_owner){.holder = slot, .alive = is_alive(pool, owner)};
     if (slot < pool->geometry.holders) {
         const struct ssm_holder *holder = ssm_holder_at(pool, slot);
-        if (owner_of(ssm_load_acquire_u32(&holder->incarnation), slot) == owner) { /* nobody had the slot after it */
+        if (ssm_owner_of(ssm_load_acquire_u32(&holder->incarnation), slot) == owner) { /* nobody had the slot after it */
             out->pid = ssm_load_relaxed_u32(&holder->pid);
             memcpy(out->name, holder->name, sizeof out->name);
             out->name[sizeof out->name - 1] = 0; /* another process wrote it */
         }
     }
-    ssm_pool_leave(pool);
     return 0;
 }
 
@@ -376,9 +359,8 @@ int ssm_service_stats(struct ssm_pool *pool, uint32_t service_idx, struct ssm_se
 {
     if (service_idx >= SSM_SERVICE_MAX)
         return -EINVAL;
-    int result = ssm_pool_enter_reader(pool);
-    if (result != 0)
-        return result;
+    SSM_POOL_READ(pool);
+    int result = 0;
     const struct ssm_service_shared *shared = ssm_service_at(pool, service_idx);
     const struct ssm_service_options options = options_of(shared);
     if (options.kind == SSM_SERVICE_NONE)
@@ -395,7 +377,6 @@ int ssm_service_stats(struct ssm_pool *pool, uint32_t service_idx, struct ssm_se
         memcpy(out->name, shared->name, sizeof out->name);
         out->name[sizeof out->name - 1] = 0;
     }
-    ssm_pool_leave(pool);
     return result;
 }
 
@@ -409,7 +390,7 @@ void ssm_service_scrub(struct ssm_pool *pool, uint32_t service_idx)
         ssm_lock_release(&service.shared->lock);
 }
 
-bool ssm_service_reclaim(struct ssm_pool *pool, uint32_t service_idx, const uint64_t *slots)
+bool ssm_service_reclaim(struct ssm_pool *pool, uint32_t service_idx, const struct ssm_holder_set *slots)
 {
     struct ssm_service service;
     if (map_service(pool, service_idx, &service) != 0 || !(service.flags & SSM_RECLAIM))
@@ -429,11 +410,11 @@ static uint64_t count_orphans(struct ssm_service *service)
     struct ssm_service_item item;
     uint64_t orphans = 0;
     for (uint64_t from = 0; ssm_hosted_next(&service->hosted, from, &item); from = item.end + 1) {
-        const struct ssm_holder *holder = ssm_holder_at(service->pool, item.owner & SSM_OWNER_SLOT);
+        const struct ssm_holder *holder = ssm_holder_at(service->pool, ssm_owner_slot(item.owner));
         if (item.allocated)
-            orphans += (item.owner & SSM_OWNER_SLOT) >= service->pool->geometry.holders ||
+            orphans += ssm_owner_slot(item.owner) >= service->pool->geometry.holders ||
                        ssm_load_acquire_u32(&holder->kind) != SSM_HOLDER_PROCESS ||
-                       owner_of(ssm_load_relaxed_u32(&holder->incarnation), item.owner & SSM_OWNER_SLOT) != item.owner ||
+                       ssm_owner_of(ssm_load_relaxed_u32(&holder->incarnation), ssm_owner_slot(item.owner)) != item.owner ||
                        !(ssm_load_relaxed_u64(&holder->services) >> service->service_idx & 1);
         if (item.end == UINT64_MAX)
             break;

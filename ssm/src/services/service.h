@@ -12,13 +12,14 @@
 #define SSM_SERVICE_H
 
 #include "attachment.h"
+#include "holder_set.h"
 
 /* Takes the lock over where a dead process has it, and repairs. */
 void ssm_service_scrub(struct ssm_pool *pool, uint32_t service_idx);
 
-/* Of a service with SSM_RECLAIM: frees what the holder slots of the set own (a bit per slot); nothing of other
+/* Of a service with SSM_RECLAIM: frees what the holder slots of the set own; nothing of other
  * services. False: somebody who is stopped has the lock. */
-bool ssm_service_reclaim(struct ssm_pool *pool, uint32_t service_idx, const uint64_t *slots);
+bool ssm_service_reclaim(struct ssm_pool *pool, uint32_t service_idx, const struct ssm_holder_set *slots);
 
 /* Calls `report` with what, and two numbers that say where; how many times. */
 uint64_t ssm_service_check(struct ssm_pool *pool, uint32_t service_idx,
