@@ -29,7 +29,6 @@ from ssm.stats import Owner, ServiceStats
 if TYPE_CHECKING:
     from ssm.pool import Pool
 
-KINDS = {_core.IDS: "ids", _core.PIDS: "pids", _core.RMIDS: "rmids", _core.ADDRESSES: "addresses"}
 ORDER_MAX = 1 << 26
 RANGES_MAX = 1 << 30
 TOP = (1 << 64) - 1
@@ -43,32 +42,30 @@ def _expect(value: object, kind: type) -> None:
         raise TypeError(f"want a {kind.__name__}, not {value!r}")
 
 
-def _open(
-    cls: type[_S], pool: Pool, name: str, kind: int, reclaim: bool, first: int, last: int, ranges: int = 0
-) -> _S:
+def _open(cls: type[_S], pool: Pool, name: str, reclaim: bool, first: int, last: int, ranges: int = 0) -> _S:
     size = len(name.encode())
     if not 1 <= size < _core.NAME_SIZE or "\0" in name:
         raise ValueError(f"a service's name has 1 .. {_core.NAME_SIZE - 1} bytes without NUL, not {name!r}")
     try:
-        return cls._open(pool, name, kind, bool(reclaim), first, last, ranges)
+        return cls._open(pool, name, bool(reclaim), first, last, ranges)
     except ServiceMismatch:
         there = next((s for s in stats_of(pool) if s.name == name), None)
         if there is None:  # somebody wrote over the directory
             raise
-        asked = ServiceStats.describe(KINDS[kind], first, last, ranges or there.ranges, bool(reclaim))
+        asked = ServiceStats.describe(cls._kind(), first, last, ranges or there.ranges, bool(reclaim))
         raise ServiceMismatch(
             f"service {name!r} of pool {pool.name!r} exists as {there.description}, not as {asked}; open it like that, "
             "or under another name"
         ) from None
 
 
-def _reopen(cls: type[_S], pool: Pool, name: str, parameters: tuple[int, bool, int, int, int]) -> _S:
+def _reopen(cls: type[_S], pool: Pool, name: str, parameters: tuple[bool, int, int, int]) -> _S:
     return _open(cls, pool, name, *parameters)
 
 
 def stats_of(pool: Pool) -> tuple[ServiceStats, ...]:
     """Return what the pool's directory says of each service."""
-    return tuple(ServiceStats(entry[0], KINDS[entry[1]], *entry[2:]) for entry in pool._service_stats())
+    return tuple(ServiceStats(*entry) for entry in pool._service_stats())
 
 
 def _must_match(service: _core.Service, there: tuple[int, ...], here: tuple[int, ...]) -> None:
@@ -109,9 +106,7 @@ class _Owned(Generic[_V]):
 
     def __repr__(self) -> str:
         service = cast("_core.Service", self)
-        description = ServiceStats.describe(
-            KINDS[service._parameters[0]], *service._parameters[2:], service.reclaim
-        )
+        description = ServiceStats.describe(service._kind(), *service._parameters[1:], service.reclaim)
         return f"<ssm.{type(self).__name__} {service.name!r} of pool {service.pool.name!r}: {description}>"
 
 
@@ -236,12 +231,12 @@ class AddressService(_Owned[RangeInclusive], _core.AddressService):
     @property
     def base(self) -> int:
         """First address managed."""
-        return self._parameters[2]
+        return self._parameters[1]
 
     @property
     def end(self) -> int:
         """Last address managed, included."""
-        return self._parameters[3]
+        return self._parameters[2]
 
     @property
     def tree(self) -> ServiceTree:
@@ -333,7 +328,7 @@ class ServiceTree:
 def ids(pool: Pool, name: str, range_base: int, range_end: int, reclaim: bool) -> IdService:
     """Open or create; see `Pool.ids`."""
     checked = IdAllocator(range_base, range_end)
-    return _open(IdService, pool, name, _core.IDS, reclaim, checked.range_base, checked.range_end)
+    return _open(IdService, pool, name, reclaim, checked.range_base, checked.range_end)
 
 
 def addresses(
@@ -344,7 +339,7 @@ def addresses(
     room = 0 if ranges is None else operator.index(ranges)
     if ranges is not None and not 1 <= room < RANGES_MAX:
         raise InvalidSize(f"ranges {ranges}: want 1 <= ranges < {RANGES_MAX}")
-    return _open(AddressService, pool, name, _core.ADDRESSES, reclaim, checked.base, checked.end, room)
+    return _open(AddressService, pool, name, reclaim, checked.base, checked.end, room)
 
 
 def pids(pool: Pool, name: str, order: int, reclaim: bool) -> PidService:
@@ -352,10 +347,10 @@ def pids(pool: Pool, name: str, order: int, reclaim: bool) -> PidService:
     words = operator.index(order)
     if not 1 <= words <= ORDER_MAX:
         raise InvalidSize(f"order {order}: want 1 <= order <= {ORDER_MAX}, for order * 64 pids")
-    return _open(PidService, pool, name, _core.PIDS, reclaim, words, 0)
+    return _open(PidService, pool, name, reclaim, words, 0)
 
 
 def rmids(pool: Pool, name: str, max_rmid: int, min_free_time_ns: int, reclaim: bool) -> RmidService:
     """Open or create; see `Pool.rmids`."""
     checked = RmidAllocator(max_rmid, min_free_time_ns)
-    return _open(RmidService, pool, name, _core.RMIDS, reclaim, checked.max_rmid, checked.min_free_time_ns)
+    return _open(RmidService, pool, name, reclaim, checked.max_rmid, checked.min_free_time_ns)

@@ -390,8 +390,11 @@ enum ssm_service_kind {
     SSM_SERVICE_IDS,       /* numbers of a range, the smallest free one first */
     SSM_SERVICE_PIDS,      /* numbers from 0 on, the smallest free one first */
     SSM_SERVICE_RMIDS,     /* numbers from 1 on, the first freed first, each after a rest */
-    SSM_SERVICE_ADDRESSES  /* ranges of an address space */
+    SSM_SERVICE_ADDRESSES, /* ranges of an address space */
+    SSM_SERVICE_KIND_MAX = SSM_SERVICE_ADDRESSES
 };
+const char *ssm_service_kind_name(uint32_t kind); /* "ids" ...; NULL: there is no such kind */
+
 enum ssm_service_flags { SSM_RECLAIM = 1u << 0 }; /* what a process has goes back when it leaves or dies */
 
 struct ssm_service;

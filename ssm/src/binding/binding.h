@@ -94,7 +94,7 @@ enum keyword {
 
 struct module_state {
     PyTypeObject *pool_type, *packet_type, *span_type, *batch_type, *ring_type;
-    PyTypeObject *service_types[SSM_SERVICE_ADDRESSES + 1], *pid_type; /* [SSM_SERVICE_NONE]: the base */
+    PyTypeObject *service_types[SSM_SERVICE_KIND_MAX + 1], *pid_type; /* [SSM_SERVICE_NONE]: the base */
     PyObject *errors[ERROR_COUNT];
     PyObject *allocator_errors[ALLOCATOR_ERROR_COUNT];
     PyObject *allocators;              /* allocators._core, which must stay for `exported` to be valid */

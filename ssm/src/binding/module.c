@@ -128,9 +128,7 @@ static int add_constants(PyObject *module)
         {"REDELIVER", SSM_REDELIVER}, {"OVERFLOW_DROP", SSM_OVERFLOW_DROP}, {"OVERFLOW_OVERWRITE", SSM_OVERFLOW_OVERWRITE},
         {"NAME_SIZE", SSM_NAME_SIZE}, {"TYPE_SIZE", SSM_TYPE_SIZE}, {"CHAIN_MAX", SSM_CHAIN_MAX},
         {"CLASS_MAX", SSM_CLASS_MAX}, {"SHARD_MAX", SSM_SHARD_MAX},
-        {"IDS", SSM_SERVICE_IDS}, {"PIDS", SSM_SERVICE_PIDS}, {"RMIDS", SSM_SERVICE_RMIDS},
-        {"ADDRESSES", SSM_SERVICE_ADDRESSES}, {"FIRST", SSM_RANGE_FIRST}, {"LAST", SSM_RANGE_LAST},
-        {"EXACT", SSM_RANGE_EXACT}, {"SERVICE_MAX", SSM_SERVICE_MAX},
+        {"FIRST", SSM_RANGE_FIRST}, {"LAST", SSM_RANGE_LAST}, {"EXACT", SSM_RANGE_EXACT}, {"SERVICE_MAX", SSM_SERVICE_MAX},
     };
     for (size_t i = 0; i < sizeof(constants) / sizeof(constants[0]); i++)
         if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)
@@ -157,7 +155,7 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->batch_type);
     Py_VISIT(state->ring_type);
     Py_VISIT(state->pid_type);
-    for (int i = 0; i <= SSM_SERVICE_ADDRESSES; i++)
+    for (int i = 0; i <= SSM_SERVICE_KIND_MAX; i++)
         Py_VISIT(state->service_types[i]);
     for (int i = 0; i < ALLOCATOR_ERROR_COUNT; i++)
         Py_VISIT(state->allocator_errors[i]);
@@ -178,7 +176,7 @@ static int core_clear(PyObject *module)
     Py_CLEAR(state->batch_type);
     Py_CLEAR(state->ring_type);
     Py_CLEAR(state->pid_type);
-    for (int i = 0; i <= SSM_SERVICE_ADDRESSES; i++)
+    for (int i = 0; i <= SSM_SERVICE_KIND_MAX; i++)
         Py_CLEAR(state->service_types[i]);
     for (int i = 0; i < ALLOCATOR_ERROR_COUNT; i++)
         Py_CLEAR(state->allocator_errors[i]);

@@ -50,17 +50,33 @@ static PyObject *raise_open(const struct service_object *service, int code)
     }
 }
 
+/* Which of the types of service_exec() it is, or is built on. */
+static uint32_t kind_of(const struct module_state *state, PyTypeObject *type)
+{
+    uint32_t kind = SSM_SERVICE_KIND_MAX;
+    while (kind != SSM_SERVICE_NONE && !PyType_IsSubtype(type, state->service_types[kind]))
+        kind--;
+    return kind;
+}
+
+static PyObject *service_kind(PyTypeObject *type, PyObject *unused)
+{
+    (void)unused;
+    struct module_state *state = state_of(type);
+    return state != NULL ? PyUnicode_FromString(ssm_service_kind_name(kind_of(state, type))) : NULL;
+}
+
 PyDoc_STRVAR(service_open_doc,
-"_open($type, pool, name, kind, reclaim, first, last, ranges, /)\n--\n\n"
-"Open or create the service; the parameters are those of struct ssm_service_options.");
+"_open($type, pool, name, reclaim, first, last, ranges, /)\n--\n\n"
+"Open or create the service; the parameters are those of struct ssm_service_options, and the type says the kind.");
 
 static PyObject *service_open(PyTypeObject *type, PyObject *args)
 {
     PyObject *pool_argument, *name;
-    unsigned int kind, ranges;
+    unsigned int ranges;
     int reclaim;
     unsigned long long first, last;
-    if (!PyArg_ParseTuple(args, "OUIpKKI:_open", &pool_argument, &name, &kind, &reclaim, &first, &last, &ranges))
+    if (!PyArg_ParseTuple(args, "OUpKKI:_open", &pool_argument, &name, &reclaim, &first, &last, &ranges))
         return NULL;
     struct module_state *state = state_of(type);
     if (state == NULL)
@@ -81,7 +97,7 @@ static PyObject *service_open(PyTypeObject *type, PyObject *args)
     self->pool = pool;
     self->name = name;
     self->options = (struct ssm_service_options){
-        .kind = kind, .flags = reclaim ? SSM_RECLAIM : 0u, .first = first, .last = last, .ranges = ranges,
+        .kind = kind_of(state, type), .flags = reclaim ? SSM_RECLAIM : 0u, .first = first, .last = last, .ranges = ranges,
     };
     struct wait_scope scope;
     int result = -SSM_E_CLOSED;
@@ -328,7 +344,7 @@ PyObject *service_stats(struct pool_object *pool, PyObject *unused)
         if (result == -ENOENT)
             continue;
         PyObject *item = result < 0 ? raise_code(pool, result)
-                                    : Py_BuildValue("(NINKKIKKKKK)", name_object(s.name), s.kind,
+                                    : Py_BuildValue("(NsNKKIKKKKK)", name_object(s.name), ssm_service_kind_name(s.kind),
                                                     PyBool_FromLong((s.flags & SSM_RECLAIM) != 0), s.first, s.last, s.ranges,
                                                     s.capacity, s.used, s.allocs, s.recoveries, s.bytes);
         if (item == NULL || PyList_Append(list, item) < 0)
@@ -365,20 +381,22 @@ static PyObject *service_get_parameters(struct service_object *self, void *unuse
 {
     (void)unused;
     const struct ssm_service_options *o = &self->options;
-    return Py_BuildValue("(INKKI)", o->kind, PyBool_FromLong((o->flags & SSM_RECLAIM) != 0), (unsigned long long)o->first,
+    return Py_BuildValue("(NKKI)", PyBool_FromLong((o->flags & SSM_RECLAIM) != 0), (unsigned long long)o->first,
                          (unsigned long long)o->last, o->ranges);
 }
+
 
 static PyGetSetDef service_attributes[] = {
     {"name", (getter)service_get_name, NULL, "str : its name in the pool.", NULL},
     {"pool", (getter)service_get_pool, NULL, "Pool : that it was opened through.", NULL},
     {"reclaim", (getter)service_get_reclaim, NULL, "bool : what a process has goes back when it leaves or dies.", NULL},
-    {"_parameters", (getter)service_get_parameters, NULL, "(kind, reclaim, first, last, ranges)", NULL},
+    {"_parameters", (getter)service_get_parameters, NULL, "(reclaim, first, last, ranges)", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMethodDef service_methods[] = {
     {"_open", (PyCFunction)service_open, METH_VARARGS | METH_CLASS, service_open_doc},
+    {"_kind", (PyCFunction)service_kind, METH_NOARGS | METH_CLASS, "_kind($type, /)\n--\n\nAs in ServiceStats.kind."},
     {"_list", (PyCFunction)service_list, METH_VARARGS, service_list_doc},
     {"_owner", (PyCFunction)service_owner, METH_O, service_owner_doc},
     {"_core", (PyCFunction)service_core, METH_NOARGS, service_core_doc},
@@ -414,7 +432,7 @@ static PyType_Slot addresses_slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec addresses_spec = {
+PyType_Spec addresses_spec = {
     .name = "ssm._core.AddressService",
     .basicsize = sizeof(struct service_object),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
@@ -453,15 +471,17 @@ static int import_exported(struct module_state *state)
 
 int service_exec(PyObject *module, struct module_state *state)
 {
+    static PyType_Spec *const specs[] = {
+        [SSM_SERVICE_IDS] = &ids_spec, [SSM_SERVICE_PIDS] = &pids_spec, [SSM_SERVICE_RMIDS] = &rmids_spec,
+        [SSM_SERVICE_ADDRESSES] = &addresses_spec,
+    };
+    _Static_assert(sizeof(specs) / sizeof(*specs) == SSM_SERVICE_KIND_MAX + 1, "every kind has a type");
     PyTypeObject **types = state->service_types;
     if (import_errors(state) < 0 || import_exported(state) < 0 ||
         add_type(module, &service_spec, NULL, &types[SSM_SERVICE_NONE]) < 0)
         return -1;
-    PyTypeObject *base = types[SSM_SERVICE_NONE];
-    if (add_type(module, &ids_spec, base, &types[SSM_SERVICE_IDS]) < 0 ||
-        add_type(module, &pids_spec, base, &types[SSM_SERVICE_PIDS]) < 0 ||
-        add_type(module, &rmids_spec, base, &types[SSM_SERVICE_RMIDS]) < 0 ||
-        add_type(module, &addresses_spec, base, &types[SSM_SERVICE_ADDRESSES]) < 0)
-        return -1;
+    for (uint32_t kind = SSM_SERVICE_NONE + 1; kind <= SSM_SERVICE_KIND_MAX; kind++)
+        if (add_type(module, specs[kind], types[SSM_SERVICE_NONE], &types[kind]) < 0)
+            return -1;
     return add_type(module, &pid_spec, NULL, &state->pid_type);
 }

@@ -38,6 +38,7 @@ PyObject *service_raise(const struct service_object *service, int code);
 /* An exception of allocators/errors.py. */
 PyObject *service_raise_error(const struct service_object *service, enum allocator_error class, const char *format, ...);
 
-extern PyType_Spec ids_spec, pids_spec, rmids_spec, pid_spec;
+/* Types: one for each kind, and those that belong to one of them. */
+extern PyType_Spec ids_spec, pids_spec, rmids_spec, addresses_spec, pid_spec;
 
 #endif

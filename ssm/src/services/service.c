@@ -14,7 +14,6 @@
 #include <string.h>
 
 #define NAP_NS               UINT64_C(100000)
-#define RANGES_DEFAULT       1024
 
 struct ssm_service {
     struct ssm_pool           *pool;
@@ -99,7 +98,7 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_serv
 
 static bool is_same(const struct ssm_service_options *there, const struct ssm_service_options *asked)
 {
-    return there->kind == asked->kind && there->flags == asked->flags && there->first == asked->first &&
+    return there->kind == asked->kind && there->flags == ssm_hosted_complete(asked).flags && there->first == asked->first &&
            there->last == asked->last && (asked->ranges == 0 || asked->ranges == there->ranges);
 }
 
@@ -112,9 +111,7 @@ static int find_or_create(struct ssm_pool *pool, const char *name, const struct 
         return result;
     service_idx = find(pool, name, &unused);
     if (service_idx == SSM_NIL) {
-        struct ssm_service_options made = *options;
-        if (made.kind == SSM_SERVICE_ADDRESSES && made.ranges == 0)
-            made.ranges = RANGES_DEFAULT;
+        const struct ssm_service_options made = ssm_hosted_complete(options);
         service_idx = unused;
         result = unused == SSM_NIL ? -SSM_E_METADATA : create(pool, name, &made, unused);
     }
@@ -132,12 +129,9 @@ static int find_or_create(struct ssm_pool *pool, const char *name, const struct 
 int ssm_service_open(struct ssm_pool *pool, const char *name, const struct ssm_service_options *options,
                      struct ssm_service **service_out)
 {
-    struct ssm_service_options checked = *options;
+    const struct ssm_service_options complete = ssm_hosted_complete(options);
     size_t length = strnlen(name, SSM_NAME_SIZE);
-    if (checked.kind == SSM_SERVICE_ADDRESSES && checked.ranges == 0)
-        checked.ranges = RANGES_DEFAULT;
-    if (length == 0 || length == SSM_NAME_SIZE || options->flags & ~(uint32_t)SSM_RECLAIM || ssm_hosted_bytes(&checked) == 0 ||
-        (options->kind != SSM_SERVICE_ADDRESSES && options->ranges != 0))
+    if (length == 0 || length == SSM_NAME_SIZE || options->flags & ~(uint32_t)SSM_RECLAIM || ssm_hosted_bytes(&complete) == 0)
         return -EINVAL;
     struct ssm_service *service = malloc(sizeof *service);
     if (service == NULL)
@@ -276,7 +270,7 @@ int ssm_range_alloc(struct ssm_service *service, const struct ssm_range_request 
         .size = request->size, .align = request->align, .min = request->min, .max = request->max, .exact = request->exact,
         .policy = request->policy,
     };
-    if (service->hosted.kind != SSM_SERVICE_ADDRESSES || wanted.policy > AL_TREE_EXACT || al_tree_constraint_check(&wanted) != AL_OK)
+    if (service->hosted.ops != &ssm_addresses_ops || wanted.policy > AL_TREE_EXACT || al_tree_constraint_check(&wanted) != AL_OK)
         return -EINVAL;
     int result = enter_as_owner(service);
     if (result != 0)
@@ -287,7 +281,7 @@ int ssm_range_alloc(struct ssm_service *service, const struct ssm_range_request 
 
 int ssm_range_free(struct ssm_service *service, uint64_t start, uint64_t end)
 {
-    if (service->hosted.kind != SSM_SERVICE_ADDRESSES || start > end)
+    if (service->hosted.ops != &ssm_addresses_ops || start > end)
         return -EINVAL;
     int result = enter(service);
     return result != 0 ? result : finish(service, al_tree_free(&service->hosted.addresses, start, end), false);
