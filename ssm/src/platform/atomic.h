@@ -6,8 +6,8 @@
  *
  * Where the order is left out (`_relaxed`), the caller says why a stale value is safe.
  *
- * A loop that repeats a compare-and-swap has no bound of its own: one fails only where another process or thread succeeded,
- * which then leaves the word alone for a while. All other loops are bounded, or say why they end.
+ * A loop that repeats a compare-and-swap has no bound of its own: it fails only if another process or thread succeeded.
+ * All other loops are bounded, or a comment says why they end.
  */
 #ifndef SSM_ATOMIC_H
 #define SSM_ATOMIC_H
@@ -17,10 +17,10 @@
 #include <stdint.h>
 
 #define SSM_CACHELINE 64
-#define SSM_COLD __attribute__((cold, noinline)) /* out of the way of what is common */
-#define SSM_APART __attribute__((noinline)) /* so that its caller's short way saves no registers for it */
+#define SSM_COLD __attribute__((cold, noinline)) /* placed apart from the common path */
+#define SSM_APART __attribute__((noinline)) /* keeps its caller's fast path from saving registers for it */
 #define SSM_LIKELY(condition) __builtin_expect(!!(condition), 1)
-#define SSM_NO_SHARING 128 /* adjacent lines are prefetched in pairs: what must not share stands this far apart */
+#define SSM_NO_SHARING 128 /* processors prefetch adjacent lines in pairs */
 
 struct ssm_u32 { _Atomic uint32_t word; };
 struct ssm_u64 { _Atomic uint64_t word; };
@@ -58,8 +58,8 @@ static inline void ssm_fence_seqcst(void) { atomic_thread_fence(memory_order_seq
 static inline void ssm_fence_acquire(void) { atomic_thread_fence(memory_order_acquire); }
 /* Keeps stores below it from rising above loads or stores before it. */
 static inline void ssm_fence_release(void) { atomic_thread_fence(memory_order_release); }
-/* The cheap half of a Dekker pair whose other half brings the hardware's fence along (membarrier): it stops the compiler
- * only. `no_membarrier`: this process cannot take part in that, and pays itself. */
+/* The cheap half of a Dekker pair whose other half runs membarrier, which fences this processor, too. It stops only the
+ * compiler. `no_membarrier`: this process does not take part in membarrier, and needs a fence of its own. */
 static inline void ssm_fence_light(bool no_membarrier)
 {
     if (SSM_LIKELY(!no_membarrier))

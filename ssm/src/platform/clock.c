@@ -13,8 +13,8 @@
 
 static struct ssm_u64 offset_ns; /* of this process's time namespace, in two's complement */
 
-/* /proc/self/timens_offsets tells the offsets of the namespace that children get. After unshare(CLONE_NEWTIME) that
- * is another one than this process's own, which the process keeps. */
+/* /proc/self/timens_offsets has the offsets of the namespace that children get. After unshare(CLONE_NEWTIME) it differs
+ * from this process's own namespace. */
 static bool is_of_children_only(void)
 {
     struct stat own, of_children;
@@ -22,8 +22,8 @@ static bool is_of_children_only(void)
            own.st_ino != of_children.st_ino;
 }
 
-/* The next number of the text, which goes forward; 0 where none is. Not sscanf: a process that attaches is tried with
- * a death at every instruction, and scanf has thousands. */
+/* Reads the next number and moves *text behind it; 0 if there is none. Not sscanf, which has thousands of instructions:
+ * the crash harness kills an attaching process at each of them. */
 static uint64_t next_number(const char **text)
 {
     uint64_t number = 0;
@@ -35,7 +35,7 @@ static uint64_t next_number(const char **text)
     return negative ? 0 - number : number;
 }
 
-/* Of "monotonic   seconds   nanoseconds". 0 on a kernel without time namespaces, and without /proc. */
+/* Reads the line "monotonic   seconds   nanoseconds". 0 on a kernel without time namespaces, and without /proc. */
 static uint64_t read_offset_ns(void)
 {
     static const char key[] = "monotonic";
@@ -59,7 +59,7 @@ void ssm_clock_refresh(void)
         ssm_store_relaxed_u64(&offset_ns, read_offset_ns());
 }
 
-/* A stale offset is no harm: threads that attach at a time read alike. */
+/* A stale offset does no harm: threads that attach at the same time read the same value. */
 uint64_t ssm_clock_ns(void)
 {
     return ssm_now_ns() - ssm_load_relaxed_u64(&offset_ns);

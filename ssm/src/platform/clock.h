@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The machine's monotonic clock: CLOCK_MONOTONIC as the initial time namespace has it. Times that processes write down
- * for each other are of this clock: ssm_clock_ns(), which ssm.h declares.
+ * The machine's monotonic clock: CLOCK_MONOTONIC as in the initial time namespace. Times in shared memory are of this
+ * clock: ssm_clock_ns(), which ssm.h declares.
  *
- * A time namespace (time_namespaces(7)) adds an offset to CLOCK_MONOTONIC. The offset is read from /proc whenever the
- * process takes a holder slot, so also in a forked child, and is taken off. Where /proc is missing it counts as 0. A
- * process that enters another time namespace by setns while it has a pool keeps the offset it had.
+ * A time namespace (time_namespaces(7)) adds an offset to CLOCK_MONOTONIC. This module reads the offset from /proc
+ * whenever the process takes a holder slot, also in a forked child, and subtracts it. Without /proc the offset counts
+ * as 0. A process that enters another time namespace by setns while it has a pool keeps its first offset.
  */
 #ifndef SSM_CLOCK_H
 #define SSM_CLOCK_H

@@ -13,10 +13,11 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What the kernel does in one call it does not interrupt, or (reserving, before 6.11) undoes at any signal. */
+/* The kernel does not interrupt one call, or (when reserving, before 6.11) undoes it at any signal. So work is done in
+ * pieces. */
 #define PIECE      (UINT64_C(16) << 20) /* some 6 ms */
 #define PIECE_MIN  (UINT64_C(64) << 10)
-#define ANSWER     (4 * PIECE) /* taking the GIL again may take as long as a piece: not after each */
+#define ANSWER     (4 * PIECE) /* taking the GIL again may last as long as a piece */
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* since 5.14 */
@@ -33,15 +34,14 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* False where the file system is known to have less: filling it up to find that out would hurt everybody. */
+/* False if the file system is known to have less space: filling it up to find out would harm other processes. */
 static bool may_fit(int fd, uint64_t size)
 {
     struct statfs fs;
     return fstatfs(fd, &fs) != 0 || fs.f_blocks == 0 || size / (uint64_t)fs.f_bsize <= (uint64_t)fs.f_bavail;
 }
 
-/* A piece that a signal cut short is tried in halves: one of them gets through before the next signal, unless signals come
- * faster than a process could run at all. */
+/* A piece that a signal cut short is tried again in halves, until one is finished before the next signal. */
 int ssm_segment_reserve(int fd, uint64_t size, const struct ssm_sleep_hooks *hooks)
 {
     uint64_t piece = PIECE;
@@ -66,7 +66,7 @@ int ssm_segment_reserve(int fd, uint64_t size, const struct ssm_sleep_hooks *hoo
 void ssm_segment_empty(int fd)
 {
     if (ftruncate(fd, 0) != 0) {
-        /* it goes with its last descriptor, or its user sees that it is no pool */
+        /* harmless: an unnamed file goes with its last descriptor, and a named one is no pool without its magic */
     }
 }
 

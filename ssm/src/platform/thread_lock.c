@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The lock among the threads of one process; see thread_lock.h. */
+ * The lock between the threads of one process; see thread_lock.h. */
 #include "thread_lock.h"
 
 #define SPINS   100
 #define STEP_NS UINT64_C(100000000)
 
-/* Taken with 2: others may sleep still. Sleeps end by themselves, too, only so that no bug can make them endless. */
+/* Takes the lock with 2, since other threads may still sleep. Sleeps have a bound only so that a bug cannot make them
+ * endless. */
 void ssm_thread_lock_take_slowly(struct ssm_thread_lock *lock)
 {
     for (int i = 0; i < SPINS; i++) {
@@ -15,7 +16,7 @@ void ssm_thread_lock_take_slowly(struct ssm_thread_lock *lock)
             return;
         ssm_cpu_relax();
     }
-    while (ssm_exchange_acqrel_u64(&lock->word, 2) != 0) /* no bound: its owner is a thread of this process, in a short call */
+    while (ssm_exchange_acqrel_u64(&lock->word, 2) != 0) /* ends: its owner is a thread in a short call */
         ssm_word_sleep(&lock->word, 2, STEP_NS);
 }
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The lock of an attachment: it excludes the threads of one process, in private memory. A pthread mutex costs two
- * calls into libc around operations that take less time than these; this one is inline, and while the process has one
- * thread it is two plain stores.
+ * The thread lock of an attachment: mutual exclusion between the threads of one process, in private memory. It is
+ * inline, and costs two plain stores while the process has one thread. A pthread mutex would cost two calls into libc,
+ * more than the operations that it guards.
  *
- * Not robust, and need not be: its owner dies with the memory that it stands in. Fork takes it before and gives it back
- * on both sides (fork.c).
+ * It is not robust and need not be: its owner dies together with the memory of the lock. The fork handlers take it
+ * before the fork and release it on both sides (fork.c).
  */
 #ifndef SSM_THREAD_LOCK_H
 #define SSM_THREAD_LOCK_H
@@ -19,12 +19,12 @@
 #endif
 #endif
 
-struct ssm_thread_lock { struct ssm_u64 word; }; /* 0: free; 1: taken; 2: taken, and somebody may sleep */
+struct ssm_thread_lock { struct ssm_u64 word; }; /* 0: free; 1: taken; 2: taken, and threads may sleep on it */
 
 SSM_COLD void ssm_thread_lock_take_slowly(struct ssm_thread_lock *lock);
 SSM_COLD void ssm_thread_lock_wake(struct ssm_thread_lock *lock);
 
-/* No other thread is there, and none comes while this one is inside: only it could start one. */
+/* True if there is no other thread. None can appear while this thread is inside, since only this one could start it. */
 static inline bool ssm_process_is_single_threaded(void)
 {
 #ifdef SSM_HAS_SINGLE_THREADED

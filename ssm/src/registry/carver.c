@@ -18,7 +18,7 @@ int ssm_carver_init(struct ssm_pool *pool)
     return result == AL_OK ? 0 : -SSM_E_CORRUPT;
 }
 
-/* Whoever had the registry before may have died inside an operation. */
+/* The last owner of the registry may have died in the middle of an operation. */
 static int open_carver(struct ssm_pool *pool, struct al_tree *carver)
 {
     const struct ssm_geometry *g = &pool->geometry;
@@ -76,7 +76,7 @@ void ssm_carver_free(struct ssm_pool *pool, uint64_t start, uint64_t bytes)
 {
     struct al_tree carver;
     if (open_carver(pool, &carver) == 0)
-        (void)al_tree_free(&carver, start, start + round_up(bytes) - 1); /* at worst it stays a leftover */
+        (void)al_tree_free(&carver, start, start + round_up(bytes) - 1); /* if it fails, the range stays a leftover */
 }
 
 uint64_t ssm_carver_check(struct ssm_pool *pool, al_report_fn report, void *context)

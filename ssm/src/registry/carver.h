@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The metadata area: carved by the address allocator for rings and services, first fit, in whole cache line pairs.
+ * The carver: divides the metadata area among rings and services, first fit, in whole cache line pairs, by the address
+ * allocator.
  *
- * With the registry locked. A range of the carver belongs to the ring or the service that it names. Where there is no
- * such one, it was carved by a process that died before it stored its owner's kind: it is given back at the next
- * carving, before anything can be made in that owner's place. So a death anywhere in the creation of a ring or a
- * service leaves nothing behind.
+ * All calls need the registry locked. Each range names its owner, a ring or a service. If that does not exist, the
+ * process that carved the range died before it stored the owner's kind. The next carving frees such a range, before a
+ * new ring or service can take that owner's place. So a death during the creation of a ring or a service leaves nothing
+ * behind.
  */
 #ifndef SSM_CARVER_H
 #define SSM_CARVER_H
@@ -15,10 +16,10 @@
 
 #define SSM_OWNER_SERVICE (UINT32_C(1) << 31) /* owner of a range: this + service index, or a ring's holder id */
 
-/* The whole area as one free range. */
+/* Makes the whole area one free range. */
 int ssm_carver_init(struct ssm_pool *pool);
 
-/* -SSM_E_METADATA, -SSM_E_CORRUPT. `start_out` is relative to the area; contents are anything. */
+/* -SSM_E_METADATA, -SSM_E_CORRUPT. `start_out` is relative to the area. The range is not cleared. */
 int  ssm_carver_alloc(struct ssm_pool *pool, uint64_t bytes, uint32_t owner, uint64_t *start_out);
 void ssm_carver_free(struct ssm_pool *pool, uint64_t start, uint64_t bytes);
 

@@ -16,11 +16,11 @@ static bool word_is_dead(const struct ssm_pool *pool, uint64_t word)
 
 bool ssm_lock_owner_is_dead(const struct ssm_pool *pool, const struct ssm_lock *lock)
 {
-    uint64_t word = ssm_load_acquire_u64(&lock->word); /* J2: before the incarnation of whom it names */
+    uint64_t word = ssm_load_acquire_u64(&lock->word); /* J2: before the incarnation of the owner that it names */
     return word != 0 && word_is_dead(pool, word);
 }
 
-/* No lock is taken twice: one in the taker's own name was scribbled, and would never be given back. */
+/* No lock is taken twice: a lock word with the caller's own name is damaged, and nobody would ever release it. */
 static bool is_to_steal(const struct ssm_pool *pool, uint64_t word)
 {
     return (word & ~SSM_LOCK_WAITERS) == pool->lock_word || word_is_dead(pool, word);
@@ -47,7 +47,7 @@ static int steal(struct ssm_pool *pool, struct ssm_lock *lock, ssm_lock_repair r
 
 int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_lock_repair repair, void *context)
 {
-    /* From here on the word is taken with the waiters bit: somebody may sleep who set it before. */
+    /* From here on the word is taken with the waiters bit, since a process that set it before may still sleep. */
     const uint64_t mine = pool->lock_word | SSM_LOCK_WAITERS;
     uint64_t until_ns = 0;
     if (spin(pool, lock))
@@ -60,7 +60,7 @@ int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t 
             continue;
         }
         if (is_to_steal(pool, word)) {
-            if (ssm_cas_acqrel_u64(&lock->word, &word, mine)) /* L2: of what the dead one had written, too */
+            if (ssm_cas_acqrel_u64(&lock->word, &word, mine)) /* L2: also orders what the dead owner wrote */
                 return steal(pool, lock, repair, context);
             continue;
         }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The robust lock: a word that names its owner. Taking it from a live owner waits in bounded steps; from a dead
- * one it is stolen by compare-and-swap, and then, before the caller goes on, the repair function has run: it is
- * an argument, so it cannot be forgotten. There is no unrecoverable state: whoever dies in a repair leaves a lock
- * with a dead owner again.
+ * The robust lock: a word that names its owner. A caller waits in bounded steps for a living owner. It steals the lock
+ * of a dead owner by compare-and-swap, and then runs the repair function before it goes on. The repair function is an
+ * argument, so it cannot be forgotten. There is no unrecoverable state: a process that dies in a repair leaves a lock
+ * with a dead owner.
  *
- * A word names slot and incarnation, so a thief that was held up between its test and its swap cannot take the
- * lock from a newcomer in the dead owner's slot. Death between releasing and waking: the sleepers' steps are
- * bounded.
+ * The word names holder slot and incarnation. So a thief that is delayed between its test and its swap cannot steal the
+ * lock from the slot's next owner. After a death between releasing and waking, sleepers look again, since their sleeps
+ * are bounded.
  */
 #ifndef SSM_LOCK_H
 #define SSM_LOCK_H
@@ -17,25 +17,26 @@
 #define SSM_LOCK_WAITERS (UINT64_C(1) << 31)
 #define SSM_LOCK_STEP_NS UINT64_C(10000000) /* longest sleep between two looks at the owner */
 
-/* So long a call waits for a lock where it is: nobody else of its process gets on meanwhile. Once in a while, that is: when
- * one lock has stayed taken for so long, the next ones are only tried for a moment. Who wants to wait for longer leaves the
+/* How long a call waits for a lock inside the attachment, where it keeps the process's other threads out. If one lock
+ * stayed taken for so long, the next ones are only tried for a moment. A caller that wants to wait longer leaves the
  * attachment and tries again: ssm_lock_retry(). */
 #define SSM_LOCK_PATIENCE_NS  UINT64_C(300000)
 
-/* Makes whole what the lock guards; may run several times. 0, or the error with which taking the lock fails. */
+/* Repairs what the lock guards; may run several times. 0, or the error with which taking the lock fails. */
 typedef int (*ssm_lock_repair)(struct ssm_pool *pool, void *context);
 
 SSM_COLD int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_lock_repair repair,
                                   void *context);
 
-/* Of one that nobody has. */
+/* Takes a free lock. */
 static inline bool ssm_lock_try(const struct ssm_pool *pool, struct ssm_lock *lock)
 {
     uint64_t nobody = 0;
     return SSM_LIKELY(ssm_cas_acqrel_u64(&lock->word, &nobody, pool->lock_word)); /* L2, J1 */
 }
 
-/* Not recursive. 0; -ETIMEDOUT when a live owner kept it for `patience_ns` (0: a short spin only); the error of the repair. */
+/* Not recursive. 0; -ETIMEDOUT if a living owner kept the lock for `patience_ns` (0: spins only); or the error of the
+ * repair. */
 static inline int ssm_lock_take(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_lock_repair repair,
                                 void *context)
 {
@@ -46,17 +47,17 @@ SSM_COLD void ssm_lock_release_slowly(struct ssm_lock *lock);
 
 static inline void ssm_lock_release(struct ssm_lock *lock)
 {
-    /* L1 -> L2 in ssm_lock_try(): all that was written under the lock is seen by its next owner. */
+    /* L1 -> L2 in ssm_lock_try(): the next owner sees all that was written under the lock. */
     if (ssm_exchange_acqrel_u64(&lock->word, 0) & SSM_LOCK_WAITERS)
         ssm_lock_release_slowly(lock);
 }
 
 static inline bool ssm_lock_is_mine(const struct ssm_pool *pool, const struct ssm_lock *lock)
 {
-    return (ssm_load_relaxed_u64(&lock->word) & ~SSM_LOCK_WAITERS) == pool->lock_word; /* only I write my own name */
+    return (ssm_load_relaxed_u64(&lock->word) & ~SSM_LOCK_WAITERS) == pool->lock_word; /* only this process writes it */
 }
 
-/* How many locks stayed taken so far: when it grows during a call that failed, a later one may succeed. */
+/* How many locks stayed taken so far. If the count grows during a call that fails, another try may succeed. */
 static inline uint32_t ssm_lock_stayed_count(const struct ssm_pool *pool)
 {
     return pool->locks_stayed;
@@ -68,17 +69,17 @@ static inline void ssm_lock_note_stayed(struct ssm_pool *pool, uint64_t now_ns)
     pool->stayed_ns = now_ns;
 }
 
-/* After a call that failed: should it be tried again, since a lock stayed taken in it? Naps before it says so. 1; 0: no, or
- * that has gone on for `patience_ns`; -EINTR. Not where the attachment has been entered. */
+/* After a call that failed: 1, after a nap, if it should be tried again because a lock stayed taken; 0 if not, or if
+ * that has lasted for `patience_ns`; -EINTR. Not while the attachment is entered. */
 struct ssm_lock_retry { uint32_t stayed; uint64_t until_ns; };
 static inline struct ssm_lock_retry ssm_lock_retry_begin(const struct ssm_pool *pool)
 {
     return (struct ssm_lock_retry){.stayed = ssm_lock_stayed_count(pool)};
 }
 SSM_COLD int ssm_lock_retry(struct ssm_pool *pool, struct ssm_lock_retry *retry, uint64_t patience_ns);
-#define SSM_LOCK_RETRY_NS UINT64_C(10000000) /* the usual patience: its owner waits for a processor, or is stopped */
+#define SSM_LOCK_RETRY_NS UINT64_C(10000000) /* the usual patience; the owner waits for a processor, or is stopped */
 
-/* A dead process has it. */
+/* Does a dead process have the lock? */
 bool ssm_lock_owner_is_dead(const struct ssm_pool *pool, const struct ssm_lock *lock);
 
 #endif

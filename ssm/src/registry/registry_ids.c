@@ -11,7 +11,7 @@ _Static_assert(AL_RMID_MAX < SSM_HOLDER_MAX, "a set holds any number");
 
 /* ---- what the holder table says ---------------------------------------------------------------------------- */
 
-/* Whether that slot should name a number of that sort, and what stands there. */
+/* Should that slot name a number of that kind? Also returns the number that it has. */
 static bool reads(const struct ssm_pool *pool, uint32_t slot, enum ssm_registry_ids which, uint32_t *number_out)
 {
     const struct ssm_holder *holder = ssm_holder_at(pool, slot);
@@ -24,7 +24,7 @@ static bool reads(const struct ssm_pool *pool, uint32_t slot, enum ssm_registry_
                                          : kind == SSM_HOLDER_PROCESS && *number_out != 0; /* 0: none was left */
 }
 
-/* All numbers of that sort are below it. */
+/* All numbers of that kind are below the limit. */
 static uint32_t limit_of(const struct ssm_pool *pool, enum ssm_registry_ids which)
 {
     return which == SSM_REGISTRY_IDS_RMIDS ? (uint32_t)ssm_layout_registry_ids(&pool->geometry, which).first + 1 : pool->geometry.holders;
@@ -80,7 +80,8 @@ int ssm_registry_ids_init(struct ssm_pool *pool)
     return result == AL_OK ? 0 : -SSM_E_CORRUPT;
 }
 
-/* Whoever had the registry before may have died inside an operation. False: what stands there is no such allocator. */
+/* The last owner of the registry may have died in the middle of an operation. False if the memory contains no such
+ * allocator. */
 static bool open_numbers(struct ssm_pool *pool, enum ssm_registry_ids which, struct ssm_hosted *hosted)
 {
     const struct ssm_service_options options = ssm_layout_registry_ids(&pool->geometry, which);
@@ -96,7 +97,7 @@ static bool has_all(const struct ssm_hosted *hosted, const struct ssm_holder_set
     return true;
 }
 
-/* Every number taken: a death before those are freed that nobody has leaves leftovers. */
+/* Takes every number. A death before the unused ones are freed leaves leftovers. */
 static void rebuild(struct ssm_pool *pool, enum ssm_registry_ids which, struct ssm_hosted *hosted)
 {
     const struct ssm_service_options options = ssm_layout_registry_ids(&pool->geometry, which);
@@ -118,7 +119,7 @@ void ssm_registry_ids_settle(struct ssm_pool *pool, enum ssm_registry_ids which)
         if (ssm_holder_set_has(&named, number) || !ssm_hosted_has_number(&hosted, number))
             continue;
         if (which == SSM_REGISTRY_IDS_SLOTS && ssm_holder_is_alive(pool, number))
-            continue; /* its process lives: the kind was scribbled */
+            continue; /* its process lives: the kind is damaged */
         (void)ssm_hosted_free_number(&hosted, number, ssm_clock_ns());
     }
 }
@@ -148,7 +149,7 @@ uint32_t ssm_registry_ids_peek(struct ssm_pool *pool, enum ssm_registry_ids whic
     }
 }
 
-/* Where it fails, somebody scribbled since it was peeked: it will be named and yet free, and that is found. */
+/* It fails only if the memory was damaged since the peek. Then the number will be named and free, which is detected. */
 void ssm_registry_ids_take(struct ssm_pool *pool, enum ssm_registry_ids which, uint32_t number)
 {
     struct ssm_hosted hosted;
@@ -168,7 +169,7 @@ void ssm_registry_ids_free(struct ssm_pool *pool, enum ssm_registry_ids which, u
 {
     struct ssm_hosted hosted;
     if (open_numbers(pool, which, &hosted))
-        (void)ssm_hosted_free_number(&hosted, number, ssm_clock_ns()); /* at worst it is a leftover */
+        (void)ssm_hosted_free_number(&hosted, number, ssm_clock_ns()); /* if it fails, the number is a leftover */
 }
 
 uint64_t ssm_registry_ids_check(struct ssm_pool *pool, enum ssm_registry_ids which, al_report_fn report, void *context)
