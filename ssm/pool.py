@@ -635,6 +635,7 @@ class Pool(_core.Pool):
             arena=self._arena(shards),
             rings=tuple(self._rings_in_order()),
             services=service.stats_of(self),
+            collections=self._collections(),
         )
 
     def _arena(self, shards: range) -> ArenaStats | None:

@@ -198,6 +198,9 @@ class PoolStats:
     """Its rings, in the order of their ids."""
     services: tuple[ServiceStats, ...]
     """Its services, in the order of their creation."""
+    collections: int
+    """Times that this process, through this Pool, ran Python's garbage collector since the pool was exhausted: packets
+    in reference cycles of dead objects keep their blocks until it runs."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain dicts, tuples, numbers and strings, fit for json."""

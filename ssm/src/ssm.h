@@ -200,6 +200,9 @@ int ssm_lock_file_give(struct ssm_pool *pool, uint32_t uid, uint32_t gid);
 /* From now on alloc answers SSM_E_QUOTA where this attachment would hold more than so many bytes, block sizes added up.
  * What comes out of rings counts, but is never refused. UINT64_MAX: no quota. */
 int ssm_pool_set_quota(struct ssm_pool *pool, uint64_t bytes);
+/* What this process holds of the pool, block sizes added up, by all attachments that it has of it. Another thread may change
+ * that at once. */
+uint64_t ssm_pool_held_here(struct ssm_pool *pool);
 
 /* Changes with every fork: what was made in another era was the parent's. The address stays valid. */
 const uint32_t *ssm_pool_era(const struct ssm_pool *pool);

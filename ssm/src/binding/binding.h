@@ -101,6 +101,7 @@ struct module_state {
     const struct allocators_exported *exported;
     PyObject *keywords[KEYWORD_COUNT];
     PyObject *acl_type;                /* ssm.Acl */
+    PyObject *collect;                 /* gc.collect */
     bool numpy_ready;                  /* numpy was imported in this interpreter */
     struct packet_object *spare;       /* dead Packets for reuse, linked through `pool`; unused without the GIL */
     uint32_t spare_count;
@@ -143,6 +144,13 @@ struct exhausted_facts {
     int64_t  credit_ns; /* time for further passes; below 0: it is overdrawn */
 };
 
+/* When the collector may run for an exhausted pool, see garbage.c. */
+struct collector {
+    uint64_t asked_ns, ran_ns; /* when somebody last asked, and when it last ran */
+    int64_t  credit_ns;        /* for runs that free no block; below 0: it is overdrawn */
+    uint64_t runs;
+};
+
 struct pool_object {
     PyObject_HEAD
     PyObject *weakrefs;
@@ -162,6 +170,7 @@ struct pool_object {
     PyObject *name;            /* "/lab" */
     struct ssm_pool_info info;
     struct exhausted_facts facts;
+    struct collector collector;
 };
 
 /* A module that `import ssm` does not bring, a new reference: by ssm/late.py if nobody has imported it yet. */
@@ -184,6 +193,16 @@ PyObject *exhausted_raise(struct pool_object *pool, PyObject *size, PyObject *co
 PyObject *pool_raise_too_large(struct pool_object *pool, uint64_t size);
 /* Unmaps the memory of a closed pool as soon as no view, no sleeping call and no ring needs it. With POOL_LOCK. */
 void pool_settle(struct pool_object *pool);
+
+/* ---- taking blocks (garbage.c) ------------------------------------------------------------------- */
+
+/* `count` blocks for packets of `size` bytes, or an error. Packets in garbage come back before it waits or is refused.
+ * `ring_closed`: a close of that ring ends the wait; or NULL. */
+int pool_take(struct pool_object *pool, const bool *ring_closed, uint64_t size, uint32_t count, int64_t timeout_ns,
+              uint64_t *handles_out);
+/* Runs the collector, if it may run now: 1 it did, 0 it did not, -EINTR with an exception set. Runs Python code: the
+ * caller has no lock of the core. `asleep`: the call waits, and asks at each look. */
+int garbage_collect(struct pool_object *pool, bool asleep);
 
 /* ---- life of a Pool (life.c) --------------------------------------------------------------------- */
 
@@ -208,6 +227,7 @@ struct wait_scope {
     struct pool_object *pool;
     const bool *ring_closed;   /* or NULL */
     const struct watch *watch; /* the rings that are waited for, or NULL */
+    bool exhausted;            /* it waits for blocks */
     bool closing;              /* it is the close itself: that the pool is closed does not end it */
 };
 bool wait_begin(struct wait_scope *scope, struct pool_object *pool, const bool *ring_closed);

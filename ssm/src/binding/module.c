@@ -100,8 +100,11 @@ static int import_classes(struct module_state *state)
     for (int i = 0; errors != NULL && i < ERROR_COUNT; i++)
         if ((state->errors[i] = PyObject_GetAttrString(errors, names[i])) == NULL)
             Py_CLEAR(errors);
+    PyObject *gc = PyImport_ImportModule("gc");
+    state->collect = gc != NULL ? PyObject_GetAttrString(gc, "collect") : NULL;
+    Py_XDECREF(gc);
     state->acl_type = acl != NULL ? PyObject_GetAttrString(acl, "Acl") : NULL;
-    int result = errors != NULL && state->acl_type != NULL ? 0 : -1;
+    int result = errors != NULL && state->acl_type != NULL && state->collect != NULL ? 0 : -1;
     Py_XDECREF(errors);
     Py_XDECREF(acl);
     return result;
@@ -161,6 +164,7 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
         Py_VISIT(state->allocator_errors[i]);
     Py_VISIT(state->allocators);
     Py_VISIT(state->acl_type);
+    Py_VISIT(state->collect);
     for (int i = 0; i < ERROR_COUNT; i++)
         Py_VISIT(state->errors[i]);
     return 0;
@@ -182,6 +186,7 @@ static int core_clear(PyObject *module)
         Py_CLEAR(state->allocator_errors[i]);
     Py_CLEAR(state->allocators);
     Py_CLEAR(state->acl_type);
+    Py_CLEAR(state->collect);
     for (int i = 0; i < ERROR_COUNT; i++)
         Py_CLEAR(state->errors[i]);
     for (int i = 0; i < KEYWORD_COUNT; i++)

@@ -88,17 +88,6 @@ static int parse_size(struct pool_object *pool, PyObject *value, uint64_t *size_
     return -1;
 }
 
-/* The second attempt, after one that did not wait. */
-static int alloc_waiting(struct pool_object *self, uint64_t size, uint32_t count, int64_t timeout_ns, uint64_t *handles_out)
-{
-    struct wait_scope scope;
-    if (!wait_begin(&scope, self, NULL))
-        return -SSM_E_CLOSED;
-    int result = ssm_alloc_many(self->core, size, count, timeout_ns, handles_out);
-    wait_end(&scope);
-    return result;
-}
-
 PyDoc_STRVAR(pool_alloc_doc,
 "alloc($self, /, size, timeout=0)\n--\n\n"
 "Take one packet buffer from the pool.\n\n"
@@ -129,8 +118,8 @@ static PyObject *pool_alloc(struct pool_object *self, PyObject *const *args, Py_
         return NULL;
     int result;
     POOL_CALL(self, result, ssm_alloc(self->core, size, 0, &handle));
-    if (result == -SSM_E_EXHAUSTED && timeout_ns != 0)
-        result = alloc_waiting(self, size, 1, timeout_ns, &handle);
+    if (result == -SSM_E_EXHAUSTED || result == -SSM_E_QUOTA)
+        result = pool_take(self, NULL, size, 1, timeout_ns, &handle);
     if (result == 0) {
         packet_adopt(packet, handle, SSM_NO_DELIVERY);
         return OBJECT(packet);
@@ -189,10 +178,7 @@ static PyObject *pool_alloc_many(struct pool_object *self, PyObject *const *args
     struct batch_object *batch = batch_new(self, (uint32_t)count);
     if (batch == NULL)
         return NULL;
-    int result;
-    POOL_CALL(self, result, ssm_alloc_many(self->core, size, (uint32_t)count, 0, batch->handles));
-    if (result == -SSM_E_EXHAUSTED && timeout_ns != 0)
-        result = alloc_waiting(self, size, (uint32_t)count, timeout_ns, batch->handles);
+    int result = pool_take(self, NULL, size, (uint32_t)count, timeout_ns, batch->handles);
     if (result == 0) {
         batch_adopt(batch, (uint32_t)count, SSM_NO_DELIVERY);
         return OBJECT(batch);
@@ -349,6 +335,19 @@ static PyObject *pool_refuse(PyTypeObject *type, PyObject *args, PyObject *kwarg
     (void)args, (void)kwargs;
     PyErr_Format(PyExc_TypeError, "%R is not called: use its create(), attach() or open()", type);
     return NULL;
+}
+
+PyDoc_STRVAR(pool_collections_doc,
+"_collections($self, /)\n--\n\nHow often this process ran the garbage collector since the pool was exhausted.");
+
+static PyObject *pool_collections(struct pool_object *self, PyObject *unused)
+{
+    (void)unused;
+    uint64_t runs;
+    POOL_LOCK(self)
+    runs = self->collector.runs;
+    POOL_UNLOCK()
+    return PyLong_FromUnsignedLongLong(runs);
 }
 
 /* ---- looking in, and recovery ---------------------------------------------------------------------- */
@@ -676,6 +675,7 @@ static PyMethodDef pool_methods[] = {
     {"_class_stats", (PyCFunction)pool_class_stats, METH_VARARGS, pool_class_stats_doc},
     {"_arena_stats", (PyCFunction)pool_arena_stats, METH_NOARGS, pool_arena_stats_doc},
     {"_ring_stats", (PyCFunction)pool_ring_stats, METH_NOARGS, pool_ring_stats_doc},
+    {"_collections", (PyCFunction)pool_collections, METH_NOARGS, pool_collections_doc},
     {"_service_stats", (PyCFunction)service_stats, METH_NOARGS, pool_service_stats_doc},
     {"_set_quota", (PyCFunction)pool_set_quota, METH_O, "_set_quota($self, bytes, /)\n--\n\nLet alloc go no further."},
     {"_peek_ring", (PyCFunction)pool_peek_ring, METH_VARARGS,

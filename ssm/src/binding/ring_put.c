@@ -366,13 +366,8 @@ static int alloc_for(struct ring_object *ring, uint64_t size, int64_t timeout_ns
 {
     int result;
     POOL_CALL(ring->pool, result, ssm_alloc(ring->pool->core, size, 0, handle_out));
-    if (result != -SSM_E_EXHAUSTED || timeout_ns == 0)
-        return result;
-    struct wait_scope scope;
-    if (!wait_begin(&scope, ring->pool, &ring->closed))
-        return -SSM_E_CLOSED;
-    result = ssm_alloc(ring->pool->core, size, timeout_ns, handle_out);
-    wait_end(&scope);
+    if (result == -SSM_E_EXHAUSTED || result == -SSM_E_QUOTA)
+        result = pool_take(ring->pool, &ring->closed, size, 1, timeout_ns, handle_out);
     return result;
 }
 

@@ -67,7 +67,10 @@ static int after_sleep(void *thread_state)
     PyEval_RestoreThread(without_gil ? released : thread_state);
     if (without_gil)
         released = NULL; /* a signal handler may call in */
-    bool give_up = PyErr_CheckSignals() < 0 || (!without_gil && is_closed(innermost));
+    bool give_up = PyErr_CheckSignals() < 0;
+    if (!give_up && !without_gil && innermost != NULL && innermost->exhausted)
+        give_up = garbage_collect(innermost->pool, true) < 0;
+    give_up = give_up || (!without_gil && is_closed(innermost)); /* last: handlers and finalizers may close */
     if (without_gil)
         released = PyEval_SaveThread();
     return give_up;

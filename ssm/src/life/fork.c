@@ -92,3 +92,20 @@ void ssm_fork_unlink(struct ssm_pool *pool)
     pool->link = NULL;
     pthread_mutex_unlock(&list_mutex);
 }
+
+uint64_t ssm_pool_held_here(struct ssm_pool *pool)
+{
+    uint64_t held_bytes = 0;
+    pthread_mutex_lock(&list_mutex);
+    for (struct ssm_pool *each = list_first; each != NULL; each = each->next) {
+        if (each->generation != pool->generation)
+            continue;
+        if (!(each->flags & SSM_SERIAL))
+            ssm_thread_lock_take(&each->thread_lock);
+        held_bytes += each->held_bytes;
+        if (!(each->flags & SSM_SERIAL))
+            ssm_thread_lock_release(&each->thread_lock);
+    }
+    pthread_mutex_unlock(&list_mutex);
+    return held_bytes;
+}
