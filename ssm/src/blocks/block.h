@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Holder sets. One bit per holder; setting and clearing is atomic and idempotent, so recovery may repeat it.
+ * Holder sets: one bit per holder. Setting or clearing a bit is atomic and idempotent, so recovery may repeat it.
  *
- * A set may span several words, and a block may travel from a holder in one word to a holder in another while
- * somebody reads them one by one: each word looks empty when it is read, the set never was. Therefore whoever
- * sets a bit while another is set counts `moves` before it clears the other one (B1), and whoever needs the truth
- * of all words reads `moves` before and after (B2). Sets of one word need no counting.
+ * A set may span several words, and a block may move from a holder in one word to a holder in another one while a third
+ * process reads the words one by one. Then each word is empty when it is read, although the set never was. Therefore a
+ * process that sets a bit while another bit is set increments `moves` before it clears the other one (B1), and a reader
+ * that needs the truth of all words reads `moves` before and after them (B2). Sets of one word do not need this.
  *
- * Plain stores: a holder that has a block alone may store the word, for only holders set bits, and the only
- * others who clear some (reapers) use a read-modify-write that cannot lose the store.
+ * Plain stores: a holder that has a block alone may store the word, since only holders set bits. Reapers, which also
+ * clear bits, use a read-modify-write, which cannot lose the store.
  *
  * Death: between the stores of ssm_block_swap() the block has the old holder, or both, or the new one; never none.
  */
@@ -22,8 +22,8 @@ static inline bool ssm_block_has(const struct ssm_block *block, uint32_t holder)
     return ssm_load_acquire_u64(&block->holders[holder / 64]) >> holder % 64 & 1;
 }
 
-/* Is the packet with that handle in the ring still? The bit first: with it, generation and link are those of the packet that
- * is queued (G4). An index that somebody scribbled is none. */
+/* Is the packet with that handle still in the ring? Reads the bit first: once it is seen, generation and link are those
+ * of the queued packet (G4). A damaged handle is not queued. */
 static inline bool ssm_block_is_queued(const struct ssm_pool *pool, uint32_t ring_id, uint64_t handle)
 {
     if ((uint32_t)handle >= pool->geometry.block_total)
@@ -32,8 +32,8 @@ static inline bool ssm_block_is_queued(const struct ssm_pool *pool, uint32_t rin
     return ssm_block_has(block, ring_id) && ssm_load_relaxed_u32(&block->generation) == handle >> 32; /* G4 */
 }
 
-/* Word by word, not at one moment. Words stand in pairs: where the set has an odd number, the last one's neighbour is in
- * the descriptor's padding, and empty. */
+/* Compares word by word, not at one moment. Words are in pairs: in a set of an odd number of words, the neighbour of
+ * the last one is padding of the descriptor, and empty. */
 static inline bool ssm_block_words_are(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark)
 {
     uint64_t rest = ssm_load_acquire_u64(&block->holders[mark.word]) ^ mark.bit;
@@ -44,7 +44,7 @@ static inline bool ssm_block_words_are(const struct ssm_pool *pool, const struct
     return rest == 0;
 }
 
-/* The same. `moved_out`: somebody came and went meanwhile, so that no moment was as it looks. */
+/* Compares the whole set. *moved_out: the set changed during the scan, so the result is no snapshot. */
 static inline bool ssm_block_seems_exactly(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark,
                                            bool *moved_out)
 {
@@ -52,10 +52,10 @@ static inline bool ssm_block_seems_exactly(const struct ssm_pool *pool, const st
     bool exactly = ssm_block_words_are(pool, block, mark);
     ssm_fence_acquire(); /* B2: the words are read before moves is read again; pairs with B1 */
     *moved_out = ssm_load_relaxed_u32(&block->moves) != moves;
-    return exactly; /* if not: one word held something else, and no snapshot could be what is asked for */
+    return exactly; /* false is certain: a word with another value excludes the set that is asked for */
 }
 
-/* For the fast paths, where it is true nearly always. False also when it is not certain. */
+/* For fast paths, where it is nearly always true. Also false when it is not certain. */
 static inline bool ssm_block_is_sole(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark)
 {
     bool moved, exactly = ssm_block_seems_exactly(pool, block, mark, &moved);
@@ -64,8 +64,8 @@ static inline bool ssm_block_is_sole(const struct ssm_pool *pool, const struct s
 
 SSM_COLD bool ssm_block_look_again(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark);
 
-/* The truth, all words at one moment: does the set consist of this holder alone? (SSM_NIL: is it empty?)
- * False when it changes too fast to tell: then it is neither. */
+/* Does the set, as all words at one moment, consist of this holder alone? With SSM_NIL: is it empty? False if it
+ * changes too fast to tell: then it is neither. */
 static inline bool ssm_block_is_exactly(const struct ssm_pool *pool, const struct ssm_block *block, uint32_t holder)
 {
     const struct ssm_mark mark = holder == SSM_NIL ? (struct ssm_mark){0} : ssm_mark_of(holder);
@@ -73,7 +73,7 @@ static inline bool ssm_block_is_exactly(const struct ssm_pool *pool, const struc
     return ssm_block_seems_exactly(pool, block, mark, &moved) && (!moved || ssm_block_look_again(pool, block, mark));
 }
 
-/* This process alone has it. */
+/* Does this process alone hold the block? */
 static inline bool ssm_block_is_mine(const struct ssm_pool *pool, const struct ssm_block *block)
 {
     return ssm_block_is_exactly(pool, block, pool->self);
@@ -84,8 +84,8 @@ static inline bool ssm_block_is_free(const struct ssm_pool *pool, const struct s
     return ssm_block_is_exactly(pool, block, SSM_NIL);
 }
 
-/* Both at one moment, for the owner of that shard's lock: who claims it elsewhere gives it another home, but its generation
- * first. */
+/* Is the block listed, with that shard as its home, at one moment? For the owner of the shard's lock. A process that
+ * claims the block from another shard changes its generation before its home. */
 static inline bool ssm_block_is_listed_at(const struct ssm_block *block, uint32_t shard_idx)
 {
     uint32_t generation = ssm_load_acquire_u32(&block->generation);
@@ -94,28 +94,28 @@ static inline bool ssm_block_is_listed_at(const struct ssm_block *block, uint32_
     return listed && ssm_load_relaxed_u32(&block->generation) == generation;
 }
 
-/* Of a free block, under its home's lock: the first holder. */
+/* Makes `holder` the only holder of a free block. Needs the lock of its home. */
 static inline void ssm_block_claim(struct ssm_block *block, uint32_t holder)
 {
     ssm_store_release_u64(&block->holders[holder / 64], UINT64_C(1) << holder % 64);
 }
 
-/* The set is exactly `holder`: now it is empty. */
+/* Empties a set that is exactly `holder`. */
 static inline void ssm_block_clear(struct ssm_block *block, uint32_t holder)
 {
     ssm_store_release_u64(&block->holders[holder / 64], 0); /* H1 -> H2 in find_block(): its home is known before */
 }
 
-/* By a process that has the right to: of a block that others hold too. */
+/* Set and clear one bit of a block that others may hold, too. The caller has the right to do so. */
 void ssm_block_add(const struct ssm_pool *pool, struct ssm_block *block, uint32_t holder);
 void ssm_block_remove(struct ssm_block *block, uint32_t holder);
-/* The set is exactly `from`: hand the block to `to`. */
+/* Hands a block whose set is exactly `from` to `to`. */
 static inline void ssm_block_pass(struct ssm_block *block, struct ssm_mark from, struct ssm_mark to)
 {
     ssm_store_release_u64(&block->holders[to.word], to.bit);
     if (from.word == to.word)
-        return; /* one store: `from` went as `to` came */
-    ssm_store_release_u32(&block->moves, ssm_load_relaxed_u32(&block->moves) + 1); /* B1; alone: nobody else counts */
+        return; /* one store has set `to` and cleared `from` */
+    ssm_store_release_u32(&block->moves, ssm_load_relaxed_u32(&block->moves) + 1); /* B1; a sole holder: no other process counts */
     ssm_store_release_u64(&block->holders[from.word], 0);
 }
 

@@ -3,20 +3,20 @@
  * The private cache: per process and class, a stack of free blocks in front of the shards (magazines after Bonwick
  * and Adams, 2001). Its blocks carry the process's bit, so a crash returns them like any other block.
  *
- * It is in shared memory, and others may take blocks out of it when nothing else is left, so that blocks in the
- * caches of idle processes never make an allocation fail. The lock is biased: its process pays two plain stores.
+ * It is in shared memory, and other processes may take blocks out of it when no other block is free. So blocks in the
+ * caches of idle processes never make an allocation fail. The lock is biased: the owner pays two plain stores.
  *   owner: busy = 1; fence C1; thief == 0? go on : step back.                    ... busy = 0
  *   thief: takes `thief` (a robust lock); fence C2; waits until busy == 0.       ... thief = 0
- * C1 is a compiler fence (or a full one, `no_membarrier`): C2 runs a full fence on the owner's processor (membarrier), after which either the owner
- * sees the thief or the thief sees busy. A process that cannot take part fences itself (`no_membarrier`). An owner that
- * finds a thief goes to the shards directly: it waits for nobody.
+ * C1 is a compiler fence (or a full one, `no_membarrier`): C2 runs a full fence on the owner's processor (membarrier),
+ * after which either the owner sees the thief or the thief sees busy. A process that cannot take part fences itself
+ * (`no_membarrier`). An owner that finds a thief goes to the shards directly: it waits for nobody.
  *
- * An entry counts only while its block carries the owner's bit and the entry's generation. A block's generation
- * changes whenever it leaves a shard's list and whenever it is handed out, so an entry that lost its block stays void
- * for ever, and pop passes over it. Hence nothing needs repair:
- *   owner dies   the bits are the truth; the reaper takes `thief` before it clears them, so no thief is at work then
- *   thief dies   before the swap of the holder set the entry counts, after it the entry is void; the block is the
- *                thief's and is reaped with him; his name in `thief` keeps the owner out until it is scrubbed
+ * An entry is valid only while its block carries the owner's bit and the entry's generation. A block's generation
+ * changes whenever it leaves a shard's list and whenever it is handed out. So an entry that lost its block stays void
+ * for ever, and pop skips it. Hence nothing needs repair:
+ *   owner dies   the bits are the truth; the reaper takes `thief` before it clears them, so no thief is active then
+ *   thief dies   before the swap of the holder set the entry is valid; after it the entry is void, and the block is the
+ *                thief's and is reaped with it; the thief's name in `thief` keeps the owner out until it is scrubbed
  * A slot is not given up before its owner or reaper has `thief` of each of its caches.
  */
 #ifndef SSM_CACHE_H
@@ -25,7 +25,7 @@
 #include "block.h"
 #include "lock.h"
 
-/* False, and outside: a thief is there, or his name. */
+/* Returns false, not entered, if a thief holds the cache or died holding it. */
 static inline bool ssm_cache_try_enter(const struct ssm_pool *pool, struct ssm_cache *cache)
 {
     ssm_store_relaxed_u32(&cache->busy, 1);
@@ -36,7 +36,7 @@ static inline bool ssm_cache_try_enter(const struct ssm_pool *pool, struct ssm_c
     return false;
 }
 
-/* Scrubs the thief's name when he is dead. Always false: this time the shards will do. */
+/* Scrubs the name of a dead thief. Always returns false: this time the caller uses the shards. */
 SSM_COLD bool ssm_cache_enter_later(struct ssm_pool *pool, struct ssm_cache *cache);
 
 static inline bool ssm_cache_enter(struct ssm_pool *pool, struct ssm_cache *cache)
@@ -49,7 +49,8 @@ static inline void ssm_cache_leave(struct ssm_cache *cache)
     ssm_store_release_u32(&cache->busy, 0); /* C3 -> C4 in wait_for_owner(): the entries are written before */
 }
 
-/* I6: with a cache in hand, does the entry count? Its block then. `mark`: its owner's. */
+/* Is the entry valid (I6)? Then also returns its block. The caller has entered or sealed the cache; `mark` is its
+ * owner's. */
 static inline bool ssm_cache_entry_counts(const struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_mark mark,
                                           uint64_t handle, struct ssm_block **block_out)
 {
@@ -63,11 +64,11 @@ static inline bool ssm_cache_entry_counts(const struct ssm_pool *pool, const str
 static inline uint32_t ssm_cache_count(const struct ssm_pool *pool, const struct ssm_cache *cache)
 {
     uint32_t count = ssm_load_relaxed_u32(&cache->count);
-    return count <= pool->geometry.cache_slots ? count : 0; /* scribbled: its blocks come back when this process ends */
+    return count <= pool->geometry.cache_slots ? count : 0; /* damaged: its blocks come back when this process ends */
 }
 
-/* With the cache entered: takes up to `wanted` entries off the stack, the one on top first; how many. Written once, at the
- * end: whoever dies before has the blocks still. */
+/* Pops up to `wanted` entries, the top one first; returns how many. The caller has entered the cache. The count is
+ * written once, at the end: a process that dies before still has the blocks. */
 static inline uint32_t ssm_cache_pop(struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_cache *cache, uint32_t wanted,
                                      uint64_t *handles_out)
 {
@@ -82,7 +83,7 @@ static inline uint32_t ssm_cache_pop(struct ssm_pool *pool, const struct ssm_own
     return taken;
 }
 
-/* The same for one, and its block. False: there is none, or something is to be passed over. */
+/* Pops one entry, and returns its block. False if there is none, or if the top entry is void. */
 static inline bool ssm_cache_pop_one(struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_cache *cache,
                                      uint64_t *handle_out, struct ssm_block **block_out)
 {
@@ -96,7 +97,7 @@ static inline bool ssm_cache_pop_one(struct ssm_pool *pool, const struct ssm_own
     return true;
 }
 
-/* With the cache entered: puts as many of them on the stack as fit below `limit`; how many. */
+/* Pushes as many handles as fit below `limit`; returns how many. The caller has entered the cache. */
 static inline uint32_t ssm_cache_push(struct ssm_cache *cache, const uint64_t *handles, uint32_t count, uint32_t limit)
 {
     uint32_t top = ssm_load_relaxed_u32(&cache->count), kept = 0;
@@ -106,26 +107,27 @@ static inline uint32_t ssm_cache_push(struct ssm_cache *cache, const uint64_t *h
     return kept;
 }
 
-/* Empties the cache down to `keep` blocks, each to its home shard; those whose shard is locked just now stay. */
+/* Empties the cache down to `keep` blocks, each to its home shard. Blocks whose shard stays locked remain in the
+ * cache. */
 void ssm_cache_flush(struct ssm_pool *pool, uint32_t class_idx, uint32_t keep);
 
-/* Takes up to `count` blocks out of other processes' caches; how many. They carry this process's bit then. */
+/* Takes up to `count` blocks out of other processes' caches, and sets this process's bit on them; returns how many. */
 uint32_t ssm_cache_steal(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, uint32_t *blocks_out);
 
-/* Scrubs a dead thief's name. 1: did so. */
+/* Scrubs the name of a dead thief. 1 if there was one. */
 int ssm_cache_recover(struct ssm_pool *pool, uint32_t slot, uint32_t class_idx);
 
-/* Keeps every thief out of the caches of a slot, until ssm_cache_unseal(). -ETIMEDOUT: one is at work and does not
- * come to an end (it is stopped); then none is sealed. */
+/* Keeps every thief out of the caches of a slot, until ssm_cache_unseal(). -ETIMEDOUT if a thief in one of them does
+ * not leave (it is stopped); then none is sealed. */
 int  ssm_cache_seal(struct ssm_pool *pool, uint32_t slot);
 void ssm_cache_unseal(struct ssm_pool *pool, uint32_t slot);
-/* Of sealed caches whose owner's bits were cleared: all entries are void. */
+/* Empties sealed caches whose owner's bits were cleared. */
 void ssm_cache_forget(struct ssm_pool *pool, uint32_t slot);
 
-/* How many entries count, of a slot's cache that may change meanwhile: blocks that carry the slot's bit and are free. */
+/* Counts the valid entries of a slot's cache, which may change meanwhile: free blocks that carry the slot's bit. */
 uint32_t ssm_cache_held(const struct ssm_pool *pool, uint32_t slot, uint32_t class_idx);
 
-/* Forgets what a former owner of this process's slot left in its caches. */
+/* Empties this process's caches of what a former owner of its slot left. */
 void ssm_cache_reset(struct ssm_pool *pool);
 
 #endif

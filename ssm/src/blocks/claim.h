@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Claims: which blocks this process has, and how often (struct ssm_claim). Private memory; its bit in a block's holder set
- * is what other processes see of it. Also how many bytes that are in all, for the quota.
+ * Claims: which blocks this process holds, and by how many references (struct ssm_claim), in private memory. Other
+ * processes see only its bit in a block's holder set. Also counts the bytes that it holds, for the quota.
  */
 #ifndef SSM_CLAIM_H
 #define SSM_CLAIM_H
 
 #include "block.h"
 
-/* The block behind a handle that this process holds, or SSM_NIL: everything else is stale. */
+/* Returns the block of a handle that this process holds. SSM_NIL: the handle is stale. */
 static inline uint32_t ssm_claim_find(const struct ssm_pool *pool, uint64_t handle)
 {
     uint32_t block_idx = (uint32_t)handle;
@@ -18,27 +18,27 @@ static inline uint32_t ssm_claim_find(const struct ssm_pool *pool, uint64_t hand
     return block_idx;
 }
 
-/* Has it a reference that is neither pinned nor a link's? Only such a one can be given away. */
+/* Is there a reference that is neither pinned nor a link's? Only such a reference can be given away. */
 static inline bool ssm_claim_is_movable(const struct ssm_claim *claim)
 {
     return claim->references > claim->pins + (claim->flags & SSM_CLAIM_SEGMENT ? 1u : 0u);
 }
 
-/* The same, with such a reference. */
+/* Returns the block of a handle that this process holds by a movable reference, or SSM_NIL. */
 static inline uint32_t ssm_claim_find_movable(const struct ssm_pool *pool, uint64_t handle)
 {
     uint32_t block_idx = ssm_claim_find(pool, handle);
     return block_idx == SSM_NIL || ssm_claim_is_movable(&pool->claims[block_idx]) ? block_idx : SSM_NIL;
 }
 
-/* Of a head or segment that this process has: the segment behind it, or SSM_NIL. */
+/* Returns the segment behind a head or segment that this process holds, or SSM_NIL. */
 static inline uint32_t ssm_chain_next(const struct ssm_pool *pool, uint32_t block_idx)
 {
     uint32_t next = ssm_claim_find(pool, ssm_load_relaxed_u64(&ssm_block_at(pool, block_idx)->next)); /* mine: it stays */
     return next == SSM_NIL || pool->claims[next].flags & SSM_CLAIM_SEGMENT ? next : SSM_NIL;
 }
 
-/* Around every change of a claim's references from 0 and to 0: block sizes added up. */
+/* Called when a claim's references leave 0 and reach 0: the sum of the sizes of held blocks. */
 static inline void ssm_usage_add(struct ssm_pool *pool, uint64_t bytes)
 {
     pool->held_bytes += bytes;
@@ -59,7 +59,8 @@ static inline bool ssm_usage_allows(const struct ssm_pool *pool, uint64_t bytes)
     return bytes <= pool->quota_bytes && pool->held_bytes <= pool->quota_bytes - bytes;
 }
 
-/* The class of a packet that this process holds once, not pinned, and alone; NULL: of any other. */
+/* Returns the class of a packet that this process holds alone, by one reference, not pinned. NULL for any other
+ * packet. */
 static inline const struct ssm_own_class *ssm_claim_sole_class(const struct ssm_pool *pool, uint64_t handle)
 {
     const uint32_t block_idx = (uint32_t)handle;
@@ -77,13 +78,13 @@ static inline void ssm_claim_set_fresh(struct ssm_pool *pool, const struct ssm_o
     memcpy(&pool->claims[block_idx], &class->fresh, sizeof class->fresh);
 }
 
-/* Takes the references of all of them back, if each is such a packet and stands there once; otherwise of none. The blocks
- * carry this process's bit still. */
+/* Drops the reference of each packet if all are sole (see above) and none is listed twice; otherwise changes nothing.
+ * The blocks still carry this process's bit. */
 static inline bool ssm_claims_take_sole(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         if (SSM_LIKELY(ssm_claim_sole_class(pool, handles[i]) != NULL)) {
-            pool->claims[(uint32_t)handles[i]].references = 0; /* the same handle would not be found so once more */
+            pool->claims[(uint32_t)handles[i]].references = 0; /* a second one is not sole */
             continue;
         }
         while (i-- > 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A set of holders in private memory: one bit for each holder slot, as the holder sets of blocks have it. Also of other numbers
- * that are below SSM_HOLDER_MAX. */
+ * A set of holders in private memory: one bit for each holder slot. Also a set of any other numbers below
+ * SSM_HOLDER_MAX. */
 #ifndef SSM_HOLDER_SET_H
 #define SSM_HOLDER_SET_H
 

@@ -1,28 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The lock file of a pool that others may read and not write: an empty file beside it, which only those may open who may
- * write to the pool. Whoever may read a file can hold read locks on it, all of its bytes at once, and keep everybody from
- * write locks; so the registry's byte and the liveness locks of such a pool are bytes of this file. Other pools have none:
- * their locks are on their own file, for who may open that may write anyway.
+ * The lock file of a pool that other users may read but not write: an empty file beside it, which only users who may
+ * write to the pool can open. A user who may read a file can take read locks on all its bytes, and so prevent write
+ * locks. So the registry's byte and the liveness locks of such a pool are bytes of this file. Other pools have no lock
+ * file: who may open them may write anyway.
  *
- * It is found by the pool's generation (its name is not the pool's: a new pool of that name has another one). Those who only
- * look may not open it: for them each process holds its slot's byte of the pool's file as well, where it can be had, and
- * nobody else relies on that.
+ * Its name contains the pool's generation, not its name: a new pool of the same name has another lock file. Read-only
+ * attachments cannot open it. For them, each process also locks its slot's byte of the pool's file where it can; no
+ * other process relies on that lock.
  *
- * Death:  making it      it gets its name after its maker holds a lock on it; its pool, which has no name yet, is gone
- *         unlinking      the pool's name goes first
- * Either leaves a lock file that belongs to no pool and on which nobody has a lock: ssm_lock_file_sweep() removes it. */
+ * Death:  while it is made   it gets its name after its maker has locked it; its pool has no name yet and is gone
+ *         while unlinking    the pool's name goes first
+ * Both leave a lock file without a pool and without a lock: ssm_lock_file_sweep() removes it. */
 #ifndef SSM_LOCK_FILE_H
 #define SSM_LOCK_FILE_H
 
 #include "attachment.h"
 
-/* Of a pool that is being made, whose file nobody else can open yet: its locks move there. With the registry locked. */
+/* Makes the lock file of a new pool, whose file no other process can open yet, and moves its locks there. Needs the
+ * registry locked. */
 int  ssm_lock_file_make(struct ssm_pool *pool, uint32_t mode);
 int  ssm_lock_file_open(struct ssm_pool *pool); /* by pool->generation; -SSM_E_LOCKS_GONE */
 void ssm_lock_file_close(struct ssm_pool *pool);
 
-/* So that those who only look see that this process lives, as far as they let it. With its slot taken. */
+/* Locks this process's byte of the pool's own file, for read-only attachments, if it can. Needs its slot taken. */
 void ssm_lock_file_show(struct ssm_pool *pool);
 
 #endif

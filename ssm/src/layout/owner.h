@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Owners: which process has a value of a service, or a delivery, in one 32-bit word. It is what has room of the incarnation of
- * its holder slot, in front of the slot. A word with fewer bits (redelivery.c) keeps the slot and has room for less. */
+ * Owners: one 32-bit word that names the process that has a value of a service, or a delivery. It has the holder slot
+ * in its low bits, and above them as many bits of the slot's incarnation as fit. redelivery.c needs flags in the word,
+ * and so keeps fewer bits of the incarnation. */
 #ifndef SSM_OWNER_H
 #define SSM_OWNER_H
 
