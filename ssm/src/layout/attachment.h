@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * struct ssm_pool: one process's attachment to a pool. Private memory: pointers are allowed here, and nothing in
- * it matters to anybody else when the process dies.
+ * struct ssm_pool: one process's attachment to a pool, in private memory. It may contain pointers, and no other process
+ * needs it when this process dies.
  *
- * Threads: between ssm_pool_enter() and ssm_pool_leave() a call has the attachment to itself (`thread_lock`; with SSM_SERIAL the
- * caller sees to it). Nobody sleeps for longer than SSM_LOCK_PATIENCE_NS in between: whoever has to wait for longer leaves, sleeps
- * between the hooks, and enters again.
+ * Threads: between ssm_pool_enter() and ssm_pool_leave() a call has the attachment for itself (`thread_lock`; with
+ * SSM_SERIAL the caller guarantees it). It sleeps at most SSM_LOCK_PATIENCE_NS in between. A call that has to wait
+ * longer leaves, sleeps between the hooks, and enters again.
  */
 #ifndef SSM_ATTACHMENT_H
 #define SSM_ATTACHMENT_H
@@ -18,8 +18,8 @@
 
 #include <string.h>
 
-/* What this process has of one block. references and the process's bit in the holder set change together: the
- * bit is set while references > 0, and also while the block lies in the private cache (references == 0). */
+/* This process's references to one block. The process's bit in the holder set is set while references > 0, and also
+ * while the block is in the private cache (references == 0). */
 struct ssm_claim {
     uint32_t references;
     uint16_t pins;      /* of the references: those that outlive ssm_pool_close() */
@@ -39,12 +39,12 @@ enum ssm_claim_flags {
 /* The memory of a block. */
 struct ssm_memory { uint64_t start, bytes; }; /* in the segment; no bytes: it has none */
 
-/* Of the arena's class, in the two fields by which the fast paths know a class: no process may hold so much, and no claim
- * looks so. What is in the arena goes the long way, where its extent is looked at; the fast paths need not ask. */
+/* Values of the arena's class in the two fields by which the fast paths recognise a class: no quota allows so much, and
+ * no claim has this value. So packets of the arena always take the slow path, which reads their extent. */
 #define SSM_ARENA_BLOCK_SIZE (UINT64_C(1) << 63)
 #define SSM_ARENA_FRESH      UINT64_MAX
 
-/* What the fast paths need of a size class, in one line of private memory. */
+/* A size class, as the fast paths need it, in one cache line of private memory. */
 struct ssm_own_class {
     __attribute__((aligned(SSM_CACHELINE)))
     uint64_t          size_max;   /* of a packet: block_size less headroom and tailroom */
@@ -89,7 +89,7 @@ struct ssm_pool {
     struct ssm_thread_lock thread_lock;
 
     uint64_t            held_bytes;  /* block sizes of what it holds */
-    uint64_t            unchecked_bytes_max; /* up to there neither quota nor peak has a say: the smaller of them */
+    uint64_t            unchecked_bytes_max; /* min(peak, quota): below it neither has to be looked at */
     uint64_t            peak_bytes;  /* the most it ever held */
     uint64_t            quota_bytes; /* alloc does not go beyond */
     uint8_t             class_from[65];         /* by the bits of a size: no class before it is large enough */
@@ -98,7 +98,7 @@ struct ssm_pool {
     struct ssm_geometry    geometry;
     struct ssm_segment     segment;
     struct ssm_sleep_hooks hooks;
-    /* Three descriptions of the file, so that each can go by itself. */
+    /* Three descriptions of the file, so that each can be dropped by itself. */
     int                    fd;        /* to ask and to open it anew; holds no lock, so a forked child may share it */
     struct ssm_description registry;  /* holds the registry's byte, for a while */
     struct ssm_description alive;     /* holds the liveness lock; without a descriptor as soon as it does */
@@ -140,7 +140,7 @@ static inline int ssm_pool_enter(struct ssm_pool *pool)
     return pool->status == SSM_STATUS_OPEN ? 0 : ssm_pool_enter_slowly(pool);
 }
 
-/* Neither threads nor its status stand in the way: a call may begin without ssm_pool_enter(). */
+/* May a call begin without ssm_pool_enter(), since neither other threads nor the status forbid it? */
 static inline bool ssm_pool_needs_no_lock(const struct ssm_pool *pool)
 {
     return (pool->flags & SSM_SERIAL || ssm_process_is_single_threaded()) && pool->status == SSM_STATUS_OPEN;
@@ -163,14 +163,14 @@ static inline void ssm_pool_leave_scope(struct ssm_pool *const *pool)
         return ssm_entered_;                                                                                    \
     __attribute__((cleanup(ssm_pool_leave_scope), unused)) struct ssm_pool *const ssm_scope_ = pool
 
-/* Enters for the rest of a function: it leaves when it returns, behind the expression that it returns. So that one must not
- * call anything that enters by itself. What keeps the function from entering is returned. */
+/* Enters for the rest of a function, or returns the error. The function leaves when it returns, after its return
+ * expression was evaluated: that expression must not call anything that enters. */
 #define SSM_POOL_ENTER(pool) SSM_POOL_SCOPE(pool, ssm_pool_enter(pool))
 /* The same for a call that only looks: ssm_pool_enter_reader(). */
 #define SSM_POOL_READ(pool) SSM_POOL_SCOPE(pool, ssm_pool_enter_reader(pool))
 
-/* Around each sleep on words of the segment: ssm_pool_close() says that somebody is there still. A hook may fork in between;
- * the child does not count what its parent's thread began. Returns what ssm_sleeper_end() wants. */
+/* Around each sleep on words of the segment: ssm_pool_close() says that somebody is there still. A hook may fork in
+ * between; the child does not count what its parent's thread began. Returns what ssm_sleeper_end() wants. */
 static inline uint32_t ssm_sleeper_begin(struct ssm_pool *pool)
 {
     ssm_add_acqrel_u32(&pool->sleepers, 1);
@@ -183,14 +183,15 @@ static inline void ssm_sleeper_end(struct ssm_pool *pool, uint32_t era)
         ssm_add_acqrel_u32(&pool->sleepers, UINT32_MAX);
 }
 
-/* A nap outside of the pool: the caller has entered nothing, for others of its process may run. -EINTR: give up. The memory
- * stays mapped meanwhile; the attachment may be closed. */
+/* A nap outside of the pool: the caller has entered nothing, for others of its process may run. -EINTR: give up. The
+ * memory stays mapped meanwhile; the attachment may be closed. */
 int ssm_pool_nap(struct ssm_pool *pool, uint64_t duration_ns);
 /* The same between two attempts, until that has gone on for `patience_ns`: -ETIMEDOUT. `until_ns` is 0 at first. */
 int ssm_pool_nap_within(struct ssm_pool *pool, uint64_t *until_ns, uint64_t patience_ns, uint64_t nap_ns);
 #define SSM_POOL_PATIENCE_NS UINT64_C(10000000000) /* a live process that is in the way for so long is stopped */
 
-/* The descriptor of the pool's file, looked at; opened anew if the program has closed it or put another file in its place.
+/* The descriptor of the pool's file, looked at; opened anew if the program has closed it or put another file in its
+ * place.
  * -errno: it cannot be had. */
 int ssm_pool_fd(const struct ssm_pool *pool);
 
@@ -204,20 +205,21 @@ int ssm_pool_lock_fd(const struct ssm_pool *pool);
 /* Does another process hold the slot's liveness lock? What cannot be told counts as yes. */
 bool ssm_holder_is_alive(const struct ssm_pool *pool, uint32_t slot);
 
-/* Something was not looked at, because its lock stayed taken: whether what is waited for is there, was not known. */
+/* Notes that a look skipped something whose lock stayed taken, so its result is not certain. */
 static inline void ssm_lock_note_evasion(struct ssm_pool *pool)
 {
     ssm_add_acqrel_u32(&pool->evasions, 1);
 }
 
-/* False when somebody cut the file: what it lost is SIGBUS at a touch. A system call, so only calls that look, wait,
- * reap or close ask; one that is cut in the middle of a call is not helped. */
+/* False if the file was truncated: a touch of what it lost is SIGBUS. It is a system call, so only calls that look,
+ * wait, reap or close use it. It does not help against a truncation in the middle of a call. */
 bool ssm_pool_is_whole(const struct ssm_pool *pool);
 
-/* Begins a call that only looks: allowed read-only and in a forked child. -SSM_E_CORRUPT: it is not whole. */
+/* Begins a call that only looks. Allowed read-only and in a forked child. -SSM_E_CORRUPT if the file was truncated. */
 int ssm_pool_enter_reader(struct ssm_pool *pool);
 
-/* For whoever slept: -SSM_E_CLOSED when another thread closed the attachment meanwhile, -SSM_E_CORRUPT: it is not whole. */
+/* After a sleep: -SSM_E_CLOSED if another thread closed the attachment meanwhile, -SSM_E_CORRUPT if the file was
+ * truncated. */
 int ssm_pool_recheck(struct ssm_pool *pool);
 
 static inline struct ssm_superblock *ssm_superblock_of(const struct ssm_pool *pool)
@@ -230,9 +232,9 @@ static inline struct ssm_holder *ssm_holder_at(const struct ssm_pool *pool, uint
     return (struct ssm_holder *)(pool->base + pool->geometry.holders_start) + slot;
 }
 
-/* Of those who wait, in whatever processes, one looks for the dead in each SSM_RECHECK_NS: testing every holder costs more
- * than all else that a waiter does. Whoever dies in its turn is made up for by the next turn. A stamp from the future is
- * of another time namespace, or scribbled, and counts as old. */
+/* Of all waiting calls, in all processes, one looks for dead processes in each SSM_RECHECK_NS, since testing every
+ * holder costs more than everything else that a waiter does. If it dies in its turn, the next turn makes up for it. A
+ * stamp from the future is of another time namespace, or damaged, and counts as old. */
 static inline bool ssm_pool_look_in_turn(const struct ssm_pool *pool, uint64_t now_ns)
 {
     struct ssm_u64 *looked_ns = &ssm_superblock_of(pool)->looked_ns;
@@ -240,7 +242,7 @@ static inline bool ssm_pool_look_in_turn(const struct ssm_pool *pool, uint64_t n
     return now_ns - last_ns >= SSM_RECHECK_NS && ssm_cas_acqrel_u64(looked_ns, &last_ns, now_ns);
 }
 
-/* Slots beyond it are free and always were. */
+/* Slots from here on are free and always were. */
 static inline uint32_t ssm_holder_high(const struct ssm_pool *pool)
 {
     /* M2: pairs with M1 in ssm_registry_mark_used() */
@@ -276,7 +278,7 @@ static inline struct ssm_cache *ssm_cache_at(const struct ssm_pool *pool, uint32
     return (struct ssm_cache *)(pool->base + g->caches_start + ((uint64_t)slot * g->class_count + class_idx) * g->cache_bytes);
 }
 
-/* The smallest class for a packet of that size; with class_idx == class_count when there is none. */
+/* The smallest class for a packet of that size; its class_idx is class_count if there is none. */
 static inline const struct ssm_own_class *ssm_class_for(const struct ssm_pool *pool, uint64_t size)
 {
     const struct ssm_own_class *class = &pool->classes[pool->class_from[size == 0 ? 0 : 64u - (unsigned)__builtin_clzll(size)]];
@@ -290,7 +292,7 @@ static inline struct ssm_service_shared *ssm_service_at(const struct ssm_pool *p
     return (struct ssm_service_shared *)(pool->base + pool->geometry.services_start) + service_idx;
 }
 
-/* The arena's is the class behind those whose blocks have one size, if the pool has an arena. */
+/* The arena, if the pool has one, is the class behind the fixed ones. */
 static inline bool ssm_class_is_arena(const struct ssm_pool *pool, uint32_t class_idx)
 {
     return class_idx == pool->geometry.fixed_count;
@@ -302,8 +304,8 @@ static inline struct ssm_extent *ssm_extent_at(const struct ssm_pool *pool, uint
     return (struct ssm_extent *)(pool->base + pool->geometry.extents_start) + (block_idx - c->first_block);
 }
 
-/* Of a block of the arena, as it says now; no bytes when that is nothing, or cannot be. Who is not sure that the block
- * stays as it is looks at its generation, and at this once more. */
+/* The present extent of a block of the arena; no bytes if it has none, or an invalid one. A caller that does not hold
+ * the block compares its generation and reads this again. */
 static inline struct ssm_memory ssm_extent_seen(const struct ssm_pool *pool, uint32_t block_idx)
 {
     const struct ssm_extent *extent = ssm_extent_at(pool, block_idx);
@@ -332,13 +334,13 @@ static inline struct ssm_memory ssm_memory_held(const struct ssm_pool *pool, uin
     return ssm_class_is_arena(pool, class_idx) ? *ssm_extent_held(pool, block_idx) : ssm_memory_fixed(pool, class_idx, block_idx);
 }
 
-/* Of any block, for who only looks. */
+/* The memory of any block, for calls that only look. */
 static inline struct ssm_memory ssm_memory_seen(const struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
 {
     return ssm_class_is_arena(pool, class_idx) ? ssm_extent_seen(pool, block_idx) : ssm_memory_fixed(pool, class_idx, block_idx);
 }
 
-/* Of a block that this process holds from now on, and goes by as long as it does. */
+/* The memory of a block that this process holds from now on; kept in private memory as long as it does. */
 static inline struct ssm_memory ssm_memory_take(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
 {
     if (ssm_class_is_arena(pool, class_idx))

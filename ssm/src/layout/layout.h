@@ -6,10 +6,10 @@
  *     numbers | arena | metadata | payload | the arena's memory
  *
  * Shared structs hold fixed-width fields and indices, never pointers. Each field says who may write it. Whatever
- * is read from here was written by another process: what serves as an index, offset or length is checked first.
+ * is read from here was written by another process: an index, offset or length is checked before it is used.
  *
  * The superblock stores the parameters; the geometry is computed from them, in every process anew, and compared
- * with the size that is there. From then on the private copy is used: a scribbled superblock moves no pointer.
+ * with the file's size. From then on the private copy is used: a damaged superblock moves no pointer.
  *
  * Glossary
  *   block       a fixed piece of the payload area; its descriptor (struct ssm_block) stands apart from it
@@ -23,10 +23,10 @@
  *   service     an allocator of ids, addresses, pids or RMIDs that processes share by name
  *   owner       who allocated a value of a service: the low 20 bits of an incarnation << 12 | holder slot
  *   chain       a message of several blocks: a head, and segments that its `next` and theirs lead to; see chain.h
- *   delivery    a packet that a process took out of a redelivering ring and has neither freed nor handed on
- *   carver      the range tree that says which parts of the metadata area are whose
+ *   delivery    a packet that a process took out of a redelivering ring and has neither freed nor put
+ *   carver      the range tree that divides the metadata area among rings and services
  *   arena       memory for packets larger than any block; its blocks are a class of their own, the last one
- *   extent      where in the arena's memory such a block is, and how large: it changes from packet to packet
+ *   extent      place and size of such a block in the arena's memory; it changes from packet to packet
  *   numbers     three allocators of the registry's own: of holder slots, ids of rings, and RMIDs (registry_ids.h)
  */
 #ifndef SSM_LAYOUT_H
@@ -39,10 +39,10 @@
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
 #define SSM_LAYOUT_VERSION 6u
 #define SSM_CACHE_MAX      4096u
-#define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard is locked just now */
+#define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard stays locked */
 #define SSM_BLOCK_MAX      (UINT64_C(1) << 31)
-#define SSM_EXTENT_UNIT    SSM_CACHELINE /* extents start at multiples of it, and are such */
-#define SSM_EXTENT_PAGE    UINT64_C(4096) /* those that are as large start at multiples of this */
+#define SSM_EXTENT_UNIT    SSM_CACHELINE /* start and size of an extent are multiples of it */
+#define SSM_EXTENT_PAGE    UINT64_C(4096) /* larger extents start at multiples of this */
 #define SSM_RING_MAX       (UINT32_C(1) << 24) /* capacity */
 #define SSM_NIL            UINT32_MAX
 #define SSM_ASKING_MAX     8u /* calls that wait for several blocks of one class, in the order in which they came */
@@ -106,13 +106,13 @@ struct ssm_service_shared {
 };
 
 /* Which call that waits for several blocks is served before all others; see reservation.h. Each word is a time in
- * microseconds << 13 | holder slot + 1. Anybody writes. */
+ * microseconds << 13 | holder slot + 1. Any process writes them. */
 struct ssm_reservations {
     struct ssm_u64 turn;                   /* until when the others step back; without a slot: until when nobody has to */
     struct ssm_u64 asking[SSM_ASKING_MAX]; /* from when on somebody may have a turn; 0: nobody asks */
 };
 
-/* What the shards of one class share. Anybody writes. */
+/* What the shards of one class share. Any process writes it. */
 struct ssm_class {
     SSM_SHARED_ALIGNED
     struct ssm_u32 announced; /* count << 1 | bit: somebody waits on some shard (sticky, as in an eventcount) */
@@ -129,7 +129,7 @@ struct ssm_class {
 struct ssm_shard {
     SSM_SHARED_ALIGNED
     struct ssm_lock lock;
-    struct ssm_u32  free_count; /* read without the lock as a hint: whoever acts on it looks again under the lock */
+    struct ssm_u32  free_count; /* a hint without the lock: a reader that acts on it looks again under the lock */
     struct ssm_u32  recoveries;
     struct ssm_u64  allocs, frees, steals;
     SSM_SHARED_ALIGNED
@@ -144,7 +144,7 @@ struct ssm_block {
     struct ssm_u32 generation; /* upper half of the handle; changes when the block leaves a list or is handed out */
     struct ssm_u32 listed;     /* 1: on its home's list */
     struct ssm_u32 home;
-    struct ssm_u32 moves;      /* counts bits set while another was set: whoever reads several words looks twice */
+    struct ssm_u32 moves;      /* counts bits that were set while another was set; see block.h */
     struct ssm_u64 start;      /* of the data in the block */
     struct ssm_u64 length;
     struct ssm_u64 tag;
@@ -152,16 +152,16 @@ struct ssm_block {
     struct ssm_u64 holders[];  /* the holder set: bit i % 64 of word i / 64 */
 };
 
-/* Of one block of the arena. Written under the arena's lock, `bytes` last and with release, by a process that has just
- * claimed the block, and by anybody while the block's holder set is empty. */
+/* The extent of one block of the arena. Written under the arena's lock, `bytes` last and with release, by a process
+ * that has just claimed the block, and by any process while the block's holder set is empty. */
 struct ssm_extent {
     struct ssm_u64 start; /* in the arena's memory */
-    struct ssm_u64 bytes; /* 0: none. Of a free block: what its last packet left, until somebody needs it */
+    struct ssm_u64 bytes; /* 0: none. A free block keeps the extent of its last packet until it is needed */
 };
 
-/* The arena; behind it an extent for each of its blocks, and a range tree of its memory, in which the owner of a range is
- * the block's number in the class. Extents and holder sets are the truth, the tree a cache of it. ssm_check() verifies,
- * with the lock held:
+/* The arena; behind it an extent for each of its blocks, and a range tree of its memory, in which the owner of a range
+ * is the block's number in the class. Extents and holder sets are the truth, the tree a cache of it. ssm_check()
+ * verifies, with the lock held:
  *   I12 each extent lies in the arena's memory, and no two of them overlap
  *   I13 the tree's allocated ranges are exactly the extents */
 struct ssm_arena {
@@ -170,8 +170,8 @@ struct ssm_arena {
     struct ssm_u32  recoveries;
 };
 
-/* The private cache of one process for one class: free blocks that carry only the process's bit. Kept here and
- * not in the process, so that others can take them when everything else is used up.
+/* The private cache of one process for one class: free blocks that carry only the process's bit. It is in shared
+ * memory, so that other processes can take the blocks when all others are in use.
  * Written by its process while `busy`, or by the owner of `thief` once `busy` is 0; see cache.h.
  *   I6  an entry counts only while the block carries the process's bit and the entry's generation */
 struct ssm_cache {
@@ -181,7 +181,7 @@ struct ssm_cache {
     struct ssm_u64  handles[];
 };
 
-/* One side of a ring. Written under the side's right: `lock`, which an exclusive side's process keeps. */
+/* One side of a ring. Written by the owner of `lock`, which the process of an exclusive side keeps. */
 struct ssm_side {
     SSM_SHARED_ALIGNED
     struct ssm_lock lock;
@@ -195,9 +195,9 @@ struct ssm_side {
     struct ssm_u64  index;      /* the next position to write (producer: head) or to read (consumer: tail); the peer reads it */
 };
 
-/* What a redelivering ring knows of one block; see redelivery.h. ssm_check() verifies, of an entry whose generation is the
- * block's:
- *   I10 it names a process that is there, and that process or the ring carries the block
+/* The entry of one block in a redelivering ring; see redelivery.h. ssm_check() verifies, if the entry has the block's
+ * generation:
+ *   I10 it names an attached process, and that process or the ring carries the block
  *   I11 returned: the ring carries the block, and `returned` of the ring is set */
 struct ssm_delivery {
     struct ssm_u64 taken;    /* generation << 32 | state and owner */
@@ -287,8 +287,8 @@ struct ssm_service_options ssm_layout_registry_ids(const struct ssm_geometry *ge
 void ssm_superblock_write(struct ssm_superblock *superblock, const struct ssm_geometry *geometry);
 /* The magic: from here on the file is a pool. */
 void ssm_superblock_publish(struct ssm_superblock *superblock);
-/* Of a copy of what stands in the file: is it a pool, is it whole, what is its geometry?
- * SSM_E_LAYOUT: not a pool of this build's layout; SSM_E_CORRUPT: it was one. Says nothing of the state. */
+/* Checks a copy of a file's superblock, and computes the geometry. -SSM_E_LAYOUT: not a pool of this build's layout;
+ * -SSM_E_CORRUPT: a damaged pool. Does not look at the state. */
 int ssm_superblock_read(const struct ssm_superblock *superblock, uint64_t file_size, struct ssm_geometry *geometry_out);
 
 #endif

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What leaving and retiring a pool share with creating and attaching. */
+ * Attachments, as leaving and retiring a pool need them. The public calls are in ssm.h. */
 #ifndef SSM_ATTACH_H
 #define SSM_ATTACH_H
 
 #include "attachment.h"
 
-/* Reads the superblock from the file: 0, it is a pool and pool->geometry is known; or an error. */
+/* Reads and checks the superblock from the file, and computes pool->geometry. 0 or an error. */
 int ssm_attach_read_file(struct ssm_pool *pool);
 
 /* Closes the file's descriptors and drops its descriptions, and with them this process's locks. */

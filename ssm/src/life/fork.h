@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * This process's attachments, as fork handlers go through them.
+ * Fork handlers, and the list of this process's attachments that they walk.
  *
- * Fork: the child has no part in the descriptions that hold locks (liveness.h), but for a descriptor, which its handler
- * closes. It opens new ones, and where there is no room for them, does so later; forgets the parent's claims; and at its
- * first call takes a slot of its own.
+ * The child has no part in the descriptions that hold locks (liveness.h), except an inherited descriptor, which its
+ * handler closes. The handler opens new descriptions; if there is no room for them, the child does so later. It forgets
+ * the parent's claims. At its first call the child takes a holder slot of its own.
  */
 #ifndef SSM_FORK_H
 #define SSM_FORK_H
 
 #include "attachment.h"
 
-/* Before the attachment has anything that a forked child must not keep, and after it has nothing of that left. */
+/* Link before the attachment has anything that a forked child must not keep; unlink when it has nothing of that kind
+ * left. */
 void ssm_fork_link(struct ssm_pool *pool);
 void ssm_fork_unlink(struct ssm_pool *pool);
 

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reaping: what the dead held goes back. One reaper at a time (the registry's byte lock); the reaper may die too,
- * at any store: each step is idempotent, and a dead process keeps its slot until the last of them is done.
+ * Reaping: everything that dead processes held is given back. There is one reaper at a time (the registry's byte lock).
+ * The reaper may die, too, at any store: each step is idempotent, and a dead process keeps its slot until the last step
+ * is done.
  *
  *   1  locks in the name of a dead process are taken over, which repairs what they guard
- *   2  what it took out of redelivering rings goes back to their front
- *   3  what it owns in services that reclaim is freed; where somebody who is stopped has a service's lock, those of the
- *      dead who may own something there go through 4 and 5 as well, and keep their slots for the next reaper
- *   4  its caches are sealed: no thief is at work in them
- *   5  its bit is cleared everywhere; every block that is empty and not listed is settled
+ *   2  packets that it took out of redelivering rings go back to their front
+XX
+ *      that may own values there go through 4 and 5, and keep their slots for the next reaper
+ *   4  its caches are sealed, so that no thief is active in them
+ *   5  its bit is cleared everywhere; every free block that is not listed is settled
  *   6  its slot becomes free
  */
 #ifndef SSM_RECOVERY_H
@@ -16,20 +17,20 @@
 
 #include "attachment.h"
 
-/* With the registry locked. Reaps all who are dead; with `audit` it settles every block, and the
- * numbers of the registry, even when nobody is. */
+/* Reaps all dead processes. With `audit` it settles every block, and the registry's numbers, even if no process is
+ * dead. Needs the registry locked. */
 void ssm_recovery_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reaped *out);
 
-/* With the registry locked, by a process that adopted a dead one's slot: gives back what is held in its name. False:
- * somebody who is stopped is in the way. */
+/* Gives back what is held in the name of this process, which adopted the slot of a dead one. False if a stopped process
+ * is in the way. Needs the registry locked. */
 bool ssm_recovery_reap_own_slot(struct ssm_pool *pool);
 
-/* With the registry locked: gives back all that this process still has, its caches above all, and then its slot. False
- * as above: the slot stays, and is a dead process's once the liveness lock is dropped. */
+/* Gives back all that this process still has, above all its caches, and then its slot. False as above: then the slot
+ * stays, and is a dead process's when the liveness lock is dropped. Needs the registry locked. */
 bool ssm_recovery_leave_slot(struct ssm_pool *pool);
 
-/* Reaps if nobody else is at it and anybody is dead, and has not looked for a millisecond. Never waits. True: blocks
- * may have come free. */
+/* Reaps if a process is dead, no other process is reaping, and the last look was a millisecond ago. Never waits. True
+ * if blocks may have come free. */
 bool ssm_recovery_try(struct ssm_pool *pool);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What recovery and introspection need of rings; the rest of the ring is public (ssm.h). */
+ * Rings, as other modules of the core see them. The public calls are in ssm.h. */
 #ifndef SSM_RING_H
 #define SSM_RING_H
 
@@ -15,36 +15,36 @@ struct ssm_ring {
     uint32_t                capacity, flags;
     uint32_t                mask;      /* slots - 1 */
     const struct ssm_redelivery *table; /* or NULL: an ordinary ring */
-    uint32_t                class_idx; /* of the packet that the long way of get took last: the next one's, most likely */
+    uint32_t                class_idx; /* of the last packet that the slow path of get took: most likely the class of the next one */
 };
 
-#define SSM_ACL_DISCARD (UINT32_C(1) << 31) /* shut down at once: what is queued is freed, not delivered */
+#define SSM_ACL_DISCARD (UINT32_C(1) << 31) /* shut down at once: queued packets are freed, not delivered */
 
 static inline uint32_t ssm_ring_slot_count(uint32_t capacity)
 {
     uint32_t slots = 1;
-    while (slots < capacity && slots < SSM_RING_MAX) /* of a capacity that somebody may have scribbled */
+    while (slots < capacity && slots < SSM_RING_MAX) /* bounded even if the capacity is damaged */
         slots *= 2;
     return slots;
 }
 
-/* The shared part of the ring with that holder id, or NULL when what stands there cannot be one. */
+/* The shared part of the ring with that holder id, or NULL if there is no valid ring. */
 struct ssm_ring_shared *ssm_ring_shared_at(const struct ssm_pool *pool, uint32_t holder_id);
 
 struct ssm_ring_shared *ssm_ring_shared_of(const struct ssm_ring *ring);
 struct ssm_pool        *ssm_ring_pool(const struct ssm_ring *ring);
 
-/* Takes over the sides that the dead have, and repairs them. */
+/* Takes over the sides of dead processes, and repairs them. */
 void ssm_ring_scrub(struct ssm_pool *pool, uint32_t holder_id);
-/* The table of a ring that redelivers; false: it is none. */
+/* The table of a redelivering ring; false for any other ring. */
 bool ssm_ring_table(const struct ssm_pool *pool, uint32_t holder_id, struct ssm_redelivery *table_out);
-/* The holder slot of who is putting deliveries just now, or was when it died; SSM_NIL: nobody. */
+/* The holder slot of the process that is putting deliveries, or was when it died; SSM_NIL if there is none. */
 uint32_t ssm_ring_putter(const struct ssm_pool *pool, uint32_t holder_id);
-/* With the registry locked: what the dead took out and have still goes back to the front. */
+/* Returns packets that dead processes had taken out to the front. Needs the registry locked. */
 void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const struct ssm_holder_set *dead);
-/* Packets in it now, returned ones included. */
+/* Packets in the ring now, including returned ones. */
 uint64_t ssm_ring_depth_of(const struct ssm_pool *pool, uint32_t holder_id, const struct ssm_ring_shared *shared);
-/* Gives up the sides that this process has. */
+/* Releases the sides that this process has. */
 void ssm_ring_release_sides(struct ssm_pool *pool, uint32_t holder_id);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The common case of put and get: packets that one holder has alone, from a process to a ring and on to a process. The
- * steps, and what a death after each leaves, are those in put.c and get.c; here they are done for a batch in few passes, by
- * plain stores. Whatever is not common is left to those two: nothing has changed then.
+ * The fast path of put and get: packets that one holder has alone, from a process to a ring and on to a process. The
+ * steps, and what a death after each leaves, are those of put.c and get.c. Here they are done for a whole batch, by
+ * plain stores. Any other packet is left to put.c and get.c, before anything has changed.
  */
 #ifndef SSM_RING_FAST_H
 #define SSM_RING_FAST_H
@@ -11,8 +11,8 @@
 #include "ring.h"
 #include "seed_bug.h"
 
-/* How far the consumer may read; UINT64_MAX when the indices contradict each other. The head as last seen will do
- * while there is something before it; slots that are passed over may use that up. */
+/* How far the consumer may read; UINT64_MAX if the indices contradict each other. Uses the head as last seen while the
+ * tail has not reached it. */
 static inline uint64_t ssm_ring_head_beyond(struct ssm_ring *ring, uint64_t tail)
 {
     struct ssm_u64 *peer = &ring->shared->consumer.peer;
@@ -31,9 +31,9 @@ static inline bool ssm_ring_looks_empty(const struct ssm_ring *ring)
     return ssm_load_relaxed_u64(&ring->shared->consumer.peer) == tail && ssm_load_relaxed_u64(&ring->shared->producer.index) == tail;
 }
 
-#define SSM_RING_FAST_AHEAD 4 /* slots ahead, whose descriptors are in the producer's cache still */
+#define SSM_RING_FAST_AHEAD 4 /* slots ahead whose descriptors are prefetched: they are still in the producer's cache */
 
-/* With the producer's right, room for all, and ssm_claims_take_sole() done: steps 2 to 6 of put. */
+/* Steps 2 to 6 of put. Needs the producer's right, room for all, and ssm_claims_take_sole() of them. */
 static inline void ssm_ring_fast_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count)
 {
     struct ssm_pool *pool = ring->pool;
@@ -57,7 +57,7 @@ static inline void ssm_ring_fast_put(struct ssm_ring *ring, const uint64_t *hand
     ssm_usage_subtract(pool, bytes);
 }
 
-/* Is it the packet that the slot was filled with, the ring's alone, no chain, and none that this process holds already? */
+/* Is the packet still the slot's, held by the ring alone, not a chain, and not already held by this process? */
 static inline bool ssm_ring_slot_is_common(const struct ssm_ring *ring, const struct ssm_own_class *class, uint64_t handle)
 {
     const struct ssm_pool *pool = ring->pool;
@@ -68,7 +68,7 @@ static inline bool ssm_ring_slot_is_common(const struct ssm_ring *ring, const st
            ssm_load_relaxed_u64(&block->next) == SSM_NO_NEXT;
 }
 
-/* With the consumer's right: steps 1 to 3 of get, up to the first slot that is not common. How many. */
+/* Steps 1 to 3 of get, up to the first slot that needs the slow path; returns how many. Needs the consumer's right. */
 static inline uint32_t ssm_ring_fast_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count)
 {
     struct ssm_pool *pool = ring->pool;

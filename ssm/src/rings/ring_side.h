@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The two sides of a ring: the right to put and the right to get, and what is repaired when somebody died with one of them.
+ * The two sides of a ring: the right to put and the right to get, and the repair of a side after its owner's death.
  *
- * A right is the side's robust lock. An exclusive side's process keeps it; a shared side's is taken for each call. Whoever
- * finds its owner dead repairs the side first: the consumer's needs nothing (get.c), the producer's loses what was put and
- * not published, or completes what was (put.c); both repairs are exact, idempotent and without a log.
+ * A right is the side's robust lock. The process of an exclusive side keeps it; the lock of a shared side is taken for
+ * each call. A process that finds the owner dead repairs the side first. The consumer's side needs no repair (get.c).
+ * The repair of the producer's side drops packets that were not published, and completes the put of those that were
+ * (put.c). It is exact and idempotent, and needs no log.
  */
 #ifndef SSM_RING_SIDE_H
 #define SSM_RING_SIDE_H
@@ -14,10 +15,10 @@
 
 #include <errno.h>
 
-#define SSM_RING_LOOKS       20                 /* at what another process is about to do, or a reaper */
+#define SSM_RING_LOOKS       20                 /* how often a call looks for what another process is about to do */
 #define SSM_RING_LOOK_NAP_NS UINT64_C(500000)
 
-struct ssm_side_of { struct ssm_ring_shared *shared; uint32_t id, slots; }; /* slots: as they were when it was mapped */
+struct ssm_side_of { struct ssm_ring_shared *shared; uint32_t id, slots; }; /* slots: their number when the ring was opened */
 
 int ssm_side_repair_producer(struct ssm_pool *pool, void *context);
 int ssm_side_repair_consumer(struct ssm_pool *pool, void *context);
@@ -34,7 +35,8 @@ static inline int ssm_side_take_of(struct ssm_ring *ring, struct ssm_side *side,
     return ssm_side_take(ring->pool, &of, side, patience_ns);
 }
 
-/* The right to a side. An exclusive side is claimed by its first use and kept. `again`: not now. */
+/* Takes the right to a side. An exclusive side is claimed by its first use and kept. Returns `again` if the right is
+ * taken. */
 static inline int ssm_side_enter(struct ssm_ring *ring, struct ssm_side *side, bool exclusive, int again)
 {
     if (exclusive && ssm_lock_is_mine(ring->pool, &side->lock))
@@ -43,7 +45,7 @@ static inline int ssm_side_enter(struct ssm_ring *ring, struct ssm_side *side, b
     return result != -ETIMEDOUT ? result : exclusive ? -SSM_E_BUSY : again;
 }
 
-/* The same where it takes neither a wait nor a repair, nor is it the first use. */
+/* Takes the right if that needs no wait and no repair, and is not the first use of an exclusive side. */
 static inline bool ssm_side_try(const struct ssm_ring *ring, struct ssm_side *side, bool exclusive)
 {
     return exclusive ? ssm_lock_is_mine(ring->pool, &side->lock) : ssm_lock_try(ring->pool, &side->lock);
@@ -55,8 +57,8 @@ static inline void ssm_side_leave(struct ssm_side *side, bool exclusive)
         ssm_lock_release(&side->lock);
 }
 
-/* The right for the length of one call by somebody who is neither producer nor consumer: an exclusive side that
- * nobody has claimed is not claimed by it. */
+/* Takes the right for one call of a process that is neither producer nor consumer: it does not claim an exclusive
+ * side. */
 bool ssm_side_borrow(struct ssm_ring *ring, struct ssm_side *side, bool *mine);
 void ssm_side_return(struct ssm_side *side, bool mine);
 
