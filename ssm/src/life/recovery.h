@@ -6,8 +6,8 @@
  *
  *   1  locks in the name of a dead process are taken over, which repairs what they guard
  *   2  packets that it took out of redelivering rings go back to their front
-XX
- *      that may own values there go through 4 and 5, and keep their slots for the next reaper
+ *   3  values that it owns in services that reclaim are freed; if a stopped process has a service's lock, dead
+ *      processes that may own values there go through 4 and 5, and keep their slots for the next reaper
  *   4  its caches are sealed, so that no thief is active in them
  *   5  its bit is cleared everywhere; every free block that is not listed is settled
  *   6  its slot becomes free
