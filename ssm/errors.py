@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     # What exhausted.c finds: when, free blocks by class, holders and whether there are more, the arena.
     _Held = tuple[Sequence[tuple[int, bool, str, int, bool]], bool]
-    _Found = tuple[int, tuple[int, ...], _Held, tuple[int, int, int, int, int]]
+    _Found = tuple[int, tuple[int, ...], _Held, tuple[int, int, int, int, int, int, int]]
 
 if sys.version_info >= (3, 13):
     from queue import ShutDown as _ShutDown
@@ -123,12 +123,19 @@ class PoolExhausted(_Told, MemoryError):
         if found is None:
             return f"no room came free for {what}; then pool {pool.name!r} was closed"
         looked_ns, _, held, arena = found
-        total, used, packets, most, largest = arena
+        total, used, packets, most, largest, backed, available = arena
+        if available < room <= total - used and available < total - backed:
+            return (
+                f"no room came free for {what}: the arena of pool {pool.name!r} may grow to {total} bytes and has "
+                f"{backed}, of which {used} are used by {packets} of {most} packets{_age(looked_ns, raised_ns)}, and "
+                f"/dev/shm has {available} bytes free; held are, of all sizes, {_who(*held)}. Free packets, wait "
+                "(timeout=), or enlarge /dev/shm (mount -o remount,size=... /dev/shm; docker run --shm-size=...)"
+            )
         return (
             f"no room came free for {what}: of the {total} bytes of the arena in pool {pool.name!r}, {used} are used "
             f"by {packets} of {most} packets{_age(looked_ns, raised_ns)}, the largest free range has {largest} bytes; "
             f"held are, of all sizes, {_who(*held)}. Free packets, wait (timeout=), or create the pool with a larger "
-            "arena= or more arena_packets="
+            f"{'grow=' if pool.arena > pool.arena_reserved else 'arena='} or more arena_packets="
         )
 
 

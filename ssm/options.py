@@ -20,6 +20,7 @@ _ROOM_FOR_RINGS = 1 << 20  # bytes of the metadata area, unless asked otherwise:
 _ROOM_PER_BLOCK = 2 * 16  # with these, two rings can redeliver
 _HOLDER_MAX = _CACHE_MAX = 4096  # as layout.h has them
 _ARENA_PAGE = 4096  # an arena is a multiple of it,
+_GROW_UNIT = 65536  # one that grows, of this,
 _ARENA_PACKETS_HIGH = 4096  # has so many packets at most, unless asked otherwise,
 _ARENA_PACKETS_MAX = 65536  # and never more than that
 _OVERFLOW_FLAGS = {"block": 0, "drop": _core.OVERFLOW_DROP, "overwrite": _core.OVERFLOW_OVERWRITE}
@@ -39,6 +40,7 @@ class PoolArguments(TypedDict, total=False):
     holders: int | None
     metadata: int | None
     arena: int
+    grow: int
     arena_packets: int | None
     ephemeral: bool
 
@@ -66,12 +68,13 @@ class PoolOptions(NamedTuple):
     holders: int
     metadata: int
     arena: int
+    grow: int  # 0: the arena does not
     arena_packets: int  # 0: the build's choice
     ephemeral: bool
 
     @property
     def payload(self) -> int:
-        """Bytes of all blocks, and of the arena."""
+        """Bytes of all blocks, and of the arena, as they are reserved when the pool is made."""
         return sum(size * count for size, count in self.classes) + self.arena
 
 
@@ -113,17 +116,27 @@ def _classes(classes: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
     return pairs
 
 
-def _arena(arena: int, packets: int | None, largest: int) -> tuple[int, int]:
-    """Whole pages, and how many packets they can be at once; 0: the build's choice."""
-    size = -(-_number("arena", arena, 0, 0, 2**62) // _ARENA_PAGE) * _ARENA_PAGE
-    if size == 0 and packets is not None:
-        raise ValueError(f"arena_packets={packets} is of a pool with an arena: give its bytes, too (arena=)")
-    if 0 < size <= largest:
+def _round_up(size: int, to: int) -> int:
+    return -(-size // to) * to
+
+
+def _arena(arena: int, grow: int, packets: int | None, largest: int) -> tuple[int, int, int]:
+    """Bytes reserved, bytes that it grows to, and how many packets they can be at once; 0: the build's choice."""
+    size, most = _number("arena", arena, 0, 0, 2**62), _number("grow", grow, 0, 0, 2**62)
+    if most > _round_up(size, _GROW_UNIT):
+        size, most = _round_up(size, _GROW_UNIT), _round_up(most, _GROW_UNIT)
+    else:
+        size, most = _round_up(max(size, most), _ARENA_PAGE), 0
+    if size == most == 0 and packets is not None:
         raise ValueError(
-            f"arena must be larger than the largest block size in classes, {largest} bytes, not {arena}: only packets "
-            "that no block is large enough for come from it"
+            f"arena_packets={packets} is of a pool with an arena: give its bytes, too (arena=, grow=)"
         )
-    return size, 0 if packets is None else _number("arena_packets", packets, 0, 1, _ARENA_PACKETS_MAX)
+    if 0 < max(size, most) <= largest:
+        raise ValueError(
+            f"arena must be larger than the largest block size in classes, {largest} bytes, not {max(arena, grow)}: "
+            "only packets that no block is large enough for come from it"
+        )
+    return size, most, 0 if packets is None else _number("arena_packets", packets, 0, 1, _ARENA_PACKETS_MAX)
 
 
 def pool_options(
@@ -135,14 +148,15 @@ def pool_options(
     holders: int | None = None,
     metadata: int | None = None,
     arena: int = 0,
+    grow: int = 0,
     arena_packets: int | None = None,
     ephemeral: bool = False,
 ) -> PoolOptions:
     """None stands for the build's choice. TypeError, ValueError: it cannot be."""
     build = _core.defaults()
     pairs = _classes(build["classes"] if classes is None else classes)
-    arena, packets = _arena(arena, arena_packets, pairs[-1][0])
-    blocks = sum(count for _, count in pairs) + (packets or (_ARENA_PACKETS_HIGH if arena else 0))
+    arena, grow, packets = _arena(arena, grow, arena_packets, pairs[-1][0])
+    blocks = sum(count for _, count in pairs) + (packets or (_ARENA_PACKETS_HIGH if arena or grow else 0))
     room = max(build["metadata_bytes"], _ROOM_FOR_RINGS + _ROOM_PER_BLOCK * blocks)
     return PoolOptions(
         classes=pairs,
@@ -153,6 +167,7 @@ def pool_options(
         holders=_number("holders", holders, build["holders"], 1, _HOLDER_MAX),
         metadata=_number("metadata", metadata, room, 0, 2**62),
         arena=arena,
+        grow=grow,
         arena_packets=packets,
         ephemeral=bool(ephemeral),
     )
@@ -207,6 +222,10 @@ def explain(error: OSError, name: str, asked: Creation) -> Exception:
             f"(mount -o remount,size=... {names.DIRECTORY})",
             name,
         )
+    if error.errno in {errno.EFBIG, errno.ENOMEM} and asked.options.grow and not asked.flags & _core.MLOCK:
+        limit = "have in one file (ulimit -f)" if error.errno == errno.EFBIG else "map (ulimit -v)"
+        text = f"an arena that may grow to {asked.options.grow:,} bytes is more than this process may {limit}"
+        return OSError(error.errno, f"{text}; take a smaller grow=, or raise the limit", name)
     if error.errno == errno.EROFS:
         text = f"{names.DIRECTORY} is mounted read-only; mount it writable (mount -o remount,rw {names.DIRECTORY})"
         return OSError(errno.EROFS, text, name)

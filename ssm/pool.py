@@ -80,10 +80,11 @@ class Pool(_core.Pool):
         mlock: bool = False,
         metadata: int | None = None,
         arena: int = 0,
+        grow: int = 0,
         arena_packets: int | None = None,
         quota: int | None = None,
     ) -> Self:
-        """Create a pool and attach to it. All its memory is reserved now.
+        """Create a pool and attach to it. All its memory is reserved now, but for what the arena may grow by.
 
         Others find the pool when it is ready, and not before: a creator that is killed leaves nothing.
 
@@ -120,6 +121,10 @@ class Pool(_core.Pool):
         arena : int
             Bytes of memory for packets that no block is large enough for, more than the largest block has; rounded up
             to pages of 4096 bytes. Each takes what it needs, rounded up to 64 bytes. 0: such packets are refused.
+        grow : int
+            Bytes that the arena may grow to, in steps of 64 KiB, as its packets need memory; `arena` bytes of them, or
+            none, are reserved now. Memory that it once has it keeps. Where /dev/shm has no more, packets wait, or raise
+            PoolExhausted, as if the arena were full. 0, or no more than `arena`: it does not grow.
         arena_packets : int, optional
             Packets that the arena can have at once, up to 65536. By default as many as can be of packets larger than
             the largest block, but 16 at least and 4096 at most.
@@ -140,7 +145,8 @@ class Pool(_core.Pool):
         ValueError
             A name that cannot be, or parameters out of bounds.
         OSError
-            ENOSPC: not so much memory is left. ENOMEM: with `mlock`, more than this process may lock. ENOSYS: there is
+            ENOSPC: not so much memory is left. EFBIG, ENOMEM: with `grow`, more than this process may have in one file
+            (``ulimit -f``), or map (``ulimit -v``). ENOMEM: with `mlock`, more than it may lock. ENOSYS: there is
             no /dev/shm, no /proc, or the kernel has no open-file-description locks. EPERM: `uid`, `gid`. Others as
             the system gives them. Nothing was created.
         """
@@ -161,6 +167,7 @@ class Pool(_core.Pool):
             mlock=mlock,
             metadata=metadata,
             arena=arena,
+            grow=grow,
             arena_packets=arena_packets,
             quota=quota,
         )
@@ -284,6 +291,10 @@ class Pool(_core.Pool):
             if error.errno == errno.ENOSPC and _is_crowded(name, asked):
                 raise _taken(name) from None
             raise explain(error, name, asked) from None
+        except MemoryError:
+            if not asked.options.grow:
+                raise
+            raise explain(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), name, asked) from None
         try:
             pool._adopt(asked.quota)
             pool._publish(asked.mode, asked.uid, asked.gid)
@@ -329,7 +340,8 @@ class Pool(_core.Pool):
             cache=self.cache,
             holders=self.holder_slots,
             metadata=0,
-            arena=self.arena,
+            arena=self.arena_reserved,
+            grow=self.arena if self.arena > self.arena_reserved else 0,
             arena_packets=self.arena_packets if options.arena_packets else 0,
             ephemeral=self.ephemeral,
         )

@@ -59,7 +59,11 @@ class ArenaStats:
     """The arena: memory for packets that are larger than all blocks."""
 
     bytes: int
-    """Of its memory."""
+    """Of its memory; of an arena that grows, the most that it can have."""
+    backed: int
+    """Of these, bytes that are reserved: all, unless the arena grows."""
+    available: int
+    """Bytes that it can still grow by, as far as /dev/shm has memory free now; 0 if it does not grow."""
     packets: int
     """Packets that it can have at once."""
     free: int

@@ -52,7 +52,8 @@ _CLASS: list[tuple[str, str, str, Callable[[ClassStats], int]]] = [
     ),
 ]
 _ARENA: list[tuple[str, str, str, Callable[[ArenaStats], int]]] = [
-    ("ssm_arena_bytes", "Bytes of the arena.", "gauge", lambda a: a.bytes),
+    ("ssm_arena_bytes", "Bytes of the arena, the most where it grows.", "gauge", lambda a: a.bytes),
+    ("ssm_arena_reserved_bytes", "Of these, bytes that are reserved.", "gauge", lambda a: a.backed),
     ("ssm_arena_used_bytes", "Bytes that packets of the arena have.", "gauge", lambda a: a.used),
     ("ssm_arena_largest_free_bytes", "Bytes of its largest free range.", "gauge", lambda a: a.largest_free),
     ("ssm_arena_packets", "Packets that it can have at once.", "gauge", lambda a: a.packets),

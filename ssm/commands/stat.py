@@ -59,6 +59,7 @@ def _print_arena(arena: ArenaStats) -> None:
     print_table(
         [
             "arena",
+            "reserved",
             "used",
             "largest free",
             "packets",
@@ -72,6 +73,7 @@ def _print_arena(arena: ArenaStats) -> None:
         [
             [
                 arena.bytes,
+                arena.backed,
                 arena.used,
                 arena.largest_free,
                 arena.packets,

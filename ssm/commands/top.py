@@ -166,12 +166,22 @@ def _classes(look: Look) -> Any:
 
 def _arena(arena: ArenaStats) -> Any:
     grid = _grid(
-        "arena", "bytes", "used", "largest free", "held", "of", "waiters", "late wakes", "recoveries"
+        "arena",
+        "bytes",
+        "reserved",
+        "used",
+        "largest free",
+        "held",
+        "of",
+        "waiters",
+        "late wakes",
+        "recoveries",
     )
     waiters = sum(shard.waiters for shard in arena.shards)
     _add(
         grid,
         f"{arena.bytes:,}",
+        f"{arena.backed:,}",
         f"{arena.used:,}",
         f"{arena.largest_free:,}",
         f"{arena.held:,}",

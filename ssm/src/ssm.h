@@ -124,6 +124,9 @@ struct ssm_pool_options {
     uint32_t flags;          /* SSM_EPHEMERAL */
     uint32_t arena_packets;  /* the most at once; 0: as many as can be of packets larger than any block, 16 .. 4096 */
     uint64_t arena_bytes;    /* memory for packets larger than any block, more than the largest has; 0: no arena */
+    /* The arena grows to so many bytes, by units of 64 KiB, as its packets need them; arena_bytes, which may be 0, are reserved
+     * when the pool is made. Until then the file has room for them and no memory. 0: it does not grow. */
+    uint64_t grow_bytes;
     /* Of a pool that others may read and not write: the mode of its lock file, without which they could stop the writers by
      * read locks. Each who may write to the pool may read and write that file, nobody else. 0: none. */
     uint32_t locks_mode;
@@ -155,7 +158,7 @@ struct ssm_pool;
  *     int fd = ssm_object_new();
  *     ssm_pool_create(fd, &options, NULL, &pool);   fchmod(fd, 0660);   ssm_object_link(fd, "/lab");   close(fd);
  * and a death on the way leaves nothing. What is not ready yet is no pool: attaching to it is SSM_E_LAYOUT. -ENOSPC when memory
- * cannot be reserved (it all is, now); -EEXIST when the file is not empty. After a failure the file is as it was.
+ * cannot be reserved (it all is, now, but for what an arena may grow by); -EEXIST when the file is not empty. After a failure the file is as it was.
  * attach: SSM_E_LAYOUT, SSM_E_CORRUPT, SSM_E_ABANDONED, SSM_E_HOLDERS.
  * Both: SSM_E_NO_PROC, SSM_E_NO_LOCKS, SSM_E_MEMLOCK, -ETIMEDOUT. */
 int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct ssm_attach_options *attach,
@@ -215,6 +218,7 @@ struct ssm_pool_info {
     uint32_t self;       /* this attachment's holder id; UINT32_MAX when it has none */
     uint32_t arena_packets;
     uint64_t arena_bytes; /* 0: the pool has no arena. Where a class_idx is asked for, the arena's is class_count */
+    uint64_t arena_reserved; /* of these, reserved when the pool was made; less where the arena grows */
     struct ssm_class_spec classes[SSM_CLASS_MAX];
 };
 int ssm_pool_info(struct ssm_pool *pool, struct ssm_pool_info *info_out);
@@ -486,7 +490,9 @@ struct ssm_class_stats {
     uint64_t large_waiters; /* calls that wait for several blocks; they are served in turn, before those for one */
 };
 struct ssm_arena_stats {
-    uint64_t bytes;   /* of the arena */
+    uint64_t bytes;   /* of the arena; of one that grows, the most that it can have */
+    uint64_t backed;  /* of these, how many are reserved */
+    uint64_t available; /* by how many it can still grow, as far as its file system has memory now; 0 where it does not grow */
     uint64_t packets; /* that it can have at once */
     uint64_t free;    /* of those: packets it can still give */
     uint64_t used;    /* bytes of the packets that somebody holds */

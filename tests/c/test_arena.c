@@ -13,11 +13,15 @@
 
 enum { PACKETS = 12 };
 
+/* All of this file is true of an arena that grows to that size, too, one unit after the other. */
+static bool growing;
+
 /* Two classes, of 256 and 1024 bytes, and the arena. */
 static struct ssm_pool_options arena_options(void)
 {
     struct ssm_pool_options options = fixture_options();
-    options.arena_bytes = ARENA;
+    options.arena_bytes = growing ? 0 : ARENA;
+    options.grow_bytes = growing ? ARENA : 0;
     options.arena_packets = PACKETS;
     return options;
 }
@@ -404,10 +408,155 @@ static void test_model(void)
     fixture_close(&f);
 }
 
-int main(void)
+/* ---- growing ---------------------------------------------------------------------------------------------------- */
+
+static struct fixture open_growing(uint64_t reserved, uint64_t most)
 {
-    alarm(WATCHDOG_S);
-    check_seed();
+    struct ssm_pool_options options = arena_options();
+    options.arena_bytes = reserved;
+    options.grow_bytes = most;
+    return fixture_open(&options);
+}
+
+static uint64_t pages_of_file(const struct fixture *f)
+{
+    return ssm_segment_reserved_bytes(f->fd) - f->pool->geometry.classes[2].payload_start;
+}
+
+static bool is_backed(const struct fixture *f, uint64_t backed)
+{
+    fixture_check(f->pool);
+    return stats(f->pool).backed == backed && pages_of_file(f) == backed;
+}
+
+static void test_it_grows_by_units(void)
+{
+    struct fixture f = open_growing(1, KIB(64) * 5 - 1); /* rounded up: one of five is reserved */
+    CHECK(stats(f.pool).bytes == KIB(64) * 5 && is_backed(&f, KIB(64)));
+    uint64_t a = fixture_alloc(f.pool, KIB(64)), b;
+    CHECK(is_backed(&f, KIB(64)));
+    b = fixture_alloc(f.pool, KIB(2)); /* one byte of a unit is the whole unit */
+    CHECK(offset_of(f.pool, b) == KIB(64) && is_backed(&f, KIB(128)));
+    drop(f.pool, a);
+    a = fixture_alloc(f.pool, KIB(60)); /* swept first */
+    CHECK(offset_of(f.pool, a) == 0 && is_backed(&f, KIB(128)));
+    drop(f.pool, b);
+    b = fixture_alloc(f.pool, KIB(150)); /* two units more, the rest of the first one first */
+    CHECK(offset_of(f.pool, b) == KIB(60) && is_backed(&f, KIB(256)));
+    drop(f.pool, a);
+    drop(f.pool, b);
+    CHECK(is_backed(&f, KIB(256)));
+    a = fixture_alloc(f.pool, KIB(64) * 5);
+    CHECK(is_backed(&f, KIB(64) * 5));
+    drop(f.pool, a);
+    fixture_close(&f);
+}
+
+static void test_what_does_not_grow(void)
+{
+    struct fixture f = open_growing(KIB(60), KIB(64)); /* no unit more than is reserved */
+    CHECK(f.pool->geometry.arena_units == 0 && stats(f.pool).bytes == KIB(64) && stats(f.pool).backed == KIB(64));
+    CHECK_EQ(ssm_segment_reserved_bytes(f.fd), f.pool->geometry.size_bytes);
+    fixture_close(&f);
+}
+
+/* A unit that is there without its bit, as a death leaves it, is reserved again; what is in it stays. */
+static void test_reserved_again(void)
+{
+    struct fixture f = open_growing(0, KIB(64) * 2);
+    uint64_t a = fixture_alloc(f.pool, KIB(10)), b = fixture_alloc(f.pool, KIB(10));
+    memset(fixture_view(f.pool, a).data, 0x5a, KIB(10));
+    drop(f.pool, b);
+    ssm_store_relaxed_u64((struct ssm_u64 *)(f.pool->base + f.pool->geometry.backed_start), 0);
+    b = fixture_alloc(f.pool, KIB(10)); /* the same extent */
+    CHECK(offset_of(f.pool, b) == KIB(12) && is_backed(&f, KIB(64)));
+    for (uint64_t i = 0; i < KIB(10); i++)
+        CHECK(fixture_view(f.pool, a).data[i] == 0x5a);
+    drop(f.pool, a);
+    drop(f.pool, b);
+    fixture_close(&f);
+}
+
+static int reserve(const struct fixture *f, uint64_t start, uint64_t bytes)
+{
+    return ssm_segment_reserve(f->fd, f->pool->geometry.classes[2].payload_start + start, bytes, NULL, NULL);
+}
+
+/* It needs what cannot be had: what is reserved is of use all the same, wherever it lies. */
+static void test_no_memory(void)
+{
+    struct fixture f = open_growing(KIB(128), KIB(64) * 8);
+    uint64_t a = fixture_alloc(f.pool, KIB(64)), b = fixture_alloc(f.pool, KIB(64)), c, pair[2];
+    CHECK_EQ(reserve(&f, KIB(64) * 5, KIB(64) * 2), 0);
+    ssm_store_relaxed_u64((struct ssm_u64 *)(f.pool->base + f.pool->geometry.backed_start), 1 << 1 | 1 << 5 | 1 << 6);
+    drop(f.pool, a);
+    f.pool->grow_again_ns = UINT64_MAX;
+    CHECK_EQ(ssm_alloc(f.pool, KIB(192), 0, &c), -SSM_E_EXHAUSTED);
+    CHECK_EQ(ssm_alloc_many(f.pool, KIB(100), 2, 0, pair), -SSM_E_EXHAUSTED);
+    CHECK_EQ(ssm_alloc(f.pool, KIB(100), 0, &c), 0);
+    CHECK_EQ(offset_of(f.pool, c), KIB(320));
+    drop(f.pool, c);
+    CHECK_EQ(ssm_alloc_many(f.pool, KIB(64), 2, 0, pair), 0);
+    CHECK(offset_of(f.pool, pair[0]) == KIB(320) && offset_of(f.pool, pair[1]) == KIB(384));
+    CHECK_EQ(ssm_alloc(f.pool, KIB(2), 0, &c), -SSM_E_EXHAUSTED);
+    f.pool->grow_again_ns = ssm_now_ns() + 20 * MS;
+    CHECK_EQ(ssm_alloc(f.pool, KIB(2), (int64_t)(WATCHDOG_S * 1000 * MS), &c), 0); /* it looks again by itself */
+    CHECK_EQ(offset_of(f.pool, c), 0);
+    drop(f.pool, b);
+    drop(f.pool, c);
+    CHECK_EQ(ssm_free_many(f.pool, pair, 2), 0);
+    fixture_close(&f);
+}
+
+/* A hole is SIGBUS at the first touch when memory is short. */
+static void test_a_file_that_was_cut(void)
+{
+    struct fixture f = open_growing(0, KIB(64) * 4);
+    struct ssm_pool *again;
+    uint64_t a = fixture_alloc(f.pool, KIB(100));
+    const uint64_t size = f.pool->geometry.size_bytes;
+    CHECK_EQ(ssm_pool_attach(f.fd, NULL, &again), 0);
+    ssm_pool_destroy(again);
+    CHECK(ftruncate(f.fd, (off_t)(size - KIB(64) * 3)) == 0 && ftruncate(f.fd, (off_t)size) == 0);
+    CHECK_EQ(ssm_pool_attach(f.fd, NULL, &again), -SSM_E_CORRUPT);
+    CHECK_FOUND(f.pool, "I15: more is said to be reserved than the file has");
+    CHECK_EQ(reserve(&f, 0, KIB(128)), 0);
+    drop(f.pool, a);
+    fixture_close(&f);
+}
+
+/* Looking does not give memory to a hole. */
+static void test_peek_touches_nothing(void)
+{
+    struct fixture f = open_growing(0, KIB(64) * 2);
+    uint64_t a = fixture_alloc(f.pool, KIB(8)), bytes = KIB(64);
+    struct ssm_peek peek;
+    uint8_t *copy = malloc(KIB(8));
+    CHECK(copy != NULL);
+    memset(fixture_view(f.pool, a).data, 0x33, KIB(8));
+    CHECK(ssm_packet_peek(f.pool, a, copy, KIB(8), &peek) == 0 && peek.length == KIB(8) && copy[KIB(8) - 1] == 0x33);
+    struct ssm_extent *extent = extent_of(f.pool, a), was = *extent;
+    ssm_store_relaxed_u64(&extent->start, KIB(64)); /* it lies where nothing is */
+    CHECK(ssm_packet_peek(f.pool, a, copy, KIB(8), &peek) == 0 && copy[0] == 0);
+    CHECK_EQ(pages_of_file(&f), bytes);
+    *extent = was;
+    free(copy);
+    drop(f.pool, a);
+    fixture_close(&f);
+}
+
+static void test_growing(void)
+{
+    test_it_grows_by_units();
+    test_what_does_not_grow();
+    test_reserved_again();
+    test_no_memory();
+    test_a_file_that_was_cut();
+    test_peek_touches_nothing();
+}
+
+static void test_all(void)
+{
     test_sizes();
     test_no_arena();
     test_edges_and_references();
@@ -421,5 +570,15 @@ int main(void)
     test_scribbled_extent();
     test_findings();
     test_model();
+}
+
+int main(void)
+{
+    alarm(WATCHDOG_S);
+    check_seed();
+    test_all();
+    growing = true;
+    test_all();
+    test_growing();
     return 0;
 }

@@ -15,14 +15,14 @@ static void test_reserve(void)
     int fd = fixture_file();
     struct statvfs fs;
     CHECK_EQ(ssm_segment_file_size(fd), 0);
-    CHECK_EQ(ssm_segment_reserve(fd, 10 * 4096, &no_hooks), 0);
+    CHECK_EQ(ssm_segment_reserve(fd, 0, 10 * 4096, &no_hooks, NULL), 0);
     CHECK_EQ(ssm_segment_file_size(fd), 10 * 4096);
-    CHECK(ssm_segment_is_reserved(fd));
+    CHECK_EQ(ssm_segment_reserved_bytes(fd), 10 * 4096);
     ssm_segment_empty(fd);
     CHECK(fstatvfs(fd, &fs) == 0);
     if (fs.f_blocks != 0) { /* a file system with a limit: it is not filled up to find that out */
-        CHECK_EQ(ssm_segment_reserve(fd, (uint64_t)fs.f_blocks * fs.f_frsize + 4096, &no_hooks), -ENOSPC);
-        CHECK_EQ(ssm_segment_reserve(fd, UINT64_C(1) << 62, &no_hooks), -ENOSPC);
+        CHECK_EQ(ssm_segment_reserve(fd, 0, (uint64_t)fs.f_blocks * fs.f_frsize + 4096, &no_hooks, NULL), -ENOSPC);
+        CHECK_EQ(ssm_segment_reserve(fd, 0, UINT64_C(1) << 62, &no_hooks, NULL), -ENOSPC);
         CHECK_EQ(ssm_segment_file_size(fd), 0);
     }
     close(fd);
@@ -52,7 +52,7 @@ static int build(unsigned advice, int ask_at_most)
     int fd = fixture_file();
     asked = 0;
     patience = ask_at_most;
-    int result = ssm_segment_reserve(fd, size, &hooks);
+    int result = ssm_segment_reserve(fd, 0, size, &hooks, NULL);
     if (result == 0)
         result = ssm_segment_map(fd, size, true, &segment);
     if (result == 0)
@@ -86,7 +86,7 @@ static __attribute__((unused)) void lock_too_much(void *unused)
     int fd = fixture_file();
     CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
     CHECK(setgroups(0, NULL) == 0 && setgid(54321) == 0 && setuid(54321) == 0); /* root is not limited */
-    CHECK_EQ(ssm_segment_reserve(fd, size, &no_hooks), 0);
+    CHECK_EQ(ssm_segment_reserve(fd, 0, size, &no_hooks, NULL), 0);
     CHECK_EQ(ssm_segment_map(fd, size, true, &segment), 0);
     CHECK_EQ(ssm_segment_prepare(&segment, SSM_ADVICE_MLOCK, &no_hooks), -SSM_E_MEMLOCK);
     ssm_segment_unmap(&segment);
@@ -111,19 +111,19 @@ static void test_peek(void)
 {
     int fd = fixture_file();
     char buffer[8] = "-------";
-    CHECK_EQ(ssm_segment_peek(fd, buffer, sizeof buffer), 0);
+    CHECK_EQ(ssm_segment_peek(fd, 0, buffer, sizeof buffer), 0);
     CHECK(write(fd, "abc", 3) == 3);
-    CHECK_EQ(ssm_segment_peek(fd, buffer, sizeof buffer), 3); /* too short for a map: no SIGBUS */
+    CHECK_EQ(ssm_segment_peek(fd, 0, buffer, sizeof buffer), 3); /* too short for a map: no SIGBUS */
     CHECK(memcmp(buffer, "abc----", 7) == 0);
     close(fd);
-    CHECK_EQ(ssm_segment_peek(fd, buffer, sizeof buffer), -EBADF);
+    CHECK_EQ(ssm_segment_peek(fd, 0, buffer, sizeof buffer), -EBADF);
 }
 
 static void test_map(void)
 {
     int fd = fixture_file();
     struct ssm_segment writer, reader, advised, none;
-    CHECK_EQ(ssm_segment_reserve(fd, 8192, &no_hooks), 0);
+    CHECK_EQ(ssm_segment_reserve(fd, 0, 8192, &no_hooks, NULL), 0);
     CHECK_EQ(ssm_segment_map(fd, 8192, true, &writer), 0);
     CHECK_EQ(ssm_segment_map(fd, 8192, false, &reader), 0);
     CHECK_EQ(ssm_segment_prepare(&reader, SSM_ADVICE_PREFAULT, &no_hooks), 0);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Operations on packets of the arena, and their states. Its memory is eight pages, for six packets. */
+ * Operations on packets of the arena, and their states. Its memory is eight pages, for six packets; where it grows, two units
+ * of sixteen pages, which are not reserved at first. */
 #include "arena.h"
 #include "scenarios.h"
 
@@ -107,6 +108,23 @@ static void dead_owner(struct world *world)
     world->somebody_died = true;
 }
 
+/* A process died when it had an extent of two pages, the second in a unit that it was about to reserve. Elsewhere is room that
+ * is reserved, so that nothing is swept. */
+static void leftover_without_memory(struct world *world)
+{
+    uint64_t serial, handle = world_alloc_arena(world, PEER, PAGES(15), &serial);
+    leave_behind(world, 2);
+    ssm_free(world->pools[PEER], handle);
+    world_keep_arena(world, PAGES(1));
+    ssm_store_relaxed_u64((struct ssm_u64 *)(me(world)->base + me(world)->geometry.backed_start), 1);
+}
+
+/* The next packet of two pages is half in the one unit, half in the other. */
+static void one_unit_but_a_page(struct world *world)
+{
+    world_keep_arena(world, PAGES(15));
+}
+
 static void to_put(struct world *world)
 {
     struct expectation *expect = &world->expect[RING_MANY];
@@ -139,6 +157,12 @@ const struct scenario arena_scenarios[] = {
     {"arena get", to_get, get, .results = {1}, .arena = true},
     {"arena close: a packet in hand", one_in_hand, close_pool, .results = {0}, .arena = true},
     {"arena reap: lock of a dead process", dead_owner, reap, .results = {0}, .arena = true},
+    {"growing arena alloc: nothing is reserved", nothing_there, alloc_2, .results = {0}, .arena = true, .grows = true},
+    {"growing arena alloc: an extent that is not reserved", leftover_without_memory, alloc_2, .results = {0}, .arena = true,
+     .grows = true},
+    {"growing arena alloc: two units", one_unit_but_a_page, alloc_2, .results = {0}, .arena = true, .grows = true},
+    {"growing arena alloc: lock of a dead process", dead_owner, alloc_2, .results = {0}, .arena = true, .grows = true},
+    {"growing arena alloc_many", one_unit_but_a_page, alloc_3_packets, .results = {0}, .arena = true, .grows = true},
     {"arena stats, check", leftovers_elsewhere, look, .results = {0, 0}, .arena = true},
 };
 

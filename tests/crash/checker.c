@@ -144,6 +144,15 @@ static void balance_holder(const struct check *check, uint32_t block_idx, uint32
         complain(check, "block %u is held by slot %u, which has it in %u places", block_idx, id, places);
 }
 
+/* Whoever has taken a packet of the arena, or queued it, may touch it all. */
+static void look_at_memory(const struct check *check, uint32_t block_idx, uint32_t id)
+{
+    const struct ssm_pool *holder = living_holder(check, id);
+    const bool has_it = holder == NULL || holder->claims[block_idx].references > 0; /* or a ring has */
+    if (block_idx >= BLOCKS && has_it && !ssm_arena_has_memory(check->self, block_idx))
+        complain(check, "block %u lies in units that are not reserved", block_idx);
+}
+
 static bool in_a_cache(const struct check *check, uint32_t block_idx)
 {
     for (uint32_t i = 0; i < check->living_count; i++)
@@ -217,6 +226,7 @@ static uint32_t balance(const struct check *check)
         for (uint32_t id = 0; id < check->self->geometry.holders; id++)
             if (ssm_block_has(block, id)) {
                 balance_holder(check, i, id);
+                look_at_memory(check, i, id);
                 free = false;
             }
         for (uint32_t k = 0; k < check->living_count; k++)
@@ -354,6 +364,7 @@ static void exhaust_arena(struct check *check)
         result = TIMED(check, ssm_alloc(check->self, stats.largest, 0, &handles[count]));
         if (result != 0 || ssm_packet_view(check->self, handles[count], &packet) != 0)
             complain(check, "the arena's largest range, %lu bytes: %d", (unsigned long)stats.largest, result);
+        look_at_memory(check, (uint32_t)handles[count], check->self->self);
         if (handles[count] == check->handles[(uint32_t)handles[count]])
             complain(check, "handle %#lx was given out twice", (unsigned long)handles[count]);
         check->handles[(uint32_t)handles[count]] = handles[count];
@@ -366,12 +377,15 @@ static void exhaust_arena(struct check *check)
             complain(check, "freeing packet %u of the arena: %d", i, result);
 }
 
-/* Takes two pages of the arena, whatever comes of it, and gives them back. */
-static void use_arena(struct ssm_pool *pool)
+/* Takes two pages of the arena, whatever comes of it, and gives them back. `check`: who looks at them, or NULL. */
+static void use_arena(const struct check *check, struct ssm_pool *pool)
 {
     uint64_t handle;
-    if (pool->geometry.arena_bytes > 0 && ssm_alloc(pool, 2 * 4096, 0, &handle) == 0)
-        (void)ssm_free(pool, handle);
+    if (pool->geometry.arena_bytes == 0 || ssm_alloc(pool, 2 * 4096, 0, &handle) != 0)
+        return;
+    if (check != NULL)
+        look_at_memory(check, (uint32_t)handle, pool->self);
+    (void)ssm_free(pool, handle);
 }
 
 /* Allocates everything once, and writes to it. */
@@ -414,7 +428,7 @@ static void use_up(const struct check *check)
     int result = count > 0 ? TIMED(check, ssm_free_many(check->self, handles, count)) : 0;
     if (result != 0)
         complain(check, "freeing everything: %d", result);
-    use_arena(check->self);
+    use_arena(check, check->self);
 }
 
 /* ---- rings: 4 ---------------------------------------------------------------------------------------------------- */
@@ -679,7 +693,7 @@ static void drain(struct check *check, enum manner manner)
 static void go_on(struct check *check)
 {
     uint64_t handles[3];
-    use_arena(check->self);
+    use_arena(check, check->self);
     for (int ring = 0; ring < RINGS; ring++) {
         int result = put_one(check, ring, MARK_SERIAL + (uint32_t)ring);
         check->marked[ring] = result == 0;
@@ -728,7 +742,7 @@ static void visit_to_get(struct world *world, enum actor actor, int ring)
 
 void checker_visit(struct world *world, enum actor actor)
 {
-    use_arena(world->pools[actor]);
+    use_arena(NULL, world->pools[actor]);
     for (int ring = 0; ring < RINGS; ring++) {
         visit_to_put(world, actor, ring);
         visit_to_get(world, actor, ring);
@@ -756,7 +770,7 @@ static void block(struct check *check, enum block blocked, int refusal)
     if (blocked == ON_PUT)
         result = alloc_stamped(check->self, MARK_SERIAL + RING_MANY, &handle);
     if (result == 0)
-        result = blocked == ON_ALLOC ? ssm_alloc(check->self, check->world->arena ? ARENA_BYTES : 1, BLOCKED_NS, &handle)
+        result = blocked == ON_ALLOC ? ssm_alloc(check->self, check->world->arena ? check->world->arena_bytes : 1, BLOCKED_NS, &handle)
                : blocked == ON_PUT   ? ssm_ring_put(check->rings[RING_MANY], &handle, 1, 0, BLOCKED_NS)
                                      : ssm_ring_get(check->rings[RING_MANY], &handle, 1, BLOCKED_NS);
     uint64_t until_ns = ssm_now_ns();
@@ -832,7 +846,7 @@ static void as_good_as_new(struct check *check)
         complain(check, "%u of %u blocks are free in the end", available, (uint32_t)BLOCKS);
     exhaust(check, BLOCKS);
     struct ssm_arena_stats stats;
-    if (ssm_arena_stats(check->self, &stats) == 0 && (stats.used != 0 || stats.largest != ARENA_BYTES))
+    if (ssm_arena_stats(check->self, &stats) == 0 && (stats.used != 0 || stats.largest != check->world->arena_bytes))
         complain(check, "%lu bytes of the arena are used in the end", (unsigned long)stats.used);
     if (check->service != NULL)
         demand(check, books_as_good_as_new(check->world, check->self, check->service));

@@ -12,7 +12,7 @@ import pytest
 from tests.cmake import build
 
 CANNOT_RUN = 77  # exit status of a program that says why
-BUGS = 19  # of ssm/src/platform/seed_bug.h
+BUGS = 20  # of ssm/src/platform/seed_bug.h
 FOUND_BY_SOAK = frozenset({12})  # it needs processes that run at the same time; the killer finds the others
 SEEDED = tuple(f"ssm_{'soak' if bug in FOUND_BY_SOAK else 'killer'}_bug{bug}" for bug in range(1, BUGS + 1))
 

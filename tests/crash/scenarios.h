@@ -18,6 +18,7 @@ struct scenario {
     int refusal;                          /* what the survivor's call may also answer; 0: nothing else */
     uint32_t many_flags;                  /* of RING_MANY: SSM_REDELIVER, or how it overflows */
     bool arena;                           /* the pool has one */
+    bool grows;                           /* and it grows */
 };
 
 extern const struct scenario pool_scenarios[], chain_scenarios[], redelivery_scenarios[], overflow_scenarios[],

@@ -33,6 +33,7 @@ FOUND = {
     "NO_NEW_TREE": ("arena alloc: fresh", "arena: tree"),
     "SILENT_RELEASE": ("close: everything in hand", "lost: nobody holds it"),
     "VIEW_DELAYS": ("redelivering get: free, viewed", "came back although they had been freed"),
+    "TRUSTED_LEFTOVER": ("growing arena alloc: an extent", "units that are not reserved"),
 }
 
 

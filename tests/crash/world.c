@@ -88,16 +88,18 @@ static void open_rings(struct world *world, enum actor actor)
         open_ring(world, actor, ring);
 }
 
-void world_build(struct world *world, bool wide, uint32_t many_flags, bool arena)
+void world_build(struct world *world, bool wide, uint32_t many_flags, bool arena, bool grows)
 {
     struct ssm_pool_options options = {
         .classes = {{BLOCK_SIZE, BLOCKS}}, .class_count = 1, .shards = 2, .cache = CACHE,
         .holders = wide ? 128 : 64, .metadata_bytes = METADATA_BYTES,
-        .arena_bytes = arena ? ARENA_BYTES : 0, .arena_packets = arena ? ARENA_PACKETS : 0,
+        .arena_bytes = arena && !grows ? ARENA_BYTES : 0, .grow_bytes = grows ? GROW_BYTES : 0,
+        .arena_packets = arena ? ARENA_PACKETS : 0,
     };
     struct ssm_attach_options survivor = {.name = "survivor"};
     *world = (struct world){.fd = memfd_create("ssm-crash", MFD_CLOEXEC), .wide = wide,
-                             .many_flags = many_flags, .arena = arena};
+                             .many_flags = many_flags, .arena = arena,
+                             .arena_bytes = grows ? GROW_BYTES : ARENA_BYTES};
     MUST(world->fd >= 0);
     MUST(ssm_pool_create(world->fd, &options, &survivor, &world->pools[SURVIVOR]) == 0);
     world->pools[PEER] = attach(world, "peer");

@@ -30,6 +30,7 @@ enum {
     BLOCK_SIZE    = 64,
     ARENA_PACKETS = 6,
     ARENA_BYTES   = 8 * 4096,
+    GROW_BYTES    = 2 * 65536, /* of an arena that grows: two units, none of which is reserved at first */
     CACHE         = 4, /* an eighth of the blocks */
     CAPACITY_MANY = 4, /* all slots */
     CAPACITY_ONE  = 3, /* of four slots */
@@ -73,6 +74,7 @@ struct world {
     bool     wide;                  /* holder sets of two words, the victim in the second */
     uint32_t many_flags;            /* of RING_MANY: SSM_REDELIVER, or how it overflows */
     bool     arena;                 /* the pool has one */
+    uint64_t arena_bytes;           /* all that it can have */
     uint32_t dummies;
     struct ssm_pool *pools[ACTORS];
     struct ssm_pool *crowd[128];    /* keep slots taken while the world is built; or all the time */
@@ -100,7 +102,7 @@ struct world {
 
 /* ---- making one: aborts where something fails -------------------------------------------------------------------- */
 
-void world_build(struct world *world, bool wide, uint32_t many_flags, bool arena);
+void world_build(struct world *world, bool wide, uint32_t many_flags, bool arena, bool grows);
 struct ssm_ring_options world_ring_options(const struct world *world, int ring);
 /* The scenario is prepared: takes the image; the victim's liveness lock is free for a child from here on. */
 void world_seal(struct world *world);

@@ -58,7 +58,7 @@ static PyObject *free_now(struct pool_object *pool)
     return free;
 }
 
-/* (bytes, used, packets held, packets, largest free range), or None. */
+/* (bytes, used, packets held, packets, largest free range, reserved, available), or None. */
 static PyObject *arena_now(struct pool_object *pool)
 {
     struct ssm_arena_stats s;
@@ -68,7 +68,7 @@ static PyObject *arena_now(struct pool_object *pool)
     if (result == -ENOENT)
         RETURN_NONE;
     return result < 0 ? raise_code(pool, result)
-                      : Py_BuildValue("(KKKKK)", s.bytes, s.used, s.packets - s.free, s.packets, s.largest);
+                      : Py_BuildValue("(KKKKKKK)", s.bytes, s.used, s.packets - s.free, s.packets, s.largest, s.backed, s.available);
 }
 
 /* (when, free by class, (held, more), arena). None where the pool was closed, or cut, meanwhile: the error stays what

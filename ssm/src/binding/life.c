@@ -100,15 +100,16 @@ PyObject *pool_create(PyTypeObject *type, PyObject *args)
     struct ssm_pool_options options = {0};
     struct ssm_attach_options attach = {.hooks = wait_hooks};
     unsigned int flags;
-    unsigned long long metadata_bytes, arena_bytes;
+    unsigned long long metadata_bytes, arena_bytes, grow_bytes;
     PyObject *name, *classes;
-    if (!PyArg_ParseTuple(args, "UO!IIIIIKKIII:_create", &name, &PyTuple_Type, &classes, &options.shards, &options.headroom,
+    if (!PyArg_ParseTuple(args, "UO!IIIIIKKKIII:_create", &name, &PyTuple_Type, &classes, &options.shards, &options.headroom,
                           &options.tailroom, &options.cache, &options.holders, &metadata_bytes, &arena_bytes,
-                          &options.arena_packets, &flags, &options.locks_mode) ||
+                          &grow_bytes, &options.arena_packets, &flags, &options.locks_mode) ||
         parse_classes(classes, &options) < 0)
         return NULL;
     options.metadata_bytes = metadata_bytes;
     options.arena_bytes = arena_bytes;
+    options.grow_bytes = grow_bytes;
     options.flags = flags & SSM_EPHEMERAL;
     attach.flags = ATTACH_FLAGS | (flags & COMFORTS);
     PyObject *path = path_of(name, &attach); /* where it will be */

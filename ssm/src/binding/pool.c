@@ -416,7 +416,7 @@ static PyObject *pool_class_stats(struct pool_object *self, PyObject *args)
 }
 
 PyDoc_STRVAR(pool_arena_stats_doc,
-"_arena_stats($self, /)\n--\n\n(bytes, packets, free, used, largest_free, recoveries, late_wakes); None: the pool has no arena.");
+"_arena_stats($self, /)\n--\n\n(bytes, backed, available, packets, free, used, largest_free, recoveries,\nlate_wakes); None: the pool has no arena.");
 
 static PyObject *pool_arena_stats(struct pool_object *self, PyObject *unused)
 {
@@ -427,7 +427,7 @@ static PyObject *pool_arena_stats(struct pool_object *self, PyObject *unused)
     if (result == -ENOENT)
         RETURN_NONE;
     return result < 0 ? raise_code(self, result)
-                      : Py_BuildValue("(KKKKKKK)", s.bytes, s.packets, s.free, s.used, s.largest, s.recoveries, s.late_wakes);
+                      : Py_BuildValue("(KKKKKKKKK)", s.bytes, s.backed, s.available, s.packets, s.free, s.used, s.largest, s.recoveries, s.late_wakes);
 }
 
 PyObject *name_object(const char *name)
@@ -626,10 +626,12 @@ static PyObject *pool_get_ephemeral(struct pool_object *self, void *unused)
 #define INFO(field) ((void *)offsetof(struct ssm_pool_info, field))
 static PyGetSetDef pool_attributes[] = {
     {"name", (getter)pool_get_name, NULL, "str : its POSIX name, with the leading slash.", NULL},
-    {"size", (getter)pool_get_u64, NULL, "int : bytes of shared memory, all reserved.", INFO(size_bytes)},
+    {"size", (getter)pool_get_u64, NULL, "int : bytes of shared memory; all reserved, but for those that a growing arena has not needed yet.", INFO(size_bytes)},
     {"generation", (getter)pool_get_u64, NULL, "int : random, chosen at creation; tells pools of one name apart.", INFO(generation)},
     {"classes", (getter)pool_get_classes, NULL, "dict of int to int : block size in bytes -> number of blocks.", NULL},
-    {"arena", (getter)pool_get_u64, NULL, "int : bytes for packets that are larger than all blocks; 0: none.", INFO(arena_bytes)},
+    {"arena", (getter)pool_get_u64, NULL, "int : bytes for packets that are larger than all blocks, the most where it grows; 0: none.", INFO(arena_bytes)},
+    {"arena_reserved", (getter)pool_get_u64, NULL, "int : of these, bytes reserved when the pool was made; the arena grows by the rest.",
+     INFO(arena_reserved)},
     {"arena_packets", (getter)pool_get_u32, NULL, "int : packets that the arena can have at once.", INFO(arena_packets)},
     {"shards", (getter)pool_get_u32, NULL, "int : free lists per size class.", INFO(shards)},
     {"headroom", (getter)pool_get_u32, NULL, "int : bytes in front of a fresh packet's data.", INFO(headroom)},
@@ -655,8 +657,8 @@ static PyMethodDef pool_methods[] = {
     {"free_blocks", (PyCFunction)pool_free_blocks, METH_O, pool_free_blocks_doc},
     {"check", (PyCFunction)pool_check, METH_NOARGS, pool_check_doc},
     {"_create", (PyCFunction)pool_create, METH_VARARGS | METH_CLASS,
-     "_create($type, name, classes, shards, headroom, tailroom, cache, holders, metadata_bytes, arena, arena_packets,\n"
-     "flags, locks_mode, /)\n--\n\nMake a pool that has no name yet."},
+     "_create($type, name, classes, shards, headroom, tailroom, cache, holders, metadata_bytes, arena, grow,\n"
+     "arena_packets, flags, locks_mode, /)\n--\n\nMake a pool that has no name yet."},
     {"_publish", (PyCFunction)pool_publish, METH_VARARGS,
      "_publish($self, mode, uid, gid, /)\n--\n\nGive it its name; -1: the owner is who made it. FileExistsError."},
     {"_discard", (PyCFunction)pool_discard, METH_NOARGS,

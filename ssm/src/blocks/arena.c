@@ -8,6 +8,8 @@
 
 #include <errno.h>
 
+#define GROW_REST_NS UINT64_C(20000000) /* after memory could not be had: as long as who waits sleeps between two looks */
+
 static uint32_t first_block(const struct ssm_pool *pool)
 {
     return pool->geometry.classes[pool->geometry.fixed_count].first_block;
@@ -32,6 +34,83 @@ static struct al_tree_constraint anywhere(const struct ssm_pool *pool, uint64_t 
         .size = bytes, .align = bytes < SSM_EXTENT_PAGE ? SSM_EXTENT_UNIT : SSM_EXTENT_PAGE,
         .max = pool->geometry.arena_bytes - 1, .policy = AL_TREE_FIRST,
     };
+}
+
+/* ---- what is reserved of its memory ---------------------------------------------------------------------- */
+
+static bool grows(const struct ssm_pool *pool)
+{
+    return pool->geometry.arena_units > 0;
+}
+
+static struct ssm_u64 *backed_word(const struct ssm_pool *pool, uint64_t unit)
+{
+    return (struct ssm_u64 *)(pool->base + pool->geometry.backed_start) + unit / 64;
+}
+
+/* With the lock held; or of a unit in an extent of this process, without: then a stale 0 is reserved once more, in vain. */
+static bool unit_is_backed(const struct ssm_pool *pool, uint64_t unit)
+{
+    return ssm_load_relaxed_u64(backed_word(pool, unit)) >> unit % 64 & 1;
+}
+
+/* How many of these bytes lie in units that are not reserved, rounded up to units. */
+static uint64_t missing_bytes(const struct ssm_pool *pool, uint64_t start, uint64_t bytes)
+{
+    uint64_t missing = 0;
+    for (uint64_t unit = start / SSM_GROW_UNIT; unit < pool->geometry.arena_units && unit * SSM_GROW_UNIT < start + bytes; unit++)
+        missing += unit_is_backed(pool, unit) ? 0 : SSM_GROW_UNIT;
+    return missing;
+}
+
+static void set_backed_locked(struct ssm_pool *pool, uint64_t unit, uint64_t end)
+{
+    for (; unit < end; unit++)
+        ssm_store_relaxed_u64(backed_word(pool, unit),
+                              ssm_load_relaxed_u64(backed_word(pool, unit)) | UINT64_C(1) << unit % 64);
+}
+
+/* By what can be known without trying. */
+static bool may_grow(const struct ssm_pool *pool, uint64_t bytes)
+{
+    if (bytes == 0)
+        return true;
+    if (!grows(pool) || (pool->grow_again_ns != 0 && ssm_now_ns() < pool->grow_again_ns))
+        return false;
+    const int fd = ssm_pool_fd(pool);
+    return fd >= 0 && ssm_segment_free_bytes(fd) >= bytes;
+}
+
+bool ssm_arena_has_memory(const struct ssm_pool *pool, uint32_t block_idx)
+{
+    const struct ssm_memory extent = extent_of(pool, block_idx);
+    return missing_bytes(pool, extent.start, extent.bytes) == 0;
+}
+
+uint64_t ssm_arena_backed_bytes(const struct ssm_pool *pool)
+{
+    uint64_t units = 0;
+    for (uint64_t i = 0; i < (pool->geometry.arena_units + 63) / 64; i++)
+        units += (uint64_t)__builtin_popcountll(ssm_load_relaxed_u64(backed_word(pool, 64 * i)));
+    return grows(pool) ? units * SSM_GROW_UNIT : pool->geometry.arena_bytes;
+}
+
+uint64_t ssm_arena_available_bytes(const struct ssm_pool *pool)
+{
+    const int fd = grows(pool) ? ssm_pool_fd(pool) : -1;
+    const uint64_t missing = pool->geometry.arena_bytes - ssm_arena_backed_bytes(pool);
+    const uint64_t free_bytes = fd >= 0 ? ssm_segment_free_bytes(fd) : 0;
+    return free_bytes < missing ? free_bytes : missing;
+}
+
+/* The bits first: a unit that gets its bit meanwhile is one more that the file has. */
+bool ssm_arena_is_backed(struct ssm_pool *pool)
+{
+    const int fd = ssm_pool_fd(pool);
+    if (!grows(pool) || fd < 0)
+        return true;
+    const uint64_t told = pool->geometry.classes[pool->geometry.fixed_count].payload_start + ssm_arena_backed_bytes(pool);
+    return ssm_segment_reserved_bytes(fd) >= told;
 }
 
 /* ---- the tree, and its repair --------------------------------------------------------------------------- */
@@ -96,8 +175,11 @@ static void unlock_arena(struct ssm_pool *pool)
 
 int ssm_arena_init(struct ssm_pool *pool)
 {
+    const struct ssm_geometry *g = &pool->geometry;
     struct al_tree tree;
-    return pool->geometry.arena_bytes > 0 ? lay_out_tree(pool, &tree) : 0;
+    if (g->arena_units > 0)
+        set_backed_locked(pool, 0, (g->reserved_bytes - g->classes[g->fixed_count].payload_start) / SSM_GROW_UNIT);
+    return g->arena_bytes > 0 ? lay_out_tree(pool, &tree) : 0;
 }
 
 int ssm_arena_recover(struct ssm_pool *pool)
@@ -137,36 +219,112 @@ static bool sweep_locked(struct ssm_pool *pool, struct al_tree *tree)
     return any;
 }
 
-/* How many ranges of that kind the free ones can be cut into, by first match; AL_OK once that is enough. */
-static int count_places(const struct al_tree *tree, const struct al_tree_constraint *range, uint64_t wanted, uint64_t *places_out)
+/* Ranges of one kind that the free ones can be cut into, by first match. */
+struct places {
+    uint64_t all, backed; /* how many; of these, in units that are reserved */
+    uint64_t first;       /* where the first one of the latter starts */
+};
+
+/* The places in the free bytes start .. end, both included. */
+static uint64_t places_in(const struct al_tree_constraint *range, uint64_t start, uint64_t end, uint64_t *first_out)
 {
     const uint64_t mask = range->align - 1, step = (range->size + mask) & ~mask;
+    *first_out = start = (start + mask) & ~mask;
+    return start <= end && end - start >= range->size - 1 ? (end - start - (range->size - 1)) / step + 1 : 0;
+}
+
+/* Of a free range, those in runs of units that are reserved. */
+static void count_backed(const struct ssm_pool *pool, const struct al_tree_constraint *range, const struct al_tree_node *node,
+                         struct places *places)
+{
+    uint64_t at = node->start, first;
+    while (at <= node->end) {
+        uint64_t unit = at / SSM_GROW_UNIT, end;
+        const bool backed = unit_is_backed(pool, unit);
+        while (unit * SSM_GROW_UNIT <= node->end && unit_is_backed(pool, unit) == backed)
+            unit++;
+        end = unit * SSM_GROW_UNIT - 1 < node->end ? unit * SSM_GROW_UNIT - 1 : node->end;
+        const uint64_t count = backed ? places_in(range, at, end, &first) : 0;
+        if (places->backed == 0 && count > 0)
+            places->first = first;
+        places->backed += count;
+        at = end + 1;
+    }
+}
+
+/* Ends once it is enough; AL_OK then. */
+static int count_places(const struct ssm_pool *pool, const struct al_tree *tree, const struct al_tree_constraint *range,
+                        uint64_t wanted, struct places *places)
+{
     struct al_tree_iter iter;
     struct al_tree_node node;
-    uint64_t places = 0;
+    uint64_t first;
+    *places = (struct places){0};
     int result = al_tree_iterate(tree, 0, UINT64_MAX, &iter);
-    while (places < wanted && result == AL_OK && (result = al_tree_next(tree, &iter, &node)) == AL_OK) {
-        uint64_t start = (node.start + mask) & ~mask;
-        if (node.state == AL_TREE_FREE && node.end <= range->max && start <= node.end && node.end - start >= range->size - 1)
-            places += (node.end - start - (range->size - 1)) / step + 1;
+    while (places->backed < wanted && result == AL_OK && (result = al_tree_next(tree, &iter, &node)) == AL_OK) {
+        if (node.state != AL_TREE_FREE || node.end > range->max)
+            continue;
+        places->all += places_in(range, node.start, node.end, &first);
+        if (grows(pool))
+            count_backed(pool, range, &node, places);
+        else
+            places->backed = places->all;
     }
-    *places_out = places;
     return result;
 }
 
-/* A tree that contradicts itself is made anew; that sweeps, too. */
-static bool has_places(struct ssm_pool *pool, const struct al_tree *tree, const struct ssm_arena_request *request)
+enum { NO_PLACE, ROOM_TO_GROW, A_PLACE };
+
+static int look_for_many(const struct ssm_pool *pool, const struct al_tree *tree, const struct al_tree_constraint *range,
+                         uint64_t wanted, int *found_out)
+{
+    struct places places;
+    int result = count_places(pool, tree, range, wanted, &places);
+    *found_out = places.backed >= wanted ? A_PLACE
+               : places.all >= wanted && may_grow(pool, (wanted - places.backed) * range->size) ? ROOM_TO_GROW : NO_PLACE;
+    return result;
+}
+
+static int look_for_one(const struct ssm_pool *pool, const struct al_tree *tree, const struct al_tree_constraint *range, int *found_out)
+{
+    uint64_t start;
+    struct places places;
+    int result = al_tree_find(tree, range, &start);
+    *found_out = NO_PLACE;
+    if (result != AL_OK)
+        return result;
+    const uint64_t missing = missing_bytes(pool, start, range->size);
+    if (missing == 0 || may_grow(pool, missing)) {
+        *found_out = missing == 0 ? A_PLACE : ROOM_TO_GROW;
+        return AL_OK;
+    }
+    result = count_places(pool, tree, range, 1, &places);
+    *found_out = places.backed > 0 ? A_PLACE : NO_PLACE;
+    return result;
+}
+
+/* A_PLACE: all that is asked for has room in memory that is there. ROOM_TO_GROW: it has, should the arena grow. A tree that
+ * contradicts itself is made anew; that sweeps, too. */
+static int look_for_places(struct ssm_pool *pool, const struct al_tree *tree, const struct ssm_arena_request *request)
 {
     const struct al_tree_constraint range = anywhere(pool, request->bytes);
     for (int try = 0; try < 2; try++) {
-        uint64_t start, places = 0;
-        int result = request->count == 1 ? al_tree_find(tree, &range, &start)
-                                         : count_places(tree, &range, request->count, &places);
+        int found, result = request->count == 1 ? look_for_one(pool, tree, &range, &found)
+                                                : look_for_many(pool, tree, &range, request->count, &found);
         if (result == AL_OK || result == AL_NOT_AVAILABLE)
-            return result == AL_OK || places >= request->count;
+            return found;
         (void)rebuild(pool, NULL);
     }
-    return false;
+    return NO_PLACE;
+}
+
+/* Some free block has an extent still, by all that can be known without its shard's lock. */
+static bool has_leftovers(const struct ssm_pool *pool, const struct al_tree *tree)
+{
+    uint64_t free_count = 0;
+    for (uint32_t i = 0; i < pool->geometry.shards; i++)
+        free_count += ssm_load_relaxed_u32(&ssm_shard_at(pool, pool->geometry.fixed_count, i)->free_count);
+    return al_tree_allocated_count(tree) + free_count > pool->geometry.arena_packets;
 }
 
 /* The block that would be taken next has what it takes already, by all that can be known without its shard's lock. */
@@ -177,7 +335,23 @@ static bool fits_at_once(const struct ssm_pool *pool, const struct ssm_arena_req
     if (request->count != 1 || free_count == 0 || free_count > packets)
         return false;
     uint32_t block_idx = ssm_load_relaxed_u32(&ssm_list_at(pool, class_idx, pool->home)[free_count - 1]);
-    return block_idx - first_block(pool) < packets && extent_of(pool, block_idx).bytes == request->bytes;
+    if (block_idx - first_block(pool) >= packets)
+        return false;
+    const struct ssm_memory extent = extent_of(pool, block_idx);
+    return extent.bytes == request->bytes && missing_bytes(pool, extent.start, extent.bytes) == 0;
+}
+
+/* It grows only where a sweep has made no room. Without a thorough look, it does not grow. */
+static bool has_room_locked(struct ssm_pool *pool, struct al_tree *tree, const struct ssm_arena_request *request, bool thorough)
+{
+    if (fits_at_once(pool, request))
+        return true;
+    int found = look_for_places(pool, tree, request);
+    if (found == A_PLACE || !thorough)
+        return found == A_PLACE;
+    if ((found == NO_PLACE || has_leftovers(pool, tree)) && sweep_locked(pool, tree))
+        found = look_for_places(pool, tree, request);
+    return found != NO_PLACE;
 }
 
 int ssm_arena_has_room(struct ssm_pool *pool, const struct ssm_arena_request *request, bool thorough)
@@ -187,19 +361,36 @@ int ssm_arena_has_room(struct ssm_pool *pool, const struct ssm_arena_request *re
     if (result != 0)
         return result;
     result = open_tree(pool, &tree);
-    if (result == 0 && !fits_at_once(pool, request) && !has_places(pool, &tree, request) &&
-        !(thorough && sweep_locked(pool, &tree) && has_places(pool, &tree, request)))
+    if (result == 0 && !has_room_locked(pool, &tree, request, thorough))
         result = -SSM_E_EXHAUSTED;
     unlock_arena(pool);
     return result;
 }
 
+/* The first range, if its memory is there or can be had; or else the first one whose memory is there. */
+static int choose_place(const struct ssm_pool *pool, const struct al_tree *tree, struct al_tree_constraint *range)
+{
+    uint64_t start;
+    struct places places;
+    int result = al_tree_find(tree, range, &start);
+    if (result != AL_OK || may_grow(pool, missing_bytes(pool, start, range->size)))
+        return result;
+    result = count_places(pool, tree, range, 1, &places);
+    if (places.backed == 0)
+        return result == AL_OK ? AL_NOT_AVAILABLE : result;
+    range->policy = AL_TREE_EXACT;
+    range->exact = places.first;
+    return AL_OK;
+}
+
 /* What the tree proposes is looked at: somebody may have scribbled. */
 static int allocate_locked(struct ssm_pool *pool, struct al_tree *tree, uint32_t owner, uint64_t bytes, uint64_t *start_out)
 {
-    const struct al_tree_constraint range = anywhere(pool, bytes);
     for (int try = 0; try < 2; try++) {
-        int result = al_tree_alloc(tree, &range, owner, start_out);
+        struct al_tree_constraint range = anywhere(pool, bytes);
+        int result = grows(pool) ? choose_place(pool, tree, &range) : AL_OK;
+        if (result == AL_OK)
+            result = al_tree_alloc(tree, &range, owner, start_out);
         if (result == AL_NOT_AVAILABLE)
             return -SSM_E_EXHAUSTED;
         if (result == AL_OK && *start_out % range.align == 0 && *start_out <= range.max && range.max - *start_out >= bytes - 1)
@@ -209,18 +400,25 @@ static int allocate_locked(struct ssm_pool *pool, struct al_tree *tree, uint32_t
     return -SSM_E_CORRUPT;
 }
 
+struct furnished {
+    bool gave_back; /* an extent of another size: there may be room for somebody else */
+    bool lacks;     /* some unit of an extent is not reserved */
+};
+
 /* The steps that arena.h counts. */
 static int furnish_locked(struct ssm_pool *pool, struct al_tree *tree, const struct ssm_arena_request *request,
-                          uint32_t block_idx, bool *gave_back)
+                          uint32_t block_idx, struct furnished *so_far)
 {
     struct ssm_extent *extent = ssm_extent_at(pool, block_idx);
     struct ssm_block *block = ssm_block_at(pool, block_idx);
     uint64_t start;
-    if (extent_of(pool, block_idx).bytes == request->bytes)
+    if (extent_of(pool, block_idx).bytes == request->bytes) {
+        so_far->lacks |= !SSM_HAS_BUG(TRUSTED_LEFTOVER) && !ssm_arena_has_memory(pool, block_idx);
         return 0;
+    }
     if (has_extent(pool, block_idx)) {
         give_back_locked(pool, tree, block_idx);
-        *gave_back = true;
+        so_far->gave_back = true;
     }
     int result = allocate_locked(pool, tree, block_idx - first_block(pool), request->bytes, &start);
     if (result == -SSM_E_EXHAUSTED && sweep_locked(pool, tree))
@@ -231,21 +429,71 @@ static int furnish_locked(struct ssm_pool *pool, struct al_tree *tree, const str
     ssm_store_relaxed_u64(&block->start, pool->geometry.headroom); /* so the window never reaches beyond the extent */
     ssm_store_relaxed_u64(&block->length, request->length);
     ssm_store_release_u64(&extent->bytes, request->bytes); /* X1 -> X2 in ssm_extent_seen(): start and window come before it */
+    so_far->lacks |= missing_bytes(pool, start, request->bytes) > 0;
     return 0;
+}
+
+/* Reserves the units of these extents whose bits are missing; they are this process's, and stay as they are meanwhile. What it
+ * did it notes in `reserved`, unit by unit, for the bits. 0, -SSM_E_EXHAUSTED. */
+static int reserve_extent(struct ssm_pool *pool, struct ssm_memory extent, struct ssm_memory *reserved)
+{
+    const uint64_t end = (extent.start + extent.bytes + SSM_GROW_UNIT - 1) / SSM_GROW_UNIT;
+    const uint64_t arena_start = pool->geometry.classes[pool->geometry.fixed_count].payload_start;
+    const int fd = ssm_pool_fd(pool);
+    int result = fd < 0 ? -SSM_E_EXHAUSTED : 0;
+    *reserved = (struct ssm_memory){extent.start / SSM_GROW_UNIT, 0};
+    for (uint64_t unit = reserved->start, next; result == 0 && unit < end; unit = next) {
+        uint64_t done = 0;
+        for (next = unit; next < end && !unit_is_backed(pool, next);)
+            next++;
+        if (next > unit)
+            result = ssm_segment_reserve(fd, arena_start + unit * SSM_GROW_UNIT, (next - unit) * SSM_GROW_UNIT, NULL, &done);
+        reserved->bytes = result == 0 ? next - reserved->start : unit + done / SSM_GROW_UNIT - reserved->start;
+        if (next == unit)
+            next++; /* it is reserved already */
+    }
+    return result == 0 ? 0 : -SSM_E_EXHAUSTED;
+}
+
+/* Steps 6 to 9 of arena.h. */
+static int grow(struct ssm_pool *pool, const struct ssm_arena_request *request, const uint64_t *handles)
+{
+    struct al_tree tree;
+    int result = 0;
+    for (uint32_t i = 0; result == 0 && i < request->count; i++) {
+        struct ssm_memory reserved;
+        result = reserve_extent(pool, extent_of(pool, (uint32_t)handles[i]), &reserved);
+        const int locked = lock_arena(pool, SSM_LOCK_PATIENCE_NS);
+        if (locked != 0)
+            return locked;
+        set_backed_locked(pool, reserved.start, reserved.start + reserved.bytes);
+        unlock_arena(pool);
+    }
+    if (result == 0 || lock_arena(pool, SSM_LOCK_PATIENCE_NS) != 0)
+        return result;
+    pool->grow_again_ns = ssm_now_ns() + GROW_REST_NS;
+    if (open_tree(pool, &tree) == 0)
+        for (uint32_t i = 0; i < request->count; i++)
+            if (has_extent(pool, (uint32_t)handles[i]))
+                give_back_locked(pool, &tree, (uint32_t)handles[i]);
+    unlock_arena(pool);
+    return result;
 }
 
 int ssm_arena_furnish(struct ssm_pool *pool, const struct ssm_arena_request *request, const uint64_t *handles)
 {
     struct al_tree tree;
-    bool gave_back = false;
+    struct furnished so_far = {0};
     int result = lock_arena(pool, SSM_LOCK_PATIENCE_NS);
     if (result != 0)
         return result;
     result = open_tree(pool, &tree);
     for (uint32_t i = 0; result == 0 && i < request->count; i++)
-        result = furnish_locked(pool, &tree, request, (uint32_t)handles[i], &gave_back);
+        result = furnish_locked(pool, &tree, request, (uint32_t)handles[i], &so_far);
     unlock_arena(pool);
-    if (gave_back)
+    if (result == 0 && so_far.lacks)
+        result = grow(pool, request, handles);
+    if (so_far.gave_back)
         ssm_class_signal(pool, pool->geometry.fixed_count, 1);
     return result;
 }
@@ -279,6 +527,16 @@ static void check_extent(const struct ssm_pool *pool, const struct al_tree *tree
         find(f, "I12: two blocks have one extent (block, block)", block_idx, first_block(pool) + node.owner);
 }
 
+/* Who put it into a ring had got it whole. */
+static bool is_in_a_ring(const struct ssm_pool *pool, uint32_t block_idx)
+{
+    for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
+        if (ssm_block_has(ssm_block_at(pool, block_idx), id) &&
+            ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) == SSM_HOLDER_RING)
+            return true;
+    return false;
+}
+
 static void check_locked(struct ssm_pool *pool, struct findings *f)
 {
     struct al_tree tree;
@@ -291,8 +549,12 @@ static void check_locked(struct ssm_pool *pool, struct findings *f)
     for (uint32_t i = 0; i < pool->geometry.arena_packets; i++)
         if (has_extent(pool, first_block(pool) + i)) {
             check_extent(pool, &tree, first_block(pool) + i, f);
+            if (!ssm_arena_has_memory(pool, first_block(pool) + i) && is_in_a_ring(pool, first_block(pool) + i))
+                find(f, "I15: a queued packet lies in units that are not reserved (block)", first_block(pool) + i, 0);
             extents++;
         }
+    if (!ssm_arena_is_backed(pool))
+        find(f, "I15: more is said to be reserved than the file has (bytes)", ssm_arena_backed_bytes(pool), 0);
     if (al_tree_allocated_count(&tree) != extents)
         find(f, "I13: the tree has other ranges than the extents (ranges, extents)", al_tree_allocated_count(&tree), extents);
 }

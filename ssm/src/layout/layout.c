@@ -48,13 +48,26 @@ static uint64_t round_up(uint64_t value, uint64_t to)
     return (value + to - 1) / to * to;
 }
 
-/* What is asked for is rounded up to pages, and is of use only where it is more than the largest class's blocks have. */
+static bool arena_grows(const struct ssm_pool_options *options)
+{
+    return options->grow_bytes > round_up(options->arena_bytes, SSM_GROW_UNIT);
+}
+
+/* The most that the arena can have: whole units where it grows, or else whole pages. */
+static uint64_t arena_bytes_of(const struct ssm_pool_options *options)
+{
+    const uint64_t most = options->grow_bytes > options->arena_bytes ? options->grow_bytes : options->arena_bytes;
+    return round_up(most, arena_grows(options) ? SSM_GROW_UNIT : PAGE);
+}
+
+/* It is of use only where it is more than the largest class's blocks have. */
 static int check_arena(const struct ssm_pool_options *options)
 {
-    if (options->arena_bytes == 0)
+    if (options->arena_bytes == 0 && options->grow_bytes == 0)
         return options->arena_packets == 0 ? 0 : -EINVAL;
-    return options->arena_bytes > SIZE_LIMIT || options->arena_packets > SSM_ARENA_PACKETS_MAX ||
-           round_up(options->arena_bytes, PAGE) <= options->classes[options->class_count - 1].block_size ? -EINVAL : 0;
+    return options->arena_bytes > SIZE_LIMIT || options->grow_bytes > SIZE_LIMIT ||
+           options->arena_packets > SSM_ARENA_PACKETS_MAX ||
+           arena_bytes_of(options) <= options->classes[options->class_count - 1].block_size ? -EINVAL : 0;
 }
 
 static int check_options(const struct ssm_pool_options *options)
@@ -71,7 +84,7 @@ static int check_options(const struct ssm_pool_options *options)
             return -EINVAL;
         total += spec->block_count;
     }
-    total += options->arena_bytes != 0 ? SSM_ARENA_PACKETS_MAX : 0;
+    total += options->arena_bytes != 0 || options->grow_bytes != 0 ? SSM_ARENA_PACKETS_MAX : 0;
     return total > SSM_BLOCK_MAX ? -EINVAL : check_arena(options);
 }
 
@@ -108,9 +121,10 @@ static uint32_t default_arena_packets(const struct ssm_geometry *g)
 
 static void lay_out_arena(const struct ssm_pool_options *options, struct ssm_geometry *g)
 {
-    g->arena_bytes = round_up(options->arena_bytes, PAGE);
+    g->arena_bytes = arena_bytes_of(options);
     if (g->arena_bytes == 0)
         return;
+    g->arena_units = arena_grows(options) ? g->arena_bytes / SSM_GROW_UNIT : 0;
     g->arena_packets = options->arena_packets != 0 ? options->arena_packets : default_arena_packets(g);
     g->arena_nodes = 2 * g->arena_packets + 1;
     g->arena_tree_bytes = al_tree_size_bytes(g->arena_nodes);
@@ -179,6 +193,7 @@ int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geomet
            take(&end, g->arena_bytes > 0, sizeof(struct ssm_arena), SSM_NO_SHARING, &g->arena_start) &&
            take(&end, g->arena_packets, sizeof(struct ssm_extent), SSM_NO_SHARING, &g->extents_start) &&
            take(&end, 1, g->arena_tree_bytes, SSM_NO_SHARING, &g->arena_tree_start) &&
+           take(&end, (g->arena_units + 63) / 64, sizeof(struct ssm_u64), SSM_NO_SHARING, &g->backed_start) &&
            take(&end, 1, g->metadata_bytes, PAGE, &g->metadata_start);
     for (uint32_t i = 0; fits && i < g->fixed_count; i++) {
         uint64_t alignment = i == 0 || g->classes[i].stride >= HUGE_PAGE ? PAGE : SSM_CACHELINE;
@@ -186,6 +201,8 @@ int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geomet
     }
     fits = fits && take(&end, 1, g->arena_bytes, PAGE, &g->classes[g->fixed_count].payload_start);
     g->size_bytes = round_up(end, PAGE);
+    g->reserved_bytes = g->arena_units == 0 ? g->size_bytes
+                      : g->classes[g->fixed_count].payload_start + round_up(options->arena_bytes, SSM_GROW_UNIT);
     return fits ? 0 : -EOVERFLOW;
 }
 
@@ -221,7 +238,12 @@ void ssm_superblock_write(struct ssm_superblock *s, const struct ssm_geometry *g
     s->size_bytes = g->size_bytes;
     s->generation = ssm_random_u64();
     s->metadata_bytes = g->metadata_bytes;
-    s->arena_bytes = g->arena_bytes;
+    if (g->arena_units != 0) {
+        s->arena_bytes = g->reserved_bytes - g->classes[g->fixed_count].payload_start;
+        s->grow_bytes = g->arena_bytes;
+    } else {
+        s->arena_bytes = g->arena_bytes;
+    }
     s->arena_packets = g->arena_packets;
     s->class_count = g->fixed_count;
     s->shards = g->shards;
@@ -252,7 +274,7 @@ int ssm_superblock_read(const struct ssm_superblock *s, uint64_t file_size, stru
     struct ssm_pool_options options = {
         .class_count = s->class_count, .shards = s->shards, .headroom = s->headroom, .tailroom = s->tailroom,
         .cache = s->cache, .holders = s->holders, .flags = s->flags, .metadata_bytes = s->metadata_bytes,
-        .arena_bytes = s->arena_bytes, .arena_packets = s->arena_packets,
+        .arena_bytes = s->arena_bytes, .grow_bytes = s->grow_bytes, .arena_packets = s->arena_packets,
     };
     memcpy(options.classes, s->classes, sizeof options.classes);
     if (ssm_layout_compute(&options, geometry_out) != 0 || geometry_out->size_bytes != s->size_bytes ||

@@ -27,6 +27,7 @@
  *   carver      the range tree that divides the metadata area among rings and services
  *   arena       memory for packets larger than any block; its blocks are a class of their own, the last one
  *   extent      place and size of such a block in the arena's memory; it changes from packet to packet
+ *   backed      a unit of a growing arena's memory that is reserved: the file system has promised its pages
  *   numbers     three allocators of the registry's own: of holder slots, ids of rings, and RMIDs (registry_ids.h)
  */
 #ifndef SSM_LAYOUT_H
@@ -37,12 +38,13 @@
 #include "ssm.h"
 
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
-#define SSM_LAYOUT_VERSION 6u
+#define SSM_LAYOUT_VERSION 7u
 #define SSM_CACHE_MAX      4096u
 #define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard stays locked */
 #define SSM_BLOCK_MAX      (UINT64_C(1) << 31)
 #define SSM_EXTENT_UNIT    SSM_CACHELINE /* start and size of an extent are multiples of it */
 #define SSM_EXTENT_PAGE    UINT64_C(4096) /* larger extents start at multiples of this */
+#define SSM_GROW_UNIT      UINT64_C(65536) /* an arena grows by whole units: each is reserved before anything in it is touched */
 #define SSM_RING_MAX       (UINT32_C(1) << 24) /* capacity */
 #define SSM_NIL            UINT32_MAX
 #define SSM_ASKING_MAX     8u /* calls that wait for several blocks of one class, in the order in which they came */
@@ -59,7 +61,7 @@ struct ssm_superblock { /* written once, by the creator, but for the last three 
     uint64_t size_bytes;
     uint64_t generation;  /* random */
     uint64_t metadata_bytes;
-    uint64_t arena_bytes;
+    uint64_t arena_bytes, grow_bytes;
     uint32_t class_count, shards, headroom, tailroom, cache, holders, flags, arena_packets;
     struct ssm_class_spec classes[SSM_CLASS_MAX];
     struct ssm_u32 state;       /* enum ssm_state; this and holder_high change under the registry's byte lock */
@@ -159,11 +161,12 @@ struct ssm_extent {
     struct ssm_u64 bytes; /* 0: none. A free block keeps the extent of its last packet until it is needed */
 };
 
-/* The arena; behind it an extent for each of its blocks, and a range tree of its memory, in which the owner of a range
- * is the block's number in the class. Extents and holder sets are the truth, the tree a cache of it. ssm_check()
- * verifies, with the lock held:
+/* The arena; behind it an extent for each of its blocks, a range tree of its memory, in which the owner of a range is
+ * the block's number in the class, and, if it grows, a bit for each unit of its memory: set once the unit is reserved.
+ * Extents, holder sets and bits are the truth, the tree a cache of it. ssm_check() verifies, with the lock held:
  *   I12 each extent lies in the arena's memory, and no two of them overlap
- *   I13 the tree's allocated ranges are exactly the extents */
+ *   I13 the tree's allocated ranges are exactly the extents
+ *   I15 a unit whose bit is set is reserved: the file has as many pages as the bits and the fixed part say */
 struct ssm_arena {
     SSM_SHARED_ALIGNED
     struct ssm_lock lock;
@@ -270,8 +273,10 @@ struct ssm_geometry {
     uint32_t carver_nodes; /* enough for a range per holder slot and service, and the gaps between them */
     uint32_t arena_nodes;  /* enough for a range per block of the arena, and the gaps */
     uint32_t arena_packets;
-    uint64_t arena_bytes;  /* 0: there is none */
-    uint64_t arena_start, extents_start, arena_tree_start, arena_tree_bytes;
+    uint64_t arena_bytes;  /* 0: there is none; of one that grows, the most */
+    uint64_t arena_units;  /* of one that grows: how many bits `backed` has; 0: it does not */
+    uint64_t arena_start, extents_start, arena_tree_start, arena_tree_bytes, backed_start;
+    uint64_t reserved_bytes; /* of the segment, from its start: reserved when the pool is made */
     uint64_t size_bytes;
     struct ssm_class_geometry classes[SSM_CLASS_MAX + 1];
 };

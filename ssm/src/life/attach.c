@@ -129,8 +129,10 @@ static int map(struct ssm_pool *pool)
     /* A mapping keeps its description, and a forked child the mapping: this one holds no locks. */
     int fd = ssm_pool_fd(pool);
     int result = fd < 0 ? fd : ssm_segment_map(fd, pool->geometry.size_bytes, writable, &pool->segment);
-    if (result == 0)
-        result = ssm_segment_prepare(&pool->segment, advice_of(pool), &pool->hooks);
+    if (result != 0)
+        return result;
+    ssm_segment_set_reserved(&pool->segment, pool->geometry.reserved_bytes);
+    result = ssm_segment_prepare(&pool->segment, advice_of(pool), &pool->hooks);
     if (result != 0)
         return result;
     ssm_pool_set_base(pool, pool->segment.base);
@@ -234,7 +236,9 @@ static int build(struct ssm_pool *pool, uint32_t locks_mode)
     int64_t size = ssm_segment_file_size(pool->fd);
     if (size != 0)
         return size < 0 ? (int)size : -EEXIST;
-    int result = ssm_segment_reserve(pool->fd, pool->geometry.size_bytes, &pool->hooks);
+    int result = ssm_segment_reserve(pool->fd, 0, pool->geometry.reserved_bytes, &pool->hooks, NULL);
+    if (result == 0 && pool->geometry.reserved_bytes < pool->geometry.size_bytes)
+        result = ssm_segment_stretch(pool->fd, pool->geometry.size_bytes);
     if (result == 0)
         result = map(pool);
     if (result != 0)
@@ -293,6 +297,7 @@ void ssm_pool_remap(struct ssm_pool *pool, int fd)
     if (pool->flags & (SSM_PREFAULT | SSM_MLOCK) || !ssm_segment_is_same(fd, pool->fd) || ssm_pool_enter(pool) != 0)
         return;
     if (ssm_segment_map(fd, pool->segment.size, true, &again) == 0) {
+        ssm_segment_set_reserved(&again, pool->segment.reserved);
         ssm_segment_prepare(&again, advice_of(pool), &plain.hooks);
         ssm_segment_unmap(&pool->segment);
         pool->segment = again;
@@ -305,7 +310,7 @@ int ssm_attach_read_file(struct ssm_pool *pool)
 {
     struct ssm_superblock superblock = {0};
     int64_t size = ssm_segment_file_size(pool->fd);
-    int64_t got = size < 0 ? size : ssm_segment_peek(pool->fd, &superblock, sizeof superblock);
+    int64_t got = size < 0 ? size : ssm_segment_peek(pool->fd, 0, &superblock, sizeof superblock);
     if (got < 0)
         return (int)got;
     if (got < (int64_t)sizeof superblock)
@@ -314,8 +319,8 @@ int ssm_attach_read_file(struct ssm_pool *pool)
     if (result != 0)
         return result;
     pool->generation = superblock.generation;
-    if (!ssm_segment_is_reserved(pool->fd))
-        return -SSM_E_CORRUPT; /* it was cut, and has grown again */
+    if (ssm_segment_reserved_bytes(pool->fd) < pool->geometry.reserved_bytes)
+        return -SSM_E_CORRUPT; /* it was cut, and has grown again: a hole is SIGBUS at the first touch when memory is short */
     uint32_t state = ssm_load_relaxed_u32(&superblock.state); /* a copy; looked at again with the registry locked */
     return state == SSM_STATE_READY ? 0 : state == SSM_STATE_POISONED ? -SSM_E_ABANDONED : -SSM_E_CORRUPT;
 }
@@ -334,6 +339,8 @@ int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm
         result = ssm_fork_open_descriptions(pool);
     if (result == 0)
         result = map(pool);
+    if (result == 0 && !ssm_arena_is_backed(pool))
+        result = -SSM_E_CORRUPT;
     if (result == 0 && options->flags & SSM_READONLY) {
         pool->status = SSM_STATUS_READONLY;
     } else if (result == 0) {
@@ -374,6 +381,7 @@ int ssm_pool_info(struct ssm_pool *pool, struct ssm_pool_info *info_out)
         .cache = g->cache, .holders = g->holders, .flags = g->flags & SSM_EPHEMERAL,
         .locks_apart = (g->flags & SSM_LOCKS_APART) != 0, .self = pool->self,
         .arena_packets = g->arena_packets, .arena_bytes = g->arena_bytes,
+        .arena_reserved = g->arena_bytes - (g->size_bytes - g->reserved_bytes),
     };
     for (uint32_t i = 0; i < g->fixed_count; i++)
         info_out->classes[i] = (struct ssm_class_spec){g->classes[i].block_size, g->classes[i].block_count};

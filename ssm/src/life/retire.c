@@ -96,7 +96,7 @@ int ssm_pool_retire(int fd, const struct ssm_pool *leaving)
 int ssm_pool_retire_made(int fd, uint64_t generation)
 {
     struct ssm_superblock superblock = {0};
-    int64_t got = ssm_segment_peek(fd, &superblock, sizeof superblock);
+    int64_t got = ssm_segment_peek(fd, 0, &superblock, sizeof superblock);
     bool same = got == (int64_t)sizeof superblock && superblock.generation == generation;
     return same && (ssm_segment_is_mine(fd) || geteuid() == 0) ? retire(fd, NULL) : 0;
 }

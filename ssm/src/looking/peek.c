@@ -41,6 +41,21 @@ int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_o
     return result != 0 ? result : (int)found;
 }
 
+/* Of a growing arena it is read, not touched: the packet may be gone, and what has its place now without memory yet. */
+static bool read_payload(const struct ssm_pool *pool, uint32_t class_idx, uint64_t start, uint8_t *bytes_out, uint64_t bytes)
+{
+    if (!ssm_class_is_arena(pool, class_idx) || pool->geometry.arena_units == 0) {
+        memcpy(bytes_out, pool->base + start, bytes);
+        return true;
+    }
+    const int fd = ssm_pool_fd(pool);
+    int64_t got = 1;
+    for (uint64_t done = 0; fd >= 0 && got > 0 && done < bytes; done += (uint64_t)got)
+        if ((got = ssm_segment_peek(fd, start + done, bytes_out + done, bytes - done)) <= 0)
+            return false;
+    return fd >= 0;
+}
+
 /* One look; -SSM_E_STALE when the packet was replaced meanwhile, -EAGAIN when its window lies outside the block. */
 static int copy_packet(const struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, uint64_t room, struct ssm_peek *out)
 {
@@ -57,8 +72,8 @@ static int copy_packet(const struct ssm_pool *pool, uint64_t handle, uint8_t *by
         .next = ssm_load_relaxed_u64(&block->next),
     };
     bool whole = start <= block_size && length <= block_size - start;
-    if (whole)
-        memcpy(bytes_out, pool->base + memory.start + start, length < room ? length : room);
+    if (whole && !read_payload(pool, class_idx, memory.start + start, bytes_out, length < room ? length : room))
+        return -SSM_E_CORRUPT; /* the file was cut */
     ssm_fence_acquire(); /* Y2: all of it was read before the generation is read again; pairs with Y1 in hand_out() */
     if (ssm_load_relaxed_u32(&block->generation) != handle >> 32)
         return -SSM_E_STALE;

@@ -104,7 +104,8 @@ int ssm_arena_stats(struct ssm_pool *pool, struct ssm_arena_stats *out)
     int result = held != NULL ? 0 : g->arena_bytes > 0 ? -ENOMEM : -ENOENT;
     if (held != NULL) {
         *out = (struct ssm_arena_stats){
-            .bytes = g->arena_bytes, .packets = g->arena_packets, .recoveries = ssm_load_relaxed_u32(&ssm_arena_of(pool)->recoveries),
+            .bytes = g->arena_bytes, .backed = ssm_arena_backed_bytes(pool), .available = ssm_arena_available_bytes(pool),
+            .packets = g->arena_packets, .recoveries = ssm_load_relaxed_u32(&ssm_arena_of(pool)->recoveries),
             .late_wakes = late_wakes_of_class(pool, g->fixed_count),
         };
         measure(pool, held, out);

@@ -34,33 +34,47 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* False if the file system is known to have less space: filling it up to find out would harm other processes. */
-static bool may_fit(int fd, uint64_t size)
+uint64_t ssm_segment_free_bytes(int fd)
 {
     struct statfs fs;
-    return fstatfs(fd, &fs) != 0 || fs.f_blocks == 0 || size / (uint64_t)fs.f_bsize <= (uint64_t)fs.f_bavail;
+    if (fstatfs(fd, &fs) != 0 || fs.f_blocks == 0)
+        return UINT64_MAX;
+    return (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
 }
 
 /* A piece that a signal cut short is tried again in halves, until one is finished before the next signal. */
-int ssm_segment_reserve(int fd, uint64_t size, const struct ssm_sleep_hooks *hooks)
+static int reserve(int fd, uint64_t start, uint64_t size, const struct ssm_sleep_hooks *hooks, uint64_t *done)
 {
-    uint64_t piece = PIECE;
-    if (!may_fit(fd, size))
-        return -ENOSPC;
-    for (uint64_t done = 0, answered = 0; done < size;) {
-        uint64_t bytes = smaller(piece, size - done);
-        int error = posix_fallocate(fd, (off_t)done, (off_t)bytes);
+    uint64_t piece = PIECE, answered = 0;
+    while (*done < size) {
+        uint64_t bytes = smaller(piece, size - *done);
+        int error = posix_fallocate(fd, (off_t)(start + *done), (off_t)bytes);
         if (error != 0 && error != EINTR)
             return -error;
         piece = error == 0 ? smaller(piece * 2, PIECE) : piece / 2 > PIECE_MIN ? piece / 2 : PIECE_MIN;
-        done += error == 0 ? bytes : 0;
-        if (error == 0 && done - answered < ANSWER)
+        *done += error == 0 ? bytes : 0;
+        if (hooks == NULL || (error == 0 && *done - answered < ANSWER))
             continue;
-        answered = done;
+        answered = *done;
         if (answer_signals(hooks) != 0)
             return -EINTR;
     }
     return 0;
+}
+
+/* Where the file system is known to have less, it is not filled up to find that out: that would hurt everybody. */
+int ssm_segment_reserve(int fd, uint64_t start, uint64_t bytes, const struct ssm_sleep_hooks *hooks, uint64_t *done_out)
+{
+    uint64_t done = 0;
+    int result = bytes <= ssm_segment_free_bytes(fd) ? reserve(fd, start, bytes, hooks, &done) : -ENOSPC;
+    if (done_out != NULL)
+        *done_out = done;
+    return result;
+}
+
+int ssm_segment_stretch(int fd, uint64_t size)
+{
+    return ftruncate(fd, (off_t)size) == 0 ? 0 : -errno;
 }
 
 void ssm_segment_empty(int fd)
@@ -100,18 +114,18 @@ bool ssm_segment_is_same(int fd, int other)
     return fstat(fd, &one) == 0 && fstat(other, &two) == 0 && one.st_dev == two.st_dev && one.st_ino == two.st_ino;
 }
 
-bool ssm_segment_is_reserved(int fd)
+uint64_t ssm_segment_reserved_bytes(int fd)
 {
     struct statfs fs;
     struct stat st;
     if (fstatfs(fd, &fs) != 0 || (uint64_t)fs.f_type != TMPFS_MAGIC || fstat(fd, &st) != 0)
-        return true;
-    return (uint64_t)st.st_blocks * 512 >= (uint64_t)st.st_size;
+        return UINT64_MAX;
+    return (uint64_t)st.st_blocks * 512;
 }
 
-int64_t ssm_segment_peek(int fd, void *buffer, size_t bytes)
+int64_t ssm_segment_peek(int fd, uint64_t start, void *buffer, size_t bytes)
 {
-    ssize_t got = pread(fd, buffer, bytes, 0);
+    ssize_t got = pread(fd, buffer, bytes, (off_t)start);
     return got >= 0 ? got : -errno;
 }
 
@@ -121,8 +135,15 @@ int ssm_segment_map(int fd, uint64_t size, bool writable, struct ssm_segment *se
     void *base = mmap(NULL, (size_t)size, protection, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED)
         return -errno;
-    *segment_out = (struct ssm_segment){.base = base, .size = size, .writable = writable};
+    *segment_out = (struct ssm_segment){.base = base, .size = size, .reserved = size, .writable = writable};
     return 0;
+}
+
+void ssm_segment_set_reserved(struct ssm_segment *segment, uint64_t reserved)
+{
+    segment->reserved = reserved;
+    if (reserved < segment->size) /* a core dump would read it, and so give it memory, page by page */
+        madvise(segment->base + reserved, (size_t)(segment->size - reserved), MADV_DONTDUMP);
 }
 
 static int touch(uint8_t *bytes, size_t count)
@@ -136,19 +157,30 @@ static int touch(uint8_t *bytes, size_t count)
     return 0;
 }
 
+static int lock_result(int result)
+{
+    return result == 0 ? 0 : errno == ENOMEM || errno == EPERM ? -SSM_E_MEMLOCK : -errno;
+}
+
 static int lock(uint8_t *bytes, size_t count)
 {
-    if (mlock(bytes, count) == 0)
+    return lock_result(mlock(bytes, count));
+}
+
+/* What has no memory yet would get it all from mlock(). */
+static int lock_as_touched(const struct ssm_segment *segment)
+{
+    if (segment->reserved == segment->size)
         return 0;
-    return errno == ENOMEM || errno == EPERM ? -SSM_E_MEMLOCK : -errno;
+    return lock_result(mlock2(segment->base + segment->reserved, (size_t)(segment->size - segment->reserved), MLOCK_ONFAULT));
 }
 
 static int in_pieces(const struct ssm_segment *segment, int (*each)(uint8_t *bytes, size_t count),
                      const struct ssm_sleep_hooks *hooks)
 {
     int result = 0;
-    for (uint64_t done = 0; done < segment->size && result == 0; done += PIECE) {
-        result = each(segment->base + done, (size_t)smaller(PIECE, segment->size - done));
+    for (uint64_t done = 0; done < segment->reserved && result == 0; done += PIECE) {
+        result = each(segment->base + done, (size_t)smaller(PIECE, segment->reserved - done));
         if (result == 0 && done % ANSWER == 0)
             result = answer_signals(hooks);
     }
@@ -164,6 +196,8 @@ int ssm_segment_prepare(const struct ssm_segment *segment, unsigned advice, cons
         result = in_pieces(segment, touch, hooks);
     if (result == 0 && advice & SSM_ADVICE_MLOCK)
         result = in_pieces(segment, lock, hooks);
+    if (result == 0 && advice & SSM_ADVICE_MLOCK)
+        result = lock_as_touched(segment);
     return result;
 }
 
