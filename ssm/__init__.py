@@ -51,6 +51,7 @@ from ssm.options import CreateArguments
 from ssm.pool import Pool, list_pools
 from ssm.queue import JoinableQueue, Queue, SimpleQueue
 from ssm.ready import wait
+from ssm.semaphore import SemaphoreService
 from ssm.service import AddressService, IdService, PidService, RmidService
 from ssm.stats import (
     ArenaStats,
@@ -106,6 +107,7 @@ __all__ = [
     "RingStats",
     "RmidService",
     "SSMError",
+    "SemaphoreService",
     "ServiceMismatch",
     "ServiceStats",
     "ShardStats",

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
 from weakref import ref
 
-from ssm import _core, ending, late, names, service
+from ssm import _core, ending, late, names, semaphore, service
 from ssm.errors import LayoutMismatch, PoolAbandoned, PoolMismatch, RingMismatch
 from ssm.options import (
     CreateArguments,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from ssm._core import Packet, PacketBatch, Ring
+    from ssm.semaphore import SemaphoreService
     from ssm.service import AddressService, IdService, PidService, RmidService
 
 RETRY_S = 0.01  # between two looks for a pool that is not there yet
@@ -620,6 +621,31 @@ class Pool(_core.Pool):
             As `allocators.RmidAllocator` raises them.
         """
         return service.rmids(self, name, max_rmid, min_free_time_ns, reclaim)
+
+    def semaphore(self, name: str, permits: int) -> SemaphoreService:
+        """Open a shared counting semaphore of the pool, or create it if it is not there.
+
+        Parameters
+        ----------
+        name : str
+            1 .. 47 bytes.
+        permits : int
+            How many there are, at most 65535. A semaphore takes 4.2 kB of the metadata area, and 8 bytes for
+            each permit.
+
+        Returns
+        -------
+        SemaphoreService
+            Like a `threading.Semaphore`. What a process has of it comes back when that closes the pool or dies.
+
+        Raises
+        ------
+        ServiceMismatch, MetadataExhausted
+            As for `ids`.
+        InvalidSize
+            There cannot be so many permits.
+        """
+        return semaphore.semaphore(self, name, permits)
 
     def services(self) -> list[str]:
         """Return the names of the pool's services."""

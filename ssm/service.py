@@ -42,7 +42,10 @@ def _expect(value: object, kind: type) -> None:
         raise TypeError(f"want a {kind.__name__}, not {value!r}")
 
 
-def _open(cls: type[_S], pool: Pool, name: str, reclaim: bool, first: int, last: int, ranges: int = 0) -> _S:
+def open_service(
+    cls: type[_S], pool: Pool, name: str, reclaim: bool, first: int, last: int, ranges: int = 0
+) -> _S:
+    """Open or create the service; ServiceMismatch says what is there, and what was asked for."""
     size = len(name.encode())
     if not 1 <= size < _core.NAME_SIZE or "\0" in name:
         raise ValueError(f"a service's name has 1 .. {_core.NAME_SIZE - 1} bytes without NUL, not {name!r}")
@@ -60,7 +63,7 @@ def _open(cls: type[_S], pool: Pool, name: str, reclaim: bool, first: int, last:
 
 
 def _reopen(cls: type[_S], pool: Pool, name: str, parameters: tuple[bool, int, int, int]) -> _S:
-    return _open(cls, pool, name, *parameters)
+    return open_service(cls, pool, name, *parameters)
 
 
 def stats_of(pool: Pool) -> tuple[ServiceStats, ...]:
@@ -74,7 +77,7 @@ def _must_match(service: _core.Service, there: tuple[int, ...], here: tuple[int,
         raise ServiceMismatch(f"the snapshot is of {there}, service {service.name!r} of {here}")
 
 
-class _Owned(Generic[_V]):
+class Owned(Generic[_V]):
     """What all services offer beside the methods of their standalone class."""
 
     __slots__ = ()
@@ -110,7 +113,7 @@ class _Owned(Generic[_V]):
         return f"<ssm.{type(self).__name__} {service.name!r} of pool {service.pool.name!r}: {description}>"
 
 
-class IdService(_Owned[int], _core.IdService):
+class IdService(Owned[int], _core.IdService):
     """Ids shared by processes; made by `Pool.ids`. As `allocators.IdAllocator`."""
 
     __slots__ = ()
@@ -150,7 +153,7 @@ class IdService(_Owned[int], _core.IdService):
             self.free_id(id)
 
 
-class PidService(_Owned[int], _core.PidService):
+class PidService(Owned[int], _core.PidService):
     """Pids shared by processes; made by `Pool.pids`. As `allocators.PidAllocator`."""
 
     __slots__ = ()
@@ -185,7 +188,7 @@ class PidService(_Owned[int], _core.PidService):
         return [pid for pid in taken if pid.number in snapshot]
 
 
-class RmidService(_Owned[int], _core.RmidService):
+class RmidService(Owned[int], _core.RmidService):
     """RMIDs shared by processes; made by `Pool.rmids`. As `allocators.RmidAllocator`, by CLOCK_MONOTONIC."""
 
     __slots__ = ()
@@ -223,7 +226,7 @@ class RmidService(_Owned[int], _core.RmidService):
                 self.free(rmid)
 
 
-class AddressService(_Owned[RangeInclusive], _core.AddressService):
+class AddressService(Owned[RangeInclusive], _core.AddressService):
     """An address space shared by processes; made by `Pool.addresses`. As `allocators.AddressAllocator`."""
 
     __slots__ = ()
@@ -328,7 +331,7 @@ class ServiceTree:
 def ids(pool: Pool, name: str, range_base: int, range_end: int, reclaim: bool) -> IdService:
     """Open or create; see `Pool.ids`."""
     checked = IdAllocator(range_base, range_end)
-    return _open(IdService, pool, name, reclaim, checked.range_base, checked.range_end)
+    return open_service(IdService, pool, name, reclaim, checked.range_base, checked.range_end)
 
 
 def addresses(
@@ -339,7 +342,7 @@ def addresses(
     room = 0 if ranges is None else operator.index(ranges)
     if ranges is not None and not 1 <= room < RANGES_MAX:
         raise InvalidSize(f"ranges {ranges}: want 1 <= ranges < {RANGES_MAX}")
-    return _open(AddressService, pool, name, reclaim, checked.base, checked.end, room)
+    return open_service(AddressService, pool, name, reclaim, checked.base, checked.end, room)
 
 
 def pids(pool: Pool, name: str, order: int, reclaim: bool) -> PidService:
@@ -347,10 +350,10 @@ def pids(pool: Pool, name: str, order: int, reclaim: bool) -> PidService:
     words = operator.index(order)
     if not 1 <= words <= ORDER_MAX:
         raise InvalidSize(f"order {order}: want 1 <= order <= {ORDER_MAX}, for order * 64 pids")
-    return _open(PidService, pool, name, reclaim, words, 0)
+    return open_service(PidService, pool, name, reclaim, words, 0)
 
 
 def rmids(pool: Pool, name: str, max_rmid: int, min_free_time_ns: int, reclaim: bool) -> RmidService:
     """Open or create; see `Pool.rmids`."""
     checked = RmidAllocator(max_rmid, min_free_time_ns)
-    return _open(RmidService, pool, name, reclaim, checked.max_rmid, checked.min_free_time_ns)
+    return open_service(RmidService, pool, name, reclaim, checked.max_rmid, checked.min_free_time_ns)

@@ -133,13 +133,14 @@ class ServiceStats:
     name: str
     """Its name."""
     kind: str
-    """Which allocator it is: "ids", "addresses", "pids" or "rmids"."""
+    """Which allocator it is: "ids", "addresses", "pids", "rmids" or "semaphore"."""
     reclaim: bool
     """Whether what a process has goes back when that leaves or dies."""
     first: int
-    """Of ids and addresses, the first one; of pids, the order; of rmids, the highest one."""
+    """Of ids and addresses, the first one; of pids, the order; of rmids, the highest one; of a semaphore, its
+    permits."""
     last: int
-    """Of ids and addresses, the last one; of rmids, how long each rests, in nanoseconds; of pids, 0."""
+    """Of ids and addresses, the last one; of rmids, how long each rests, in nanoseconds; otherwise 0."""
     ranges: int
     """Of addresses, how many ranges can be allocated at once; otherwise 0."""
     capacity: int
@@ -166,8 +167,9 @@ class ServiceStats:
             "addresses": f"{first:#x}, {last - first + 1:#x}, ranges={ranges}",
             "pids": f"order={first}",
             "rmids": f"{first}, min_free_time_ns={last}",
+            "semaphore": f"{first}",
         }[kind]
-        return f"{kind}({parameters}, reclaim={reclaim})"
+        return f"{kind}({parameters})" if kind == "semaphore" else f"{kind}({parameters}, reclaim={reclaim})"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -155,6 +155,11 @@ def test_rmids_of_a_monitoring_directory(tmp_path):
     assert list((tmp_path / "mon_groups").iterdir()) == []
 
 
+def test_the_permit_of_a_killed_process_comes_back():
+    out = run(example("device_permits"), 4)
+    assert out.splitlines() == ["served: 4", "at most two at once: True", "both permits are back: True"]
+
+
 def test_the_slot_of_a_killed_worker_comes_back():
     out = run(example("worker_slots"), 3)
     assert "slots: 0 1 2" in out

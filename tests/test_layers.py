@@ -45,7 +45,8 @@ PYTHON = {
         acl late stats terminal
         errors
         _core
-        columns names service records ending in_hand
+        columns names service records ending in_hand semaphore_aio
+        semaphore
         options
         pool ready aio
         queue

@@ -398,7 +398,8 @@ enum ssm_service_kind {
     SSM_SERVICE_PIDS,      /* numbers from 0 on, the smallest free one first */
     SSM_SERVICE_RMIDS,     /* numbers from 1 on, the first freed first, each after a rest */
     SSM_SERVICE_ADDRESSES, /* ranges of an address space */
-    SSM_SERVICE_KIND_MAX = SSM_SERVICE_ADDRESSES
+    SSM_SERVICE_SEMAPHORE, /* permits, of which each process has some; always with SSM_RECLAIM */
+    SSM_SERVICE_KIND_MAX = SSM_SERVICE_SEMAPHORE
 };
 const char *ssm_service_kind_name(uint32_t kind); /* "ids" ...; NULL: there is no such kind */
 
@@ -407,7 +408,8 @@ enum ssm_service_flags { SSM_RECLAIM = 1u << 0 }; /* what a process has goes bac
 struct ssm_service;
 struct ssm_service_options {
     uint32_t kind, flags;
-    uint64_t first, last; /* ids, addresses: the range, both included; pids: order, 0; rmids: the highest, rest in ns */
+    uint64_t first, last; /* ids, addresses: the range, both included; pids: order, 0; rmids: the highest, rest in ns;
+                           * semaphore: permits, at most SSM_PERMITS_MAX, 0 */
     uint32_t ranges;      /* addresses: the most at once; 0: as it is, or 1024 for a new service */
 };
 
@@ -438,6 +440,17 @@ struct ssm_range_request {
  * SSM_E_UNAVAILABLE, SSM_E_RELEASED. */
 int ssm_range_alloc(struct ssm_service *service, const struct ssm_range_request *request, uint64_t *start_out);
 int ssm_range_free(struct ssm_service *service, uint64_t start, uint64_t end);
+
+/* Semaphores. acquire: takes a permit for this process, whichever of its threads calls, or waits for one; those that wait are
+ * served in the order in which they came (of up to 64 at once; the others in any order). SSM_E_UNAVAILABLE: none in time; with
+ * timeout_ns 0 also where a stopped process has the service's lock. -EINTR, and other errors: nothing was taken. `ticket`: 0 at
+ * first; a call that comes again with what it finds there then has its place in the order again. NULL: it does not come again.
+ * release: gives `number` of this process's permits back, all or none. SSM_E_RELEASED: it has not so many. held: how many
+ * it has. A forked child has none of its parent's. */
+#define SSM_PERMITS_MAX 65535u
+int ssm_semaphore_acquire(struct ssm_service *service, int64_t timeout_ns, uint64_t *ticket);
+int ssm_semaphore_release(struct ssm_service *service, uint32_t number);
+int ssm_semaphore_held(struct ssm_service *service);
 
 /* What is allocated, and of an address space the free ranges, too, in order. */
 struct ssm_service_item {

@@ -70,7 +70,10 @@ static void test_parameters(void)
     CHECK_EQ(try_open(f.pool, "a name of forty-eight bytes is one byte too long", IDS), -EINVAL);
 #define WRONG(...) CHECK_EQ(try_open(f.pool, "wrong", (struct ssm_service_options){__VA_ARGS__}), -EINVAL)
     WRONG(.kind = SSM_SERVICE_NONE);
-    WRONG(.kind = SSM_SERVICE_ADDRESSES + 1);
+    WRONG(.kind = SSM_SERVICE_KIND_MAX + 1);
+    WRONG(.kind = SSM_SERVICE_SEMAPHORE);
+    WRONG(.kind = SSM_SERVICE_SEMAPHORE, .first = SSM_PERMITS_MAX + 1);
+    WRONG(.kind = SSM_SERVICE_SEMAPHORE, .first = 1, .last = 1);
     WRONG(.kind = SSM_SERVICE_IDS, .first = 1, .last = 0);
     WRONG(.kind = SSM_SERVICE_IDS, .last = UINT64_C(1) << 32);
     WRONG(.kind = SSM_SERVICE_IDS, .last = 3, .ranges = 3);

@@ -772,7 +772,9 @@ static void block(struct check *check, enum block blocked, int refusal)
     if (result == 0)
         result = blocked == ON_ALLOC ? ssm_alloc(check->self, check->world->arena ? check->world->arena_bytes : 1, BLOCKED_NS, &handle)
                : blocked == ON_PUT   ? ssm_ring_put(check->rings[RING_MANY], &handle, 1, 0, BLOCKED_NS)
+               : blocked == ON_PERMIT ? ssm_semaphore_acquire(check->service, BLOCKED_NS, NULL)
                                      : ssm_ring_get(check->rings[RING_MANY], &handle, 1, BLOCKED_NS);
+    check->world->wants[SURVIVOR] = blocked == ON_PERMIT ? 1 : 0;
     uint64_t until_ns = ssm_now_ns();
     while ((over_ns = ssm_load_acquire_u64(&check->world->note->over_ns)) == 0)
         ssm_nap_ns(100000);

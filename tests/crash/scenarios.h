@@ -7,7 +7,7 @@
 #include "world.h"
 
 /* A call of the survivor that is under way all the time, and must come to an end. */
-enum block { NOBODY, ON_ALLOC, ON_GET, ON_PUT };
+enum block { NOBODY, ON_ALLOC, ON_GET, ON_PUT, ON_PERMIT };
 
 struct scenario {
     const char *name;

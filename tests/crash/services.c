@@ -3,6 +3,8 @@
  * Operations of services, and their states; see scenarios.h. The peer has some values, which it keeps. */
 #include "scenarios.h"
 
+#include "service.h"
+
 #include <stddef.h>
 
 #define PAGE     UINT64_C(16)
@@ -11,6 +13,8 @@
 #define NOW      UINT64_C(1000000)
 #define REST_NS  1000
 #define IDS      70                /* more than a word of bits */
+#define PERMITS  4
+#define A_WHILE  INT64_C(5000000)  /* ns */
 
 static struct ssm_service *mine(const struct world *world) { return world->services[VICTIM]; }
 
@@ -21,6 +25,7 @@ static void host(struct world *world, uint32_t kind, uint32_t flags)
         [SSM_SERVICE_PIDS] = {.kind = kind, .flags = flags, .first = 1},
         [SSM_SERVICE_RMIDS] = {.kind = kind, .flags = flags, .first = 8, .last = REST_NS},
         [SSM_SERVICE_ADDRESSES] = {.kind = kind, .flags = flags, .first = 0, .last = LAST, .ranges = 64},
+        [SSM_SERVICE_SEMAPHORE] = {.kind = kind, .flags = flags, .first = PERMITS},
     };
     world_host(world, &options[kind]);
 }
@@ -237,6 +242,73 @@ static void reap(struct world *world)
 
 static void close_pool(struct world *world) { world_returned(world, ssm_pool_close(world->pools[VICTIM])); }
 
+/* ---- semaphores -------------------------------------------------------------------------------------------------- */
+
+static void permits(struct world *world, uint32_t of_the_victim, uint32_t of_the_peer, uint32_t of_the_dead)
+{
+    const uint32_t counts[ACTORS] = {[VICTIM] = of_the_victim, [PEER] = of_the_peer, [DEAD] = of_the_dead};
+    host(world, SSM_SERVICE_SEMAPHORE, SSM_RECLAIM);
+    for (int actor = 0; actor < ACTORS; actor++)
+        for (uint32_t i = 0; i < counts[actor]; i++)
+            (void)ssm_semaphore_acquire(world->services[actor], 0, NULL);
+    world->wants[PEER] = of_the_peer;
+    world->somebody_died = of_the_dead > 0;
+}
+
+/* A call that waits, and sleeps all the time. */
+static void wait_in_line(struct world *world, enum actor actor)
+{
+    uint64_t ticket = 0;
+    if (actor == PEER)
+        world->wants[PEER]++;
+    (void)ssm_permits_join(&world->services[actor]->hosted.permits, ssm_owner_self(world->pools[actor]), &ticket);
+}
+
+static void some_free(struct world *world) { permits(world, 1, 1, 0); }
+static void none_free(struct world *world) { permits(world, 1, 3, 0); }
+static void dead_has_all(struct world *world) { permits(world, 0, 0, PERMITS); }
+
+static void peer_waits(struct world *world)
+{
+    none_free(world);
+    wait_in_line(world, PEER);
+}
+
+static void two_wait(struct world *world)
+{
+    permits(world, 2, 2, 0);
+    wait_in_line(world, PEER);
+    wait_in_line(world, PEER);
+}
+
+static void dead_waits(struct world *world)
+{
+    permits(world, 1, 2, 1);
+    wait_in_line(world, DEAD);
+    wait_in_line(world, PEER);
+}
+
+/* It had freed its permit, and not granted it. */
+static void dead_in_release(struct world *world)
+{
+    permits(world, 1, 2, 1);
+    wait_in_line(world, PEER);
+    struct ssm_permits *of = &world->services[DEAD]->hosted.permits;
+    (void)ssm_permits_give(of, ssm_owner_self(world->pools[DEAD]), 1, 0);
+    died_in(world);
+}
+
+static void acquire(struct world *world) { world_returned(world, ssm_semaphore_acquire(mine(world), 0, NULL)); }
+static void acquire_or_wait(struct world *world) { world_returned(world, ssm_semaphore_acquire(mine(world), A_WHILE, NULL)); }
+static void release(struct world *world) { world_returned(world, ssm_semaphore_release(mine(world), 1)); }
+static void release_2(struct world *world) { world_returned(world, ssm_semaphore_release(mine(world), 2)); }
+
+static void with_permit(struct world *world)
+{
+    acquire(world);
+    release(world);
+}
+
 /* ---- the service as a whole -------------------------------------------------------------------------------------- */
 
 static void open_as(struct world *world, const char *name)
@@ -308,6 +380,24 @@ const struct scenario service_scenarios[] = {
     {"reap: pids of a dead process", pids_of_the_dead, reap, .results = {0}},
     {"reap: rmids of a dead process", rmids_of_the_dead, reap, .results = {0}},
     {"reap: ranges of a dead process", ranges_of_the_dead, reap, .results = {0}},
+    {"semaphore: acquire, one is free", some_free, acquire, .results = {0}},
+    {"semaphore: acquire, none is free", none_free, acquire, .results = {-SSM_E_UNAVAILABLE}},
+    {"semaphore: acquire, waits in vain", none_free, acquire_or_wait, .results = {-SSM_E_UNAVAILABLE}},
+    {"semaphore: acquire, behind one that waits", peer_waits, acquire_or_wait, .results = {-SSM_E_UNAVAILABLE}},
+    {"semaphore: acquire, a dead process had all", dead_has_all, acquire, .results = {0}},
+    {"semaphore: acquire, a dead process's lock", dead_in_release, acquire, .results = {-SSM_E_UNAVAILABLE}},
+    {"semaphore: acquire and release", some_free, with_permit, .results = {0, 0}},
+    {"semaphore: release", none_free, release, .results = {0}},
+    {"semaphore: release, it has not as many", some_free, release_2, .results = {-SSM_E_RELEASED}},
+    {"semaphore: release, one waits", peer_waits, release, .results = {0}},
+    {"semaphore: release of two, two wait", two_wait, release_2, .results = {0}},
+    {"semaphore: release, a dead process waits", dead_waits, release, .results = {0}},
+    {"semaphore: release, a dead process's lock", dead_in_release, release, .results = {0}},
+    {"semaphore: release, a survivor sleeps", none_free, release, .results = {0}, .blocked = ON_PERMIT},
+    {"semaphore: open a new one", some_free, open_new, .results = {0}},
+    {"semaphore: list, owner, stats, check", some_free, look, .results = {0, 0, 0, 0}},
+    {"semaphore: reap what a dead process had", dead_waits, reap, .results = {0}},
+    {"semaphore: close, one waits", peer_waits, close_pool, .results = {0}},
     {"close: ids go back", ids_reclaimed, close_pool, .results = {0}},
     {"close: ranges go back", ranges_reclaimed, close_pool, .results = {0}},
 };

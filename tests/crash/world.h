@@ -97,6 +97,7 @@ struct world {
     struct ssm_service_options service; /* kind SSM_SERVICE_NONE: the scenario has none */
     struct ssm_service        *services[ACTORS];
     struct books               before, after; /* the operation */
+    uint32_t                   wants[ACTORS]; /* of a semaphore: permits that one of the living has in the end, waiting for some */
     uint64_t                   value;         /* the victim's: a number, or where a range starts */
 };
 

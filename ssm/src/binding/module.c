@@ -132,6 +132,7 @@ static int add_constants(PyObject *module)
         {"NAME_SIZE", SSM_NAME_SIZE}, {"TYPE_SIZE", SSM_TYPE_SIZE}, {"CHAIN_MAX", SSM_CHAIN_MAX},
         {"CLASS_MAX", SSM_CLASS_MAX}, {"SHARD_MAX", SSM_SHARD_MAX},
         {"FIRST", SSM_RANGE_FIRST}, {"LAST", SSM_RANGE_LAST}, {"EXACT", SSM_RANGE_EXACT}, {"SERVICE_MAX", SSM_SERVICE_MAX},
+        {"PERMITS_MAX", SSM_PERMITS_MAX},
     };
     for (size_t i = 0; i < sizeof(constants) / sizeof(constants[0]); i++)
         if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)

@@ -125,7 +125,7 @@ static void service_dealloc(struct service_object *self)
 static PyObject *service_refuse(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     (void)args, (void)kwargs;
-    return PyErr_Format(PyExc_TypeError, "%R is not called: use pool.ids(), addresses(), pids() or rmids()", type);
+    return PyErr_Format(PyExc_TypeError, "%R is not called: use pool.ids(), addresses(), pids(), rmids() or semaphore()", type);
 }
 
 /* ---- what is allocated ----------------------------------------------------------------------------- */
@@ -473,7 +473,7 @@ int service_exec(PyObject *module, struct module_state *state)
 {
     static PyType_Spec *const specs[] = {
         [SSM_SERVICE_IDS] = &ids_spec, [SSM_SERVICE_PIDS] = &pids_spec, [SSM_SERVICE_RMIDS] = &rmids_spec,
-        [SSM_SERVICE_ADDRESSES] = &addresses_spec,
+        [SSM_SERVICE_ADDRESSES] = &addresses_spec, [SSM_SERVICE_SEMAPHORE] = &semaphore_spec,
     };
     _Static_assert(sizeof(specs) / sizeof(*specs) == SSM_SERVICE_KIND_MAX + 1, "every kind has a type");
     PyTypeObject **types = state->service_types;

@@ -123,5 +123,7 @@ int ssm_hosted_reclaim(struct ssm_hosted *hosted, const struct ssm_holder_set *s
         if (item.end == UINT64_MAX)
             break;
     }
+    if (hosted->ops->reclaimed != NULL)
+        hosted->ops->reclaimed(hosted, slots);
     return AL_OK;
 }

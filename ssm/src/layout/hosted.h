@@ -17,10 +17,11 @@
 
 #include "allocators.h"
 #include "holder_set.h"
+#include "permits.h"
 #include "ssm.h"
 
 /* All kinds: the name in enum ssm_service_kind, and that of the row, which people read as well. */
-#define SSM_SERVICE_KINDS(X) X(IDS, ids) X(PIDS, pids) X(RMIDS, rmids) X(ADDRESSES, addresses)
+#define SSM_SERVICE_KINDS(X) X(IDS, ids) X(PIDS, pids) X(RMIDS, rmids) X(ADDRESSES, addresses) X(SEMAPHORE, semaphore)
 
 struct ssm_hosted {
     const struct ssm_service_ops *ops;
@@ -30,6 +31,7 @@ struct ssm_hosted {
         struct al_pid   pids;
         struct al_rmid *rmids;
         struct al_tree  addresses;
+        struct ssm_permits permits;
     };
     uint32_t *owners; /* of numbers: [number - first] */
 };
@@ -55,6 +57,8 @@ struct ssm_service_ops {
     /* The first item that ends at or behind `from`; false: there is none. */
     bool (*next)(const struct ssm_hosted *hosted, uint64_t from, struct ssm_service_item *item_out);
     int (*free_item)(struct ssm_hosted *hosted, const struct ssm_service_item *item, uint64_t now_ns);
+    /* After the items of these holder slots were freed: what else the kind has of them. NULL: nothing. */
+    void (*reclaimed)(struct ssm_hosted *hosted, const struct ssm_holder_set *slots);
     /* Numbers: the one that would be given now; takes the one that was peeked; frees. Other kinds: the functions below. */
     int  (*peek)(const struct ssm_hosted *hosted, uint64_t now_ns, uint32_t *number_out);
     int  (*take)(struct ssm_hosted *hosted, uint32_t number);

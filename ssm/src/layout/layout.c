@@ -221,6 +221,7 @@ static uint64_t layout_hash(void)
         sizeof(struct ssm_shard), sizeof(struct ssm_block), sizeof(struct ssm_cache), sizeof(struct ssm_ring_shared),
         sizeof(struct ssm_arena), sizeof(struct ssm_extent), sizeof(struct al_tree_node), sizeof(struct al_tree_head),
         sizeof(struct ssm_service_shared), sizeof(struct al_rmid), sizeof(struct al_pid_head), sizeof(struct al_id_head),
+        sizeof(struct ssm_permits_shared),
         SSM_SERVICE_MAX, SSM_CLASS_MAX, SSM_SHARD_MAX, SSM_NAME_SIZE, SSM_PARK_SLOTS, SSM_NO_SHARING,
     };
     return fnv1a(UINT64_C(0xcbf29ce484222325), facts, sizeof facts);

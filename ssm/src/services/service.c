@@ -15,15 +15,6 @@
 
 #define NAP_NS               UINT64_C(100000)
 
-struct ssm_service {
-    struct ssm_pool           *pool;
-    struct ssm_service_shared *shared;
-    struct ssm_hosted          hosted;
-    const uint8_t             *core; /* of the allocator itself, without owners */
-    uint64_t                   core_bytes;
-    uint32_t                   flags;
-    uint32_t                   service_idx;
-};
 
 _Static_assert((int)SSM_RANGE_FIRST == AL_TREE_FIRST && (int)SSM_RANGE_LAST == AL_TREE_LAST &&
                (int)SSM_RANGE_EXACT == AL_TREE_EXACT, "policies are passed on");
@@ -174,7 +165,7 @@ static int take_lock(struct ssm_service *service, uint64_t patience_ns)
 }
 
 /* A live process that keeps the lock for so long is stopped (SIGSTOP), or somebody scribbled its name: -ETIMEDOUT. */
-static int enter(struct ssm_service *service)
+int ssm_service_enter(struct ssm_service *service)
 {
     struct ssm_pool *pool = service->pool;
     for (uint64_t until_ns = 0;;) {
@@ -190,38 +181,56 @@ static int enter(struct ssm_service *service)
     }
 }
 
-/* As enter(), to allocate. Before its first value is, the process's slot says that its reaper has to look here. */
-static int enter_as_owner(struct ssm_service *service)
+static void note_use(struct ssm_service *service)
 {
-    int result = enter(service);
-    if (result != 0 || !(service->flags & SSM_RECLAIM))
-        return result;
     struct ssm_u64 *services = &ssm_holder_at(service->pool, service->pool->self)->services;
     uint64_t known = ssm_load_relaxed_u64(services), bit = UINT64_C(1) << service->service_idx; /* only I write it */
     if (!(known & bit))
         ssm_store_release_u64(services, known | bit);
     AL_IN_ORDER();
+}
+
+/* As ssm_service_enter(), to allocate. Before its first value is, the process's slot says that its reaper has to look here. */
+int ssm_service_enter_as_owner(struct ssm_service *service)
+{
+    int result = ssm_service_enter(service);
+    if (result != 0 || !(service->flags & SSM_RECLAIM))
+        return result;
+    note_use(service);
     return 0;
 }
 
-static void leave(struct ssm_service *service)
+int ssm_service_try_enter_as_owner(struct ssm_service *service)
+{
+    int result = ssm_pool_enter(service->pool);
+    if (result != 0)
+        return result;
+    result = take_lock(service, SSM_LOCK_PATIENCE_NS);
+    if (result == 0)
+        note_use(service);
+    else
+        ssm_pool_leave(service->pool);
+    return result;
+}
+
+void ssm_service_leave(struct ssm_service *service)
 {
     ssm_lock_release(&service->shared->lock);
     ssm_pool_leave(service->pool);
 }
 
 /* After an operation: counts it, and translates its result. */
-static int finish(struct ssm_service *service, int result, bool allocates)
+int ssm_service_finish(struct ssm_service *service, int result, bool allocates)
 {
     struct ssm_u64 *allocs = &service->shared->allocs;
     if (result == AL_OK) {
         if (allocates)
             ssm_store_relaxed_u64(allocs, ssm_load_relaxed_u64(allocs) + 1);
         publish_use(service);
-        leave(service);
+        ssm_service_leave(service);
         return 0;
     }
-    leave(service);
+    ssm_service_leave(service);
     switch (result) {
     case AL_NOT_AVAILABLE:      return -SSM_E_UNAVAILABLE;
     case AL_OVERFLOW:           return -SSM_E_OVERFLOW;
@@ -239,26 +248,26 @@ static int finish(struct ssm_service *service, int result, bool allocates)
 
 int ssm_number_alloc(struct ssm_service *service, uint64_t now_ns, uint32_t *number_out)
 {
-    int result = enter_as_owner(service);
+    int result = ssm_service_enter_as_owner(service);
     if (result != 0)
         return result;
     result = ssm_hosted_take_number(&service->hosted, ssm_owner_self(service->pool), now_ns, number_out);
-    return finish(service, result, true);
+    return ssm_service_finish(service, result, true);
 }
 
 int ssm_number_free(struct ssm_service *service, uint32_t number, uint64_t now_ns)
 {
-    int result = enter(service);
-    return result != 0 ? result : finish(service, ssm_hosted_free_number(&service->hosted, number, now_ns), false);
+    int result = ssm_service_enter(service);
+    return result != 0 ? result : ssm_service_finish(service, ssm_hosted_free_number(&service->hosted, number, now_ns), false);
 }
 
 int ssm_number_is_allocated(struct ssm_service *service, uint32_t number)
 {
-    int result = enter(service);
+    int result = ssm_service_enter(service);
     if (result != 0)
         return result;
     result = ssm_hosted_has_number(&service->hosted, number);
-    leave(service);
+    ssm_service_leave(service);
     return result;
 }
 
@@ -272,19 +281,19 @@ int ssm_range_alloc(struct ssm_service *service, const struct ssm_range_request 
     };
     if (service->hosted.ops != &ssm_addresses_ops || wanted.policy > AL_TREE_EXACT || al_tree_constraint_check(&wanted) != AL_OK)
         return -EINVAL;
-    int result = enter_as_owner(service);
+    int result = ssm_service_enter_as_owner(service);
     if (result != 0)
         return result;
     result = al_tree_alloc(&service->hosted.addresses, &wanted, ssm_owner_self(service->pool), start_out);
-    return finish(service, result, true);
+    return ssm_service_finish(service, result, true);
 }
 
 int ssm_range_free(struct ssm_service *service, uint64_t start, uint64_t end)
 {
     if (service->hosted.ops != &ssm_addresses_ops || start > end)
         return -EINVAL;
-    int result = enter(service);
-    return result != 0 ? result : finish(service, al_tree_free(&service->hosted.addresses, start, end), false);
+    int result = ssm_service_enter(service);
+    return result != 0 ? result : ssm_service_finish(service, al_tree_free(&service->hosted.addresses, start, end), false);
 }
 
 /* ---- looking in ----------------------------------------------------------------------------------------- */
@@ -294,7 +303,7 @@ int64_t ssm_service_list(struct ssm_service *service, uint64_t start, uint64_t e
 {
     struct ssm_service_item item;
     int64_t count = 0;
-    int result = enter(service);
+    int result = ssm_service_enter(service);
     if (result != 0)
         return result;
     for (uint64_t from = start; ssm_hosted_next(&service->hosted, from, &item) && item.start <= end; from = item.end + 1) {
@@ -304,7 +313,7 @@ int64_t ssm_service_list(struct ssm_service *service, uint64_t start, uint64_t e
         if (item.end == UINT64_MAX)
             break;
     }
-    leave(service);
+    ssm_service_leave(service);
     return count;
 }
 
@@ -313,11 +322,11 @@ int64_t ssm_service_snapshot(struct ssm_service *service, void *out, uint64_t ro
     uint64_t bytes = service->core_bytes;
     if (room < bytes)
         return (int64_t)bytes;
-    int result = enter(service);
+    int result = ssm_service_enter(service);
     if (result != 0)
         return result;
     memcpy(out, service->core, bytes);
-    leave(service);
+    ssm_service_leave(service);
     return (int64_t)bytes;
 }
 
