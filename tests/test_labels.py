@@ -423,9 +423,63 @@ def test_an_invariant_that_is_named_is_defined_once() -> None:
     assert wrong == []
 
 
+def bindings() -> list[Path]:
+    return sorted(ROOT.glob("*/src/binding/*.[ch]"))
+
+
+def c_files() -> list[Path]:
+    return [*sources(CORE), *sources(ALLOCATORS), *bindings()]
+
+
+def files_that_are_not_there(files: list[Path]) -> Iterator[str]:
+    """C files that comments, and the text of pages, name."""
+    known = {
+        path.name
+        for folder in ("ssm", "allocators", "tests", "examples")
+        for path in ROOT.glob(f"{folder}/**/*.[ch]")
+    }
+    known |= {path.name for path in ROOT.glob("cmake/*.h")} | {"stdatomic.h", "bpf.h", "bpf_helpers.h"}
+    for path in files:
+        text = path.read_text()
+        said = " ".join(COMMENT.findall(text)) if path.suffix in (".c", ".h") else text
+        for name in re.findall(r"(?<![\w*<.])([a-z]\w*\.[ch])\b", said):
+            if name not in known and not any(other.endswith(f"_{name}") for other in known):
+                yield f"{path.name}: {name}"
+
+
+def misplaced_functions(page: Path) -> Iterator[str]:
+    """What a page says is in a file: ``claim_locked` in `shard.c``."""
+    for name, file in re.findall(r"`(\w+)` in `([\w/]+\.[ch])`", page.read_text()):
+        there = [path for path in c_files() if path.name == Path(file).name]
+        if not any(re.search(rf"\b{name}\b", blanked(path)) for path in there):
+            yield f"{page.name}: {name} is not in {file}"
+
+
+def test_files_that_comments_and_docs_name_are_there() -> None:
+    pages = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
+    assert list(files_that_are_not_there([*c_files(), *pages])) == []
+
+
+def test_docs_name_functions_where_they_are() -> None:
+    assert [
+        line for page in sorted((ROOT / "docs").rglob("*.md")) for line in misplaced_functions(page)
+    ] == []
+
+
+def test_a_name_that_is_gone_is_named(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("`give_home` in `alloc.c`, and `nobody` in `shard.c`; see `gone.c`.\n")
+    assert list(misplaced_functions(page)) == [
+        "page.md: give_home is not in alloc.c",
+        "page.md: nobody is not in shard.c",
+    ]
+    assert list(files_that_are_not_there([page])) == ["page.md: gone.c"]
+
+
 def test_functions_that_comments_name_are_there() -> None:
-    files = [*sources(CORE), *sources(ALLOCATORS)]
+    files = c_files()
     known = {name for path in files for name in re.findall(r"\b(\w+)\(", blanked(path))}
+    known |= {"disable"}  # Python's, of the module gc
     known |= {
         name for path in MODELS.glob("*.pml") for name in re.findall(r"^inline (\w+)", path.read_text(), re.M)
     }
