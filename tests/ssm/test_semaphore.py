@@ -384,3 +384,55 @@ def test_a_closed_pool_is_said_to_who_awaits(make_pool):
                 await asyncio.wait_for(task, PROMPT_S)
 
         asyncio.run(main())
+
+
+# ---- more calls than there are places, and a stopped process ----------------------------------
+
+
+@pytest.mark.usefixtures("nobody_looks")
+def test_more_calls_wait_than_the_queue_has_places(make_pool):
+    """Those beyond 64 get a place when one comes free, by the wake-up alone."""
+    pool = make_pool()
+    gpu, done = pool.semaphore("gpu", 1), []
+    gpu.acquire()
+
+    def wait():
+        with gpu:
+            done.append(gpu.held)
+
+    threads = [threading.Thread(target=wait) for _ in range(80)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    since = time.monotonic()
+    gpu.release()
+    for thread in threads:
+        thread.join(2 * PROMPT_S)
+    assert time.monotonic() - since < PROMPT_S / 2
+    assert done == [1] * 80
+    assert (gpu.value, pool.check()) == (1, [])
+
+
+def test_calls_beyond_the_places_that_end_in_vain(pool):
+    gpu, results = pool.semaphore("gpu", 1), []
+    gpu.acquire()
+    threads = [threading.Thread(target=lambda: results.append(gpu.acquire(timeout=0.2))) for _ in range(80)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PROMPT_S)
+    assert results == [False] * 80
+    gpu.release()
+    assert (gpu.value, gpu.acquire(0), pool.check()) == (1, True, [])
+
+
+def test_a_holder_that_is_stopped_keeps_its_permits(pool, children):
+    gpu = pool.semaphore("gpu", 2)
+    child = children.start(take_and_wait, pool.name, 2)
+    child.hear()
+    os.kill(child.pid, signal.SIGSTOP)
+    assert gpu.acquire(timeout=0.2) is False
+    os.kill(child.pid, signal.SIGCONT)
+    child.say()
+    child.result()
+    assert gpu.value == 2
