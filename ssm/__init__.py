@@ -48,6 +48,7 @@ from ssm.errors import (
     StaleHandle,
 )
 from ssm.options import CreateArguments
+from ssm.pipe import Connection, Pipe
 from ssm.pool import Pool, list_pools
 from ssm.queue import JoinableQueue, Queue, SimpleQueue
 from ssm.ready import wait
@@ -73,6 +74,7 @@ __all__ = [
     "AddressService",
     "ArenaStats",
     "ClassStats",
+    "Connection",
     "CorruptionError",
     "CreateArguments",
     "Holder",
@@ -88,6 +90,7 @@ __all__ = [
     "PacketTooLarge",
     "Pid",
     "PidService",
+    "Pipe",
     "Pool",
     "PoolAbandoned",
     "PoolExhausted",

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# pyright: reportPrivateUsage=false
 """Rings in asyncio: what ``await ring.aget()``, ``aput()`` and ``async for packet in ring`` do.
 
 A call that can go on at once never leaves the event loop. Others stand in a line, one for each loop, ring and side:
@@ -22,16 +23,17 @@ import itertools
 import os
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 from weakref import ref
 
 from ssm import _core
-from ssm.errors import RingEmpty, RingFull, RingShutDown
+from ssm.errors import QueueExhausted, RingEmpty, RingFull, RingShutDown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ssm._core import Packet, PacketBatch, Ring
+    from ssm.queue import Queue
 
 T = TypeVar("T")
 _Lines: TypeAlias = "dict[tuple[Ring, bool], _Line]"
@@ -39,6 +41,7 @@ _Place: TypeAlias = "tuple[int, asyncio.Future[None]]"  # of who came earlier th
 
 _LINES = "_ssm_lines"  # the attribute of a loop
 _AGAIN_S = 0.001  # until the next try, where there is something and it could not be had
+_LOOK_S = 0.02  # between two looks at rings that were ready: another process may have emptied them
 _LINGER_S = 0.1  # for so long the thread outlives what it watched
 
 _numbers = itertools.count()
@@ -128,7 +131,16 @@ class _Line:
         return _core.count_ready(self.watched.ring, self.watched.puts)
 
 
-class _Watched(ref[_Line]):
+class Told(Protocol):
+    """What the thread tells that a ring is ready: a line, or the descriptor of a queue (readiness.py)."""
+
+    watched: _Watched
+
+    def tell(self, error: Exception | None = None) -> None:
+        """Hear that the ring is ready, or why it cannot be watched."""
+
+
+class _Watched(ref[Any]):
     """What the thread has of a line: not the line, so that a loop that is dropped can be collected."""
 
     __slots__ = ("puts", "ring")
@@ -141,6 +153,7 @@ class _Watched(ref[_Line]):
 
 def _forget(watched: _Watched) -> None:
     _watcher.lines.pop(watched, None)
+    _watcher.shown.pop(watched, None)
     _core.wake(_watcher.waker)
 
 
@@ -149,12 +162,21 @@ class _Watcher:
 
     def __init__(self) -> None:
         self.lines: dict[_Watched, None] = {}
+        self.shown: dict[_Watched, None] = {}  # descriptors that say that a ring is ready
         self.waker = _core.waker()
         self.seat = [True]  # taken out by who starts the thread, put back by the thread when it ends
 
-    def watch(self, line: _Line) -> None:
+    def watch(self, line: Told) -> None:
         """Tell the line when its ring is ready. RuntimeError: the thread could not be started."""
         self.lines[line.watched] = None
+        self._begin(line)
+
+    def show(self, line: Told) -> None:
+        """Look at the ring now and then, and tell when it is not ready any more. RuntimeError as for watch()."""
+        self.shown[line.watched] = None
+        self._begin(line)
+
+    def _begin(self, line: Told) -> None:
         try:
             self.seat.pop()
         except IndexError:
@@ -164,6 +186,7 @@ class _Watcher:
             threading.Thread(target=self._run, name="ssm-watcher", daemon=True).start()
         except BaseException as error:
             self.lines.pop(line.watched, None)
+            self.shown.pop(line.watched, None)
             failure = RuntimeError(
                 f"ring {line.watched.ring.name!r} cannot be awaited, for no thread can be started to watch it "
                 f"({error}): raise the limit of threads (ulimit -u, pids.max of the cgroup, memory), and await it again"
@@ -190,15 +213,26 @@ class _Watcher:
             watched = list(self.lines)
             if watched:
                 self._wait(watched)
+            elif self.shown:
+                _core.wait_rings((), _LOOK_S, self.waker)
             elif self._may_end():
                 return
+            for one in list(self.shown):
+                if not _core.count_ready(one.ring, one.puts):
+                    self._look_again(one)
+
+    @staticmethod
+    def _look_again(one: _Watched) -> None:
+        line = one()
+        if line is not None:
+            line.look()
 
     def _may_end(self) -> bool:
         _core.wait_rings((), _LINGER_S, self.waker)
-        if self.lines:
+        if self.lines or self.shown:
             return False
         self.seat.append(True)
-        if not self.lines:
+        if not self.lines and not self.shown:
             return True
         try:
             self.seat.pop()  # a line came before the seat was free
@@ -208,7 +242,9 @@ class _Watcher:
 
     def _wait(self, watched: list[_Watched]) -> None:
         try:
-            ready = _core.wait_rings(tuple((one.ring, one.puts) for one in watched), None, self.waker)
+            ready = _core.wait_rings(
+                tuple((one.ring, one.puts) for one in watched), _LOOK_S if self.shown else None, self.waker
+            )
         except Exception:  # a ring was closed, or its pool is broken
             if not [one for one in watched if self._raises(one)]:
                 raise
@@ -293,3 +329,24 @@ async def next_packet(ring: Ring) -> Packet:
         return await get(ring)
     except RingShutDown:
         raise StopAsyncIteration from None
+
+
+# ---- queues of objects ------------------------------------------------------------------------------
+
+
+async def get_object(queue: Queue[T]) -> T:
+    """Await the next object; what `Queue.aget` is."""
+    return await _in_turn(queue._opened(), False, queue.get_nowait)
+
+
+async def put_object(queue: Queue[T], obj: T) -> None:
+    """Await room and memory, and put; what `Queue.aput` is."""
+    nap_s = _AGAIN_S
+    while True:
+        try:
+            await _in_turn(queue._opened(), True, functools.partial(queue.put_nowait, obj))
+        except QueueExhausted:  # blocks have no event that a loop can await
+            await asyncio.sleep(nap_s)
+            nap_s = min(2 * nap_s, _LOOK_S)
+        else:
+            return

@@ -13,24 +13,33 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import operator
 import os
 import stat
 import struct
 import time
 from pickle import PickleBuffer, loads
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from ssm import _core, late
 from ssm.acl import Acl
-from ssm.errors import MessageMismatch, PacketTooLarge, PoolExhausted, QueueExhausted, StaleHandle
+from ssm.errors import (
+    MessageMismatch,
+    PacketTooLarge,
+    PoolExhausted,
+    QueueExhausted,
+    RingShutDown,
+    StaleHandle,
+)
 from ssm.in_hand import InHand
 from ssm.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
     from types import GenericAlias
 
     from ssm._core import Packet, Ring
+    from ssm.readiness import Reader, Readiness, Writer
 
 T = TypeVar("T")
 
@@ -45,6 +54,9 @@ _PLAIN_MAX = 16 << 10  # larger pickles are read where they lie, not copied firs
 _BESIDE_MIN = (
     16 << 10
 )  # buffers from here on are left out of the pickle; smaller ones are copied faster than viewed
+
+_PAGE = 4096
+_ITEM_MAX = 1 << 40
 
 _MEMORY = 16 << 20
 _SHARES = {256: 1, 1024: 1, 4352: 2, 66560: 4}  # block size -> sixteenths of the memory
@@ -118,6 +130,25 @@ def _blocks(memory: int) -> dict[int, int]:
     large = max(_LARGE, -(-half // _core.CHAIN_MAX))
     blocks[large] = max(1, half // large)
     return blocks
+
+
+_SMALL = {256: 64, 4096: 16}  # for what is put beside the objects that a queue is made for: None, a dict
+_HELD = 8  # objects that consumers look at, while maxsize others are queued
+
+
+def _blocks_for(like: object, itemsize: int | None, maxsize: int, memory: int) -> dict[int, int]:
+    """Return blocks in which each object fits whole: one like that, or one of so many bytes."""
+    if itemsize is not None and not 1 <= operator.index(itemsize) <= _ITEM_MAX:
+        raise ValueError(f"itemsize= is 1 .. 2**40 bytes of the largest object, not {itemsize!r}")
+    size = itemsize or 0
+    if like is not None:
+        writer = _Writer()
+        writer.dump(like)
+        lengths = [sum(len(_flat(chunk)) for chunk in writer.chunks), *map(len, writer.beside)]
+        size = max(size, sum(_layout(_HEADER.size + _LENGTH * len(lengths), lengths, _ITEM_MAX)[1]))
+    block = -(-(size + _PAGE) // _PAGE) * _PAGE  # a page more: pickles of equal objects differ a little
+    count = maxsize + _HELD if maxsize > 0 else max(2 * _HELD, memory // block)
+    return {**_SMALL, block: count + _SMALL.get(block, 0)}
 
 
 # ---- writing ----------------------------------------------------------------------------------------
@@ -323,6 +354,15 @@ class Queue(Generic[T]):
         Use a pool that other users can write into: one that belongs to another user, or whose mode lets the group
         or others write. `get` unpickles, so each of these users can run any code in this process.
 
+    like : object, optional
+        An example of what will be put, such as an array: the pool of its own has blocks in which such an object fits
+        whole, so that it is copied once and arrives as a view. As many as `maxsize` and 8 more; without a maxsize,
+        as many as `memory` has room for, 16 at least.
+    itemsize : int, optional
+        The same, by the bytes of the largest object, 1 .. 2**40.
+    ctx : object, optional
+        Taken and not used: multiprocessing's contexts pass themselves. A queue goes to processes of any start method.
+
     Raises
     ------
     RingMismatch
@@ -333,7 +373,7 @@ class Queue(Generic[T]):
         ENOSPC: not so much shared memory is left. Others as the system gives them.
     """
 
-    __slots__ = ("__weakref__", "_in_hand", "_plain_max", "_ring", "_trust", "_writers", "maxsize")
+    __slots__ = ("__weakref__", "_in_hand", "_plain_max", "_ready", "_ring", "_trust", "_writers", "maxsize")
 
     if TYPE_CHECKING:
 
@@ -349,7 +389,16 @@ class Queue(Generic[T]):
         classes: Mapping[int, int] | None = None,
         redeliver: bool | None = None,
         trust_other_users: bool = False,
+        like: object = None,
+        itemsize: int | None = None,
+        ctx: object = None,
     ) -> None:
+        if like is not None or itemsize is not None:
+            if pool is not None or classes is not None:
+                raise ValueError(
+                    "like= and itemsize= say what the pool of its own is: leave out pool= and classes="
+                )
+            classes = _blocks_for(like, itemsize, maxsize, memory)
         name = name or f"queue-{os.urandom(12).hex()}"
         if pool is None:
             pool = Pool.open(name, classes=classes or _blocks(memory), headroom=0, tailroom=0, ephemeral=True)
@@ -374,10 +423,15 @@ class Queue(Generic[T]):
             )
         self._ring: Ring | None = ring
         self._plain_max = min(_PLAIN_MAX, room - len(_PLAIN))
+        self._ready: Readiness | None = None  # where somebody asked for a descriptor
         self._writers: list[_Writer] = []  # that nobody uses just now
         self._trust = trust
         self._in_hand = InHand() if ring.redeliver else None
         self.maxsize = maxsize
+
+    def _incoming(self) -> Ring:
+        """Return what `ssm.wait` waits for."""
+        return self._opened()
 
     def _opened(self) -> Ring:
         if self._ring is None:
@@ -473,6 +527,9 @@ class Queue(Generic[T]):
         if timeout is not None and timeout < 0:
             timeout = 0
         obj: T
+        if self._ready is not None:
+            with self._ready:
+                return cast("T", self._get(ring, block, timeout))
         if self._in_hand is not None:
             obj = _get_in_hand(ring, self._in_hand, block, timeout)
             return obj
@@ -485,9 +542,77 @@ class Queue(Generic[T]):
             obj = _read(packet)
         return obj
 
+    def _get(self, ring: Ring, block: bool, timeout: float | None) -> Any:
+        if self._in_hand is not None:
+            return _get_in_hand(ring, self._in_hand, block, timeout)
+        packet = ring.get(block, timeout)
+        return loads(packet[8:]) if packet[:8] == _PLAIN else _read(packet)
+
     def get_nowait(self) -> T:
         """get() that does not wait."""
         return self.get(False)
+
+    def aget(self) -> Coroutine[Any, Any, T]:
+        """get() that is awaited: the event loop goes on while the queue is empty."""
+        return cast("Coroutine[Any, Any, T]", late.load("ssm.aio").get_object(self))
+
+    def aput(self, obj: T) -> Coroutine[Any, Any, None]:
+        """put() that is awaited: the event loop goes on while the queue, or its memory, is full."""
+        return cast("Coroutine[Any, Any, None]", late.load("ssm.aio").put_object(self, obj))
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        """get(); ends a ``for`` when the queue is shut down and drained."""
+        try:
+            return self.get()
+        except RingShutDown:
+            raise StopIteration from None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        try:
+            return await self.aget()
+        except RingShutDown:
+            raise StopAsyncIteration from None
+
+    def __enter__(self) -> Self:
+        self._opened()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while there is something to get, or the queue is shut down.
+
+        For selectors, multiprocessing.connection.wait and event loops. It is an eventfd of this process, made by the
+        first call, and closed with the queue. While it is there, a thread of this process watches the queue; where
+        another process takes the last object, the descriptor stays readable for up to 20 ms: use get_nowait().
+
+        Raises
+        ------
+        ValueError
+            The queue is closed.
+        OSError
+            EMFILE, ENFILE: there is no descriptor left.
+        """
+        ring = self._opened()
+        if self._ready is None or not self._ready.is_mine():
+            self._ready = cast("Readiness", late.load("ssm.readiness").Readiness(ring))
+        return self._ready.fd
+
+    @property
+    def _reader(self) -> Reader:
+        """What concurrent.futures and others take for the end of a pipe that objects come out of."""
+        return cast("Reader", late.load("ssm.readiness").Reader(self))
+
+    @property
+    def _writer(self) -> Writer:
+        return cast("Writer", late.load("ssm.readiness").Writer(self))
 
     def qsize(self) -> int:
         """Return how many objects are queued now; another process may change that at once."""
@@ -553,7 +678,7 @@ class Queue(Generic[T]):
         """
         if self._in_hand is not None:
             self._in_hand.give_back()
-        self._ring = None
+        self._ring = self._ready = None
         self._writers.clear()
 
     def join_thread(self) -> None:
@@ -590,4 +715,5 @@ class Queue(Generic[T]):
         return f"<ssm.{type(self).__name__} {self.name!r} of pool {self.pool.name!r}: {self.qsize()} objects>"
 
 
-JoinableQueue = SimpleQueue = Queue  # one class has the methods of all three
+JoinableQueue = Queue  # one class has the methods of all three
+SimpleQueue = Queue

@@ -49,7 +49,9 @@ PYTHON = {
         semaphore
         options
         pool ready aio
+        readiness
         queue
+        pipe
         __init__
         captures
         demo

@@ -16,10 +16,18 @@
 #include "binding.h"
 
 #include <errno.h>
+#include <time.h>
 
-#define CREDIT_NS     INT64_C(250000000)   /* for collections in vain, before the first one is left out */
+#define CREDIT_NS     INT64_C(500000000)   /* of this process's processor time: for collections in vain, before the first one is left out */
 #define CREDIT_PER_NS 64                   /* one of so many nanoseconds may go to them, in the long run */
 #define ASLEEP_NS     UINT64_C(1000000000) /* between two collections of calls that wait */
+
+static int64_t processor_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
 
 /* With POOL_LOCK. */
 static bool may_collect(struct collector *collector, uint64_t now_ns, bool asleep)
@@ -37,12 +45,12 @@ static bool may_collect(struct collector *collector, uint64_t now_ns, bool aslee
 
 int garbage_collect(struct pool_object *pool, bool asleep)
 {
-    const uint64_t since_ns = ssm_clock_ns();
+    const int64_t since_ns = processor_ns();
     uint64_t held = 0;
     bool may = false;
     POOL_LOCK(pool)
     if (!pool->closed && (held = ssm_pool_held_here(pool->core)) > 0)
-        may = may_collect(&pool->collector, since_ns, asleep);
+        may = may_collect(&pool->collector, ssm_clock_ns(), asleep);
     POOL_UNLOCK()
     if (!may)
         return 0;
@@ -52,7 +60,7 @@ int garbage_collect(struct pool_object *pool, bool asleep)
     pool->collector.ran_ns = ssm_clock_ns();
     pool->collector.runs++;
     if (pool->closed || ssm_pool_held_here(pool->core) >= held)
-        pool->collector.credit_ns -= (int64_t)(pool->collector.ran_ns - since_ns);
+        pool->collector.credit_ns -= processor_ns() - since_ns;
     POOL_UNLOCK()
     return found == NULL ? -EINTR : 1;
 }
