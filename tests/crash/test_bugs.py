@@ -14,8 +14,8 @@ HEADER = Path(__file__).resolve().parents[2] / "ssm" / "src" / "platform" / "see
 
 # Bug: the operation during which it is found, and what the checker says.
 FOUND = {
-    "NO_NOTE": ("put: empty ring", "carries ring"),
-    "NOTE_EARLY": ("put: over an old handle", "against the promise"),
+    "NO_INTENT": ("put: empty ring", "carries ring"),
+    "INTENT_EARLY": ("put: over an old handle", "against the promise"),
     "HEAD_EARLY": ("put: 3 packets", "against the promise"),
     "NO_UNDO": ("put: empty ring", "carries ring"),
     "TAIL_EARLY": ("get: one of two", "carries ring"),
