@@ -11,15 +11,14 @@
  *              other is given back, and a range allocated. No room: sweep, and once more
  *   sweep      the extents of all blocks whose holder set is empty are given back
  *
- * Why a sweep does not take an extent from under somebody: who claims a block sets its bit before he takes the arena's
- * lock, and looks at the extent only with it. Either the sweep has the lock first: then he sees what it left, whatever the
- * sweep saw of his bit. Or he had it first: then the sweep, for which the lock orders (L1, L2) the bit before the look,
- * does not find the set empty. Nor does it of a packet that goes from holder to holder (B1, B2).
+ * Why a sweep never frees an extent that is in use: a process that claims a block sets its bit before it takes the
+ * arena's lock, and reads the extent only under the lock. If the sweep has the lock first, the process sees what the
+ * sweep left. If the process has it first, the lock orders (L1, L2) its bit before the sweep's look, which then does not
+ * find the set empty. A packet that goes from holder to holder is never seen without a holder (B1, B2).
  *
- * Why who waits for room is woken: he sleeps on the class's events, as for a block; each free of a packet of the arena
- * lists its block, and so signals them, all who wait, for who of them fits in is not known. When a block that was claimed
- * gives back an extent of another size, that is room, too, and signalled. He announced himself before his last look, and
- * that one sweeps.
+ * Why a call that waits for room is woken: it sleeps on the class's event. Each free of a packet of the arena lists its
+ * block and signals that event; so does a call that gives back an extent of another size. The signal wakes all waiters,
+ * since it is not known which of them fits. A waiter announces itself before its last look, and that look sweeps.
  *
  * Death. The truth is in the holder sets and the extents. The tree is a cache: whoever takes the lock over from the dead
  * makes it anew from them, whatever the death left in it, and sweeps by the way. Of a furnish,

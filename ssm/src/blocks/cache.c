@@ -37,7 +37,7 @@ bool ssm_cache_enter_later(struct ssm_pool *pool, struct ssm_cache *cache)
     return false;
 }
 
-/* The owner is outside and, as he sees the thief's name, stays there. False: he does not come out. */
+/* Waits until the owner is outside; it sees the thief's name and stays there. False: the owner does not leave. */
 static bool wait_for_owner(struct ssm_pool *pool, uint32_t slot, const struct ssm_cache *cache)
 {
     uint64_t until_ns = 0;
@@ -171,7 +171,7 @@ void ssm_cache_reset(struct ssm_pool *pool)
         struct ssm_cache *cache = pool->classes[class_idx].cache;
         ssm_store_relaxed_u32(&cache->busy, 0);
         if (lock_out(pool, cache, 0) != 0)
-            continue; /* a thief came before: all entries are void, he takes none */
+            continue; /* a thief came before: all entries are void, and it takes none */
         ssm_store_relaxed_u32(&cache->count, 0);
         ssm_lock_release(&cache->thief);
     }

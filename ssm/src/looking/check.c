@@ -135,7 +135,7 @@ static bool has_no_memory_yet(const struct ssm_pool *pool, uint32_t class_idx, u
                                                    ssm_block_is_free(pool, ssm_block_at(pool, block_idx)));
 }
 
-/* Somebody is about to list it, or was stopped on the way; or will list all that he finds. */
+/* A process is about to list it, or was stopped on the way, or will list every free block. */
 static bool is_let_go_of(const struct ssm_pool *pool, uint32_t block_idx)
 {
     uint32_t class_idx = ssm_class_of_block(pool, block_idx), home = ssm_load_relaxed_u32(&ssm_block_at(pool, block_idx)->home);
@@ -216,7 +216,7 @@ static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ss
     uint32_t slots = ssm_ring_slot_count(capacity), strays = 0;
     struct ssm_redelivery table;
     bool redelivers = ssm_ring_table(pool, id, &table);
-    /* Somebody takes what came back just now, or died when he did: the ring's bit goes last. */
+    /* A process is taking a returned packet, or died doing so: the ring's bit is cleared last. */
     const bool taking = redelivers && (ssm_load_acquire_u64(&shared->consumer.lock.word) != 0 || anybody_is_dead(pool));
     memset(queued, 0, pool->geometry.block_total);
     for (uint64_t i = at.tail; i != at.head; i++) {

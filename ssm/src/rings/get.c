@@ -183,7 +183,7 @@ static inline uint32_t get_in_hand(struct ssm_ring *ring, uint32_t count, uint64
 /* Frees what nobody will get: as good as done. */
 static void give_up(struct ssm_ring *ring, const uint64_t *handles, uint32_t count)
 {
-    (void)ssm_ring_join_add(ring, count); /* refused: somebody said so of what he had not taken */
+    (void)ssm_ring_join_add(ring, count); /* refused if more were said to be done than were taken */
     for (uint32_t i = 0; i < count; i++)
         ssm_reference_drop(ring->pool, (uint32_t)handles[i], SSM_ANY_DELIVERY, true);
 }
