@@ -68,6 +68,20 @@ def nothing_left() -> Iterator[None]:
     assert not left, f"left in {SHM}: {left}"
 
 
+@pytest.fixture(autouse=True)
+def quiet_collector(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Python loses an exception that a signal handler raises inside a callback of the collector.
+
+    Hypothesis has such a callback for its own deadlines, an exhausted pool collects, and tests raise from handlers.
+    """
+    if getattr(getattr(request.node, "obj", None), "is_hypothesis_test", False):
+        yield
+        return
+    callbacks, gc.callbacks[:] = gc.callbacks[:], []
+    yield
+    gc.callbacks[:] = callbacks
+
+
 @pytest.fixture
 def new_name(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
     """Makes names that no other test, worker or run uses; what has such a name at the end is unlinked."""
