@@ -106,8 +106,8 @@ class PoolExhausted(_Told, MemoryError):
         looked_ns, free, held, _ = found
         return (
             f"no block came free for {what}: of the {blocks} blocks of {block_size} bytes in pool {pool.name!r}, "
-            f"{free[index]} are free{_age(looked_ns, raised_ns)}; held are, of all sizes, {_who(*held)}. Free packets, "
-            "wait (timeout=), or create the pool with more"
+            f"{free[index]} are free{_age(looked_ns, raised_ns)}{_IN_TURN if free[index] >= count else ''}; held are, "
+            f"of all sizes, {_who(*held)}. Free packets, wait (timeout=), or create the pool with more"
         )
 
     def _arena_text(
@@ -137,6 +137,10 @@ class PoolExhausted(_Told, MemoryError):
             f"held are, of all sizes, {_who(*held)}. Free packets, wait (timeout=), or create the pool with a larger "
             f"{'grow=' if pool.arena > pool.arena_reserved else 'arena='} or more arena_packets="
         )
+
+
+# There were enough and the call got none: they are another call's (blocks/reservation.h), or a moment too late.
+_IN_TURN = ", kept for a call that has waited longer for several, or come free since"
 
 
 def _age(looked_ns: int, raised_ns: int) -> str:

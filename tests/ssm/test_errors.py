@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import ssm
+from tests.processes import PATIENCE_S, is_asleep, wait_until
 
 BLOCKS = 4
 
@@ -63,6 +64,7 @@ def test_exhausted_says_so_when_the_pool_is_gone(make_pool, monkeypatch, size):
 def test_an_uncaught_error_tells_who_holds_the_blocks(new_name):
     code = f"""
 import ssm
+from tests.processes import PATIENCE_S, is_asleep, wait_until
 with ssm.Pool.create({new_name()!r}, classes={{512: 2}}, ephemeral=True) as pool:
     held = [pool.alloc(1), pool.alloc(1)]
     pool.alloc(1)
@@ -123,6 +125,36 @@ def test_a_queue_tells_who_has_its_memory(pool):
     queue.shutdown(immediate=True)
     assert isinstance(error, ssm.QueueExhausted) or "was full" in str(error)
     assert str(BLOCKS) in str(error)
+
+
+def take_all(talk, name, count):
+    pool = ssm.Pool.attach(name)
+    with pool.alloc_many(count, 8, timeout=PATIENCE_S) as packets:
+        return len(packets)
+
+
+def test_blocks_that_are_kept_for_another_call_are_named(children, make_pool):
+    """A call for all blocks has its turn: most are free, and nobody else gets one."""
+    pool = make_pool(classes={256: 8}, cache=0)
+    held = [pool.alloc(8) for _ in range(8)]
+    child = children.start(take_all, pool.name, 8)
+    wait_until(lambda: is_asleep(child.pid), "the child waits")
+    for packet in held[1:]:
+        packet.free()
+
+    def refused():
+        try:
+            pool.alloc(8, timeout=0).free()
+        except ssm.PoolExhausted as error:
+            return str(error)
+        return None
+
+    text = wait_until(refused, "the child has its turn")
+    assert "of the 8 blocks of 256 bytes" in text
+    assert "7 are free" in text
+    assert "kept for a call that has waited longer for several" in text
+    held[0].free()
+    assert child.result() == 8
 
 
 @pytest.mark.parametrize("cls", [ssm.PoolExhausted, ssm.RingFull, ssm.RingEmpty, ssm.RingShutDown])
