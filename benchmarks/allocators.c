@@ -47,10 +47,10 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void must(int rc, const char *what)
+static void must(int result, const char *what)
 {
-    if (rc != AL_OK) {
-        fprintf(stderr, "%s: %d\n", what, rc);
+    if (result != AL_OK) {
+        fprintf(stderr, "%s: %d\n", what, result);
         exit(1);
     }
 }

@@ -7,8 +7,8 @@
  *     struct al_id ids;
  *     uint32_t     id;
  *     void        *memory = malloc(al_id_size_bytes(1024));         any memory: static, shared, of another process
- *     int          rc = al_id_init(&ids, memory, al_id_size_bytes(1024), 0, 1023, 1024);
- *     if (rc == AL_OK && al_id_alloc(&ids, &id) == AL_OK)
+ *     int          result = al_id_init(&ids, memory, al_id_size_bytes(1024), 0, 1023, 1024);
+ *     if (result == AL_OK && al_id_alloc(&ids, &id) == AL_OK)
  *         al_id_free(&ids, id);
  *
  * C11 and C++17. Needs no operating system: memcpy, memset and popcount (libgcc) are all that it calls.

@@ -42,10 +42,10 @@ static int capacity_check(uint64_t mem_bytes, uint32_t range_base, uint32_t rang
 int al_id_init(struct al_id *a, void *mem, uint64_t mem_bytes, uint32_t range_base, uint32_t range_end,
                uint64_t capacity)
 {
-    int rc = capacity_check(mem_bytes, range_base, range_end, capacity);
+    int result = capacity_check(mem_bytes, range_base, range_end, capacity);
 
-    if (rc != AL_OK)
-        return rc;
+    if (result != AL_OK)
+        return result;
     map(a, mem, range_base, range_end, capacity);
     *a->head = (struct al_id_head){.range_base = range_base, .range_end = range_end, .capacity = capacity};
     al_layers_clear_all(&a->layers);
@@ -72,9 +72,9 @@ int al_id_grow(struct al_id *dst, void *mem, uint64_t mem_bytes, uint64_t capaci
 {
     if (capacity < src->layers.bits)
         return AL_INVALID_SIZE;
-    int rc = al_id_init(dst, mem, mem_bytes, src->range_base, src->range_end, capacity);
-    if (rc != AL_OK)
-        return rc;
+    int result = al_id_init(dst, mem, mem_bytes, src->range_base, src->range_end, capacity);
+    if (result != AL_OK)
+        return result;
     al_layers_copy(&dst->layers, &src->layers);
     dst->head->next = src->head->next;
     return AL_OK;
@@ -98,10 +98,10 @@ int al_id_next(const struct al_id *a, uint32_t from, uint32_t *id_out)
 
 int al_id_recover(struct al_id *a)
 {
-    int rc = al_layers_recover(&a->layers);
+    int result = al_layers_recover(&a->layers);
 
-    if (rc != AL_OK)
-        return rc;
+    if (result != AL_OK)
+        return result;
     uint64_t next = a->head->next;
     if (next < a->layers.bits && al_layers_is_set(&a->layers, next))
         a->head->next = next + 1; /* one at most: nothing is handed out above next */

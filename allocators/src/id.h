@@ -59,12 +59,12 @@ int al_id_grow(struct al_id *dst, void *mem, uint64_t mem_bytes, uint64_t capaci
 /* The smallest free one, relative to range_base. Private, as al_id_set_() is. */
 AL_INLINE int al_id_find_(const struct al_id *a, uint64_t *bit_out)
 {
-    int rc = al_layers_find(&a->layers, bit_out);
+    int result = al_layers_find(&a->layers, bit_out);
 
-    if (rc == AL_OK)
+    if (result == AL_OK)
         return *bit_out <= a->head->next ? AL_OK : AL_CORRUPT;
-    if (rc != AL_NOT_AVAILABLE)
-        return rc;
+    if (result != AL_NOT_AVAILABLE)
+        return result;
     if (a->layers.bits < (uint64_t)a->range_end - a->range_base + 1)
         return AL_NO_MEMORY;
     return a->range_end == UINT32_MAX ? AL_OVERFLOW : AL_NOT_AVAILABLE;
@@ -72,10 +72,10 @@ AL_INLINE int al_id_find_(const struct al_id *a, uint64_t *bit_out)
 
 AL_INLINE int al_id_set_(struct al_id *a, uint64_t bit)
 {
-    int rc = al_layers_set(&a->layers, bit);
+    int result = al_layers_set(&a->layers, bit);
 
-    if (rc != AL_OK)
-        return rc;
+    if (result != AL_OK)
+        return result;
     AL_IN_ORDER();
     if (bit == a->head->next)
         a->head->next = bit + 1;
@@ -87,24 +87,24 @@ AL_INLINE int al_id_set_(struct al_id *a, uint64_t bit)
 AL_INLINE int al_id_alloc(struct al_id *a, uint32_t *id_out)
 {
     uint64_t bit;
-    int      rc = al_id_find_(a, &bit);
+    int      result = al_id_find_(a, &bit);
 
-    if (rc == AL_OK)
-        rc = al_id_set_(a, bit);
-    if (rc == AL_OK)
+    if (result == AL_OK)
+        result = al_id_set_(a, bit);
+    if (result == AL_OK)
         *id_out = a->range_base + (uint32_t)bit;
-    return rc;
+    return result;
 }
 
 /* In two steps, for a caller that must note something about the id before it is allocated. */
 AL_INLINE int al_id_peek(const struct al_id *a, uint32_t *id_out)
 {
     uint64_t bit;
-    int      rc = al_id_find_(a, &bit);
+    int      result = al_id_find_(a, &bit);
 
-    if (rc == AL_OK)
+    if (result == AL_OK)
         *id_out = a->range_base + (uint32_t)bit;
-    return rc;
+    return result;
 }
 
 AL_INLINE int al_id_take(struct al_id *a, uint32_t id)

@@ -108,10 +108,10 @@ AL_INLINE int al_layers_begin(struct al_layers *l, uint64_t bit, bool set)
 /* Set a bit that is clear. The caller has checked both that it is and that it stands for a value. */
 AL_INLINE int al_layers_set(struct al_layers *l, uint64_t bit)
 {
-    int rc = al_layers_begin(l, bit, true);
+    int result = al_layers_begin(l, bit, true);
 
-    if (rc != AL_OK)
-        return rc;
+    if (result != AL_OK)
+        return result;
     for (uint32_t k = 0; k < l->layers; k++, bit /= 64) {
         uint64_t word = l->word[k][bit / 64] | UINT64_C(1) << (bit % 64);
         l->word[k][bit / 64] = word; /* k == 0: the commit */
@@ -128,10 +128,10 @@ AL_INLINE int al_layers_set(struct al_layers *l, uint64_t bit)
 /* Clear a bit that is set. */
 AL_INLINE int al_layers_clear(struct al_layers *l, uint64_t bit)
 {
-    int rc = al_layers_begin(l, bit, false);
+    int result = al_layers_begin(l, bit, false);
 
-    if (rc != AL_OK)
-        return rc;
+    if (result != AL_OK)
+        return result;
     for (uint32_t k = 0; k < l->layers; k++, bit /= 64) {
         uint64_t word = l->word[k][bit / 64];
         l->word[k][bit / 64] = word & ~(UINT64_C(1) << (bit % 64)); /* k == 0: the commit */

@@ -44,24 +44,24 @@ int al_pid_attach(struct al_pid *a, void *mem, uint64_t mem_bytes);
 AL_INLINE int al_pid_alloc(struct al_pid *a, uint32_t *pid_out)
 {
     uint64_t bit;
-    int      rc = al_layers_find(&a->layers, &bit);
+    int      result = al_layers_find(&a->layers, &bit);
 
-    if (rc == AL_OK)
-        rc = al_layers_set(&a->layers, bit);
-    if (rc == AL_OK)
+    if (result == AL_OK)
+        result = al_layers_set(&a->layers, bit);
+    if (result == AL_OK)
         *pid_out = (uint32_t)bit;
-    return rc;
+    return result;
 }
 
 /* In two steps, for a caller that must note something about the pid before it is allocated. */
 AL_INLINE int al_pid_peek(const struct al_pid *a, uint32_t *pid_out)
 {
     uint64_t bit;
-    int      rc = al_layers_find(&a->layers, &bit);
+    int      result = al_layers_find(&a->layers, &bit);
 
-    if (rc == AL_OK)
+    if (result == AL_OK)
         *pid_out = (uint32_t)bit;
-    return rc;
+    return result;
 }
 
 AL_INLINE int al_pid_take(struct al_pid *a, uint32_t pid)

@@ -149,10 +149,10 @@ static inline int descend(const struct al_tree *t, uint64_t address, struct al_t
 static inline int find_exact(const struct al_tree *t, uint64_t start, uint64_t end, struct al_tree_path *p,
                              uint32_t *at_out)
 {
-    int rc = descend(t, start, p, at_out);
+    int result = descend(t, start, p, at_out);
 
-    if (rc != AL_OK)
-        return rc;
+    if (result != AL_OK)
+        return result;
     return t->node[*at_out].start == start && t->node[*at_out].end == end ? AL_OK : AL_NOT_AVAILABLE;
 }
 

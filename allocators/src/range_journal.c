@@ -6,7 +6,7 @@
 /* The library's copies of what the header inlines. */
 extern int al_tree_begin(struct al_tree *t);
 extern struct al_tree_node *al_tree_edit(struct al_tree *t, uint32_t index);
-extern int al_tree_finish(struct al_tree *t, int rc);
+extern int al_tree_finish(struct al_tree *t, int result);
 
 /* At most two nodes are taken out, each with at most a double rotation (six copies) a level, and one is changed (one
  * copy a level). */

@@ -139,12 +139,12 @@ AL_INLINE struct al_tree_node *al_tree_edit(struct al_tree *t, uint32_t index)
     return &t->node[index];
 }
 
-/* Commits what went well; `rc` is what the operation answers. */
-AL_INLINE int al_tree_finish(struct al_tree *t, int rc)
+/* Commits what went well; `result` is what the operation answers. */
+AL_INLINE int al_tree_finish(struct al_tree *t, int result)
 {
-    if (rc != AL_OK) {
+    if (result != AL_OK) {
         (void)al_tree_recover(t); /* cannot fail: this call wrote the journal */
-        return rc;
+        return result;
     }
     AL_IN_ORDER();
     t->head->journal_count = 0; /* the commit */

@@ -12,21 +12,21 @@ int al_tree_search(const struct al_tree *t, uint64_t start, uint64_t end, struct
 {
     struct al_tree_path p;
     uint32_t            at;
-    int                 rc = find_exact(t, start, end, &p, &at);
+    int                 result = find_exact(t, start, end, &p, &at);
 
-    if (rc == AL_OK)
+    if (result == AL_OK)
         *node_out = t->node[at];
-    return rc;
+    return result;
 }
 
 int al_tree_superset(const struct al_tree *t, uint64_t start, uint64_t end, struct al_tree_node *node_out)
 {
     struct al_tree_path p;
     uint32_t            at;
-    int                 rc = descend(t, start, &p, &at);
+    int                 result = descend(t, start, &p, &at);
 
-    if (rc != AL_OK)
-        return rc;
+    if (result != AL_OK)
+        return result;
     if (t->node[at].end < end)
         return AL_NOT_AVAILABLE;
     *node_out = t->node[at];
@@ -63,13 +63,13 @@ static void iter_climb(struct al_tree_iter *it)
 
 int al_tree_iterate(const struct al_tree *t, uint64_t start, uint64_t end, struct al_tree_iter *it)
 {
-    int rc = descend(t, start, &it->path, &it->at);
+    int result = descend(t, start, &it->path, &it->at);
 
     it->end = end;
     it->left = t->capacity;
-    if (rc == AL_NOT_AVAILABLE)
+    if (result == AL_NOT_AVAILABLE)
         iter_climb(it);
-    return rc == AL_CORRUPT ? rc : AL_OK;
+    return result == AL_CORRUPT ? result : AL_OK;
 }
 
 int al_tree_next(const struct al_tree *t, struct al_tree_iter *it, struct al_tree_node *node_out)
@@ -180,12 +180,12 @@ uint64_t al_tree_check(const struct al_tree *t, al_report_fn report, void *conte
     struct al_tree_iter       it = {.at = AL_TREE_NIL, .left = t->capacity, .end = UINT64_MAX};
     struct al_tree_node       n;
     uint64_t                  used = 0, allocated = 0, last_end = 0;
-    int                       rc = iter_lowest(t, &it, top->root);
+    int                       result = iter_lowest(t, &it, top->root);
 
-    while (rc == AL_OK) {
+    while (result == AL_OK) {
         uint32_t at = it.at;
-        rc = al_tree_next(t, &it, &n);
-        if (rc != AL_OK)
+        result = al_tree_next(t, &it, &n);
+        if (result != AL_OK)
             break;
         check_node(t, at, &c);
         if (n.end < n.start || (used > 0 && n.start <= last_end))
@@ -195,7 +195,7 @@ uint64_t al_tree_check(const struct al_tree *t, al_report_fn report, void *conte
         used++;
         allocated += n.state == AL_TREE_ALLOCATED;
     }
-    if (rc != AL_NOT_AVAILABLE)
+    if (result != AL_NOT_AVAILABLE)
         broken(&c, "tree I1: the nodes do not form a tree (nodes seen, root)", used, top->root);
     if (used != top->used || allocated != top->allocated)
         broken(&c, "tree I4: used or allocated is wrong (counted, noted)", used, top->used);

@@ -69,9 +69,9 @@ int al_tree_grow(struct al_tree *dst, void *mem, uint64_t mem_bytes, uint32_t ca
         return AL_UNFINISHED;
     if (src->head->top.fresh > src->capacity)
         return AL_CORRUPT;
-    int rc = al_tree_init(dst, mem, mem_bytes, capacity);
-    if (rc != AL_OK)
-        return rc;
+    int result = al_tree_init(dst, mem, mem_bytes, capacity);
+    if (result != AL_OK)
+        return result;
     AL_COPY(dst->node, src->node, src->head->top.fresh * sizeof(struct al_tree_node));
     dst->head->top = src->head->top;
     dst->head->tracks = src->head->tracks;
@@ -134,8 +134,8 @@ static int balance(struct al_tree *t, const struct al_tree_path *p, uint32_t dep
         return AL_CORRUPT;
     if (t->node[child].height[!heavy] > t->node[child].height[heavy]) {
         uint32_t             child_top = child;
-        int                  rc = rotate(t, child, !heavy, &child_top);
-        struct al_tree_node *parent = rc == AL_OK ? al_tree_edit(t, index) : NULL;
+        int                  result = rotate(t, child, !heavy, &child_top);
+        struct al_tree_node *parent = result == AL_OK ? al_tree_edit(t, index) : NULL;
         if (parent == NULL)
             return AL_CORRUPT;
         struct summary s;
@@ -328,27 +328,27 @@ int al_tree_insert(struct al_tree *t, uint64_t start, uint64_t end, uint32_t sta
     }
     if (!has_nodes(t, 1))
         return AL_NO_MEMORY;
-    int rc = al_tree_begin(t);
-    if (rc != AL_OK)
-        return rc;
-    rc = attach_leaf(t, &p, start, end, state, owner);
-    if (rc == AL_OK)
-        rc = fix_path(t, &p, 0);
+    int result = al_tree_begin(t);
+    if (result != AL_OK)
+        return result;
+    result = attach_leaf(t, &p, start, end, state, owner);
+    if (result == AL_OK)
+        result = fix_path(t, &p, 0);
     if (state == AL_TREE_ALLOCATED)
         t->head->top.allocated++;
-    return al_tree_finish(t, rc);
+    return al_tree_finish(t, result);
 }
 
 int al_tree_delete(struct al_tree *t, uint64_t start, uint64_t end)
 {
     struct al_tree_path p;
     uint32_t            at;
-    int                 rc = find_exact(t, start, end, &p, &at);
+    int                 result = find_exact(t, start, end, &p, &at);
 
-    if (rc == AL_OK)
-        rc = al_tree_begin(t);
-    if (rc != AL_OK)
-        return rc;
+    if (result == AL_OK)
+        result = al_tree_begin(t);
+    if (result != AL_OK)
+        return result;
     if (t->node[at].state == AL_TREE_ALLOCATED)
         t->head->top.allocated--;
     return al_tree_finish(t, detach(t, &p, at, p.depth));
@@ -463,9 +463,9 @@ static int find_place(const struct al_tree *t, const struct al_tree_constraint *
 {
     if (c->policy != AL_TREE_EXACT)
         return find_match(t, c, s, p, at_out, start_out);
-    int rc = descend(t, c->exact, p, at_out);
-    if (rc != AL_OK)
-        return rc;
+    int result = descend(t, c->exact, p, at_out);
+    if (result != AL_OK)
+        return result;
     const struct al_tree_node *n = &t->node[*at_out];
     uint64_t                   end = c->exact + (c->size - 1);
     *start_out = c->exact;
@@ -542,13 +542,13 @@ static int learn(struct al_tree *t, const struct al_tree_constraint *c, const st
     AL_IN_ORDER();
     if (track >= tracks->count)
         tracks->count = (uint8_t)(track + 1);
-    int rc = fit_all(t, track, shift);
+    int result = fit_all(t, track, shift);
     AL_IN_ORDER();
-    if (rc == AL_OK)
+    if (result == AL_OK)
         tracks->shift[track] = (uint8_t)shift;
     tracks->recent |= (uint16_t)(1u << track);
     tracks->waste = 0;
-    return rc;
+    return result;
 }
 
 /* Turn [start, end] of a free node into an allocated one. The node itself keeps the lowest part, unless free parts
@@ -561,38 +561,38 @@ static int carve(struct al_tree *t, struct al_tree_path *p, uint32_t at, uint64_
         return AL_CORRUPT;
     uint64_t was_start = n->start, was_end = n->end;
     bool     before = start > was_start, after = end < was_end;
-    int      rc = AL_OK;
+    int      result = AL_OK;
 
     t->head->top.allocated++;
     if (before && !after) {
         n->end = start - 1;
-        rc = attach_beside(t, p, at, 1, start, end, AL_TREE_ALLOCATED, owner);
-        return rc == AL_OK ? fix_path(t, p, depth) : rc;
+        result = attach_beside(t, p, at, 1, start, end, AL_TREE_ALLOCATED, owner);
+        return result == AL_OK ? fix_path(t, p, depth) : result;
     }
     n->start = start;
     n->end = end;
     n->state = AL_TREE_ALLOCATED;
     n->owner = owner;
     if (after)
-        rc = attach_beside(t, p, at, 1, end + 1, was_end, AL_TREE_FREE, 0);
-    if (rc == AL_OK)
-        rc = fix_path(t, p, depth);
-    if (rc != AL_OK || !before)
-        return rc;
+        result = attach_beside(t, p, at, 1, end + 1, was_end, AL_TREE_FREE, 0);
+    if (result == AL_OK)
+        result = fix_path(t, p, depth);
+    if (result != AL_OK || !before)
+        return result;
     if (descend(t, start, p, &at) != AL_OK)
         return AL_CORRUPT;
-    rc = attach_beside(t, p, at, 0, was_start, start - 1, AL_TREE_FREE, 0);
-    return rc == AL_OK ? fix_path(t, p, 0) : rc;
+    result = attach_beside(t, p, at, 0, was_start, start - 1, AL_TREE_FREE, 0);
+    return result == AL_OK ? fix_path(t, p, 0) : result;
 }
 
 int al_tree_find(const struct al_tree *t, const struct al_tree_constraint *c, uint64_t *start_out)
 {
     struct al_tree_path p;
     uint32_t            at;
-    int                 rc = al_tree_constraint_check(c);
+    int                 result = al_tree_constraint_check(c);
 
-    if (rc != AL_OK)
-        return rc;
+    if (result != AL_OK)
+        return result;
     struct search s = search_for(t, c);
     return find_place(t, c, &s, &p, &at, start_out);
 }
@@ -602,29 +602,29 @@ int al_tree_alloc(struct al_tree *t, const struct al_tree_constraint *c, uint32_
     struct al_tree_path p;
     uint32_t            at;
     uint64_t            start;
-    int                 rc = al_tree_constraint_check(c);
+    int                 result = al_tree_constraint_check(c);
 
-    if (rc != AL_OK)
-        return rc;
+    if (result != AL_OK)
+        return result;
     if (t->head->journal_count != 0)
         return AL_UNFINISHED;
     struct search s = search_for(t, c);
-    rc = find_place(t, c, &s, &p, &at, &start);
-    if (c->policy != AL_TREE_EXACT && rc != AL_CORRUPT) {
+    result = find_place(t, c, &s, &p, &at, &start);
+    if (c->policy != AL_TREE_EXACT && result != AL_CORRUPT) {
         int learned = learn(t, c, &s);
-        rc = learned == AL_OK ? rc : learned;
+        result = learned == AL_OK ? result : learned;
     }
-    if (rc != AL_OK)
-        return rc;
+    if (result != AL_OK)
+        return result;
     uint64_t end = start + (c->size - 1);
     if (!has_nodes(t, (start > t->node[at].start ? 1u : 0u) + (end < t->node[at].end ? 1u : 0u)))
         return AL_NO_MEMORY;
-    rc = al_tree_begin(t);
-    if (rc == AL_OK)
-        rc = al_tree_finish(t, carve(t, &p, at, start, end, owner));
-    if (rc == AL_OK)
+    result = al_tree_begin(t);
+    if (result == AL_OK)
+        result = al_tree_finish(t, carve(t, &p, at, start, end, owner));
+    if (result == AL_OK)
         *start_out = start;
-    return rc;
+    return result;
 }
 
 /* The node before (side 0) or after (1) this one in order, or NIL. */
@@ -669,14 +669,14 @@ static int release(struct al_tree *t, struct al_tree_path *p, uint32_t at, bool 
         n->owner = 0;
         return fix_path(t, p, p->depth);
     }
-    int rc = AL_OK;
+    int result = AL_OK;
     if (has_after)
-        rc = absorb(t, p, at, 1);
-    if (rc == AL_OK && has_before && has_after)
-        rc = descend(t, start, p, &at); /* the tree has turned */
-    if (rc == AL_OK && has_before)
-        rc = absorb(t, p, at, 0);
-    return rc == AL_OK ? AL_OK : AL_CORRUPT;
+        result = absorb(t, p, at, 1);
+    if (result == AL_OK && has_before && has_after)
+        result = descend(t, start, p, &at); /* the tree has turned */
+    if (result == AL_OK && has_before)
+        result = absorb(t, p, at, 0);
+    return result == AL_OK ? AL_OK : AL_CORRUPT;
 }
 
 int al_tree_free(struct al_tree *t, uint64_t start, uint64_t end)
@@ -686,9 +686,9 @@ int al_tree_free(struct al_tree *t, uint64_t start, uint64_t end)
 
     if (end < start)
         return AL_INVALID_RANGE;
-    int rc = descend(t, start, &p, &at);
-    if (rc != AL_OK)
-        return rc;
+    int result = descend(t, start, &p, &at);
+    if (result != AL_OK)
+        return result;
     if (t->node[at].state == AL_TREE_FREE && t->node[at].end >= end)
         return AL_INVALID_TRANSITION;
     if (t->node[at].state != AL_TREE_ALLOCATED || t->node[at].start != start || t->node[at].end != end)
@@ -699,8 +699,8 @@ int al_tree_free(struct al_tree *t, uint64_t start, uint64_t end)
     if (neighbour(t, &p, at, 1, &index) != AL_OK)
         return AL_CORRUPT;
     bool has_after = is_mergeable(t, index, 1, start, end);
-    rc = al_tree_begin(t);
-    if (rc != AL_OK)
-        return rc;
+    result = al_tree_begin(t);
+    if (result != AL_OK)
+        return result;
     return al_tree_finish(t, release(t, &p, at, has_before, has_after));
 }

@@ -197,10 +197,10 @@ AL_RMID_FN int al_rmid_take(struct al_rmid *a, al_rmid_u32 rmid)
 AL_RMID_FN int al_rmid_alloc(struct al_rmid *a, al_rmid_u64 now_ns, al_rmid_u32 *rmid_out)
 {
     al_rmid_u32 rmid;
-    int         rc = al_rmid_peek(a, now_ns, &rmid);
+    int         result = al_rmid_peek(a, now_ns, &rmid);
 
-    if (rc != AL_RMID_OK)
-        return rc;
+    if (result != AL_RMID_OK)
+        return result;
     a->state[al_rmid_slot(rmid)] = AL_RMID_ALLOCATED; /* the commit */
     AL_RMID_IN_ORDER();
     a->head++;

@@ -100,8 +100,8 @@ static void test_model(uint32_t base, uint32_t count, unsigned rounds)
             uint32_t id = 0, want = 0;
             while (want < count && model[want])
                 want++;
-            int rc = al_id_alloc(&a, &id);
-            if (rc == AL_NO_MEMORY) {
+            int result = al_id_alloc(&a, &id);
+            if (result == AL_NO_MEMORY) {
                 struct al_id larger;
                 uint64_t     capacity = a.layers.bits * 2 < count ? a.layers.bits * 2 : count;
                 uint64_t     bytes = al_id_size_bytes(capacity);
@@ -109,13 +109,13 @@ static void test_model(uint32_t base, uint32_t count, unsigned rounds)
                 CHECK_EQ(al_id_grow(&larger, memory(bytes), bytes, capacity, &a), AL_OK);
                 free(a.head);
                 a = larger;
-                rc = al_id_alloc(&a, &id);
+                result = al_id_alloc(&a, &id);
             }
             if (want == count) {
-                CHECK_EQ(rc, end == UINT32_MAX ? AL_OVERFLOW : AL_NOT_AVAILABLE);
+                CHECK_EQ(result, end == UINT32_MAX ? AL_OVERFLOW : AL_NOT_AVAILABLE);
                 continue;
             }
-            CHECK_EQ(rc, AL_OK);
+            CHECK_EQ(result, AL_OK);
             CHECK_EQ(id, base + want);
             model[want] = 1;
             next = want == next ? next + 1 : next;
@@ -173,8 +173,8 @@ static void steps_operate(void *mem, const void *argument)
 
     if (al_id_attach(&a, mem, steps_bytes) != AL_OK)
         _exit(1);
-    int rc = which < 0 ? al_id_alloc(&a, &id) : al_id_free(&a, (uint32_t)which);
-    if (rc != AL_OK)
+    int result = which < 0 ? al_id_alloc(&a, &id) : al_id_free(&a, (uint32_t)which);
+    if (result != AL_OK)
         _exit(1);
 }
 

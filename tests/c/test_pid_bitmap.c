@@ -87,9 +87,9 @@ static void test_model(uint32_t order, unsigned rounds)
             uint32_t want = 0;
             while (want < count && model[want])
                 want++;
-            int rc = al_pid_alloc(&a, &pid);
-            CHECK_EQ(rc, want == count ? AL_NOT_AVAILABLE : AL_OK);
-            if (rc == AL_OK) {
+            int result = al_pid_alloc(&a, &pid);
+            CHECK_EQ(result, want == count ? AL_NOT_AVAILABLE : AL_OK);
+            if (result == AL_OK) {
                 CHECK_EQ(pid, want);
                 model[want] = 1;
             }
@@ -140,8 +140,8 @@ static void steps_operate(void *mem, const void *argument)
 
     if (al_pid_attach(&a, mem, steps_bytes) != AL_OK)
         _exit(1);
-    int rc = which < 0 ? al_pid_alloc(&a, &pid) : al_pid_free(&a, (uint32_t)which);
-    if (rc != AL_OK)
+    int result = which < 0 ? al_pid_alloc(&a, &pid) : al_pid_free(&a, (uint32_t)which);
+    if (result != AL_OK)
         _exit(1);
 }
 

@@ -57,9 +57,9 @@ static int last(struct al_tree *t, uint64_t size, uint64_t align, uint64_t *star
 static int exact(struct al_tree *t, uint64_t size, uint64_t address)
 {
     uint64_t start;
-    int      rc = place(t, size, 1, AL_TREE_EXACT, address, &start);
-    CHECK(rc != AL_OK || start == address);
-    return rc;
+    int      result = place(t, size, 1, AL_TREE_EXACT, address, &start);
+    CHECK(result != AL_OK || start == address);
+    return result;
 }
 
 static void test_table(void)
@@ -298,14 +298,14 @@ static void step_alloc(struct al_tree *t, struct model *m)
             c.max = UINT64_MAX;
     }
     uint64_t found = 0;
-    int looked = al_tree_find(t, &c, &found), rc = al_tree_alloc(t, &c, 1, &start);
-    CHECK(looked == rc && (rc != AL_OK || found == start));
-    if (rc == AL_OVERFLOW) {
+    int looked = al_tree_find(t, &c, &found), result = al_tree_alloc(t, &c, 1, &start);
+    CHECK(looked == result && (result != AL_OK || found == start));
+    if (result == AL_OVERFLOW) {
         CHECK(c.policy == AL_TREE_EXACT && c.exact + (c.size - 1) < c.exact);
         return;
     }
-    CHECK_EQ(rc, model_find(m, &c, &at));
-    if (rc != AL_OK)
+    CHECK_EQ(result, model_find(m, &c, &at));
+    if (result != AL_OK)
         return;
     CHECK_EQ(start, m->base + at);
     model_alloc(m, at, c.size);
@@ -322,18 +322,18 @@ static void step_free(struct al_tree *t, struct model *m)
     uint32_t wrong = (uint32_t)(check_below(8) == 0);
     if (wrong && m->base + (end - 1) == UINT64_MAX)
         wrong = 0;
-    int rc = al_tree_free(t, m->base + at, m->base + (end - 1) + wrong);
+    int result = al_tree_free(t, m->base + at, m->base + (end - 1) + wrong);
     if (m->state[at] == AL_TREE_FREE && !wrong)
-        CHECK_EQ(rc, AL_INVALID_TRANSITION);
+        CHECK_EQ(result, AL_INVALID_TRANSITION);
     else if (m->state[at] == AL_TREE_ALLOCATED && !wrong) {
-        CHECK_EQ(rc, AL_OK);
+        CHECK_EQ(result, AL_OK);
         memset(m->state + at, AL_TREE_FREE, end - at);
         if (at > 0 && m->state[at - 1] == AL_TREE_FREE)
             m->head[at] = 0;
         if (end < SPACE && m->state[end] == AL_TREE_FREE)
             m->head[end] = 0;
     } else
-        CHECK(rc == AL_NOT_AVAILABLE);
+        CHECK(result == AL_NOT_AVAILABLE);
 }
 
 /* insert and delete, which leave addresses that belong to no range. */
@@ -362,8 +362,8 @@ static void step_shape(struct al_tree *t, struct model *m)
         at--;
     for (end = at + 1; end < SPACE && !m->head[end] && m->state[end] == m->state[at];)
         end++;
-    int rc = al_tree_delete(t, m->base + at, m->base + (end - 1));
-    CHECK_EQ(rc, m->state[at] == AL_TREE_UNUSED ? AL_NOT_AVAILABLE : AL_OK);
+    int result = al_tree_delete(t, m->base + at, m->base + (end - 1));
+    CHECK_EQ(result, m->state[at] == AL_TREE_UNUSED ? AL_NOT_AVAILABLE : AL_OK);
     memset(m->state + at, AL_TREE_UNUSED, end - at);
     memset(m->head + at, 0, end - at);
 }
@@ -515,8 +515,8 @@ static void steps_operate(void *mem, const void *argument)
 
     if (al_tree_attach(&t, mem, steps_bytes) != AL_OK)
         _exit(1);
-    int rc = a->c.size ? al_tree_alloc(&t, &a->c, 3, &s) : al_tree_free(&t, a->start, a->end);
-    if (rc != AL_OK)
+    int result = a->c.size ? al_tree_alloc(&t, &a->c, 3, &s) : al_tree_free(&t, a->start, a->end);
+    if (result != AL_OK)
         _exit(1);
 }
 
@@ -566,9 +566,9 @@ static void test_death(void)
             memcpy(copy, mem, steps_bytes);
             struct al_tree other;
             CHECK_EQ(al_tree_attach(&other, copy, steps_bytes), AL_OK);
-            int rc = al_tree_alloc(&other, &a.c, 3, &start);
+            int result = al_tree_alloc(&other, &a.c, 3, &start);
             free(copy);
-            if (rc != AL_OK)
+            if (result != AL_OK)
                 continue;
         }
         deaths += steps_run(&s, mem, &a, i % 15 == 0);

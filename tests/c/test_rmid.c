@@ -212,8 +212,8 @@ static void test_corrupt(void)
 static void steps_operate(void *mem, const void *argument)
 {
     uint32_t r, which = *(const uint32_t *)argument;
-    int      rc = which == 0 ? al_rmid_alloc(mem, 1000, &r) : al_rmid_free(mem, which, 500);
-    if (rc != AL_OK)
+    int      result = which == 0 ? al_rmid_alloc(mem, 1000, &r) : al_rmid_free(mem, which, 500);
+    if (result != AL_OK)
         _exit(1);
 }
 

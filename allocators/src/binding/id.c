@@ -71,10 +71,10 @@ static int grow(struct id_object *self)
 
     if (mem == NULL)
         return AL_NO_MEMORY;
-    int rc = al_id_grow(&larger, mem, mem_bytes, capacity, &self->core);
-    if (rc != AL_OK) {
+    int result = al_id_grow(&larger, mem, mem_bytes, capacity, &self->core);
+    if (result != AL_OK) {
         PyMem_Free(mem);
-        return rc;
+        return result;
     }
     PyMem_Free(self->mem);
     self->core = larger;
@@ -83,11 +83,11 @@ static int grow(struct id_object *self)
     return AL_OK;
 }
 
-static PyObject *raise_code(const struct id_object *self, int rc, unsigned long long id)
+static PyObject *raise_code(const struct id_object *self, int result, unsigned long long id)
 {
     unsigned long long base = self->range_base, end = self->range_end;
 
-    switch (rc) {
+    switch (result) {
     case AL_OUT_OF_RANGE:
         return raise_error(self->state, ERROR_OutOfRange, "id %llu is not in the range %llu..%llu", id, base, end);
     case AL_NEVER_ALLOCATED:
@@ -103,7 +103,7 @@ static PyObject *raise_code(const struct id_object *self, int rc, unsigned long 
     case AL_NO_MEMORY:
         return PyErr_NoMemory();
     default:
-        return raise_corrupt(self->state, "IdAllocator", rc);
+        return raise_corrupt(self->state, "IdAllocator", result);
     }
 }
 
@@ -111,22 +111,22 @@ static PyObject *id_allocate(PyObject *object, PyObject *unused)
 {
     struct id_object *self = (struct id_object *)object;
     uint32_t          id = 0;
-    int               rc;
+    int               result;
     (void)unused;
 
     OBJECT_LOCK(object);
-    rc = al_id_alloc(&self->core, &id);
-    if (rc == AL_NO_MEMORY && (rc = grow(self)) == AL_OK)
-        rc = al_id_alloc(&self->core, &id);
+    result = al_id_alloc(&self->core, &id);
+    if (result == AL_NO_MEMORY && (result = grow(self)) == AL_OK)
+        result = al_id_alloc(&self->core, &id);
     OBJECT_UNLOCK();
-    return rc == AL_OK ? PyLong_FromUnsignedLong(id) : raise_code(self, rc, 0);
+    return result == AL_OK ? PyLong_FromUnsignedLong(id) : raise_code(self, result, 0);
 }
 
 static PyObject *id_free(PyObject *object, PyObject *argument)
 {
     struct id_object *self = (struct id_object *)object;
     uint64_t          id;
-    int               rc, is = argument_u64(argument, &id);
+    int               result, is = argument_u64(argument, &id);
 
     if (is < 0)
         return NULL;
@@ -134,10 +134,10 @@ static PyObject *id_free(PyObject *object, PyObject *argument)
         return raise_error(self->state, ERROR_OutOfRange, "id %S is not in the range %u..%u", argument,
                            (unsigned)self->range_base, (unsigned)self->range_end);
     OBJECT_LOCK(object);
-    rc = al_id_free(&self->core, (uint32_t)id);
+    result = al_id_free(&self->core, (uint32_t)id);
     OBJECT_UNLOCK();
-    if (rc != AL_OK)
-        return raise_code(self, rc, id);
+    if (result != AL_OK)
+        return raise_code(self, result, id);
     return PyLong_FromUnsignedLong((uint32_t)id);
 }
 

@@ -29,15 +29,15 @@ struct pid_object {
 /* AL_ALREADY_RELEASED: this handle has given it back before. */
 static int give_back(struct pid_object *pid)
 {
-    int rc = AL_ALREADY_RELEASED;
+    int result = AL_ALREADY_RELEASED;
 
     OBJECT_LOCK(pid->allocator);
     if (pid->live) {
         pid->live = false;
-        rc = al_pid_free(&pid->allocator->core, pid->number);
+        result = al_pid_free(&pid->allocator->core, pid->number);
     }
     OBJECT_UNLOCK();
-    return rc;
+    return result;
 }
 
 static void pid_dealloc(PyObject *object)
@@ -55,14 +55,14 @@ static PyObject *pid_free(PyObject *object, PyObject *unused)
 {
     struct pid_object         *pid = (struct pid_object *)object;
     const struct module_state *state = pid->allocator->state;
-    int                        rc = give_back(pid);
+    int                        result = give_back(pid);
     (void)unused;
 
-    if (rc == AL_ALREADY_RELEASED)
+    if (result == AL_ALREADY_RELEASED)
         return raise_error(state, ERROR_AlreadyReleased, "pid %u is free already, this handle was freed before",
                            (unsigned)pid->number);
-    if (rc != AL_OK)
-        return raise_corrupt(state, "PidAllocator", rc);
+    if (result != AL_OK)
+        return raise_corrupt(state, "PidAllocator", result);
     Py_RETURN_NONE;
 }
 
@@ -85,11 +85,11 @@ static PyObject *pid_enter(PyObject *object, PyObject *unused)
 
 static PyObject *pid_exit(PyObject *object, PyObject *args)
 {
-    int rc = give_back((struct pid_object *)object);
+    int result = give_back((struct pid_object *)object);
     (void)args;
 
-    if (rc != AL_OK && rc != AL_ALREADY_RELEASED)
-        return raise_corrupt(((struct pid_object *)object)->allocator->state, "PidAllocator", rc);
+    if (result != AL_OK && result != AL_ALREADY_RELEASED)
+        return raise_corrupt(((struct pid_object *)object)->allocator->state, "PidAllocator", result);
     Py_RETURN_NONE;
 }
 
@@ -187,19 +187,19 @@ static PyObject *allocator_allocate(PyObject *object, PyObject *unused)
     struct pid_allocator_object *self = (struct pid_allocator_object *)object;
     struct pid_object           *pid = PyObject_New(struct pid_object, self->state->pid_type);
     uint32_t                     number = 0;
-    int                          rc;
+    int                          result;
     (void)unused;
 
     if (pid == NULL)
         return NULL;
     pid->allocator = NULL;
     OBJECT_LOCK(object);
-    rc = al_pid_alloc(&self->core, &number);
+    result = al_pid_alloc(&self->core, &number);
     OBJECT_UNLOCK();
-    if (rc != AL_OK) {
+    if (result != AL_OK) {
         Py_DECREF(pid);
-        if (rc != AL_NOT_AVAILABLE)
-            return raise_corrupt(self->state, "PidAllocator", rc);
+        if (result != AL_NOT_AVAILABLE)
+            return raise_corrupt(self->state, "PidAllocator", result);
         Py_RETURN_NONE;
     }
     Py_INCREF(object);
@@ -239,7 +239,8 @@ static PyObject *allocator_adopt(PyObject *object, PyObject *argument)
     if (!orphan) {
         Py_DECREF(pid);
         return raise_error(self->state, ERROR_NeverAllocated,
-                           "pid %S is not in use here without a Pid: adopt() is for what a copy has taken over", argument);
+                           "pid %S is not in use here without a Pid: adopt() is for what a copy has taken over",
+                           argument);
     }
     Py_INCREF(object);
     pid->allocator = self;

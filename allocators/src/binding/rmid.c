@@ -99,16 +99,16 @@ static PyObject *rmid_alloc(PyObject *object, PyObject *const *args, Py_ssize_t 
     PyObject                *now;
     uint64_t                 now_ns;
     al_rmid_u32              rmid = 0;
-    int                      rc;
+    int                      result;
 
     if (arguments_bind("alloc", names, 1, 0, args, nargs, kwnames, &now) != 0 || time_now(self, now, &now_ns) != 0)
         return NULL;
     OBJECT_LOCK(object);
-    rc = al_rmid_alloc(&self->core, now_ns, &rmid);
+    result = al_rmid_alloc(&self->core, now_ns, &rmid);
     OBJECT_UNLOCK();
-    if (rc == AL_RMID_CORRUPT)
-        return raise_corrupt(self->state, "RmidAllocator", rc);
-    return PyLong_FromUnsignedLong(rc == AL_RMID_OK ? rmid : 0);
+    if (result == AL_RMID_CORRUPT)
+        return raise_corrupt(self->state, "RmidAllocator", result);
+    return PyLong_FromUnsignedLong(result == AL_RMID_OK ? rmid : 0);
 }
 
 static PyObject *rmid_free(PyObject *object, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -117,7 +117,7 @@ static PyObject *rmid_free(PyObject *object, PyObject *const *args, Py_ssize_t n
     struct rmid_object      *self = (struct rmid_object *)object;
     PyObject                *given[2];
     uint64_t                 rmid, now_ns;
-    int                      rc = AL_RMID_OUT_OF_RANGE;
+    int                      result = AL_RMID_OUT_OF_RANGE;
 
     if (arguments_bind("free", names, 2, 1, args, nargs, kwnames, given) != 0)
         return NULL;
@@ -126,10 +126,10 @@ static PyObject *rmid_free(PyObject *object, PyObject *const *args, Py_ssize_t n
         return NULL;
     if (is == 0 && rmid <= UINT32_MAX) {
         OBJECT_LOCK(object);
-        rc = al_rmid_free(&self->core, (al_rmid_u32)rmid, now_ns);
+        result = al_rmid_free(&self->core, (al_rmid_u32)rmid, now_ns);
         OBJECT_UNLOCK();
     }
-    switch (rc) {
+    switch (result) {
     case AL_RMID_OK:
         Py_RETURN_NONE;
     case AL_RMID_OUT_OF_RANGE:
@@ -142,7 +142,7 @@ static PyObject *rmid_free(PyObject *object, PyObject *const *args, Py_ssize_t n
         return raise_error(self->state, ERROR_AlreadyReleased, "RMID %S is free already, it was released before",
                            given[0]);
     default:
-        return raise_corrupt(self->state, "RmidAllocator", rc);
+        return raise_corrupt(self->state, "RmidAllocator", result);
     }
 }
 
@@ -365,7 +365,8 @@ static PyObject *rmid_from_dict(PyObject *type, PyObject *args, PyObject *kwargs
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:from_dict", names, &contents, &clock))
         return NULL;
     if (clock != NULL && !PyCallable_Check(clock))
-        return PyErr_Format(PyExc_TypeError, "clock %R cannot be called: want a function that gives nanoseconds", clock);
+        return PyErr_Format(PyExc_TypeError, "clock %R cannot be called: want a function that gives nanoseconds",
+                            clock);
     return from_dict((PyTypeObject *)type, contents, clock);
 }
 
@@ -418,18 +419,19 @@ static PyMethodDef methods[] = {
 };
 
 static PyType_Slot type_slots[] = {
-    {Py_tp_doc, "RmidAllocator(max_rmid, min_free_time_ns=2_000_000, clock=time.monotonic_ns)\n--\n\n"
-                "Hands out resource monitoring ids 1..max_rmid; first freed, first reused. Thread-safe.\n"
-                "Iterating gives those that are handed out, in order. It can be copied, and pickled if its clock can.\n\n"
-                "After the rmid_allocator of memory-collector. A freed RMID rests, so that what is still counted\n"
-                "under it is not booked on its next user; one that was never used does not. The same core runs in\n"
-                "BPF.\n\n"
-                "Parameters\n----------\n"
-                "max_rmid : int\n    ``1 <= max_rmid <= 1024``.\n"
-                "min_free_time_ns : int\n    Nanoseconds of rest; where the clock went back, they count anew.\n"
-                "clock : callable\n    Gives the time in nanoseconds, where alloc() and free() are not told.\n\n"
-                "Raises\n------\n"
-                "InvalidRange\n    max_rmid is not like that."},
+    {Py_tp_doc,
+     "RmidAllocator(max_rmid, min_free_time_ns=2_000_000, clock=time.monotonic_ns)\n--\n\n"
+     "Hands out resource monitoring ids 1..max_rmid; first freed, first reused. Thread-safe.\n"
+     "Iterating gives those that are handed out, in order. It can be copied, and pickled if its clock can.\n\n"
+     "After the rmid_allocator of memory-collector. A freed RMID rests, so that what is still counted\n"
+     "under it is not booked on its next user; one that was never used does not. The same core runs in\n"
+     "BPF.\n\n"
+     "Parameters\n----------\n"
+     "max_rmid : int\n    ``1 <= max_rmid <= 1024``.\n"
+     "min_free_time_ns : int\n    Nanoseconds of rest; where the clock went back, they count anew.\n"
+     "clock : callable\n    Gives the time in nanoseconds, where alloc() and free() are not told.\n\n"
+     "Raises\n------\n"
+     "InvalidRange\n    max_rmid is not like that."},
     {Py_tp_new, SLOT(rmid_make)},
     {Py_tp_dealloc, SLOT(rmid_dealloc)},
     {Py_tp_traverse, SLOT(rmid_traverse)},

@@ -39,11 +39,11 @@ static int tree_move(struct tree_object *self, uint32_t capacity, const struct a
 
     if (mem == NULL)
         return AL_NO_MEMORY;
-    int rc = old == NULL ? al_tree_init(&core, aligned(mem), bytes, capacity)
+    int result = old == NULL ? al_tree_init(&core, aligned(mem), bytes, capacity)
                          : al_tree_grow(&core, aligned(mem), bytes, capacity, old);
-    if (rc != AL_OK) {
+    if (result != AL_OK) {
         PyMem_Free(mem);
-        return rc;
+        return result;
     }
     PyMem_Free(self->mem);
     self->core = core;
@@ -86,19 +86,19 @@ static const struct range_object *range_argument(const struct module_state *stat
 static PyObject *tree_allocate(struct tree_object *self, const struct al_tree_constraint *c)
 {
     uint64_t start = 0;
-    int      rc;
+    int      result;
 
     OBJECT_LOCK(self);
-    rc = al_tree_alloc(&self->core, c, 0, &start);
-    if (rc == AL_NO_MEMORY && (rc = tree_double(self)) == AL_OK)
-        rc = al_tree_alloc(&self->core, c, 0, &start);
+    result = al_tree_alloc(&self->core, c, 0, &start);
+    if (result == AL_NO_MEMORY && (result = tree_double(self)) == AL_OK)
+        result = al_tree_alloc(&self->core, c, 0, &start);
     OBJECT_UNLOCK();
-    if (rc == AL_OK)
+    if (result == AL_OK)
         return range_new(self->state, start, start + (c->size - 1));
-    if (rc == AL_NO_MEMORY)
+    if (result == AL_NO_MEMORY)
         return PyErr_NoMemory();
-    if (rc != AL_NOT_AVAILABLE) /* the constraint was checked before */
-        return raise_corrupt(self->state, "IntervalTree", rc);
+    if (result != AL_NOT_AVAILABLE) /* the constraint was checked before */
+        return raise_corrupt(self->state, "IntervalTree", result);
     if (c->policy == AL_TREE_EXACT)
         return raise_error(self->state, ERROR_ResourceNotAvailable,
                            "%s is not free, or not all of it may be allocated here",
@@ -118,14 +118,14 @@ static PyObject *tree_allocate_constraint(struct tree_object *self, PyObject *ar
 static PyObject *tree_free_range(struct tree_object *self, PyObject *argument)
 {
     const struct range_object *r = range_argument(self->state, argument);
-    int                        rc;
+    int                        result;
 
     if (r == NULL)
         return NULL;
     OBJECT_LOCK(self);
-    rc = al_tree_free(&self->core, r->start, r->end);
+    result = al_tree_free(&self->core, r->start, r->end);
     OBJECT_UNLOCK();
-    switch (rc) {
+    switch (result) {
     case AL_OK:
         Py_RETURN_NONE;
     case AL_NOT_AVAILABLE:
@@ -136,7 +136,7 @@ static PyObject *tree_free_range(struct tree_object *self, PyObject *argument)
         return raise_error(self->state, ERROR_InvalidStateTransition, "%s is free already",
                            range_text(r->start, r->end).s);
     default:
-        return raise_corrupt(self->state, "IntervalTree", rc);
+        return raise_corrupt(self->state, "IntervalTree", result);
     }
 }
 
@@ -148,32 +148,32 @@ static struct al_tree_node *collect(struct tree_object *self, uint64_t start, ui
     struct al_tree_node *nodes = NULL;
     struct al_tree_iter  it;
     Py_ssize_t           count = 0, space = 0;
-    int                  rc;
+    int                  result;
 
     OBJECT_LOCK(self);
-    rc = al_tree_iterate(&self->core, start, end, &it);
-    while (rc == AL_OK) {
+    result = al_tree_iterate(&self->core, start, end, &it);
+    while (result == AL_OK) {
         if (count == space) {
             space = space == 0 ? 16 : space * 2;
             struct al_tree_node *more = PyMem_Realloc(nodes, (size_t)space * sizeof *nodes);
             if (more == NULL) {
-                rc = AL_NO_MEMORY;
+                result = AL_NO_MEMORY;
                 break;
             }
             nodes = more;
         }
-        rc = al_tree_next(&self->core, &it, &nodes[count]);
-        count += rc == AL_OK && !(only_allocated && nodes[count].state != AL_TREE_ALLOCATED);
+        result = al_tree_next(&self->core, &it, &nodes[count]);
+        count += result == AL_OK && !(only_allocated && nodes[count].state != AL_TREE_ALLOCATED);
     }
     OBJECT_UNLOCK();
     *count_out = count;
-    if (rc == AL_NOT_AVAILABLE)
+    if (result == AL_NOT_AVAILABLE)
         return nodes;
     PyMem_Free(nodes);
-    if (rc == AL_NO_MEMORY)
+    if (result == AL_NO_MEMORY)
         PyErr_NoMemory();
     else
-        raise_corrupt(self->state, "IntervalTree", rc);
+        raise_corrupt(self->state, "IntervalTree", result);
     return NULL;
 }
 
@@ -262,11 +262,11 @@ static int add_rows(struct tree_object *self, PyObject *contents)
 
 static int insert_growing(struct tree_object *self, uint64_t start, uint64_t end, uint32_t state)
 {
-    int rc = al_tree_insert(&self->core, start, end, state, 0, NULL);
+    int result = al_tree_insert(&self->core, start, end, state, 0, NULL);
 
-    if (rc == AL_NO_MEMORY && (rc = tree_double(self)) == AL_OK)
-        rc = al_tree_insert(&self->core, start, end, state, 0, NULL);
-    return rc;
+    if (result == AL_NO_MEMORY && (result = tree_double(self)) == AL_OK)
+        result = al_tree_insert(&self->core, start, end, state, 0, NULL);
+    return result;
 }
 
 /* Inserts the ranges of a dict's list. 0; -1 with an exception set. */
@@ -279,12 +279,12 @@ static int insert_rows(struct tree_object *self, PyObject *contents, const char 
     for (Py_ssize_t i = 0; failed == 0 && i < PyList_Size(rows); i++) {
         if ((failed = contents_row(rows, i, 2, row)) != 0)
             break;
-        int rc = insert_growing(self, row[0], row[1], state);
-        if (rc == AL_NO_MEMORY)
+        int result = insert_growing(self, row[0], row[1], state);
+        if (result == AL_NO_MEMORY)
             PyErr_NoMemory();
-        else if (rc != AL_OK)
+        else if (result != AL_OK)
             contents_contradict("IntervalTree", "two of its ranges overlap, or one ends before it starts");
-        failed = rc == AL_OK ? 0 : -1;
+        failed = result == AL_OK ? 0 : -1;
     }
     Py_XDECREF(rows);
     return failed;
@@ -294,16 +294,17 @@ static int insert_rows(struct tree_object *self, PyObject *contents, const char 
 static struct tree_object *tree_with(struct module_state *state, uint32_t capacity, const struct al_tree *old)
 {
     struct tree_object *self = object_new(state->tree_type);
-    int                 rc = AL_OK;
+    int                 result = AL_OK;
 
     if (self == NULL)
         return NULL;
     self->state = state;
-    rc = tree_move(self, capacity, old);
-    if (rc == AL_OK)
+    result = tree_move(self, capacity, old);
+    if (result == AL_OK)
         return self;
     Py_DECREF(self);
-    return (struct tree_object *)(rc == AL_NO_MEMORY ? PyErr_NoMemory() : raise_corrupt(state, "IntervalTree", rc));
+    return (struct tree_object *)(result == AL_NO_MEMORY ? PyErr_NoMemory()
+                                                         : raise_corrupt(state, "IntervalTree", result));
 }
 
 static struct tree_object *tree_clone(struct tree_object *self)
@@ -409,7 +410,7 @@ static PyObject *tree_insert(PyObject *object, PyObject *const *args, Py_ssize_t
     struct tree_object      *self = (struct tree_object *)object;
     PyObject                *given[2];
     struct al_tree_node      other = {0};
-    int                      rc;
+    int                      result;
 
     if (arguments_bind("insert", names, 2, 2, args, nargs, kwnames, given) != 0)
         return NULL;
@@ -420,11 +421,11 @@ static PyObject *tree_insert(PyObject *object, PyObject *const *args, Py_ssize_t
     if (given[1] != self->state->node_states[state])
         return PyErr_Format(PyExc_TypeError, "state %R is none: want NodeState.FREE or NodeState.ALLOCATED", given[1]);
     OBJECT_LOCK(self);
-    rc = al_tree_insert(&self->core, r->start, r->end, state, 0, &other);
-    if (rc == AL_NO_MEMORY && (rc = tree_double(self)) == AL_OK)
-        rc = al_tree_insert(&self->core, r->start, r->end, state, 0, &other);
+    result = al_tree_insert(&self->core, r->start, r->end, state, 0, &other);
+    if (result == AL_NO_MEMORY && (result = tree_double(self)) == AL_OK)
+        result = al_tree_insert(&self->core, r->start, r->end, state, 0, &other);
     OBJECT_UNLOCK();
-    switch (rc) {
+    switch (result) {
     case AL_OK:
         Py_RETURN_NONE;
     case AL_OVERLAP:
@@ -433,7 +434,7 @@ static PyObject *tree_insert(PyObject *object, PyObject *const *args, Py_ssize_t
     case AL_NO_MEMORY:
         return PyErr_NoMemory();
     default:
-        return raise_corrupt(self->state, "IntervalTree", rc);
+        return raise_corrupt(self->state, "IntervalTree", result);
     }
 }
 
@@ -441,17 +442,17 @@ static PyObject *tree_delete(PyObject *object, PyObject *argument)
 {
     struct tree_object        *self = (struct tree_object *)object;
     const struct range_object *r = range_argument(self->state, argument);
-    int                        rc;
+    int                        result;
 
     if (r == NULL)
         return NULL;
     OBJECT_LOCK(self);
-    rc = al_tree_delete(&self->core, r->start, r->end);
+    result = al_tree_delete(&self->core, r->start, r->end);
     OBJECT_UNLOCK();
-    if (rc == AL_OK)
+    if (result == AL_OK)
         Py_RETURN_NONE;
-    if (rc != AL_NOT_AVAILABLE)
-        return raise_corrupt(self->state, "IntervalTree", rc);
+    if (result != AL_NOT_AVAILABLE)
+        return raise_corrupt(self->state, "IntervalTree", result);
     return raise_error(self->state, ERROR_ResourceNotAvailable, "%s is not in the tree",
                        range_text(r->start, r->end).s);
 }
@@ -461,18 +462,18 @@ static PyObject *tree_find(PyObject *object, PyObject *argument, bool superset)
     struct tree_object        *self = (struct tree_object *)object;
     const struct range_object *r = range_argument(self->state, argument);
     struct al_tree_node        n = {0};
-    int                        rc;
+    int                        result;
 
     if (r == NULL)
         return NULL;
     OBJECT_LOCK(self);
-    rc = superset ? al_tree_superset(&self->core, r->start, r->end, &n)
+    result = superset ? al_tree_superset(&self->core, r->start, r->end, &n)
                   : al_tree_search(&self->core, r->start, r->end, &n);
     OBJECT_UNLOCK();
-    if (rc == AL_OK)
+    if (result == AL_OK)
         return node_object(self->state, &n);
-    if (rc != AL_NOT_AVAILABLE)
-        return raise_corrupt(self->state, "IntervalTree", rc);
+    if (result != AL_NOT_AVAILABLE)
+        return raise_corrupt(self->state, "IntervalTree", result);
     Py_RETURN_NONE;
 }
 
@@ -582,16 +583,17 @@ static PyMethodDef tree_methods[] = {
 };
 
 static PyType_Slot tree_slots[] = {
-    {Py_tp_doc, "IntervalTree(range)\n--\n\n"
-                "Ranges of addresses, each free or allocated, in a balanced tree. Thread-safe.\n\n"
-                "An AVL tree (Adelson-Velsky and Landis 1962) ordered by start, each node of which knows the largest\n"
-                "free range below it: the behaviour is that of rust-vmm's vm-allocator, the first and the last match\n"
-                "take O(log n). Of up to ten alignments in use a node also knows the largest range they leave: searches\n"
-                "with one that free ranges do not start at are slow only until it is one of those.\n\n"
-                "Legal transitions: none -> FREE or ALLOCATED by insert(), FREE -> ALLOCATED by allocate(),\n"
-                "ALLOCATED -> FREE by free(), any -> none by delete().\n\n"
-                "Parameters\n----------\n"
-                "range : RangeInclusive\n    The first node, free."},
+    {Py_tp_doc,
+     "IntervalTree(range)\n--\n\n"
+     "Ranges of addresses, each free or allocated, in a balanced tree. Thread-safe.\n\n"
+     "An AVL tree (Adelson-Velsky and Landis 1962) ordered by start, each node of which knows the largest\n"
+     "free range below it: the behaviour is that of rust-vmm's vm-allocator, the first and the last match\n"
+     "take O(log n). Of up to ten alignments in use a node also knows the largest range they leave: searches\n"
+     "with one that free ranges do not start at are slow only until it is one of those.\n\n"
+     "Legal transitions: none -> FREE or ALLOCATED by insert(), FREE -> ALLOCATED by allocate(),\n"
+     "ALLOCATED -> FREE by free(), any -> none by delete().\n\n"
+     "Parameters\n----------\n"
+     "range : RangeInclusive\n    The first node, free."},
     {Py_tp_new, SLOT(tree_new)},
     {Py_tp_dealloc, SLOT(tree_dealloc)},
     {Py_tp_repr, SLOT(tree_repr)},
@@ -804,17 +806,18 @@ static PyMethodDef address_methods[] = {
 };
 
 static PyType_Slot address_slots[] = {
-    {Py_tp_doc, "AddressAllocator(base, size)\n--\n\n"
-                "Allocates ranges of an address space, after rust-vmm's vm-allocator. Thread-safe.\n\n"
-                "Costs and worst case: see IntervalTree. Iterating gives the ranges that are allocated, in order. It can\n"
-                "be copied and pickled.\n\n"
-                "Parameters\n----------\n"
-                "base : int\n    First address.\n"
-                "size : int\n    Addresses; the last one, ``base + size - 1``, is below ``2**64``.\n\n"
-                "Raises\n------\n"
-                "Underflow\n    The size is 0.\n"
-                "Overflow\n    The last address is not below ``2**64``.\n"
-                "InvalidRange\n    The base is negative."},
+    {Py_tp_doc,
+     "AddressAllocator(base, size)\n--\n\n"
+     "Allocates ranges of an address space, after rust-vmm's vm-allocator. Thread-safe.\n\n"
+     "Costs and worst case: see IntervalTree. Iterating gives the ranges that are allocated, in order. It can\n"
+     "be copied and pickled.\n\n"
+     "Parameters\n----------\n"
+     "base : int\n    First address.\n"
+     "size : int\n    Addresses; the last one, ``base + size - 1``, is below ``2**64``.\n\n"
+     "Raises\n------\n"
+     "Underflow\n    The size is 0.\n"
+     "Overflow\n    The last address is not below ``2**64``.\n"
+     "InvalidRange\n    The base is negative."},
     {Py_tp_new, SLOT(address_new)},
     {Py_tp_dealloc, SLOT(address_dealloc)},
     {Py_tp_repr, SLOT(address_repr)},

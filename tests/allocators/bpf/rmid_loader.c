@@ -276,11 +276,12 @@ static void test_beside_user_space(void)
     CHECK_EQ(al_rmid_init(&ours, 10, 50), AL_RMID_OK);
     for (unsigned i = 0; i < 2000; i++) {
         now += check_below(20);
-        al_rmid_u64 clock = check_below(10) ? now : now - check_below(now + 1); /* another CPU's, or another namespace's */
+        al_rmid_u64 clock = check_below(10) ? now
+                                            : now - check_below(now + 1); /* another CPU's, or another namespace's */
         al_rmid_u32 rmid = 0;
         if (check_below(2)) {
-            int rc = al_rmid_alloc(&ours, clock, &rmid);
-            CHECK_EQ(alloc(clock), rc == AL_RMID_OK ? (int)rmid : rc);
+            int result = al_rmid_alloc(&ours, clock, &rmid);
+            CHECK_EQ(alloc(clock), result == AL_RMID_OK ? (int)rmid : result);
         } else {
             rmid = (al_rmid_u32)check_below(12);
             CHECK_EQ(give(rmid, clock), al_rmid_free(&ours, rmid, clock));
