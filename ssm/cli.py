@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.metadata
 import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol, cast
@@ -63,9 +64,18 @@ class _Parser(argparse.ArgumentParser):
         super().error(plain(message))
 
 
+class _Version(argparse.Action):
+    """``--version``; looked up when asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        say(f"ssm {importlib.metadata.version('ssm-pool')}")
+        parser.exit()
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = _Parser(prog="ssm", description="A packet pool for processes, in shared memory.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         module = cast("CommandModule", importlib.import_module(command.module))
@@ -98,13 +108,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (OSError, ValueError, SSMError) as error:
-        say(f"ssm {args.command}: {_sentence(error)}", error=True)
+        say(f"ssm {args.command}: {_sentence(error, getattr(args, 'pool', None))}", error=True)
         return 2
     return status
 
 
-def _sentence(error: Exception) -> str:
-    """Return what an error says, without errno's number."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror
-    return str(error)
+def _sentence(error: Exception, pool: str | None) -> str:
+    """Return what an error says, without errno's number, and with the shell's remedies in place of Python's."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    if isinstance(error, FileNotFoundError) and pool and error.filename == "/" + pool.removeprefix("/"):
+        return f"no pool of the name {pool!r}; 'ssm list' shows those that are there"
+    return f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror

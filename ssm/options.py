@@ -19,6 +19,7 @@ _U32_MAX = 2**32 - 1
 _ROOM_FOR_RINGS = 1 << 20  # bytes of the metadata area, unless asked otherwise:
 _ROOM_PER_BLOCK = 2 * 16  # with these, two rings can redeliver
 _HOLDER_MAX = _CACHE_MAX = 4096  # as layout.h has them
+_BLOCK_STEP = 64  # a cache line
 _ARENA_PAGE = 4096  # an arena is a multiple of it,
 _GROW_UNIT = 65536  # one that grows, of this,
 _ARENA_PACKETS_HIGH = 4096  # has so many packets at most, unless asked otherwise,
@@ -33,6 +34,7 @@ class PoolArguments(TypedDict, total=False):
     """The keyword arguments of `Pool.create` that stand with the pool."""
 
     classes: Mapping[int, int] | None
+    sizes: Mapping[int, int] | None
     shards: int | None
     headroom: int | None
     tailroom: int | None
@@ -101,19 +103,33 @@ def quota_of(quota: int | None) -> int | None:
     return None if quota is None else _number("quota", quota, 0, 0, 2**64 - 1)
 
 
-def _classes(classes: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
+def _pairs(what: str, mapping: Mapping[int, int], meaning: str) -> list[tuple[int, int]]:
     try:
-        items = classes.items()
+        items = mapping.items()
     except AttributeError:
-        text = f"classes must map block sizes to numbers of blocks, as in {{256: 1024}}, not {classes!r}"
-        raise TypeError(text) from None
-    pairs = tuple(sorted((operator.index(size), operator.index(count)) for size, count in items))
+        raise TypeError(f"{what} must map {meaning}, as in {{256: 1024}}, not {mapping!r}") from None
+    return sorted((operator.index(size), operator.index(count)) for size, count in items)
+
+
+def _classes(classes: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
+    pairs = tuple(_pairs("classes", classes, "block sizes to numbers of blocks"))
     if not 1 <= len(pairs) <= _core.CLASS_MAX:
         raise ValueError(f"classes must have 1 .. {_core.CLASS_MAX} block sizes, not {len(pairs)}")
     for size, count in pairs:
         _number("a block size in classes", size, 0, 64, 2**62)
         _number(f"the number of blocks of {size} bytes in classes", count, 0, 1, 2**31)
     return pairs
+
+
+def _classes_for(sizes: Mapping[int, int], overhead: int) -> dict[int, int]:
+    """Block sizes for these payloads; two that need blocks of one size share a class."""
+    classes: dict[int, int] = {}
+    for size, count in _pairs("sizes", sizes, "payload sizes to numbers of packets"):
+        _number("a payload size in sizes", size, 0, 0, 2**62 - overhead - _BLOCK_STEP)
+        _number(f"the number of packets of {size} bytes in sizes", count, 0, 1, 2**31)
+        block = max(_round_up(size + overhead, _BLOCK_STEP), _BLOCK_STEP)
+        classes[block] = classes.get(block, 0) + count
+    return classes
 
 
 def _round_up(size: int, to: int) -> int:
@@ -141,6 +157,7 @@ def _arena(arena: int, grow: int, packets: int | None, largest: int) -> tuple[in
 
 def pool_options(
     classes: Mapping[int, int] | None = None,
+    sizes: Mapping[int, int] | None = None,
     shards: int | None = None,
     headroom: int | None = None,
     tailroom: int | None = None,
@@ -154,6 +171,14 @@ def pool_options(
 ) -> PoolOptions:
     """None stands for the build's choice. TypeError, ValueError: it cannot be."""
     build = _core.defaults()
+    headroom = _number("headroom", headroom, build["headroom"], 0, _U32_MAX)
+    tailroom = _number("tailroom", tailroom, build["tailroom"], 0, _U32_MAX)
+    if sizes is not None:
+        if classes is not None:
+            raise ValueError(
+                f"give classes={classes!r}, of blocks, or sizes={sizes!r}, of payloads, not both"
+            )
+        classes = _classes_for(sizes, headroom + tailroom)
     pairs = _classes(build["classes"] if classes is None else classes)
     arena, grow, packets = _arena(arena, grow, arena_packets, pairs[-1][0])
     blocks = sum(count for _, count in pairs) + (packets or (_ARENA_PACKETS_HIGH if arena or grow else 0))
@@ -161,8 +186,8 @@ def pool_options(
     return PoolOptions(
         classes=pairs,
         shards=_number("shards", shards, build["shards"], 1, _core.SHARD_MAX),
-        headroom=_number("headroom", headroom, build["headroom"], 0, _U32_MAX),
-        tailroom=_number("tailroom", tailroom, build["tailroom"], 0, _U32_MAX),
+        headroom=headroom,
+        tailroom=tailroom,
         cache=_number("cache", cache, build["cache"], 0, _CACHE_MAX),
         holders=_number("holders", holders, build["holders"], 1, _HOLDER_MAX),
         metadata=_number("metadata", metadata, room, 0, 2**62),

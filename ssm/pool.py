@@ -66,6 +66,7 @@ class Pool(_core.Pool):
         name: str,
         *,
         classes: Mapping[int, int] | None = None,
+        sizes: Mapping[int, int] | None = None,
         shards: int | None = None,
         headroom: int | None = None,
         tailroom: int | None = None,
@@ -95,11 +96,16 @@ class Pool(_core.Pool):
             POSIX name; a leading ``/`` is added when missing.
         classes : mapping of int to int, optional
             Block size in bytes, headroom and tailroom included -> number of blocks. Up to 32 sizes of at least
-            64 bytes. Defaults here and below are those of the build, see ``ssm._core.defaults()``.
+            64 bytes. As built by default: 1,024 blocks of 256 bytes, 768 of 512, 512 of 1,024, 384 of 2,048, 256 of
+            4,096, 128 of 16 KiB, 64 of 64 KiB, 32 of 256 KiB, and 16 of 1 MiB; this build's are in
+            ``ssm._core.defaults()``, those of a pool in ``pool.classes``.
+        sizes : mapping of int to int, optional
+            Instead of `classes`: bytes of payload -> number of packets. Each becomes a class with headroom and tailroom
+            added, rounded up to 64 bytes.
         shards : int, optional
             Free lists per size class, 1 .. 64; the blocks are spread over them.
         headroom, tailroom : int, optional
-            Bytes kept free in front of a fresh packet's data, and at least behind it.
+            Bytes kept free in front of a fresh packet's data, and at least behind it; as built by default 256 and 32.
         cache : int, optional
             Blocks per class that a process may keep for itself, up to 4096; 0 switches that off.
         holders : int, optional
@@ -154,6 +160,7 @@ class Pool(_core.Pool):
         name = names.normalize(name)
         asked = creation(
             classes=classes,
+            sizes=sizes,
             shards=shards,
             headroom=headroom,
             tailroom=tailroom,
@@ -772,7 +779,18 @@ def _comes_and_goes(name: str) -> TimeoutError:
 
 
 def _taken(name: str) -> FileExistsError:
-    text = "a shared memory object of that name exists; use Pool.attach() or Pool.unlink()"
+    text = (
+        "a shared memory object of that name exists; Pool.open(), or exist_ok=True, takes the pool that is there, "
+        "Pool.unlink() removes its name"
+    )
+    process = sys.modules.get("multiprocessing.process")
+    if process and getattr(
+        process.current_process(), "_inheriting", False
+    ):  # multiprocessing's own test for it
+        text += (
+            ". This child imports the main module, as spawn and forkserver have it, and that created the pool already: "
+            "put it below if __name__ == '__main__'"
+        )
     return FileExistsError(errno.EEXIST, text, name)
 
 

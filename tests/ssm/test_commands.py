@@ -192,7 +192,8 @@ def test_dump_decodes(pool, ring):
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["stat", "no-such-pool"], "no-such-pool"),
+        (["stat", "no-such-pool"], "no pool of the name 'no-such-pool'; 'ssm list' shows"),
+        (["top", "/no-such-pool"], "no pool of the name '/no-such-pool'; 'ssm list' shows"),
         (["dump", "POOL", "nothing"], "no ring 'nothing'"),
         (["dump", "POOL", "0xffffffff"], "does not hold that packet"),
         (["record", "POOL", "nothing", "/nowhere"], "no ring 'nothing'"),
@@ -376,6 +377,10 @@ def test_the_dashboard_shows_metrics_that_there_are(pool, queued):
 def test_bench():
     found = ssm_json("bench")
     assert all(0 < case["median_ns"] < 1e6 for case in found.values())
+
+
+def test_version():
+    assert ssm_command("--version") == f"ssm {ssm.__version__}\n"
 
 
 def test_every_command_has_help():

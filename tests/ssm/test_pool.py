@@ -18,7 +18,7 @@ import pytest
 import ssm
 from tests.conftest import SHM, SMALL
 from tests.isolation import become, need_root
-from tests.processes import wait_until
+from tests.processes import PATIENCE_S, wait_until
 
 DEFAULT_CLASSES = {
     256: 1024,
@@ -86,11 +86,56 @@ def test_generation_is_the_pools_own(make_pool):
 
 
 def test_create_refuses_a_name_that_exists(make_pool, pool):
-    with pytest.raises(FileExistsError):
+    with pytest.raises(FileExistsError, match=r"Pool\.open\(\), or exist_ok=True") as caught:
         ssm.Pool.create(pool.name)
+    assert "__main__" not in str(caught.value)
     assert pool.check() == []
     with ssm.Pool.attach(pool.name) as other:
         assert other.generation == pool.generation
+
+
+FORGETS_THE_GUARD = """
+import multiprocessing, sys
+import ssm
+pool = ssm.Pool.create(sys.argv[1], ephemeral=True)
+multiprocessing.set_start_method(sys.argv[2])
+child = multiprocessing.Process(target=print)
+child.start()
+child.join()
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_forgotten_main_guard_is_named(new_name, tmp_path, method):
+    """The child imports the program, and comes to the line that creates the pool."""
+    program = tmp_path / "program.py"
+    program.write_text(FORGETS_THE_GUARD)
+    command = [sys.executable, program, new_name(), method]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert "put it below if __name__ == '__main__'" in done.stderr
+
+
+def test_sizes_of_payload(make_pool):
+    """Each becomes a class that such packets fit into; two that need one block size share it."""
+    pool = make_pool(classes=None, sizes={1500: 8, 1480: 4, 0: 2, 9000: 1}, headroom=32, tailroom=16)
+    assert pool.classes == {64: 2, 1600: 8, 1536: 4, 9088: 1}
+    with pool.alloc(9000) as packet:
+        assert len(packet) == 9000
+    same = make_pool(classes=None, sizes={100: 1, 110: 2}, headroom=0, tailroom=0)
+    assert same.classes == {128: 3}
+
+
+def test_sizes_and_classes_are_one_or_the_other(name):
+    with pytest.raises(ValueError, match=r"classes=.*or sizes=.*not both"):
+        ssm.Pool.create(name, classes={256: 1}, sizes={100: 1})
+
+
+@pytest.mark.parametrize(("size", "named"), [(225, True), (240, True), (241, False), (1 << 70, False)])
+def test_too_large_names_the_headroom_where_that_is_the_cause(make_pool, size, named):
+    pool = make_pool(classes={256: 4}, headroom=32, tailroom=16)
+    with pytest.raises((ssm.PacketTooLarge, OverflowError)) as caught:
+        pool.alloc(size)
+    assert ("headroom=0" in str(caught.value)) is named
 
 
 def test_exist_ok_takes_the_pool_that_is_there(pool):
@@ -139,6 +184,9 @@ def test_open_is_free_of_races(children, new_name):
         {"classes": {32: 4}},  # below 64 bytes
         {"classes": {256: 0}},
         {"classes": {256: -1}},
+        {"classes": None, "sizes": {}},
+        {"classes": None, "sizes": {256: 0}},
+        {"classes": None, "sizes": {-1: 4}},
         {"classes": {-256: 4}},
         {"classes": {0: 4}},
         {"shards": 0},

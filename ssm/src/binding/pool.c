@@ -42,11 +42,15 @@ PyObject *pool_raise_exhausted(struct pool_object *pool, uint64_t size, uint64_t
 static PyObject *raise_too_large_for(struct pool_object *pool, PyObject *size)
 {
     const struct ssm_pool_info *info = &pool->info;
+    const unsigned long long wanted = PyLong_AsUnsignedLongLong(size), largest = largest_block(pool);
+    const bool fits_bare = !PyErr_Occurred() && wanted <= largest && info->tailroom <= largest - wanted;
+    PyErr_Clear(); /* a size beyond all integers of C is too large as well */
     return PyErr_Format(pool->state->errors[ERROR_PacketTooLarge],
                         "a packet of %S bytes is too large for pool %R: the limit is %llu (pool.max_size: %s of %llu "
-                        "bytes less %u headroom and %u tailroom); send it in parts, or create the pool with a larger %s",
+                        "bytes less %u headroom and %u tailroom); send it in parts, or create the pool with "
+                        "%sa larger %s",
                         size, pool->name, (unsigned long long)pool_max_size(pool), info->arena_bytes > 0 ? "an arena" : "blocks",
-                        (unsigned long long)largest_block(pool), info->headroom, info->tailroom,
+                        largest, info->headroom, info->tailroom, fits_bare ? "headroom=0, or with " : "",
                         info->arena_bytes > 0 ? "arena=" : "class or an arena=");
 }
 
