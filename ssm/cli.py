@@ -14,6 +14,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol, cast
 
+from ssm.commands import completion
 from ssm.errors import SSMError
 from ssm.terminal import plain, say
 
@@ -42,6 +43,7 @@ COMMANDS = (
     Command("replay", "the packets of a file into a ring", "ssm.commands.replay"),
     Command("metrics", "a pool's counters for Prometheus, or as lines of JSON", "ssm.commands.metrics"),
     Command("bench", "nanoseconds per operation on this machine", "ssm.commands.bench"),
+    Command("completion", "complete commands and names in bash, zsh or fish", "ssm.commands.completion"),
     Command("demo", "run the packets of a capture through several processes", "ssm.demo.command"),
 )
 
@@ -98,7 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit status: 0 done, 1 done with findings, 2 wrong usage or input, 130 interrupted.
     """
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    if "_ARGCOMPLETE" in os.environ:
+        completion.answer(parser)
+    args = parser.parse_args(argv)
     try:
         status: int = args.run(args)
         sys.stdout.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ssm.commands.completion import completed_by, ring_names
 from ssm.commands.output import add_json, add_pool, print_json
 from ssm.terminal import say
 
@@ -21,7 +22,10 @@ LINKS = {"ethernet": 1, "ip": 101, "sll": 113}  # as capture files number them
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``ssm dump``."""
     add_pool(parser)
-    parser.add_argument("what", metavar="RING|HANDLE", help="a ring's name, or a packet's handle (0x...)")
+    what = parser.add_argument(
+        "what", metavar="RING|HANDLE", help="a ring's name, or a packet's handle (0x...)"
+    )
+    completed_by(ring_names, what)
     parser.add_argument(
         "--count", type=int, default=8, metavar="N", help="oldest packets of a ring (%(default)s)"
     )

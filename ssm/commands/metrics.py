@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from ssm.commands.completion import completed_by, pool_names
 from ssm.commands.output import add_json, print_json_line
 from ssm.terminal import plain, say
 
@@ -23,9 +24,10 @@ PORT = 9464
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``ssm metrics``."""
     add = parser.add_argument
-    add(
+    pools = add(
         "pools", nargs="*", metavar="POOL", help="pools by name; without any, all that are there at each look"
     )
+    completed_by(pool_names, pools)
     add("--port", type=int, default=PORT, help="of the HTTP server (%(default)s; 0 takes a free one)")
     add("--address", default="127.0.0.1", help="that it listens on (%(default)s)")
     add("--interval", type=float, default=10.0, metavar="S", help="between lines with --json (%(default)s)")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ssm.commands.completion import completed_by, pool_names
 from ssm.terminal import plain, say
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def add_pool(parser: argparse.ArgumentParser) -> None:
     """Declare the pool's name as an argument."""
-    parser.add_argument("pool", metavar="POOL", help="the pool's name")
+    completed_by(pool_names, parser.add_argument("pool", metavar="POOL", help="the pool's name"))
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

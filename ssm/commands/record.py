@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssm.captures.recording import FORMATS, LINKTYPE_ETHERNET, Record, format_of, writer
+from ssm.commands.completion import completed_by, ring_names
 from ssm.commands.output import add_json, add_pool, print_json
 from ssm.errors import SSMError, StaleHandle
 from ssm.terminal import say
@@ -39,14 +40,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``ssm record``."""
     add_pool(parser)
     add = parser.add_argument
-    add("ring", metavar="RING", help="the ring; what is recorded is taken out of it, as by any consumer")
+    ring = add(
+        "ring", metavar="RING", help="the ring; what is recorded is taken out of it, as by any consumer"
+    )
+    completed_by(ring_names, ring)
     add(
         "file",
         type=Path,
         metavar="FILE",
         help="*.pcapng for that format, any other name for records with a length",
     )
-    add("--to", metavar="RING", help="then put each packet into this ring, without copying it")
+    to = add("--to", metavar="RING", help="then put each packet into this ring, without copying it")
+    completed_by(ring_names, to)
     add("--count", type=int, metavar="N", help="stop after so many packets")
     add("--seconds", type=float, metavar="S", help="stop after so long")
     add("--format", choices=FORMATS, help="instead of judging by the file's name")

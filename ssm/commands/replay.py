@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ssm.captures.errors import CaptureError
 from ssm.captures.recording import Record, read
+from ssm.commands.completion import completed_by, ring_names
 from ssm.commands.output import add_json, add_pool, print_json
 from ssm.terminal import say
 
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("file", type=Path, metavar="FILE", help="what `ssm record` wrote, or any pcap or pcapng file")
     add_pool(parser)
-    add("ring", metavar="RING", help="the ring; created when it is not there")
+    completed_by(ring_names, add("ring", metavar="RING", help="the ring; created when it is not there"))
     add(
         "--speed",
         type=_speed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ssm.commands.completion import completed_by, pool_names
 from ssm.commands.output import add_json, print_json
 from ssm.terminal import say
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``ssm unlink``."""
-    parser.add_argument("pools", nargs="+", metavar="POOL", help="a pool's name")
+    completed_by(pool_names, parser.add_argument("pools", nargs="+", metavar="POOL", help="a pool's name"))
     parser.add_argument("--force", action="store_true", help="even while processes are attached to it")
     add_json(parser)
 
