@@ -90,7 +90,8 @@ class PoolExhausted(_Told, MemoryError):
         pool, size, count, found, raised_ns = self.args
         needed = size + pool.headroom + pool.tailroom
         what = f"a packet of {size} bytes" if count == 1 else f"{count} packets of {size} bytes"
-        text = self._arena_text if needed > max(pool.classes) else self._class_text
+        spills = pool.arena > pool.arena_reserved
+        text = self._arena_text if spills or needed > max(pool.classes) else self._class_text
         return text(pool, what, needed, count, found, raised_ns)
 
     def _class_text(
@@ -114,7 +115,7 @@ class PoolExhausted(_Told, MemoryError):
         self, pool: Pool, what: str, needed: int, count: int, found: _Found | None, raised_ns: int
     ) -> str:
         room = -(-needed // 64) * 64  # as the core rounds it
-        step = room if room < 4096 else -(-room // 4096) * 4096
+        step = room if room < 65536 else -(-room // 4096) * 4096
         if count > pool.arena_packets or room + (count - 1) * step > pool.arena:
             return (
                 f"{what} can never be had: the arena of pool {pool.name!r} has {pool.arena} bytes for "

@@ -228,8 +228,9 @@ int ssm_pool_access(struct ssm_pool *pool, uint32_t *uid_out, uint32_t *mode_out
 /* ---- packets ------------------------------------------------------------------------------------ */
 
 /* alloc: the smallest class with headroom + size + tailroom <= block_size; it does not spill into a larger
- * one. What is too large for all of them comes out of the arena, in a block of its size: a multiple of 64, from 4096
- * bytes on aligned to a page. Contents are not zeroed. alloc_many: all or nothing, count >= 1. */
+ * one. What is too large for all of them comes out of the arena, in a block of its size: a multiple of 64, from 64 KiB
+ * on aligned to a page. Where the arena grows, so does what finds its class full. Contents are not zeroed. alloc_many:
+ * all or nothing, count >= 1. */
 int ssm_alloc(struct ssm_pool *pool, uint64_t size, int64_t timeout_ns, uint64_t *handle_out);
 int ssm_alloc_many(struct ssm_pool *pool, uint64_t size, uint32_t count, int64_t timeout_ns, uint64_t *handles_out);
 int ssm_free(struct ssm_pool *pool, uint64_t handle); /* gives one reference back */

@@ -66,7 +66,7 @@ static void test_sizes(void)
         uint64_t handle = fixture_alloc(f.pool, table[i].size);
         const struct ssm_packet packet = fixture_view(f.pool, handle);
         CHECK(packet.length == table[i].size && packet.headroom == 40 && packet.block_size == table[i].block_size);
-        CHECK_EQ((uintptr_t)(packet.data - 40) % (packet.block_size < PAGE ? 64 : PAGE), 0);
+        CHECK_EQ((uintptr_t)(packet.data - 40) % (packet.block_size < 16 * PAGE ? 64 : PAGE), 0);
         memset(packet.data - 40, 0xa5, packet.block_size);
         CHECK_EQ(f.pool->held_bytes, packet.block_size);
         drop(f.pool, handle);
@@ -163,7 +163,7 @@ static void test_packets_are_counted(void)
     CHECK_EQ(ssm_free_many(f.pool, handles, PACKETS), 0);
     CHECK_EQ(ssm_alloc_many(f.pool, 1025, PACKETS + 1, 0, handles), -EINVAL);
     CHECK_EQ(ssm_alloc_many(f.pool, ARENA / 4 + 1, 4, 0, handles), -EINVAL); /* more than the arena */
-    CHECK_EQ(ssm_alloc_many(f.pool, 5 * PAGE + 1, PACKETS, 0, handles), -EINVAL); /* each begins on a page */
+    CHECK_EQ(ssm_alloc_many(f.pool, 21 * PAGE + 1, 3, 0, handles), -EINVAL); /* each begins on a page */
     CHECK_EQ(ssm_alloc_many(f.pool, ARENA / 4 - 63, 4, 0, handles), 0);
     handle = handles[3];
     CHECK_EQ(ssm_free_many(f.pool, handles, 3), 0);
@@ -359,7 +359,7 @@ struct model { struct { uint64_t handle, start, bytes; } held[PACKETS]; uint32_t
 /* Is a stretch of that size free by the model, at an address that is aligned for it? */
 static bool model_has_room(const struct model *m, uint64_t bytes)
 {
-    const uint64_t step = bytes < PAGE ? 64 : PAGE;
+    const uint64_t step = bytes < 16 * PAGE ? 64 : PAGE;
     for (uint64_t start = 0; start + bytes <= ARENA; start += step) {
         bool free = true;
         for (uint32_t i = 0; i < m->count && free; i++)
@@ -469,7 +469,7 @@ static void test_reserved_again(void)
     drop(f.pool, b);
     ssm_store_relaxed_u64((struct ssm_u64 *)(f.pool->base + f.pool->geometry.backed_start), 0);
     b = fixture_alloc(f.pool, KIB(10)); /* the same extent */
-    CHECK(offset_of(f.pool, b) == KIB(12) && is_backed(&f, KIB(64)));
+    CHECK(offset_of(f.pool, b) == KIB(10) && is_backed(&f, KIB(64)));
     for (uint64_t i = 0; i < KIB(10); i++)
         CHECK(fixture_view(f.pool, a).data[i] == 0x5a);
     drop(f.pool, a);
@@ -545,8 +545,80 @@ static void test_peek_touches_nothing(void)
     fixture_close(&f);
 }
 
+/* ---- spilling ---------------------------------------------------------------------------------------------------- */
+
+static void take_all_small(struct ssm_pool *pool, uint64_t handles[16])
+{
+    for (int i = 0; i < 16; i++)
+        handles[i] = fixture_alloc(pool, 256);
+    CHECK_EQ(stats(pool).used, 0);
+}
+
+static void test_a_full_class_spills(void)
+{
+    struct fixture f = open_growing(0, ARENA);
+    uint64_t small[16], many[17], a, b, c;
+    take_all_small(f.pool, small);
+    a = fixture_alloc(f.pool, 129);
+    CHECK_EQ(stats(f.pool).used, 192); /* what it needs, rounded up */
+    b = fixture_alloc(f.pool, 256);
+    CHECK_EQ(stats(f.pool).used, 192 + 256);
+    drop(f.pool, small[0]);
+    small[0] = fixture_alloc(f.pool, 1); /* its own class first */
+    CHECK_EQ(stats(f.pool).used, 192 + 256);
+    CHECK_EQ(ssm_alloc_many(f.pool, 1024, 9, 0, many), 0); /* the class has 8 */
+    CHECK_EQ(stats(f.pool).used, 192 + 256 + 9 * 1024);
+    CHECK_EQ(ssm_alloc_many(f.pool, 200, 17, 0, many), -EINVAL); /* more than either has */
+    CHECK_EQ(ssm_free_many(f.pool, many, 9), 0);
+    drop(f.pool, a);
+    drop(f.pool, b);
+    c = fixture_alloc(f.pool, ARENA);
+    CHECK_EQ(ssm_alloc(f.pool, 256, 0, &a), -SSM_E_EXHAUSTED); /* both are full */
+    drop(f.pool, c);
+    CHECK_EQ(ssm_free_many(f.pool, small, 16), 0);
+    fixture_check(f.pool);
+    fixture_close(&f);
+}
+
+static void wait_for_a_small_one(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_pool *pool = fixture_join(f);
+    uint64_t handle;
+    board_set(f->board, 0, 1);
+    CHECK_EQ(ssm_alloc(pool, 256, 20000 * (int64_t)MS, &handle), 0);
+    drop(pool, handle);
+}
+
+/* A call that found both full is woken by either. */
+static void test_who_waits_for_either_is_woken(void)
+{
+    for (int i = 0; i < 2; i++) {
+        struct fixture f = open_growing(0, ARENA);
+        struct ssm_event *event = &ssm_class_at(f.pool, 2)->several;
+        uint64_t small[16], large;
+        take_all_small(f.pool, small);
+        large = fixture_alloc(f.pool, ARENA);
+        pid_t child = child_start(wait_for_a_small_one, &f);
+        AWAIT(board_get(f.board, 0) == 1 && ssm_load_acquire_u32(&ssm_class_at(f.pool, 0)->announced) & 1 &&
+              ssm_load_acquire_u32(&event->word) & SSM_EVENT_WAITERS);
+        ssm_nap_ns(5 * MS); /* it sleeps by now, most likely */
+        const uint32_t seen = ssm_event_announce(event);
+        drop(f.pool, i == 0 ? large : small[0]);
+        CHECK(ssm_load_acquire_u32(&event->word) != seen);
+        child_finish(child);
+        if (i == 1)
+            drop(f.pool, large);
+        CHECK_EQ(ssm_free_many(f.pool, small + i, 16 - (uint32_t)i), 0);
+        fixture_reap(f.pool);
+        fixture_close(&f);
+    }
+}
+
 static void test_growing(void)
 {
+    test_a_full_class_spills();
+    test_who_waits_for_either_is_woken();
     test_it_grows_by_units();
     test_what_does_not_grow();
     test_reserved_again();

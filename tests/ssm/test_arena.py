@@ -210,24 +210,31 @@ def test_the_commands_show_it(pool, capsys):
 # ---- a model --------------------------------------------------------------------------------------
 
 
+MODEL = 40 * PAGE
+
+
+def align(size):
+    return 64 if room(size) < 65536 else PAGE
+
+
 class Model(RuleBasedStateMachine):
     """The arena beside a list of what was allocated, by address."""
 
     def __init__(self, make_pool):
         super().__init__()
-        self.pool = make_pool(arena=16 * PAGE, arena_packets=6)
+        self.pool = make_pool(arena=MODEL, arena_packets=6)
         self.held = []  # (packet, where its block starts, the byte that fills it)
-        with self.pool.alloc(16 * PAGE - OVERHEAD) as whole:
+        with self.pool.alloc(MODEL - OVERHEAD) as whole:
             self.base = whole.asarray().ctypes.data
 
     def has_room(self, size):
-        size, step = room(size), 64 if room(size) < PAGE else PAGE
+        size, step = room(size), align(size)
         return len(self.held) < 6 and any(
             all(at + size <= start or start + packet.block_size <= at for packet, start, _ in self.held)
-            for at in range(0, 16 * PAGE - size + 1, step)
+            for at in range(0, MODEL - size + 1, step)
         )
 
-    @rule(size=st.integers(LARGEST + 1, 16 * PAGE - OVERHEAD) | st.integers(LARGEST + 1, 3 * PAGE))
+    @rule(size=st.integers(LARGEST + 1, MODEL - OVERHEAD) | st.integers(LARGEST + 1, 3 * PAGE))
     def alloc(self, size):
         expected = self.has_room(size)
         try:
@@ -237,7 +244,7 @@ class Model(RuleBasedStateMachine):
             return
         assert expected
         start, mark = packet.asarray().ctypes.data - self.base, bytes([len(self.held) + 1])
-        assert start % (64 if room(size) < PAGE else PAGE) == 0
+        assert start % align(size) == 0
         packet[:] = mark * size
         self.held.append((packet, start, mark))
 
@@ -261,7 +268,7 @@ class Model(RuleBasedStateMachine):
             packet, _, mark = self.held.pop()
             assert packet[:] == mark * len(packet)
             packet.free()
-        assert self.pool.stats().arena.largest_free == 16 * PAGE
+        assert self.pool.stats().arena.largest_free == MODEL
         assert self.pool.check() == []
         self.pool.unlink()
         self.pool.close()

@@ -5,6 +5,10 @@
  * Where a block comes from, in this order: the private cache; the own shard (a batch, the rest into the cache); the other
  * shards; other processes' caches; what the dead held. While a call that waits for several blocks has its turn
  * (reservation.h), the others have their private caches only.
+ *
+ * Where the arena grows, a packet that finds its class full spills into the arena, and takes there what it needs and no
+ * more. The arena comes after the own cache and the shards, and before other processes' caches. A call that waits then
+ * waits in the arena's line: what comes free in the arena wakes it, and so does a block of its class.
  */
 #include "arena.h"
 #include "claim.h"
@@ -98,23 +102,35 @@ static int take_elsewhere(struct ssm_pool *pool, uint32_t class_idx, uint32_t co
     return (int)taken;
 }
 
+/* A class, and what a packet takes of it. */
+struct source {
+    const struct ssm_own_class *class;
+    uint64_t                    bytes;
+};
+
 struct alloc_call {
     struct ssm_pool *pool;
     uint64_t         size;
-    uint64_t         bytes; /* of each block */
     uint64_t        *handles_out;
     uint32_t         count;
     bool             busy;  /* the arena's lock stayed taken */
     bool             asks;  /* it waits, and not for one block that is like any other */
-    const struct ssm_own_class *class;
-    struct ssm_claimant         claimant;
+    struct source    first;
+    struct source    spill; /* the arena, for what finds its class full; without a class: there is none */
+    struct ssm_claimant claimant;
 };
 
+/* Whose blocks it waits for. */
+static const struct source *awaited(const struct alloc_call *call)
+{
+    return call->spill.class != NULL ? &call->spill : &call->first;
+}
+
 /* All or nothing; 0, -SSM_E_EXHAUSTED, -SSM_E_CORRUPT. The handles are those of former packets. */
-static int take_blocks(struct alloc_call *call, bool thorough)
+static int take_blocks(struct alloc_call *call, const struct source *from, bool thorough)
 {
     struct ssm_pool *pool = call->pool;
-    const uint32_t class_idx = call->class->class_idx, count = call->count;
+    const uint32_t class_idx = from->class->class_idx, count = call->count;
     uint64_t *handles_out = call->handles_out;
     struct ssm_cache *cache = pool->classes[class_idx].cache;
     uint32_t taken = 0;
@@ -157,14 +173,14 @@ static inline void hand_out_all(struct ssm_pool *pool, const struct ssm_own_clas
 
 /* Blocks of the arena, with their extents. The first look is there so that a call that fails touches nothing; when its
  * room is gone since, somebody else has got on. */
-static int take_furnished(struct alloc_call *call, bool thorough)
+static int take_furnished(struct alloc_call *call, const struct source *from, bool thorough)
 {
     struct ssm_pool *pool = call->pool;
-    const uint32_t class_idx = call->class->class_idx;
-    const struct ssm_arena_request request = {call->bytes, call->size, call->count};
+    const uint32_t class_idx = from->class->class_idx;
+    const struct ssm_arena_request request = {from->bytes, call->size, call->count};
     int result = ssm_turn_must_yield(pool, class_idx, call->claimant.turn) ? -SSM_E_EXHAUSTED
                : ssm_arena_has_room(pool, &request, thorough);
-    if (result == 0 && (result = take_blocks(call, thorough)) == 0 &&
+    if (result == 0 && (result = take_blocks(call, from, thorough)) == 0 &&
         (result = ssm_arena_furnish(pool, &request, call->handles_out)) != 0)
         ssm_stow_blocks(pool, class_idx, call->handles_out, call->count, 0);
     call->busy = result == -ETIMEDOUT;
@@ -172,36 +188,48 @@ static int take_furnished(struct alloc_call *call, bool thorough)
 }
 
 /* As hand_out(), for what no fast path may take for its own. */
-static void hand_out_furnished(const struct alloc_call *call)
+static void hand_out_furnished(const struct alloc_call *call, const struct source *from)
 {
     struct ssm_pool *pool = call->pool;
-    const struct ssm_claim claim = {.references = 1, .class_idx = (uint8_t)call->class->class_idx};
-    hand_out_all(pool, call->class, call->handles_out, call->count, call->size);
+    const struct ssm_claim claim = {.references = 1, .class_idx = (uint8_t)from->class->class_idx};
+    hand_out_all(pool, from->class, call->handles_out, call->count, call->size);
     for (uint32_t i = 0; i < call->count; i++) {
         pool->claims[(uint32_t)call->handles_out[i]] = claim;
         ssm_memory_take(pool, claim.class_idx, (uint32_t)call->handles_out[i]);
     }
 }
 
+static int alloc_from(struct alloc_call *call, const struct source *from, bool thorough)
+{
+    struct ssm_pool *pool = call->pool;
+    const uint64_t bytes = from->bytes * call->count;
+    const bool furnished = ssm_class_is_arena(pool, from->class->class_idx);
+    int result = !ssm_usage_allows(pool, bytes) ? -SSM_E_QUOTA
+           : furnished ? take_furnished(call, from, thorough)
+                       : take_blocks(call, from, thorough);
+    if (result == 0) {
+        if (furnished)
+            hand_out_furnished(call, from);
+        else
+            hand_out_all(pool, from->class, call->handles_out, call->count, call->size);
+        ssm_usage_add(pool, bytes);
+    }
+    return result;
+}
+
 static int alloc_attempt(void *context, bool thorough)
 {
     struct alloc_call *call = context;
     struct ssm_pool *pool = call->pool;
+    const bool spills = call->spill.class != NULL;
     SSM_POOL_ENTER(pool);
-    if (call->asks && thorough && ssm_claimant_step(pool, call->class->class_idx, &call->claimant))
-        ssm_class_signal(pool, call->class->class_idx, UINT32_MAX);
-    const uint64_t bytes = call->bytes * call->count;
-    const bool furnished = ssm_class_is_arena(pool, call->class->class_idx);
-    int result = !ssm_usage_allows(pool, bytes) ? -SSM_E_QUOTA
-           : furnished ? take_furnished(call, thorough)
-                       : take_blocks(call, thorough);
-    if (result == 0) {
-        if (furnished)
-            hand_out_furnished(call);
-        else
-            hand_out_all(pool, call->class, call->handles_out, call->count, call->size);
-        ssm_usage_add(pool, bytes);
-    }
+    if (call->asks && thorough && ssm_claimant_step(pool, awaited(call)->class->class_idx, &call->claimant))
+        ssm_class_signal(pool, awaited(call)->class->class_idx, UINT32_MAX);
+    int result = alloc_from(call, &call->first, thorough && !spills);
+    if (result == -SSM_E_EXHAUSTED && spills)
+        result = alloc_from(call, &call->spill, thorough);
+    if (result == -SSM_E_EXHAUSTED && spills && thorough)
+        result = alloc_from(call, &call->first, true);
     return result;
 }
 
@@ -210,8 +238,9 @@ static void stop_asking(struct alloc_call *call)
 {
     if (ssm_pool_enter(call->pool) != 0)
         return;
-    if (ssm_claimant_end(call->pool, call->class->class_idx, &call->claimant))
-        ssm_class_signal(call->pool, call->class->class_idx, UINT32_MAX);
+    const uint32_t class_idx = awaited(call)->class->class_idx;
+    if (ssm_claimant_end(call->pool, class_idx, &call->claimant))
+        ssm_class_signal(call->pool, class_idx, UINT32_MAX);
     ssm_pool_leave(call->pool);
 }
 
@@ -219,10 +248,11 @@ static void stop_asking(struct alloc_call *call)
 static int alloc_waiting(struct alloc_call *call, int64_t timeout_ns)
 {
     struct ssm_pool *pool = call->pool;
-    const uint32_t class_idx = call->class->class_idx;
+    const uint32_t class_idx = awaited(call)->class->class_idx;
     call->asks = call->count > 1 || ssm_class_is_arena(pool, class_idx);
     const struct ssm_sleep wait = {
         .attempt = alloc_attempt, .context = call, .again = -SSM_E_EXHAUSTED, .class_idx = class_idx,
+        .other_idx = call->first.class->class_idx,
         .event = call->asks ? &ssm_class_at(pool, class_idx)->several : &ssm_shard_at(pool, class_idx, pool->home)->event,
         .look_ns = call->asks ? &call->claimant.look_ns : NULL,
     };
@@ -260,18 +290,32 @@ static SSM_COLD int refuse(struct ssm_pool *pool, int why)
     return why;
 }
 
+/* False: there are not so many packets of this size. */
+static bool find_sources(struct alloc_call *call, const struct ssm_own_class *class)
+{
+    const struct ssm_pool *pool = call->pool;
+    const struct ssm_own_class *arena = &pool->classes[pool->geometry.fixed_count];
+    const struct source furnished = {arena, ssm_arena_round(call->size + pool->geometry.headroom + pool->geometry.tailroom)};
+    const bool is_arena = ssm_class_is_arena(pool, class->class_idx);
+    const bool spills = !is_arena && pool->geometry.arena_units > 0 && call->count <= arena->block_count &&
+                        call->count <= ssm_arena_capacity(pool, furnished.bytes);
+    call->first = is_arena ? furnished : (struct source){class, class->block_size};
+    if (spills && call->count > class->block_count)
+        call->first = furnished;
+    else if (spills)
+        call->spill = furnished;
+    return call->count > 0 && call->count <= call->first.class->block_count &&
+           (!is_arena || call->count <= ssm_arena_capacity(pool, furnished.bytes));
+}
+
 static SSM_APART int alloc_slowly(struct ssm_pool *pool, uint64_t size, uint32_t count, int64_t timeout_ns, uint64_t *handles_out)
 {
     const struct ssm_own_class *class = ssm_class_for(pool, size); /* sizes and counts never change: no need to enter */
     if (class->class_idx == pool->geometry.class_count)
         return refuse(pool, -SSM_E_TOO_LARGE);
-    const bool is_arena = ssm_class_is_arena(pool, class->class_idx);
-    const uint64_t bytes = is_arena ? ssm_arena_round(size + pool->geometry.headroom + pool->geometry.tailroom) : class->block_size;
-    if (count == 0 || count > class->block_count || (is_arena && count > ssm_arena_capacity(pool, bytes)))
+    struct alloc_call call = {.pool = pool, .size = size, .handles_out = handles_out, .count = count};
+    if (!find_sources(&call, class))
         return refuse(pool, -EINVAL);
-    struct alloc_call call = {
-        .pool = pool, .size = size, .bytes = bytes, .handles_out = handles_out, .count = count, .class = class,
-    };
     struct ssm_lock_retry retry = ssm_lock_retry_begin(pool);
     int result = alloc_attempt(&call, true);
     while (result == -SSM_E_EXHAUSTED) {

@@ -31,7 +31,7 @@ static bool has_extent(const struct ssm_pool *pool, uint32_t block_idx)
 static struct al_tree_constraint anywhere(const struct ssm_pool *pool, uint64_t bytes)
 {
     return (struct al_tree_constraint){
-        .size = bytes, .align = bytes < SSM_EXTENT_PAGE ? SSM_EXTENT_UNIT : SSM_EXTENT_PAGE,
+        .size = bytes, .align = ssm_arena_align(bytes),
         .max = pool->geometry.arena_bytes - 1, .policy = AL_TREE_FIRST,
     };
 }

@@ -63,11 +63,16 @@ static inline uint64_t ssm_arena_round(uint64_t bytes)
     return (bytes + SSM_EXTENT_UNIT - 1) / SSM_EXTENT_UNIT * SSM_EXTENT_UNIT;
 }
 
-/* So many of them have room in the arena, when nothing else is in it. Not for more than it has. */
+static inline uint64_t ssm_arena_align(uint64_t bytes)
+{
+    return bytes < SSM_EXTENT_LARGE ? SSM_EXTENT_UNIT : SSM_EXTENT_PAGE;
+}
+
+/* So many of them have room in the arena, when nothing else is in it. */
 static inline uint64_t ssm_arena_capacity(const struct ssm_pool *pool, uint64_t bytes)
 {
-    const uint64_t page = SSM_EXTENT_PAGE, step = bytes < page ? bytes : (bytes + page - 1) / page * page;
-    return (pool->geometry.arena_bytes - bytes) / step + 1;
+    const uint64_t align = ssm_arena_align(bytes), step = (bytes + align - 1) / align * align;
+    return bytes <= pool->geometry.arena_bytes ? (pool->geometry.arena_bytes - bytes) / step + 1 : 0;
 }
 
 /* What is asked for: `count` packets of one size. */

@@ -328,6 +328,8 @@ void ssm_class_signal(struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
         return;
     /* Who waits for how much is not known: each of them looks. */
     uint32_t woken = ssm_event_signal(&class->several, UINT32_MAX, pool->no_membarrier);
+    if (pool->geometry.arena_units > 0 && class_idx != pool->geometry.fixed_count) /* calls that spill sleep there */
+        woken += ssm_event_signal(&ssm_class_at(pool, pool->geometry.fixed_count)->several, UINT32_MAX, pool->no_membarrier);
     if (ssm_turn_is_taken(pool, class_idx))
         return; /* the others would step back; whoever ends its turn wakes them */
     woken += wake_for_one(pool, class_idx, count);

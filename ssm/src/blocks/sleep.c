@@ -99,6 +99,8 @@ int ssm_sleep_for(struct ssm_pool *pool, const struct ssm_sleep *wait, int64_t t
         seen = announced;
         if (wait->class_idx != SSM_NIL)
             ssm_class_announce(pool, wait->class_idx);
+        if (wait->class_idx != SSM_NIL && wait->other_idx != wait->class_idx)
+            ssm_class_announce(pool, wait->other_idx);
         /* E1: before the look, on the processor of every signaller; pairs with E2. */
         const bool membarrier_ran = !brief && ssm_membarrier();
         result = wait->attempt(wait->context, true);

@@ -43,7 +43,8 @@
 #define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard stays locked */
 #define SSM_BLOCK_MAX      (UINT64_C(1) << 31)
 #define SSM_EXTENT_UNIT    SSM_CACHELINE /* start and size of an extent are multiples of it */
-#define SSM_EXTENT_PAGE    UINT64_C(4096) /* larger extents start at multiples of this */
+#define SSM_EXTENT_PAGE    UINT64_C(4096)  /* large extents start at multiples of this, */
+#define SSM_EXTENT_LARGE   UINT64_C(65536) /* those of so many bytes: a page costs them little */
 #define SSM_GROW_UNIT      UINT64_C(65536) /* an arena grows by whole units: each is reserved before anything in it is touched */
 #define SSM_RING_MAX       (UINT32_C(1) << 24) /* capacity */
 #define SSM_NIL            UINT32_MAX
