@@ -23,7 +23,8 @@ import sys
 if sys.platform != "linux":
     raise ImportError("ssm needs Linux: open-file-description locks and futexes carry its crash safety.")
 
-from ssm._core import Packet, PacketBatch, Pid, Ring
+from ssm import registered as _registered  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from ssm._core import Packet, PacketBatch, Pid
 from ssm.acl import Acl
 from ssm.errors import (
     CorruptionError,
@@ -52,6 +53,7 @@ from ssm.pipe import Connection, Pipe
 from ssm.pool import Pool, list_pools
 from ssm.queue import JoinableQueue, Queue, SimpleQueue
 from ssm.ready import wait
+from ssm.ring import Ring
 from ssm.semaphore import SemaphoreService
 from ssm.service import AddressService, IdService, PidService, RmidService
 from ssm.stats import (

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ssm._core import Packet, PacketBatch, Ring
-    from ssm.queue import Queue
 
 T = TypeVar("T")
 _Lines: TypeAlias = "dict[tuple[Ring, bool], _Line]"
@@ -45,6 +44,14 @@ _LOOK_S = 0.02  # between two looks at rings that were ready: another process ma
 _LINGER_S = 0.1  # for so long the thread outlives what it watched
 
 _numbers = itertools.count()
+
+
+class _Queue(Protocol[T]):
+    """What is used of a Queue here."""
+
+    def _opened(self) -> Ring: ...
+    def get_nowait(self) -> T: ...
+    def put_nowait(self, obj: T) -> None: ...
 
 
 class _Line:
@@ -334,12 +341,12 @@ async def next_packet(ring: Ring) -> Packet:
 # ---- queues of objects ------------------------------------------------------------------------------
 
 
-async def get_object(queue: Queue[T]) -> T:
+async def get_object(queue: _Queue[T]) -> T:
     """Await the next object; what `Queue.aget` is."""
     return await _in_turn(queue._opened(), False, queue.get_nowait)
 
 
-async def put_object(queue: Queue[T], obj: T) -> None:
+async def put_object(queue: _Queue[T], obj: T) -> None:
     """Await room and memory, and put; what `Queue.aput` is."""
     nap_s = _AGAIN_S
     while True:

@@ -37,8 +37,7 @@ from ssm.acl import Acl
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ssm._core import Packet, PacketBatch
-    from ssm.pool import Pool
+    from ssm._core import Packet, PacketBatch, Pool
 
     # What exhausted.c finds: when, free blocks by class, holders and whether there are more, the arena.
     _Held = tuple[Sequence[tuple[int, bool, str, int, bool]], bool]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -24,5 +25,8 @@ os.register_at_fork(
 
 def load(name: str) -> ModuleType:
     """Import the module, and return it."""
-    with _importing:
-        return importlib.import_module(name)
+    module = sys.modules.get(name)
+    if module is None or getattr(module.__spec__, "_initializing", False):  # another thread imports it
+        with _importing:
+            return importlib.import_module(name)
+    return module

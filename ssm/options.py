@@ -24,7 +24,6 @@ _ARENA_PAGE = 4096  # an arena is a multiple of it,
 _GROW_UNIT = 65536  # one that grows, of this,
 _ARENA_PACKETS_HIGH = 4096  # has so many packets at most, unless asked otherwise,
 _ARENA_PACKETS_MAX = 65536  # and never more than that
-_OVERFLOW_FLAGS = {"block": 0, "drop": _core.OVERFLOW_DROP, "overwrite": _core.OVERFLOW_OVERWRITE}
 
 
 # ---- pools ------------------------------------------------------------------------------------------
@@ -91,16 +90,17 @@ class Creation(NamedTuple):
     quota: int | None
 
 
-def _number(what: str, value: int | None, default: int, low: int, high: int) -> int:
-    number = default if value is None else operator.index(value)
-    if not low <= number <= high:
-        raise ValueError(f"{what} must be {low} .. {high}, not {number}")
-    return number
+def number(what: str, value: int | None, default: int, low: int, high: int) -> int:
+    """Return the value, or the default for None. ValueError: it is out of bounds."""
+    given = default if value is None else operator.index(value)
+    if not low <= given <= high:
+        raise ValueError(f"{what} must be {low} .. {high}, not {given}")
+    return given
 
 
 def quota_of(quota: int | None) -> int | None:
     """Bytes; None: no limit."""
-    return None if quota is None else _number("quota", quota, 0, 0, 2**64 - 1)
+    return None if quota is None else number("quota", quota, 0, 0, 2**64 - 1)
 
 
 def _pairs(what: str, mapping: Mapping[int, int], meaning: str) -> list[tuple[int, int]]:
@@ -116,8 +116,8 @@ def _classes(classes: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
     if not 1 <= len(pairs) <= _core.CLASS_MAX:
         raise ValueError(f"classes must have 1 .. {_core.CLASS_MAX} block sizes, not {len(pairs)}")
     for size, count in pairs:
-        _number("a block size in classes", size, 0, 64, 2**62)
-        _number(f"the number of blocks of {size} bytes in classes", count, 0, 1, 2**31)
+        number("a block size in classes", size, 0, 64, 2**62)
+        number(f"the number of blocks of {size} bytes in classes", count, 0, 1, 2**31)
     return pairs
 
 
@@ -125,8 +125,8 @@ def _classes_for(sizes: Mapping[int, int], overhead: int) -> dict[int, int]:
     """Block sizes for these payloads; two that need blocks of one size share a class."""
     classes: dict[int, int] = {}
     for size, count in _pairs("sizes", sizes, "payload sizes to numbers of packets"):
-        _number("a payload size in sizes", size, 0, 0, 2**62 - overhead - _BLOCK_STEP)
-        _number(f"the number of packets of {size} bytes in sizes", count, 0, 1, 2**31)
+        number("a payload size in sizes", size, 0, 0, 2**62 - overhead - _BLOCK_STEP)
+        number(f"the number of packets of {size} bytes in sizes", count, 0, 1, 2**31)
         block = max(_round_up(size + overhead, _BLOCK_STEP), _BLOCK_STEP)
         classes[block] = classes.get(block, 0) + count
     return classes
@@ -138,7 +138,7 @@ def _round_up(size: int, to: int) -> int:
 
 def _arena(arena: int, grow: int, packets: int | None, largest: int) -> tuple[int, int, int]:
     """Bytes reserved, bytes that it grows to, and how many packets they can be at once; 0: the build's choice."""
-    size, most = _number("arena", arena, 0, 0, 2**62), _number("grow", grow, 0, 0, 2**62)
+    size, most = number("arena", arena, 0, 0, 2**62), number("grow", grow, 0, 0, 2**62)
     if most > _round_up(size, _GROW_UNIT):
         size, most = _round_up(size, _GROW_UNIT), _round_up(most, _GROW_UNIT)
     else:
@@ -152,7 +152,7 @@ def _arena(arena: int, grow: int, packets: int | None, largest: int) -> tuple[in
             f"arena must be larger than the largest block size in classes, {largest} bytes, not {max(arena, grow)}: "
             "only packets that no block is large enough for come from it"
         )
-    return size, most, 0 if packets is None else _number("arena_packets", packets, 0, 1, _ARENA_PACKETS_MAX)
+    return size, most, 0 if packets is None else number("arena_packets", packets, 0, 1, _ARENA_PACKETS_MAX)
 
 
 def pool_options(
@@ -171,8 +171,8 @@ def pool_options(
 ) -> PoolOptions:
     """None stands for the build's choice. TypeError, ValueError: it cannot be."""
     build = _core.defaults()
-    headroom = _number("headroom", headroom, build["headroom"], 0, _U32_MAX)
-    tailroom = _number("tailroom", tailroom, build["tailroom"], 0, _U32_MAX)
+    headroom = number("headroom", headroom, build["headroom"], 0, _U32_MAX)
+    tailroom = number("tailroom", tailroom, build["tailroom"], 0, _U32_MAX)
     if sizes is not None:
         if classes is not None:
             raise ValueError(
@@ -185,12 +185,12 @@ def pool_options(
     room = max(build["metadata_bytes"], _ROOM_FOR_RINGS + _ROOM_PER_BLOCK * blocks)
     return PoolOptions(
         classes=pairs,
-        shards=_number("shards", shards, build["shards"], 1, _core.SHARD_MAX),
+        shards=number("shards", shards, build["shards"], 1, _core.SHARD_MAX),
         headroom=headroom,
         tailroom=tailroom,
-        cache=_number("cache", cache, build["cache"], 0, _CACHE_MAX),
-        holders=_number("holders", holders, build["holders"], 1, _HOLDER_MAX),
-        metadata=_number("metadata", metadata, room, 0, 2**62),
+        cache=number("cache", cache, build["cache"], 0, _CACHE_MAX),
+        holders=number("holders", holders, build["holders"], 1, _HOLDER_MAX),
+        metadata=number("metadata", metadata, room, 0, 2**62),
         arena=arena,
         grow=grow,
         arena_packets=packets,
@@ -227,9 +227,9 @@ def creation(
     return Creation(
         options,
         attach_flags(ephemeral=options.ephemeral, hugepages=hugepages, prefault=prefault, mlock=mlock),
-        _number("mode", mode, 0, 0, 0o777),
-        -1 if uid is None else _number("uid", uid, 0, 0, _U32_MAX - 1),
-        -1 if gid is None else _number("gid", gid, 0, 0, _U32_MAX - 1),
+        number("mode", mode, 0, 0, 0o777),
+        -1 if uid is None else number("uid", uid, 0, 0, _U32_MAX - 1),
+        -1 if gid is None else number("gid", gid, 0, 0, _U32_MAX - 1),
         quota_of(quota),
     )
 
@@ -274,51 +274,14 @@ def explain_owner(error: OSError, name: str, asked: Creation) -> Exception:
 
 # ---- rings ------------------------------------------------------------------------------------------
 
-
-def capacity_of(capacity: int | None) -> int:
-    """0: as it is, or the build's choice."""
-    return 0 if capacity is None else _number("capacity", capacity, 0, 1, _U32_MAX)
+OVERFLOW = {"block": 0, "drop": _core.OVERFLOW_DROP, "overwrite": _core.OVERFLOW_OVERWRITE}  # words and flags
 
 
-def ring_flags(producers: str | None, consumers: str | None, redeliver: bool, overflow: str | None) -> int:
-    """None stands for what is usual."""
-    return (
-        (_core.ONE_PRODUCER if _is_exclusive(producers, "producers") else 0)
-        | (_core.ONE_CONSUMER if _is_exclusive(consumers, "consumers") else 0)
-        | (_core.REDELIVER if redeliver else 0)
-        | _overflow_flag(overflow)
-    )
-
-
-def _is_exclusive(value: str | None, what: str) -> bool:
-    if value not in {None, "many", "one"}:
-        raise ValueError(f"{what} must be 'many' or 'one', not {value!r}")
-    return value == "one"
-
-
-def _overflow_flag(value: str | None) -> int:
-    try:
-        return _OVERFLOW_FLAGS[value or "block"]
-    except (KeyError, TypeError):
-        raise ValueError(f"overflow must be 'block', 'drop' or 'overwrite', not {value!r}") from None
-
-
-def _overflow_of(flags: int) -> Literal["block", "drop", "overwrite"]:
+def overflow_of(flags: int) -> Literal["block", "drop", "overwrite"]:
+    """Return the word that stands for these flags of a ring."""
     if flags & _core.OVERFLOW_DROP:
         return "drop"
     return "overwrite" if flags & _core.OVERFLOW_OVERWRITE else "block"
-
-
-def check_overflow(flags: int) -> None:
-    """Of a ring that is to be made."""
-    if flags & _core.OVERFLOW_OVERWRITE and flags & _core.ONE_CONSUMER:
-        raise ValueError(
-            "overflow='overwrite' needs consumers='many': a put takes the oldest packets out; use overflow='drop'"
-        )
-    if flags & _core.OVERFLOW_OVERWRITE and flags & _core.REDELIVER:
-        raise ValueError(
-            "overflow='overwrite' frees packets that redeliver=True promises; use overflow='drop'"
-        )
 
 
 def ring_stats(
@@ -354,7 +317,7 @@ def ring_stats(
         recoveries,
         bool(flags & _core.REDELIVER),
         redelivered,
-        _overflow_of(flags),
+        overflow_of(flags),
         drops,
         late_wakes,
         holder,

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import atexit
-import copyreg
 import errno
 import os
 import sys
@@ -12,22 +11,20 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
 from weakref import ref
 
-from ssm import _core, ending, late, names, semaphore, service
-from ssm.errors import LayoutMismatch, PoolAbandoned, PoolMismatch, RingMismatch
+from ssm import _core, ending, names, semaphore, service
+from ssm.errors import LayoutMismatch, PoolAbandoned, PoolMismatch
 from ssm.options import (
     CreateArguments,
     Creation,
     PoolOptions,
     attach_flags,
-    capacity_of,
-    check_overflow,
     creation,
     explain,
     explain_owner,
     quota_of,
-    ring_flags,
     ring_stats,
 )
+from ssm.ring import open_ring
 from ssm.stats import ArenaStats, ClassStats, Holder, PoolStats, Reaped, RingStats, ShardStats, Usage
 
 if TYPE_CHECKING:
@@ -36,7 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-    from ssm._core import Packet, PacketBatch, Ring
+    from ssm.ring import Ring
     from ssm.semaphore import SemaphoreService
     from ssm.service import AddressService, IdService, PidService, RmidService
 
@@ -462,47 +459,7 @@ class Pool(_core.Pool):
         TimeoutError
             A stopped process has kept the registry of the pool for ten seconds.
         """
-        size = len(str.encode(name))  # TypeError for what is no str
-        if not 1 <= size < _core.NAME_SIZE or "\0" in name:
-            raise ValueError(f"a ring's name has 1 .. {_core.NAME_SIZE - 1} bytes without NUL, not {name!r}")
-        wanted = capacity_of(capacity)
-        flags = ring_flags(producers, consumers, bool(redeliver), overflow)
-        text = None if dtype is None else _text_of(dtype)
-        ring = self._opened_ring(name)
-        if ring is None:
-            ring = self._open_ring(name, wanted, flags, text)
-        if ring.redeliver:
-            ending.watch()
-        there = (ring.capacity, ring.producers, ring.consumers, ring.redeliver, ring.overflow)
-        asked = (
-            wanted or there[0],
-            producers or there[1],
-            consumers or there[2],
-            there[3] if redeliver is None else bool(redeliver),
-            overflow or there[4],
-        )
-        if there != asked:
-            raise RingMismatch(
-                f"ring {name!r} of pool {self.name!r} exists with (capacity, producers, consumers, redeliver, "
-                f"overflow) = {there}, not {asked}; open it without them, or under another name"
-            )
-        if text not in (None, ring._type):
-            raise RingMismatch(
-                f"ring {name!r} of pool {self.name!r} exists with dtype {ring._type or None}, not {text}; open it "
-                "without dtype=, or under another name"
-            )
-        return ring
-
-    def _open_ring(self, name: str, capacity: int, flags: int, text: str | None) -> Ring:
-        """Open it as it is; the caller compares. One that is not there is created as asked."""
-        for there in self._ring_stats():
-            if there[0] == name:
-                return self._ring(name, 0, there[3])
-        check_overflow(flags)
-        try:
-            return self._ring(name, capacity, flags, text)
-        except RingMismatch:  # another process has created it just now
-            return self._open_ring(name, capacity, flags, text)
+        return open_ring(self, name, capacity, producers, consumers, redeliver, overflow, dtype)
 
     def rings(self) -> list[str]:
         """Return the names of the pool's rings, in the order in which they were made."""
@@ -765,6 +722,9 @@ class Pool(_core.Pool):
         return f"<ssm.{type(self).__name__} {self.name!r}: {self.size:,} bytes{state}>"
 
 
+_core.own_methods(Pool)
+
+
 def _attempts(name: str) -> Iterator[None]:
     """Each one fails only where others make, end or unlink the pool between two looks."""
     until = time.monotonic() + COMING_AND_GOING_S
@@ -812,38 +772,12 @@ def _give_up(name: str, error: FileNotFoundError) -> None:
         raise error
 
 
-def _text_of(dtype: DTypeLike) -> str:
-    records: Any = late.load("ssm.records")  # with numpy
-    return cast("str", records.text_of(dtype))
-
-
 def list_pools() -> list[str]:
     """Return the names of the pools on this machine that this user may read.
 
     Ephemeral pools that a crash has left are removed first.
     """
     return [name for name in names.list_names() if not names.retire(name)]
-
-
-# ---- pickling ---------------------------------------------------------------------------------------
-
-
-def _reopen_ring(pool: Pool, name: str) -> Ring:
-    return pool.ring(name)
-
-
-def _reduce_ring(ring: Ring) -> tuple[Any, ...]:
-    return _reopen_ring, (ring.pool, ring.name)
-
-
-def _refuse(thing: Packet | PacketBatch) -> tuple[Any, ...]:
-    kind = type(thing).__name__
-    raise TypeError(f"cannot pickle {kind}: it belongs to this process; hand it over with Ring.put()")
-
-
-copyreg.pickle(_core.Ring, _reduce_ring)
-copyreg.pickle(_core.Packet, cast("Any", _refuse))
-copyreg.pickle(_core.PacketBatch, cast("Any", _refuse))
 
 
 # ---- the pools of this process -----------------------------------------------------------------------

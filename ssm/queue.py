@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
     from types import GenericAlias
 
-    from ssm._core import Packet, Ring
+    from ssm._core import Packet
     from ssm.readiness import Reader, Readiness, Writer
+    from ssm.ring import Ring
 
 T = TypeVar("T")
 

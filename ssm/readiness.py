@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ssm import _core, aio
 from ssm.errors import RingShutDown
@@ -22,7 +22,16 @@ from ssm.ready import wait
 
 if TYPE_CHECKING:
     from ssm._core import Ring
-    from ssm.queue import Queue
+
+    class _Queue(Protocol):
+        """What a Reader and a Writer use of a Queue."""
+
+        _ring: object
+
+        def fileno(self) -> int: ...
+        def get(self) -> Any: ...
+        def put(self, obj: Any) -> None: ...
+        def _incoming(self) -> Ring: ...
 
 
 class Readiness:
@@ -80,7 +89,7 @@ class Reader:
 
     __slots__ = ("_queue",)
 
-    def __init__(self, queue: Queue[Any]) -> None:
+    def __init__(self, queue: _Queue) -> None:
         self._queue = queue
 
     def fileno(self) -> int:
@@ -118,7 +127,7 @@ class Writer:
 
     __slots__ = ("_queue",)
 
-    def __init__(self, queue: Queue[Any]) -> None:
+    def __init__(self, queue: _Queue) -> None:
         self._queue = queue
 
     def send(self, obj: Any) -> None:

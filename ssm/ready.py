@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, TypeVar
 
 from ssm import _core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ssm._core import Ring
-    from ssm.pipe import Connection
-    from ssm.queue import Queue
+    class _Incoming(Protocol):
+        """A Queue or a Connection: what knows the ring that its objects come out of."""
 
-    Source = TypeVar("Source", bound=Ring | Queue[Any] | Connection)
+        def _incoming(self) -> _core.Ring: ...
+
+    Source = TypeVar("Source", bound=_core.Ring | _Incoming)
 
 _LOOK_S = 0.02  # between two looks whether the other side of a connection is gone
 
@@ -24,7 +25,7 @@ def _ring_of(source: Any) -> Any:
     """Return the ring that objects come out of; what is none, `_core.wait_rings` refuses."""
     if isinstance(source, _core.Ring):
         return source
-    incoming: Callable[[], Ring] | None = getattr(source, "_incoming", None)
+    incoming: Callable[[], _core.Ring] | None = getattr(source, "_incoming", None)
     return source if incoming is None else incoming()
 
 

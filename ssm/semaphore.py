@@ -13,7 +13,7 @@ from ssm.service import Owned, open_service
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ssm.pool import Pool
+    from ssm._core import Pool
 
 
 class SemaphoreService(Owned[int], _core.SemaphoreService):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ssm.semaphore import SemaphoreService
+    from ssm._core import SemaphoreService
 
 _SLICE_S = 0.05  # so long a thread goes on after its task was cancelled
 

@@ -27,7 +27,7 @@ from ssm.errors import ServiceMismatch
 from ssm.stats import Owner, ServiceStats
 
 if TYPE_CHECKING:
-    from ssm.pool import Pool
+    from ssm._core import Pool
 
 ORDER_MAX = 1 << 26
 RANGES_MAX = 1 << 30

@@ -42,13 +42,14 @@ PYTHON = {
         __main__
     """,
     "ssm": """
-        acl late stats terminal
-        errors
         _core
-        columns names service records ending in_hand semaphore_aio
+        acl columns ending in_hand late terminal
+        errors stats
+        registered names service records aio ready semaphore_aio
         semaphore
         options
-        pool ready aio
+        ring
+        pool
         readiness
         queue
         pipe
@@ -213,20 +214,37 @@ def test_has_one_place(pattern: str) -> None:
 # ---- Python ----------------------------------------------------------------------------------------
 
 
+def late_load(node: ast.AST) -> str | None:
+    """The module that ``late.load("ssm.aio")`` imports."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("late.load", "load") and node.args:
+        name = node.args[0]
+        return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None
+    return None
+
+
 def for_types_only(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
 
+# Here there are no circles at all, not even by the types that annotations name.
+WITH_TYPES = {"ssm"}
+
+
 def imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
-    """(line, absolute dotted name) of what a module of `package` imports when it runs, functions included."""
+    """(line, absolute dotted name) of what a module of `package` imports, now or late; see WITH_TYPES."""
     for node in ast.iter_child_nodes(tree):
+        if for_types_only(node) and package not in WITH_TYPES:
+            continue
+        late = late_load(node)
+        if late is not None:
+            yield node.lineno, late  # type: ignore[attr-defined]
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             parents = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
             base = ".".join([*parents, *filter(None, [node.module])])
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
-        elif not for_types_only(node):
+        else:
             yield from imported(node, package)
 
 
@@ -285,6 +303,10 @@ def test_a_breach_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "pkg/__init__.py").write_text("from .low import x\n")
     (tmp_path / "under/__init__.py").write_text("def f():\n    from pkg.low import x\n")
     assert list(wrong_imports("pkg")) == ["pkg/low.py:3: pkg.low imports pkg.Thing, which is not below it"]
+    monkeypatch.setitem(globals(), "WITH_TYPES", {"pkg"})
+    for hidden in ("if TYPE_CHECKING:\n    from pkg import Thing\n", "x = late.load('pkg.__init__')\n#\n"):
+        (tmp_path / "pkg/low.py").write_text(f"import os\n{hidden}")
+        assert len(list(wrong_imports("pkg"))) == 1, hidden
     assert list(wrong_imports("under")) == [
         "under/__init__.py:2: under.__init__ imports pkg.low.x, which is not below it"
     ]

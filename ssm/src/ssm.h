@@ -38,6 +38,7 @@ extern "C" {
 #define SSM_CLASS_MAX 32 /* size classes of a pool */
 #define SSM_SHARD_MAX 64 /* shards of a size class */
 #define SSM_ARENA_PACKETS_MAX 65536
+#define SSM_RING_MAX 16777216 /* packets that a ring can take */
 #define SSM_SERVICE_MAX 64 /* services of a pool */
 
 enum ssm_error {
@@ -331,14 +332,18 @@ struct ssm_ring;
 struct ssm_ring_options {
     uint32_t capacity; /* packets; 0: as it is, or the build's value (SSM_RBUFF_SIZE) for a new ring */
     uint32_t flags;    /* enum ssm_ring_flags */
+    uint32_t as_it_is; /* of these, those that are not asked for: a ring that is there may have them or not */
     const char *type;  /* what its packets are, for those who use them: any text below SSM_TYPE_SIZE bytes; NULL: as it is, or none */
 };
 #define SSM_TYPE_SIZE 1024 /* with its NUL */
 
-/* Opens the ring of that name, or creates it. SSM_E_MISMATCH: it exists with another capacity, flags or type. -EINVAL: flags
- * that exclude each other. */
+/* Opens the ring of that name, or creates it. SSM_E_MISMATCH: it exists with another capacity, flags or type than asked for.
+ * -EINVAL: flags that no ring can have, or a new one whose flags exclude each other. To open one that is there takes no lock
+ * and a time that depends on the holders in use, not on the slots that the pool has for them. */
 int  ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options,
                    struct ssm_ring **ring_out);
+/* Is an open ring as asked for: 1; 0; or SSM_E_CORRUPT. */
+int  ssm_ring_matches(struct ssm_ring *ring, const struct ssm_ring_options *options);
 int  ssm_ring_type(struct ssm_ring *ring, char text_out[SSM_TYPE_SIZE]); /* its length; 0: none was given */
 void ssm_ring_close(struct ssm_ring *ring); /* gives exclusive sides back; before ssm_pool_destroy() */
 void ssm_ring_close_spare(struct ssm_ring *ring); /* of one that this process has open once more: it keeps its sides */

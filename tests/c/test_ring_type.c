@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The text that says what a ring's packets are. */
+ * The text that says what a ring's packets are; what a ring that is there has to agree in. */
 #include "pool_fixture.h"
 
 static struct ssm_ring_shared *shared; /* of the ring that was opened last */
@@ -43,9 +43,47 @@ static void test_type(void)
     }
 }
 
+/* A ring that is there has to agree in the flags that are asked for, and in no other; a new one gets what is asked for. */
+static void test_as_it_is(void)
+{
+    const uint32_t every = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE;
+    const uint32_t has = SSM_ONE_CONSUMER | SSM_OVERFLOW_DROP;
+    struct ssm_pool_options pool_options;
+    ssm_pool_options_default(&pool_options);
+    pool_options.class_count = 1;
+    struct fixture f = fixture_open(&pool_options);
+    struct ssm_ring_options options = {.capacity = 8, .flags = has, .as_it_is = every & ~has};
+    struct ssm_ring *ring, *again;
+    CHECK_EQ(ssm_ring_open(f.pool, "r", &options, &ring), 0);
+    CHECK_EQ(ssm_ring_flags(ring), has);
+    for (uint32_t asked = 0; asked <= every; asked++) {
+        for (uint32_t flags = asked;; flags = (flags - 1) & asked) { /* each subset of what is asked for */
+            options = (struct ssm_ring_options){.flags = flags, .as_it_is = every & ~asked};
+            bool matches = flags == (has & asked);
+            CHECK_EQ(ssm_ring_matches(ring, &options), matches);
+            CHECK_EQ(ssm_ring_open(f.pool, "r", &options, &again), matches ? 0 : -SSM_E_MISMATCH);
+            if (matches) {
+                CHECK_EQ(ssm_ring_flags(again), has);
+                ssm_ring_close_spare(again);
+            }
+            if (flags == 0)
+                break;
+        }
+    }
+    options = (struct ssm_ring_options){.capacity = 9, .as_it_is = every};
+    CHECK_EQ(ssm_ring_matches(ring, &options), 0);
+    ssm_ring_close(ring);
+    options = (struct ssm_ring_options){.flags = SSM_OVERFLOW_OVERWRITE | SSM_ONE_CONSUMER};
+    CHECK_EQ(ssm_ring_open(f.pool, "new", &options, &ring), -EINVAL);
+    options = (struct ssm_ring_options){.flags = every + 1};
+    CHECK_EQ(ssm_ring_open(f.pool, "r", &options, &ring), -EINVAL);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     alarm(WATCHDOG_S);
     test_type();
+    test_as_it_is();
     return 0;
 }

@@ -415,12 +415,12 @@ def test_nothing_is_left_of_a_loop_that_is_dropped(make_pool):
     task = loop.create_task(pool.ring("frames").aget())
     loop.run_until_complete(asyncio.sleep(0.01))
     assert watchers()
-    dropped = weakref.ref(loop)
+    dropped, ring = weakref.ref(loop), weakref.ref(pool.ring("frames"))  # the Ring that is open already
     del loop, task
     gc.collect()
     assert dropped() is None
     wait_until(lambda: not watchers(), "the thread ends")
-    assert pool._opened_ring("frames") is None
+    assert ring() is None
 
 
 # ---- the thread ------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import textwrap
 import threading
 import time
 import weakref
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -166,7 +167,8 @@ OPERATIONS = {
     "shut down, iterated": lambda b: list(b.over),
     "acl": lambda b: [setattr(b.ring, "acl", ssm.Acl.RDWR), b.ring.acl],
     "ring": lambda b: b.pool.ring("r", capacity=8),
-    "another ring object": lambda b: b.pool._ring("r", 8, 0),
+    "ring, as it is": lambda b: b.pool.ring("r"),
+    "another ring object": lambda b: b.pool.ring("s").close(),
     "ring refused": refused(ssm.RingMismatch, lambda b: b.pool.ring("r", capacity=9)),
     "stats": lambda b: [b.pool.stats(), b.pool.holders(), b.pool.rings(), b.pool.reap(), b.pool.check()],
     "free_blocks": lambda b: b.pool.free_blocks(256),
@@ -227,8 +229,8 @@ def test_attachments_do_not_leak(make_pool):
         return sys.getallocatedblocks()
 
     measure(5)
-    before = measure(5)
-    assert FREE_THREADED or measure(50) - before < 50
+    marks = [measure(50) for _ in range(4)]  # the interpreter keeps some blocks at first
+    assert FREE_THREADED or min(after - before for before, after in pairwise(marks)) < 50, marks
     assert descriptors() == fds
 
 
@@ -276,11 +278,10 @@ def test_types_are_final_and_immutable():
         with pytest.raises(TypeError):
             type("Derived", (cls,), {})
         with pytest.raises(TypeError):
-            cls.free = None
-        with pytest.raises(TypeError):
             cls()
-    with pytest.raises(TypeError):
-        _core.Pool.alloc = None
+    for cls in (ssm.Packet, ssm.PacketBatch, _core.Ring, _core.Pool):
+        with pytest.raises(TypeError):
+            cls.free = None
     with pytest.raises(TypeError, match="attach"):
         ssm.Pool()
 
@@ -796,7 +797,7 @@ def test_sub_interpreters(name):
 
 def test_the_module_is_loaded_once_per_interpreter():
     assert importlib.import_module("ssm._core") is _core
-    assert _core.Ring is ssm.Ring
+    assert ssm.Ring.__base__ is _core.Ring
 
 
 # ---- names ----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ static int need_numpy(struct module_state *state)
 {
     if (state->numpy_ready)
         return 0;
-    PyObject *numpy = import_late("numpy"); /* in this interpreter; sys.modules keeps it */
+    PyObject *numpy = PyObject_CallNoArgs(state->ours[FUNCTION_import_numpy]); /* in this interpreter */
     if (numpy == NULL)
         return -1;
     Py_DECREF(numpy);

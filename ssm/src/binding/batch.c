@@ -92,7 +92,7 @@ PyObject *batch_raise_stale(const struct batch_object *batch)
     POOL_LOCK(batch->pool)
     why = why_stale(batch);
     POOL_UNLOCK()
-    return PyErr_Format(batch->state->errors[ERROR_StaleHandle], "the %u packets of a batch of pool %R %s", batch->count,
+    return PyErr_Format(batch->state->ours[ERROR_StaleHandle], "the %u packets of a batch of pool %R %s", batch->count,
                         batch->pool->name, why);
 }
 
@@ -174,9 +174,7 @@ static PyObject *batch_get_handles(struct batch_object *self, void *unused)
 /* Steals the array; the class that writes through is Python (ssm/columns.py). */
 static PyObject *make_column(struct batch_object *self, PyObject *array, const char *name)
 {
-    PyObject *module = import_late("ssm.columns");
-    PyObject *column = module != NULL ? PyObject_CallMethod(module, "column", "OOs", array, self, name) : NULL;
-    Py_XDECREF(module);
+    PyObject *column = PyObject_CallFunction(self->state->ours[FUNCTION_column], "OOs", array, self, name);
     Py_DECREF(array);
     return column;
 }

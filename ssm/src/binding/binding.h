@@ -58,27 +58,28 @@ struct ring_object;
 
 /* ---- module state ------------------------------------------------------------------------------- */
 
-/* The classes of ssm/errors.py that C raises. */
+/* Python objects that C uses. ssm/registered.py hands them over once, by these names: classes of ssm/errors.py; */
 #define ERROR_CLASSES(X) \
     X(SSMError) X(PoolExhausted) X(PacketTooLarge) X(StaleHandle) X(RingFull) X(RingEmpty) X(RingShutDown) \
     X(RingBusy) X(RingMismatch) X(ServiceMismatch) X(HoldersExhausted) X(MetadataExhausted) X(LayoutMismatch) X(CorruptionError) \
     X(PoolAbandoned) X(QuotaExceeded)
-enum error_class {
-#define X(name) ERROR_##name,
-    ERROR_CLASSES(X)
-#undef X
-    ERROR_COUNT
-};
-
-/* Those of allocators/errors.py. */
+/* classes of allocators/errors.py; */
 #define ALLOCATOR_ERRORS(X) \
     X(Overflow) X(OutOfRange) X(AlreadyReleased) X(NeverAllocated) X(ResourceNotAvailable) X(InvalidStateTransition) \
     X(CorruptionError)
-enum allocator_error {
+/* functions. import_numpy imports numpy, column makes a Column of values, a batch and a name. */
+#define FUNCTIONS(X) X(import_numpy) X(column)
+enum ours {
+#define X(name) ERROR_##name,
+    ERROR_CLASSES(X)
+#undef X
 #define X(name) ALLOCATOR_##name,
     ALLOCATOR_ERRORS(X)
 #undef X
-    ALLOCATOR_ERROR_COUNT
+#define X(name) FUNCTION_##name,
+    FUNCTIONS(X)
+#undef X
+    OURS_COUNT
 };
 
 /* Keyword names of the functions that parse them by hand; interned, so that a pointer comparison finds them. */
@@ -95,12 +96,10 @@ enum keyword {
 struct module_state {
     PyTypeObject *pool_type, *packet_type, *span_type, *batch_type, *ring_type;
     PyTypeObject *service_types[SSM_SERVICE_KIND_MAX + 1], *pid_type; /* [SSM_SERVICE_NONE]: the base */
-    PyObject *errors[ERROR_COUNT];
-    PyObject *allocator_errors[ALLOCATOR_ERROR_COUNT];
+    PyObject *ours[OURS_COUNT];
     PyObject *allocators;              /* allocators._core, which must stay for `exported` to be valid */
     const struct allocators_exported *exported;
     PyObject *keywords[KEYWORD_COUNT];
-    PyObject *acl_type;                /* ssm.Acl */
     PyObject *collect;                 /* gc.collect */
     bool numpy_ready;                  /* numpy was imported in this interpreter */
     struct packet_object *spare;       /* dead Packets for reuse, linked through `pool`; unused without the GIL */
@@ -173,13 +172,12 @@ struct pool_object {
     struct collector collector;
 };
 
-/* A module that `import ssm` does not bring, a new reference: by ssm/late.py if nobody has imported it yet. */
-PyObject *import_late(const char *name);
-
 int pool_exec(PyObject *module, struct module_state *state);
 PyObject *pool_close(struct pool_object *self, PyObject *unused);
 /* Of ssm.Pool and its like, which are Python classes: the module is known to one of their bases. */
 struct module_state *state_of(PyTypeObject *type);
+/* `object`, if it is a Pool; NULL with an exception set. `type`: a class of this module or one based on it. */
+struct pool_object *pool_of(PyTypeObject *type, PyObject *object);
 /* A name from shared memory: another process wrote it. */
 PyObject *name_object(const char *name);
 /* All holder slots, for PyMem_Free(); or NULL with an exception set. */
@@ -379,10 +377,8 @@ struct ring_object {
     bool closed;
 };
 
+PyObject *core_own_methods(PyObject *module, PyObject *type);
 int ring_exec(PyObject *module, struct module_state *state);
-PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity, uint32_t flags, const char *type);
-/* The Ring of that name which this Pool has open already, or None. */
-PyObject *ring_opened(struct pool_object *pool, PyObject *name);
 /* Closes the core's ring, unless a call is in it. With POOL_LOCK. */
 void ring_settle(struct ring_object *ring);
 /* Brackets the calls into the core's ring: it stays while one is in it. false with an exception set. */
@@ -395,7 +391,6 @@ PyObject *core_waker(PyObject *module, PyObject *unused);
 PyObject *core_wake(PyObject *module, PyObject *capsule);
 PyObject *core_wait_rings(PyObject *module, PyObject *args);
 PyObject *core_count_ready(PyObject *module, PyObject *args);
-PyObject *ring_in_python(struct ring_object *ring, const char *module, const char *function, PyObject *args, PyObject *kwargs);
 
 /* ---- services (service.c) ------------------------------------------------------------------------ */
 

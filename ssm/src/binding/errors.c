@@ -51,7 +51,7 @@ static PyObject *raise_errno(const struct pool_object *pool, int errnum)
 
 PyObject *raise_code(const struct pool_object *pool, int code)
 {
-    PyObject *const *errors = pool->state->errors;
+    PyObject *const *errors = pool->state->ours;
     int error = code < 0 ? -code : code;
     switch (error) {
     case EINTR:

@@ -127,7 +127,7 @@ PyObject *exhausted_raise(struct pool_object *pool, PyObject *size, PyObject *co
     if (size != NULL && count != NULL && when != NULL)
         arguments = PyTuple_Pack(5, OBJECT(pool), size, count, facts, when);
     if (arguments != NULL)
-        PyErr_SetObject(pool->state->errors[ERROR_PoolExhausted], arguments);
+        PyErr_SetObject(pool->state->ours[ERROR_PoolExhausted], arguments);
     Py_XDECREF(arguments);
     Py_XDECREF(when);
     Py_DECREF(facts);

@@ -6,6 +6,8 @@
  * Types keep their module alive and objects their type, so the state outlives all that points to it. */
 #include "binding.h"
 
+#include "../../../allocators/src/binding/exported.h"
+
 #include <string.h>
 
 /* Slots that the limited API of 3.11 has no names for; older interpreters refuse them, so they are chosen at run
@@ -42,7 +44,65 @@ static PyObject *core_defaults(PyObject *module, PyObject *unused)
                          options.metadata_bytes);
 }
 
+static const char *const our_names[] = {
+#define X(name) #name,
+    ERROR_CLASSES(X)
+#undef X
+#define X(name) "allocators." #name,
+    ALLOCATOR_ERRORS(X)
+#undef X
+#define X(name) #name,
+    FUNCTIONS(X)
+#undef X
+};
+
+PyDoc_STRVAR(core_register_doc,
+"register($module, objects, allocators, /)\n--\n\n"
+"Take over the Python objects that this module uses, once: a dict with all names of `needs()`, and the module\n"
+"allocators._core.");
+
+static PyObject *core_register(PyObject *module, PyObject *args)
+{
+    struct module_state *state = PyModule_GetState(module);
+    PyObject *objects, *allocators;
+    if (!PyArg_ParseTuple(args, "O!O:register", &PyDict_Type, &objects, &allocators))
+        return NULL;
+    PyObject *capsule = PyObject_GetAttrString(allocators, "_exported");
+    const struct allocators_exported *exported = capsule != NULL ? PyCapsule_GetPointer(capsule, ALLOCATORS_EXPORTED) : NULL;
+    Py_XDECREF(capsule); /* the module has it */
+    if (exported == NULL)
+        return NULL;
+    for (int i = 0; i < OURS_COUNT; i++)
+        if (PyDict_GetItemString(objects, our_names[i]) == NULL)
+            return PyErr_Format(PyExc_KeyError, "register() needs %s", our_names[i]);
+    if (state->exported != NULL)
+        return PyErr_Format(PyExc_RuntimeError, "register() was called before");
+    for (int i = 0; i < OURS_COUNT; i++)
+        state->ours[i] = Py_NewRef(PyDict_GetItemString(objects, our_names[i]));
+    state->allocators = Py_NewRef(allocators);
+    state->exported = exported;
+    RETURN_NONE;
+}
+
+static PyObject *core_needs(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    PyObject *names = PyList_New(0);
+    for (int i = 0; names != NULL && i < OURS_COUNT; i++) {
+        PyObject *name = PyUnicode_FromString(our_names[i]);
+        if (name == NULL || PyList_Append(names, name) < 0)
+            Py_CLEAR(names);
+        Py_XDECREF(name);
+    }
+    return names;
+}
+
 static PyMethodDef core_functions[] = {
+    {"needs", core_needs, METH_NOARGS, "needs($module, /)\n--\n\nNames of what register() takes."},
+    {"register", core_register, METH_VARARGS, core_register_doc},
+    {"own_methods", core_own_methods, METH_O,
+     "own_methods($module, type, /)\n--\n\nGive a subclass of Ring or Pool the hot methods of its base as its own: the interpreter has a fast way for\n"
+     "methods whose object is exactly of their class."},
     {"defaults", core_defaults, METH_NOARGS, core_defaults_doc},
     {"retire", core_retire, METH_VARARGS,
      "retire($module, opener, name, leaving=None, /)\n--\n\n"
@@ -68,46 +128,14 @@ static PyMethodDef core_functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* ---- imports --------------------------------------------------------------------------------------- */
-
-PyObject *import_late(const char *name)
-{
-    PyObject *key = PyUnicode_FromString(name);
-    PyObject *module = key != NULL ? PyImport_GetModule(key) : NULL;
-    PyObject *late = NULL;
-    if (module != NULL) { /* which another thread may be importing still: then that is waited for */
-        Py_DECREF(module);
-        module = PyImport_ImportModule(name);
-    } else if (key != NULL && !PyErr_Occurred() && (late = PyImport_ImportModule("ssm.late")) != NULL) {
-        module = PyObject_CallMethod(late, "load", "O", key);
-        Py_DECREF(late);
-    }
-    Py_XDECREF(key);
-    return module;
-}
-
 /* ---- state ----------------------------------------------------------------------------------------- */
 
-static int import_classes(struct module_state *state)
+static int import_collector(struct module_state *state)
 {
-    static const char *const names[] = {
-#define X(name) #name,
-        ERROR_CLASSES(X)
-#undef X
-    };
-    PyObject *errors = PyImport_ImportModule("ssm.errors");
-    PyObject *acl = PyImport_ImportModule("ssm.acl");
-    for (int i = 0; errors != NULL && i < ERROR_COUNT; i++)
-        if ((state->errors[i] = PyObject_GetAttrString(errors, names[i])) == NULL)
-            Py_CLEAR(errors);
     PyObject *gc = PyImport_ImportModule("gc");
     state->collect = gc != NULL ? PyObject_GetAttrString(gc, "collect") : NULL;
     Py_XDECREF(gc);
-    state->acl_type = acl != NULL ? PyObject_GetAttrString(acl, "Acl") : NULL;
-    int result = errors != NULL && state->acl_type != NULL && state->collect != NULL ? 0 : -1;
-    Py_XDECREF(errors);
-    Py_XDECREF(acl);
-    return result;
+    return state->collect != NULL ? 0 : -1;
 }
 
 static int intern_keywords(struct module_state *state)
@@ -130,7 +158,7 @@ static int add_constants(PyObject *module)
         {"READONLY", SSM_READONLY},   {"ONE_PRODUCER", SSM_ONE_PRODUCER}, {"ONE_CONSUMER", SSM_ONE_CONSUMER},
         {"REDELIVER", SSM_REDELIVER}, {"OVERFLOW_DROP", SSM_OVERFLOW_DROP}, {"OVERFLOW_OVERWRITE", SSM_OVERFLOW_OVERWRITE},
         {"NAME_SIZE", SSM_NAME_SIZE}, {"TYPE_SIZE", SSM_TYPE_SIZE}, {"CHAIN_MAX", SSM_CHAIN_MAX},
-        {"CLASS_MAX", SSM_CLASS_MAX}, {"SHARD_MAX", SSM_SHARD_MAX},
+        {"CLASS_MAX", SSM_CLASS_MAX}, {"SHARD_MAX", SSM_SHARD_MAX}, {"RING_MAX", SSM_RING_MAX},
         {"FIRST", SSM_RANGE_FIRST}, {"LAST", SSM_RANGE_LAST}, {"EXACT", SSM_RANGE_EXACT}, {"SERVICE_MAX", SSM_SERVICE_MAX},
         {"PERMITS_MAX", SSM_PERMITS_MAX},
     };
@@ -143,7 +171,7 @@ static int add_constants(PyObject *module)
 static int core_exec(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
-    if (import_classes(state) < 0 || intern_keywords(state) < 0 || add_constants(module) < 0)
+    if (import_collector(state) < 0 || intern_keywords(state) < 0 || add_constants(module) < 0)
         return -1;
     if (pool_exec(module, state) < 0 || packet_exec(module, state) < 0 || batch_exec(module, state) < 0)
         return -1;
@@ -161,13 +189,10 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->pid_type);
     for (int i = 0; i <= SSM_SERVICE_KIND_MAX; i++)
         Py_VISIT(state->service_types[i]);
-    for (int i = 0; i < ALLOCATOR_ERROR_COUNT; i++)
-        Py_VISIT(state->allocator_errors[i]);
     Py_VISIT(state->allocators);
-    Py_VISIT(state->acl_type);
     Py_VISIT(state->collect);
-    for (int i = 0; i < ERROR_COUNT; i++)
-        Py_VISIT(state->errors[i]);
+    for (int i = 0; i < OURS_COUNT; i++)
+        Py_VISIT(state->ours[i]);
     return 0;
 }
 
@@ -183,13 +208,10 @@ static int core_clear(PyObject *module)
     Py_CLEAR(state->pid_type);
     for (int i = 0; i <= SSM_SERVICE_KIND_MAX; i++)
         Py_CLEAR(state->service_types[i]);
-    for (int i = 0; i < ALLOCATOR_ERROR_COUNT; i++)
-        Py_CLEAR(state->allocator_errors[i]);
     Py_CLEAR(state->allocators);
-    Py_CLEAR(state->acl_type);
     Py_CLEAR(state->collect);
-    for (int i = 0; i < ERROR_COUNT; i++)
-        Py_CLEAR(state->errors[i]);
+    for (int i = 0; i < OURS_COUNT; i++)
+        Py_CLEAR(state->ours[i]);
     for (int i = 0; i < KEYWORD_COUNT; i++)
         Py_CLEAR(state->keywords[i]);
     return 0;

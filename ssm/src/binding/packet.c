@@ -186,7 +186,7 @@ PyObject *packet_raise_stale(const struct packet_object *packet)
     why = why_stale(packet);
     POOL_UNLOCK()
     snprintf(handle, sizeof(handle), "0x%016llx", (unsigned long long)packet->handle);
-    return PyErr_Format(packet->state->errors[ERROR_StaleHandle], "packet %s of pool %R %s", handle, packet->pool->name, why);
+    return PyErr_Format(packet->state->ours[ERROR_StaleHandle], "packet %s of pool %R %s", handle, packet->pool->name, why);
 }
 
 static PyObject *raise_packet(const struct packet_object *packet, int code)

@@ -45,7 +45,7 @@ static PyObject *raise_too_large_for(struct pool_object *pool, PyObject *size)
     const unsigned long long wanted = PyLong_AsUnsignedLongLong(size), largest = largest_block(pool);
     const bool fits_bare = !PyErr_Occurred() && wanted <= largest && info->tailroom <= largest - wanted;
     PyErr_Clear(); /* a size beyond all integers of C is too large as well */
-    return PyErr_Format(pool->state->errors[ERROR_PacketTooLarge],
+    return PyErr_Format(pool->state->ours[ERROR_PacketTooLarge],
                         "a packet of %S bytes is too large for pool %R: the limit is %llu (pool.max_size: %s of %llu "
                         "bytes less %u headroom and %u tailroom); send it in parts, or create the pool with "
                         "%sa larger %s",
@@ -71,7 +71,7 @@ static PyObject *raise_alloc(struct pool_object *pool, int code, uint64_t size, 
     if (code == -SSM_E_TOO_LARGE)
         return pool_raise_too_large(pool, size);
     if (code == -SSM_E_QUOTA)
-        return PyErr_Format(pool->state->errors[ERROR_QuotaExceeded],
+        return PyErr_Format(pool->state->ours[ERROR_QuotaExceeded],
                             "%llu x %llu bytes would exceed this process's quota in pool %R: free packets first, or attach with "
                             "a larger quota=", (unsigned long long)count, (unsigned long long)size, pool->name);
     return raise_code(pool, code);
@@ -294,32 +294,6 @@ static void pool_dealloc(struct pool_object *self)
     Py_DECREF(OBJECT(type));
 }
 
-PyDoc_STRVAR(pool_ring_doc,
-"_ring($self, name, capacity, flags, type=None, /)\n--\n\n"
-"Open or create the ring; capacity 0 and type None take what is there, or the build's value and none. The Ring that this\n"
-"Pool has open already is given as it is.");
-
-static PyObject *pool_ring(struct pool_object *self, PyObject *args)
-{
-    PyObject *name;
-    unsigned int capacity, flags;
-    const char *type = NULL;
-    if (!PyArg_ParseTuple(args, "UII|z:_ring", &name, &capacity, &flags, &type))
-        return NULL;
-    return self->closed ? raise_closed(self) : ring_open(self, name, capacity, flags, type);
-}
-
-PyDoc_STRVAR(pool_opened_ring_doc,
-"_opened_ring($self, name, /)\n--\n\n"
-"The Ring that this Pool has open already, or None.");
-
-static PyObject *pool_opened_ring(struct pool_object *self, PyObject *name)
-{
-    if (!PyUnicode_Check(name))
-        return PyErr_Format(PyExc_TypeError, "a ring's name is a str, not %R", Py_TYPE(name));
-    return ring_opened(self, name);
-}
-
 /* ---- making: life.c ----------------------------------------------------------------------------------- */
 
 struct module_state *state_of(PyTypeObject *type)
@@ -332,6 +306,14 @@ struct module_state *state_of(PyTypeObject *type)
     }
     PyErr_SetString(PyExc_TypeError, "not a subclass of a type of ssm");
     return NULL;
+}
+
+struct pool_object *pool_of(PyTypeObject *type, PyObject *object)
+{
+    const struct module_state *state = state_of(type);
+    if (state != NULL && PyObject_TypeCheck(object, state->pool_type))
+        return (struct pool_object *)object;
+    return state == NULL ? NULL : (struct pool_object *)PyErr_Format(PyExc_TypeError, "want a Pool, not %R", object);
 }
 
 static PyObject *pool_refuse(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -670,8 +652,6 @@ static PyMethodDef pool_methods[] = {
     {"_attach", (PyCFunction)pool_attach, METH_VARARGS | METH_CLASS,
      "_attach($type, opener, name, flags, /)\n--\n\n"
      "Attach to the pool of that name, which `opener` opens: posix_ipc.SharedMemory, or None."},
-    {"_ring", (PyCFunction)pool_ring, METH_VARARGS, pool_ring_doc},
-    {"_opened_ring", (PyCFunction)pool_opened_ring, METH_O, pool_opened_ring_doc},
     {"_close", (PyCFunction)pool_close, METH_NOARGS, pool_close_doc},
     {"_has_jobs", (PyCFunction)pool_has_jobs, METH_NOARGS,
      "_has_jobs($self, /)\n--\n\nThis process has packets of rings with redeliver=True, neither freed nor put."},

@@ -46,7 +46,7 @@ static bool watch_add(struct watch *watch, const struct module_state *state, PyO
     int puts;
     if (!PyArg_ParseTuple(pair, "Op:wait_rings", &ring, &puts))
         return false;
-    if (Py_TYPE(ring) != state->ring_type) {
+    if (!PyObject_TypeCheck(ring, state->ring_type)) {
         PyErr_Format(PyExc_TypeError, "rings are waited for, not %R", Py_TYPE(ring));
         return false;
     }
@@ -164,19 +164,4 @@ PyObject *core_wait_rings(PyObject *module, PyObject *args)
     PyMem_Free(watch.rings);
     PyMem_Free(watch.interests);
     return list;
-}
-
-/* Calls a function of another module with the ring as its first argument. */
-PyObject *ring_in_python(struct ring_object *ring, const char *name, const char *function, PyObject *args, PyObject *kwargs)
-{
-    PyObject *module = import_late(name);
-    PyObject *callable = module == NULL ? NULL : PyObject_GetAttrString(module, function);
-    PyObject *mine = callable == NULL ? NULL : PyTuple_Pack(1, OBJECT(ring));
-    PyObject *all = mine == NULL ? NULL : args == NULL ? Py_NewRef(mine) : PySequence_Concat(mine, args);
-    PyObject *result = all == NULL ? NULL : PyObject_Call(callable, all, kwargs);
-    Py_XDECREF(all);
-    Py_XDECREF(mine);
-    Py_XDECREF(callable);
-    Py_XDECREF(module);
-    return result;
 }

@@ -17,7 +17,7 @@ static PyObject *raise_ring_closed(const struct ring_object *ring)
 }
 
 /* The figures of this moment; ssm/errors.py makes the words when somebody reads them. */
-static PyObject *raise_state(struct ring_object *ring, enum error_class class)
+static PyObject *raise_state(struct ring_object *ring, enum ours class)
 {
     PyObject *figures[3] = {NULL}, *arguments = NULL;
     if (!ring_begin(ring))
@@ -29,7 +29,7 @@ static PyObject *raise_state(struct ring_object *ring, enum error_class class)
     if (figures[0] != NULL && figures[1] != NULL && figures[2] != NULL)
         arguments = PyTuple_Pack(4, ring->name, figures[0], figures[1], figures[2]);
     if (arguments != NULL)
-        PyErr_SetObject(ring->state->errors[class], arguments);
+        PyErr_SetObject(ring->state->ours[class], arguments);
     Py_XDECREF(arguments);
     for (int i = 0; i < 3; i++)
         Py_XDECREF(figures[i]);
@@ -74,7 +74,7 @@ PyObject *ring_raise(struct ring_object *ring, int code, bool putting)
         return raise_os(PyExc_PermissionError, EACCES, "ring %R is read-only (Acl.RDONLY); set ring.acl = Acl.RDWR to put",
                         ring->name);
     case SSM_E_BUSY:
-        return raise_os(ring->state->errors[ERROR_RingBusy], EBUSY,
+        return raise_os(ring->state->ours[ERROR_RingBusy], EBUSY,
                         "the %s side of ring %R belongs to another live process (%s=\"one\"); it is free when that process "
                         "closes the ring or ends",
                         putting ? "producer" : "consumer", ring->name, putting ? "producers" : "consumers");
@@ -150,7 +150,7 @@ static void ring_dealloc(struct ring_object *self)
     Py_XDECREF(self->reference);
     Py_DECREF(OBJECT(self->pool));
     Py_DECREF(self->name);
-    PyObject_Free(self);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(OBJECT(type));
 }
 
@@ -176,15 +176,6 @@ static PyObject *find_open(const struct pool_object *pool, PyObject *name)
     return found;
 }
 
-PyObject *ring_opened(struct pool_object *pool, PyObject *name)
-{
-    PyObject *found;
-    POOL_LOCK(pool)
-    found = find_open(pool, name);
-    POOL_UNLOCK()
-    return found != NULL ? found : Py_NewRef(Py_None);
-}
-
 /* Takes over the core's ring; or gives it up for the Ring that another thread, or a signal handler, opened while the core
  * slept: a new reference to that. With POOL_LOCK. */
 static PyObject *take_over(struct ring_object *ring, struct ssm_ring *core)
@@ -199,53 +190,95 @@ static PyObject *take_over(struct ring_object *ring, struct ssm_ring *core)
     return NULL;
 }
 
-PyObject *ring_open(struct pool_object *pool, PyObject *name, uint32_t capacity, uint32_t flags, const char *type)
+/* An empty Ring of that class, which is Python's (ssm/ring.py). */
+static struct ring_object *ring_new(PyTypeObject *type, struct pool_object *pool, PyObject *name)
 {
-    struct ssm_ring_options options = {.capacity = capacity, .flags = flags, .type = type};
-    Py_ssize_t bytes;
-    const char *text = PyUnicode_AsUTF8AndSize(name, &bytes);
-    if (text == NULL)
-        return NULL;
-    struct ring_object *ring = PyObject_New(struct ring_object, pool->state->ring_type);
+    struct ring_object *ring = (struct ring_object *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0); /* all zero */
     if (ring == NULL)
         return NULL;
     Py_INCREF(OBJECT(pool));
     Py_INCREF(name);
-    ring->weakrefs = NULL;
     ring->state = pool->state;
     ring->pool = pool;
     ring->name = name;
-    ring->core = NULL;
-    ring->calls = 0;
-    ring->closed = false;
     ring->reference = PyWeakref_NewRef(OBJECT(ring), NULL);
-    if (ring->reference == NULL) {
-        Py_DECREF(OBJECT(ring));
-        return NULL;
-    }
+    if (ring->reference == NULL)
+        Py_CLEAR(ring);
+    return ring;
+}
+
+/* Opens the core's ring for a new Ring, or finds the one that is open: *other_out, a new reference. */
+static int open_core(struct ring_object *ring, const char *name, const struct ssm_ring_options *options, PyObject **other_out)
+{
     struct wait_scope scope;
     int result = -SSM_E_CLOSED;
-    PyObject *other = NULL;
-    if (wait_begin(&scope, pool, NULL)) {
-        struct ssm_ring *core;
-        POOL_LOCK(pool)
-        result = ssm_ring_open(pool->core, text, &options, &core);
-        if (result == 0)
-            other = take_over(ring, core);
-        POOL_UNLOCK()
-        wait_end(&scope);
+    if (!wait_begin(&scope, ring->pool, NULL))
+        return result;
+    POOL_LOCK(ring->pool)
+    struct ssm_ring *core;
+    result = ssm_ring_open(ring->pool->core, name, options, &core);
+    if (result == 0)
+        *other_out = take_over(ring, core);
+    POOL_UNLOCK()
+    wait_end(&scope);
+    return result;
+}
+
+/* The Ring of that name which the Pool has open already, if it is as asked for: a new reference. NULL: there is none. */
+static PyObject *opened(struct pool_object *pool, PyObject *name, const struct ssm_ring_options *options, int *result_out)
+{
+    PyObject *found;
+    POOL_LOCK(pool)
+    found = find_open(pool, name);
+    if (found != NULL && (*result_out = ssm_ring_matches(((struct ring_object *)found)->core, options)) == 0)
+        *result_out = -SSM_E_MISMATCH;
+    POOL_UNLOCK()
+    return found;
+}
+
+static PyObject *raise_open(const struct pool_object *pool, PyObject *name, int code)
+{
+    if (code != -SSM_E_MISMATCH)
+        return raise_code(pool, code);
+    return PyErr_Format(pool->state->ours[ERROR_RingMismatch], "ring %R of pool %R exists with other parameters", name, pool->name);
+}
+
+PyDoc_STRVAR(ring_open_doc,
+"_open($type, pool, name, capacity, flags, as_it_is, type, /)\n--\n\n"
+"Open or create the ring; capacity 0, flags in as_it_is and type None are not asked for. The Ring that the Pool has open\n"
+"already is given as it is. RingMismatch.");
+
+static PyObject *ring_open(PyTypeObject *type, PyObject *args)
+{
+    PyObject *pool_argument, *name, *other = NULL;
+    struct ssm_ring_options options = {0};
+    if (!PyArg_ParseTuple(args, "OUIIIz:_open", &pool_argument, &name, &options.capacity, &options.flags, &options.as_it_is,
+                          &options.type))
+        return NULL;
+    struct pool_object *pool = pool_of(type, pool_argument);
+    const char *text = PyUnicode_AsUTF8AndSize(name, NULL);
+    if (pool == NULL || text == NULL || pool->closed)
+        return pool == NULL || text == NULL ? NULL : raise_closed(pool);
+    int result = 0;
+    struct ring_object *ring = NULL;
+    if ((other = opened(pool, name, &options, &result)) == NULL) {
+        if ((ring = ring_new(type, pool, name)) == NULL)
+            return NULL;
+        result = open_core(ring, text, &options, &other);
     }
-    if (result == 0 && other == NULL)
+    if (result >= 0 && other == NULL)
         return OBJECT(ring);
-    Py_DECREF(OBJECT(ring));
-    if (other != NULL)
+    Py_XDECREF(OBJECT(ring));
+    if (result >= 0)
         return other;
-    if (result == -SSM_E_MISMATCH)
-        return PyErr_Format(pool->state->errors[ERROR_RingMismatch],
-                            "ring %R of pool %R exists with another capacity, or other producers=, consumers=, redeliver=, overflow= or dtype=; "
-                            "open it without them, or under another name",
-                            name, pool->name);
-    return raise_code(pool, result);
+    Py_XDECREF(other);
+    return raise_open(pool, name, result);
+}
+
+static PyObject *ring_refuse(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    (void)args, (void)kwargs;
+    return PyErr_Format(PyExc_TypeError, "%R is not called: use pool.ring()", type);
 }
 
 PyDoc_STRVAR(ring_close_doc,
@@ -409,7 +442,7 @@ static PyObject *ring_get_acl(struct ring_object *self, void *unused)
         return NULL;
     uint32_t acl = ssm_ring_acl(self->core);
     ring_end(self);
-    return PyObject_CallFunction(self->state->acl_type, "I", acl);
+    return PyLong_FromUnsignedLong(acl);
 }
 
 static int ring_set_acl(struct ring_object *self, PyObject *value, void *unused)
@@ -450,143 +483,14 @@ static PyObject *ring_get_pool(struct ring_object *self, void *unused)
     return OBJECT(self->pool);
 }
 
-/* The closure is the flag. */
-static PyObject *ring_get_side(struct ring_object *self, void *flag)
-{
-    if (!ring_begin(self))
-        return NULL;
-    uint32_t flags = ssm_ring_flags(self->core);
-    ring_end(self);
-    return PyUnicode_FromString(flags & (uint32_t)(uintptr_t)flag ? "one" : "many");
-}
-
-static PyObject *ring_get_redeliver(struct ring_object *self, void *unused)
+static PyObject *ring_get_flags(struct ring_object *self, void *unused)
 {
     (void)unused;
     if (!ring_begin(self))
         return NULL;
     uint32_t flags = ssm_ring_flags(self->core);
     ring_end(self);
-    return PyBool_FromLong(flags & SSM_REDELIVER);
-}
-
-static PyObject *ring_get_overflow(struct ring_object *self, void *unused)
-{
-    (void)unused;
-    if (!ring_begin(self))
-        return NULL;
-    uint32_t flags = ssm_ring_flags(self->core);
-    ring_end(self);
-    return PyUnicode_FromString(flags & SSM_OVERFLOW_DROP        ? "drop"
-                                : flags & SSM_OVERFLOW_OVERWRITE ? "overwrite"
-                                                                 : "block");
-}
-
-static PyObject *ring_repr(struct ring_object *self)
-{
-    if (!ring_begin(self)) {
-        PyErr_Clear();
-        return PyUnicode_FromFormat("<ssm.Ring %R of pool %R: closed>", self->name, self->pool->name);
-    }
-    uint32_t depth = ssm_ring_depth(self->core), capacity = ssm_ring_capacity(self->core);
-    ring_end(self);
-    return PyUnicode_FromFormat("<ssm.Ring %R of pool %R: %u of %u>", self->name, self->pool->name, depth, capacity);
-}
-
-/* ---- awaiting (ready.c) ----------------------------------------------------------------------------- */
-
-PyDoc_STRVAR(ring_aget_doc,
-"aget($self, /, *, readonly=False)\n--\n\n"
-"get() that is awaited: the event loop goes on while the ring is empty.");
-
-static PyObject *ring_aget(struct ring_object *self, PyObject *args, PyObject *kwargs)
-{
-    return ring_in_python(self, "ssm.aio", "get", args, kwargs);
-}
-
-PyDoc_STRVAR(ring_aget_many_doc,
-"aget_many($self, /, n, *, readonly=False)\n--\n\n"
-"get_many() that is awaited.");
-
-static PyObject *ring_aget_many(struct ring_object *self, PyObject *args, PyObject *kwargs)
-{
-    return ring_in_python(self, "ssm.aio", "get_many", args, kwargs);
-}
-
-PyDoc_STRVAR(ring_aput_doc,
-"aput($self, /, pkt, *, keep=False)\n--\n\n"
-"put() that is awaited: the event loop goes on while the ring is full.");
-
-static PyObject *ring_aput(struct ring_object *self, PyObject *args, PyObject *kwargs)
-{
-    return ring_in_python(self, "ssm.aio", "put", args, kwargs);
-}
-
-static PyObject *ring_anext(struct ring_object *self)
-{
-    return ring_in_python(self, "ssm.aio", "next_packet", NULL, NULL);
-}
-
-/* ---- records (ssm/records.py) ------------------------------------------------------------------------- */
-
-PyDoc_STRVAR(ring_send_record_doc,
-"send_record($self, /, value, block=True, timeout=None)\n--\n\n"
-"send() of one record of the ring's `dtype`.\n\n"
-"Parameters\n----------\n"
-"value : tuple, numpy record or whatever numpy assigns to that dtype\n"
-"block, timeout\n    As for put().\n\n"
-"Returns\n-------\n"
-"bool\n    The record is in the ring; see put().\n\n"
-"Raises\n------\n"
-"TypeError, ValueError\n    The value does not fit the dtype, or the ring has none.");
-
-static PyObject *ring_send_record(struct ring_object *self, PyObject *args, PyObject *kwargs)
-{
-    return ring_in_python(self, "ssm.records", "send_record", args, kwargs);
-}
-
-PyDoc_STRVAR(ring_send_records_doc,
-"send_records($self, /, array, block=True, timeout=None)\n--\n\n"
-"Send the records of an array, each as a packet of its own, copied by one loop in C; in batches, each as by put_many().\n\n"
-"Returns\n-------\n"
-"int\n    How many went in, from the front: all, but for a ring that drops, or one that became full, was shut down or ran\n"
-"    out of packets behind some batches. What raises at the first batch, raises: then none went in.");
-
-static PyObject *ring_send_records(struct ring_object *self, PyObject *args, PyObject *kwargs)
-{
-    return ring_in_python(self, "ssm.records", "send_records", args, kwargs);
-}
-
-PyDoc_STRVAR(ring_get_record_doc,
-"get_record($self, /, block=True, timeout=None)\n--\n\n"
-"get() of one record.\n\n"
-"Returns\n-------\n"
-"numpy.void or numpy scalar\n    A structured one is a view of the packet, which it keeps.\n\n"
-"Raises\n------\n"
-"RecordMismatch\n    A packet of another size was there; the exception has it, as `packet`.");
-
-static PyObject *ring_get_record(struct ring_object *self, PyObject *args, PyObject *kwargs)
-{
-    return ring_in_python(self, "ssm.records", "get_record", args, kwargs);
-}
-
-PyDoc_STRVAR(ring_get_records_doc,
-"get_records($self, /, n, block=True, timeout=None)\n--\n\n"
-"get_many() of records, copied into one array by one loop in C.\n\n"
-"Returns\n-------\n"
-"numpy.ndarray\n    Shape ``(k,)`` of the ring's dtype, 1 <= k <= n.\n\n"
-"Raises\n------\n"
-"RecordMismatch\n    One had another size; the exception has all of them, as `packet`: a PacketBatch.");
-
-static PyObject *ring_get_records(struct ring_object *self, PyObject *args, PyObject *kwargs)
-{
-    return ring_in_python(self, "ssm.records", "get_records", args, kwargs);
-}
-
-static PyObject *ring_get_dtype(struct ring_object *self, void *unused)
-{
-    (void)unused;
-    return ring_in_python(self, "ssm.records", "dtype_of", NULL, NULL);
+    return PyLong_FromUnsignedLong(flags);
 }
 
 static PyObject *ring_get_type(struct ring_object *self, void *unused)
@@ -604,15 +508,10 @@ static PyGetSetDef ring_attributes[] = {
     {"name", (getter)ring_get_name, NULL, "str : its name in the pool.", NULL},
     {"pool", (getter)ring_get_pool, NULL, "Pool : that it was opened through.", NULL},
     {"capacity", (getter)ring_get_capacity, NULL, "int : packets that it takes.", NULL},
-    {"producers", (getter)ring_get_side, NULL, "str : \"one\" process puts, or \"many\".", (void *)(uintptr_t)SSM_ONE_PRODUCER},
-    {"consumers", (getter)ring_get_side, NULL, "str : \"one\" process gets, or \"many\".", (void *)(uintptr_t)SSM_ONE_CONSUMER},
-    {"redeliver", (getter)ring_get_redeliver, NULL, "bool : what a dead process had taken comes out once more.", NULL},
-    {"overflow", (getter)ring_get_overflow, NULL,
-     "str : what a put does that finds it full: \"block\" waits, \"drop\" frees the new packet, \"overwrite\" the oldest.", NULL},
-    {"dtype", (getter)ring_get_dtype, NULL, "numpy.dtype or None : of the records in its packets, as given to `Pool.ring`.", NULL},
-    {"_type", (getter)ring_get_type, NULL, "str : the text that says so.", NULL},
+    {"_flags", (getter)ring_get_flags, NULL, "int : ONE_PRODUCER and the like.", NULL},
+    {"_type", (getter)ring_get_type, NULL, "str : the text that describes the dtype of its records.", NULL},
     {"unfinished", (getter)ring_get_unfinished, NULL, "int : packets that were put and are not said to be done; see task_done().", NULL},
-    {"acl", (getter)ring_get_acl, (setter)ring_set_acl, "Acl : flags for every process; setting them wakes those who wait.", NULL},
+    {"_acl", (getter)ring_get_acl, (setter)ring_set_acl, "int : ssm.Acl.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -623,6 +522,7 @@ static PyMemberDef ring_members[] = {
 };
 
 static PyMethodDef ring_methods[] = {
+    {"_open", (PyCFunction)ring_open, METH_VARARGS | METH_CLASS, ring_open_doc},
     {"put", FAST(ring_put), METH_FASTCALL | METH_KEYWORDS, ring_put_doc},
     {"put_nowait", FAST(ring_put_nowait), METH_FASTCALL | METH_KEYWORDS, ring_put_nowait_doc},
     {"put_many", FAST(ring_put_many), METH_FASTCALL | METH_KEYWORDS, ring_put_many_doc},
@@ -630,13 +530,6 @@ static PyMethodDef ring_methods[] = {
     {"get", FAST(ring_get), METH_FASTCALL | METH_KEYWORDS, ring_get_doc},
     {"get_nowait", FAST(ring_get_nowait), METH_FASTCALL | METH_KEYWORDS, ring_get_nowait_doc},
     {"get_many", FAST(ring_get_many), METH_FASTCALL | METH_KEYWORDS, ring_get_many_doc},
-    {"send_record", (PyCFunction)(void (*)(void))ring_send_record, METH_VARARGS | METH_KEYWORDS, ring_send_record_doc},
-    {"send_records", (PyCFunction)(void (*)(void))ring_send_records, METH_VARARGS | METH_KEYWORDS, ring_send_records_doc},
-    {"get_record", (PyCFunction)(void (*)(void))ring_get_record, METH_VARARGS | METH_KEYWORDS, ring_get_record_doc},
-    {"get_records", (PyCFunction)(void (*)(void))ring_get_records, METH_VARARGS | METH_KEYWORDS, ring_get_records_doc},
-    {"aget", (PyCFunction)(void (*)(void))ring_aget, METH_VARARGS | METH_KEYWORDS, ring_aget_doc},
-    {"aget_many", (PyCFunction)(void (*)(void))ring_aget_many, METH_VARARGS | METH_KEYWORDS, ring_aget_many_doc},
-    {"aput", (PyCFunction)(void (*)(void))ring_aput, METH_VARARGS | METH_KEYWORDS, ring_aput_doc},
     {"shutdown", FAST(ring_shutdown), METH_FASTCALL | METH_KEYWORDS, ring_shutdown_doc},
     {"task_done", (PyCFunction)ring_task_done, METH_NOARGS, ring_task_done_doc},
     {"join", FAST(ring_join), METH_FASTCALL | METH_KEYWORDS, ring_join_doc},
@@ -647,32 +540,42 @@ static PyMethodDef ring_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-PyDoc_STRVAR(ring_doc,
-"A queue of packets between processes, in the pool's memory; made by `Pool.ring`.\n\n"
-"Methods are those of queue.Queue. ``for packet in ring`` ends when the ring is shut down and drained. A Ring can be\n"
-"sent to other processes (fork, forkserver, spawn): they attach to the pool and open the ring by name.");
-
 static PyType_Slot ring_slots[] = {
-    {Py_tp_doc, (void *)ring_doc},
+    {Py_tp_doc, "What ssm.Ring is built on."},
+    {Py_tp_new, ring_refuse},
     {Py_tp_dealloc, ring_dealloc},
-    {Py_tp_repr, ring_repr},
     {Py_tp_methods, ring_methods},
     {Py_tp_members, ring_members},
     {Py_tp_getset, ring_attributes},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, ring_next},
     {Py_mp_length, ring_length},
-    {Py_am_aiter, PyObject_SelfIter},
-    {Py_am_anext, ring_anext},
     {0, NULL},
 };
 
 static PyType_Spec ring_spec = {
-    .name = "ssm.Ring",
+    .name = "ssm._core.Ring",
     .basicsize = sizeof(struct ring_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = ring_slots,
 };
+
+PyObject *core_own_methods(PyObject *module, PyObject *type)
+{
+    (void)module;
+    PyTypeObject *base = PyType_Check(type) ? PyType_GetSlot((PyTypeObject *)type, Py_tp_base) : NULL;
+    PyMethodDef *methods = base != NULL ? PyType_GetSlot(base, Py_tp_methods) : NULL;
+    for (PyMethodDef *def = methods; def != NULL && def->ml_name != NULL; def++) {
+        if (!(def->ml_flags & METH_FASTCALL))
+            continue;
+        PyObject *method = PyDescr_NewMethod((PyTypeObject *)type, def);
+        int result = method != NULL ? PyObject_SetAttrString(type, def->ml_name, method) : -1;
+        Py_XDECREF(method);
+        if (result < 0)
+            return NULL;
+    }
+    RETURN_NONE;
+}
 
 int ring_exec(PyObject *module, struct module_state *state)
 {

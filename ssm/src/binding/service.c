@@ -11,11 +11,11 @@
 #include <stdio.h>
 #include <string.h>
 
-PyObject *service_raise_error(const struct service_object *service, enum allocator_error class, const char *format, ...)
+PyObject *service_raise_error(const struct service_object *service, enum ours class, const char *format, ...)
 {
     va_list list;
     va_start(list, format);
-    PyErr_FormatV(service->state->allocator_errors[class], format, list);
+    PyErr_FormatV(service->state->ours[class], format, list);
     va_end(list);
     return NULL;
 }
@@ -36,11 +36,11 @@ static PyObject *raise_open(const struct service_object *service, int code)
     const struct pool_object *pool = service->pool;
     switch (code) {
     case -SSM_E_MISMATCH:
-        return PyErr_Format(pool->state->errors[ERROR_ServiceMismatch],
+        return PyErr_Format(pool->state->ours[ERROR_ServiceMismatch],
                             "service %R of pool %R exists with other parameters, see pool.stats().services; open it with those, "
                             "or under another name", service->name, pool->name);
     case -SSM_E_METADATA:
-        return raise_os(pool->state->errors[ERROR_MetadataExhausted], ENOSPC,
+        return raise_os(pool->state->ours[ERROR_MetadataExhausted], ENOSPC,
                         "pool %R has no room left for service %R of that size, or %d services already; ask for less, or create "
                         "the pool with a larger metadata=", pool->name, service->name, SSM_SERVICE_MAX);
     case -EINVAL:
@@ -78,13 +78,9 @@ static PyObject *service_open(PyTypeObject *type, PyObject *args)
     unsigned long long first, last;
     if (!PyArg_ParseTuple(args, "OUpKKI:_open", &pool_argument, &name, &reclaim, &first, &last, &ranges))
         return NULL;
-    struct module_state *state = state_of(type);
-    if (state == NULL)
+    struct pool_object *pool = pool_of(type, pool_argument);
+    if (pool == NULL)
         return NULL;
-    int is_pool = PyObject_IsInstance(pool_argument, OBJECT(state->pool_type));
-    if (is_pool <= 0)
-        return is_pool < 0 ? NULL : PyErr_Format(PyExc_TypeError, "want a Pool, not %R", pool_argument);
-    struct pool_object *pool = (struct pool_object *)pool_argument;
     const char *text = PyUnicode_AsUTF8AndSize(name, NULL);
     if (text == NULL || pool->closed)
         return text == NULL ? NULL : raise_closed(pool);
@@ -93,11 +89,11 @@ static PyObject *service_open(PyTypeObject *type, PyObject *args)
         return NULL;
     Py_INCREF(pool_argument);
     Py_INCREF(name);
-    self->state = state;
+    self->state = pool->state;
     self->pool = pool;
     self->name = name;
     self->options = (struct ssm_service_options){
-        .kind = kind_of(state, type), .flags = reclaim ? SSM_RECLAIM : 0u, .first = first, .last = last, .ranges = ranges,
+        .kind = kind_of(pool->state, type), .flags = reclaim ? SSM_RECLAIM : 0u, .first = first, .last = last, .ranges = ranges,
     };
     struct wait_scope scope;
     int result = -SSM_E_CLOSED;
@@ -445,30 +441,6 @@ static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyT
     return *type_out == NULL ? -1 : PyModule_AddType(module, *type_out);
 }
 
-static int import_errors(struct module_state *state)
-{
-    static const char *const names[] = {
-#define X(name) #name,
-        ALLOCATOR_ERRORS(X)
-#undef X
-    };
-    PyObject *errors = PyImport_ImportModule("allocators.errors");
-    for (int i = 0; errors != NULL && i < ALLOCATOR_ERROR_COUNT; i++)
-        if ((state->allocator_errors[i] = PyObject_GetAttrString(errors, names[i])) == NULL)
-            Py_CLEAR(errors);
-    Py_XDECREF(errors);
-    return errors != NULL ? 0 : -1;
-}
-
-/* The capsule by its name; the module is kept, as the capsule points into it. */
-static int import_exported(struct module_state *state)
-{
-    state->allocators = PyImport_ImportModule("allocators._core");
-    if (state->allocators != NULL)
-        state->exported = PyCapsule_Import(ALLOCATORS_EXPORTED, 0);
-    return state->exported != NULL ? 0 : -1;
-}
-
 int service_exec(PyObject *module, struct module_state *state)
 {
     static PyType_Spec *const specs[] = {
@@ -477,8 +449,7 @@ int service_exec(PyObject *module, struct module_state *state)
     };
     _Static_assert(sizeof(specs) / sizeof(*specs) == SSM_SERVICE_KIND_MAX + 1, "every kind has a type");
     PyTypeObject **types = state->service_types;
-    if (import_errors(state) < 0 || import_exported(state) < 0 ||
-        add_type(module, &service_spec, NULL, &types[SSM_SERVICE_NONE]) < 0)
+    if (add_type(module, &service_spec, NULL, &types[SSM_SERVICE_NONE]) < 0)
         return -1;
     for (uint32_t kind = SSM_SERVICE_NONE + 1; kind <= SSM_SERVICE_KIND_MAX; kind++)
         if (add_type(module, specs[kind], types[SSM_SERVICE_NONE], &types[kind]) < 0)

@@ -36,7 +36,7 @@ static inline void service_end(struct wait_scope *scope)
 /* What is not an error of an allocator: closed, interrupted, corrupt. NULL with an exception set. */
 PyObject *service_raise(const struct service_object *service, int code);
 /* An exception of allocators/errors.py. */
-PyObject *service_raise_error(const struct service_object *service, enum allocator_error class, const char *format, ...);
+PyObject *service_raise_error(const struct service_object *service, enum ours class, const char *format, ...);
 
 /* Types: one for each kind, and those that belong to one of them. */
 extern PyType_Spec ids_spec, pids_spec, rmids_spec, addresses_spec, semaphore_spec, pid_spec;

@@ -172,7 +172,7 @@ static PyObject *pid_raise_gone(const struct pid_object *pid, const char *remedy
 {
     const struct service_object *service = pid->service;
     if (pid_is_inherited(pid))
-        return PyErr_Format(service->state->errors[ERROR_StaleHandle],
+        return PyErr_Format(service->state->ours[ERROR_StaleHandle],
                             "pid %u belongs to the process that this one was forked from: allocate another one", pid->number);
     return service_raise_error(service, ALLOCATOR_AlreadyReleased, "pid %u is free already%s", pid->number, remedy);
 }

@@ -46,7 +46,6 @@
 #define SSM_EXTENT_PAGE    UINT64_C(4096)  /* large extents start at multiples of this, */
 #define SSM_EXTENT_LARGE   UINT64_C(65536) /* those of so many bytes: a page costs them little */
 #define SSM_GROW_UNIT      UINT64_C(65536) /* an arena grows by whole units: each is reserved before anything in it is touched */
-#define SSM_RING_MAX       (UINT32_C(1) << 24) /* capacity */
 #define SSM_NIL            UINT32_MAX
 #define SSM_ASKING_MAX     8u /* calls that wait for several blocks of one class, in the order in which they came */
 #define SSM_RMID_REST_NS   UINT64_C(2000000) /* of a process's RMID, before another process gets it */

@@ -130,9 +130,33 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
     return 0;
 }
 
+#define KNOWN_FLAGS \
+    ((uint32_t)(SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE))
+
+static bool flags_agree(uint32_t flags)
+{
+    return !(flags & SSM_OVERFLOW_OVERWRITE && flags & (SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_OVERFLOW_DROP));
+}
+
+/* *id_out: as find() has it. Without the registry's lock: a ring stays as long as its pool, and find() sees it whole or not
+ * at all (K2). One that is being created at this moment is found under the lock. */
+static int look_up(struct ssm_pool *pool, const char *name, uint32_t *id_out)
+{
+    SSM_POOL_ENTER(pool);
+    if (!ssm_pool_is_whole(pool))
+        return -SSM_E_CORRUPT;
+    *id_out = find(pool, name);
+    return 0;
+}
+
 static int find_or_create(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options, uint32_t *id_out)
 {
-    int result = ssm_registry_begin(pool, SSM_POOL_PATIENCE_NS);
+    int result = look_up(pool, name, id_out);
+    if (result != 0 || *id_out != SSM_NIL)
+        return result;
+    if (!flags_agree(options->flags))
+        return -EINVAL;
+    result = ssm_registry_begin(pool, SSM_POOL_PATIENCE_NS);
     if (result != 0)
         return result;
     *id_out = find(pool, name);
@@ -156,23 +180,24 @@ static int open_table(struct ssm_ring *ring)
 static bool matches(const struct ssm_pool *pool, const struct ssm_ring_shared *shared, const struct shape *shape,
                     const struct ssm_ring_options *options)
 {
-    return (options->capacity == 0 || options->capacity == shape->capacity) && options->flags == shape->flags &&
+    return (options->capacity == 0 || options->capacity == shape->capacity) &&
+           ((options->flags ^ shape->flags) & ~options->as_it_is) == 0 &&
            (options->type == NULL || (strlen(options->type) == shape->type_bytes &&
                                       memcmp(options->type, type_of(pool, shared, shape), shape->type_bytes) == 0));
 }
 
-static bool flags_agree(uint32_t flags)
+int ssm_ring_matches(struct ssm_ring *ring, const struct ssm_ring_options *options)
 {
-    const uint32_t known = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE;
-    const uint32_t not_to_overwrite = SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_OVERFLOW_DROP;
-    return (flags & ~known) == 0 && !(flags & SSM_OVERFLOW_OVERWRITE && flags & not_to_overwrite);
+    struct shape shape;
+    const struct ssm_ring_shared *shared = find_shared(ring->pool, ring->id, &shape);
+    return shared == NULL ? -SSM_E_CORRUPT : matches(ring->pool, shared, &shape, options);
 }
 
 int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options, struct ssm_ring **ring_out)
 {
     uint32_t id = SSM_NIL;
     size_t length = strnlen(name, SSM_NAME_SIZE);
-    if (length == 0 || length == SSM_NAME_SIZE || options->capacity > SSM_RING_MAX || !flags_agree(options->flags) ||
+    if (length == 0 || length == SSM_NAME_SIZE || options->capacity > SSM_RING_MAX || options->flags & ~KNOWN_FLAGS ||
         (options->type != NULL && strnlen(options->type, SSM_TYPE_SIZE) == SSM_TYPE_SIZE))
         return -EINVAL;
     int result = find_or_create(pool, name, options, &id);

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rings: opening them, their options, awaiting, records and pickling. What is hot is in C, see src/binding/ring.c."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
+
+from ssm import _core, ending, late
+from ssm.acl import Acl
+from ssm.errors import RingMismatch
+from ssm.options import OVERFLOW, number, overflow_of
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    import numpy as np
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+    from ssm._core import Packet, PacketBatch
+
+_SIDES = ("many", "one")
+_ANY = 2**32 - 1  # every flag
+
+
+class Ring(_core.Ring):
+    """A queue of packets between processes, in the pool's memory; made by `Pool.ring`.
+
+    Methods are those of queue.Queue. ``for packet in ring`` ends when the ring is shut down and drained. A Ring can be
+    sent to other processes (fork, forkserver, spawn): they attach to the pool and open the ring by name.
+    """
+
+    __slots__ = ()
+    __module__ = "ssm"  # where users find it
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("ssm.Ring has no subclasses: pool.ring() would not make any")
+
+    # ---- how it was made ----------------------------------------------------------------------
+
+    @property
+    def producers(self) -> Literal["many", "one"]:
+        """Whether "one" process puts at a time, or "many"."""
+        return "one" if self._flags & _core.ONE_PRODUCER else "many"
+
+    @property
+    def consumers(self) -> Literal["many", "one"]:
+        """Whether "one" process gets at a time, or "many"."""
+        return "one" if self._flags & _core.ONE_CONSUMER else "many"
+
+    @property
+    def redeliver(self) -> bool:
+        """Whether what a dead process had taken comes out once more."""
+        return bool(self._flags & _core.REDELIVER)
+
+    @property
+    def overflow(self) -> Literal["block", "drop", "overwrite"]:
+        """What a put does that finds it full: "block" waits, "drop" frees the new packet, "overwrite" the oldest."""
+        return overflow_of(self._flags)
+
+    @property
+    def dtype(self) -> np.dtype[Any] | None:
+        """The numpy dtype of the records in its packets, as given to `Pool.ring`; or None."""
+        return cast("np.dtype[Any] | None", _records().dtype_of(self))
+
+    @property
+    def acl(self) -> Acl:
+        """Flags for every process; setting them wakes those who wait."""
+        return Acl(self._acl)
+
+    @acl.setter
+    def acl(self, value: int) -> None:
+        self._acl = value
+
+    # ---- awaiting -----------------------------------------------------------------------------
+
+    def aget(self, *, readonly: object = False) -> Coroutine[Any, Any, Packet]:
+        """get() that is awaited: the event loop goes on while the ring is empty."""
+        return cast("Coroutine[Any, Any, Packet]", _aio().get(self, readonly=readonly))
+
+    def aget_many(self, n: int, *, readonly: object = False) -> Coroutine[Any, Any, PacketBatch]:
+        """get_many() that is awaited."""
+        return cast("Coroutine[Any, Any, PacketBatch]", _aio().get_many(self, n, readonly=readonly))
+
+    def aput(self, pkt: Packet, *, keep: object = False) -> Coroutine[Any, Any, bool]:
+        """put() that is awaited: the event loop goes on while the ring is full."""
+        return cast("Coroutine[Any, Any, bool]", _aio().put(self, pkt, keep=keep))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Coroutine[Any, Any, Packet]:
+        return cast("Coroutine[Any, Any, Packet]", _aio().next_packet(self))
+
+    # ---- records ------------------------------------------------------------------------------
+
+    def send_record(self, value: Any, block: object = True, timeout: float | None = None) -> bool:
+        """send() of one record of the ring's `dtype`.
+
+        Parameters
+        ----------
+        value : tuple, numpy record or whatever numpy assigns to that dtype
+        block, timeout
+            As for put().
+
+        Returns
+        -------
+        bool
+            The record is in the ring; see put().
+
+        Raises
+        ------
+        TypeError, ValueError
+            The value does not fit the dtype, or the ring has none.
+        """
+        return cast("bool", _records().send_record(self, value, block, timeout))
+
+    def send_records(self, array: ArrayLike, block: object = True, timeout: float | None = None) -> int:
+        """Send the records of an array, each as a packet of its own, copied by one loop in C; in batches.
+
+        Returns
+        -------
+        int
+            How many went in, from the front: all, but for a ring that drops, or one that became full, was shut down or
+            ran out of packets behind some batches. What raises at the first batch, raises: then none went in.
+        """
+        return cast("int", _records().send_records(self, array, block, timeout))
+
+    def get_record(self, block: object = True, timeout: float | None = None) -> Any:
+        """get() of one record.
+
+        Returns
+        -------
+        numpy.void or numpy scalar
+            A structured one is a view of the packet, which it keeps.
+
+        Raises
+        ------
+        RecordMismatch
+            A packet of another size was there; the exception has it, as `packet`.
+        """
+        return _records().get_record(self, block, timeout)
+
+    def get_records(self, n: int, block: object = True, timeout: float | None = None) -> NDArray[Any]:
+        """get_many() of records, copied into one array by one loop in C.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape ``(k,)`` of the ring's dtype, 1 <= k <= n.
+
+        Raises
+        ------
+        RecordMismatch
+            One had another size; the exception has all of them, as `packet`: a PacketBatch.
+        """
+        return cast("NDArray[Any]", _records().get_records(self, n, block, timeout))
+
+    # ---- to other processes -------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.pool, self.name)
+
+    def __repr__(self) -> str:
+        try:
+            state = f"{self.qsize()} of {self.capacity}"
+        except ValueError:
+            state = "closed"
+        return f"<ssm.{type(self).__name__} {self.name!r} of pool {self.pool.name!r}: {state}>"
+
+
+_core.own_methods(Ring)
+
+
+def _aio() -> Any:
+    return late.load("ssm.aio")  # with asyncio
+
+
+def _records() -> Any:
+    return late.load("ssm.records")  # with numpy
+
+
+def _reopen(pool: _core.Pool, name: str) -> Ring:
+    return open_ring(pool, name)
+
+
+# ---- opening ----------------------------------------------------------------------------------------
+
+
+def open_ring(
+    pool: _core.Pool,
+    name: str,
+    capacity: int | None = None,
+    producers: str | None = None,
+    consumers: str | None = None,
+    redeliver: bool | None = None,
+    overflow: str | None = None,
+    dtype: DTypeLike | None = None,
+) -> Ring:
+    """Open or create; see `Pool.ring`."""
+    size = len(str.encode(name))  # TypeError for what is no str
+    if not 1 <= size < _core.NAME_SIZE or "\0" in name:
+        raise ValueError(f"a ring's name has 1 .. {_core.NAME_SIZE - 1} bytes without NUL, not {name!r}")
+    wanted = 0 if capacity is None else number("capacity", capacity, 0, 1, _core.RING_MAX)
+    flags, as_it_is = _flags(producers, consumers, redeliver, overflow)
+    text = None if dtype is None else cast("str", _records().text_of(dtype))
+    try:
+        ring = Ring._open(pool, name, wanted, flags, as_it_is, text)
+    except RingMismatch:
+        raise RingMismatch(_mismatch(pool, name, wanted, flags, as_it_is, text)) from None
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise ValueError(_excluded(flags)) from None
+        raise
+    if ring._flags & _core.REDELIVER:
+        ending.watch()
+    return ring
+
+
+def _flags(
+    producers: str | None, consumers: str | None, redeliver: bool | None, overflow: str | None
+) -> tuple[int, int]:
+    """Return the core's flags, and those that were not asked for."""
+    flags = as_it_is = 0
+    for value, flag, what in (
+        (producers, _core.ONE_PRODUCER, "producers"),
+        (consumers, _core.ONE_CONSUMER, "consumers"),
+    ):
+        if value is None:
+            as_it_is |= flag
+        elif value == "one":
+            flags |= flag
+        elif value != "many":
+            raise ValueError(f"{what} must be 'many' or 'one', not {value!r}")
+    if redeliver is None:
+        as_it_is |= _core.REDELIVER
+    elif redeliver:
+        flags |= _core.REDELIVER
+    if overflow is None:
+        return flags, as_it_is | sum(OVERFLOW.values())
+    try:
+        return flags | OVERFLOW[overflow], as_it_is
+    except (KeyError, TypeError):
+        raise ValueError(f"overflow must be 'block', 'drop' or 'overwrite', not {overflow!r}") from None
+
+
+def _excluded(flags: int) -> str:
+    """Say why no ring can be made with these flags."""
+    if flags & _core.ONE_CONSUMER:
+        return "overflow='overwrite' needs consumers='many': a put takes the oldest packets out; use overflow='drop'"
+    return "overflow='overwrite' frees packets that redeliver=True promises; use overflow='drop'"
+
+
+def _mismatch(pool: _core.Pool, name: str, capacity: int, flags: int, as_it_is: int, text: str | None) -> str:
+    """Say how the ring that is there differs from what was asked for."""
+    ring = Ring._open(pool, name, 0, 0, _ANY, None)
+    there = _describe(ring.capacity, ring._flags)
+    asked = _describe(capacity or ring.capacity, flags | ring._flags & as_it_is)
+    if there != asked:
+        return (
+            f"ring {name!r} of pool {pool.name!r} exists with (capacity, producers, consumers, redeliver, "
+            f"overflow) = {there}, not {asked}; open it without them, or under another name"
+        )
+    return (
+        f"ring {name!r} of pool {pool.name!r} exists with dtype {ring._type or None}, not {text}; open it "
+        "without dtype=, or under another name"
+    )
+
+
+def _describe(capacity: int, flags: int) -> tuple[int, str, str, bool, str]:
+    return (
+        capacity,
+        _SIDES[bool(flags & _core.ONE_PRODUCER)],
+        _SIDES[bool(flags & _core.ONE_CONSUMER)],
+        bool(flags & _core.REDELIVER),
+        overflow_of(flags),
+    )
