@@ -63,7 +63,7 @@ PYTHON = {
     "ssm.commands": """
         __init__
         output recording
-        list stat holders check reap unlink record replay bench
+        list stat holders completion check reap unlink record replay bench
         dump top metrics
     """,
     "ssm.captures": """
