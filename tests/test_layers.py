@@ -61,9 +61,9 @@ PYTHON = {
         __main__
     """,
     "ssm.commands": """
-        __init__
+        __init__ completion
         output recording
-        list stat holders completion check reap unlink record replay bench
+        list stat holders check reap unlink record replay bench
         dump top metrics
     """,
     "ssm.captures": """

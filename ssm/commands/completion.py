@@ -51,9 +51,8 @@ def _argcomplete() -> Any:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``ssm completion``."""
-    parser.epilog = (
-        'bash, zsh: eval "$(ssm completion bash)" in the shell\'s start file; fish: ssm completion fish | source'
-    )
+    in_file = 'eval "$(ssm completion bash)" in the start file of the shell'
+    parser.epilog = f"bash, zsh: {in_file}; fish: ssm completion fish | source"
     parser.add_argument("shell", choices=SHELLS, help="whose language it is in")
 
 
