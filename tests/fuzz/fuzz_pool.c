@@ -111,6 +111,7 @@ static void scribble(struct run *r)
     if (r->cut || offset >= r->g->size_bytes - 2 * width)
         return;
     uint64_t value = some_value(r, r->bytes + offset, width);
+    SSM_EXPECT_DAMAGE(true);
     memcpy(r->bytes + offset, &value, width);
 }
 
@@ -118,6 +119,7 @@ static void paste(struct run *r)
 {
     struct area area = some_area(r);
     uint64_t offset = area.start + number(r, 2) % area.bytes, count = number(r, 1);
+    SSM_EXPECT_DAMAGE(true);
     for (; count > 0 && !r->cut && r->at < r->end && offset < r->g->size_bytes; count--)
         r->bytes[offset++] = *r->at++;
 }
@@ -126,6 +128,7 @@ static void fill(struct run *r)
 {
     struct area area = some_area(r);
     int byte = (int)number(r, 1);
+    SSM_EXPECT_DAMAGE(true);
     if (!r->cut && area.bytes < r->g->size_bytes)
         memset(r->bytes + area.start, byte, area.bytes);
 }
@@ -137,6 +140,7 @@ static void sign(struct run *r)
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     if (r->cut)
         return;
+    SSM_EXPECT_DAMAGE(true);
     for (size_t i = offsetof(struct ssm_superblock, size_bytes); i < offsetof(struct ssm_superblock, state); i++)
         hash = (hash ^ r->bytes[i]) * UINT64_C(0x100000001b3);
     s->params_hash = hash;
@@ -147,6 +151,7 @@ static void cut(struct run *r)
 {
     uint64_t left = number(r, 3) % r->g->size_bytes;
     CHECK(ftruncate(r->fd, (off_t)left) == 0);
+    SSM_EXPECT_DAMAGE(true);
     r->cut = true;
     if (below(r, 2) == 0) { /* and grown again, with a hole */
         CHECK(ftruncate(r->fd, (off_t)r->g->size_bytes) == 0);
@@ -534,6 +539,7 @@ static void (*const commands[COMMANDS])(struct run *r) = {
 static void begin(struct run *r, int fd, const uint8_t *data, size_t size)
 {
     sandbox_begin();
+    SSM_EXPECT_DAMAGE(false); /* until the third party writes: so far the pool's invariants hold */
     *r = (struct run){.at = data, .end = data + size, .fd = fd};
     r->g = image_write(fd, (enum image_kind)below(r, IMAGE_KINDS));
     r->bytes = mmap(NULL, r->g->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

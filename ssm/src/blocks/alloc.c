@@ -39,6 +39,7 @@ static int take_from_shards(struct ssm_pool *pool, uint32_t class_idx, uint32_t 
         else if (result > 0)
             taken += (uint32_t)result;
     }
+    SSM_ASSERT(taken <= count);
     return (int)taken;
 }
 
@@ -56,6 +57,7 @@ static uint32_t refill(struct ssm_pool *pool, uint32_t class_idx, uint32_t count
     int result = ssm_shard_take(pool, class_idx, pool->home, 1 + extra, 0, batch);
     if (result <= 0)
         return 0;
+    SSM_ASSERT((uint32_t)result <= 1 + extra);
     for (int i = 1; i < result; i++)
         handles[i - 1] = ssm_handle_now(pool, batch[i]);
     ssm_stow_blocks(pool, class_idx, handles, (uint32_t)result - 1, pool->classes[class_idx].cache_blocks);
@@ -99,6 +101,7 @@ static int take_elsewhere(struct ssm_pool *pool, uint32_t class_idx, uint32_t co
         int result = take_from_shards(pool, class_idx, count - taken, 0, blocks + taken, &busy);
         taken += result > 0 ? (uint32_t)result : 0;
     }
+    SSM_ASSERT(taken <= count);
     return (int)taken;
 }
 
@@ -153,6 +156,7 @@ static int take_blocks(struct alloc_call *call, const struct source *from, bool 
 static inline uint64_t hand_out(struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_block *block, uint64_t handle,
                                 uint64_t size)
 {
+    SSM_ASSERT_SHARED(ssm_block_has(block, pool->self));
     handle += UINT64_C(1) << 32; /* the next generation; behind the last one comes 0 */
     ssm_store_relaxed_u32(&block->generation, (uint32_t)(handle >> 32));
     ssm_fence_release(); /* Y1 -> Y2 in copy_packet(): the generation is seen to change before all that follows */
@@ -178,6 +182,7 @@ static int take_furnished(struct alloc_call *call, const struct source *from, bo
     struct ssm_pool *pool = call->pool;
     const uint32_t class_idx = from->class->class_idx;
     const struct ssm_arena_request request = {from->bytes, call->size, call->count};
+    SSM_ASSERT(ssm_class_is_arena(pool, class_idx));
     int result = ssm_turn_must_yield(pool, class_idx, call->claimant.turn) ? -SSM_E_EXHAUSTED
                : ssm_arena_has_room(pool, &request, thorough);
     if (result == 0 && (result = take_blocks(call, from, thorough)) == 0 &&
@@ -195,7 +200,9 @@ static void hand_out_furnished(const struct alloc_call *call, const struct sourc
     hand_out_all(pool, from->class, call->handles_out, call->count, call->size);
     for (uint32_t i = 0; i < call->count; i++) {
         pool->claims[(uint32_t)call->handles_out[i]] = claim;
-        ssm_memory_take(pool, claim.class_idx, (uint32_t)call->handles_out[i]);
+        const uint64_t bytes = ssm_memory_take(pool, claim.class_idx, (uint32_t)call->handles_out[i]).bytes;
+        SSM_ASSERT_SHARED(bytes == from->bytes);
+        ssm_usage_add(pool, bytes); /* what will be subtracted: the extent may have been scribbled since it was furnished */
     }
 }
 
@@ -207,11 +214,10 @@ static int alloc_from(struct alloc_call *call, const struct source *from, bool t
     int result = !ssm_usage_allows(pool, bytes) ? -SSM_E_QUOTA
            : furnished ? take_furnished(call, from, thorough)
                        : take_blocks(call, from, thorough);
-    if (result == 0) {
-        if (furnished)
-            hand_out_furnished(call, from);
-        else
-            hand_out_all(pool, from->class, call->handles_out, call->count, call->size);
+    if (result == 0 && furnished) {
+        hand_out_furnished(call, from);
+    } else if (result == 0) {
+        hand_out_all(pool, from->class, call->handles_out, call->count, call->size);
         ssm_usage_add(pool, bytes);
     }
     return result;
@@ -230,6 +236,7 @@ static int alloc_attempt(void *context, bool thorough)
         result = alloc_from(call, &call->spill, thorough);
     if (result == -SSM_E_EXHAUSTED && spills && thorough)
         result = alloc_from(call, &call->first, true);
+    SSM_ASSERT_SHARED(result != 0 || pool->held_bytes <= pool->quota_bytes);
     return result;
 }
 
@@ -278,6 +285,7 @@ static inline bool alloc_fast(struct ssm_pool *pool, uint64_t size, uint64_t *ha
     ssm_cache_leave(cache);
     if (!taken)
         return false;
+    SSM_ASSERT(held_bytes <= pool->quota_bytes && !ssm_class_is_arena(pool, class->class_idx));
     *handle_out = hand_out(pool, class, block, handle, size);
     pool->held_bytes = held_bytes;
     return true;

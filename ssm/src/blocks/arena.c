@@ -65,6 +65,7 @@ static uint64_t missing_bytes(const struct ssm_pool *pool, uint64_t start, uint6
 
 static void set_backed_locked(struct ssm_pool *pool, uint64_t unit, uint64_t end)
 {
+    SSM_ASSERT(end <= pool->geometry.arena_units);
     for (; unit < end; unit++)
         ssm_store_relaxed_u64(backed_word(pool, unit),
                               ssm_load_relaxed_u64(backed_word(pool, unit)) | UINT64_C(1) << unit % 64);
@@ -104,7 +105,7 @@ uint64_t ssm_arena_available_bytes(const struct ssm_pool *pool)
 }
 
 /* The bits first: a unit that gets its bit meanwhile is one more that the file has. */
-bool ssm_arena_is_backed(struct ssm_pool *pool)
+bool ssm_arena_is_backed(const struct ssm_pool *pool)
 {
     const int fd = ssm_pool_fd(pool);
     if (!grows(pool) || fd < 0)
@@ -148,7 +149,7 @@ static int rebuild(struct ssm_pool *pool, void *context)
     return result;
 }
 
-static bool is_tree(struct ssm_pool *pool, struct al_tree *tree)
+static bool is_tree(const struct ssm_pool *pool, struct al_tree *tree)
 {
     return al_tree_attach(tree, pool->base + pool->geometry.arena_tree_start, pool->geometry.arena_tree_bytes) == AL_OK &&
            tree->capacity == pool->geometry.arena_nodes && tree->head->top.root != AL_TREE_NIL;
@@ -170,6 +171,7 @@ static int lock_arena(struct ssm_pool *pool, uint64_t patience_ns)
 
 static void unlock_arena(struct ssm_pool *pool)
 {
+    SSM_EXPENSIVE(ssm_arena_is_valid(pool));
     ssm_lock_release(&ssm_arena_of(pool)->lock);
 }
 
@@ -412,6 +414,7 @@ static int furnish_locked(struct ssm_pool *pool, struct al_tree *tree, const str
     struct ssm_extent *extent = ssm_extent_at(pool, block_idx);
     struct ssm_block *block = ssm_block_at(pool, block_idx);
     uint64_t start;
+    SSM_ASSERT_SHARED(ssm_block_has(block, pool->self));
     if (extent_of(pool, block_idx).bytes == request->bytes) {
         so_far->lacks |= !SSM_HAS_BUG(TRUSTED_LEFTOVER) && !ssm_arena_has_memory(pool, block_idx);
         return 0;
@@ -425,6 +428,7 @@ static int furnish_locked(struct ssm_pool *pool, struct al_tree *tree, const str
         result = allocate_locked(pool, tree, block_idx - first_block(pool), request->bytes, &start);
     if (result != 0)
         return result;
+    SSM_ASSERT(start <= pool->geometry.arena_bytes && request->bytes <= pool->geometry.arena_bytes - start);
     ssm_store_relaxed_u64(&extent->start, start);
     ssm_store_relaxed_u64(&block->start, pool->geometry.headroom); /* so the window never reaches beyond the extent */
     ssm_store_relaxed_u64(&block->length, request->length);
@@ -463,6 +467,7 @@ static int grow(struct ssm_pool *pool, const struct ssm_arena_request *request, 
     for (uint32_t i = 0; result == 0 && i < request->count; i++) {
         struct ssm_memory reserved;
         result = reserve_extent(pool, extent_of(pool, (uint32_t)handles[i]), &reserved);
+        SSM_ASSERT_SHARED(result != 0 || ssm_block_has(ssm_block_at(pool, (uint32_t)handles[i]), pool->self));
         const int locked = lock_arena(pool, SSM_LOCK_PATIENCE_NS);
         if (locked != 0)
             return locked;
@@ -509,7 +514,8 @@ struct findings {
 static void find(struct findings *findings, const char *what, uint64_t where, uint64_t value)
 {
     findings->count++;
-    findings->report(findings->context, what, where, value);
+    if (findings->report != NULL)
+        findings->report(findings->context, what, where, value);
 }
 
 static void check_extent(const struct ssm_pool *pool, const struct al_tree *tree, uint32_t block_idx, struct findings *f)
@@ -537,7 +543,8 @@ static bool is_in_a_ring(const struct ssm_pool *pool, uint32_t block_idx)
     return false;
 }
 
-static void check_locked(struct ssm_pool *pool, struct findings *f)
+/* I12 and I13. */
+static void check_ranges(const struct ssm_pool *pool, struct findings *f)
 {
     struct al_tree tree;
     uint64_t extents = 0;
@@ -549,22 +556,40 @@ static void check_locked(struct ssm_pool *pool, struct findings *f)
     for (uint32_t i = 0; i < pool->geometry.arena_packets; i++)
         if (has_extent(pool, first_block(pool) + i)) {
             check_extent(pool, &tree, first_block(pool) + i, f);
-            if (!ssm_arena_has_memory(pool, first_block(pool) + i) && is_in_a_ring(pool, first_block(pool) + i))
-                find(f, "I15: a queued packet lies in units that are not reserved (block)", first_block(pool) + i, 0);
             extents++;
         }
-    if (!ssm_arena_is_backed(pool))
-        find(f, "I15: more is said to be reserved than the file has (bytes)", ssm_arena_backed_bytes(pool), 0);
     if (al_tree_allocated_count(&tree) != extents)
         find(f, "I13: the tree has other ranges than the extents (ranges, extents)", al_tree_allocated_count(&tree), extents);
 }
+
+/* I15. */
+static void check_reserved(const struct ssm_pool *pool, struct findings *f)
+{
+    for (uint32_t i = 0; i < pool->geometry.arena_packets; i++)
+        if (has_extent(pool, first_block(pool) + i) && !ssm_arena_has_memory(pool, first_block(pool) + i) &&
+            is_in_a_ring(pool, first_block(pool) + i))
+            find(f, "I15: a queued packet lies in units that are not reserved (block)", first_block(pool) + i, 0);
+    if (!ssm_arena_is_backed(pool))
+        find(f, "I15: more is said to be reserved than the file has (bytes)", ssm_arena_backed_bytes(pool), 0);
+}
+
+#if SSM_ASSERTS
+bool ssm_arena_is_valid(const struct ssm_pool *pool)
+{
+    struct findings findings = {0};
+    check_ranges(pool, &findings);
+    check_reserved(pool, &findings);
+    return findings.count == 0 && ssm_lock_is_mine(pool, &ssm_arena_of(pool)->lock);
+}
+#endif
 
 uint64_t ssm_arena_check(struct ssm_pool *pool, al_report_fn report, void *context)
 {
     struct findings findings = {report, context, 0};
     if (pool->geometry.arena_bytes == 0 || lock_arena(pool, SSM_LOCK_PATIENCE_NS) != 0)
         return 0;
-    check_locked(pool, &findings);
-    unlock_arena(pool);
+    check_ranges(pool, &findings);
+    check_reserved(pool, &findings);
+    ssm_lock_release(&ssm_arena_of(pool)->lock); /* not unlock_arena(): what is wrong was said */
     return findings.count;
 }

@@ -92,8 +92,12 @@ int ssm_arena_furnish(struct ssm_pool *pool, const struct ssm_arena_request *req
 /* Takes the lock from a dead owner, and lets go. 1: did so. */
 int ssm_arena_recover(struct ssm_pool *pool);
 
+#if SSM_ASSERTS
+bool ssm_arena_is_valid(const struct ssm_pool *pool); /* I12, I13 and I15, with the lock held */
+#endif
+
 /* What the bits say is reserved, the file has: false where it was cut and has grown again. */
-bool ssm_arena_is_backed(struct ssm_pool *pool);
+bool ssm_arena_is_backed(const struct ssm_pool *pool);
 /* The units of its extent are reserved; of a block that this process has, or with the lock held. */
 bool ssm_arena_has_memory(const struct ssm_pool *pool, uint32_t block_idx);
 /* Bytes of its memory that are reserved. */

@@ -97,12 +97,14 @@ static inline bool ssm_block_is_listed_at(const struct ssm_block *block, uint32_
 /* Makes `holder` the only holder of a free block. Needs the lock of its home. */
 static inline void ssm_block_claim(struct ssm_block *block, uint32_t holder)
 {
+    SSM_ASSERT_SHARED(ssm_load_relaxed_u64(&block->holders[holder / 64]) == 0);
     ssm_store_release_u64(&block->holders[holder / 64], UINT64_C(1) << holder % 64);
 }
 
 /* Empties a set that is exactly `holder`. */
 static inline void ssm_block_clear(struct ssm_block *block, uint32_t holder)
 {
+    SSM_ASSERT_SHARED(ssm_load_relaxed_u64(&block->holders[holder / 64]) == UINT64_C(1) << holder % 64);
     ssm_store_release_u64(&block->holders[holder / 64], 0); /* H1 -> H2 in find_block(): its home is known before */
 }
 
@@ -112,6 +114,8 @@ void ssm_block_remove(struct ssm_block *block, uint32_t holder);
 /* Hands a block whose set is exactly `from` to `to`. */
 static inline void ssm_block_pass(struct ssm_block *block, struct ssm_mark from, struct ssm_mark to)
 {
+    SSM_ASSERT_SHARED(ssm_load_relaxed_u64(&block->holders[from.word]) == from.bit);
+    SSM_ASSERT_SHARED(from.word == to.word || ssm_load_relaxed_u64(&block->holders[to.word]) == 0);
     ssm_store_release_u64(&block->holders[to.word], to.bit);
     if (from.word == to.word)
         return; /* one store has set `to` and cleared `from` */

@@ -15,6 +15,27 @@ static int nothing_to_repair(struct ssm_pool *pool, void *context)
     return 0;
 }
 
+#if SSM_ASSERTS
+bool ssm_cache_is_valid(const struct ssm_pool *pool, const struct ssm_own_class *class, const struct ssm_cache *cache)
+{
+    const uint32_t count = ssm_load_relaxed_u32(&cache->count);
+    if (count > pool->geometry.cache_slots || ssm_load_relaxed_u32(&cache->busy) != 1)
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint64_t handle = ssm_load_relaxed_u64(&cache->handles[i]);
+        struct ssm_block *block;
+        if (!ssm_cache_entry_counts(pool, class, pool->mark, handle, &block))
+            continue; /* a thief took it */
+        if (pool->claims[(uint32_t)handle].references != 0 || ssm_load_relaxed_u32(&block->listed) != 0)
+            return false;
+        for (uint32_t j = 0; j < i; j++)
+            if (ssm_load_relaxed_u64(&cache->handles[j]) == handle)
+                return false;
+    }
+    return true;
+}
+#endif
+
 static int lock_out(struct ssm_pool *pool, struct ssm_cache *cache, uint64_t patience_ns)
 {
     return ssm_lock_take(pool, &cache->thief, patience_ns, nothing_to_repair, NULL);
@@ -69,18 +90,22 @@ static uint32_t take_entries(struct ssm_pool *pool, uint32_t class_idx, uint32_t
 {
     struct ssm_cache *cache = ssm_cache_at(pool, slot, class_idx);
     uint32_t count = ssm_cache_count(pool, cache), taken = 0;
+    SSM_ASSERT(slot != pool->self);
+    SSM_ASSERT_SHARED(ssm_lock_is_mine(pool, &cache->thief));
     while (taken < wanted && count > 0) {
         uint64_t handle = ssm_load_relaxed_u64(&cache->handles[count - 1]);
         struct ssm_block *block;
         if (ssm_cache_entry_counts(pool, &pool->classes[class_idx], ssm_mark_of(slot), handle, &block)) {
             if (!ssm_block_is_exactly(pool, block, slot))
                 break;
+            SSM_ASSERT_SHARED(pool->claims[(uint32_t)handle].references == 0);
             ssm_block_swap(block, slot, pool->self); /* the commit; from here on the entry is void */
             ssm_store_release_u32(&block->home, pool->home); /* H1 */
             blocks_out[taken++] = (uint32_t)handle;
         }
         ssm_store_release_u32(&cache->count, --count);
     }
+    SSM_ASSERT(taken <= wanted);
     return taken;
 }
 
@@ -117,6 +142,7 @@ static void flush_in_hand(struct ssm_pool *pool, uint32_t class_idx, uint32_t ke
         for (uint32_t i = 0; i < stuck; i++)
             handles[i] = ssm_handle_now(pool, blocks[i]);
         ssm_cache_push(cache, handles, stuck, pool->geometry.cache_slots);
+        SSM_EXPENSIVE(ssm_cache_is_valid(pool, &pool->classes[class_idx], cache));
     }
 }
 

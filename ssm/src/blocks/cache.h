@@ -28,6 +28,7 @@
 /* Returns false, not entered, if a thief holds the cache or died holding it. */
 static inline bool ssm_cache_try_enter(const struct ssm_pool *pool, struct ssm_cache *cache)
 {
+    SSM_ASSERT_SHARED(ssm_load_relaxed_u32(&cache->busy) == 0); /* its owner is not in it already */
     ssm_store_relaxed_u32(&cache->busy, 1);
     ssm_fence_light(pool->no_membarrier); /* C1 -> C2 in wait_for_owner(): busy is visible before thief is looked at */
     if (SSM_LIKELY(ssm_load_acquire_u64(&cache->thief.word) == 0))
@@ -46,6 +47,7 @@ static inline bool ssm_cache_enter(struct ssm_pool *pool, struct ssm_cache *cach
 
 static inline void ssm_cache_leave(struct ssm_cache *cache)
 {
+    SSM_ASSERT_SHARED(ssm_load_relaxed_u32(&cache->busy) == 1);
     ssm_store_release_u32(&cache->busy, 0); /* C3 -> C4 in wait_for_owner(): the entries are written before */
 }
 
@@ -67,12 +69,19 @@ static inline uint32_t ssm_cache_count(const struct ssm_pool *pool, const struct
     return count <= pool->geometry.cache_slots ? count : 0; /* damaged: its blocks come back when this process ends */
 }
 
+#if SSM_ASSERTS
+/* I6 and more, of the own cache, entered: no more entries than slots; one that counts is there once, on no list, and this
+ * process has no claim to its block. */
+bool ssm_cache_is_valid(const struct ssm_pool *pool, const struct ssm_own_class *class, const struct ssm_cache *cache);
+#endif
+
 /* Pops up to `wanted` entries, the top one first; returns how many. The caller has entered the cache. The count is
  * written once, at the end: a process that dies before still has the blocks. */
 static inline uint32_t ssm_cache_pop(struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_cache *cache, uint32_t wanted,
                                      uint64_t *handles_out)
 {
     uint32_t count = ssm_cache_count(pool, cache), taken = 0;
+    SSM_EXPENSIVE(ssm_cache_is_valid(pool, class, cache));
     while (taken < wanted && count > 0) {
         uint64_t handle = ssm_load_relaxed_u64(&cache->handles[--count]);
         struct ssm_block *block;
@@ -80,6 +89,7 @@ static inline uint32_t ssm_cache_pop(struct ssm_pool *pool, const struct ssm_own
             handles_out[taken++] = handle;
     }
     ssm_store_relaxed_u32(&cache->count, count);
+    SSM_EXPENSIVE(ssm_cache_is_valid(pool, class, cache));
     return taken;
 }
 

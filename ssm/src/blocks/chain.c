@@ -26,6 +26,7 @@ uint32_t ssm_chain_collect(const struct ssm_pool *pool, uint32_t ring_id, uint64
 /* Each is looked at again: a scribbled link may have led to one twice, and by then its block is another packet. */
 void ssm_chain_drop(struct ssm_pool *pool, uint32_t ring_id, const uint64_t *handles, uint32_t count)
 {
+    SSM_ASSERT(count <= SSM_CHAIN_MAX);
     for (uint32_t i = 0; i < count; i++) {
         uint64_t handle = handles[SSM_HAS_BUG(DROP_HEAD_FIRST) ? i : count - 1 - i];
         if (ssm_block_is_queued(pool, ring_id, handle))
@@ -87,6 +88,7 @@ static void link_all(struct ssm_pool *pool, uint64_t head, const uint64_t *segme
     uint64_t last = head;
     pool->claims[(uint32_t)head].flags |= SSM_CLAIM_HEAD;
     for (uint32_t i = 0; i < count; i++) {
+        SSM_ASSERT(pool->claims[(uint32_t)segments[i]].references == 1);
         ssm_store_relaxed_u64(&ssm_block_at(pool, (uint32_t)last)->next, segments[i]);
         pool->claims[(uint32_t)segments[i]].flags |= SSM_CLAIM_SEGMENT;
         last = segments[i];

@@ -41,6 +41,7 @@ static inline uint32_t ssm_chain_next(const struct ssm_pool *pool, uint32_t bloc
 /* Called when a claim's references leave 0 and reach 0: the sum of the sizes of held blocks. */
 static inline void ssm_usage_add(struct ssm_pool *pool, uint64_t bytes)
 {
+    SSM_ASSERT(pool->held_bytes + bytes >= bytes);
     pool->held_bytes += bytes;
     if (pool->held_bytes > pool->peak_bytes) {
         pool->peak_bytes = pool->held_bytes;
@@ -51,6 +52,7 @@ static inline void ssm_usage_add(struct ssm_pool *pool, uint64_t bytes)
 
 static inline void ssm_usage_subtract(struct ssm_pool *pool, uint64_t bytes)
 {
+    SSM_ASSERT(pool->held_bytes >= bytes);
     pool->held_bytes -= bytes;
 }
 
@@ -75,6 +77,8 @@ static inline const struct ssm_own_class *ssm_claim_sole_class(const struct ssm_
 
 static inline void ssm_claim_set_fresh(struct ssm_pool *pool, const struct ssm_own_class *class, uint32_t block_idx)
 {
+    SSM_ASSERT(ssm_class_has_block(class, block_idx));
+    SSM_ASSERT_SHARED(pool->claims[block_idx].references == 0); /* handed out by a list or a ring: this process did not have it */
     memcpy(&pool->claims[block_idx], &class->fresh, sizeof class->fresh);
 }
 
@@ -96,8 +100,10 @@ static inline bool ssm_claims_take_sole(struct ssm_pool *pool, const uint64_t *h
 
 static inline void ssm_claims_restore_sole(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
+        SSM_ASSERT(pool->claims[(uint32_t)handles[i]].references == 0);
         pool->claims[(uint32_t)handles[i]].references = 1;
+    }
 }
 
 #endif

@@ -10,6 +10,7 @@
 void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
 {
     struct ssm_claim *claim = &pool->claims[block_idx];
+    SSM_ASSERT(claim->references == 0 && claim->pins == 0);
     if (claim->flags & SSM_CLAIM_DELIVERED)
         ssm_delivery_end_all(pool, block_idx); /* before this process's bit goes */
     claim->flags &= (uint8_t)~SSM_CLAIM_REDELIVERED;
@@ -28,6 +29,7 @@ void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block
 void ssm_reference_drop(struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery, bool done)
 {
     struct ssm_claim *claim = &pool->claims[block_idx];
+    SSM_ASSERT(ssm_claim_is_movable(claim));
     if (claim->flags & SSM_CLAIM_DELIVERED)
         ssm_delivery_drop(pool, block_idx, delivery, done);
     if (--claim->references == 0)
@@ -38,10 +40,12 @@ void ssm_reference_drop(struct ssm_pool *pool, uint32_t block_idx, uint64_t deli
 SSM_COLD void ssm_chain_release(struct ssm_pool *pool, uint32_t head_idx)
 {
     uint32_t next = ssm_chain_next(pool, head_idx);
+    SSM_ASSERT(pool->claims[head_idx].flags & SSM_CLAIM_HEAD);
     pool->claims[head_idx].flags &= (uint8_t)~SSM_CLAIM_HEAD;
     ssm_store_relaxed_u64(&ssm_block_at(pool, head_idx)->next, SSM_NO_NEXT);
     for (uint32_t at = next; at != SSM_NIL; at = next) {
         struct ssm_claim *claim = &pool->claims[at];
+        SSM_ASSERT(claim->references > claim->pins && claim->flags & SSM_CLAIM_SEGMENT);
         next = ssm_chain_next(pool, at);
         claim->flags &= (uint8_t)~SSM_CLAIM_SEGMENT;
         ssm_store_relaxed_u64(&ssm_block_at(pool, at)->next, SSM_NO_NEXT);

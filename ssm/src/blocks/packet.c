@@ -75,6 +75,7 @@ static int move_edge(struct ssm_pool *pool, uint64_t handle, enum edge edge, boo
         if (edge == FRONT)
             w.start = outwards ? w.start - bytes : w.start + bytes;
         w.length = outwards ? w.length + bytes : w.length - bytes;
+        SSM_ASSERT(w.start <= w.block_size && w.length <= w.block_size - w.start);
         /* The inner of the two goes first: between the two stores the window is never outside the block. */
         if (outwards && edge == FRONT) {
             ssm_store_release_u64(&w.block->start, w.start);
@@ -182,5 +183,6 @@ int ssm_packet_pin(struct ssm_pool *pool, uint64_t handle)
         result = -EINVAL; /* each of them is pinned already, or is the link's */
     else if (claim->pins++ == 0)
         pool->pinned++;
+    SSM_ASSERT(claim->pins <= claim->references && pool->pinned <= pool->geometry.block_total);
     return result;
 }

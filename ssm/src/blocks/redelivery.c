@@ -84,6 +84,7 @@ static uint64_t entry_for(uint64_t handle, uint32_t said)
 bool ssm_redelivery_take(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t handle, uint64_t position)
 {
     struct ssm_delivery *entry = entry_of(table, handle);
+    SSM_ASSERT((uint32_t)handle < pool->geometry.block_total);
     uint64_t seen = ssm_load_acquire_u64(&entry->taken), mine = entry_for(handle, HELD | ssm_redelivery_self(pool));
     while (said_of(seen, handle) != FRONT) {
         ssm_store_relaxed_u64(&entry->position, position);
@@ -191,6 +192,7 @@ void ssm_redelivery_complete(const struct ssm_redelivery *table, uint64_t handle
 
 void ssm_delivery_begin(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx, uint32_t serial)
 {
+    SSM_ASSERT(pool->claims[block_idx].references > 0);
     table->own[block_idx] = (struct ssm_own_delivery){.serial = serial, .references = 1};
     pool->claims[block_idx].flags |= SSM_CLAIM_DELIVERED;
 }
@@ -225,6 +227,7 @@ void ssm_delivery_share(const struct ssm_pool *pool, uint32_t block_idx, uint64_
 void ssm_delivery_leave(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx)
 {
     struct ssm_delivery *entry = &table->entries[block_idx];
+    SSM_ASSERT(table->own[block_idx].references > 0);
     uint64_t seen = ssm_load_acquire_u64(&entry->taken);
     if (is_held_by(said_of(seen, ssm_handle_now(pool, block_idx)), ssm_redelivery_self(pool)))
         ssm_cas_acqrel_u64(&entry->taken, &seen, seen | LEAVING); /* fails: as in make_void() */
@@ -232,6 +235,7 @@ void ssm_delivery_leave(const struct ssm_pool *pool, const struct ssm_redelivery
 
 void ssm_delivery_end(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx)
 {
+    SSM_ASSERT(table->own[block_idx].references > 0 && pool->claims[block_idx].flags & SSM_CLAIM_DELIVERED);
     make_void(table, ssm_handle_now(pool, block_idx), ssm_redelivery_self(pool), false);
     table->own[block_idx].references = 0;
     if (ssm_delivery_find(pool, block_idx, SSM_ANY_DELIVERY) == NULL)
@@ -321,6 +325,7 @@ static bool return_one(struct ssm_pool *pool, const struct ssm_redelivery *table
 uint32_t ssm_redelivery_return(struct ssm_pool *pool, const struct ssm_redelivery *table, const struct ssm_holder_set *dead, bool discard)
 {
     uint32_t returned = 0;
+    SSM_ASSERT_SHARED(!ssm_holder_set_has(dead, table->ring_id));
     for (uint32_t i = 0; i < pool->geometry.block_total; i++)
         if ((uint32_t)ssm_load_acquire_u64(&table->entries[i].taken) & STATE)
             returned += return_one(pool, table, i, dead, discard);
@@ -341,3 +346,21 @@ const char *ssm_redelivery_fault(const struct ssm_pool *pool, const struct ssm_r
     /* The ring's bit first: the process's own is set before it goes. */
     return ssm_block_has(block, table->ring_id) || ssm_block_has(block, slot) ? NULL : "delivered, but its receiver has it no more";
 }
+
+#if SSM_ASSERTS
+bool ssm_redelivery_is_valid(const struct ssm_pool *pool, const struct ssm_redelivery *table)
+{
+    const uint32_t self = ssm_redelivery_self(pool);
+    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
+        const bool open = table->own[i].references > 0;
+        const struct ssm_claim *claim = &pool->claims[i];
+        if (open && (claim->references == 0 || !(claim->flags & SSM_CLAIM_DELIVERED)))
+            return false;
+        /* Nobody else writes this process's name, and while the block has another generation the entry is void. */
+        const uint64_t taken = ssm_load_acquire_u64(&table->entries[i].taken);
+        if (!open && claim->references > 0 && is_held_by(said_of(taken, ssm_handle_now(pool, i)), self))
+            return false;
+    }
+    return true;
+}
+#endif

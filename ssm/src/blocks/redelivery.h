@@ -107,6 +107,12 @@ void ssm_redelivery_complete(const struct ssm_redelivery *table, uint64_t handle
  * they are void and nothing comes back. How many returned packets there are. */
 uint32_t ssm_redelivery_return(struct ssm_pool *pool, const struct ssm_redelivery *table, const struct ssm_holder_set *dead,
                                bool discard);
+#if SSM_ASSERTS
+/* Of a table that this process has opened, between two calls: an open delivery belongs to a packet that this process has, and
+ * an entry that names this process to an open delivery. */
+bool ssm_redelivery_is_valid(const struct ssm_pool *pool, const struct ssm_redelivery *table);
+#endif
+
 /* What is wrong with a block's entry just now, or NULL. */
 const char *ssm_redelivery_fault(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx);
 

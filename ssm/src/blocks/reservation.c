@@ -15,6 +15,7 @@ _Static_assert(SSM_RESERVATION_SLOT == (1u << SLOT_BITS) - 1, "a word is a time 
 
 static uint64_t word_of(uint64_t time_us, uint32_t slot_and_1)
 {
+    SSM_ASSERT(slot_and_1 <= SSM_RESERVATION_SLOT && time_us << SLOT_BITS >> SLOT_BITS == time_us);
     return time_us << SLOT_BITS | slot_and_1;
 }
 
@@ -120,6 +121,7 @@ static uint64_t doubled(uint64_t time_us, uint32_t times, uint64_t max_us)
 static void end_turn(struct ssm_reservations *of, struct ssm_claimant *claimant, uint64_t now_us)
 {
     uint64_t word = claimant->turn, rest_us = now_us - claimant->began_us;
+    SSM_ASSERT(claimant->turn != 0 && claimant->began_us <= now_us);
     claimant->turn = 0;
     ssm_cas_acqrel_u64(&of->turn, &word, word_of(now_us + (rest_us < TURN_MAX_US ? rest_us : TURN_MAX_US), 0));
 }
@@ -137,6 +139,7 @@ static void take_turn(const struct ssm_pool *pool, struct ssm_reservations *of, 
                       uint64_t now_us)
 {
     uint64_t word = ssm_load_acquire_u64(&of->turn);
+    SSM_ASSERT(claimant->turn == 0);
     if (is_on(word, now_us) && (!(word & SSM_RESERVATION_SLOT) || !is_gone(pool, word)))
         return;
     if (!is_next(pool, of, claimant) && now_us - time_of(word) < GRACE_US)
@@ -172,6 +175,8 @@ bool ssm_claimant_step(struct ssm_pool *pool, uint32_t class_idx, struct ssm_cla
         ask(pool, of, claimant);
     if (claimant->turn == 0 && claimant->asks_us <= now_us)
         take_turn(pool, of, claimant, now_us);
+    SSM_ASSERT(claimant->entry == 0 || (claimant->entry & SSM_RESERVATION_SLOT) == claimant->slot);
+    SSM_ASSERT(claimant->turn == 0 || (claimant->turn & SSM_RESERVATION_SLOT) == claimant->slot);
     claimant->look_ns = ssm_now_ns() + (next_look_us(of, claimant, now_us) - now_us) * 1000;
     return over;
 }
@@ -185,6 +190,7 @@ bool ssm_claimant_end(struct ssm_pool *pool, uint32_t class_idx, struct ssm_clai
     stop_asking(of, claimant);
     if (had_turn)
         end_turn(of, claimant, now_in_us());
+    SSM_ASSERT(claimant->entry == 0 && claimant->turn == 0);
     return had_turn;
 }
 

@@ -25,6 +25,8 @@ static void push_locked(struct ssm_pool *pool, struct place at, uint32_t block_i
     uint32_t count = ssm_load_relaxed_u32(&shard->free_count); /* only the owner of the lock writes it */
     if (count >= pool->geometry.classes[at.class_idx].block_count)
         return; /* or somebody who scribbles */
+    SSM_ASSERT(ssm_class_has_block(&pool->classes[at.class_idx], block_idx));
+    SSM_ASSERT_SHARED(ssm_lock_is_mine(pool, &shard->lock));
     ssm_store_release_u32(&ssm_block_at(pool, block_idx)->listed, 1);
     ssm_store_relaxed_u32(&ssm_list_at(pool, at.class_idx, at.shard_idx)[count], block_idx);
     ssm_store_release_u32(&shard->free_count, count + 1);
@@ -53,6 +55,7 @@ static int rebuild(struct ssm_pool *pool, void *context)
     struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
     if (SSM_HAS_BUG(NO_REBUILD))
         return 0;
+    SSM_ASSERT_SHARED(ssm_lock_is_mine(pool, &shard->lock));
     ssm_store_release_u32(&shard->free_count, 0);
     for (uint32_t i = 0; i < c->block_count; i++) {
         struct ssm_block *block = ssm_block_at(pool, c->first_block + i);
@@ -66,6 +69,40 @@ static int rebuild(struct ssm_pool *pool, void *context)
     return 0;
 }
 
+#if SSM_ASSERTS
+/* Are these the same block indices, in any order? Compared by number, sum and sum of squares. */
+struct indices { uint64_t count, sum, squares; };
+
+static void add_index(struct indices *indices, uint64_t block_idx)
+{
+    indices->count++;
+    indices->sum += block_idx;
+    indices->squares += block_idx * block_idx;
+}
+
+bool ssm_shard_is_valid(const struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx)
+{
+    const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
+    const struct ssm_shard *shard = ssm_shard_at(pool, class_idx, shard_idx);
+    const struct ssm_u32 *list = ssm_list_at(pool, class_idx, shard_idx);
+    const uint32_t free_count = ssm_load_relaxed_u32(&shard->free_count);
+    struct indices listed = {0}, at_home = {0};
+    if (!ssm_lock_is_mine(pool, &shard->lock) || free_count > c->block_count)
+        return false;
+    for (uint32_t i = 0; i < free_count; i++) {
+        const uint32_t block_idx = ssm_load_relaxed_u32(&list[i]);
+        if (!ssm_class_has_block(&pool->classes[class_idx], block_idx) ||
+            !ssm_block_is_free(pool, ssm_block_at(pool, block_idx)))
+            return false;
+        add_index(&listed, block_idx);
+    }
+    for (uint32_t i = 0; i < c->block_count; i++)
+        if (ssm_block_is_listed_at(ssm_block_at(pool, c->first_block + i), shard_idx))
+            add_index(&at_home, c->first_block + i);
+    return listed.count == at_home.count && listed.sum == at_home.sum && listed.squares == at_home.squares;
+}
+#endif
+
 static int lock_shard(struct ssm_pool *pool, struct place at, uint64_t patience_ns)
 {
     return ssm_lock_take(pool, &ssm_shard_at(pool, at.class_idx, at.shard_idx)->lock, patience_ns, rebuild, &at);
@@ -78,6 +115,7 @@ int ssm_shard_lock(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx
 
 static void unlock_shard(struct ssm_pool *pool, struct place at)
 {
+    SSM_EXPENSIVE(ssm_shard_is_valid(pool, at.class_idx, at.shard_idx));
     ssm_lock_release(&ssm_shard_at(pool, at.class_idx, at.shard_idx)->lock);
 }
 
@@ -120,6 +158,7 @@ static void next_generation(struct ssm_block *block)
  * before the home does, so that whoever saw the block free learns of it. */
 static void claim_locked(struct ssm_pool *pool, struct ssm_block *block)
 {
+    SSM_ASSERT_SHARED(ssm_load_relaxed_u32(&block->listed) == 1);
     ssm_store_release_u32(&block->listed, 0);
     next_generation(block);             /* G3 -> G4 in ssm_cache_entry_counts() */
     ssm_block_claim(block, pool->self); /* G1, G3: the commit */
@@ -134,6 +173,7 @@ static uint32_t unlink_locked(struct ssm_pool *pool, struct place at, const uint
     uint32_t count = 0;
     for (; count < wanted && ssm_load_relaxed_u32(&ssm_block_at(pool, blocks[count])->listed); count++)
         claim_locked(pool, ssm_block_at(pool, blocks[count]));
+    SSM_ASSERT_SHARED(count <= ssm_load_relaxed_u32(&shard->free_count));
     if (count == wanted)
         ssm_store_release_u32(&shard->free_count, ssm_load_relaxed_u32(&shard->free_count) - count);
     else
@@ -168,6 +208,7 @@ int ssm_shard_take(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx
         }
     }
     unlock_shard(pool, at);
+    SSM_ASSERT(taken == UINT32_MAX || taken <= count);
     return taken == UINT32_MAX ? -SSM_E_CORRUPT : (int)taken;
 }
 
@@ -175,6 +216,7 @@ int ssm_shard_take(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx
 static bool list_if_free_locked(struct ssm_pool *pool, struct place at, uint32_t block_idx, uint32_t *listed)
 {
     struct ssm_block *block = ssm_block_at(pool, block_idx);
+    SSM_ASSERT_SHARED(ssm_lock_is_mine(pool, &ssm_shard_at(pool, at.class_idx, at.shard_idx)->lock));
     enum whereabouts found = find_block(pool, at, block);
     if (found != HERE || ssm_load_relaxed_u32(&block->listed))
         return found != ELSEWHERE; /* held: its last holder will settle it */
@@ -220,6 +262,7 @@ bool ssm_block_settle(struct ssm_pool *pool, uint32_t block_idx)
 void ssm_block_let_go(struct ssm_pool *pool, uint32_t block_idx, uint32_t holder)
 {
     struct ssm_block *block = ssm_block_at(pool, block_idx);
+    SSM_ASSERT(holder != pool->self || pool->claims[block_idx].references == 0);
     ssm_holder_note_letting_go(pool, block_idx + 1); /* F1 -> F2 in is_let_go_of(): before the bit goes */
     ssm_block_remove(block, holder); /* F1 */
     if (ssm_block_is_free(pool, block) && !ssm_block_settle(pool, block_idx)) /* not free: another holder will let it go */
@@ -266,12 +309,17 @@ static uint32_t give_to_one_shard(struct ssm_pool *pool, struct place at, uint32
     }
     ssm_store_relaxed_u64(&shard->frees, ssm_load_relaxed_u64(&shard->frees) + alone);
     *listed += alone;
+    SSM_ASSERT(rest + alone <= count);
     return rest;
 }
 
 uint32_t ssm_shard_give(struct ssm_pool *pool, uint32_t class_idx, uint32_t *blocks, uint32_t count, uint64_t patience_ns)
 {
     uint32_t listed = 0, stuck = 0; /* blocks[0 .. stuck): their shard stays locked */
+    for (uint32_t i = 0; i < count; i++) {
+        SSM_ASSERT(ssm_class_has_block(&pool->classes[class_idx], blocks[i]));
+        SSM_ASSERT_SHARED(pool->claims[blocks[i]].references == 0 && ssm_block_has(ssm_block_at(pool, blocks[i]), pool->self));
+    }
     while (stuck < count) {
         struct place at = {class_idx, home_of(pool, blocks[stuck])};
         if (lock_shard(pool, at, patience_ns) != 0) {

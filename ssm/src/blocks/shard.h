@@ -46,6 +46,11 @@ bool ssm_block_settle(struct ssm_pool *pool, uint32_t block_idx);
 /* Settles every block of a marked class; true when it was marked. */
 bool ssm_class_settle(struct ssm_pool *pool, uint32_t class_idx);
 
+#if SSM_ASSERTS
+/* I1 and I2, with the lock held. */
+bool ssm_shard_is_valid(const struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx);
+#endif
+
 /* Takes the lock in order to look; ssm_lock_release() releases it. 0 or -ETIMEDOUT. */
 int ssm_shard_lock(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx, uint64_t patience_ns);
 

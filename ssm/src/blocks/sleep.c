@@ -88,6 +88,7 @@ int ssm_sleep_for(struct ssm_pool *pool, const struct ssm_sleep *wait, int64_t t
 {
     const uint64_t since_ns = ssm_now_ns(), until_ns = ssm_deadline_ns(timeout_ns);
     uint32_t seen = 0;
+    SSM_ASSERT(wait->class_idx == SSM_NIL || wait->class_idx < pool->geometry.class_count);
     bool overslept = false; /* and should have been woken, if what it waits for is there now */
     int result = spin_for(pool, wait, since_ns, until_ns);
     uint64_t stayed_ns = STAYED_NS, recheck_ns = pool->recheck_ns;

@@ -9,7 +9,9 @@ static uint32_t keep_in_cache(struct ssm_pool *pool, uint32_t class_idx, const u
     struct ssm_cache *cache = pool->classes[class_idx].cache;
     if (!ssm_cache_enter(pool, cache))
         return 0;
+    SSM_ASSERT(limit <= pool->geometry.cache_slots);
     uint32_t kept = ssm_cache_push(cache, handles, count, limit);
+    SSM_EXPENSIVE(ssm_cache_is_valid(pool, &pool->classes[class_idx], cache));
     ssm_cache_leave(cache);
     return kept;
 }
@@ -35,6 +37,8 @@ static void give_home(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_
 
 void ssm_stow_blocks(struct ssm_pool *pool, uint32_t class_idx, const uint64_t *handles, uint32_t count, uint32_t limit)
 {
+    for (uint32_t i = 0; i < count; i++)
+        SSM_ASSERT_SHARED(pool->claims[(uint32_t)handles[i]].references == 0);
     uint32_t kept = keep_in_cache(pool, class_idx, handles, count, limit), *rest = pool->scratch;
     if (kept < count && count - kept <= limit / 2) { /* not one by one: the shard's lock is for batches */
         ssm_cache_flush(pool, class_idx, limit / 2);
@@ -43,6 +47,7 @@ void ssm_stow_blocks(struct ssm_pool *pool, uint32_t class_idx, const uint64_t *
     for (uint32_t i = kept; i < count; i++)
         rest[i - kept] = (uint32_t)handles[i];
     uint32_t stuck = ssm_shard_give(pool, class_idx, rest, count - kept, 0);
+    SSM_ASSERT(kept <= count && stuck <= count - kept);
     for (uint32_t i = 0; i < stuck; i++)
         give_home(pool, class_idx, rest[i]);
 }

@@ -42,12 +42,14 @@ static void prepare_classes(struct ssm_pool *pool)
 
 void ssm_pool_own_classes(struct ssm_pool *pool)
 {
+    SSM_ASSERT(pool->self < pool->geometry.holders);
     for (uint32_t i = 0; i < pool->geometry.class_count; i++)
         pool->classes[i].cache = ssm_cache_at(pool, pool->self, i);
 }
 
 void ssm_pool_set_base(struct ssm_pool *pool, uint8_t *base)
 {
+    SSM_ASSERT(base != NULL);
     pool->base = base;
     pool->blocks = base + pool->geometry.blocks_start;
     prepare_classes(pool);
@@ -81,6 +83,7 @@ int ssm_pool_enter_slowly(struct ssm_pool *pool)
                    : pool->status & SSM_STATUS_READONLY ? -EACCES
                    : pool->status & SSM_STATUS_FORKED   ? pool->revive(pool)
                                                         : 0;
+        SSM_ASSERT(result != 0 || (pool->status == SSM_STATUS_OPEN && pool->self != SSM_NIL));
         if (result == 0)
             return 0;
         ssm_pool_leave(pool);

@@ -180,6 +180,7 @@ static inline uint32_t ssm_sleeper_begin(struct ssm_pool *pool)
 
 static inline void ssm_sleeper_end(struct ssm_pool *pool, uint32_t era)
 {
+    SSM_ASSERT(pool->era != era || ssm_load_relaxed_u32(&pool->sleepers) > 0);
     if (pool->era == era)
         ssm_add_acqrel_u32(&pool->sleepers, UINT32_MAX);
 }
@@ -230,6 +231,7 @@ static inline struct ssm_superblock *ssm_superblock_of(const struct ssm_pool *po
 
 static inline struct ssm_holder *ssm_holder_at(const struct ssm_pool *pool, uint32_t slot)
 {
+    SSM_ASSERT(slot < pool->geometry.holders);
     return (struct ssm_holder *)(pool->base + pool->geometry.holders_start) + slot;
 }
 
@@ -253,11 +255,13 @@ static inline uint32_t ssm_holder_high(const struct ssm_pool *pool)
 
 static inline struct ssm_class *ssm_class_at(const struct ssm_pool *pool, uint32_t class_idx)
 {
+    SSM_ASSERT(class_idx < pool->geometry.class_count);
     return (struct ssm_class *)(pool->base + pool->geometry.classes_start) + class_idx;
 }
 
 static inline struct ssm_shard *ssm_shard_at(const struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx)
 {
+    SSM_ASSERT(class_idx < pool->geometry.class_count && shard_idx < pool->geometry.shards);
     return (struct ssm_shard *)(pool->base + pool->geometry.shards_start) + class_idx * pool->geometry.shards + shard_idx;
 }
 
@@ -265,17 +269,26 @@ static inline struct ssm_shard *ssm_shard_at(const struct ssm_pool *pool, uint32
 static inline struct ssm_u32 *ssm_list_at(const struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx)
 {
     const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
+    SSM_ASSERT(class_idx < pool->geometry.class_count && shard_idx < pool->geometry.shards);
     return (struct ssm_u32 *)(pool->base + c->lists_start) + (uint64_t)shard_idx * c->block_count;
 }
 
 static inline struct ssm_block *ssm_block_at(const struct ssm_pool *pool, uint32_t block_idx)
 {
+    SSM_ASSERT(block_idx < pool->geometry.block_total);
     return (struct ssm_block *)(pool->blocks + (uint64_t)block_idx * pool->geometry.block_bytes);
+}
+
+/* A hint for the processor. The index may be anything that another process wrote. */
+static inline void ssm_block_prefetch(const struct ssm_pool *pool, uint32_t block_idx)
+{
+    ssm_prefetch(pool->blocks + (uint64_t)block_idx * pool->geometry.block_bytes);
 }
 
 static inline struct ssm_cache *ssm_cache_at(const struct ssm_pool *pool, uint32_t slot, uint32_t class_idx)
 {
     const struct ssm_geometry *g = &pool->geometry;
+    SSM_ASSERT(slot < g->holders && class_idx < g->class_count);
     return (struct ssm_cache *)(pool->base + g->caches_start + ((uint64_t)slot * g->class_count + class_idx) * g->cache_bytes);
 }
 
@@ -290,6 +303,7 @@ static inline const struct ssm_own_class *ssm_class_for(const struct ssm_pool *p
 
 static inline struct ssm_service_shared *ssm_service_at(const struct ssm_pool *pool, uint32_t service_idx)
 {
+    SSM_ASSERT(service_idx < SSM_SERVICE_MAX);
     return (struct ssm_service_shared *)(pool->base + pool->geometry.services_start) + service_idx;
 }
 
@@ -302,6 +316,7 @@ static inline bool ssm_class_is_arena(const struct ssm_pool *pool, uint32_t clas
 static inline struct ssm_extent *ssm_extent_at(const struct ssm_pool *pool, uint32_t block_idx)
 {
     const struct ssm_class_geometry *c = &pool->geometry.classes[pool->geometry.fixed_count];
+    SSM_ASSERT(block_idx - c->first_block < pool->geometry.arena_packets);
     return (struct ssm_extent *)(pool->base + pool->geometry.extents_start) + (block_idx - c->first_block);
 }
 
@@ -321,6 +336,7 @@ static inline struct ssm_memory ssm_extent_seen(const struct ssm_pool *pool, uin
 static inline struct ssm_memory ssm_memory_fixed(const struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
 {
     const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
+    SSM_ASSERT(block_idx - c->first_block < c->block_count);
     return (struct ssm_memory){c->payload_start + (uint64_t)(block_idx - c->first_block) * c->stride, c->block_size};
 }
 
@@ -358,6 +374,7 @@ static inline bool ssm_class_has_block(const struct ssm_own_class *class, uint32
 static inline uint32_t ssm_class_of_block(const struct ssm_pool *pool, uint32_t block_idx)
 {
     uint32_t class_idx = pool->geometry.class_count - 1;
+    SSM_ASSERT(block_idx < pool->geometry.block_total);
     while (block_idx < pool->geometry.classes[class_idx].first_block)
         class_idx--;
     return class_idx;

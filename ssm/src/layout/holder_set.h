@@ -5,6 +5,8 @@
 #ifndef SSM_HOLDER_SET_H
 #define SSM_HOLDER_SET_H
 
+#include "invariant.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -15,16 +17,19 @@ struct ssm_holder_set { uint64_t words[SSM_HOLDER_WORDS]; };
 
 static inline bool ssm_holder_set_has(const struct ssm_holder_set *set, uint32_t holder)
 {
+    SSM_ASSERT(holder < SSM_HOLDER_MAX);
     return set->words[holder / 64] >> holder % 64 & 1;
 }
 
 static inline void ssm_holder_set_add(struct ssm_holder_set *set, uint32_t holder)
 {
+    SSM_ASSERT(holder < SSM_HOLDER_MAX);
     set->words[holder / 64] |= UINT64_C(1) << holder % 64;
 }
 
 static inline void ssm_holder_set_remove(struct ssm_holder_set *set, uint32_t holder)
 {
+    SSM_ASSERT(holder < SSM_HOLDER_MAX);
     set->words[holder / 64] &= ~(UINT64_C(1) << holder % 64);
 }
 

@@ -35,6 +35,7 @@
 
 #include "eventcount.h"
 #include "holder_set.h"
+#include "invariant.h"
 #include "ssm.h"
 
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */

@@ -3,6 +3,7 @@
  * Permits, and the queue for them; see permits.h. Relaxed loads read what only the lock's owner writes. */
 #include "permits.h"
 
+#include "invariant.h"
 #include "owner.h"
 
 #define PLACE_SHIFT 32
@@ -24,9 +25,11 @@ static uint64_t word_at(const struct ssm_permits *permits, uint32_t permit)
 static void set_word(struct ssm_permits *permits, uint32_t permit, uint64_t word)
 {
     struct ssm_u64 *used = &permits->shared->used;
+    SSM_ASSERT(permit < permits->count);
     const bool was = word_at(permits, permit) != 0, is = word != 0;
     ssm_store_release_u64(&permits->shared->words[permit], word);
     ssm_store_release_u64(used, ssm_load_relaxed_u64(used) + is - was);
+    SSM_ASSERT_SHARED(ssm_load_relaxed_u64(used) <= permits->count);
 }
 
 static uint32_t find_word(const struct ssm_permits *permits, uint64_t word, uint32_t from)
@@ -87,6 +90,7 @@ static uint32_t granted_to(const struct ssm_permits *permits, uint32_t place)
 
 static void free_place(struct ssm_permits *permits, uint32_t place)
 {
+    SSM_ASSERT(place < SSM_WAITERS_MAX);
     ssm_store_release_u64(&permits->shared->waiters[place].ticket, 0);
 }
 
@@ -108,6 +112,8 @@ static uint32_t first_in_line(const struct ssm_permits *permits)
 static void grant(struct ssm_permits *permits, uint32_t permit, uint32_t place)
 {
     struct ssm_waiter *waiter = &permits->shared->waiters[place];
+    SSM_ASSERT(place < SSM_WAITERS_MAX && permit < permits->count);
+    SSM_ASSERT_SHARED(ssm_load_relaxed_u64(&waiter->ticket) != 0 && word_at(permits, permit) == 0);
     ssm_store_release_u32(&waiter->permit, permit + 1);
     set_word(permits, permit, word_of(owner_at(waiter), place + 1));
 }
@@ -159,6 +165,7 @@ uint32_t ssm_permits_join(struct ssm_permits *permits, uint32_t owner, uint64_t 
         *ticket = ssm_load_relaxed_u64(&shared->tickets) + 1;
         ssm_store_release_u64(&shared->tickets, *ticket);
     }
+    SSM_ASSERT_SHARED(*ticket <= ssm_load_relaxed_u64(&shared->tickets));
     if (place == SSM_NO_PLACE)
         return place;
     struct ssm_waiter *waiter = &shared->waiters[place];
@@ -166,6 +173,7 @@ uint32_t ssm_permits_join(struct ssm_permits *permits, uint32_t owner, uint64_t 
     ssm_store_release_u32(&waiter->permit, 0);
     ssm_store_release_u32(&waiter->gone, 0);
     ssm_store_release_u64(&waiter->ticket, *ticket);
+    SSM_ASSERT_SHARED(ssm_permits_has_place(permits, place, owner, *ticket) && granted_to(permits, place) == permits->count);
     return place;
 }
 
@@ -182,6 +190,7 @@ bool ssm_permits_collect(struct ssm_permits *permits, uint32_t place)
         return false;
     set_word(permits, permit, word_of(owner_at(&permits->shared->waiters[place]), 0));
     free_place(permits, place);
+    SSM_ASSERT_SHARED(granted_to(permits, place) == permits->count);
     return true;
 }
 
@@ -230,28 +239,23 @@ static bool is_word(uint64_t word)
 
 uint64_t ssm_permits_check(const struct ssm_permits *permits, al_report_fn report, void *context)
 {
+#define BROKEN(what, where, value) (broken++, report != NULL ? report(context, what, where, value) : (void)0)
     uint64_t broken = 0, taken = 0;
     const uint64_t used = ssm_load_relaxed_u64(&permits->shared->used);
     for (uint32_t i = 0; i < permits->count; i++) {
         const uint64_t word = word_at(permits, i), place = word >> PLACE_SHIFT & PLACE_MASK;
         taken += word != 0;
-        if (!is_word(word)) {
-            report(context, "semaphore: what stands in the place of a permit is none", i, word);
-            broken++;
-        } else if (place != 0 && granted_to(permits, (uint32_t)place - 1) != i) {
-            report(context, "semaphore: a permit is granted to a call that does not wait", i, place - 1);
-            broken++;
-        }
+        if (!is_word(word))
+            BROKEN("semaphore: what stands in the place of a permit is none", i, word);
+        else if (place != 0 && granted_to(permits, (uint32_t)place - 1) != i)
+            BROKEN("semaphore: a permit is granted to a call that does not wait", i, place - 1);
     }
-    if (taken != used) {
-        report(context, "semaphore: the number of permits that are used is not the one that is counted", taken, used);
-        broken++;
-    }
-    if (taken < permits->count && first_in_line(permits) != SSM_NO_PLACE) { /* I16 */
-        report(context, "semaphore: a permit is free, and a call waits for one", taken, first_in_line(permits));
-        broken++;
-    }
+    if (taken != used)
+        BROKEN("semaphore: the number of permits that are used is not the one that is counted", taken, used);
+    if (taken < permits->count && first_in_line(permits) != SSM_NO_PLACE) /* I16 */
+        BROKEN("semaphore: a permit is free, and a call waits for one", taken, first_in_line(permits));
     return broken;
+#undef BROKEN
 }
 
 bool ssm_permits_next(const struct ssm_permits *permits, uint64_t from, uint32_t *permit_out, uint32_t *owner_out)

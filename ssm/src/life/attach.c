@@ -159,6 +159,7 @@ static int become_holder(struct ssm_pool *pool, bool at_once)
         ssm_registry_abandon(pool);
         return -SSM_E_HOLDERS;
     }
+    SSM_ASSERT(pool->held_bytes == 0 && pool->pinned == 0 && pool->self != SSM_NIL);
     ssm_cache_reset(pool);
     ssm_recovery_reap_locked(pool, false, &reaped);
     return 0;
@@ -201,6 +202,7 @@ static int go(struct ssm_pool *pool, int result, struct ssm_pool **pool_out)
         ssm_attach_dispose(pool);
         return result;
     }
+    SSM_ASSERT(pool->base != NULL && (pool->self != SSM_NIL || pool->flags & SSM_READONLY));
     pool->revive = revive;
     pool->on_stall = ssm_recovery_try;
     *pool_out = pool;

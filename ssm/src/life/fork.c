@@ -74,6 +74,7 @@ __attribute__((constructor)) static void watch_forks(void)
 
 void ssm_fork_link(struct ssm_pool *pool)
 {
+    SSM_ASSERT(pool->link == NULL);
     pthread_mutex_lock(&list_mutex);
     pool->next = list_first;
     pool->link = &list_first;
@@ -85,6 +86,7 @@ void ssm_fork_link(struct ssm_pool *pool)
 
 void ssm_fork_unlink(struct ssm_pool *pool)
 {
+    SSM_ASSERT(pool->link != NULL);
     pthread_mutex_lock(&list_mutex);
     *pool->link = pool->next;
     if (pool->next != NULL)

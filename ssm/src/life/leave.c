@@ -58,6 +58,7 @@ static bool lock_to_leave(struct ssm_pool *pool, bool hooks)
  * stopped, is done by a reaper: once the liveness lock is dropped, this process counts as dead. */
 static void leave_pool(struct ssm_pool *pool, bool hooks)
 {
+    SSM_ASSERT(pool->status & SSM_STATUS_CLOSED && pool->pinned == 0);
     if (lock_to_leave(pool, hooks)) {
         ssm_recovery_leave_slot(pool);
         ssm_registry_unlock(pool);
@@ -77,6 +78,8 @@ static int close_pool(struct ssm_pool *pool, bool hooks)
             release_claims(pool);
         }
         pool->status |= SSM_STATUS_CLOSED;
+        /* Shared: a scribbled cache hands out a block that this process has already, and that block counts twice. */
+        SSM_ASSERT_SHARED(pool->pinned > 0 || pool->held_bytes == 0 || !ssm_pool_is_whole(pool));
         if (pool->pinned == 0)
             leave_pool(pool, hooks);
     }
@@ -105,6 +108,7 @@ int ssm_packet_unpin(struct ssm_pool *pool, uint64_t handle, int drop)
         result = -SSM_E_STALE;
     } else {
         struct ssm_claim *claim = &pool->claims[block_idx];
+        SSM_ASSERT(claim->pins <= claim->references && pool->pinned > 0);
         if (--claim->pins == 0)
             pool->pinned--;
         if ((drop || pool->status & SSM_STATUS_CLOSED) && --claim->references == 0 && !cut)

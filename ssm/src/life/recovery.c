@@ -178,6 +178,7 @@ void ssm_recovery_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reap
     struct ssm_holder_set dead, late;
     *out = (struct ssm_reaped){0};
     bool any = find_dead(pool, &dead);
+    SSM_ASSERT_SHARED(!ssm_holder_set_has(&dead, pool->self));
     if (!any && !audit)
         return;
     if (!SSM_HAS_BUG(NO_SCRUB))
@@ -198,6 +199,16 @@ void ssm_recovery_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reap
         ssm_registry_ids_audit(pool, (enum ssm_registry_ids)which);
 }
 
+#if SSM_ASSERTS
+static bool holds_nothing(const struct ssm_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->geometry.block_total; i++)
+        if (ssm_block_has(ssm_block_at(pool, i), pool->self))
+            return false;
+    return true;
+}
+#endif
+
 static struct ssm_holder_set own_slot(const struct ssm_pool *pool)
 {
     struct ssm_holder_set own = {0};
@@ -216,6 +227,7 @@ static bool empty_own_slot(struct ssm_pool *pool)
     forget_reservations(pool, &own);
     reclaim_blocks(pool, &own);
     ssm_cache_forget(pool, pool->self);
+    SSM_EXPENSIVE(holds_nothing(pool));
     if (!ssm_holder_set_has(&late, pool->self))
         return true;
     ssm_cache_unseal(pool, pool->self);

@@ -3,6 +3,8 @@
  * Waiting; see eventcount.h. Futexes are not FUTEX_PRIVATE: the waiters are in other processes. */
 #include "eventcount.h"
 
+#include "invariant.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
@@ -87,6 +89,7 @@ static bool futex_waitv(const struct ssm_watched *watched, uint32_t count, uint6
 int ssm_events_sleep(const struct ssm_watched *watched, uint32_t count, uint64_t until_ns)
 {
     int result;
+    SSM_ASSERT(count > 0 && count <= SSM_WATCHED_MAX);
     errno = 0;
     if (futex_waitv(watched, count, until_ns, &result))
         return result;

@@ -3,6 +3,8 @@
  * The segment's file and its mapping; see segment.h. */
 #include "segment.h"
 
+#include "invariant.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -53,6 +55,7 @@ static int reserve(int fd, uint64_t start, uint64_t size, const struct ssm_sleep
             return -error;
         piece = error == 0 ? smaller(piece * 2, PIECE) : piece / 2 > PIECE_MIN ? piece / 2 : PIECE_MIN;
         *done += error == 0 ? bytes : 0;
+        SSM_ASSERT(*done <= size);
         if (hooks == NULL || (error == 0 && *done - answered < ANSWER))
             continue;
         answered = *done;
@@ -141,6 +144,7 @@ int ssm_segment_map(int fd, uint64_t size, bool writable, struct ssm_segment *se
 
 void ssm_segment_set_reserved(struct ssm_segment *segment, uint64_t reserved)
 {
+    SSM_ASSERT(reserved <= segment->size);
     segment->reserved = reserved;
     if (reserved < segment->size) /* a core dump would read it, and so give it memory, page by page */
         madvise(segment->base + reserved, (size_t)(segment->size - reserved), MADV_DONTDUMP);

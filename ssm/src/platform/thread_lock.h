@@ -11,6 +11,7 @@
 #define SSM_THREAD_LOCK_H
 
 #include "eventcount.h"
+#include "invariant.h"
 
 #if defined(__has_include)
 #if __has_include(<sys/single_threaded.h>)
@@ -45,6 +46,7 @@ static inline void ssm_thread_lock_take(struct ssm_thread_lock *lock)
 
 static inline void ssm_thread_lock_release(struct ssm_thread_lock *lock)
 {
+    SSM_ASSERT(ssm_load_relaxed_u64(&lock->word) != 0);
     if (ssm_process_is_single_threaded())
         ssm_store_relaxed_u64(&lock->word, 0);
     else if (ssm_exchange_acqrel_u64(&lock->word, 0) == 2)

@@ -67,6 +67,7 @@ int ssm_carver_alloc(struct ssm_pool *pool, uint64_t bytes, uint32_t owner, uint
     result = al_tree_alloc(&carver, &wanted, owner, start_out);
     if (result != AL_OK)
         return result == AL_NOT_AVAILABLE ? -SSM_E_METADATA : -SSM_E_CORRUPT;
+    SSM_EXPENSIVE(al_tree_check(&carver, NULL, NULL) == 0);
     if (*start_out % SSM_NO_SHARING == 0 && *start_out <= wanted.max && wanted.max - *start_out >= wanted.size - 1)
         return 0;
     return -SSM_E_CORRUPT; /* scribbled */

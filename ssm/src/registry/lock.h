@@ -40,6 +40,7 @@ static inline bool ssm_lock_try(const struct ssm_pool *pool, struct ssm_lock *lo
 static inline int ssm_lock_take(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_lock_repair repair,
                                 void *context)
 {
+    SSM_ASSERT(pool->self != SSM_NIL); /* the word would name nobody */
     return ssm_lock_try(pool, lock) ? 0 : ssm_lock_take_slowly(pool, lock, patience_ns, repair, context);
 }
 
@@ -47,6 +48,7 @@ SSM_COLD void ssm_lock_release_slowly(struct ssm_lock *lock);
 
 static inline void ssm_lock_release(struct ssm_lock *lock)
 {
+    SSM_ASSERT_SHARED(ssm_load_relaxed_u64(&lock->word) != 0);
     /* L1 -> L2 in ssm_lock_try(): the next owner sees all that was written under the lock. */
     if (ssm_exchange_acqrel_u64(&lock->word, 0) & SSM_LOCK_WAITERS)
         ssm_lock_release_slowly(lock);

@@ -93,6 +93,7 @@ uint32_t ssm_registry_find_free(struct ssm_pool *pool)
 void ssm_registry_mark_used(struct ssm_pool *pool, uint32_t slot)
 {
     struct ssm_u32 *high = &ssm_superblock_of(pool)->holder_high;
+    SSM_ASSERT(slot < pool->geometry.holders);
     ssm_registry_ids_take(pool, SSM_REGISTRY_IDS_SLOTS, slot); /* no effect on a dead process's, which is taken already */
     if (slot >= ssm_load_relaxed_u32(high)) /* only the owner of the registry writes it */
         ssm_store_release_u32(high, slot + 1); /* M1 -> M2 in ssm_holder_high(): before its kind, or a block */
@@ -123,6 +124,7 @@ static void write_slot(struct ssm_pool *pool, uint32_t slot)
     memcpy(holder->name, pool->name, sizeof holder->name);
     ssm_registry_mark_used(pool, slot);
     ssm_store_release_u32(&holder->kind, SSM_HOLDER_PROCESS); /* K1 -> K2 in ssm_holder_slot_is_dead(): the slot is seen whole */
+    SSM_ASSERT(pool->self == SSM_NIL && slot < pool->geometry.holders);
     pool->self = slot;
     pool->mark = ssm_mark_of(slot);
     pool->home = pid % pool->geometry.shards;
@@ -186,8 +188,10 @@ void ssm_registry_abandon(struct ssm_pool *pool)
 
 void ssm_registry_release(struct ssm_pool *pool, uint32_t slot)
 {
+    SSM_ASSERT(slot < pool->geometry.holders);
     struct ssm_holder *holder = ssm_holder_at(pool, slot);
     uint32_t rmid = ssm_load_relaxed_u32(&holder->rmid);
+    SSM_ASSERT_SHARED(ssm_load_relaxed_u32(&holder->kind) == SSM_HOLDER_PROCESS);
     ssm_store_release_u32(&holder->kind, SSM_HOLDER_NONE);
     ssm_registry_ids_free(pool, SSM_REGISTRY_IDS_SLOTS, slot);
     ssm_registry_ids_free(pool, SSM_REGISTRY_IDS_RMIDS, rmid);
@@ -195,6 +199,7 @@ void ssm_registry_release(struct ssm_pool *pool, uint32_t slot)
 
 void ssm_registry_leave(struct ssm_pool *pool)
 {
+    SSM_ASSERT(pool->pinned == 0);
     ssm_registry_release(pool, pool->self);
     ssm_registry_abandon(pool);
 }

@@ -122,6 +122,7 @@ void ssm_registry_ids_settle(struct ssm_pool *pool, enum ssm_registry_ids which)
             continue; /* its process lives: the kind is damaged */
         (void)ssm_hosted_free_number(&hosted, number, ssm_clock_ns());
     }
+    SSM_EXPENSIVE(has_all(&hosted, &named) && ssm_hosted_check(&hosted, NULL, NULL) == 0);
 }
 
 void ssm_registry_ids_audit(struct ssm_pool *pool, enum ssm_registry_ids which)
@@ -153,6 +154,7 @@ uint32_t ssm_registry_ids_peek(struct ssm_pool *pool, enum ssm_registry_ids whic
 void ssm_registry_ids_take(struct ssm_pool *pool, enum ssm_registry_ids which, uint32_t number)
 {
     struct ssm_hosted hosted;
+    SSM_ASSERT(number < limit_of(pool, which));
     if (open_numbers(pool, which, &hosted))
         (void)ssm_hosted_commit_number(&hosted, number);
 }

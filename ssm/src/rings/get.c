@@ -48,6 +48,7 @@ static void take_block(struct ssm_ring *ring, uint32_t block_idx, bool redeliver
     struct ssm_pool *pool = ring->pool;
     struct ssm_block *block = ssm_block_at(pool, block_idx);
     struct ssm_claim *claim = &pool->claims[block_idx];
+    SSM_ASSERT_SHARED(ssm_block_has(block, ring->id));
     if (claim->references > 0) {
         ssm_block_remove(block, ring->id); /* D3: behind the entry */
     } else if (ssm_block_is_exactly(pool, block, ring->id)) {
@@ -56,6 +57,7 @@ static void take_block(struct ssm_ring *ring, uint32_t block_idx, bool redeliver
         ssm_block_add(pool, block, pool->self);
         ssm_block_remove(block, ring->id); /* D3 */
     }
+    SSM_ASSERT(claim->references < UINT32_MAX && claim->pins <= claim->references);
     if (claim->references++ == 0) {
         claim->class_idx = (uint8_t)ssm_class_of_block(pool, block_idx);
         if (!ssm_class_is_arena(pool, claim->class_idx)) /* those never go the short way */
@@ -123,6 +125,7 @@ static uint32_t take_returned(struct ssm_ring *ring, uint32_t count, uint64_t *h
     pass_over(ring);
     while (got < count && left > 0 && ssm_redelivery_take_first(ring->pool, ring->table, &handles_out[got], &left))
         take_block(ring, (uint32_t)handles_out[got++], true);
+    SSM_ASSERT(got <= count);
     if (left > 0)
         ssm_store_release_u32(&shared->returned, 1);
     ssm_store_relaxed_u64(&shared->redelivered, ssm_load_relaxed_u64(&shared->redelivered) + got);
@@ -151,6 +154,7 @@ static uint32_t get_queued(struct ssm_ring *ring, uint32_t count, uint64_t slots
         if (take_slot(ring, handle, at))
             handles_out[got++] = handle;
     }
+    SSM_ASSERT(got <= count && got <= tail - start);
     if (tail != start) {
         ssm_store_relaxed_u64(counter, ssm_load_relaxed_u64(counter) + got);
         ssm_store_release_u64(&consumer->index, tail); /* R2 -> A2 in look_for_room(): the slots were read before */
@@ -221,6 +225,7 @@ SSM_COLD int ssm_ring_make_room(struct ssm_ring *ring, uint32_t count)
         if (got != 0)
             return got;
         got = evict(ring, count, handles);
+        SSM_EXPENSIVE(ssm_side_is_valid(ring, consumer));
         ssm_side_leave(consumer, false);
         if (got <= 0)
             return got;
@@ -242,6 +247,7 @@ static int get_attempt(void *context, bool thorough)
     if (result == 0) {
         uint32_t acl = ssm_load_acquire_u32(&ring->shared->acl); /* P2: before the head */
         uint32_t got = 0;
+        SSM_EXPENSIVE(ssm_side_is_valid(ring, consumer));
         if (acl & SSM_ACL_DISCARD)
             ssm_ring_discard(ring);
         else
@@ -249,6 +255,8 @@ static int get_attempt(void *context, bool thorough)
         result = got == UINT32_MAX ? -SSM_E_CORRUPT : (int)got;
         if (got == 0)
             result = acl & (SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER) ? -SSM_E_SHUTDOWN : -SSM_E_EMPTY;
+        SSM_EXPENSIVE(ssm_side_is_valid(ring, consumer));
+        SSM_EXPENSIVE(ring->table == NULL || ssm_redelivery_is_valid(ring->pool, ring->table));
         ssm_side_leave(consumer, exclusive);
     }
     return result;
@@ -323,6 +331,7 @@ static inline bool get_fast(struct ssm_ring *ring, uint64_t *handle_out)
         !ssm_side_try(ring, consumer, exclusive))
         return false;
     bool got = ssm_load_acquire_u32(&ring->shared->acl) == 0 && ssm_ring_fast_get(ring, handle_out, 1) == 1;
+    SSM_EXPENSIVE(ssm_side_is_valid(ring, consumer));
     ssm_side_leave(consumer, exclusive);
     return got;
 }

@@ -147,6 +147,7 @@ static void hand_to_ring(struct ssm_ring *ring, uint64_t handle, bool keep)
     struct ssm_pool *pool = ring->pool;
     struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
     struct ssm_claim *claim = &pool->claims[(uint32_t)handle];
+    SSM_ASSERT_SHARED(!ssm_block_has(block, ring->id) && ssm_block_has(block, pool->self));
     bool delivery = claim->flags & SSM_CLAIM_MARKED, mine_too = keep || delivery || claim->references > 1;
     if (!mine_too && ssm_block_is_mine(pool, block)) {
         ssm_block_swap(block, pool->self, ring->id);
@@ -157,6 +158,7 @@ static void hand_to_ring(struct ssm_ring *ring, uint64_t handle, bool keep)
     }
     if (keep || delivery)
         return; /* see finish_deliveries() */
+    SSM_ASSERT(claim->references > 0);
     claim->references--;
     if (mine_too)
         return;
@@ -198,6 +200,7 @@ static void finish_deliveries(const struct put_call *call)
         if (!(claim->flags & SSM_CLAIM_MARKED))
             continue;
         claim->flags &= (uint8_t)~SSM_CLAIM_MARKED;
+        SSM_ASSERT(claim->references > 0 && delivery_of(call, i) != NULL);
         ssm_delivery_end(pool, delivery_of(call, i), (uint32_t)call->handles[i]);
         if (!(call->flags & SSM_KEEP) && --claim->references == 0)
             ssm_block_release(pool, claim->class_idx, (uint32_t)call->handles[i]);
@@ -210,6 +213,8 @@ static SSM_COLD void put_all(struct ssm_ring *ring, const struct put_call *call,
     struct ssm_side *producer = &ring->shared->producer;
     const uint32_t count = call->count;
     const bool keep = call->flags & SSM_KEEP, deliveries = claims & SSM_CLAIM_DELIVERED;
+    SSM_ASSERT(count > 0 && count <= ring->capacity);
+    SSM_ASSERT_SHARED(ssm_load_relaxed_u64(&producer->put_intent) == 0 && ssm_load_relaxed_u64(&producer->put_owner) == 0);
     if (SSM_HAS_BUG(INTENT_EARLY))
         ssm_store_release_u64(&producer->put_intent, head + count);
     for (uint32_t i = 0; i < count; i++)
@@ -292,6 +297,7 @@ static int put_what_fits(const struct put_call *call)
 static void free_dropped(const struct put_call *call, uint32_t dropped)
 {
     struct ssm_pool *pool = call->ring->pool;
+    SSM_ASSERT(dropped <= call->count);
     for (uint32_t i = call->count - dropped; i < call->count; i++) {
         const struct ssm_redelivery *table = delivery_of(call, i);
         if (table != NULL)
@@ -308,6 +314,7 @@ static SSM_COLD int put_overflowing(const struct put_call *call)
     struct ssm_side *producer = &ring->shared->producer;
     const bool exclusive = ring->flags & SSM_ONE_PRODUCER, drop = ring->flags & SSM_OVERFLOW_DROP;
     int result = drop ? put_what_fits(call) : -SSM_E_FULL;
+    SSM_EXPENSIVE(ssm_side_is_valid(ring, producer));
     ssm_side_leave(producer, exclusive);
     if (result > 0)
         free_dropped(call, (uint32_t)result);
@@ -318,6 +325,7 @@ static SSM_COLD int put_overflowing(const struct put_call *call)
         if (result != 0)
             return result;
         result = put_again(ring, call);
+        SSM_EXPENSIVE(ssm_side_is_valid(ring, producer));
         ssm_side_leave(producer, exclusive);
     }
     return result;
@@ -335,7 +343,9 @@ static int put_attempt(void *context, bool thorough)
     if (result == 0)
         result = ssm_side_enter(ring, producer, exclusive, -SSM_E_FULL);
     if (result == 0) {
+        SSM_EXPENSIVE(ssm_side_is_valid(ring, producer));
         result = put_in_hand(ring, call);
+        SSM_EXPENSIVE(ssm_side_is_valid(ring, producer));
         if (result == -SSM_E_FULL && ring->flags & (SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE))
             result = put_overflowing(call);
         else
@@ -400,6 +410,7 @@ static inline bool put_fast(struct ssm_ring *ring, uint64_t handle)
     }
     if (put)
         ssm_ring_fast_put(ring, &handle, 1);
+    SSM_EXPENSIVE(ssm_side_is_valid(ring, producer));
     ssm_side_leave(producer, exclusive);
     return put;
 }

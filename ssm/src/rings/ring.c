@@ -115,6 +115,7 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
     if (ring_id == SSM_NIL)
         return -SSM_E_CORRUPT; /* there are as many as slots */
     struct ssm_holder *holder = ssm_holder_at(pool, id);
+    SSM_ASSERT_SHARED(ssm_load_relaxed_u32(&holder->kind) == SSM_HOLDER_NONE);
     ssm_store_relaxed_u32(&holder->incarnation, ssm_load_relaxed_u32(&holder->incarnation) + 1);
     if (SSM_HAS_BUG(RING_EARLY))
         ssm_store_release_u32(&holder->kind, SSM_HOLDER_RING);
@@ -218,6 +219,7 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
         .pool = pool, .shared = shared, .mark = ssm_mark_of(id), .id = id, .capacity = shape.capacity,
         .flags = shape.flags, .mask = ssm_ring_slot_count(shape.capacity) - 1,
     };
+    SSM_ASSERT(ring->capacity <= ring->mask + 1 && (ring->mask & (ring->mask + 1)) == 0);
     result = ring->flags & SSM_REDELIVER ? open_table(ring) : 0;
     if (result != 0)
         free(ring);

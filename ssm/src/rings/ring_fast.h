@@ -40,6 +40,8 @@ static inline void ssm_ring_fast_put(struct ssm_ring *ring, const uint64_t *hand
     struct ssm_side *producer = &ring->shared->producer;
     const uint64_t head = ssm_load_relaxed_u64(&producer->index);
     uint64_t bytes = 0;
+    SSM_ASSERT(count > 0 && count <= ring->capacity);
+    SSM_ASSERT_SHARED(ssm_load_relaxed_u64(&producer->put_intent) == 0);
     if (SSM_HAS_BUG(INTENT_EARLY))
         ssm_store_release_u64(&producer->put_intent, head + count);
     for (uint32_t i = 0; i < count; i++)
@@ -49,6 +51,7 @@ static inline void ssm_ring_fast_put(struct ssm_ring *ring, const uint64_t *hand
     if (SSM_HAS_BUG(HEAD_EARLY))
         ssm_store_release_u64(&producer->index, head + count);
     for (uint32_t i = 0; i < count; i++) {
+        SSM_ASSERT(pool->claims[(uint32_t)handles[i]].references == 0);
         ssm_block_pass(ssm_block_at(pool, (uint32_t)handles[i]), pool->mark, ring->mark);
         bytes += pool->classes[pool->claims[(uint32_t)handles[i]].class_idx].block_size;
     }
@@ -82,7 +85,7 @@ static inline uint32_t ssm_ring_fast_get(struct ssm_ring *ring, uint64_t *handle
             break;
         const uint64_t handle = ssm_load_relaxed_u64(&slots[tail & mask]);
         if (head - tail > SSM_RING_FAST_AHEAD)
-            ssm_prefetch(ssm_block_at(pool, (uint32_t)ssm_load_relaxed_u64(&slots[(tail + SSM_RING_FAST_AHEAD) & mask])));
+            ssm_block_prefetch(pool, (uint32_t)ssm_load_relaxed_u64(&slots[(tail + SSM_RING_FAST_AHEAD) & mask]));
         if (!ssm_ring_slot_is_common(ring, class, handle))
             break;
         if (SSM_HAS_BUG(TAIL_EARLY))
@@ -94,6 +97,7 @@ static inline uint32_t ssm_ring_fast_get(struct ssm_ring *ring, uint64_t *handle
     if (tail == start)
         return 0;
     const uint32_t got = (uint32_t)(tail - start);
+    SSM_ASSERT(got <= count);
     ssm_store_relaxed_u64(&consumer->count, ssm_load_relaxed_u64(&consumer->count) + got);
     ssm_store_release_u64(&consumer->index, tail); /* R2 -> A2 in look_for_room(): the slots were read before */
     ssm_usage_add(pool, class->block_size * got);

@@ -10,11 +10,13 @@
 int ssm_ring_join_add(struct ssm_ring *ring, uint32_t count)
 {
     struct ssm_ring_shared *shared = ring->shared;
+    SSM_ASSERT(count > 0);
     uint64_t done = ssm_load_acquire_u64(&shared->done);
     do {
         if (ssm_load_acquire_u64(&shared->producer.index) - done < count)
             return -EINVAL;
     } while (!ssm_cas_acqrel_u64(&shared->done, &done, done + count)); /* T1 -> T2 in join_attempt() */
+    SSM_ASSERT_SHARED(done + count <= ssm_load_acquire_u64(&shared->producer.index));
     if (ssm_load_acquire_u64(&shared->producer.index) == done + count)
         ssm_event_signal(&shared->all_done, UINT32_MAX, ring->pool->no_membarrier);
     return 0;

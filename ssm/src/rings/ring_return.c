@@ -23,6 +23,7 @@ void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const struct ssm
 static void give_back(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx)
 {
     struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, table->ring_id);
+    SSM_ASSERT(table->own[block_idx].references > 0);
     const bool discard = shared == NULL || ssm_load_acquire_u32(&shared->acl) & SSM_ACL_DISCARD;
     if (!ssm_delivery_give_back(pool, table, block_idx, discard))
         return;

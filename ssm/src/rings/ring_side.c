@@ -49,6 +49,7 @@ int ssm_side_repair_producer(struct ssm_pool *pool, void *context)
     struct ssm_side *producer = &of->shared->producer;
     uint64_t head = ssm_load_relaxed_u64(&producer->index), intent = ssm_load_relaxed_u64(&producer->put_intent);
     uint64_t owner = ssm_load_relaxed_u64(&producer->put_owner);
+    SSM_ASSERT_SHARED(ssm_lock_is_mine(pool, &producer->lock));
     if (intent > head && !SSM_HAS_BUG(NO_UNDO))
         undo_put(pool, of, head, intent);
     else if (intent != 0 && owner != 0 && !SSM_HAS_BUG(NO_HANDOVER))
@@ -63,10 +64,27 @@ int ssm_side_repair_producer(struct ssm_pool *pool, void *context)
 int ssm_side_repair_consumer(struct ssm_pool *pool, void *context)
 {
     struct ssm_side *consumer = &((const struct ssm_side_of *)context)->shared->consumer;
+    SSM_ASSERT_SHARED(ssm_lock_is_mine(pool, &consumer->lock));
     (void)pool;
     ssm_store_relaxed_u64(&consumer->recoveries, ssm_load_relaxed_u64(&consumer->recoveries) + 1);
     return 0;
 }
+
+#if SSM_ASSERTS
+bool ssm_side_is_valid(const struct ssm_ring *ring, const struct ssm_side *side)
+{
+    const struct ssm_side *producer = &ring->shared->producer, *consumer = &ring->shared->consumer;
+    const uint64_t done = ssm_load_acquire_u64(&ring->shared->done);
+    const uint64_t tail = ssm_load_acquire_u64(&consumer->index); /* the peer moves on: what it reads first is the smaller one */
+    const uint64_t head = ssm_load_acquire_u64(&producer->index), again = ssm_load_acquire_u64(&consumer->index);
+    if (!ssm_lock_is_mine(ring->pool, &side->lock) || done > head || tail > head || again > (side == producer ? head : again))
+        return false;
+    if (side == consumer)
+        return head - tail <= ring->capacity; /* the own index stood still */
+    return head - again <= ring->capacity && ssm_load_relaxed_u64(&producer->count) <= ring->capacity &&
+           ssm_load_relaxed_u64(&producer->put_intent) == 0 && ssm_load_relaxed_u64(&producer->put_owner) == 0;
+}
+#endif
 
 /* ---- borrowing and giving up -------------------------------------------------------------------------- */
 

@@ -57,6 +57,11 @@ static inline void ssm_side_leave(struct ssm_side *side, bool exclusive)
         ssm_lock_release(&side->lock);
 }
 
+#if SSM_ASSERTS
+/* I7 and I14, with the side's right, between two calls: the indices agree, and nothing that a put intends is left. */
+bool ssm_side_is_valid(const struct ssm_ring *ring, const struct ssm_side *side);
+#endif
+
 /* Takes the right for one call of a process that is neither producer nor consumer: it does not claim an exclusive
  * side. */
 bool ssm_side_borrow(struct ssm_ring *ring, struct ssm_side *side, bool *mine);

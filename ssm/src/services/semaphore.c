@@ -38,6 +38,7 @@ static void leave_and_wake(struct acquire *call)
 static int succeed(struct acquire *call, bool had_place)
 {
     struct ssm_permits permits = *permits_of(call);
+    SSM_ASSERT_SHARED(ssm_permits_held(&permits, call->owner) > 0);
     if (had_place && call->overslept)
         ssm_event_count_late(call->event, call->seen, call->service->pool->recheck_ns == SSM_RECHECK_NS);
     int result = ssm_service_finish(call->service, AL_OK, true);
@@ -95,6 +96,7 @@ static int attempt(struct acquire *call, bool queue)
 /* Out of the queue, with a last look. Where the lock stays taken, whoever has it next frees the place. */
 static int give_up(struct acquire *call, int why)
 {
+    SSM_ASSERT(call->place <= SSM_NO_PLACE);
     if (call->place == SSM_NO_PLACE)
         return why;
     int result = ssm_service_try_enter_as_owner(call->service);
@@ -120,6 +122,7 @@ static int give_up(struct acquire *call, int why)
 static int sleep_until(struct acquire *call, uint64_t until_ns)
 {
     struct ssm_pool *pool = call->service->pool;
+    SSM_ASSERT(call->event != NULL);
     const uint32_t era = ssm_sleeper_begin(pool);
     void *state = pool->hooks.before != NULL ? pool->hooks.before() : NULL;
     ssm_event_sleep(call->event, call->seen, until_ns);

@@ -213,8 +213,17 @@ int ssm_service_try_enter_as_owner(struct ssm_service *service)
     return result;
 }
 
+#if SSM_ASSERTS
+bool ssm_service_is_valid(const struct ssm_service *service)
+{
+    return ssm_lock_is_mine(service->pool, &service->shared->lock) && ssm_hosted_check(&service->hosted, NULL, NULL) == 0 &&
+           ssm_load_relaxed_u64(&service->shared->used) == ssm_hosted_used(&service->hosted);
+}
+#endif
+
 void ssm_service_leave(struct ssm_service *service)
 {
+    SSM_EXPENSIVE(ssm_service_is_valid(service));
     ssm_lock_release(&service->shared->lock);
     ssm_pool_leave(service->pool);
 }
@@ -223,6 +232,7 @@ void ssm_service_leave(struct ssm_service *service)
 int ssm_service_finish(struct ssm_service *service, int result, bool allocates)
 {
     struct ssm_u64 *allocs = &service->shared->allocs;
+    SSM_ASSERT_SHARED(ssm_lock_is_mine(service->pool, &service->shared->lock));
     if (result == AL_OK) {
         if (allocates)
             ssm_store_relaxed_u64(allocs, ssm_load_relaxed_u64(allocs) + 1);
@@ -403,8 +413,21 @@ bool ssm_service_reclaim(struct ssm_pool *pool, uint32_t service_idx, const stru
         return result != -ETIMEDOUT;
     (void)ssm_hosted_reclaim(&service.hosted, slots, ssm_clock_ns());
     publish_use(&service);
+    SSM_EXPENSIVE(ssm_service_is_valid(&service));
     ssm_lock_release(&service.shared->lock);
     return true;
+}
+
+/* Would a reaper give back what this owner has? */
+static bool has_reaper(const struct ssm_service *service, uint32_t owner)
+{
+    const uint32_t slot = ssm_owner_slot(owner);
+    if (slot >= service->pool->geometry.holders)
+        return false;
+    const struct ssm_holder *holder = ssm_holder_at(service->pool, slot);
+    return ssm_load_acquire_u32(&holder->kind) == SSM_HOLDER_PROCESS &&
+           ssm_owner_of(ssm_load_relaxed_u32(&holder->incarnation), slot) == owner &&
+           ssm_load_relaxed_u64(&holder->services) >> service->service_idx & 1;
 }
 
 /* I9: values that nobody would ever give back. */
@@ -413,12 +436,7 @@ static uint64_t count_orphans(struct ssm_service *service)
     struct ssm_service_item item;
     uint64_t orphans = 0;
     for (uint64_t from = 0; ssm_hosted_next(&service->hosted, from, &item); from = item.end + 1) {
-        const struct ssm_holder *holder = ssm_holder_at(service->pool, ssm_owner_slot(item.owner));
-        if (item.allocated)
-            orphans += ssm_owner_slot(item.owner) >= service->pool->geometry.holders ||
-                       ssm_load_acquire_u32(&holder->kind) != SSM_HOLDER_PROCESS ||
-                       ssm_owner_of(ssm_load_relaxed_u32(&holder->incarnation), ssm_owner_slot(item.owner)) != item.owner ||
-                       !(ssm_load_relaxed_u64(&holder->services) >> service->service_idx & 1);
+        orphans += item.allocated && !has_reaper(service, item.owner);
         if (item.end == UINT64_MAX)
             break;
     }

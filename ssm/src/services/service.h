@@ -34,6 +34,11 @@ void ssm_service_scrub(struct ssm_pool *pool, uint32_t service_idx);
  * services. False: somebody who is stopped has the lock. */
 bool ssm_service_reclaim(struct ssm_pool *pool, uint32_t service_idx, const struct ssm_holder_set *slots);
 
+#if SSM_ASSERTS
+/* With the service's lock held: its allocator does not contradict itself, and `used` is what it says. */
+bool ssm_service_is_valid(const struct ssm_service *service);
+#endif
+
 /* Calls `report` with what, and two numbers that say where; how many times. */
 uint64_t ssm_service_check(struct ssm_pool *pool, uint32_t service_idx,
                            void (*report)(void *context, const char *what, uint64_t where, uint64_t value), void *context);
