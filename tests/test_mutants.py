@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 
 import pytest
 
@@ -22,6 +23,18 @@ def test_what_a_file_goes_by_is_there(name: str) -> None:
         assert (mutants.ROOT / "tests/c" / f"{program}.c").is_file()
     for pattern in own.pytest:
         assert list(mutants.ROOT.glob(pattern))
+
+
+def test_each_source_of_the_core_is_mutated() -> None:
+    """A new file gets the tests that are its own; the binding is tested from Python, as a whole."""
+    listed = Counter(mutants.path_of(source) for own in OWNERS.values() for source in own.sources)
+    core = {
+        str(path.relative_to(mutants.ROOT))
+        for path in (mutants.ROOT / "ssm/src").glob("*/*.[ch]")
+        if path.parent.name != "binding"
+    }
+    assert {path: count for path, count in listed.items() if count > 1} == {}
+    assert core - set(listed) == set()
 
 
 def test_an_argument_is_about_a_line_that_is_there() -> None:

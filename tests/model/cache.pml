@@ -18,8 +18,8 @@ c_decl {
 c_track "&weak" "sizeof(struct weak_memory)"
 #include "weak_memory.pml"
 
-#define BUSY 0
-#define THIEF 1
+#define BUSY 0 /* busy */
+#define THIEF 1 /* word */
 #define COUNT 2
 
 /* 1  no membarrier at C2   2  C3 relaxed   3  the owner looks for a thief, then is busy   4  L1 relaxed   5  C4 relaxed

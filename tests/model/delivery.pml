@@ -32,8 +32,8 @@ c_track "&weak" "sizeof(struct weak_memory)"
  * 8  D4: the entry, then the bit   9  D4: no second look at the entry
  * 10  G3: the claim is relaxed   11  G3: the claim, then the generation   12  G4: the bit is loaded relaxed
  * 13  G4: the generation, then the bit */
-#define ENTRY 0 /* SCENE=3: the generation */
-#define SET 1
+#define ENTRY 0 /* taken, generation */
+#define SET 1 /* holders */
 
 #define RING 1 /* bits of the set */
 #define GETTER 2

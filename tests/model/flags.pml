@@ -14,6 +14,9 @@
  * SCENE=3  letting_go  F1  ssm_block_let_go(): a note, then the bit goes; the note goes when the block is listed
  *                      F2  check_blocks(): the set, the note, and the set once more
  *          A process may be stopped between any two steps: nothing is called lost that it lists when it goes on.
+ * SCENE=4  doubts      V1  ssm_event_count_late(): the doubt, a fence, then the word once more
+ *                      V2  ssm_event_wake(): the word, a fence, then the doubts
+ *          A wait that was counted as late while its signal was on the way is not counted in the end.
  */
 c_decl {
 \#define LOCATIONS 3
@@ -29,14 +32,15 @@ c_track "&weak" "sizeof(struct weak_memory)"
  * 9  P1 relaxed   10  P2 relaxed   11  P2: the head, then the flag   12  P1 without the right
  * 13  P1: a put looks at the flag before it has the right only
  * 14  F1: the bit goes relaxed   15  F1: the note after the bit   16  F1: the note goes before the block is listed
- * 17  F2: the set is loaded relaxed   18  F2: no look at the set after the note   19  F1: the note goes relaxed */
+ * 17  F2: the set is loaded relaxed   18  F2: no look at the set after the note   19  F1: the note goes relaxed
+ * 20  V1: the word, then the doubt   21  V2: the doubts, then the word */
 byte ended;
 
 /* ---- SCENE=0: the two entries, 1 when their packet came back; SCENE=1: the set and `listed` ---- */
 #define ENTRY(i) (i)
-#define SET 0
+#define SET 0 /* holders */
 #define LISTED 1
-#define FLAG 2
+#define FLAG 2 /* returned, unsettled */
 
 inline set_flag(order) { store(order, FLAG, 1) }
 
@@ -129,7 +133,7 @@ inline settle_class()
 
 /* ---- SCENE=2 ---- */
 #define HEAD 0
-#define ACL 1
+#define ACL 1 /* acl */
 #define RIGHT 2
 bool over; /* somebody was told so */
 
@@ -184,7 +188,9 @@ inline get_until_over()
         i++;
         if
         :: bug == 11 -> load(ACQ, HEAD, z); load(ACQ, ACL, y)
-        :: else -> load((bug == 10 -> RLX : ACQ), ACL, y); load(ACQ, HEAD, z) /* P2 */
+        :: else ->
+        load((bug == 10 -> RLX : ACQ), ACL, y); /* P2 */
+        load(ACQ, HEAD, z)
         fi;
         if
         :: y == 1 -> atomic { newest(HEAD, x); assert(x == z); over = true; x = 0 }
@@ -195,7 +201,7 @@ inline get_until_over()
 }
 
 /* ---- SCENE=3 ---- */
-#define NOTE 2
+#define NOTE 2 /* letting_go */
 
 inline let_go_with_a_note()
 {
@@ -210,7 +216,9 @@ inline let_go_with_a_note()
     fi;
     if
     :: bug == 16 -> store(REL, NOTE, 0); store(REL, LISTED, 1)
-    :: else -> store(REL, LISTED, 1); store((bug == 19 -> RLX : REL), NOTE, 0) /* F1 */
+    :: else ->
+        store(REL, LISTED, 1);
+        store((bug == 19 -> RLX : REL), NOTE, 0) /* F1 */
     fi
 }
 
@@ -236,6 +244,61 @@ inline check()
     assert(!(i && z == 0 && (w || bug == 18)))
 }
 
+/* ---- SCENE=4 ---- */
+#define WORD 0
+#define DOUBTS 1
+#define LATE 2
+
+inline take_back()
+{
+    load(RLX, DOUBTS, y);
+    if
+    :: y != 0 ->
+        atomic { rmw_read(AR, DOUBTS, y); rmw_write(AR, DOUBTS, 0) };
+        fetch_add(AR, LATE, 0 - y, x)
+    :: else -> skip
+    fi;
+    x = 0; y = 0
+}
+
+inline count_late()
+{
+    load(RLX, WORD, z);
+    if
+    :: z == 0 -> /* nobody has signalled */
+        fetch_add(AR, LATE, 1, x);
+        if
+        :: bug == 20 -> load(RLX, WORD, z)
+        :: else -> skip
+        fi;
+        fetch_add(AR, DOUBTS, 1, x);
+        fence_seqcst(); /* V1 */
+        if
+        :: bug != 20 -> load(RLX, WORD, z)
+        :: else -> skip
+        fi;
+        if
+        :: z != 0 -> take_back()
+        :: else -> skip
+        fi
+    :: else -> skip
+    fi
+}
+
+inline wake()
+{
+    if
+    :: bug == 21 -> take_back()
+    :: else -> skip
+    fi;
+    fetch_add(AR, WORD, 1, x);
+    fence_seqcst(); /* V2 */
+    if
+    :: bug != 21 -> take_back()
+    :: else -> skip
+    fi
+}
+
 /* ---- all of them ---- */
 
 inline finish()
@@ -249,6 +312,7 @@ inline finish()
         :: ended == 2 && scene == 1 ->
             newest(LISTED, x); newest(FLAG, z);
             assert(x == 1 || z == 1)
+        :: ended == 2 && scene == 4 -> newest(LATE, x); assert(x == 0)
         :: else -> skip
         fi;
         end(); x = 0; y = 0; z = 0; w = 0; i = 0
@@ -268,6 +332,8 @@ proctype thread(byte me)
     :: scene == 2 && me == 2 -> get_until_over()
     :: scene == 3 && me == 0 -> let_go_with_a_note()
     :: scene == 3 && me == 1 -> check()
+    :: scene == 4 && me == 0 -> count_late()
+    :: scene == 4 && me == 1 -> wake()
     fi;
     finish()
 }

@@ -17,7 +17,7 @@ c_decl {
 c_track "&weak" "sizeof(struct weak_memory)"
 #include "weak_memory.pml"
 
-#define MOVES 0
+#define MOVES 0 /* moves */
 #define WORD(w) (1 + (w))
 
 /* 1  moves is not counted, B1   2  counted after the other bit was cleared   3  moves is not read again, B2

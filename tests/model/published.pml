@@ -34,8 +34,8 @@ c_track "&weak" "sizeof(struct weak_memory)"
 
 /* ---- SCENE=0 and 1 ---- */
 #define NAME 0
-#define HIGH 1
-#define KIND 2
+#define HIGH 1 /* high, holder_high */
+#define KIND 2 /* kind */
 #define SET 3
 bool fresh; /* nobody had the slot before: holder_high is below it still */
 
@@ -101,8 +101,8 @@ inline open_service()
 }
 
 /* ---- SCENE=2: the dead one's word is 1, as its incarnation was; the newcomer's is 2; the thief's is 3 ---- */
-#define INCARNATION 0
-#define WORD 1
+#define INCARNATION 0 /* incarnation */
+#define WORD 1 /* word */
 bool alive;  /* the slot's byte is locked: the kernel knows at once */
 byte inside; /* who lives and has the lock */
 
@@ -161,7 +161,7 @@ inline leave_lock()
 /* ---- SCENE=3: the old packet has the generation 0, and 1 everywhere ---- */
 #define GENERATION 0
 #define DATA 1
-#define BYTES 2
+#define BYTES 2 /* bytes */
 #define START 3
 
 inline next_packet()
@@ -171,7 +171,9 @@ inline next_packet()
     store(REL, BYTES, 0);
     if
     :: bug == 16 -> store(REL, BYTES, 2); store(RLX, START, 2)
-    :: else -> store(RLX, START, 2); store((bug == 14 -> RLX : REL), BYTES, 2) /* X1 */
+    :: else ->
+        store(RLX, START, 2);
+        store((bug == 14 -> RLX : REL), BYTES, 2) /* X1 */
     fi;
     store(RLX, GENERATION, 3);
     if
@@ -212,8 +214,8 @@ inline peek()
 }
 
 /* ---- SCENE=4 ---- */
-#define HEAD 0
-#define DONE 1
+#define HEAD 0 /* index */
+#define DONE 1 /* done */
 #define RESULT 2
 bool done_first; /* the packet of who joins */
 

@@ -23,9 +23,9 @@ c_decl {
 c_track "&weak" "sizeof(struct weak_memory)"
 #include "weak_memory.pml"
 
-#define HEAD 0
-#define TAIL 1
-#define LOCK 2
+#define HEAD 0 /* index */
+#define TAIL 1 /* index */
+#define LOCK 2 /* word */
 #define SLOT(position) (3 + (position) % 2)
 #define HOLDERS(b) (5 + (b))
 #define GENERATION(b) (7 + (b))

@@ -8,7 +8,8 @@
  *   H1  home is stored, then the bit goes                        H2  the set is seen empty, then home is loaded
  *   L1, L2  the shards' locks
  *
- * SCENE=0: rebuilds, and who has the block gives it another home once more. SCENE=1: settles. What a death leaves is in shard_model.py.
+ * SCENE=0: rebuilds, and who has the block gives it another home once more. SCENE=1: settles. The first user frees the block by a
+ * plain store, since it has the block alone. What a death leaves is in shard_model.py.
  */
 c_decl {
 \#define LOCATIONS 6
@@ -21,10 +22,10 @@ c_track "&weak" "sizeof(struct weak_memory)"
 #include "weak_memory.pml"
 
 #define LISTED 0
-#define HOLDERS 1
-#define GENERATION 2
-#define HOME 3
-#define LOCK(shard) (4 + (shard))
+#define HOLDERS 1 /* holders */
+#define GENERATION 2 /* generation */
+#define HOME 3 /* home */
+#define LOCK(shard) (4 + (shard)) /* word */
 
 #define HELD 0
 #define HERE 1
@@ -186,8 +187,10 @@ proctype user(byte me; byte home)
     :: scene == 0 -> store((bug == 9 -> RLX : REL), HOME, 1 - home) /* G1, H1: under no lock, hand_out() and give_home() */
     :: else -> skip
     fi;
-    fetch_and_not((bug == 8 -> RLX : AR), HOLDERS, 1 << me, x); /* H1 */
-    x = 0;
+    if
+    :: me == 1 -> fetch_and_not((bug == 8 -> RLX : AR), HOLDERS, 1 << me, x); x = 0 /* H1: ssm_block_remove() */
+    :: else -> store((bug == 8 -> RLX : REL), HOLDERS, 0) /* H1: ssm_block_clear() */
+    fi;
     settle();
     finish()
 }

@@ -27,13 +27,14 @@ import tomllib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "tests/mutants"
 WORK = ROOT / "build/mutants"
 TREE, NATIVE = WORK / "tree", WORK / "native"
 BUILD_S = 600
-LEAST_S = 60  # a test gets so long, or PATIENCE times what it takes on the source as it is
+LEAST_S = 20  # a test gets so long, or PATIENCE times what it takes on the source as it is
 PATIENCE = 10
 NO_COMPILING = "-DCMAKE_C_FLAGS=-Werror=implicit-function-declaration -Werror=return-type"
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
@@ -71,6 +72,14 @@ class Mutant:
 
     def take_back(self) -> None:
         shutil.copy(ROOT / self.source, TREE / self.source)
+
+
+class Test(NamedTuple):
+    """A command that fails where it finds a mutant."""
+
+    name: str
+    command: list[str | Path]
+    target: str = ""  # what is built before
 
 
 @dataclass
@@ -219,16 +228,16 @@ class Bench:
                 NO_COMPILING,
             ]
             done, output = run(cmake, BUILD_S)
-            if not done or not self.build(own):
+            if not done or not self.build(*own.programs, *(["ssm_killer"] if own.kills else [])):
                 raise SystemExit(output)
         else:
             self.make_venv()
-        for name, command in self.tests(own):
+        for test in self.tests(own):
             start = time.monotonic()
-            done, output = run(command, 3600)
-            self.usual[name] = time.monotonic() - start
+            done, output = run(test.command, 3600)
+            self.usual[test.name] = time.monotonic() - start
             if not done:
-                raise SystemExit(f"{name} fails on the source as it is:\n{output}")
+                raise SystemExit(f"{test.name} fails on the source as it is:\n{output}")
 
     def make_venv(self) -> None:
         """An interpreter for which ssm is the copy; an editable installation would find the checkout."""
@@ -242,9 +251,8 @@ class Bench:
         found = next((WORK / "venv/lib").glob("python*/site-packages"))
         (found / "copy.pth").write_text(f"{TREE}\n{here}\n")
 
-    def build(self, own: Own) -> bool:
-        programs = [*own.programs, *(["ssm_killer"] if own.kills else [])]
-        return run(["cmake", "--build", NATIVE, "-j", str(os.cpu_count()), "--target", *programs], BUILD_S)[0]
+    def build(self, *targets: str) -> bool:
+        return run(["cmake", "--build", NATIVE, "-j", str(os.cpu_count()), "--target", *targets], BUILD_S)[0]
 
     def compiled(self, own: Own) -> bytes | None:
         """The instructions of the source as it is in the copy; None where there are none."""
@@ -256,35 +264,37 @@ class Bench:
             except SyntaxError:
                 return None
             return marshal.dumps(code)
-        if not self.build(own):
+        if not self.build("ssm_static"):
             return None
         digest = hashlib.sha256()
         for path in sorted((NATIVE / "CMakeFiles").glob("ssm_*.dir/**/*.o")):
             digest.update(path.read_bytes())
         return digest.digest()
 
-    def tests(self, own: Own) -> list[tuple[str, list[str | Path]]]:
-        found: list[tuple[str, list[str | Path]]] = []
+    def tests(self, own: Own) -> list[Test]:
+        """In the order in which they run. The labels come late: few mutants touch one, and pytest starts slowly."""
+        found = [Test(name, [NATIVE / "tests/c" / name], name) for name in own.programs]
         if own.programs:
-            found.append(
-                ("test_labels", [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "tests/test_labels.py"])
-            )
-        found += [(name, [NATIVE / "tests/c" / name]) for name in own.programs]
+            labels = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "tests/test_labels.py"]
+            found.append(Test("test_labels", labels))
         if own.kills:
-            found.append(
-                ("ssm_killer", [NATIVE / "tests/crash/ssm_killer", "--narrow", "--first", *own.kills])
-            )
+            killer = [NATIVE / "tests/crash/ssm_killer", "--narrow", "--first", *own.kills]
+            found.append(Test("ssm_killer", killer, "ssm_killer"))
         python = WORK / "venv/bin/python"
         for path in sorted(path for pattern in own.pytest for path in TREE.glob(pattern)):
             name = str(path.relative_to(TREE))
-            found.append((name, [python, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", name]))
-        return [(name, apart(command) if self.isolated else command) for name, command in found]
+            found.append(
+                Test(name, [python, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", name])
+            )
+        return [test._replace(command=apart(test.command)) if self.isolated else test for test in found]
 
     def killer(self, own: Own) -> str:
-        """Which test fails; none does: nothing."""
-        for name, command in self.tests(own):
-            if not run(command, max(LEAST_S, PATIENCE * self.usual[name]))[0]:
-                return name
+        """Which test fails; none does: nothing. Each program is built when its turn comes: most mutants end early."""
+        for test in self.tests(own):
+            if test.target and not self.build(test.target):
+                return "the compiler"
+            if not run(test.command, max(LEAST_S, PATIENCE * self.usual[test.name]))[0]:
+                return test.name
         return ""
 
 
