@@ -27,6 +27,7 @@ SEED    ?=
 WORKERS ?= 6
 
 BIN    := $(VENV)/bin
+TIDY   := xargs -n 8 -P $(JOBS) $(BIN)/clang-tidy --quiet -p
 PEERS  := build/peers
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 NATIVE := $(wildcard ssm/src/*.h ssm/src/*/*.[ch] allocators/src/*.[ch] allocators/src/binding/*.[ch]) \
@@ -50,6 +51,9 @@ lint: $(VENV)/.installed $(VENV)/.group-lint
 	$(BIN)/pyright
 	$(BIN)/python -m mypy.stubtest --allowlist .ci/stubtest-allowlist --ignore-unused-allowlist \
 	  ssm._core allocators._core
+	$(BIN)/cmake --preset dev >/dev/null
+	git ls-files 'ssm/src/*.c' 'allocators/src/*.c' 'tests/c/*.c' 'tests/crash/*.c' 'tests/fuzz/*.c' ':!*/binding/*' | $(TIDY) build/dev
+	git ls-files '*/src/binding/*.c' | $(TIDY) $(firstword $(wildcard build/python/editable-*))
 
 bench: $(VENV)/.installed $(VENV)/.group-bench
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -101,7 +101,7 @@ static void test_names(void)
     char longest[300];
     memset(longest, 'x', sizeof longest);
     longest[256] = '\0';
-    static const char *const bad[] = {"", "/", ".", "/..", "a/b", "//a", TEMPORARY "0123456789abcdef"};
+    static const char *const bad[] = {"", "/", ".", "/..", "a/b", "//a", (TEMPORARY "0123456789abcdef")};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         CHECK_EQ(ssm_object_link(fd, bad[i]), -EINVAL);
         CHECK_EQ(ssm_object_open(bad[i], 0), -EINVAL);

@@ -29,7 +29,7 @@ static void read_words(const struct fixture *f, uint32_t *words)
 
 static void note_changes(void *context)
 {
-    static const char letters[WORDS] = "LGSH";
+    static const char letters[WORDS + 1] = "LGSH";
     struct claim *c = context;
     uint32_t now[WORDS];
     read_words(c->f, now);

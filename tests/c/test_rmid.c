@@ -159,10 +159,10 @@ static void test_model(uint32_t max_rmid, unsigned rounds)
             if (queued == 0)
                 want = AL_RMID_NONE_FREE;
             else if (!fresh[queue[0]] && clock >= freed[queue[0]])
-                want = clock - freed[queue[0]] < 100 ? AL_RMID_RESTING : AL_OK;
+                want = clock - freed[queue[0]] < 100 ? (int)AL_RMID_RESTING : (int)AL_OK;
             else if (!fresh[queue[0]]) {
                 behind = clock < behind ? clock : behind;
-                want = clock - behind < 100 ? AL_RMID_RESTING : AL_OK;
+                want = clock - behind < 100 ? (int)AL_RMID_RESTING : (int)AL_OK;
                 latest = want == AL_OK ? clock : latest;
             }
             latest = want == AL_OK && clock > latest ? clock : latest;

@@ -189,7 +189,7 @@ static void test_ranges(void)
     CHECK(items[0].start == 0x1000 && !items[0].allocated && items[1].allocated && items[19].end == 0x113f);
     CHECK_EQ(ssm_service_list(space, 0x1015, 0x1025, items, 1), 2);
     int result = 0;
-    for (int i = 0; result == 0; i++)
+    while (result == 0)
         result = take_range(space, 1, &start);
     CHECK_EQ(result, -SSM_E_CROWDED);
     CHECK_EQ(take_range(space, 0x2000, &start), -SSM_E_UNAVAILABLE);

@@ -173,9 +173,10 @@ static void watch(void *context, uint32_t n)
     const struct world *world = &path->test->world;
     if (n + 1 >= path->room) {
         path->room = n * 2 + 4096;
-        path->worth = realloc(path->worth, path->room);
-        if (path->worth == NULL)
+        uint8_t *worth = realloc(path->worth, path->room);
+        if (worth == NULL)
             abort();
+        path->worth = worth;
     }
     bool called = n > 0 && path->worth[n] != 0; /* the instruction before was a system call */
     path->worth[n] = n == 0 || called || memcmp(path->last, segment_of(world), segment_size(world)) != 0;

@@ -124,7 +124,7 @@ static void begin(struct program *p, enum image_kind image)
     ADD((uint8_t)image, ATTACH, 0, 1, ATTACH, 1, 1);
     for (uint8_t user = 0; user < 2; user++) {
         ADD(ALLOC, user, 30, 5, 1, ALLOC, user, 234, 0, 1, GIVE, user, 0, 0, 0, PUT, user, 0, 1, 0, 1, 2, 3, 1);
-        for (uint8_t kind = 0; kind < IMAGE_SERVICES; kind++)
+        for (uint8_t kind = 0; kind < (uint8_t)IMAGE_SERVICES; kind++)
             ADD(SERVE, user, 0, kind, 0, 0x20, 3, 0, 0);
     }
     ADD(PUT, 0, 1, 0, 1, 4, 4, 4, 1, GET, 1, 1, 1, 1);
@@ -144,9 +144,9 @@ static void work(struct program *p, uint8_t user)
     for (uint8_t what = 0; what < 9; what++)
         ADD(SHAPE, user, 3, what, what % 3);
     ADD(GIVE, user, 0, 0, 0, GIVE, user, 1, 2, 1);
-    for (uint8_t which = 0; which < IMAGE_RINGS; which++)
+    for (uint8_t which = 0; which < (uint8_t)IMAGE_RINGS; which++)
         ADD(PUT, user, which, 1, 0, 3, 4, 5, 1, PUT, user, which, 0, 1, 6, 6, 6, 0, GET, user, which, 3, 1, GET, user, which, 7, 0);
-    for (uint8_t kind = 0; kind < IMAGE_SERVICES; kind++)
+    for (uint8_t kind = 0; kind < (uint8_t)IMAGE_SERVICES; kind++)
         ADD(SERVE, user, 0, kind, 0, 0x20, 3, 4, 1, SERVE, user, 0, kind, 0, 0x20, 3, 0, 2, SERVE, user, 1, kind, 11, 0, 0, 0, 0,
             SERVE, user, 2, kind, 12, 0, 0, 0, 0, SERVE, user, 3, kind, 0, 0, 0, 0, 0, SERVE_ALL, user, kind);
     ADD(PEEK, user, 1, WAIT, user, 0, 0, WAIT, user, 3, 0, CREATE_RING, user, 0, 3, CREATE_SERVICE, user, 0, 40, 0, 1, CHECK_ALL, user, REAP, user);
@@ -280,7 +280,7 @@ int main(int argc, char **argv)
     check_seed();
     seed = check_random();
     if (argc > 1)
-        one_of = (uint32_t)atoi(argv[1]);
+        one_of = (uint32_t)strtoul(argv[1], NULL, 10);
     CHECK(one_of > 0);
     const struct ssm_geometry *g = image_write(fd, IMAGE_QUIET);
     check_places(g, fd);
