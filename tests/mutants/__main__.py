@@ -32,11 +32,14 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "tests/mutants"
 WORK = ROOT / "build/mutants"
-TREE, NATIVE = WORK / "tree", WORK / "native"
+# Tests are built with assertions, as they always are; the killer without, since it looks at what users run.
+TREE, NATIVE, PLAIN = WORK / "tree", WORK / "native", WORK / "plain"
 BUILD_S = 600
 LEAST_S = 20  # a test gets so long, or PATIENCE times what it takes on the source as it is
 PATIENCE = 10
 NO_COMPILING = "-DCMAKE_C_FLAGS=-Werror=implicit-function-declaration -Werror=return-type"
+# Not mutated: an assertion that says less is no bug of the code.
+ASSERTION = re.compile(r"\bSSM_(ASSERT|ASSERT_SHARED|EXPENSIVE)\(")
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 # Each mutant by itself: what it leaves behind, processes and names in /dev/shm, ends with its namespaces.
 APART = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c")
@@ -80,6 +83,7 @@ class Test(NamedTuple):
     name: str
     command: list[str | Path]
     target: str = ""  # what is built before
+    where: Path = NATIVE
 
 
 @dataclass
@@ -143,6 +147,8 @@ def changed(source: str, bare: str, mutated: str) -> Mutant | None:
         return None
     number = lines[0]
     before = (ROOT / source).read_text().splitlines(keepends=True)[number]
+    if ASSERTION.search(before):
+        return None
     comment = re.search(r"\s*/\*.*$", before.rstrip("\n"))
     return Mutant(
         source, number + 1, before, new[number].rstrip("\n") + (comment[0] if comment else "") + "\n"
@@ -216,20 +222,13 @@ class Bench:
     def prepare(self, own: Own) -> None:
         """Builds what an entry needs, and sees that its tests pass on the source as it is."""
         if own.programs:
-            cmake = [
-                "cmake",
-                "-S",
-                TREE,
-                "-B",
-                NATIVE,
-                "-G",
-                "Ninja",
-                "-DCMAKE_BUILD_TYPE=Release",
-                NO_COMPILING,
-            ]
-            done, output = run(cmake, BUILD_S)
-            if not done or not self.build(*own.programs, *(["ssm_killer"] if own.kills else [])):
-                raise SystemExit(output)
+            for where, asserts in ((NATIVE, "ON"), (PLAIN, "OFF")):
+                options = ["-DCMAKE_BUILD_TYPE=Release", f"-DSSM_ASSERTS={asserts}", NO_COMPILING]
+                done, output = run(["cmake", "-S", TREE, "-B", where, "-G", "Ninja", *options], BUILD_S)
+                if not done:
+                    raise SystemExit(output)
+            if not all(self.build(test) for test in self.tests(own)):
+                raise SystemExit("the source as it is does not compile")
         else:
             self.make_venv()
         for test in self.tests(own):
@@ -251,8 +250,9 @@ class Bench:
         found = next((WORK / "venv/lib").glob("python*/site-packages"))
         (found / "copy.pth").write_text(f"{TREE}\n{here}\n")
 
-    def build(self, *targets: str) -> bool:
-        return run(["cmake", "--build", NATIVE, "-j", str(os.cpu_count()), "--target", *targets], BUILD_S)[0]
+    def build(self, test: Test) -> bool:
+        command = ["cmake", "--build", test.where, "-j", str(os.cpu_count()), "--target", test.target]
+        return not test.target or run(command, BUILD_S)[0]
 
     def compiled(self, own: Own) -> bytes | None:
         """The instructions of the source as it is in the copy; None where there are none."""
@@ -264,7 +264,7 @@ class Bench:
             except SyntaxError:
                 return None
             return marshal.dumps(code)
-        if not self.build("ssm_static"):
+        if not self.build(Test("the core", [], "ssm_static")):
             return None
         digest = hashlib.sha256()
         for path in sorted((NATIVE / "CMakeFiles").glob("ssm_*.dir/**/*.o")):
@@ -278,8 +278,8 @@ class Bench:
             labels = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "tests/test_labels.py"]
             found.append(Test("test_labels", labels))
         if own.kills:
-            killer = [NATIVE / "tests/crash/ssm_killer", "--narrow", "--first", *own.kills]
-            found.append(Test("ssm_killer", killer, "ssm_killer"))
+            killer = [PLAIN / "tests/crash/ssm_killer", "--narrow", "--first", *own.kills]
+            found.append(Test("ssm_killer", killer, "ssm_killer", PLAIN))
         python = WORK / "venv/bin/python"
         for path in sorted(path for pattern in own.pytest for path in TREE.glob(pattern)):
             name = str(path.relative_to(TREE))
@@ -291,7 +291,7 @@ class Bench:
     def killer(self, own: Own) -> str:
         """Which test fails; none does: nothing. Each program is built when its turn comes: most mutants end early."""
         for test in self.tests(own):
-            if test.target and not self.build(test.target):
+            if not self.build(test):
                 return "the compiler"
             if not run(test.command, max(LEAST_S, PATIENCE * self.usual[test.name]))[0]:
                 return test.name
