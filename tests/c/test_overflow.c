@@ -2,6 +2,7 @@
  *
  * Rings that overflow: what goes in, what is freed, what is counted, one after the other and from several processes, some of
  * which are killed or stopped. */
+#include "get.h"
 #include "pool_fixture.h"
 
 #define CAPACITY 4
@@ -210,6 +211,27 @@ static void test_scribbled_index(void)
     fixture_close(&f);
 }
 
+/* Room may have come since a put saw none: then nothing gives way. And nothing does where the index is none. */
+static void test_room_that_came(void)
+{
+    EXPECT_DAMAGE;
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = ring_open(f.pool, "ring", CAPACITY, SSM_OVERFLOW_OVERWRITE);
+    struct ssm_ring_shared *shared = ssm_ring_shared_at(f.pool, ring_id(f.pool, "ring"));
+    CHECK_EQ(put_tagged(f.pool, ring, 2, 0), 0);
+    CHECK_EQ(ssm_ring_make_room(ring, 1), 0);
+    CHECK_EQ(ssm_ring_make_room(ring, 2), 0);
+    CHECK_EQ(stats_of(f.pool).drops, 0);
+    CHECK_EQ(ssm_ring_make_room(ring, 3), 0);
+    CHECK_EQ(stats_of(f.pool).drops, 1);
+    ssm_store_relaxed_u64(&shared->consumer.index, 77);
+    CHECK_EQ(ssm_ring_make_room(ring, 1), -SSM_E_CORRUPT);
+    ssm_store_relaxed_u64(&shared->consumer.index, 1);
+    get_tagged(f.pool, ring, 1, 1);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
 /* A returned packet is in no slot, and takes none: what finds no slot is dropped. What is dropped is owed no more. */
 static void test_drop_redelivers(void)
 {
@@ -368,6 +390,7 @@ int main(void)
     test_overwrite_many();
     test_void_slots_are_room();
     test_scribbled_index();
+    test_room_that_came();
     test_drop_redelivers();
     test_stopped_consumer(SSM_OVERFLOW_DROP);
     test_stopped_consumer(SSM_OVERFLOW_OVERWRITE);

@@ -3,6 +3,7 @@
  * Redelivery, by hand: what a dead consumer had taken comes back, at the front, in order, and once.
  * Its deaths at every store are in test_redelivery_deaths.c. */
 #include "redelivery_fixture.h"
+#include "ring_side.h"
 
 static void take_3_and_die(void *context)
 {
@@ -395,6 +396,61 @@ static void test_old_entries_are_not_owed(void)
     fixture_close(&f);
 }
 
+static int looks_before;
+
+static bool reap_at_the_last_look(struct ssm_pool *pool)
+{
+    if (++looks_before == SSM_RING_LOOKS)
+        fixture_reap(pool);
+    return true;
+}
+
+/* What comes back while a get looks for the last time is got: it tries once more before it says that no more will come. */
+static void test_returned_at_the_last_look(void)
+{
+    struct fixture f = open_fixture();
+    fill(&f);
+    struct ssm_ring *ring = source(f.pool);
+    bool (*as_it_was)(struct ssm_pool *pool) = f.pool->on_stall;
+    child_died(child_start(take_3_and_die, &f));
+    CHECK_EQ(ssm_ring_shutdown(ring, 0), 0);
+    get(f.pool, ring, 4, 0);
+    f.pool->on_stall = reap_at_the_last_look;
+    get(f.pool, ring, 1, 1);
+    f.pool->on_stall = as_it_was;
+    CHECK_EQ(looks_before, SSM_RING_LOOKS);
+    get(f.pool, ring, 3, 1);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+static bool close_while_it_looks(struct ssm_pool *pool)
+{
+    looks_before++;
+    CHECK_EQ(ssm_pool_close(pool), 0);
+    return true;
+}
+
+static void test_closed_while_it_looks(void)
+{
+    struct fixture f = open_fixture();
+    fill(&f);
+    struct ssm_pool *pool = fixture_attach(f.fd, 0);
+    struct ssm_ring *ring = source(pool);
+    uint64_t handle;
+    child_died(child_start(take_3_and_die, &f));
+    CHECK_EQ(ssm_ring_shutdown(ring, 0), 0);
+    get(pool, ring, 4, 0);
+    looks_before = 0;
+    pool->on_stall = close_while_it_looks;
+    CHECK_EQ(ssm_ring_get(ring, &handle, 1, 0), -SSM_E_SHUTDOWN);
+    CHECK_EQ(looks_before, 1);
+    ssm_ring_close(ring);
+    pool_end(pool);
+    fixture_reap(f.pool);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     alarm(280);
@@ -413,5 +469,7 @@ int main(void)
     test_repair_under_way();
     test_check_finds();
     test_old_entries_are_not_owed();
+    test_returned_at_the_last_look();
+    test_closed_while_it_looks();
     return 0;
 }

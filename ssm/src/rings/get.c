@@ -169,8 +169,6 @@ static SSM_COLD uint32_t get_some(struct ssm_ring *ring, uint32_t count, uint64_
     ring->pool->delivery_serial++;
     if (ring->table != NULL && ssm_load_acquire_u32(&ring->shared->returned) != 0)
         got = take_returned(ring, count, handles_out);
-    if (got == count)
-        return got;
     queued = get_queued(ring, count - got, UINT64_MAX, &ring->shared->consumer.count, handles_out + got);
     return queued != UINT32_MAX ? got + queued : got > 0 ? got : UINT32_MAX;
 }
