@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 #   make demo     packets of a capture through several processes, one of which is killed on the way
-#   make test     the whole suite
+#   make test     the tests, less the slow ones: some minutes
+#   make test-all  all tests, as CI runs them
 #   make lint     format, lint and types
 #   make bench    nanoseconds, packets per second, growth; into build/results
 #   make bench-peers   the same questions to other ways between processes, in an environment under build/
@@ -30,19 +31,24 @@ BIN    := $(VENV)/bin
 TIDY   := xargs -n 8 -P $(JOBS) $(BIN)/clang-tidy --quiet -p
 PEERS  := build/peers
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
+# The tests start hundreds of interpreters: each would compile what it imports, were bytecode not written.
+TEST   := PYTHONDONTWRITEBYTECODE= PYTHONDEVMODE=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 NATIVE := $(wildcard ssm/src/*.h ssm/src/*/*.[ch] allocators/src/*.[ch] allocators/src/binding/*.[ch]) \
           $(wildcard cmake/*) CMakeLists.txt pyproject.toml
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test lint bench bench-peers bench-check bench-docs callgrind verifier docs fuzz fuzz-corpus kill mutants soak clean install
+.PHONY: demo test test-all lint bench bench-peers bench-check bench-docs callgrind verifier docs fuzz fuzz-corpus kill mutants soak clean install
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
 	$(BIN)/ssm demo --kill-parser 1 $(ARGS)
 
 test: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-examples
-	PYTHONDEVMODE=1 $(BIN)/python -m pytest -n $(JOBS) --maxschedchunk 4 $(ARGS)
+	$(TEST) -m 'not slow' $(ARGS)
+
+test-all: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-examples
+	SSM_TEST_ALL=1 $(TEST) $(ARGS)
 
 lint: $(VENV)/.installed $(VENV)/.group-lint
 	$(BIN)/ruff check

@@ -39,7 +39,13 @@ def test_there_are_examples():
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_runs(example):
-    """Also twice: the second run finds nothing of the first in its way."""
+    run(example)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_runs_twice(example):
+    """The second run finds nothing of the first in its way."""
     for _ in range(2):
         run(example)
 

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from tests.allocators.shared import Shared
+from tests.effort import times
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,5 +57,5 @@ def run_model(machine: type[Model], make: Callable[..., Any], form: str) -> None
     """Thousands of steps; a failure prints the fewest that lead to it."""
     if form in ("fork", "spawn"):
         machine = type(machine.__name__, (Deaths, machine), {})
-    limits = settings(max_examples=EXAMPLES[form], stateful_step_count=STEPS, deadline=None)
+    limits = settings(max_examples=times(EXAMPLES[form]), stateful_step_count=STEPS, deadline=None)
     run_state_machine_as_test(lambda: machine(make), settings=limits)

@@ -15,6 +15,8 @@ from allocators.bpf import include
 from tests.cmake import ROOT, run
 from tests.isolation import cannot_run
 
+pytestmark = pytest.mark.xdist_group("library of the allocators")
+
 FOREIGN = Path(__file__).parent / "foreign"
 SOURCES = sorted((ROOT / "allocators" / "src").glob("*.c"))
 OF_A_C_LIBRARY = {"memcpy", "memset", "__popcountdi2"}

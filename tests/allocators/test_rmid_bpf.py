@@ -13,8 +13,11 @@ import pytest
 
 from allocators.bpf import include
 from tests.allocators import bpf_matrix
-from tests.allocators.bpf_matrix import HERE, Build, build, compile_program, run
+from tests.allocators.bpf_matrix import CPUS, HERE, LEVELS, Build, build, compile_program, run
+from tests.effort import ALL
 from tests.isolation import cannot_run
+
+pytestmark = pytest.mark.xdist_group("BPF")
 
 COMPILERS = {"c11": ["gcc", "-std=c11", "-x", "c"], "c++17": ["g++", "-std=c++17", "-x", "c++"]}
 PLACES, TESTS = 3, 9  # of the allocator, and of its behaviour, in rmid_loader.c
@@ -43,21 +46,31 @@ def newest() -> Build:
     return bpf_matrix.builds()[-1]
 
 
-def test_every_build_is_accepted_and_behaves(tmp_path: Path) -> None:
+@pytest.fixture
+def chosen() -> list[Build]:
+    """All builds, or of the newest compiler's each cpu once and each level."""
+    builds = bpf_matrix.builds()
+    if ALL or not builds:
+        return builds
+    levels = dict(zip(CPUS, [*LEVELS, LEVELS[0]], strict=True))
+    return [how for how in builds if how.compiler == builds[-1].compiler and how.level == levels[how.cpu]]
+
+
+def test_every_build_is_accepted_and_behaves(tmp_path: Path, chosen: list[Build]) -> None:
     try:
-        results = bpf_matrix.try_all(tmp_path)
+        results = bpf_matrix.try_all(tmp_path, chosen)
     except bpf_matrix.CannotRun as why:
         cannot_run(str(why))
     print(bpf_matrix.table(results))
     wanted = f"accepted: 24 xdp, 2 tp_btf, 2 raw tracepoint; run: {PLACES * TESTS} behaviours"
     assert {how: text for how, text in results.items() if text != wanted} == {}
     assert {how.cpu for how in results} >= {"v1", "v2", "v3"}
-    assert {how.level for how in results} == set(bpf_matrix.LEVELS)
+    assert {how.level for how in results} == set(LEVELS)
 
 
-def test_first_steps(tmp_path: Path) -> None:
+def test_first_steps(tmp_path: Path, chosen: list[Build]) -> None:
     try:
-        results = bpf_matrix.try_all(tmp_path, HERE / "readme.bpf.c")
+        results = bpf_matrix.try_all(tmp_path, chosen, HERE / "readme.bpf.c")
     except bpf_matrix.CannotRun as why:
         cannot_run(str(why))
     wanted = "accepted: 1 xdp, 0 tp_btf, 0 raw tracepoint; run: 1 behaviours"
@@ -96,13 +109,13 @@ def test_both_files_may_be_included(tmp_path: Path, loader: Path, newest: Build)
     assert len(load(loader, compile_program(source, newest, tmp_path / "both.bpf.o"))) == 1
 
 
-def test_the_documented_program_is_accepted(tmp_path: Path) -> None:
+def test_the_documented_program_is_accepted(tmp_path: Path, chosen: list[Build]) -> None:
     """By the cpu that bpf2go asks for, too. It has no XDP program, so nothing of it is run here."""
     (text,) = re.findall(r"^```c\n(.*?)^```", DOCS.read_text(), re.MULTILINE | re.DOTALL)
     source = tmp_path / "documented.bpf.c"
     source.write_text(text)
     try:
-        results = bpf_matrix.try_all(tmp_path, source, "-Wno-unused-parameter")
+        results = bpf_matrix.try_all(tmp_path, chosen, source, "-Wno-unused-parameter")
     except bpf_matrix.CannotRun as why:
         cannot_run(str(why))
     wanted = "accepted: 0 xdp, 2 tp_btf, 0 raw tracepoint; run: 0 behaviours"

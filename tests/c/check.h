@@ -6,9 +6,11 @@
 #ifndef TESTS_CHECK_H
 #define TESTS_CHECK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define CHECK(condition)                                                                                               \
@@ -29,6 +31,14 @@
             exit(1);                                                                                                   \
         }                                                                                                              \
     } while (0)
+
+/* Whether a test that takes long does all of it, as `make test-all` says; see tests/effort.py. */
+static inline bool check_all(void)
+{
+    const char *all = getenv("SSM_TEST_ALL");
+
+    return all != NULL && strcmp(all, "1") == 0;
+}
 
 /* Deterministic from one seed (splitmix64, Steele, Lea, Flood 2014). */
 static uint64_t check_random_state;

@@ -3,7 +3,7 @@
  * Redelivery, with death at every store: a child joins a pool and goes through an operation step by step; each time it has
  * changed the segment, a copy is what its death right there would leave behind. Somebody attaches to the copy, which reaps,
  * and drains the rings: nothing is lost, nothing comes twice, no bit is left. Then the reaper itself dies at each of its
- * stores, and the next one has to come to the same end. */
+ * stores, and the next one has to come to the same end; without SSM_TEST_ALL=1 only those of the first operation. */
 #include "redelivery_fixture.h"
 #include "steps.h"
 
@@ -503,7 +503,7 @@ static void test_every_death(void)
         return;
     CHECK(pthread_atfork(before_fork, NULL, in_child) == 0); /* in the child, behind the library's */
     for (size_t i = 0; i < sizeof courses / sizeof *courses; i++) {
-        go_through(&courses[i], false, courses[i].reapers != NO_REAPER);
+        go_through(&courses[i], false, courses[i].reapers != NO_REAPER && (i == 0 || check_all()));
         if (courses[i].wide)
             go_through(&courses[i], true, false);
     }

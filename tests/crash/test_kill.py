@@ -14,8 +14,9 @@ import time
 import pytest
 
 from tests.crash.programs import run
+from tests.effort import seconds
 
-SECONDS = int(os.environ.get("SSM_TEST_SECONDS", "5"))
+SECONDS = max(1, int(seconds(5)))
 OPERATIONS = 120  # at least
 
 
@@ -30,14 +31,25 @@ OPERATIONS = 120  # at least
 )
 def test_kills(arguments: tuple[str, ...]) -> None:
     """Holder sets of one word, and of two; no operation has a violation, and none was left out."""
-    status, output = run("ssm_killer", "--jobs", "2", *arguments)
+    assert len(killed("--jobs", "2", *arguments)) >= OPERATIONS
+
+
+@pytest.mark.parametrize("only", ["put", "get", "free", "ids"])
+def test_kills_in_some_operations(only: str) -> None:
+    """After each change, and at each system call."""
+    assert killed("--jobs", "2", "--narrow", "--points", "1", "--double", "0", "--only", only)
+
+
+def killed(*arguments: str) -> list[list[str]]:
+    """The rows of the table, each without a violation."""
+    status, output = run("ssm_killer", *arguments)
     assert status == 0, output
     rows = [line.split() for line in output.splitlines()[1:]]
-    assert len(rows) >= OPERATIONS
     for row in rows:
         kills, violations, _, double_violations, _, stop_violations = map(int, row[-7:-1])
         assert kills > 0, row
         assert violations == double_violations == stop_violations == 0, row
+    return rows
 
 
 @pytest.mark.stress

@@ -3,6 +3,7 @@
 
 import pytest
 
+from tests.effort import by_states
 from tests.model.chain_model import BUGS, Config, Model, explore, main
 from tests.model.explorer import name_of
 
@@ -21,7 +22,7 @@ SOUND = [
 DEATHS_OF_TWO = {"scripts": ("C", "C"), "kills": 2, "blocks": 4}
 
 
-@pytest.mark.parametrize(("config", "at_least"), SOUND, ids=name_of)
+@pytest.mark.parametrize(("config", "at_least"), by_states(SOUND), ids=name_of)
 def test_a_message_is_whole(config: dict[str, object], at_least: int) -> None:
     explore(limit=LIMIT, **config).must_be_sound(at_least)
 

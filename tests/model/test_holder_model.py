@@ -3,6 +3,7 @@
 
 import pytest
 
+from tests.effort import by_states
 from tests.model.explorer import name_of
 from tests.model.holder_model import BUGS, HARMLESS, Config, Model, explore, main
 
@@ -49,7 +50,7 @@ SHOWS = {
 }
 
 
-@pytest.mark.parametrize(("config", "at_least"), SOUND, ids=name_of)
+@pytest.mark.parametrize(("config", "at_least"), by_states(SOUND), ids=name_of)
 def test_protocol_holds_after_every_kill(config: dict[str, int], at_least: int) -> None:
     explore(limit=LIMIT, **config).must_be_sound(at_least)
 

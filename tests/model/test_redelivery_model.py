@@ -6,6 +6,7 @@ By hand, further: python tests/model/redelivery_model.py --workers 2 --forward -
 
 import pytest
 
+from tests.effort import by_states
 from tests.model.explorer import name_of
 from tests.model.redelivery_model import BUGS, HARMLESS, Config, Model, explore, main
 
@@ -73,17 +74,23 @@ SHOWS = {
 }
 
 
-@pytest.mark.parametrize(("config", "at_least"), SOUND, ids=name_of)
+@pytest.mark.parametrize(("config", "at_least"), by_states(SOUND), ids=name_of)
 def test_nothing_is_lost_or_handed_out_twice(config: dict[str, int], at_least: int) -> None:
     explore(limit=LIMIT, **config).must_be_sound(at_least)
 
 
-@pytest.mark.parametrize("bug", BUGS)
+FAR = {"flag_last", "return_unlocked"}  # hundreds of thousands of states away
+
+
+@pytest.mark.parametrize(
+    "bug", [pytest.param(bug, marks=pytest.mark.slow if bug in FAR else ()) for bug in BUGS]
+)
 def test_seeded_bug_is_found(bug: str) -> None:
     result = explore(limit=LIMIT, bug=bug, **SHOWS[bug])
     assert result.violation, f"{BUGS[bug]}: not found in {result.states} states"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", HARMLESS)
 @pytest.mark.parametrize("config", [{"workers": 2}, FORWARD, {"requeue": True}, FANOUT], ids=name_of)
 def test_another_way_is_sound_too(config: dict[str, int], way: str) -> None:

@@ -3,6 +3,7 @@
 
 import pytest
 
+from tests.effort import by_states
 from tests.model.explorer import name_of
 from tests.model.reservation_model import BUGS, Config, Model, explore, main
 
@@ -17,7 +18,7 @@ SOUND = [
 ]
 
 
-@pytest.mark.parametrize(("config", "at_least"), SOUND, ids=name_of)
+@pytest.mark.parametrize(("config", "at_least"), by_states(SOUND), ids=name_of)
 def test_nobody_hangs(config: dict[str, object], at_least: int) -> None:
     result = explore(limit=LIMIT, **config)
     assert not result.violation, "\n".join((result.violation, *result.trace))

@@ -3,6 +3,7 @@
 
 import pytest
 
+from tests.effort import by_states
 from tests.model.explorer import name_of
 from tests.model.shard_model import BUGS, Config, Model, explore, main
 
@@ -18,7 +19,7 @@ SOUND = [
 ]
 
 
-@pytest.mark.parametrize(("config", "at_least"), SOUND, ids=name_of)
+@pytest.mark.parametrize(("config", "at_least"), by_states(SOUND), ids=name_of)
 def test_no_block_is_lost_or_listed_while_held(config: dict[str, int], at_least: int) -> None:
     explore(limit=LIMIT, **config).must_be_sound(at_least)
 

@@ -8,14 +8,15 @@ Further, by hand: python -m tests.model.spin ring --scene 1 --memory-mb 14000 (a
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.effort import ALL, by_states
 from tests.model import spin, weaken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # Per model and scene: states that it must reach at least, the orders that are wrong, and those that are sound too.
@@ -53,6 +54,7 @@ SCENES = [
 ]
 
 
+QUICK = 9_000  # states of a scene that is not slow
 NAMES = [f"{model}-{scene}" for model, scene, *_ in SCENES]
 
 
@@ -62,7 +64,7 @@ def explorer_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 
     def of(model: str) -> Path:
         if model not in built:
-            built[model] = spin.build(model, tmp_path_factory.mktemp(model))
+            built[model] = spin.build(model, tmp_path_factory.mktemp(model), level="-O1" if ALL else "-O0")
         return built[model]
 
     if missing := spin.missing():
@@ -72,7 +74,16 @@ def explorer_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
     return of
 
 
-@pytest.mark.parametrize(("model", "scene", "at_least", "wrong", "sound"), SCENES, ids=NAMES)
+def grouped(rows: list[tuple[str, int, int, list[int], list[int]]]) -> list[Any]:
+    """In one worker, which builds the explorer, what is of one model."""
+    scenes = by_states(rows, column=2, most=QUICK)
+    return [
+        pytest.param(*scene.values, marks=[*scene.marks, pytest.mark.xdist_group(scene.values[0])])
+        for scene in scenes
+    ]
+
+
+@pytest.mark.parametrize(("model", "scene", "at_least", "wrong", "sound"), grouped(SCENES), ids=NAMES)
 def test_orders(
     explorer_of: Callable[[str], Path],
     model: str,
@@ -92,9 +103,27 @@ def test_orders(
         assert "max search depth" not in outcome.output, outcome.output
 
 
+FIRST = {model: (scene, wrong[0]) for model, scene, _, wrong, _ in reversed(SCENES)}
+SLOW = sorted(FIRST.keys() - {model for model, _, at_least, *_ in SCENES if at_least <= QUICK})
+
+
 @pytest.mark.parametrize(
-    "row", weaken.outcomes(), ids=lambda row: f"{row.step.label}-{row.model}-{row.step.what}"
+    "model", [pytest.param(model, marks=pytest.mark.xdist_group(model)) for model in SLOW]
 )
+def test_an_order_of_a_slow_model(explorer_of: Callable[[str], Path], model: str) -> None:
+    """Where all scenes are slow, `make test` has one of the wrong orders, which does not take long to find."""
+    scene, order = FIRST[model]
+    assert spin.explore(explorer_of(model), scene, order).violation
+
+
+def weakened() -> Iterator[Any]:
+    for row in weaken.outcomes():
+        is_slow = row.model in SLOW or row.scene is None
+        marks = [pytest.mark.xdist_group(row.model), *[pytest.mark.slow] * is_slow]
+        yield pytest.param(row, id=f"{row.step.label}-{row.model}-{row.step.what}", marks=marks)
+
+
+@pytest.mark.parametrize("row", weakened())
 def test_weakened(explorer_of: Callable[[str], Path], row: weaken.Outcome) -> None:
     """The table of docs/testing.md is true: an order that is relaxed, or a fence that is gone, is found or not."""
     pan, bug = explorer_of(row.model), weaken.switch(row.model, row.step)
@@ -105,6 +134,7 @@ def test_weakened(explorer_of: Callable[[str], Path], row: weaken.Outcome) -> No
         assert "max search depth" not in outcome.output, outcome.output
 
 
+@pytest.mark.xdist_group("litmus")
 def test_command_line(capsys: pytest.CaptureFixture[str], explorer_of: Callable[[str], Path]) -> None:
     assert spin.main(["litmus"]) == 0
     assert "no violation" in capsys.readouterr().out

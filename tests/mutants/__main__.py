@@ -182,6 +182,7 @@ def run(command: list[str | Path], seconds: float, cwd: Path = TREE) -> tuple[bo
 def environment() -> dict[str, str]:
     return {
         **os.environ,
+        "SSM_TEST_ALL": "1",
         "PYTHONPATH": "",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }

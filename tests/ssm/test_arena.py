@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 import ssm
 from ssm.cli import main
+from tests.effort import seconds, times
 from tests.processes import wait_until
 
 KIB = 1024
@@ -21,7 +22,7 @@ PAGE = 4096
 ARENA = 64 * PAGE
 OVERHEAD = 48  # SMALL's headroom and tailroom
 LARGEST = 2048 - OVERHEAD  # a packet that a block has room for
-SECONDS = float(os.environ.get("SSM_TEST_SECONDS", "3"))
+SECONDS = seconds(3)
 HEADER = struct.Struct("<II")  # checksum and length of the rest
 
 
@@ -276,7 +277,8 @@ class Model(RuleBasedStateMachine):
 
 def test_model(make_pool):
     run_state_machine_as_test(
-        lambda: Model(make_pool), settings=settings(max_examples=30, stateful_step_count=30, deadline=None)
+        lambda: Model(make_pool),
+        settings=settings(max_examples=times(30), stateful_step_count=30, deadline=None),
     )
 
 

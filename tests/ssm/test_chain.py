@@ -14,9 +14,10 @@ import pytest
 
 import ssm
 from ssm.cli import main
+from tests.effort import seconds
 from tests.processes import wait_until
 
-SECONDS = float(os.environ.get("SSM_TEST_SECONDS", "3"))
+SECONDS = seconds(3)
 SIZE = 64
 
 

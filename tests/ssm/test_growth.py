@@ -16,11 +16,12 @@ import pytest
 import ssm
 from ssm.cli import main
 from tests.conftest import SHM
+from tests.effort import seconds
 from tests.isolation import cannot_run
 
 KIB, MIB = 1 << 10, 1 << 20
 UNIT = 64 * KIB
-SECONDS = float(os.environ.get("SSM_TEST_SECONDS", "4"))
+SECONDS = seconds(4)
 
 
 @pytest.fixture

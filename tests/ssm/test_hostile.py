@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 import allocators
 import ssm
 import ssm.aio  # now, and not in a call that a signal may end
+from tests.effort import times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -254,7 +255,7 @@ STEP = st.tuples(
     st.integers(0, 60), st.integers(0, 60), st.lists(st.one_of(VALUES, WORLDLY), max_size=4), st.booleans()
 )
 BUDGET = settings(
-    max_examples=int(os.environ.get("SSM_EXAMPLES", "150")),
+    max_examples=int(os.environ.get("SSM_EXAMPLES") or times(150)),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     print_blob=True,

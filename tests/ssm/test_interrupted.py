@@ -28,11 +28,12 @@ import allocators
 import ssm
 import ssm.aio  # now: a fork waits for an import, and would wait for a thread that is stopped in one
 from tests import late
+from tests.effort import seconds
 from tests.processes import PATIENCE_S, wait_until
 from tests.services import OPEN, give, take
 
 SOURCES = (str(Path(ssm.__file__).parent), str(Path(allocators.__file__).parent))
-SECONDS = 1.5  # of what comes by chance
+SECONDS = seconds(1.5)  # of what comes by chance
 
 
 class Calls:

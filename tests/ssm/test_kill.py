@@ -16,10 +16,11 @@ import zlib
 import pytest
 
 import ssm
+from tests.effort import seconds
 from tests.processes import wait_until
 
 SOON_S = 30.0
-SECONDS = float(os.environ.get("SSM_TEST_SECONDS", "4"))
+SECONDS = seconds(4)
 MIN_KILLS = 10  # also where the machine is so busy that they take longer
 HEADER = struct.Struct("<IIQ")  # checksum of the rest, length of the rest, serial number
 

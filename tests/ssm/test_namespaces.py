@@ -9,12 +9,13 @@ import time
 import pytest
 
 import ssm
+from tests.effort import seconds
 from tests.isolation import Keeper, become_pid_1, fork_as, need_namespaces
 from tests.processes import is_running, wait_until
 from tests.ssm.test_kill import assert_all_is_there, in_and_out
 
 SOON_S = 30.0
-SECONDS = float(os.environ.get("SSM_TEST_SECONDS", "2"))
+SECONDS = seconds(2)
 REUSED = 4321  # the pid that is used again
 
 

@@ -17,6 +17,7 @@ import pytest
 
 import ssm
 from tests.conftest import SHM, SMALL
+from tests.effort import seconds
 from tests.isolation import become, need_root
 from tests.processes import PATIENCE_S, wait_until
 
@@ -778,7 +779,7 @@ def test_creator_killed_in_the_middle(children, new_name):
     seed = int(os.environ.get("SSM_TEST_SEED", "0")) or time.time_ns() & 0xFFFF
     print("seed", seed)
     rng = random.Random(seed)
-    until = time.monotonic() + 4
+    until = time.monotonic() + seconds(4)
     kills = made = 0
     while kills < 4 or time.monotonic() < until:
         name = new_name()

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 import ssm
+from tests.effort import seconds
 from tests.processes import is_running, wait_until
 
 SERIAL = struct.Struct("<Q")
-SECONDS = float(os.environ.get("SSM_TEST_SECONDS", "4"))
+SECONDS = seconds(4)
 MIN_KILLS = 10  # also where the machine is so busy that they take longer
 RECHECK_S = 0.02  # a sleep without a look at the dead is not longer
 

@@ -16,6 +16,7 @@ import pytest
 
 import ssm
 from allocators import AllocPolicy, RangeInclusive, ResourceNotAvailable
+from tests.effort import seconds
 from tests.services import give, key, used
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.processes import Child, Children
 
-SECONDS = float(os.environ.get("SSM_TEST_SECONDS", "1.5"))
+SECONDS = seconds(1.5)
 MIN_KILLS = 8  # also where the machine is so busy that they take longer
 WORKERS = 3
 HELD = 40  # by one worker, at most: together more than there are ids and RMIDs
