@@ -181,7 +181,8 @@ def pool_options(
         classes = _classes_for(sizes, headroom + tailroom)
     pairs = _classes(build["classes"] if classes is None else classes)
     arena, grow, packets = _arena(arena, grow, arena_packets, pairs[-1][0])
-    blocks = sum(count for _, count in pairs) + (packets or (_ARENA_PACKETS_HIGH if arena or grow else 0))
+    most = _ARENA_PACKETS_MAX if grow else _ARENA_PACKETS_HIGH if arena else 0
+    blocks = sum(count for _, count in pairs) + (packets or most)
     room = max(build["metadata_bytes"], _ROOM_FOR_RINGS + _ROOM_PER_BLOCK * blocks)
     return PoolOptions(
         classes=pairs,

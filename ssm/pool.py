@@ -132,7 +132,8 @@ class Pool(_core.Pool):
             the arena were full. 0, or no more than `arena`: it does not grow.
         arena_packets : int, optional
             Packets that the arena can have at once, up to 65536. By default as many as can be of packets larger than
-            the largest block, but 16 at least and 4096 at most.
+            the largest block, but 16 at least and 4096 at most; where it grows, 65536, which cost nothing until they
+            are used.
         quota : int, optional
             As for `attach`.
 

@@ -5,13 +5,21 @@
 #include "pool_fixture.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 
 struct region { uint64_t start, bytes, alignment; };
 
-/* Each region aligned, behind the one before, inside the segment. */
-static void check_order(const struct region *regions, uint32_t count, uint64_t size_bytes)
+static int by_start(const void *one, const void *other)
+{
+    const struct region *a = one, *b = other;
+    return a->start != b->start ? (a->start > b->start) - (a->start < b->start) : (a->bytes > b->bytes) - (a->bytes < b->bytes);
+}
+
+/* Each region aligned, none overlaps another, all inside the segment. */
+static void check_order(struct region *regions, uint32_t count, uint64_t size_bytes)
 {
     uint64_t end = 0;
+    qsort(regions, count, sizeof *regions, by_start);
     for (uint32_t i = 0; i < count; i++) {
         CHECK(regions[i].start >= end);
         CHECK_EQ(regions[i].start % regions[i].alignment, 0);
@@ -22,9 +30,28 @@ static void check_order(const struct region *regions, uint32_t count, uint64_t s
     CHECK_EQ(size_bytes % 4096, 0);
 }
 
+/* What is there from the beginning, and what gets its memory later. */
+static void check_sparse(const struct ssm_geometry *g)
+{
+    const uint64_t later[] = {g->extents_start, g->arena_tree_start, g->backed_start, g->carver_start, g->caches_start,
+                              g->metadata_start, g->classes[g->fixed_count].lists_start, g->classes[g->fixed_count].payload_start};
+    const uint64_t at_once[] = {g->services_start, g->rmids_start, g->slots_start, g->ring_ids_start, g->arena_start,
+                                g->blocks_start, g->classes[g->fixed_count - 1].payload_start};
+    CHECK_EQ(g->reserved_bytes % 4096, 0);
+    if (g->arena_units == 0) {
+        CHECK_EQ(g->reserved_bytes, g->size_bytes);
+        return;
+    }
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+        CHECK(later[i] >= g->reserved_bytes && later[i] % 4096 == 0);
+    for (size_t i = 0; i < sizeof at_once / sizeof *at_once; i++)
+        CHECK(at_once[i] < g->reserved_bytes);
+    CHECK(g->blocks_start + (uint64_t)(g->block_total - g->arena_packets) * g->block_bytes <= g->reserved_bytes);
+}
+
 static void check_geometry(const struct ssm_geometry *g)
 {
-    struct region regions[15 + 2 * (SSM_CLASS_MAX + 1)];
+    struct region regions[16 + 2 * (SSM_CLASS_MAX + 1)];
     uint32_t n = 0, first = 0;
     regions[n++] = (struct region){0, sizeof(struct ssm_superblock), 1};
     regions[n++] = (struct region){g->holders_start, (uint64_t)g->holders * sizeof(struct ssm_holder), 128};
@@ -45,6 +72,7 @@ static void check_geometry(const struct ssm_geometry *g)
         regions[n++] = (struct region){g->arena_start, sizeof(struct ssm_arena), 128};
         regions[n++] = (struct region){g->extents_start, g->arena_packets * sizeof(struct ssm_extent), 128};
         regions[n++] = (struct region){g->arena_tree_start, al_tree_size_bytes(2 * g->arena_packets + 1), 128};
+        regions[n++] = (struct region){g->backed_start, (g->arena_units + 63) / 64 * 8, 128};
     }
     regions[n++] = (struct region){g->metadata_start, g->metadata_bytes, 4096};
     for (uint32_t i = 0; i < g->fixed_count; i++) {
@@ -64,6 +92,7 @@ static void check_geometry(const struct ssm_geometry *g)
         regions[n++] = (struct region){c->payload_start, g->arena_bytes, 4096};
     }
     check_order(regions, n, g->size_bytes);
+    check_sparse(g);
     CHECK_EQ(g->block_total, first);
     CHECK(g->holders % 64 == 0 && g->holder_words * 64 == g->holders);
     CHECK(g->block_bytes >= sizeof(struct ssm_block) + g->holder_words * 8 && g->block_bytes % 64 == 0);

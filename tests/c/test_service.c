@@ -538,7 +538,7 @@ static void recover_metadata(void *mem)
     uint64_t start;
     ssm_pool_set_base(&doctor, mem);
     CHECK_EQ(ssm_registry_lock(&doctor, 0), 0);
-    CHECK_EQ(ssm_carver_alloc(&doctor, 128, 0, &start), 0);
+    CHECK_EQ(ssm_carver_alloc(&doctor, 128, 0, 0, &start), 0);
     ssm_carver_free(&doctor, start, 128);
     ssm_registry_unlock(&doctor);
 }

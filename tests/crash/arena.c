@@ -3,7 +3,9 @@
  * Operations on packets of the arena, and their states. Its memory is eight pages, for six packets; where it grows, two units
  * of sixteen pages, which are not reserved at first. */
 #include "arena.h"
+#include "ring.h"
 #include "scenarios.h"
+#include "shard.h"
 
 #define HAND(world) ((world)->packets)
 #define NOW         0
@@ -119,6 +121,35 @@ static void leftover_without_memory(struct world *world)
     ssm_store_relaxed_u64((struct ssm_u64 *)(me(world)->base + me(world)->geometry.backed_start), 1);
 }
 
+/* Two blocks there are, and the peer has them: the other ones were never made. */
+static void two_blocks(struct world *world)
+{
+    struct ssm_pool *pool = me(world);
+    struct ssm_shard *shard = ssm_shard_at(pool, 1, 0);
+    const uint32_t first = pool->geometry.classes[1].first_block;
+    ssm_arena_add_packets(pool, 1);
+    for (uint32_t i = 2; i < ARENA_PACKETS; i++)
+        ssm_store_relaxed_u32(&ssm_block_at(pool, first + i)->listed, 0);
+    for (uint32_t i = 0; i < 2; i++)
+        ssm_store_relaxed_u32(&ssm_list_at(pool, 1, 0)[i], first + 1 - i);
+    ssm_store_relaxed_u32(&shard->free_count, 2);
+    ssm_store_relaxed_u32(&ssm_arena_of(pool)->packets, 2);
+    world_keep_arena(world, PAGES(1));
+    world_keep_arena(world, PAGES(1));
+}
+
+/* The ring has room for four, and slots for two, which are taken; the first of them stands in the second slot. */
+static void two_slots(struct world *world)
+{
+    for (int actor = 0; actor < ACTORS; actor++) {
+        world->rings[actor][RING_MANY]->mask = 1;
+        world->rings[actor][RING_MANY]->places = 2;
+    }
+    ssm_store_relaxed_u32(&many(world)->shared->slot_count, 2);
+    world_rotate(world, RING_MANY, 1);
+    world_queue(world, PEER, RING_MANY, 2);
+}
+
 /* The next packet of two pages is half in the one unit, half in the other. */
 static void one_unit_but_a_page(struct world *world)
 {
@@ -131,6 +162,12 @@ static void to_put(struct world *world)
     one_in_hand(world);
     expect->put_stage = 1;
     expect->put.serial[expect->put.count++] = world_serial_of(world, HAND(world)[0]);
+}
+
+static void to_put_beyond_the_slots(struct world *world)
+{
+    two_slots(world);
+    to_put(world);
 }
 
 static void to_get(struct world *world)
@@ -163,6 +200,10 @@ const struct scenario arena_scenarios[] = {
     {"growing arena alloc: two units", one_unit_but_a_page, alloc_2, .results = {0}, .arena = true, .grows = true},
     {"growing arena alloc: lock of a dead process", dead_owner, alloc_2, .results = {0}, .arena = true, .grows = true},
     {"growing arena alloc_many", one_unit_but_a_page, alloc_3_packets, .results = {0}, .arena = true, .grows = true},
+    {"growing arena alloc: more blocks", two_blocks, alloc_2, .results = {0}, .arena = true, .grows = true},
+    {"growing arena alloc_many: more blocks", two_blocks, alloc_3_packets, .results = {0}, .arena = true, .grows = true},
+    {"growing arena stats, check", two_blocks, look, .results = {0, 0}, .arena = true, .grows = true},
+    {"growing ring put: more slots", to_put_beyond_the_slots, put, .results = {0}, .arena = true, .grows = true},
     {"arena stats, check", leftovers_elsewhere, look, .results = {0, 0}, .arena = true},
 };
 

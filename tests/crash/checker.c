@@ -114,13 +114,11 @@ static uint32_t times_queued(const struct check *check, uint32_t id, uint32_t bl
 {
     const struct ssm_ring_shared *shared = ssm_ring_shared_at(check->self, id);
     uint32_t generation = ssm_load_acquire_u32(&ssm_block_at(check->self, block_idx)->generation), times = 0;
-    uint64_t slots = 1, head = ssm_load_acquire_u64(&shared->producer.index);
+    uint64_t slots = ssm_load_acquire_u32(&shared->slot_count), head = ssm_load_acquire_u64(&shared->producer.index);
     struct ssm_redelivery table;
     if (ssm_ring_table(check->self, id, &table) &&
         ssm_redelivery_is_returned(&table, ssm_handle_of(generation, block_idx)))
         return 1; /* at the front; slots do not count */
-    while (slots < shared->capacity)
-        slots *= 2;
     for (uint64_t at = ssm_load_acquire_u64(&shared->consumer.index); at != head; at++)
         times += times_in_chain(check, id, ssm_load_acquire_u64(&shared->slots[at % slots]), ssm_handle_of(generation, block_idx));
     return times;
@@ -220,7 +218,7 @@ static uint32_t balance(const struct check *check)
     uint32_t available = 0;
     balance_slots(check);
     balance_numbers(check);
-    for (uint32_t i = 0; i < check->self->geometry.block_total; i++) {
+    for (uint32_t i = 0; i < ssm_blocks_now(check->self); i++) {
         const struct ssm_block *block = ssm_block_at(check->self, i);
         bool free = true;
         for (uint32_t id = 0; id < check->self->geometry.holders; id++)

@@ -34,6 +34,7 @@ FOUND = {
     "SILENT_RELEASE": ("close: everything in hand", "lost: nobody holds it"),
     "VIEW_DELAYS": ("redelivering get: free, viewed", "came back although they had been freed"),
     "TRUSTED_LEFTOVER": ("growing arena alloc: an extent", "units that are not reserved"),
+    "WIDE_EARLY": ("growing ring put: more slots", "carries ring"),
 }
 SOON = {
     "NO_INTENT",

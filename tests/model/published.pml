@@ -14,6 +14,8 @@
  *          Whoever looks at a packet without holding it takes nothing of the next packet for a part of it.
  * SCENE=4  tasks            T1  ssm_ring_join_add(): what was done, then done            T2  join_attempt(): done, then the head
  *          Two put a packet each, and the first one joins: its own packet is done then, whichever else is.
+ * SCENE=5  a table grows    W1  add_packets_locked(): its memory, then how many      W2  ssm_arena_packets_now(), then the memory
+ * SCENE=6  a ring is wider  Q1  widen(): the copies, then how many slots             Q2  ssm_ring_slots_now(), then the copies
  */
 c_decl {
 \#define LOCATIONS 4
@@ -30,6 +32,7 @@ c_track "&weak" "sizeof(struct weak_memory)"
  * 10  J1: the lock is taken relaxed   11  J2: the word is loaded relaxed   12  J1: the incarnation is written after the lock is taken
  * 13  J1: the word does not have the incarnation
  * 14  X1 relaxed   15  X2 relaxed   16  X1 before the start   17  no fence at Y1   18  no fence at Y2   19  Y2: no second look
+ * 24  W1 relaxed   25  W2 relaxed   26  W1 before the memory   27  Q1 relaxed   28  Q2 relaxed   29  Q1 before the copies
  * 20  T1 relaxed   21  T2: done is loaded relaxed   22  T2: the head, then done   23  sound: T2, the head is loaded relaxed */
 
 /* ---- SCENE=0 and 1 ---- */
@@ -249,6 +252,36 @@ inline consume()
 
 inline finish_task() { atomic { rmw_read(AR, DONE, y); rmw_write((bug == 20 -> RLX : AR), DONE, y + 1); y = 0 } /* T1 */ }
 
+/* ---- SCENE=5 and 6 ---- */
+#define THERE 0
+#define COUNT 1 /* packets, bit_words, has_caches, slot_count */
+
+inline enlarge()
+{
+    if
+    :: bug == 26 || bug == 29 -> store(REL, COUNT, 1)
+    :: else -> skip
+    fi;
+    store(RLX, THERE, 1);
+    if
+    :: scene == 5 && bug != 26 -> store((bug == 24 -> RLX : REL), COUNT, 1) /* W1 */
+    :: scene == 6 && bug != 29 -> store((bug == 27 -> RLX : REL), COUNT, 1) /* Q1 */
+    :: else -> skip
+    fi
+}
+
+inline use()
+{
+    if
+    :: scene == 5 -> load((bug == 25 -> RLX : ACQ), COUNT, x) /* W2 */
+    :: else -> load((bug == 28 -> RLX : ACQ), COUNT, x) /* Q2 */
+    fi;
+    if
+    :: x == 1 -> load(RLX, THERE, y); assert(y == 1)
+    :: else -> skip
+    fi
+}
+
 /* ---- all of them ---- */
 
 proctype thread(byte me)
@@ -268,6 +301,8 @@ proctype thread(byte me)
     :: scene == 4 && me == 0 -> put_and_join()
     :: scene == 4 && me == 1 -> atomic { rmw_read(AR, HEAD, x); rmw_write(AR, HEAD, x + 1) }
     :: scene == 4 && me == 2 -> consume()
+    :: scene > 4 && me == 0 -> enlarge()
+    :: scene > 4 && me > 0 -> use()
     fi;
     end()
 }

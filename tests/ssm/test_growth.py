@@ -52,7 +52,8 @@ def test_what_is_reserved_at_once(make_pool, arena, grow, there, reserved):
     pool = make_pool(classes={256: 8}, arena=arena, grow=grow, arena_packets=16)
     assert (pool.arena, pool.arena_reserved) == (there, reserved)
     assert pool.stats().arena.backed == reserved
-    assert bytes_of_file(pool) == pool.size - there + reserved
+    most = pool.size if there == reserved else reserved + 128 * KIB
+    assert reserved < bytes_of_file(pool) <= most
 
 
 def test_exist_ok_compares_how_it_grows(name):
@@ -79,8 +80,9 @@ def test_grow_out_of_bounds(name):
 
 
 def test_memory_is_reserved_as_packets_need_it(pool):
-    start = bytes_of_file(pool)
     assert pool.stats().arena.backed == 0
+    pool.alloc(3000).free()  # from now on it has descriptors for all
+    start = bytes_of_file(pool) - UNIT
     with pool.alloc(100_000) as packet:
         packet[-1] = 7
         assert pool.stats().arena.backed == bytes_of_file(pool) - start == 2 * UNIT
@@ -143,10 +145,12 @@ def test_locked_pages_are_those_that_are_there(make_pool):
         if error.errno != errno.ENOMEM:
             raise
         cannot_run("this process may not lock 64 MiB")
-    assert bytes_of_file(pool) == pool.size - 64 * MIB
-    with pool.alloc(MIB) as packet:
+    assert bytes_of_file(pool) < 128 * KIB
+    pool.alloc(MIB).free()  # from now on it has descriptors
+    start = bytes_of_file(pool)
+    with pool.alloc(2 * MIB) as packet:
         packet[0] = 1
-    assert bytes_of_file(pool) == pool.size - 64 * MIB + MIB + UNIT
+    assert bytes_of_file(pool) == start + MIB
 
 
 @pytest.mark.parametrize(

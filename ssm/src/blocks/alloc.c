@@ -19,6 +19,7 @@
 #include <errno.h>
 
 #define ARENA_RETRY_NS UINT64_C(100000000) /* for the arena's lock, before there is no room */
+#define DESCRIPTOR_ROUNDS 8
 #define PARKED_MAX 64              /* blocks refilled into the cache at once */
 
 /* From the own shard onwards, round. `busy`: a shard was passed over because its lock was taken. */
@@ -72,7 +73,7 @@ static bool looks_enough(const struct ssm_pool *pool, uint32_t class_idx, uint32
     for (uint32_t i = 0; i < pool->geometry.shards && free_count < count; i++)
         free_count += ssm_load_relaxed_u32(&ssm_shard_at(pool, class_idx, i)->free_count);
     for (uint32_t slot = 0; thorough && free_count < count && slot < ssm_holder_high(pool); slot++)
-        if (slot != pool->self) /* what is there was taken before */
+        if (slot != pool->self && ssm_slot_has_caches(pool, slot)) /* what is in its own was taken before */
             free_count += ssm_load_relaxed_u32(&ssm_cache_at(pool, slot, class_idx)->count);
     return free_count >= count;
 }
@@ -175,6 +176,18 @@ static inline void hand_out_all(struct ssm_pool *pool, const struct ssm_own_clas
         handles[i] = hand_out(pool, class, ssm_block_at(pool, (uint32_t)handles[i]), handles[i], size);
 }
 
+/* Blocks of the arena, without extents. Where too few are free, it may get more; each round, others may be faster. */
+static int take_descriptors(struct alloc_call *call, const struct source *from, bool thorough)
+{
+    int result = take_blocks(call, from, thorough);
+    for (int round = 0; thorough && round < DESCRIPTOR_ROUNDS && result == -SSM_E_EXHAUSTED; round++) {
+        result = ssm_arena_add_packets(call->pool, call->count);
+        if (result == 0)
+            result = take_blocks(call, from, thorough);
+    }
+    return result;
+}
+
 /* Blocks of the arena, with their extents. The first look is there so that a call that fails touches nothing; when its
  * room is gone since, somebody else has got on. */
 static int take_furnished(struct alloc_call *call, const struct source *from, bool thorough)
@@ -185,8 +198,9 @@ static int take_furnished(struct alloc_call *call, const struct source *from, bo
     SSM_ASSERT(ssm_class_is_arena(pool, class_idx));
     int result = ssm_turn_must_yield(pool, class_idx, call->claimant.turn) ? -SSM_E_EXHAUSTED
                : ssm_arena_has_room(pool, &request, thorough);
-    if (result == 0 && (result = take_blocks(call, from, thorough)) == 0 &&
-        (result = ssm_arena_furnish(pool, &request, call->handles_out)) != 0)
+    if (result == 0)
+        result = take_descriptors(call, from, thorough);
+    if (result == 0 && (result = ssm_arena_furnish(pool, &request, call->handles_out)) != 0)
         ssm_stow_blocks(pool, class_idx, call->handles_out, call->count, 0);
     call->busy = result == -ETIMEDOUT;
     return call->busy ? -SSM_E_EXHAUSTED : result;

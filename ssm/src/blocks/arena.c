@@ -9,6 +9,9 @@
 #include <errno.h>
 
 #define GROW_REST_NS UINT64_C(20000000) /* after memory could not be had: as long as who waits sleeps between two looks */
+#define PACKETS_FIRST 64u   /* blocks that a growing arena begins with; then it has twice as many, ... */
+#define PACKETS_STEP  1024u /* ... but never so many more at once */
+#define BITS_PAGE     UINT64_C(4096) /* of the bits: as much as is reserved for them at once */
 
 static uint32_t first_block(const struct ssm_pool *pool)
 {
@@ -48,10 +51,18 @@ static struct ssm_u64 *backed_word(const struct ssm_pool *pool, uint64_t unit)
     return (struct ssm_u64 *)(pool->base + pool->geometry.backed_start) + unit / 64;
 }
 
+/* How many words of bits there are. Units of the others are not reserved. */
+static uint64_t bit_words(const struct ssm_pool *pool)
+{
+    const uint64_t most = (pool->geometry.arena_units + 63) / 64;
+    const uint64_t words = ssm_load_acquire_u32(&ssm_arena_of(pool)->bit_words); /* W2: pairs with W1 in set_backed_locked() */
+    return words < most ? words : most;
+}
+
 /* With the lock held; or of a unit in an extent of this process, without: then a stale 0 is reserved once more, in vain. */
 static bool unit_is_backed(const struct ssm_pool *pool, uint64_t unit)
 {
-    return ssm_load_relaxed_u64(backed_word(pool, unit)) >> unit % 64 & 1;
+    return unit / 64 < bit_words(pool) && ssm_load_relaxed_u64(backed_word(pool, unit)) >> unit % 64 & 1;
 }
 
 /* How many of these bytes lie in units that are not reserved, rounded up to units. */
@@ -63,9 +74,20 @@ static uint64_t missing_bytes(const struct ssm_pool *pool, uint64_t start, uint6
     return missing;
 }
 
+/* Reserves the memory of the bits of the units below `end`. */
+static int reserve_bits(struct ssm_pool *pool, uint64_t end)
+{
+    const uint64_t bytes = (end + 63) / 64 * sizeof(struct ssm_u64);
+    return bytes <= bit_words(pool) * sizeof(struct ssm_u64) ? 0 : ssm_sparse_reserve(pool, pool->geometry.backed_start, bytes);
+}
+
+/* The bits have memory. */
 static void set_backed_locked(struct ssm_pool *pool, uint64_t unit, uint64_t end)
 {
+    const uint64_t bytes = ((end + 63) / 64 * sizeof(struct ssm_u64) + BITS_PAGE - 1) / BITS_PAGE * BITS_PAGE;
     SSM_ASSERT(end <= pool->geometry.arena_units);
+    if (unit < end && bytes / sizeof(struct ssm_u64) > bit_words(pool)) /* W1 -> W2 in bit_words(): after their memory */
+        ssm_store_release_u32(&ssm_arena_of(pool)->bit_words, (uint32_t)(bytes / sizeof(struct ssm_u64)));
     for (; unit < end; unit++)
         ssm_store_relaxed_u64(backed_word(pool, unit),
                               ssm_load_relaxed_u64(backed_word(pool, unit)) | UINT64_C(1) << unit % 64);
@@ -91,7 +113,7 @@ bool ssm_arena_has_memory(const struct ssm_pool *pool, uint32_t block_idx)
 uint64_t ssm_arena_backed_bytes(const struct ssm_pool *pool)
 {
     uint64_t units = 0;
-    for (uint64_t i = 0; i < (pool->geometry.arena_units + 63) / 64; i++)
+    for (uint64_t i = 0, words = grows(pool) ? bit_words(pool) : 0; i < words; i++)
         units += (uint64_t)__builtin_popcountll(ssm_load_relaxed_u64(backed_word(pool, 64 * i)));
     return grows(pool) ? units * SSM_GROW_UNIT : pool->geometry.arena_bytes;
 }
@@ -110,7 +132,7 @@ bool ssm_arena_is_backed(const struct ssm_pool *pool)
     const int fd = ssm_pool_fd(pool);
     if (!grows(pool) || fd < 0)
         return true;
-    const uint64_t told = pool->geometry.classes[pool->geometry.fixed_count].payload_start + ssm_arena_backed_bytes(pool);
+    const uint64_t told = pool->geometry.reserved_bytes + ssm_arena_backed_bytes(pool);
     return ssm_segment_reserved_bytes(fd) >= told;
 }
 
@@ -134,8 +156,9 @@ static int rebuild(struct ssm_pool *pool, void *context)
     (void)context;
     if (SSM_HAS_BUG(NO_NEW_TREE))
         return 0;
-    int result = lay_out_tree(pool, &tree);
-    for (uint32_t i = 0; result == 0 && i < pool->geometry.arena_packets; i++) {
+    const uint32_t packets = ssm_arena_packets_now(pool);
+    int result = packets > 0 ? lay_out_tree(pool, &tree) : 0; /* without any, it has no memory */
+    for (uint32_t i = 0; result == 0 && i < packets; i++) {
         const uint32_t block_idx = first_block(pool) + i;
         const struct ssm_memory extent = extent_of(pool, block_idx);
         if (has_extent(pool, block_idx) && ssm_block_is_free(pool, ssm_block_at(pool, block_idx)))
@@ -179,9 +202,17 @@ int ssm_arena_init(struct ssm_pool *pool)
 {
     const struct ssm_geometry *g = &pool->geometry;
     struct al_tree tree;
-    if (g->arena_units > 0)
-        set_backed_locked(pool, 0, (g->reserved_bytes - g->classes[g->fixed_count].payload_start) / SSM_GROW_UNIT);
-    return g->arena_bytes > 0 ? lay_out_tree(pool, &tree) : 0;
+    if (g->arena_bytes == 0)
+        return 0;
+    if (!grows(pool)) {
+        ssm_store_relaxed_u32(&ssm_arena_of(pool)->packets, g->arena_packets);
+        return lay_out_tree(pool, &tree);
+    }
+    const uint64_t units = g->arena_reserved / SSM_GROW_UNIT;
+    const int result = reserve_bits(pool, units);
+    if (result == 0)
+        set_backed_locked(pool, 0, units);
+    return result;
 }
 
 int ssm_arena_recover(struct ssm_pool *pool)
@@ -191,6 +222,62 @@ int ssm_arena_recover(struct ssm_pool *pool)
     if (lock_arena(pool, SSM_LOCK_PATIENCE_NS) == 0)
         unlock_arena(pool);
     return 1;
+}
+
+/* ---- blocks ---------------------------------------------------------------------------------------------- */
+
+/* All that so many blocks need: descriptors, room on the lists, extents, and a tree for as many ranges and gaps. */
+static int reserve_tables(struct ssm_pool *pool, uint32_t packets)
+{
+    const struct ssm_geometry *g = &pool->geometry;
+    const struct ssm_class_geometry *c = &g->classes[g->fixed_count];
+    int result = ssm_sparse_reserve(pool, g->blocks_start + (uint64_t)c->first_block * g->block_bytes, (uint64_t)packets * g->block_bytes);
+    for (uint32_t i = 0; result == 0 && i < g->shards; i++)
+        result = ssm_sparse_reserve(pool, c->lists_start + (uint64_t)i * c->block_count * sizeof(struct ssm_u32), packets * sizeof(struct ssm_u32));
+    if (result == 0)
+        result = ssm_sparse_reserve(pool, g->extents_start, packets * sizeof(struct ssm_extent));
+    return result == 0 ? ssm_sparse_reserve_tree(pool, g->arena_tree_start, g->arena_nodes, 2 * packets + 1) : result;
+}
+
+static uint32_t packets_next(const struct ssm_pool *pool, uint32_t packets, uint32_t wanted)
+{
+    const uint32_t step = packets == 0 ? PACKETS_FIRST : packets < PACKETS_STEP ? packets : PACKETS_STEP;
+    const uint64_t next = (uint64_t)packets + (step > wanted ? step : wanted);
+    return next < pool->geometry.arena_packets ? (uint32_t)next : pool->geometry.arena_packets;
+}
+
+/* Steps 2 to 4 of arena.h. */
+static int add_packets_locked(struct ssm_pool *pool, uint32_t packets, uint32_t next)
+{
+    struct al_tree tree;
+    int result = may_grow(pool, 1) ? reserve_tables(pool, next) : -ENOSPC;
+    if (result != 0) {
+        pool->grow_again_ns = ssm_now_ns() + GROW_REST_NS;
+        return -SSM_E_EXHAUSTED;
+    }
+    if (packets == 0 && (result = lay_out_tree(pool, &tree)) != 0)
+        return result;
+    ssm_store_release_u32(&ssm_arena_of(pool)->packets, next); /* W1 -> W2 in ssm_arena_packets_now(): after their memory */
+    return 0;
+}
+
+int ssm_arena_add_packets(struct ssm_pool *pool, uint32_t wanted)
+{
+    const uint32_t packets = ssm_arena_packets_now(pool), next = packets_next(pool, packets, wanted);
+    if (next == packets)
+        return -SSM_E_EXHAUSTED;
+    int result = lock_arena(pool, SSM_LOCK_PATIENCE_NS);
+    if (result != 0)
+        return result;
+    const bool first = ssm_arena_packets_now(pool) == packets; /* somebody else may have been faster */
+    ssm_holder_note_letting_go(pool, SSM_LETTING_GO_ANY); /* F1 */
+    if (first)
+        result = add_packets_locked(pool, packets, next);
+    unlock_arena(pool);
+    if (first && result == 0)
+        ssm_shard_add(pool, pool->geometry.fixed_count, packets, next);
+    ssm_holder_note_letting_go(pool, 0); /* F1: they are on a list */
+    return result;
 }
 
 /* ---- ranges --------------------------------------------------------------------------------------------- */
@@ -207,17 +294,33 @@ static void give_back_locked(struct ssm_pool *pool, struct al_tree *tree, uint32
         (void)rebuild(pool, NULL);
 }
 
-/* True: something was given back. */
-static bool sweep_locked(struct ssm_pool *pool, struct al_tree *tree)
+/* Of one list, without its lock. A block that stays on it stays where it is, since only the top of a list changes. One that is
+ * missed as the list is made anew is found by the next look. */
+static bool sweep_list(struct ssm_pool *pool, struct al_tree *tree, uint32_t shard_idx)
 {
+    const uint32_t class_idx = pool->geometry.fixed_count;
+    const struct ssm_u32 *list = ssm_list_at(pool, class_idx, shard_idx);
+    /* A hint, as the entries are: each is looked at. Whoever lists a block signals after it, and who waits looks again. */
+    const uint32_t count = ssm_load_acquire_u32(&ssm_shard_at(pool, class_idx, shard_idx)->free_count);
+    const uint32_t packets = ssm_arena_packets_now(pool);
     bool any = false;
-    for (uint32_t i = 0; i < pool->geometry.arena_packets; i++) {
-        const uint32_t block_idx = first_block(pool) + i;
-        if (!has_extent(pool, block_idx) || !ssm_block_is_free(pool, ssm_block_at(pool, block_idx)))
+    for (uint32_t i = 0; i < count && count <= packets; i++) {
+        const uint32_t block_idx = ssm_load_relaxed_u32(&list[i]);
+        if (block_idx - first_block(pool) >= packets || !has_extent(pool, block_idx) ||
+            !ssm_block_is_free(pool, ssm_block_at(pool, block_idx)))
             continue;
         give_back_locked(pool, tree, block_idx);
         any = true;
     }
+    return any;
+}
+
+/* True: something was given back. */
+static bool sweep_locked(struct ssm_pool *pool, struct al_tree *tree)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < pool->geometry.shards; i++)
+        any |= sweep_list(pool, tree, i);
     return any;
 }
 
@@ -326,14 +429,15 @@ static bool has_leftovers(const struct ssm_pool *pool, const struct al_tree *tre
     uint64_t free_count = 0;
     for (uint32_t i = 0; i < pool->geometry.shards; i++)
         free_count += ssm_load_relaxed_u32(&ssm_shard_at(pool, pool->geometry.fixed_count, i)->free_count);
-    return al_tree_allocated_count(tree) + free_count > pool->geometry.arena_packets;
+    return al_tree_allocated_count(tree) + free_count > ssm_arena_packets_now(pool);
 }
 
 /* The block that would be taken next has what it takes already, by all that can be known without its shard's lock. */
 static bool fits_at_once(const struct ssm_pool *pool, const struct ssm_arena_request *request)
 {
-    const uint32_t class_idx = pool->geometry.fixed_count, packets = pool->geometry.arena_packets;
+    const uint32_t class_idx = pool->geometry.fixed_count;
     uint32_t free_count = ssm_load_acquire_u32(&ssm_shard_at(pool, class_idx, pool->home)->free_count);
+    const uint32_t packets = ssm_arena_packets_now(pool);
     if (request->count != 1 || free_count == 0 || free_count > packets)
         return false;
     uint32_t block_idx = ssm_load_relaxed_u32(&ssm_list_at(pool, class_idx, pool->home)[free_count - 1]);
@@ -359,7 +463,11 @@ static bool has_room_locked(struct ssm_pool *pool, struct al_tree *tree, const s
 int ssm_arena_has_room(struct ssm_pool *pool, const struct ssm_arena_request *request, bool thorough)
 {
     struct al_tree tree;
-    int result = lock_arena(pool, thorough ? SSM_LOCK_PATIENCE_NS : 0);
+    int result = ssm_arena_packets_now(pool) > 0 ? 0 : thorough ? ssm_arena_add_packets(pool, request->count) : -SSM_E_EXHAUSTED;
+    if (result == 0 && thorough)
+        (void)ssm_class_settle(pool, pool->geometry.fixed_count); /* what is on no list is not swept */
+    if (result == 0)
+        result = lock_arena(pool, thorough ? SSM_LOCK_PATIENCE_NS : 0);
     if (result != 0)
         return result;
     result = open_tree(pool, &tree);
@@ -444,7 +552,7 @@ static int reserve_extent(struct ssm_pool *pool, struct ssm_memory extent, struc
     const uint64_t end = (extent.start + extent.bytes + SSM_GROW_UNIT - 1) / SSM_GROW_UNIT;
     const uint64_t arena_start = pool->geometry.classes[pool->geometry.fixed_count].payload_start;
     const int fd = ssm_pool_fd(pool);
-    int result = fd < 0 ? -SSM_E_EXHAUSTED : 0;
+    int result = fd < 0 || reserve_bits(pool, end) != 0 ? -SSM_E_EXHAUSTED : 0;
     *reserved = (struct ssm_memory){extent.start / SSM_GROW_UNIT, 0};
     for (uint64_t unit = reserved->start, next; result == 0 && unit < end; unit = next) {
         uint64_t done = 0;
@@ -548,12 +656,15 @@ static void check_ranges(const struct ssm_pool *pool, struct findings *f)
 {
     struct al_tree tree;
     uint64_t extents = 0;
+    const uint32_t packets = ssm_arena_packets_now(pool);
+    if (packets == 0)
+        return; /* nothing is there yet */
     if (!is_tree(pool, &tree)) {
         find(f, "what stands in the place of its tree is none", 0, 0);
         return;
     }
     f->count += al_tree_check(&tree, f->report, f->context);
-    for (uint32_t i = 0; i < pool->geometry.arena_packets; i++)
+    for (uint32_t i = 0; i < packets; i++)
         if (has_extent(pool, first_block(pool) + i)) {
             check_extent(pool, &tree, first_block(pool) + i, f);
             extents++;
@@ -565,7 +676,8 @@ static void check_ranges(const struct ssm_pool *pool, struct findings *f)
 /* I15. */
 static void check_reserved(const struct ssm_pool *pool, struct findings *f)
 {
-    for (uint32_t i = 0; i < pool->geometry.arena_packets; i++)
+    const uint32_t packets = ssm_arena_packets_now(pool);
+    for (uint32_t i = 0; i < packets; i++)
         if (has_extent(pool, first_block(pool) + i) && !ssm_arena_has_memory(pool, first_block(pool) + i) &&
             is_in_a_ring(pool, first_block(pool) + i))
             find(f, "I15: a queued packet lies in units that are not reserved (block)", first_block(pool) + i, 0);

@@ -42,6 +42,15 @@
  * Reserving is outside of the lock, because it takes 0.4 ms a MiB. Two who reserve one unit at a time do no harm.
  * No memory: what has been reserved gets its bits, the extents are given back, and it counts as no room; so does every need to
  * grow for a while. Who waits looks again in turn: the end of another program's file wakes nobody.
+ *
+ * Blocks. A growing arena has few blocks at first, and more when none of them is free: 64, then twice as many, by 1024 at most
+ * (`packets`). They never become fewer, since a stale handle may name any of them.
+ *   1  the lock               a dead owner
+ *   2  memory for descriptors, lists, extents, tree   the same, and memory that nobody looks at: it is reserved again
+ *   3  the first time: an empty tree                  the same: it is made again
+ *   4  packets = next (W1)    the new blocks are there, free, and on no list: the reaper settles them, as all blocks
+ *   5  the lock is let go     the same
+ *   6  the new blocks are listed at shard 0, under its lock: the same; its next owner makes the list anew
  */
 #ifndef SSM_ARENA_H
 #define SSM_ARENA_H
@@ -49,6 +58,7 @@
 #include "block.h"
 #include "lock.h"
 #include "range_tree.h"
+#include "sparse.h"
 
 static inline struct ssm_arena *ssm_arena_of(const struct ssm_pool *pool)
 {
@@ -88,6 +98,10 @@ int ssm_arena_has_room(struct ssm_pool *pool, const struct ssm_arena_request *re
 /* Gives each of these blocks, which this process has just claimed, its extent and its window. Results as above; then some
  * may have one, and the caller gives the blocks back. */
 int ssm_arena_furnish(struct ssm_pool *pool, const struct ssm_arena_request *request, const uint64_t *handles);
+
+/* Makes more blocks, `wanted` of them at least, if it may have so many: where none is free. Then there may be some, its own or
+ * another process's; -SSM_E_EXHAUSTED, -ETIMEDOUT. */
+int ssm_arena_add_packets(struct ssm_pool *pool, uint32_t wanted);
 
 /* Takes the lock from a dead owner, and lets go. 1: did so. */
 int ssm_arena_recover(struct ssm_pool *pool);

@@ -15,7 +15,7 @@
 #ifndef SSM_BLOCK_H
 #define SSM_BLOCK_H
 
-#include "attachment.h"
+#include "sparse.h"
 
 static inline bool ssm_block_has(const struct ssm_block *block, uint32_t holder)
 {
@@ -26,7 +26,7 @@ static inline bool ssm_block_has(const struct ssm_block *block, uint32_t holder)
  * of the queued packet (G4). A damaged handle is not queued. */
 static inline bool ssm_block_is_queued(const struct ssm_pool *pool, uint32_t ring_id, uint64_t handle)
 {
-    if ((uint32_t)handle >= pool->geometry.block_total)
+    if (!ssm_block_exists(pool, (uint32_t)handle))
         return false;
     const struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
     return ssm_block_has(block, ring_id) && ssm_load_relaxed_u32(&block->generation) == handle >> 32; /* G4 */

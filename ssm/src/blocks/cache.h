@@ -56,7 +56,7 @@ static inline void ssm_cache_leave(struct ssm_cache *cache)
 static inline bool ssm_cache_entry_counts(const struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_mark mark,
                                           uint64_t handle, struct ssm_block **block_out)
 {
-    if (!ssm_class_has_block(class, (uint32_t)handle))
+    if (!ssm_class_has_block(class, (uint32_t)handle) || (class->fresh == SSM_ARENA_FRESH && !ssm_block_exists(pool, (uint32_t)handle)))
         return false;
     struct ssm_block *block = *block_out = ssm_block_at(pool, (uint32_t)handle);
     /* G4: the bit, then the generation, which had changed when the bit was set anew; pairs with G3 in claim_locked() */

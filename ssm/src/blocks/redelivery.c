@@ -112,7 +112,7 @@ bool ssm_redelivery_take_first(const struct ssm_pool *pool, const struct ssm_red
 {
     uint64_t first = UINT64_MAX, handle;
     uint32_t found = 0;
-    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
+    for (uint32_t i = 0, total = ssm_blocks_now(pool); i < total; i++) {
         if (!returned_handle(pool, table, i, &handle))
             continue;
         uint64_t position = ssm_load_relaxed_u64(&table->entries[i].position); /* written before the entry was */
@@ -149,7 +149,7 @@ uint32_t ssm_redelivery_count(const struct ssm_pool *pool, const struct ssm_rede
 {
     uint32_t count = 0;
     uint64_t handle;
-    for (uint32_t i = 0; i < pool->geometry.block_total; i++)
+    for (uint32_t i = 0, total = ssm_blocks_now(pool); i < total; i++)
         count += returned_handle(pool, table, i, &handle);
     return count;
 }
@@ -157,7 +157,7 @@ uint32_t ssm_redelivery_count(const struct ssm_pool *pool, const struct ssm_rede
 bool ssm_redelivery_is_owed(const struct ssm_pool *pool, const struct ssm_redelivery *table)
 {
     uint32_t living = pool->self; /* the last one that was found alive: looking costs a system call */
-    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
+    for (uint32_t i = 0, total = ssm_blocks_now(pool); i < total; i++) {
         uint64_t taken = ssm_load_acquire_u64(&table->entries[i].taken);
         uint32_t slot = ssm_owner_slot((uint32_t)taken);
         if (!((uint32_t)taken & STATE) || taken >> 32 != ssm_load_relaxed_u32(&ssm_block_at(pool, i)->generation))
@@ -326,7 +326,7 @@ uint32_t ssm_redelivery_return(struct ssm_pool *pool, const struct ssm_redeliver
 {
     uint32_t returned = 0;
     SSM_ASSERT_SHARED(!ssm_holder_set_has(dead, table->ring_id));
-    for (uint32_t i = 0; i < pool->geometry.block_total; i++)
+    for (uint32_t i = 0, total = ssm_blocks_now(pool); i < total; i++)
         if ((uint32_t)ssm_load_acquire_u64(&table->entries[i].taken) & STATE)
             returned += return_one(pool, table, i, dead, discard);
     return returned;
@@ -351,7 +351,7 @@ const char *ssm_redelivery_fault(const struct ssm_pool *pool, const struct ssm_r
 bool ssm_redelivery_is_valid(const struct ssm_pool *pool, const struct ssm_redelivery *table)
 {
     const uint32_t self = ssm_redelivery_self(pool);
-    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
+    for (uint32_t i = 0, total = ssm_blocks_now(pool); i < total; i++) {
         const bool open = table->own[i].references > 0;
         const struct ssm_claim *claim = &pool->claims[i];
         if (open && (claim->references == 0 || !(claim->flags & SSM_CLAIM_DELIVERED)))

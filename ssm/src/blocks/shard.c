@@ -23,7 +23,7 @@ static void push_locked(struct ssm_pool *pool, struct place at, uint32_t block_i
 {
     struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
     uint32_t count = ssm_load_relaxed_u32(&shard->free_count); /* only the owner of the lock writes it */
-    if (count >= pool->geometry.classes[at.class_idx].block_count)
+    if (count >= ssm_class_blocks_now(pool, at.class_idx))
         return; /* or somebody who scribbles */
     SSM_ASSERT(ssm_class_has_block(&pool->classes[at.class_idx], block_idx));
     SSM_ASSERT_SHARED(ssm_lock_is_mine(pool, &shard->lock));
@@ -57,7 +57,7 @@ static int rebuild(struct ssm_pool *pool, void *context)
         return 0;
     SSM_ASSERT_SHARED(ssm_lock_is_mine(pool, &shard->lock));
     ssm_store_release_u32(&shard->free_count, 0);
-    for (uint32_t i = 0; i < c->block_count; i++) {
+    for (uint32_t i = 0, blocks = ssm_class_blocks_now(pool, at.class_idx); i < blocks; i++) {
         struct ssm_block *block = ssm_block_at(pool, c->first_block + i);
         enum whereabouts found = find_block(pool, at, block);
         if (found == HERE)
@@ -87,16 +87,17 @@ bool ssm_shard_is_valid(const struct ssm_pool *pool, uint32_t class_idx, uint32_
     const struct ssm_u32 *list = ssm_list_at(pool, class_idx, shard_idx);
     const uint32_t free_count = ssm_load_relaxed_u32(&shard->free_count);
     struct indices listed = {0}, at_home = {0};
-    if (!ssm_lock_is_mine(pool, &shard->lock) || free_count > c->block_count)
+    const uint32_t blocks = ssm_class_blocks_now(pool, class_idx);
+    if (!ssm_lock_is_mine(pool, &shard->lock) || free_count > blocks)
         return false;
     for (uint32_t i = 0; i < free_count; i++) {
         const uint32_t block_idx = ssm_load_relaxed_u32(&list[i]);
-        if (!ssm_class_has_block(&pool->classes[class_idx], block_idx) ||
+        if (block_idx - c->first_block >= blocks ||
             !ssm_block_is_free(pool, ssm_block_at(pool, block_idx)))
             return false;
         add_index(&listed, block_idx);
     }
-    for (uint32_t i = 0; i < c->block_count; i++)
+    for (uint32_t i = 0; i < blocks; i++)
         if (ssm_block_is_listed_at(ssm_block_at(pool, c->first_block + i), shard_idx))
             add_index(&at_home, c->first_block + i);
     return listed.count == at_home.count && listed.sum == at_home.sum && listed.squares == at_home.squares;
@@ -122,7 +123,7 @@ static void unlock_shard(struct ssm_pool *pool, struct place at)
 /* Is the entry what a list may hold? Everything that is not, a broken process wrote. */
 static bool entry_is_sound(struct ssm_pool *pool, struct place at, uint32_t block_idx)
 {
-    if (!ssm_class_has_block(&pool->classes[at.class_idx], block_idx))
+    if (!ssm_class_has_block(&pool->classes[at.class_idx], block_idx) || !ssm_block_exists(pool, block_idx))
         return false;
     const struct ssm_block *block = ssm_block_at(pool, block_idx);
     return ssm_load_relaxed_u32(&block->listed) == 1 && ssm_load_relaxed_u32(&block->home) == at.shard_idx &&
@@ -134,7 +135,7 @@ static uint32_t peek_locked(struct ssm_pool *pool, struct place at, uint32_t cou
 {
     const struct ssm_u32 *list = ssm_list_at(pool, at.class_idx, at.shard_idx);
     uint32_t free_count = ssm_load_relaxed_u32(&ssm_shard_at(pool, at.class_idx, at.shard_idx)->free_count);
-    if (free_count > pool->geometry.classes[at.class_idx].block_count)
+    if (free_count > ssm_class_blocks_now(pool, at.class_idx))
         return UINT32_MAX;
     if (count > free_count)
         count = free_count;
@@ -221,7 +222,7 @@ static bool list_if_free_locked(struct ssm_pool *pool, struct place at, uint32_t
     if (found != HERE || ssm_load_relaxed_u32(&block->listed))
         return found != ELSEWHERE; /* held: its last holder will settle it */
     struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
-    if (ssm_load_relaxed_u32(&shard->free_count) >= pool->geometry.classes[at.class_idx].block_count)
+    if (ssm_load_relaxed_u32(&shard->free_count) >= ssm_class_blocks_now(pool, at.class_idx))
         rebuild(pool, &at); /* the list lies; this lists the block, too */
     else
         push_locked(pool, at, block_idx);
@@ -278,7 +279,7 @@ bool ssm_class_settle(struct ssm_pool *pool, uint32_t class_idx)
         return false;
     ssm_holder_note_letting_go(pool, SSM_LETTING_GO_ANY); /* F1 */
     ssm_exchange_acqrel_u32(unsettled, 0); /* U2: before the look; a death in between leaves it to the reaper's audit */
-    for (uint32_t i = 0; i < c->block_count; i++) {
+    for (uint32_t i = 0, blocks = ssm_class_blocks_now(pool, class_idx); i < blocks; i++) {
         const struct ssm_block *block = ssm_block_at(pool, c->first_block + i);
         if (!ssm_load_relaxed_u32(&block->listed) && ssm_block_is_free(pool, block))
             ssm_block_settle(pool, c->first_block + i);
@@ -287,12 +288,28 @@ bool ssm_class_settle(struct ssm_pool *pool, uint32_t class_idx)
     return true;
 }
 
+/* The lowest on top, as in a fresh pool. */
+void ssm_shard_add(struct ssm_pool *pool, uint32_t class_idx, uint32_t first, uint32_t end)
+{
+    const struct place at = {class_idx, 0};
+    uint32_t listed = 0;
+    if (lock_shard(pool, at, SSM_LOCK_PATIENCE_NS) == 0) {
+        while (end-- > first)
+            list_if_free_locked(pool, at, pool->geometry.classes[class_idx].first_block + end, &listed);
+        unlock_shard(pool, at);
+    } else {
+        ssm_store_release_u32(&ssm_class_at(pool, class_idx)->unsettled, 1); /* U1 -> U2 in ssm_class_settle() */
+    }
+    if (listed != 0)
+        ssm_class_signal(pool, class_idx, listed);
+}
+
 /* Gives back those of `blocks` whose home is the first one's; the rest moves to the front. Returns how many stay.
  * One that this process has alone needs no second look: with its home's lock held, nobody else lists or claims it. */
 static uint32_t give_to_one_shard(struct ssm_pool *pool, struct place at, uint32_t *blocks, uint32_t count, uint32_t *listed)
 {
     struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
-    uint32_t rest = 0, alone = 0, room = pool->geometry.classes[at.class_idx].block_count;
+    uint32_t rest = 0, alone = 0, room = ssm_class_blocks_now(pool, at.class_idx);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t block_idx = blocks[i];
         struct ssm_block *block = ssm_block_at(pool, block_idx);

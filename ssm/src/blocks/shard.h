@@ -51,6 +51,9 @@ bool ssm_class_settle(struct ssm_pool *pool, uint32_t class_idx);
 bool ssm_shard_is_valid(const struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx);
 #endif
 
+/* Lists the blocks first .. end - 1 of the class, which were made just now: each where it is at home, in shard 0. */
+void ssm_shard_add(struct ssm_pool *pool, uint32_t class_idx, uint32_t first, uint32_t end);
+
 /* Takes the lock in order to look; ssm_lock_release() releases it. 0 or -ETIMEDOUT. */
 int ssm_shard_lock(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx, uint64_t patience_ns);
 

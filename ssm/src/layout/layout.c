@@ -112,11 +112,12 @@ static void lay_out_classes(const struct ssm_pool_options *options, struct ssm_g
 }
 
 /* As many packets as can be there at once, for each is larger than the largest block; but that is no small number, and
- * one that can be looked through. */
+ * one that can be looked through, unless descriptors are made as they are needed. */
 static uint32_t default_arena_packets(const struct ssm_geometry *g)
 {
+    const uint32_t high = g->arena_units > 0 ? SSM_ARENA_PACKETS_MAX : ARENA_PACKETS_HIGH;
     uint64_t packets = g->arena_bytes / g->classes[g->fixed_count - 1].block_size;
-    return packets < ARENA_PACKETS_LOW ? ARENA_PACKETS_LOW : packets > ARENA_PACKETS_HIGH ? ARENA_PACKETS_HIGH : (uint32_t)packets;
+    return packets < ARENA_PACKETS_LOW ? ARENA_PACKETS_LOW : packets > high ? high : (uint32_t)packets;
 }
 
 static void lay_out_arena(const struct ssm_pool_options *options, struct ssm_geometry *g)
@@ -125,6 +126,7 @@ static void lay_out_arena(const struct ssm_pool_options *options, struct ssm_geo
     if (g->arena_bytes == 0)
         return;
     g->arena_units = arena_grows(options) ? g->arena_bytes / SSM_GROW_UNIT : 0;
+    g->arena_reserved = g->arena_units == 0 ? g->arena_bytes : round_up(options->arena_bytes, SSM_GROW_UNIT);
     g->arena_packets = options->arena_packets != 0 ? options->arena_packets : default_arena_packets(g);
     g->arena_nodes = 2 * g->arena_packets + 1;
     g->arena_tree_bytes = al_tree_size_bytes(g->arena_nodes);
@@ -149,6 +151,48 @@ static uint64_t numbers_bytes(const struct ssm_geometry *g, enum ssm_registry_id
 {
     const struct ssm_service_options options = ssm_layout_registry_ids(g, which);
     return ssm_hosted_bare_bytes(&options);
+}
+
+static bool take_lists(struct ssm_geometry *g, uint32_t class_idx, uint64_t alignment, uint64_t *end)
+{
+    struct ssm_class_geometry *c = &g->classes[class_idx];
+    return take(end, (uint64_t)c->block_count * g->shards, sizeof(uint32_t), alignment, &c->lists_start);
+}
+
+/* What is there from the beginning. Descriptors come last, those of the arena behind all others. */
+static bool lay_out_fixed(struct ssm_geometry *g, uint64_t *end)
+{
+    const uint32_t fixed_blocks = g->block_total - g->arena_packets;
+    bool fits = take(end, g->holders, sizeof(struct ssm_holder), PAGE, &g->holders_start) &&
+                take(end, g->class_count, sizeof(struct ssm_class), SSM_NO_SHARING, &g->classes_start) &&
+                take(end, (uint64_t)g->class_count * g->shards, sizeof(struct ssm_shard), SSM_NO_SHARING, &g->shards_start);
+    for (uint32_t i = 0; fits && i < g->fixed_count; i++)
+        fits = take_lists(g, i, SSM_NO_SHARING, end);
+    fits = fits && take(end, SSM_SERVICE_MAX, sizeof(struct ssm_service_shared), SSM_NO_SHARING, &g->services_start) &&
+           take(end, 1, numbers_bytes(g, SSM_REGISTRY_IDS_RMIDS), SSM_NO_SHARING, &g->rmids_start) &&
+           take(end, 1, numbers_bytes(g, SSM_REGISTRY_IDS_SLOTS), SSM_NO_SHARING, &g->slots_start) &&
+           take(end, 1, numbers_bytes(g, SSM_REGISTRY_IDS_RINGS), SSM_NO_SHARING, &g->ring_ids_start) &&
+           take(end, g->arena_bytes > 0, sizeof(struct ssm_arena), SSM_NO_SHARING, &g->arena_start);
+    for (uint32_t i = 0; fits && i < g->fixed_count; i++) {
+        uint64_t alignment = i == 0 || g->classes[i].stride >= HUGE_PAGE ? PAGE : SSM_CACHELINE;
+        fits = take(end, g->classes[i].block_count, g->classes[i].stride, alignment, &g->classes[i].payload_start);
+    }
+    fits = fits && take(end, fixed_blocks, g->block_bytes, SSM_NO_SHARING, &g->blocks_start);
+    g->reserved_bytes = round_up(*end, PAGE);
+    return fits && take(end, g->arena_packets, g->block_bytes, 1, &(uint64_t){0});
+}
+
+/* What is sparse where the arena grows. Each part that grows by itself begins on a page of its own. */
+static bool lay_out_sparse(struct ssm_geometry *g, uint64_t *end)
+{
+    return (g->arena_bytes == 0 || take_lists(g, g->fixed_count, PAGE, end)) &&
+           take(end, g->arena_packets, sizeof(struct ssm_extent), PAGE, &g->extents_start) &&
+           take(end, 1, g->arena_tree_bytes, PAGE, &g->arena_tree_start) &&
+           take(end, (g->arena_units + 63) / 64, sizeof(struct ssm_u64), PAGE, &g->backed_start) &&
+           take(end, 1, g->carver_bytes, PAGE, &g->carver_start) &&
+           take(end, (uint64_t)g->holders * g->class_count, g->cache_bytes, PAGE, &g->caches_start) &&
+           take(end, 1, g->metadata_bytes, PAGE, &g->metadata_start) &&
+           take(end, 1, g->arena_bytes, PAGE, &g->classes[g->fixed_count].payload_start);
 }
 
 int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geometry *g)
@@ -177,32 +221,10 @@ int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geomet
     lay_out_arena(options, g);
 
     uint64_t end = sizeof(struct ssm_superblock);
-    bool fits = take(&end, g->holders, sizeof(struct ssm_holder), PAGE, &g->holders_start) &&
-                take(&end, g->class_count, sizeof(struct ssm_class), SSM_NO_SHARING, &g->classes_start) &&
-                take(&end, (uint64_t)g->class_count * g->shards, sizeof(struct ssm_shard), SSM_NO_SHARING, &g->shards_start);
-    for (uint32_t i = 0; fits && i < g->class_count; i++)
-        fits = take(&end, (uint64_t)g->classes[i].block_count * g->shards, sizeof(uint32_t), SSM_NO_SHARING,
-                    &g->classes[i].lists_start);
-    fits = fits && take(&end, g->block_total, g->block_bytes, PAGE, &g->blocks_start) &&
-           take(&end, (uint64_t)g->holders * g->class_count, g->cache_bytes, PAGE, &g->caches_start) &&
-           take(&end, SSM_SERVICE_MAX, sizeof(struct ssm_service_shared), PAGE, &g->services_start) &&
-           take(&end, 1, g->carver_bytes, SSM_NO_SHARING, &g->carver_start) &&
-           take(&end, 1, numbers_bytes(g, SSM_REGISTRY_IDS_RMIDS), SSM_NO_SHARING, &g->rmids_start) &&
-           take(&end, 1, numbers_bytes(g, SSM_REGISTRY_IDS_SLOTS), SSM_NO_SHARING, &g->slots_start) &&
-           take(&end, 1, numbers_bytes(g, SSM_REGISTRY_IDS_RINGS), SSM_NO_SHARING, &g->ring_ids_start) &&
-           take(&end, g->arena_bytes > 0, sizeof(struct ssm_arena), SSM_NO_SHARING, &g->arena_start) &&
-           take(&end, g->arena_packets, sizeof(struct ssm_extent), SSM_NO_SHARING, &g->extents_start) &&
-           take(&end, 1, g->arena_tree_bytes, SSM_NO_SHARING, &g->arena_tree_start) &&
-           take(&end, (g->arena_units + 63) / 64, sizeof(struct ssm_u64), SSM_NO_SHARING, &g->backed_start) &&
-           take(&end, 1, g->metadata_bytes, PAGE, &g->metadata_start);
-    for (uint32_t i = 0; fits && i < g->fixed_count; i++) {
-        uint64_t alignment = i == 0 || g->classes[i].stride >= HUGE_PAGE ? PAGE : SSM_CACHELINE;
-        fits = take(&end, g->classes[i].block_count, g->classes[i].stride, alignment, &g->classes[i].payload_start);
-    }
-    fits = fits && take(&end, 1, g->arena_bytes, PAGE, &g->classes[g->fixed_count].payload_start);
+    const bool fits = lay_out_fixed(g, &end) && lay_out_sparse(g, &end);
     g->size_bytes = round_up(end, PAGE);
-    g->reserved_bytes = g->arena_units == 0 ? g->size_bytes
-                      : g->classes[g->fixed_count].payload_start + round_up(options->arena_bytes, SSM_GROW_UNIT);
+    if (g->arena_units == 0)
+        g->reserved_bytes = g->size_bytes;
     return fits ? 0 : -EOVERFLOW;
 }
 
@@ -239,12 +261,8 @@ void ssm_superblock_write(struct ssm_superblock *s, const struct ssm_geometry *g
     s->size_bytes = g->size_bytes;
     s->generation = ssm_random_u64();
     s->metadata_bytes = g->metadata_bytes;
-    if (g->arena_units != 0) {
-        s->arena_bytes = g->reserved_bytes - g->classes[g->fixed_count].payload_start;
-        s->grow_bytes = g->arena_bytes;
-    } else {
-        s->arena_bytes = g->arena_bytes;
-    }
+    s->arena_bytes = g->arena_reserved;
+    s->grow_bytes = g->arena_units != 0 ? g->arena_bytes : 0;
     s->arena_packets = g->arena_packets;
     s->class_count = g->fixed_count;
     s->shards = g->shards;

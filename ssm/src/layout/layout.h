@@ -2,8 +2,10 @@
  *
  * The layout of the segment: every struct that lives in shared memory, and what stands where.
  *
- *     superblock | holder slots | classes | shards | free lists | block descriptors | caches | services | carver |
- *     numbers | arena | metadata | payload | the arena's memory
+ *     superblock | holder slots | classes | shards | free lists | services | numbers | arena | payload | block descriptors |
+ *     the arena's lists, extents, tree and bits | carver | caches | metadata | the arena's memory
+ *
+ * Where the arena grows, everything from the arena's descriptors on is sparse: see sparse.h.
  *
  * Shared structs hold fixed-width fields and indices, never pointers. Each field says who may write it. Whatever
  * is read from here was written by another process: an index, offset or length is checked before it is used.
@@ -39,7 +41,7 @@
 #include "ssm.h"
 
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
-#define SSM_LAYOUT_VERSION 7u
+#define SSM_LAYOUT_VERSION 8u
 #define SSM_CACHE_MAX      4096u
 #define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard stays locked */
 #define SSM_BLOCK_MAX      (UINT64_C(1) << 31)
@@ -87,6 +89,7 @@ struct ssm_holder {
     struct ssm_u64 services;    /* bit per service that it may own values of; set by its process, cleared by its reaper */
     char           name[SSM_NAME_SIZE];
     struct ssm_u32 ring_id;     /* a ring: its number, the smallest that no other ring had */
+    struct ssm_u32 has_caches;  /* 1: there is memory for the slot's caches, from its first process on; see sparse.h */
     struct ssm_u32 letting_go;  /* written by its process: 0, or 1 + the block that it takes bits from and then settles */
 };
 #define SSM_LETTING_GO_ANY UINT32_MAX /* it settles a class */
@@ -164,7 +167,8 @@ struct ssm_extent {
 
 /* The arena; behind it an extent for each of its blocks, a range tree of its memory, in which the owner of a range is
  * the block's number in the class, and, if it grows, a bit for each unit of its memory: set once the unit is reserved.
- * Extents, holder sets and bits are the truth, the tree a cache of it. ssm_check() verifies, with the lock held:
+ * Extents, holder sets and bits are the truth, the tree a cache of it. Blocks at `packets` and behind it, and words of bits at
+ * `bit_words` and behind it, may have no memory: nobody touches them. ssm_check() verifies, with the lock held:
  *   I12 each extent lies in the arena's memory, and no two of them overlap
  *   I13 the tree's allocated ranges are exactly the extents
  *   I15 a unit whose bit is set is reserved: the file has as many pages as the bits and the fixed part say */
@@ -172,6 +176,8 @@ struct ssm_arena {
     SSM_SHARED_ALIGNED
     struct ssm_lock lock;
     struct ssm_u32  recoveries;
+    struct ssm_u32  packets;   /* its blocks that there are; it never shrinks */
+    struct ssm_u32  bit_words; /* words of `backed` that there are; it never shrinks */
 };
 
 /* The private cache of one process for one class: free blocks that carry only the process's bit. It is in shared
@@ -221,6 +227,7 @@ struct ssm_ring_shared {
     struct ssm_u32 returned;        /* 1: a get looks for returned packets first; set by reapers */
     struct ssm_u64 redelivered;     /* packets handed out once more; under the consumer's right */
     uint32_t       type_bytes;      /* of the text behind all else that says what its packets are; written once */
+    struct ssm_u32 slot_count;      /* slots in use, a power of two; it grows under both rights, see ring_widen.h */
     struct ssm_side producer, consumer;
     SSM_SHARED_ALIGNED struct ssm_event not_empty;
     SSM_SHARED_ALIGNED struct ssm_event not_full;
@@ -273,11 +280,12 @@ struct ssm_geometry {
     uint64_t services_start, carver_start, carver_bytes, rmids_start, slots_start, ring_ids_start;
     uint32_t carver_nodes; /* enough for a range per holder slot and service, and the gaps between them */
     uint32_t arena_nodes;  /* enough for a range per block of the arena, and the gaps */
-    uint32_t arena_packets;
+    uint32_t arena_packets; /* of one that grows, the most */
     uint64_t arena_bytes;  /* 0: there is none; of one that grows, the most */
+    uint64_t arena_reserved; /* of them, reserved when the pool is made */
     uint64_t arena_units;  /* of one that grows: how many bits `backed` has; 0: it does not */
     uint64_t arena_start, extents_start, arena_tree_start, arena_tree_bytes, backed_start;
-    uint64_t reserved_bytes; /* of the segment, from its start: reserved when the pool is made */
+    uint64_t reserved_bytes; /* of the segment, from its start: reserved when the pool is made; all of it if nothing grows */
     uint64_t size_bytes;
     struct ssm_class_geometry classes[SSM_CLASS_MAX + 1];
 };

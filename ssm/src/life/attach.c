@@ -123,6 +123,20 @@ static unsigned advice_of(const struct ssm_pool *pool)
            (pool->flags & SSM_MLOCK ? SSM_ADVICE_MLOCK : 0u);
 }
 
+static uint64_t arena_start(const struct ssm_pool *pool)
+{
+    return pool->geometry.classes[pool->geometry.fixed_count].payload_start;
+}
+
+/* What is reserved when the pool is made: its fixed part, and what a growing arena begins with. */
+static int prepare_memory(const struct ssm_pool *pool, const struct ssm_segment *segment, const struct ssm_sleep_hooks *hooks)
+{
+    const uint64_t bytes = pool->geometry.arena_units > 0 ? pool->geometry.arena_reserved : 0;
+    const struct ssm_segment arena = {.base = segment->base + arena_start(pool), .size = bytes, .reserved = bytes};
+    const int result = ssm_segment_prepare(segment, advice_of(pool), hooks);
+    return result == 0 && bytes > 0 ? ssm_segment_prepare(&arena, advice_of(pool), hooks) : result;
+}
+
 static int map(struct ssm_pool *pool)
 {
     bool writable = !(pool->flags & SSM_READONLY);
@@ -132,7 +146,7 @@ static int map(struct ssm_pool *pool)
     if (result != 0)
         return result;
     ssm_segment_set_reserved(&pool->segment, pool->geometry.reserved_bytes);
-    result = ssm_segment_prepare(&pool->segment, advice_of(pool), &pool->hooks);
+    result = prepare_memory(pool, &pool->segment, &pool->hooks);
     if (result != 0)
         return result;
     ssm_pool_set_base(pool, pool->segment.base);
@@ -224,12 +238,13 @@ static void fill_lists(struct ssm_pool *pool)
     for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {
         const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
         struct ssm_u32 *list = ssm_list_at(pool, class_idx, 0);
-        for (uint32_t i = 0; i < c->block_count; i++) {
-            uint32_t block_idx = c->first_block + c->block_count - 1 - i;
+        const uint32_t blocks = ssm_class_is_arena(pool, class_idx) && pool->geometry.arena_units > 0 ? 0 : c->block_count;
+        for (uint32_t i = 0; i < blocks; i++) {
+            uint32_t block_idx = c->first_block + blocks - 1 - i;
             ssm_store_relaxed_u32(&list[i], block_idx);
             ssm_store_relaxed_u32(&ssm_block_at(pool, block_idx)->listed, 1);
         }
-        ssm_store_relaxed_u32(&ssm_shard_at(pool, class_idx, 0)->free_count, c->block_count);
+        ssm_store_relaxed_u32(&ssm_shard_at(pool, class_idx, 0)->free_count, blocks);
     }
 }
 
@@ -241,6 +256,8 @@ static int build(struct ssm_pool *pool, uint32_t locks_mode)
     int result = ssm_segment_reserve(pool->fd, 0, pool->geometry.reserved_bytes, &pool->hooks, NULL);
     if (result == 0 && pool->geometry.reserved_bytes < pool->geometry.size_bytes)
         result = ssm_segment_stretch(pool->fd, pool->geometry.size_bytes);
+    if (result == 0 && pool->geometry.arena_units > 0)
+        result = ssm_segment_reserve(pool->fd, arena_start(pool), pool->geometry.arena_reserved, &pool->hooks, NULL);
     if (result == 0)
         result = map(pool);
     if (result != 0)
@@ -300,7 +317,7 @@ void ssm_pool_remap(struct ssm_pool *pool, int fd)
         return;
     if (ssm_segment_map(fd, pool->segment.size, true, &again) == 0) {
         ssm_segment_set_reserved(&again, pool->segment.reserved);
-        ssm_segment_prepare(&again, advice_of(pool), &plain.hooks);
+        prepare_memory(pool, &again, &plain.hooks);
         ssm_segment_unmap(&pool->segment);
         pool->segment = again;
         ssm_pool_set_base(pool, again.base);
@@ -383,7 +400,7 @@ int ssm_pool_info(struct ssm_pool *pool, struct ssm_pool_info *info_out)
         .cache = g->cache, .holders = g->holders, .flags = g->flags & SSM_EPHEMERAL,
         .locks_apart = (g->flags & SSM_LOCKS_APART) != 0, .self = pool->self,
         .arena_packets = g->arena_packets, .arena_bytes = g->arena_bytes,
-        .arena_reserved = g->arena_bytes - (g->size_bytes - g->reserved_bytes),
+        .arena_reserved = g->arena_reserved,
     };
     for (uint32_t i = 0; i < g->fixed_count; i++)
         info_out->classes[i] = (struct ssm_class_spec){g->classes[i].block_size, g->classes[i].block_count};

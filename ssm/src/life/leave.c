@@ -16,7 +16,7 @@
 
 static void release_claims(struct ssm_pool *pool)
 {
-    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
+    for (uint32_t i = 0, total = ssm_blocks_now(pool); i < total; i++) {
         struct ssm_claim *claim = &pool->claims[i];
         claim->flags &= (uint8_t)~SSM_CLAIM_OF_CHAIN; /* what is pinned stays by itself */
         if (claim->flags & SSM_CLAIM_DELIVERED)

@@ -36,7 +36,7 @@ static void scrub_locks(struct ssm_pool *pool)
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++) {
         if (ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->kind) == SSM_HOLDER_RING)
             ssm_ring_scrub(pool, slot);
-        for (uint32_t class_idx = 0; class_idx < g->class_count; class_idx++)
+        for (uint32_t class_idx = 0; ssm_slot_has_caches(pool, slot) && class_idx < g->class_count; class_idx++)
             ssm_cache_recover(pool, slot, class_idx);
     }
     for (uint32_t class_idx = 0; class_idx < g->class_count; class_idx++)
@@ -144,7 +144,7 @@ static uint64_t cached_blocks(const struct ssm_pool *pool, const struct ssm_hold
 static uint64_t reclaim_blocks(struct ssm_pool *pool, const struct ssm_holder_set *dead)
 {
     uint64_t reclaimed = 0;
-    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
+    for (uint32_t i = 0, total = ssm_blocks_now(pool); i < total; i++) {
         struct ssm_block *block = ssm_block_at(pool, i);
         ssm_holder_note_letting_go(pool, i + 1); /* F1 */
         if (clear_bits(pool, block, dead)) /* F1 */

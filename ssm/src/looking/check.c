@@ -63,13 +63,14 @@ static void check_list(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard
     const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
     const struct ssm_u32 *list = ssm_list_at(pool, class_idx, shard_idx);
     uint32_t free_count = ssm_load_relaxed_u32(&ssm_shard_at(pool, class_idx, shard_idx)->free_count), home_count = 0;
-    if (free_count > c->block_count) {
-        find(f, "shard %u of class %lu: %u free blocks of %u", shard_idx, c->block_size, free_count, c->block_count);
+    const uint32_t blocks = ssm_class_blocks_now(pool, class_idx);
+    if (free_count > blocks) {
+        find(f, "shard %u of class %lu: %u free blocks of %u", shard_idx, c->block_size, free_count, blocks);
         return;
     }
     for (uint32_t i = 0; i < free_count; i++) {
         uint32_t block_idx = ssm_load_relaxed_u32(&list[i]);
-        if (!ssm_class_has_block(&pool->classes[class_idx], block_idx)) {
+        if (block_idx - c->first_block >= blocks) {
             find(f, "shard %u of class %lu: its list holds block %u of another class", shard_idx, c->block_size, block_idx);
             continue;
         }
@@ -82,7 +83,7 @@ static void check_list(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard
         if (!ssm_block_is_free(pool, block))
             find(f, "block %u: on the list of shard %u, but somebody holds it", block_idx, shard_idx);
     }
-    for (uint32_t i = 0; i < c->block_count; i++) {
+    for (uint32_t i = 0; i < blocks; i++) {
         const struct ssm_block *block = ssm_block_at(pool, c->first_block + i);
         home_count += ssm_block_is_listed_at(block, shard_idx);
     }
@@ -175,7 +176,7 @@ static const char *fault_of(const struct ssm_pool *pool, uint32_t block_idx)
 
 static void check_blocks(struct ssm_pool *pool, uint8_t *suspect, struct findings *f)
 {
-    uint32_t total = pool->geometry.block_total, left = total;
+    uint32_t total = ssm_blocks_now(pool), left = total;
     memset(suspect, 1, total);
     for (int look = 0; look < LOOKS && left > 0; look++) {
         if (look > 0 && !rest(pool, f))
@@ -197,7 +198,7 @@ static void check_blocks(struct ssm_pool *pool, uint8_t *suspect, struct finding
 
 /* ---- rings: I7, I8, I14 ---------------------------------------------------------------------------------------- */
 
-struct positions { uint64_t head, tail, put_intent; };
+struct positions { uint64_t head, tail, put_intent, slots; };
 
 static struct positions positions_of(const struct ssm_ring_shared *shared)
 {
@@ -205,29 +206,31 @@ static struct positions positions_of(const struct ssm_ring_shared *shared)
         .tail = ssm_load_acquire_u64(&shared->consumer.index),
         .head = ssm_load_acquire_u64(&shared->producer.index),
         .put_intent = ssm_load_acquire_u64(&shared->producer.put_intent),
+        .slots = ssm_ring_slots_now(shared, shared->capacity),
     };
 }
 
 /* Blocks that carry the ring's bit, stand in no slot, hang on none that stands in one, and are not at its front; of a ring
  * that did not change while it was looked at. */
-static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ssm_ring_shared *shared, uint32_t capacity,
-                             struct positions at, uint8_t *queued)
+static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ssm_ring_shared *shared, struct positions at,
+                             uint8_t *queued)
 {
-    uint32_t slots = ssm_ring_slot_count(capacity), strays = 0;
+    uint32_t strays = 0;
+    const uint32_t total = ssm_blocks_now(pool); /* who grows it meanwhile changes a position, too */
     struct ssm_redelivery table;
     bool redelivers = ssm_ring_table(pool, id, &table);
     /* A process is taking a returned packet, or died doing so: the ring's bit is cleared last. */
     const bool taking = redelivers && (ssm_load_acquire_u64(&shared->consumer.lock.word) != 0 || anybody_is_dead(pool));
-    memset(queued, 0, pool->geometry.block_total);
+    memset(queued, 0, total);
     for (uint64_t i = at.tail; i != at.head; i++) {
-        uint64_t handle = ssm_load_relaxed_u64(&shared->slots[i & (slots - 1)]);
-        while ((uint32_t)handle < pool->geometry.block_total && !queued[(uint32_t)handle]) {
+        uint64_t handle = ssm_load_relaxed_u64(&shared->slots[i & (at.slots - 1)]);
+        while ((uint32_t)handle < total && !queued[(uint32_t)handle]) {
             const struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
             queued[(uint32_t)handle] = 1;
             handle = ssm_load_relaxed_u32(&block->generation) == handle >> 32 ? ssm_load_relaxed_u64(&block->next) : SSM_NO_NEXT;
         }
     }
-    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
+    for (uint32_t i = 0; i < total; i++) {
         const struct ssm_block *block = ssm_block_at(pool, i);
         uint64_t handle = ssm_handle_of(ssm_load_relaxed_u32(&block->generation), i);
         bool at_front = redelivers && (taking ? ssm_redelivery_was_returned : ssm_redelivery_is_returned)(&table, handle);
@@ -250,7 +253,7 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
     for (int look = 0; look < LOOKS; look++) {
         struct positions before = positions_of(shared);
         depth = before.head - before.tail;
-        strays = depth <= capacity ? count_strays(pool, id, shared, capacity, before, queued) : 0;
+        strays = depth <= capacity && before.slots > 0 ? count_strays(pool, id, shared, before, queued) : 0;
         struct positions after = positions_of(shared);
         bool quiet = memcmp(&before, &after, sizeof before) == 0 && before.put_intent == 0;
         if (depth <= capacity && (strays == 0 || ssm_lock_owner_is_dead(pool, &shared->producer.lock)))
@@ -269,10 +272,10 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
 /* ---- deliveries: I10, I11 ----------------------------------------------------------------------------------- */
 
 /* Of the entries that looked wrong so far, those that do so still; how many. */
-static uint32_t keep_suspects(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint8_t *suspect)
+static uint32_t keep_suspects(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint8_t *suspect, uint32_t total)
 {
     uint32_t left = 0;
-    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
+    for (uint32_t i = 0; i < total; i++) {
         suspect[i] = suspect[i] && ssm_redelivery_fault(pool, table, i) != NULL;
         left += suspect[i];
     }
@@ -292,16 +295,17 @@ static void check_deliveries(struct ssm_pool *pool, uint32_t id, uint8_t *suspec
     if (!ssm_ring_table(pool, id, &table))
         return;
     const struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, id);
-    memset(suspect, 1, pool->geometry.block_total);
+    const uint32_t total = ssm_blocks_now(pool);
+    memset(suspect, 1, total);
     bool forgotten = true;
     for (int look = 0; look < LOOKS; look++) {
         if (look > 0 && !rest(pool, f))
             return;
         forgotten = forgotten && is_forgotten(pool, shared, &table);
-        if ((keep_suspects(pool, &table, suspect) == 0 && !forgotten) || anybody_is_dead(pool))
+        if ((keep_suspects(pool, &table, suspect, total) == 0 && !forgotten) || anybody_is_dead(pool))
             return;
     }
-    for (uint32_t i = 0; i < pool->geometry.block_total; i++) {
+    for (uint32_t i = 0; i < total; i++) {
         const char *fault = suspect[i] ? ssm_redelivery_fault(pool, &table, i) : NULL;
         if (fault != NULL)
             find(f, "ring %u, block %u: %s", id, i, fault);

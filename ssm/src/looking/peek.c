@@ -30,8 +30,8 @@ int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_o
     if (result == 0) {
         uint64_t tail = ssm_load_acquire_u64(&shared->consumer.index);
         uint64_t head = ssm_load_acquire_u64(&shared->producer.index); /* A1: pairs with R1 in put_all() */
-        uint32_t capacity = shared->capacity, mask = ssm_ring_slot_count(capacity) - 1;
-        uint64_t depth = head - tail < capacity ? head - tail : capacity;
+        uint32_t capacity = shared->capacity, slots = ssm_ring_slots_now(shared, capacity), mask = slots - 1;
+        uint64_t depth = head - tail < slots ? head - tail : slots;
         for (uint64_t i = 0; i < depth && found < room; i++) {
             uint64_t handle = ssm_load_relaxed_u64(&shared->slots[(tail + i) & mask]);
             if (ssm_block_is_queued(pool, holder_id, handle))
@@ -86,7 +86,7 @@ static int copy_packet(const struct ssm_pool *pool, uint64_t handle, uint8_t *by
 int ssm_packet_peek(struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, uint64_t room, struct ssm_peek *out)
 {
     SSM_POOL_READ(pool);
-    int result = (uint32_t)handle < pool->geometry.block_total ? -EAGAIN : -SSM_E_STALE;
+    int result = ssm_block_exists(pool, (uint32_t)handle) ? -EAGAIN : -SSM_E_STALE;
     for (int i = 0; i < TRIES && result == -EAGAIN; i++)
         result = copy_packet(pool, handle, bytes_out, room, out);
     return result == -EAGAIN ? -SSM_E_CORRUPT : result;
@@ -98,7 +98,7 @@ int ssm_packet_peek(struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, 
 static void mark_cached(const struct ssm_pool *pool, uint8_t *cached)
 {
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
-        for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {
+        for (uint32_t class_idx = 0; ssm_slot_has_caches(pool, slot) && class_idx < pool->geometry.class_count; class_idx++) {
             const struct ssm_cache *cache = ssm_cache_at(pool, slot, class_idx);
             uint32_t count = ssm_load_acquire_u32(&cache->count);
             for (uint32_t i = 0; i < count && count <= pool->geometry.cache_slots; i++) {
@@ -117,7 +117,7 @@ int64_t ssm_packet_list(struct ssm_pool *pool, uint64_t *handles_out, uint64_t r
     uint64_t found = 0;
     if (cached != NULL)
         mark_cached(pool, cached);
-    for (uint32_t i = 0; cached != NULL && i < pool->geometry.block_total; i++) {
+    for (uint32_t i = 0, total = ssm_blocks_now(pool); cached != NULL && i < total; i++) {
         const struct ssm_block *block = ssm_block_at(pool, i);
         if (cached[i] || ssm_block_is_free(pool, block))
             continue;
@@ -134,7 +134,7 @@ int ssm_packet_holders(struct ssm_pool *pool, uint64_t handle, uint32_t *holders
 {
     SSM_POOL_READ(pool);
     int result = 0;
-    const struct ssm_block *block = (uint32_t)handle < pool->geometry.block_total ? ssm_block_at(pool, (uint32_t)handle) : NULL;
+    const struct ssm_block *block = ssm_block_exists(pool, (uint32_t)handle) ? ssm_block_at(pool, (uint32_t)handle) : NULL;
     uint32_t found = 0;
     if (block == NULL || ssm_load_acquire_u32(&block->generation) != handle >> 32)
         result = -SSM_E_STALE;

@@ -60,6 +60,7 @@ int ssm_class_stats(struct ssm_pool *pool, uint32_t class_idx, struct ssm_class_
     };
     for (uint32_t shard_idx = 0; shard_idx < pool->geometry.shards; shard_idx++)
         out->free += ssm_load_relaxed_u32(&ssm_shard_at(pool, class_idx, shard_idx)->free_count);
+    out->free += c->block_count - ssm_class_blocks_now(pool, class_idx); /* they are made when they are needed */
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
         if (ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->kind) == SSM_HOLDER_PROCESS)
             out->cached += ssm_cache_held(pool, slot, class_idx);
@@ -76,9 +77,11 @@ static int by_start(const void *one, const void *other)
 static void measure(const struct ssm_pool *pool, struct ssm_memory *held, struct ssm_arena_stats *out)
 {
     const struct ssm_class_geometry *c = &pool->geometry.classes[pool->geometry.fixed_count];
+    const uint32_t blocks = ssm_arena_packets_now(pool);
     uint64_t end = c->payload_start;
     uint32_t count = 0;
-    for (uint32_t i = c->first_block; i < c->first_block + c->block_count; i++) {
+    out->free = c->block_count - blocks; /* made when they are needed */
+    for (uint32_t i = c->first_block; i < c->first_block + blocks; i++) {
         const bool is_free = ssm_block_is_free(pool, ssm_block_at(pool, i));
         out->free += is_free;
         held[count] = ssm_extent_seen(pool, i);
@@ -193,7 +196,7 @@ int ssm_holder_list(struct ssm_pool *pool, struct ssm_holder_info *out, uint32_t
         count = pool->geometry.holders;
     for (uint32_t id = 0; id < count; id++)
         describe(pool, id, &out[id]);
-    for (uint32_t i = 0; i < pool->geometry.block_total; i++)
+    for (uint32_t i = 0, total = ssm_blocks_now(pool); i < total; i++)
         count_holders(pool, i, out, count);
     for (uint32_t id = 0; id < count; id++)
         if ((int64_t)out[id].blocks < 0) /* the cache shrank between the two counts */
@@ -256,7 +259,7 @@ int ssm_usage(struct ssm_pool *pool, struct ssm_usage *out, uint32_t count)
         count = pool->geometry.holders;
     for (uint32_t slot = 0; slot < count; slot++)
         begin_usage(pool, slot, &out[slot]);
-    for (uint32_t i = 0; i < pool->geometry.block_total; i++)
+    for (uint32_t i = 0, total = ssm_blocks_now(pool); i < total; i++)
         count_usage(pool, i, out, count);
     for (uint32_t slot = 0; slot < count; slot++)
         if (out[slot].holder != SSM_NIL)

@@ -3,6 +3,10 @@
  * The metadata area; see carver.h. */
 #include "carver.h"
 
+#include "sparse.h"
+
+#define NODES_MORE 2u /* of the tree, for one range more */
+
 static uint64_t round_up(uint64_t bytes)
 {
     return (bytes + SSM_NO_SHARING - 1) / SSM_NO_SHARING * SSM_NO_SHARING;
@@ -12,7 +16,10 @@ int ssm_carver_init(struct ssm_pool *pool)
 {
     const struct ssm_geometry *g = &pool->geometry;
     struct al_tree carver;
-    int result = al_tree_init(&carver, pool->base + g->carver_start, g->carver_bytes, g->carver_nodes);
+    int result = ssm_sparse_reserve_tree(pool, g->carver_start, g->carver_nodes, 1);
+    if (result != 0)
+        return result;
+    result = al_tree_init(&carver, pool->base + g->carver_start, g->carver_bytes, g->carver_nodes);
     if (result == AL_OK && g->metadata_bytes > 0)
         result = al_tree_insert(&carver, 0, g->metadata_bytes - 1, AL_TREE_FREE, 0, NULL);
     return result == AL_OK ? 0 : -SSM_E_CORRUPT;
@@ -49,7 +56,7 @@ static bool find_leftover(const struct ssm_pool *pool, const struct al_tree *car
     return false;
 }
 
-int ssm_carver_alloc(struct ssm_pool *pool, uint64_t bytes, uint32_t owner, uint64_t *start_out)
+int ssm_carver_alloc(struct ssm_pool *pool, uint64_t bytes, uint64_t reserved, uint32_t owner, uint64_t *start_out)
 {
     struct al_tree_constraint wanted = {.align = SSM_NO_SHARING, .policy = AL_TREE_FIRST};
     struct al_tree carver;
@@ -64,12 +71,15 @@ int ssm_carver_alloc(struct ssm_pool *pool, uint64_t bytes, uint32_t owner, uint
         return -SSM_E_METADATA;
     wanted.size = round_up(bytes);
     wanted.max = pool->geometry.metadata_bytes - 1;
+    result = ssm_sparse_reserve_tree(pool, pool->geometry.carver_start, carver.capacity, al_tree_used_count(&carver) + NODES_MORE);
+    if (result != 0)
+        return result;
     result = al_tree_alloc(&carver, &wanted, owner, start_out);
     if (result != AL_OK)
         return result == AL_NOT_AVAILABLE ? -SSM_E_METADATA : -SSM_E_CORRUPT;
     SSM_EXPENSIVE(al_tree_check(&carver, NULL, NULL) == 0);
     if (*start_out % SSM_NO_SHARING == 0 && *start_out <= wanted.max && wanted.max - *start_out >= wanted.size - 1)
-        return 0;
+        return ssm_sparse_reserve(pool, pool->geometry.metadata_start + *start_out, reserved);
     return -SSM_E_CORRUPT; /* scribbled */
 }
 

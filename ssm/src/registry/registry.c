@@ -6,6 +6,7 @@
 #include "liveness.h"
 #include "lock_file.h"
 #include "registry_ids.h"
+#include "sparse.h"
 
 #include <errno.h>
 #include <string.h>
@@ -158,6 +159,17 @@ static int lock_any_slot(struct ssm_pool *pool, bool dead, uint32_t *slot_out)
     return -SSM_E_HOLDERS;
 }
 
+/* Before the slot says that it is a process's. Its former owner may have been a ring, which has none. They stay. */
+static int reserve_caches(struct ssm_pool *pool, uint32_t slot)
+{
+    const struct ssm_geometry *g = &pool->geometry;
+    const uint64_t bytes = (uint64_t)g->class_count * g->cache_bytes;
+    const int result = ssm_sparse_reserve(pool, g->caches_start + slot * bytes, bytes);
+    if (result == 0)
+        ssm_store_release_u32(&ssm_holder_at(pool, slot)->has_caches, 1); /* W1 -> W2 in ssm_slot_has_caches() */
+    return result;
+}
+
 int ssm_registry_take(struct ssm_pool *pool, bool at_once, bool *adopted_out)
 {
     if (!at_once && ssm_registry_ids_peek(pool, SSM_REGISTRY_IDS_RMIDS) == SSM_NIL)
@@ -171,6 +183,8 @@ int ssm_registry_take(struct ssm_pool *pool, bool at_once, bool *adopted_out)
         *adopted_out = true;
         result = lock_any_slot(pool, true, &slot);
     }
+    if (result == 0 && (result = reserve_caches(pool, slot)) != 0)
+        ssm_description_drop(&pool->alive, ssm_pool_lock_file(pool));
     if (result != 0)
         return result;
     write_slot(pool, slot);

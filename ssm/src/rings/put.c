@@ -43,6 +43,7 @@
 #include "redelivery.h"
 #include "ring_fast.h"
 #include "ring_side.h"
+#include "ring_widen.h"
 #include "seed_bug.h"
 #include "sleep.h"
 
@@ -114,15 +115,15 @@ static inline int look_for_room(struct ssm_ring *ring, uint64_t head, uint32_t c
     struct ssm_side *producer = &ring->shared->producer;
     uint64_t high_water = ssm_load_relaxed_u64(&producer->count);
     uint64_t depth = head - ssm_load_relaxed_u64(&producer->peer);
-    if (depth < high_water && high_water - depth >= count && high_water <= ring->capacity)
+    if (depth < high_water && high_water - depth >= count && high_water <= ring->places)
         return 0;
     /* Full by the tail as last seen, or a new high water mark by it: look. */
     uint64_t tail = ssm_load_acquire_u64(&ring->shared->consumer.index); /* A2: pairs with R2 in get_queued() */
     ssm_store_relaxed_u64(&producer->peer, tail);
     depth = head - tail;
-    if (depth > ring->capacity)
+    if (depth > ring->places)
         return -SSM_E_CORRUPT;
-    if (ring->capacity - depth < count)
+    if (ring->places - depth < count)
         return -SSM_E_FULL;
     if (depth + count > high_water)
         ssm_store_relaxed_u64(&producer->count, depth + count);
@@ -345,6 +346,8 @@ static int put_attempt(void *context, bool thorough)
     if (result == 0) {
         SSM_EXPENSIVE(ssm_side_is_valid(ring, producer));
         result = put_in_hand(ring, call);
+        if (result == -SSM_E_FULL && ssm_ring_widen(ring, call->count))
+            result = put_again(ring, call);
         SSM_EXPENSIVE(ssm_side_is_valid(ring, producer));
         if (result == -SSM_E_FULL && ring->flags & (SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE))
             result = put_overflowing(call);

@@ -13,10 +13,15 @@
 #include "registry.h"
 #include "registry_ids.h"
 #include "seed_bug.h"
+#include "sparse.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define SLOTS_FIRST 256u /* what fits into a page behind the ring's head */
+
+_Static_assert(sizeof(struct ssm_ring_shared) + SLOTS_FIRST * sizeof(struct ssm_u64) <= 4096, "a small ring is a page");
 
 /* ---- finding and creating ----------------------------------------------------------------------------- */
 
@@ -34,6 +39,14 @@ static uint64_t type_start(const struct ssm_pool *pool, uint32_t capacity, uint3
     return table_start(capacity) + entries * sizeof(struct ssm_delivery);
 }
 
+/* A ring that may be widened begins with few; see ring_widen.h. */
+static uint32_t slots_at_first(const struct ssm_pool *pool, uint32_t capacity, uint32_t flags)
+{
+    const uint32_t fixed = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE;
+    const uint32_t all = ssm_ring_slot_count(capacity);
+    return pool->geometry.arena_units == 0 || flags & fixed || all < SLOTS_FIRST ? all : SLOTS_FIRST;
+}
+
 /* As it was when it was found sound: somebody may scribble over it meanwhile. */
 struct shape { uint32_t capacity, flags, type_bytes; };
 
@@ -46,7 +59,7 @@ static struct ssm_ring_shared *find_shared(const struct ssm_pool *pool, uint32_t
     struct ssm_ring_shared *shared = (struct ssm_ring_shared *)(pool->base + g->metadata_start + start);
     uint32_t capacity = shared->capacity, flags = shared->flags, type_bytes = shared->type_bytes;
     if (capacity == 0 || capacity > SSM_RING_MAX || type_bytes >= SSM_TYPE_SIZE ||
-        type_start(pool, capacity, flags) + type_bytes > g->metadata_bytes - start)
+        type_start(pool, capacity, flags) + type_bytes > g->metadata_bytes - start || ssm_ring_slots_now(shared, capacity) == 0)
         return NULL;
     *shape_out = (struct shape){capacity, flags, type_bytes};
     return shared;
@@ -98,17 +111,23 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
     if (id == SSM_NIL)
         return -SSM_E_HOLDERS;
     uint64_t start;
-    uint64_t before_type = type_start(pool, capacity, options->flags);
+    const uint32_t slots = slots_at_first(pool, capacity, options->flags);
+    const uint64_t before_table = table_start(capacity), before_type = type_start(pool, capacity, options->flags);
+    const uint64_t in_front = sizeof(struct ssm_ring_shared) + slots * sizeof(struct ssm_u64);
     uint32_t type_bytes = options->type != NULL ? (uint32_t)strlen(options->type) : 0;
     uint64_t bytes = before_type + type_bytes;
-    int result = ssm_carver_alloc(pool, bytes, id, &start);
+    int result = ssm_carver_alloc(pool, bytes, in_front, id, &start);
+    if (result == 0)
+        result = ssm_sparse_reserve(pool, pool->geometry.metadata_start + start + before_table, bytes - before_table);
     if (result != 0)
         return result;
     struct ssm_ring_shared *shared = (struct ssm_ring_shared *)(pool->base + pool->geometry.metadata_start + start);
-    memset(shared, 0, bytes);
+    memset(shared, 0, in_front);
+    memset((uint8_t *)shared + before_table, 0, bytes - before_table);
     shared->capacity = capacity;
     shared->flags = options->flags;
     shared->type_bytes = type_bytes;
+    ssm_store_relaxed_u32(&shared->slot_count, slots);
     if (type_bytes > 0)
         memcpy((uint8_t *)shared + before_type, options->type, type_bytes);
     uint32_t ring_id = ssm_registry_ids_alloc(pool, SSM_REGISTRY_IDS_RINGS);
@@ -215,11 +234,12 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
     struct ssm_ring *ring = malloc(sizeof *ring);
     if (ring == NULL)
         return -ENOMEM;
-    *ring = (struct ssm_ring){
-        .pool = pool, .shared = shared, .mark = ssm_mark_of(id), .id = id, .capacity = shape.capacity,
-        .flags = shape.flags, .mask = ssm_ring_slot_count(shape.capacity) - 1,
+    *ring = (struct ssm_ring){ /* a mask of no slots: looked at behind it */
+        .pool = pool, .shared = shared, .mask = UINT32_MAX, .mark = ssm_mark_of(id), .id = id, .capacity = shape.capacity,
+        .flags = shape.flags,
     };
-    SSM_ASSERT(ring->capacity <= ring->mask + 1 && (ring->mask & (ring->mask + 1)) == 0);
+    ssm_ring_look_at_slots(ring);
+    SSM_ASSERT(ring->places <= ring->capacity && ring->places <= ring->mask + 1 && (ring->mask & (ring->mask + 1)) == 0);
     result = ring->flags & SSM_REDELIVER ? open_table(ring) : 0;
     if (result != 0)
         free(ring);

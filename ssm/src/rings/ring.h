@@ -13,7 +13,8 @@ struct ssm_ring {
     struct ssm_mark         mark;
     uint32_t                id;        /* holder id */
     uint32_t                capacity, flags;
-    uint32_t                mask;      /* slots - 1 */
+    uint32_t                mask;      /* slots in use - 1, as of the last look: with a right, as they are */
+    uint32_t                places;    /* packets that these have room for */
     const struct ssm_redelivery *table; /* or NULL: an ordinary ring */
     uint32_t                class_idx; /* of the last packet that the slow path of get took: most likely the class of the next one */
 };
@@ -26,6 +27,26 @@ static inline uint32_t ssm_ring_slot_count(uint32_t capacity)
     while (slots < capacity && slots < SSM_RING_MAX) /* bounded even if the capacity is damaged */
         slots *= 2;
     return slots;
+}
+
+/* How many slots are in use. With a right to the ring that stays; without, what stands in a slot says whether it counts. 0: the
+ * word was scribbled. */
+static inline uint32_t ssm_ring_slots_now(const struct ssm_ring_shared *shared, uint32_t capacity)
+{
+    const uint32_t slots = ssm_load_acquire_u32(&shared->slot_count); /* Q2: pairs with Q1 in widen() */
+    return slots <= ssm_ring_slot_count(capacity) && (slots & (slots - 1)) == 0 ? slots : 0;
+}
+
+/* Looks how many slots are in use, with a right to the ring. They never become fewer. */
+static inline void ssm_ring_look_at_slots(struct ssm_ring *ring)
+{
+    if (SSM_LIKELY(ssm_load_relaxed_u32(&ring->shared->slot_count) == ring->mask + 1)) /* the right orders it */
+        return;
+    const uint32_t slots = ssm_ring_slots_now(ring->shared, ring->capacity);
+    if (slots > ring->mask + 1) {
+        ring->mask = slots - 1;
+        ring->places = slots < ring->capacity ? slots : ring->capacity;
+    }
 }
 
 /* The shared part of the ring with that holder id, or NULL if there is no valid ring. */

@@ -17,14 +17,14 @@
  * writes them. */
 static void complete_handover(struct ssm_pool *pool, const struct ssm_side_of *of, uint64_t intent, uint64_t owner)
 {
-    uint64_t mask = of->slots - 1, count = (uint32_t)owner;
+    uint64_t mask = ssm_ring_slots_now(of->shared, of->capacity) - UINT64_C(1), count = (uint32_t)owner;
     struct ssm_redelivery table;
-    if (count > intent || count > mask + 1)
+    if (count > intent || count > mask + 1) /* mask + 1 is 0: scribbled */
         return;
     for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
         for (uint64_t at = intent - count; ssm_ring_table(pool, id, &table) && at != intent; at++) {
             uint64_t handle = ssm_load_relaxed_u64(&of->shared->slots[at & mask]);
-            if ((uint32_t)handle < pool->geometry.block_total)
+            if (ssm_block_exists(pool, (uint32_t)handle))
                 ssm_redelivery_complete(&table, handle, (uint32_t)(owner >> 32));
         }
 }
@@ -32,7 +32,7 @@ static void complete_handover(struct ssm_pool *pool, const struct ssm_side_of *o
 /* The slots [head, put_intent) of a put that was not published lose the ring's bit, chains from the end to the head (N3). */
 static void undo_put(struct ssm_pool *pool, const struct ssm_side_of *of, uint64_t head, uint64_t intent)
 {
-    uint64_t slots = of->slots;
+    uint64_t slots = ssm_ring_slots_now(of->shared, of->capacity);
     uint64_t handles[SSM_CHAIN_MAX];
     bool whole;
     for (uint64_t at = head; at < intent && at - head < slots; at++) {
@@ -105,7 +105,7 @@ void ssm_ring_scrub(struct ssm_pool *pool, uint32_t holder_id)
     struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, holder_id);
     if (shared == NULL)
         return;
-    struct ssm_side_of of = {shared, holder_id, ssm_ring_slot_count(shared->capacity)};
+    struct ssm_side_of of = {shared, holder_id, shared->capacity};
     struct ssm_side *const sides[] = {&shared->producer, &shared->consumer};
     for (int i = 0; i < 2; i++)
         if (ssm_lock_owner_is_dead(pool, &sides[i]->lock) && ssm_side_take(pool, &of, sides[i], 0) == 0)

@@ -18,7 +18,7 @@
 #define SSM_RING_LOOKS       20                 /* how often a call looks for what another process is about to do */
 #define SSM_RING_LOOK_NAP_NS UINT64_C(500000)
 
-struct ssm_side_of { struct ssm_ring_shared *shared; uint32_t id, slots; }; /* slots: their number when the ring was opened */
+struct ssm_side_of { struct ssm_ring_shared *shared; uint32_t id, capacity; }; /* capacity: when the ring was opened */
 
 int ssm_side_repair_producer(struct ssm_pool *pool, void *context);
 int ssm_side_repair_consumer(struct ssm_pool *pool, void *context);
@@ -31,8 +31,11 @@ static inline int ssm_side_take(struct ssm_pool *pool, struct ssm_side_of *of, s
 
 static inline int ssm_side_take_of(struct ssm_ring *ring, struct ssm_side *side, uint64_t patience_ns)
 {
-    struct ssm_side_of of = {ring->shared, ring->id, ring->mask + 1};
-    return ssm_side_take(ring->pool, &of, side, patience_ns);
+    struct ssm_side_of of = {ring->shared, ring->id, ring->capacity};
+    int result = ssm_side_take(ring->pool, &of, side, patience_ns);
+    if (result == 0)
+        ssm_ring_look_at_slots(ring);
+    return result;
 }
 
 /* Takes the right to a side. An exclusive side is claimed by its first use and kept. Returns `again` if the right is
@@ -46,9 +49,14 @@ static inline int ssm_side_enter(struct ssm_ring *ring, struct ssm_side *side, b
 }
 
 /* Takes the right if that needs no wait and no repair, and is not the first use of an exclusive side. */
-static inline bool ssm_side_try(const struct ssm_ring *ring, struct ssm_side *side, bool exclusive)
+static inline bool ssm_side_try(struct ssm_ring *ring, struct ssm_side *side, bool exclusive)
 {
-    return exclusive ? ssm_lock_is_mine(ring->pool, &side->lock) : ssm_lock_try(ring->pool, &side->lock);
+    if (exclusive)
+        return ssm_lock_is_mine(ring->pool, &side->lock);
+    if (!ssm_lock_try(ring->pool, &side->lock))
+        return false;
+    ssm_ring_look_at_slots(ring);
+    return true;
 }
 
 static inline void ssm_side_leave(struct ssm_side *side, bool exclusive)

@@ -68,7 +68,7 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_serv
     struct ssm_service_shared *shared = ssm_service_at(pool, service_idx);
     struct ssm_hosted hosted;
     uint64_t bytes = ssm_hosted_bytes(options), start;
-    int result = ssm_carver_alloc(pool, bytes, SSM_OWNER_SERVICE | service_idx, &start);
+    int result = ssm_carver_alloc(pool, bytes, bytes, SSM_OWNER_SERVICE | service_idx, &start);
     if (result != 0)
         return result;
     if (ssm_hosted_init(&hosted, options, pool->base + pool->geometry.metadata_start + start) != AL_OK) {
