@@ -4,6 +4,7 @@
 #   make test     the tests, less the slow ones: some minutes
 #   make test-all  all tests, as CI runs them
 #   make lint     format, lint and types
+#   make format   the C code as .clang-format and .ci/format lay it out
 #   make bench    nanoseconds, packets per second, growth; into build/results
 #   make bench-peers   the same questions to other ways between processes, in an environment under build/
 #   make bench-check   fails where something became slower than in benchmarks/results
@@ -38,7 +39,7 @@ NATIVE := $(wildcard ssm/src/*.h ssm/src/*/*.[ch] allocators/src/*.[ch] allocato
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test test-all lint bench bench-peers bench-check bench-docs callgrind verifier docs fuzz fuzz-corpus kill mutants soak clean install
+.PHONY: demo test test-all lint format bench bench-peers bench-check bench-docs callgrind verifier docs fuzz fuzz-corpus kill mutants soak clean install
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -60,6 +61,9 @@ lint: $(VENV)/.installed $(VENV)/.group-lint
 	$(BIN)/cmake --preset dev >/dev/null
 	git ls-files 'ssm/src/*.c' 'allocators/src/*.c' 'tests/c/*.c' 'tests/crash/*.c' 'tests/fuzz/*.c' ':!*/binding/*' | $(TIDY) build/dev
 	git ls-files '*/src/binding/*.c' | $(TIDY) $(firstword $(wildcard build/python/editable-*))
+
+format: $(VENV)/.group-lint
+	$(BIN)/python .ci/format
 
 bench: $(VENV)/.installed $(VENV)/.group-bench
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -141,10 +141,12 @@ static void trade(struct bench *bench, bool first, bool sleeps)
     }
 }
 
+/* clang-format off */
 static void spin_here(struct bench *bench) { trade(bench, true, false); }
 static void spin_there(struct bench *bench) { trade(bench, false, false); }
 static void sleep_here(struct bench *bench) { trade(bench, true, true); }
 static void sleep_there(struct bench *bench) { trade(bench, false, true); }
+/* clang-format on */
 
 /* One way, to somebody who has been asleep for long: see pairs.c. */
 static void publish_later(struct line *line, uint32_t value)

@@ -189,10 +189,12 @@ static void answer(struct bench *bench, int64_t timeout_ns)
     }
 }
 
+/* clang-format off */
 static void ask_spinning(struct bench *bench) { ask(bench, 0); }
 static void answer_spinning(struct bench *bench) { answer(bench, 0); }
 static void ask_blocking(struct bench *bench) { ask(bench, SSM_FOREVER); }
 static void answer_blocking(struct bench *bench) { answer(bench, SSM_FOREVER); }
+/* clang-format on */
 
 uint64_t bench_round_trip_spin(struct bench *bench)
 {

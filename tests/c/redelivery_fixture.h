@@ -24,10 +24,12 @@ static inline struct fixture open_fixture(void)
     return fixture_open(&small);
 }
 
+/* clang-format off */
 static inline struct ssm_ring *source(struct ssm_pool *pool) { return ring_open(pool, "source", PACKETS, SSM_REDELIVER); }
 static inline struct ssm_ring *other(struct ssm_pool *pool) { return ring_open(pool, "other", PACKETS, SSM_REDELIVER); }
 static inline struct ssm_ring *sink(struct ssm_pool *pool) { return ring_open(pool, "sink", PACKETS, 0); }
 static inline struct ssm_ring *side(struct ssm_pool *pool) { return ring_open(pool, "side", PACKETS, 0); }
+/* clang-format on */
 
 static inline uint64_t alloc(struct ssm_pool *pool, uint64_t number)
 {

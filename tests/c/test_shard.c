@@ -451,9 +451,11 @@ static void sleep_on_shard(struct fixture *f, uint32_t shard_idx)
     }
 }
 
+/* clang-format off */
 static void sleep_on_first(void *context) { sleep_on_shard(context, 0); }
 static void sleep_on_second(void *context) { sleep_on_shard(context, 1); }
 static void sleep_on_last(void *context) { sleep_on_shard(context, 3); }
+/* clang-format on */
 
 static uint64_t wake_ups(const struct fixture *f)
 {

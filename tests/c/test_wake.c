@@ -26,12 +26,14 @@ static uint64_t kept[BLOCKS]; /* the parent's */
 
 /* ---- events -------------------------------------------------------------------------------------------------- */
 
+/* clang-format off */
 static struct ssm_event *not_empty(struct ssm_pool *pool) { return &shared_of(pool)->not_empty; }
 static struct ssm_event *not_full(struct ssm_pool *pool) { return &shared_of(pool)->not_full; }
 static struct ssm_event *all_done(struct ssm_pool *pool) { return &shared_of(pool)->all_done; }
 static struct ssm_event *several(struct ssm_pool *pool) { return &ssm_class_at(pool, 0)->several; }
 static struct ssm_event *room(struct ssm_pool *pool) { return &ssm_class_at(pool, 2)->several; }
 static struct ssm_event *block(struct ssm_pool *pool) { return &ssm_shard_at(pool, 0, 3)->event; }
+/* clang-format on */
 
 /* ---- states -------------------------------------------------------------------------------------------------- */
 

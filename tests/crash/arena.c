@@ -26,10 +26,12 @@ static void alloc_3_packets(struct world *world)
     world_returned(world, ssm_alloc_many(me(world), PAGES(1), 3, NOW, world->note->handles));
 }
 
+/* clang-format off */
 static void free_it(struct world *world) { world_returned(world, ssm_free(me(world), HAND(world)[0])); }
 static void put(struct world *world) { world_returned(world, ssm_ring_put(many(world), HAND(world), 1, 0, NOW)); }
 static void get(struct world *world) { world_returned(world, ssm_ring_get(many(world), world->note->handles, 1, NOW)); }
 static void close_pool(struct world *world) { world_returned(world, ssm_pool_close(me(world))); }
+/* clang-format on */
 
 static void reap(struct world *world)
 {

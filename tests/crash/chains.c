@@ -17,12 +17,14 @@ static struct ssm_ring *many(const struct world *world) { return world->rings[VI
 
 /* ---- what the victim does ------------------------------------------------------------------------------------------ */
 
+/* clang-format off */
 static void put(struct world *world) { world_returned(world, ssm_ring_put(many(world), HAND(world), 1, 0, NOW)); }
 static void put_2(struct world *world) { world_returned(world, ssm_ring_put(many(world), HAND(world), 2, 0, NOW)); }
 static void get(struct world *world) { world_returned(world, ssm_ring_get(many(world), world->note->handles, 1, NOW)); }
 static void get_2(struct world *world) { world_returned(world, ssm_ring_get(many(world), world->note->handles, 2, NOW)); }
 static void free_head(struct world *world) { world_returned(world, ssm_free(me(world), HAND(world)[0])); }
 static void shut_down(struct world *world) { world_returned(world, ssm_ring_shutdown(many(world), 1)); }
+/* clang-format on */
 
 static void link_and_unlink(struct world *world)
 {

@@ -5,10 +5,12 @@
 
 #define NOW 0
 
+/* clang-format off */
 static struct ssm_ring *many(const struct world *world) { return world->rings[VICTIM][RING_MANY]; }
 
 static void put(struct world *world) { world_returned(world, ssm_ring_put(many(world), world->packets, 1, 0, NOW)); }
 static void put_3(struct world *world) { world_returned(world, ssm_ring_put(many(world), world->packets, 3, 0, NOW)); }
+/* clang-format on */
 static void put_3_keep(struct world *world)
 {
     world_returned(world, ssm_ring_put(many(world), world->packets, 3, SSM_KEEP, NOW));

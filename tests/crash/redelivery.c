@@ -6,9 +6,11 @@
 
 #define NOW 0
 
+/* clang-format off */
 static struct ssm_pool *me(const struct world *world) { return world->pools[VICTIM]; }
 static struct ssm_ring *many(const struct world *world) { return world->rings[VICTIM][RING_MANY]; }
 static struct ssm_ring *one(const struct world *world) { return world->rings[VICTIM][RING_ONE]; }
+/* clang-format on */
 
 /* The first call of all these. */
 static void take(struct world *world, uint32_t count)

@@ -14,11 +14,13 @@
 #define NOW          0
 #define RING_HOLDER  2 /* holder id of the first ring: the survivor and the peer came before */
 
+/* clang-format off */
 static struct ssm_pool *me(const struct world *world) { return world->pools[VICTIM]; }
 static struct ssm_ring *many(const struct world *world) { return world->rings[VICTIM][RING_MANY]; }
 static struct ssm_ring *one(const struct world *world) { return world->rings[VICTIM][RING_ONE]; }
 
 static void as_it_is(struct world *world) { (void)world; }
+/* clang-format on */
 
 /* ---- what may come out of the rings ------------------------------------------------------------------------------ */
 
@@ -270,10 +272,12 @@ static void small_quota(struct world *world)
 
 /* ---- put --------------------------------------------------------------------------------------------------------- */
 
+/* clang-format off */
 static void put(struct world *world) { world_returned(world, ssm_ring_put(many(world), HAND(world), 1, 0, NOW)); }
 static void put_3(struct world *world) { world_returned(world, ssm_ring_put(many(world), HAND(world), 3, 0, NOW)); }
 static void put_one(struct world *world) { world_returned(world, ssm_ring_put(one(world), HAND(world), 1, 0, NOW)); }
 static void put_one_3(struct world *world) { world_returned(world, ssm_ring_put(one(world), HAND(world), 3, 0, NOW)); }
+/* clang-format on */
 
 static void fan_out(struct world *world)
 {
@@ -498,12 +502,14 @@ static void await_either(struct world *world)
 
 /* ---- rings as a whole -------------------------------------------------------------------------------------------- */
 
+/* clang-format off */
 static void shutdown_now(struct world *world) { world_returned(world, ssm_ring_shutdown(many(world), 1)); }
 static void shutdown_one_now(struct world *world) { world_returned(world, ssm_ring_shutdown(one(world), 1)); }
 static void shutdown_later(struct world *world) { world_returned(world, ssm_ring_shutdown(many(world), 0)); }
 static void flow_down(struct world *world) { world_returned(world, ssm_ring_set_acl(many(world), SSM_ACL_FLOWDOWN)); }
 static void peer_down(struct world *world) { world_returned(world, ssm_ring_set_acl(many(world), SSM_ACL_FLOWPEER)); }
 static void close_ring(struct world *world) { ssm_ring_close(one(world)); world_returned(world, 0); }
+/* clang-format on */
 
 static void to_shut_down(struct world *world)
 {

@@ -72,12 +72,14 @@ static void some_taken(struct world *world, uint32_t kind, uint32_t flags)
     take(world, PEER, 1);
 }
 
+/* clang-format off */
 static void ids(struct world *world) { some_taken(world, SSM_SERVICE_IDS, 0); }
 static void ids_reclaimed(struct world *world) { some_taken(world, SSM_SERVICE_IDS, SSM_RECLAIM); }
 static void pids(struct world *world) { some_taken(world, SSM_SERVICE_PIDS, 0); }
 static void pids_reclaimed(struct world *world) { some_taken(world, SSM_SERVICE_PIDS, SSM_RECLAIM); }
 static void rmids(struct world *world) { some_taken(world, SSM_SERVICE_RMIDS, 0); }
 static void rmids_reclaimed(struct world *world) { some_taken(world, SSM_SERVICE_RMIDS, SSM_RECLAIM); }
+/* clang-format on */
 
 /* The next one fills a word of the bitmap. */
 static void ids_word_nearly_full(struct world *world)
@@ -264,9 +266,11 @@ static void wait_in_line(struct world *world, enum actor actor)
     (void)ssm_permits_join(&world->services[actor]->hosted.permits, ssm_owner_self(world->pools[actor]), &ticket);
 }
 
+/* clang-format off */
 static void some_free(struct world *world) { permits(world, 1, 1, 0); }
 static void none_free(struct world *world) { permits(world, 1, 3, 0); }
 static void dead_has_all(struct world *world) { permits(world, 0, 0, PERMITS); }
+/* clang-format on */
 
 static void peer_waits(struct world *world)
 {
@@ -298,10 +302,12 @@ static void dead_in_release(struct world *world)
     died_in(world);
 }
 
+/* clang-format off */
 static void acquire(struct world *world) { world_returned(world, ssm_semaphore_acquire(mine(world), 0, NULL)); }
 static void acquire_or_wait(struct world *world) { world_returned(world, ssm_semaphore_acquire(mine(world), A_WHILE, NULL)); }
 static void release(struct world *world) { world_returned(world, ssm_semaphore_release(mine(world), 1)); }
 static void release_2(struct world *world) { world_returned(world, ssm_semaphore_release(mine(world), 2)); }
+/* clang-format on */
 
 static void with_permit(struct world *world)
 {

@@ -28,6 +28,7 @@ struct place { const char *name; uint64_t start, stride; uint32_t count; const s
 #define FIELD(type, member) {#member, offsetof(struct type, member), sizeof(((struct type *)0)->member)}
 #define END {NULL, 0, 0}
 
+/* clang-format off */
 static const struct field superblock[] = {
     FIELD(ssm_superblock, magic), FIELD(ssm_superblock, layout_hash), FIELD(ssm_superblock, params_hash),
     FIELD(ssm_superblock, size_bytes), FIELD(ssm_superblock, generation), FIELD(ssm_superblock, metadata_bytes),
@@ -104,6 +105,7 @@ static const struct field node[] = {
     FIELD(al_tree_node, child[1]), FIELD(al_tree_node, owner), FIELD(al_tree_node, height[0]), FIELD(al_tree_node, height[1]),
     FIELD(al_tree_node, state), END,
 };
+/* clang-format on */
 
 /* ---- the program around it ------------------------------------------------------------------------------------------ */
 

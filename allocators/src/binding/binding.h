@@ -44,10 +44,12 @@
 /* ---- module state ------------------------------------------------------------------------------- */
 
 /* The classes of allocators/errors.py that C raises. */
+/* clang-format off */
 #define ERROR_CLASSES(X)                                                                                               \
     X(Overflow) X(Underflow) X(OutOfRange) X(AlreadyReleased) X(NeverAllocated) X(ResourceNotAvailable)                \
     X(InvalidRange) X(InvalidAlignment) X(InvalidSize) X(Overlap) X(InvalidStateTransition) X(UnalignedAddress)        \
     X(CorruptionError)
+/* clang-format on */
 enum error_class {
 #define X(name) ERROR_##name,
     ERROR_CLASSES(X)

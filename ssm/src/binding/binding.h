@@ -59,14 +59,18 @@ struct ring_object;
 /* ---- module state ------------------------------------------------------------------------------- */
 
 /* Python objects that C uses. ssm/registered.py hands them over once, by these names: classes of ssm/errors.py; */
+/* clang-format off */
 #define ERROR_CLASSES(X) \
     X(SSMError) X(PoolExhausted) X(PacketTooLarge) X(StaleHandle) X(RingFull) X(RingEmpty) X(RingShutDown) \
     X(RingBusy) X(RingMismatch) X(ServiceMismatch) X(HoldersExhausted) X(MetadataExhausted) X(LayoutMismatch) X(CorruptionError) \
     X(PoolAbandoned) X(QuotaExceeded)
+/* clang-format on */
 /* classes of allocators/errors.py; */
+/* clang-format off */
 #define ALLOCATOR_ERRORS(X) \
     X(Overflow) X(OutOfRange) X(AlreadyReleased) X(NeverAllocated) X(ResourceNotAvailable) X(InvalidStateTransition) \
     X(CorruptionError)
+/* clang-format on */
 /* functions. import_numpy imports numpy, column makes a Column of values, a batch and a name. */
 #define FUNCTIONS(X) X(import_numpy) X(column)
 enum ours {
@@ -83,9 +87,11 @@ enum ours {
 };
 
 /* Keyword names of the functions that parse them by hand; interned, so that a pointer comparison finds them. */
+/* clang-format off */
 #define KEYWORDS(X) \
     X(size) X(count) X(timeout) X(pkt) X(batch) X(data) X(n) X(block) X(keep) X(dtype) X(shape) X(immediate) X(now) X(rmid) \
     X(readonly) X(alignment) X(policy)
+/* clang-format on */
 enum keyword {
 #define X(name) KEYWORD_##name,
     KEYWORDS(X)

@@ -28,6 +28,7 @@ struct ssm_u64 { _Atomic uint64_t word; };
 _Static_assert(sizeof(struct ssm_u32) == 4 && ATOMIC_INT_LOCK_FREE == 2, "lock-free 32-bit words");
 _Static_assert(sizeof(struct ssm_u64) == 8 && ATOMIC_LLONG_LOCK_FREE == 2, "lock-free 64-bit words");
 
+/* clang-format off */
 #define SSM_ATOMIC_OPS(type, bits)                                                                              \
     static inline type ssm_load_relaxed_u##bits(const struct ssm_u##bits *a)                                    \
     { return atomic_load_explicit(&a->word, memory_order_relaxed); }                                            \
@@ -49,15 +50,18 @@ _Static_assert(sizeof(struct ssm_u64) == 8 && ATOMIC_LLONG_LOCK_FREE == 2, "lock
     static inline bool ssm_cas_acqrel_u##bits(struct ssm_u##bits *a, type *expected, type desired)              \
     { return atomic_compare_exchange_strong_explicit(&a->word, expected, desired, memory_order_acq_rel,         \
                                                      memory_order_acquire); }
+/* clang-format on */
 SSM_ATOMIC_OPS(uint32_t, 32)
 SSM_ATOMIC_OPS(uint64_t, 64)
 
 /* Orders an own store before an own load of another word (Dekker); both sides need one. */
+/* clang-format off */
 static inline void ssm_fence_seqcst(void) { atomic_thread_fence(memory_order_seq_cst); }
 /* Keeps loads above it from sinking below loads or stores after it. */
 static inline void ssm_fence_acquire(void) { atomic_thread_fence(memory_order_acquire); }
 /* Keeps stores below it from rising above loads or stores before it. */
 static inline void ssm_fence_release(void) { atomic_thread_fence(memory_order_release); }
+/* clang-format on */
 /* The cheap half of a Dekker pair whose other half runs membarrier, which fences this processor, too. It stops only the
  * compiler. `no_membarrier`: this process does not take part in membarrier, and needs a fence of its own. */
 static inline void ssm_fence_light(bool no_membarrier)

@@ -287,10 +287,12 @@ uint32_t ssm_ring_room(struct ssm_ring *ring)
     return ring->capacity - used_slots(ring->shared);
 }
 
+/* clang-format off */
 struct ssm_ring_shared *ssm_ring_shared_of(const struct ssm_ring *ring) { return ring->shared; }
 struct ssm_pool *ssm_ring_pool(const struct ssm_ring *ring) { return ring->pool; }
 uint32_t ssm_ring_capacity(const struct ssm_ring *ring) { return ring->capacity; }
 uint32_t ssm_ring_flags(const struct ssm_ring *ring) { return ring->flags; }
+/* clang-format on */
 
 uint32_t ssm_ring_acl(struct ssm_ring *ring)
 {
