@@ -71,11 +71,11 @@ static void test_claim(void)
 
 struct scene {
     struct fixture   f;
+    struct ssm_pool *other; /* a second attachment */
     struct ssm_ring *ring;
     uint8_t         *image;
     struct ssm_holder_set dead;
     uint32_t         ring_id;
-    bool             got;
     uint64_t         handle;
 };
 
@@ -148,6 +148,56 @@ static void test_second_look(void)
     fixture_close(&s.f);
 }
 
+/* ---- a block that is let go of (F1) ----------------------------------------------------------------------------- */
+
+static struct ssm_pool before_the_fork;
+
+static void let_go(void *context)
+{
+    struct scene *s = context;
+    *s->f.pool = before_the_fork; /* as if the parent did it */
+    ssm_block_let_go(s->f.pool, 0, s->ring_id);
+}
+
+static void check(void *context)
+{
+    struct scene *s = context;
+    fixture_check(s->other);
+}
+
+static void check_listed(void *context)
+{
+    struct scene *s = context;
+    fixture_check(s->other);
+    CHECK_EQ(listed_blocks(s->f.pool, 0), 1);
+    CHECK_EQ(ssm_load_acquire_u32(&ssm_holder_at(s->f.pool, s->f.pool->self)->letting_go), 0);
+}
+
+/* Wherever its last holder is stopped: nobody calls the block lost. */
+static void test_let_go(void)
+{
+    struct ssm_pool_options options = fixture_options();
+    options.class_count = 1;
+    options.classes[0].block_count = 1;
+    struct scene s = {.f = fixture_open(&options)};
+    const size_t bytes = s.f.pool->geometry.size_bytes;
+    s.ring = ring_open(s.f.pool, "ring", 1, 0);
+    s.ring_id = ring_id(s.f.pool, "ring");
+    uint64_t handle = fixture_alloc(s.f.pool, 8);
+    CHECK_EQ(ssm_ring_put(s.ring, &handle, 1, 0, 0), 0);
+    s.other = fixture_attach(s.f.fd, 0);
+    s.image = malloc(bytes);
+    CHECK(s.image != NULL);
+    memcpy(s.image, s.f.pool->base, bytes);
+    before_the_fork = *s.f.pool;
+    const struct interleaving stopped = {put_back_image, let_go, check, check_listed};
+    printf("let go: %u instructions\n", interleave_everywhere(&stopped, &s));
+    free(s.image);
+    pool_end(s.other);
+    ssm_ring_close(s.ring);
+    fixture_close(&s.f);
+}
+
 int main(void)
 {
     alarm(280);
@@ -158,5 +208,6 @@ int main(void)
         return 77;
     test_claim();
     test_second_look();
+    test_let_go();
     return 0;
 }
