@@ -24,6 +24,7 @@ EPHEMERAL: Final[int]
 HUGEPAGES: Final[int]
 PREFAULT: Final[int]
 MLOCK: Final[int]
+APART: Final[int]
 READONLY: Final[int]
 ONE_PRODUCER: Final[int]
 ONE_CONSUMER: Final[int]
@@ -103,6 +104,8 @@ class Pool:
     def holder_slots(self) -> int: ...
     @property
     def max_size(self) -> int: ...
+    @property
+    def _descriptor(self) -> int: ...
     @property
     def ephemeral(self) -> bool: ...
     @property

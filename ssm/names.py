@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ssm import _core
+from ssm import _core, late
 from ssm.errors import LayoutMismatch
 
 DIRECTORY = Path("/dev/shm")
@@ -198,3 +198,49 @@ def _not_there(name: str) -> OSError:
 
 def _error(number: int, name: str) -> OSError:
     return OSError(number, os.strerror(number), name)
+
+
+# ---- without a name ---------------------------------------------------------------------------------
+
+
+class _Opened:
+    """What the core takes from an opener: it closes the descriptor."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+
+class Apart:
+    """Where an object is that has no name: in a descriptor of the process that pickles this.
+
+    What multiprocessing starts gets a descriptor of its own along; all others open it through /proc, while the process
+    that sent it lives and has it.
+    """
+
+    __slots__ = ("_fd", "_given", "_pid")
+
+    def __init__(self, pid: int, fd: int, given: Any) -> None:
+        self._pid = pid
+        self._fd = fd
+        self._given = given
+
+    @classmethod
+    def of(cls, fd: int) -> Apart:
+        """Return where this process has it."""
+        context: Any = sys.modules.get("multiprocessing.context")
+        starts = context is not None and context.get_spawning_popen() is not None
+        given = late.load("multiprocessing.reduction").DupFd(fd) if starts else None
+        return cls(os.getpid(), fd, given)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Apart, (self._pid, self._fd, self._given)
+
+    def open(self, name: str, *, flags: int, read_only: bool) -> _Opened:
+        """Open it, once."""
+        if self._given is not None:
+            return _Opened(self._given.detach())
+        return _Opened(
+            os.open(f"/proc/{self._pid}/fd/{self._fd}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | flags)
+        )

@@ -266,7 +266,8 @@ def Pipe(duplex: bool = True, **queue_arguments: Any) -> tuple[Connection, Conne
     duplex : bool
         Both ends send and receive. Otherwise the first one receives and the second one sends.
     **queue_arguments
-        Of the pool that both directions share: `memory`, `classes`, `like`, `itemsize`, `name` as for `Queue`.
+        Of the pool that both directions share: `max_memory`, `memory`, `classes`, `like`, `itemsize`, `name`; and
+        `copy`, as for `Queue`.
 
     Returns
     -------
@@ -281,7 +282,7 @@ def Pipe(duplex: bool = True, **queue_arguments: Any) -> tuple[Connection, Conne
     """
     line: Any = late.load("multiprocessing.connection").Connection
     first: Queue[Any] = Queue(**queue_arguments)
-    second: Queue[Any] = Queue(pool=first.pool, name="back")
+    second: Queue[Any] = Queue(pool=first.pool, name="back", copy=queue_arguments.get("copy", "auto"))
     here, there = (line(end.detach()) for end in socket.socketpair())
     to_first, from_second = (first, _again(first))
     if not duplex:
@@ -292,4 +293,4 @@ def Pipe(duplex: bool = True, **queue_arguments: Any) -> tuple[Connection, Conne
 
 def _again(queue: Queue[Any]) -> Queue[Any]:
     """Return another Queue object of the same queue: each end closes its own."""
-    return type(queue)._reopen(queue._opened(), queue.maxsize, queue._trust)
+    return type(queue)._reopen(queue._opened(), queue.maxsize, queue._trust, queue._copy)

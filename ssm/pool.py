@@ -13,6 +13,7 @@ from weakref import ref
 
 from ssm import _core, ending, names, semaphore, service
 from ssm.errors import LayoutMismatch, PoolAbandoned, PoolMismatch
+from ssm.lending import Lending
 from ssm.options import (
     CreateArguments,
     Creation,
@@ -51,9 +52,10 @@ class Pool(_core.Pool):
     attach by name. ``with pool:`` closes it at the end, and does not unlink.
     """
 
-    __slots__ = ("_leaves",)
+    __slots__ = ("_leaves", "_lending")
 
     _leaves: bool  # its close may be the end of an ephemeral pool
+    _lending: Lending  # what its queues know of its free memory
 
     # ---- making and finding -------------------------------------------------------------------
 
@@ -288,6 +290,12 @@ class Pool(_core.Pool):
         raise _comes_and_goes(name)
 
     @classmethod
+    def _create_apart(cls, name: str, **create_arguments: Unpack[CreateArguments]) -> Self:
+        """Create a pool in no directory: it has no name, needs no /dev/shm, and goes to others by pickling alone."""
+        asked = creation(**create_arguments)
+        return cls._make(names.normalize(name), asked._replace(flags=asked.flags | _core.APART))
+
+    @classmethod
     def _make(cls, name: str, asked: Creation) -> Self:
         """Make the pool, then give it its name. A signal handler that raises in between leaves nothing."""
         if names.exists(name):
@@ -328,6 +336,7 @@ class Pool(_core.Pool):
 
     def _adopt(self, quota: int | None) -> None:
         self._leaves = self.ephemeral and not self.readonly
+        self._lending = Lending()
         if quota is not None:
             self._set_quota(quota)
         _here[_Here(self, _forget)] = os.getpid()
@@ -640,6 +649,7 @@ class Pool(_core.Pool):
             rings=tuple(self._rings_in_order()),
             services=service.stats_of(self),
             collections=self._collections(),
+            copied=self._lending.copied,
         )
 
     def _arena(self, shards: range) -> ArenaStats | None:
@@ -683,7 +693,24 @@ class Pool(_core.Pool):
     def __reduce__(self) -> tuple[Any, ...]:
         if self.closed:
             raise ValueError(f"pool is closed: {self.name!r}; attach to it again, and send that")
+        if self._descriptor >= 0:
+            return self._reattach_apart, (*self._key(), names.Apart.of(self._descriptor))
         return self._reattach, self._key()
+
+    @classmethod
+    def _reattach_apart(cls, name: str, generation: int, readonly: bool, where: names.Apart) -> Pool:
+        """Unpickle a pool without a name: by the descriptor of the process that sent it, or one that came along."""
+        pool = cls._first_open((name, generation, readonly))
+        if pool is not None:
+            return pool
+        pool = cls._attach(where.open, name, _core.APART)
+        pool._adopt(None)
+        if pool.generation != generation:
+            pool.close()
+            raise FileNotFoundError(
+                errno.ENOENT, "that pool is gone, and so is the process that sent it", name
+            )
+        return cls._first_open((name, generation, readonly)) or pool
 
     @classmethod
     def _reattach(cls, name: str, generation: int, readonly: bool) -> Pool:

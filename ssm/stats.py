@@ -207,6 +207,9 @@ class PoolStats:
     collections: int
     """Times that this process, through this Pool, ran Python's garbage collector since the pool was exhausted: packets
     in reference cycles of dead objects keep their blocks until it runs."""
+    copied: int
+    """Objects that this process, through this Pool, got out of queues with arrays that are copies, since too little
+    memory was free; see `Queue`, copy=."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain dicts, tuples, numbers and strings, fit for json."""

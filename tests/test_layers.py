@@ -45,12 +45,14 @@ PYTHON = {
         _core
         acl columns ending in_hand late terminal
         errors stats
-        registered names service records aio ready semaphore_aio
+        registered names service records aio ready semaphore_aio lending
         semaphore
         options
         ring
         pool
         readiness
+        message
+        queue_memory
         queue
         pipe
         __init__

@@ -88,6 +88,9 @@ const char *ssm_strerror(int error); /* one short sentence, for either sign */
  * name, it goes with its last descriptor and mapping. (Where the file system has no such files, it has a temporary name until
  * then; after a death the next ssm_object_new() or ssm_object_sweep() of this user removes that.) */
 int ssm_object_new(void);
+/* The same in no directory (memfd_create): it gets no name, needs no /dev/shm and is not counted as a part of it. Others open it
+ * as /proc/PID/fd/N of a process that has it open. */
+int ssm_object_new_apart(void);
 /* Gives it its name; -EEXIST when that is taken. Change its mode and owner before: from then on others can open it. */
 int ssm_object_link(int fd, const char *name);
 /* Opens one: a descriptor. SSM_E_LAYOUT: a symbolic link, a directory, a FIFO or the like, nothing of which is followed. */

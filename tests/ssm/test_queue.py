@@ -210,7 +210,7 @@ def advised(error: BaseException) -> int:
 
 @pytest.mark.parametrize("memory", [16 << 20, 2 << 30, 3 << 30, 1 << 40])
 def test_one_object_may_have_all_large_blocks(memory):
-    blocks = ssm.queue._blocks(memory)
+    blocks = ssm.queue_memory.blocks(memory)
     largest = max(blocks)
     assert blocks[largest] <= ssm._core.CHAIN_MAX
     assert memory // 2 - largest < blocks[largest] * largest <= memory // 2
@@ -225,7 +225,7 @@ def test_an_object_of_more_packets_than_a_message_has(make_pool):
         match=r"1,0\d\d packets of 256 bytes, and an object may have 1,024: .* pool with larger",
     ) as error:
         q.put(bytes(265_000))
-    blocks = ssm.queue._blocks(advised(error.value))
+    blocks = ssm.queue_memory.blocks(advised(error.value))
     assert max(blocks) * blocks[max(blocks)] > 265_000
     assert q.empty()
     assert_all_is_free(pool)
@@ -234,7 +234,7 @@ def test_an_object_of_more_packets_than_a_message_has(make_pool):
 def test_the_advice_is_true(make_queue):
     data = np.ones(9_000_000, "u1")
     with pytest.raises(ssm.PacketTooLarge, match="larger memory=") as error:
-        make_queue().put(data)
+        make_queue(memory=16 << 20).put(data)
     q = make_queue(memory=advised(error.value))
     q.put(data, timeout=5)
     assert q.get(timeout=5).nbytes == data.nbytes
@@ -279,7 +279,7 @@ def test_nested_objects_in_order(pool, objects):
     room=st.integers(100, 400),
 )
 def test_the_layout_has_each_byte_once_and_cuts_only_what_is_too_large(lengths, start, room):
-    places, sizes = ssm.queue._layout(start, lengths, room)
+    places, sizes = ssm.message.layout(start, lengths, room)
     taken = {(0, byte) for byte in range(start)}
     for length, pieces in zip(lengths, places, strict=True):
         assert sum(end - first for _, first, end in pieces) == length
@@ -398,8 +398,8 @@ def test_shutdown_immediate_drops_what_is_there(pool):
 
 
 def foreign_messages():
-    head = ssm.queue._HEADER
-    mark = ssm.queue._PARTS
+    head = ssm.message.HEADER
+    mark = ssm.message.PARTS
     yield b"", "nothing"
     yield b"hello", "no mark"
     yield mark, "short"
@@ -431,7 +431,7 @@ def test_foreign_packets_are_named_and_freed(pool, data):
 
 def test_a_pickle_that_fails_costs_its_message_only(pool):
     q = ssm.Queue(pool=pool, name="r")
-    pool.ring("r").send(ssm.queue._PLAIN + b"garbage")
+    pool.ring("r").send(ssm.message.PLAIN + b"garbage")
     with pytest.raises(pickle.UnpicklingError):
         q.get()
     assert there_and_back(q, 1) == 1
@@ -500,6 +500,8 @@ def test_its_own_pool_goes_with_it(make_queue):
 def test_memory_and_classes(make_queue):
     assert make_queue(memory=4 << 20).pool.size < 10 << 20
     assert make_queue(classes={4096: 8}).pool.classes == {4096: 8}
+    grown = make_queue(memory=1 << 20, max_memory=8 << 20).pool
+    assert (grown.arena_reserved, grown.arena) == (1 << 20, 8 << 20)
 
 
 def produce(talk, q, number, count):

@@ -168,8 +168,9 @@ struct pool_object {
     uint32_t calls;            /* calls that sleep in the core */
     struct ring_object *rings; /* whose core is not closed */
     uint32_t last_era;         /* what `era` points to when the core is gone */
-    int newborn;               /* its file while it has no name yet; else -1 */
-    uint64_t device, inode;    /* of the file that got its name from here; 0: none did */
+    int newborn;               /* its file while it has no name yet; of one that gets none, by which others open it; else -1 */
+    bool apart;                /* it gets no name: its file is in no directory */
+    uint64_t device, inode;    /* of the file that got its name from here, or that gets none; 0: none did */
     struct pool_object *next_kept; /* of ending.c */
     bool kept;
     PyObject *name;            /* "/lab" */
@@ -177,6 +178,10 @@ struct pool_object {
     struct exhausted_facts facts;
     struct collector collector;
 };
+
+#define POOL_APART (UINT32_C(1) << 16) /* a flag of _create and _attach, beside those of ssm.h: see `apart` */
+/* The descriptor by which others open a pool that is apart; -1: it has a name, or the program has closed the descriptor. */
+int pool_descriptor(const struct pool_object *self);
 
 int pool_exec(PyObject *module, struct module_state *state);
 PyObject *pool_close(struct pool_object *self, PyObject *unused);

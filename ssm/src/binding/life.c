@@ -116,7 +116,8 @@ PyObject *pool_create(PyTypeObject *type, PyObject *args)
     struct pool_object *self = path != NULL ? pool_new(type, name) : NULL;
     if (self != NULL) {
         wait_release_gil(); /* reserving memory takes 0.4 s a GiB */
-        self->newborn = ssm_object_new();
+        self->apart = (flags & POOL_APART) != 0;
+        self->newborn = self->apart ? ssm_object_new_apart() : ssm_object_new();
         int result = self->newborn < 0 ? self->newborn : ssm_pool_create(self->newborn, &options, &attach, &self->core);
         wait_take_gil();
         self = (struct pool_object *)pool_finish(self, result, ssm_pool_bytes(&options));
@@ -140,6 +141,8 @@ static int publish(struct pool_object *self, const char *name, unsigned int mode
         return -errno;
     self->device = st.st_dev; /* before anybody can see it */
     self->inode = st.st_ino;
+    if (self->apart)
+        return 0;
     int result = ssm_object_link(self->newborn, name);
     if (result != 0)
         self->inode = 0;
@@ -170,9 +173,11 @@ PyObject *pool_publish(struct pool_object *self, PyObject *args)
         Py_DECREF(name);
         return raise_code(self, result);
     }
-    close(self->newborn);
-    self->newborn = -1;
-    show_name(self, bytes);
+    if (!self->apart) {
+        close(self->newborn);
+        self->newborn = -1;
+        show_name(self, bytes);
+    }
     Py_DECREF(name);
     RETURN_NONE;
 }
@@ -191,13 +196,21 @@ static void take_name_back(struct pool_object *self, const char *name)
 
 PyObject *pool_discard(struct pool_object *self, PyObject *unused)
 {
-    PyObject *name = self->inode != 0 ? PyUnicode_EncodeFSDefault(self->name) : NULL;
+    PyObject *name = self->inode != 0 && !self->apart ? PyUnicode_EncodeFSDefault(self->name) : NULL;
     if (name != NULL)
         take_name_back(self, PyBytes_AsString(name));
     Py_XDECREF(name);
     if (self->info.locks_apart)
         ssm_lock_file_unlink(self->info.generation);
     return pool_close(self, unused);
+}
+
+int pool_descriptor(const struct pool_object *self)
+{
+    struct stat st;
+    if (!self->apart || self->newborn < 0 || fstat(self->newborn, &st) != 0)
+        return -1;
+    return st.st_dev == self->device && st.st_ino == self->inode ? self->newborn : -1;
 }
 
 /* ---- attach, retire ---------------------------------------------------------------------------------- */
@@ -245,7 +258,12 @@ PyObject *pool_attach(PyTypeObject *type, PyObject *args)
             fstat(fd, &st);
             wait_release_gil(); /* prefault takes its time */
             result = ssm_pool_attach(fd, &attach, &self->core);
-            close(fd);
+            self->apart = (flags & POOL_APART) != 0;
+            self->newborn = self->apart ? fd : -1;
+            self->device = self->apart ? st.st_dev : 0;
+            self->inode = self->apart ? st.st_ino : 0;
+            if (!self->apart)
+                close(fd);
             wait_take_gil();
         }
         self = (struct pool_object *)pool_finish(self, result, st.st_size);

@@ -155,6 +155,7 @@ static int add_constants(PyObject *module)
 {
     static const struct { const char *name; long value; } constants[] = {
         {"EPHEMERAL", SSM_EPHEMERAL}, {"HUGEPAGES", SSM_HUGEPAGES}, {"PREFAULT", SSM_PREFAULT}, {"MLOCK", SSM_MLOCK},
+        {"APART", POOL_APART},
         {"READONLY", SSM_READONLY},   {"ONE_PRODUCER", SSM_ONE_PRODUCER}, {"ONE_CONSUMER", SSM_ONE_CONSUMER},
         {"REDELIVER", SSM_REDELIVER}, {"OVERFLOW_DROP", SSM_OVERFLOW_DROP}, {"OVERFLOW_OVERWRITE", SSM_OVERFLOW_OVERWRITE},
         {"NAME_SIZE", SSM_NAME_SIZE}, {"TYPE_SIZE", SSM_TYPE_SIZE}, {"CHAIN_MAX", SSM_CHAIN_MAX},

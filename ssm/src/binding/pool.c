@@ -283,7 +283,10 @@ static void pool_dealloc(struct pool_object *self)
     if (self->weakrefs != NULL)
         PyObject_ClearWeakRefs(OBJECT(self));
     ssm_pool_destroy(self->core); /* closes it first */
-    if (self->newborn >= 0) { /* it never got its name */
+    if (self->apart) {
+        if (pool_descriptor(self) >= 0) /* and not what the program has opened in its place */
+            close(self->newborn);
+    } else if (self->newborn >= 0) { /* it never got its name */
         close(self->newborn);
         if (self->info.locks_apart)
             ssm_lock_file_unlink(self->info.generation);
@@ -582,6 +585,12 @@ static PyObject *pool_get_name(struct pool_object *self, void *unused)
     return self->name;
 }
 
+static PyObject *pool_get_descriptor(struct pool_object *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(pool_descriptor(self));
+}
+
 static PyObject *pool_get_max_size(struct pool_object *self, void *unused)
 {
     (void)unused;
@@ -624,6 +633,7 @@ static PyGetSetDef pool_attributes[] = {
     {"tailroom", (getter)pool_get_u32, NULL, "int : bytes behind a fresh packet's data, at least.", INFO(tailroom)},
     {"cache", (getter)pool_get_u32, NULL, "int : blocks per class that a process keeps for itself; 0: none.", INFO(cache)},
     {"holder_slots", (getter)pool_get_u32, NULL, "int : processes and rings that can hold blocks.", INFO(holders)},
+    {"_descriptor", (getter)pool_get_descriptor, NULL, "int : by which others open a pool that has no name; -1: it has one.", NULL},
     {"max_size", (getter)pool_get_max_size, NULL, "int : bytes of the largest packet.", NULL},
     {"ephemeral", (getter)pool_get_ephemeral, NULL, "bool : the name goes with the last process.", NULL},
     {NULL, NULL, NULL, NULL, NULL},

@@ -44,18 +44,21 @@ static void give_standard_back(const int *taken, int count)
             close(taken[i]);
 }
 
+int ssm_descriptor_lift(int fd)
+{
+    if (fd >= STANDARD)
+        return fd;
+    int above = fcntl(fd, F_DUPFD_CLOEXEC, STANDARD), result = above >= 0 ? above : -errno;
+    close(fd);
+    return result;
+}
+
 int ssm_descriptor_open(const char *path, int flags)
 {
     int taken[STANDARD], count = take_standard(taken);
     int fd = open(path, flags | O_CLOEXEC, 0600), result = fd >= 0 ? fd : -errno;
     give_standard_back(taken, count);
-    if (fd >= 0 && fd < STANDARD) { /* another thread has closed that one meanwhile */
-        result = fcntl(fd, F_DUPFD_CLOEXEC, STANDARD);
-        if (result < 0)
-            result = -errno;
-        close(fd);
-    }
-    return result;
+    return fd >= 0 ? ssm_descriptor_lift(fd) : result; /* another thread may have closed a low one meanwhile */
 }
 
 static int open_marked(const char *path, bool writable)

@@ -33,6 +33,8 @@
 
 /* open(2) with mode 0600, closed on exec: a descriptor above 2, or -errno. */
 int ssm_descriptor_open(const char *path, int flags);
+/* The same descriptor, if it is above 2; or else another one that is, and that one is closed. Or -errno. */
+int ssm_descriptor_lift(int fd);
 
 /* What a descriptor leads to, if it is one of ours. `mark`: the file offset of each. */
 struct ssm_file { uint64_t device, inode; int64_t mark; };

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -119,6 +120,12 @@ int ssm_object_new(void)
         if ((fd = new_named()) != -EAGAIN)
             return fd;
     return -EAGAIN;
+}
+
+int ssm_object_new_apart(void)
+{
+    const int fd = memfd_create("ssm", MFD_CLOEXEC);
+    return fd >= 0 ? ssm_descriptor_lift(fd) : -errno;
 }
 
 int ssm_object_link(int fd, const char *name)
