@@ -24,6 +24,19 @@ ALLOCATORS = """
     range_query
     allocators
 """
+# The extension module of ssm: a file uses only functions and objects of files above its own line.
+BINDING = """
+    arguments errors pool_hold ending
+    wait
+    garbage pool_stats
+    exhausted packet_hold
+    array chain
+    packet batch
+    pool_alloc ring_hold
+    ring_put ring_get ready peek life service
+    ring service_numbers service_semaphore pool
+    module
+"""
 # Packages and modules of Python the same way, each package with the order of what is in it.
 PYTHON = {
     "": """
@@ -154,6 +167,37 @@ def circles(*folders: str) -> Iterator[str]:
 
     for name in includes:
         yield from visit(name, ())
+
+
+# What a .c file defines for others, at the begin of a line: a function, or an object with its value.
+DEFINED = re.compile(
+    r"^(?!static\b|typedef\b|else\b|return\b)[A-Za-z_][\w \t*]*?\b(\w+)(?:\([^;{}]*\)\s*\{|(?:\[\])?\s*=)",
+    re.MULTILINE,
+)
+
+
+def wrong_uses(folder: str, order: str) -> Iterator[str]:
+    """Yield where a .c file names what a file defines that is not below it; each has to be in the order."""
+    level = layers(order)
+    texts = {path: without_comments(path.read_text()) for path in c_files(folder) if path.suffix == ".c"}
+    home = {match[1]: path for path, text in texts.items() for match in DEFINED.finditer(text)}
+    for path, text in texts.items():
+        here = path.relative_to(ROOT)
+        if path.stem not in level:
+            yield f"{here}:1: no layer: name it in this test"
+            continue
+        for match in re.finditer(r'"(?:\\.|[^"\\])*"|\b(\w+)\b', text):
+            other = home.get(match[1], path) if match[1] else path
+            if other != path and level.get(other.stem, len(level)) >= level[path.stem]:
+                line = text.count("\n", 0, match.start()) + 1
+                yield f"{here}:{line}: {path.name} uses {match[1]} of {other.name}, which is not below it"
+
+
+def test_binding_has_no_circle() -> None:
+    assert list(circles("ssm/src/binding")) == []
+    assert list(wrong_uses("ssm/src/binding", BINDING)) == []
+    there = {path.stem for path in c_files("ssm/src/binding") if path.suffix == ".c"}
+    assert set(layers(BINDING)) == there
 
 
 def test_core_is_built_folder_by_folder() -> None:
@@ -298,6 +342,16 @@ def test_a_breach_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.Mon
         "core/low.h:4: low.h includes high.h, which is not below it"
     ]
     assert list(circles("core")) == ["high -> low -> high: core/high.h:1, core/low.h:4"]
+    (tmp_path / "binding").mkdir()
+    (tmp_path / "binding/low.c").write_text(
+        'int low(void)\n{\n    f("high"); /* high() */\n    return high();\n}\n'
+    )
+    (tmp_path / "binding/high.c").write_text("int high(void)\n{\n    return low() + table[0];\n}\n")
+    (tmp_path / "binding/data.c").write_text("const int table[] = {1};\nPyType_Spec spec = {high};\n")
+    assert list(wrong_uses("binding", "low\nhigh\ndata")) == [
+        "binding/high.c:3: high.c uses table of data.c, which is not below it",
+        "binding/low.c:4: low.c uses high of high.c, which is not below it",
+    ]
     monkeypatch.setitem(globals(), "PYTHON", {"": "under\npkg", "under": "__init__", "pkg": "low\n__init__"})
     for package in ("pkg", "under"):
         (tmp_path / package).mkdir()

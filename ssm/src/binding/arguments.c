@@ -4,7 +4,6 @@
 #include "binding.h"
 
 #include <math.h>
-#include <string.h>
 
 #define NS_PER_SECOND 1000000000
 #define SECONDS_MAX   4000000000.0 /* longer is for ever: the clock's nanoseconds end after 292 years */

@@ -5,7 +5,6 @@
  * the process has filled the API table. */
 #include "binding.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION

@@ -184,24 +184,43 @@ struct pool_object {
 int pool_descriptor(const struct pool_object *self);
 
 int pool_exec(PyObject *module, struct module_state *state);
-PyObject *pool_close(struct pool_object *self, PyObject *unused);
+
+/* ---- what a Pool holds (pool_hold.c) ---------------------------------------------------------------- */
+
 /* Of ssm.Pool and its like, which are Python classes: the module is known to one of their bases. */
 struct module_state *state_of(PyTypeObject *type);
 /* `object`, if it is a Pool; NULL with an exception set. `type`: a class of this module or one based on it. */
 struct pool_object *pool_of(PyTypeObject *type, PyObject *object);
 /* A name from shared memory: another process wrote it. */
 PyObject *name_object(const char *name);
-/* All holder slots, for PyMem_Free(); or NULL with an exception set. */
-struct ssm_holder_info *pool_holders(struct pool_object *pool);
-/* How many packets of `size` bytes there can be at once, by their number alone; 0: none is so large. */
-uint64_t pool_packets_of(const struct pool_object *pool, uint64_t size);
-uint64_t pool_max_size(const struct pool_object *pool);
-PyObject *pool_raise_exhausted(struct pool_object *pool, uint64_t size, uint64_t count);
-/* Takes over `size` and `count`, which may be NULL. exhausted.c */
-PyObject *exhausted_raise(struct pool_object *pool, PyObject *size, PyObject *count);
-PyObject *pool_raise_too_large(struct pool_object *pool, uint64_t size);
 /* Unmaps the memory of a closed pool as soon as no view, no sleeping call and no ring needs it. With POOL_LOCK. */
 void pool_settle(struct pool_object *pool);
+
+/* ---- allocating (pool_alloc.c, exhausted.c) ----------------------------------------------------------- */
+
+extern const char pool_alloc_doc[], pool_alloc_many_doc[], pool_packet_doc[];
+PyObject *pool_alloc(struct pool_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *pool_alloc_many(struct pool_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *pool_packet(struct pool_object *self, PyObject *value);
+uint64_t pool_max_size(const struct pool_object *pool);
+PyObject *pool_raise_exhausted(struct pool_object *pool, uint64_t size, uint64_t count);
+/* Takes over `size` and `count`, which may be NULL. */
+PyObject *exhausted_raise(struct pool_object *pool, PyObject *size, PyObject *count);
+PyObject *pool_raise_too_large(struct pool_object *pool, uint64_t size);
+
+/* ---- what a pool tells (pool_stats.c) ------------------------------------------------------------------ */
+
+extern const char pool_shard_stats_doc[], pool_class_stats_doc[], pool_arena_stats_doc[], pool_ring_stats_doc[],
+    pool_holder_list_doc[];
+PyObject *pool_shard_stats(struct pool_object *self, PyObject *args);
+PyObject *pool_class_stats(struct pool_object *self, PyObject *args);
+PyObject *pool_arena_stats(struct pool_object *self, PyObject *unused);
+PyObject *pool_ring_stats(struct pool_object *self, PyObject *unused);
+PyObject *pool_holder_list(struct pool_object *self, PyObject *unused);
+/* All holder slots, for PyMem_Free(); or NULL with an exception set. */
+struct ssm_holder_info *pool_holders(struct pool_object *pool);
+PyObject *pool_set_quota(struct pool_object *pool, PyObject *value);
+PyObject *pool_usage(struct pool_object *pool, PyObject *unused);
 
 /* ---- taking blocks (garbage.c) ------------------------------------------------------------------- */
 
@@ -209,16 +228,14 @@ void pool_settle(struct pool_object *pool);
  * `ring_closed`: a close of that ring ends the wait; or NULL. */
 int pool_take(struct pool_object *pool, const bool *ring_closed, uint64_t size, uint32_t count, int64_t timeout_ns,
               uint64_t *handles_out);
-/* Runs the collector, if it may run now: 1 it did, 0 it did not, -EINTR with an exception set. Runs Python code: the
- * caller has no lock of the core. `asleep`: the call waits, and asks at each look. */
-int garbage_collect(struct pool_object *pool, bool asleep);
-
 /* ---- life of a Pool (life.c) --------------------------------------------------------------------- */
 
 PyObject *pool_create(PyTypeObject *type, PyObject *args);
 PyObject *pool_publish(struct pool_object *self, PyObject *args);
 PyObject *pool_discard(struct pool_object *self, PyObject *unused);
 PyObject *pool_attach(PyTypeObject *type, PyObject *args);
+extern const char pool_close_doc[];
+PyObject *pool_close(struct pool_object *self, PyObject *unused);
 PyObject *core_retire(PyObject *module, PyObject *args);
 PyObject *core_begins(PyObject *module, PyObject *args);
 PyObject *core_sweep(PyObject *module, PyObject *unused);
@@ -235,20 +252,20 @@ struct wait_scope {
     struct wait_scope *outer;
     struct pool_object *pool;
     const bool *ring_closed;   /* or NULL */
-    const struct watch *watch; /* the rings that are waited for, or NULL */
-    bool exhausted;            /* it waits for blocks */
+    const struct watch *watch; /* the rings that are waited for, or NULL; */
+    bool (*watch_is_open)(const struct watch *watch); /* false: one of them was closed */
+    int  (*look)(struct pool_object *pool);           /* or NULL: called at each look while it sleeps; below 0: with an exception set */
     bool closing;              /* it is the close itself: that the pool is closed does not end it */
 };
 bool wait_begin(struct wait_scope *scope, struct pool_object *pool, const bool *ring_closed);
 void wait_begin_close(struct wait_scope *scope, struct pool_object *pool); /* with POOL_LOCK */
 void wait_end(struct wait_scope *scope);
-bool watch_is_open(const struct watch *watch); /* ready.c: none of its rings was closed */
 
 /* Brackets a core call that works for long without the GIL; the hooks may run in it. */
 void wait_release_gil(void);
 void wait_take_gil(void);
 
-/* ---- Packet and Span (packet.c) ----------------------------------------------------------------- */
+/* ---- Packet and Span (packet_hold.c, packet.c) ----------------------------------------------------------------- */
 
 /* I1  LIVE: the object has one reference of the core's.
  * I2  FREED, SENT or RETURNED with exports > 0: it has the reference still, pinned; the last export gives it back. The delivery that
@@ -271,12 +288,17 @@ struct packet_object {
 };
 
 int packet_exec(PyObject *module, struct module_state *state);
+void packet_keep_spare(struct packet_object *packet); /* of one that is over */
 void packet_clear_spare(struct module_state *state);
 
 struct packet_object *packet_new(struct pool_object *pool);             /* EMPTY */
 /* EMPTY -> LIVE: takes over a reference, and what delivery it belongs to. */
 void packet_adopt(struct packet_object *packet, uint64_t handle, uint64_t delivery);
 PyObject *packet_raise_stale(const struct packet_object *packet);
+PyObject *packet_raise(const struct packet_object *packet, int code); /* what the core answered */
+/* LIVE -> FREED: its delivery ends, and the reference goes back unless views need it. False: it was not live. */
+bool packet_finish(struct packet_object *packet);
+void packet_return(struct packet_object *packet); /* LIVE -> RETURNED: its delivery goes back to the ring */
 /* LIVE -> SENT. kept: the reference did not go with the packet, it is given back unless views need it.
  * With POOL_LOCK. */
 void packet_sent(struct packet_object *packet, bool kept);
@@ -322,6 +344,7 @@ struct span_object {
     Py_ssize_t length;
 };
 struct span_object *span_new(struct packet_object *packet); /* of the whole window */
+extern PyType_Spec span_spec;
 
 /* Packet.chain (chain.c). */
 PyObject *packet_get_chain(struct packet_object *self, void *unused);
@@ -373,7 +396,7 @@ static inline bool batch_check(const struct batch_object *batch)
     return live;
 }
 
-/* ---- Ring (ring.c, ring_put.c, ring_get.c) ------------------------------------------------------ */
+/* ---- Ring (ring_hold.c, ring_put.c, ring_get.c, ring.c) ------------------------------------------------------ */
 
 struct ring_object {
     PyObject_HEAD
@@ -390,6 +413,7 @@ struct ring_object {
 
 PyObject *core_own_methods(PyObject *module, PyObject *type);
 int ring_exec(PyObject *module, struct module_state *state);
+void ring_link(struct ring_object *ring); /* into pool->rings. With POOL_LOCK */
 /* Closes the core's ring, unless a call is in it. With POOL_LOCK. */
 void ring_settle(struct ring_object *ring);
 /* Brackets the calls into the core's ring: it stays while one is in it. false with an exception set. */
@@ -405,7 +429,6 @@ PyObject *core_count_ready(PyObject *module, PyObject *args);
 
 /* ---- services (service.c) ------------------------------------------------------------------------ */
 
-int service_exec(PyObject *module, struct module_state *state);
 PyObject *service_stats(struct pool_object *pool, PyObject *unused);
 
 /* ---- looking at packets (peek.c) ------------------------------------------------------------------- */
@@ -414,11 +437,6 @@ PyObject *pool_peek_ring(struct pool_object *pool, PyObject *args);
 PyObject *pool_peek_packet(struct pool_object *pool, PyObject *args);
 PyObject *pool_packet_list(struct pool_object *pool, PyObject *unused);
 PyObject *pool_packet_holders(struct pool_object *pool, PyObject *handle);
-
-/* ---- use of memory (usage.c) ---------------------------------------------------------------------- */
-
-PyObject *pool_set_quota(struct pool_object *pool, PyObject *value);
-PyObject *pool_usage(struct pool_object *pool, PyObject *unused);
 
 /* ---- numpy (array.c) ---------------------------------------------------------------------------- */
 

@@ -43,7 +43,9 @@ static bool may_collect(struct collector *collector, uint64_t now_ns, bool aslee
     return collector->credit_ns > 0;
 }
 
-int garbage_collect(struct pool_object *pool, bool asleep)
+/* Runs the collector, if it may run now: 1 it did, 0 it did not, -EINTR with an exception set. Runs Python code: the
+ * caller has no lock of the core. `asleep`: the call waits, and asks at each look. */
+static int collect(struct pool_object *pool, bool asleep)
 {
     const int64_t since_ns = processor_ns();
     uint64_t held = 0;
@@ -65,13 +67,15 @@ int garbage_collect(struct pool_object *pool, bool asleep)
     return found == NULL ? -EINTR : 1;
 }
 
+static int look(struct pool_object *pool) { return collect(pool, true); }
+
 static int take_waiting(struct pool_object *pool, const bool *ring_closed, uint64_t size, uint32_t count, int64_t timeout_ns,
                         uint64_t *handles_out)
 {
     struct wait_scope scope;
     if (!wait_begin(&scope, pool, ring_closed))
         return -SSM_E_CLOSED;
-    scope.exhausted = true;
+    scope.look = look;
     int result = ssm_alloc_many(pool->core, size, count, timeout_ns, handles_out);
     wait_end(&scope);
     return result;
@@ -83,7 +87,7 @@ int pool_take(struct pool_object *pool, const bool *ring_closed, uint64_t size, 
     int result, collected;
     POOL_CALL(pool, result, ssm_alloc_many(pool->core, size, count, 0, handles_out));
     if (result == -SSM_E_EXHAUSTED || result == -SSM_E_QUOTA) {
-        collected = garbage_collect(pool, false);
+        collected = collect(pool, false);
         if (collected < 0)
             return collected;
         if (collected > 0)

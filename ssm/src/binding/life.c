@@ -364,3 +364,36 @@ PyObject *core_sweep(PyObject *module, PyObject *unused)
     Py_END_ALLOW_THREADS
     RETURN_NONE;
 }
+
+/* ---- closing ----------------------------------------------------------------------------------------- */
+
+/* How many pinned blocks are left. */
+static int close_locked(struct pool_object *pool)
+{
+    struct wait_scope scope;
+    pool->closed = true;
+    wait_begin_close(&scope, pool);
+    int left = pool->core != NULL ? ssm_pool_close(pool->core) : 0;
+    left -= pool->core != NULL ? (int)ssm_pool_sleepers(pool->core) : 0;
+    wait_end(&scope);
+    for (struct ring_object *ring = pool->rings, *next; ring != NULL; ring = next) {
+        next = ring->next;
+        ring_settle(ring);
+    }
+    pool_settle(pool);
+    return left;
+}
+
+const char pool_close_doc[] = PyDoc_STR(
+"_close($self, /)\n--\n\n"
+"Give back what no view needs. True when nothing is left: this process is no holder any more.");
+
+PyObject *pool_close(struct pool_object *self, PyObject *unused)
+{
+    (void)unused;
+    int left;
+    POOL_LOCK(self)
+    left = close_locked(self);
+    POOL_UNLOCK()
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(left <= 0); /* a signal handler may have raised while it waited */
+}

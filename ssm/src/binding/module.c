@@ -4,11 +4,10 @@
  * sub-interpreters with a GIL of their own, and without the GIL.
  *
  * Types keep their module alive and objects their type, so the state outlives all that points to it. */
-#include "binding.h"
+#include "service.h"
 
 #include "../../../allocators/src/binding/exported.h"
 
-#include <string.h>
 
 /* Slots that the limited API of 3.11 has no names for; older interpreters refuse them, so they are chosen at run
  * time. The abi3 file is built once and loaded by all versions. */
@@ -169,6 +168,28 @@ static int add_constants(PyObject *module)
     return 0;
 }
 
+static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTypeObject **type_out)
+{
+    *type_out = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, OBJECT(base));
+    return *type_out == NULL ? -1 : PyModule_AddType(module, *type_out);
+}
+
+static int add_services(PyObject *module, struct module_state *state)
+{
+    static PyType_Spec *const specs[] = {
+        [SSM_SERVICE_IDS] = &ids_spec, [SSM_SERVICE_PIDS] = &pids_spec, [SSM_SERVICE_RMIDS] = &rmids_spec,
+        [SSM_SERVICE_ADDRESSES] = &addresses_spec, [SSM_SERVICE_SEMAPHORE] = &semaphore_spec,
+    };
+    _Static_assert(sizeof(specs) / sizeof(*specs) == SSM_SERVICE_KIND_MAX + 1, "every kind has a type");
+    PyTypeObject **types = state->service_types;
+    if (add_type(module, &service_spec, NULL, &types[SSM_SERVICE_NONE]) < 0)
+        return -1;
+    for (uint32_t kind = SSM_SERVICE_NONE + 1; kind <= SSM_SERVICE_KIND_MAX; kind++)
+        if (add_type(module, specs[kind], types[SSM_SERVICE_NONE], &types[kind]) < 0)
+            return -1;
+    return add_type(module, &pid_spec, NULL, &state->pid_type);
+}
+
 static int core_exec(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
@@ -176,7 +197,7 @@ static int core_exec(PyObject *module)
         return -1;
     if (pool_exec(module, state) < 0 || packet_exec(module, state) < 0 || batch_exec(module, state) < 0)
         return -1;
-    return ring_exec(module, state) < 0 ? -1 : service_exec(module, state);
+    return ring_exec(module, state) < 0 ? -1 : add_services(module, state);
 }
 
 static int core_traverse(PyObject *module, visitproc visit, void *arg)

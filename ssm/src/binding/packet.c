@@ -7,82 +7,10 @@
  * A view covers the window as it was when it was made. */
 #include "binding.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
-
-#define RETURN_TRIES  100 /* while another process is at the registry, */
-#define RETURN_NAP_NS 5000000
-#define SPARE_MAX 256 /* dead Packets kept for reuse: 5 ns less for alloc + drop */
 
 /* ---- life ---------------------------------------------------------------------------------------- */
-
-#ifdef Py_GIL_DISABLED
-/* mimalloc's heaps are per thread already: nothing is gained by keeping objects. */
-static struct packet_object *take_spare(struct module_state *state)
-{
-    return PyObject_New(struct packet_object, state->packet_type);
-}
-
-static void keep_spare(struct packet_object *packet) { PyObject_Free(packet); }
-
-void packet_clear_spare(struct module_state *state) { (void)state; }
-#else
-static struct packet_object *take_spare(struct module_state *state)
-{
-    struct packet_object *packet = state->spare;
-    if (packet == NULL)
-        return PyObject_New(struct packet_object, state->packet_type);
-    state->spare = (struct packet_object *)packet->pool;
-    state->spare_count--;
-    return (struct packet_object *)PyObject_Init(OBJECT(packet), state->packet_type);
-}
-
-static void keep_spare(struct packet_object *packet)
-{
-    struct module_state *state = packet->state;
-    if (state->spare_count >= SPARE_MAX) {
-        PyObject_Free(packet);
-        return;
-    }
-    packet->pool = (struct pool_object *)state->spare;
-    state->spare = packet;
-    state->spare_count++;
-}
-
-void packet_clear_spare(struct module_state *state)
-{
-    while (state->spare != NULL) {
-        struct packet_object *packet = state->spare;
-        state->spare = (struct packet_object *)packet->pool;
-        PyObject_Free(packet);
-    }
-    state->spare_count = SPARE_MAX; /* Packets that die after the module are not kept */
-}
-#endif
-
-struct packet_object *packet_new(struct pool_object *pool)
-{
-    struct packet_object *packet = take_spare(pool->state);
-    if (packet == NULL)
-        return NULL;
-    Py_INCREF(OBJECT(pool));
-    packet->state = pool->state;
-    packet->pool = pool;
-    packet->exports = 0;
-    packet->status = PACKET_EMPTY;
-    packet->readonly = false;
-    return packet;
-}
-
-void packet_adopt(struct packet_object *packet, uint64_t handle, uint64_t delivery)
-{
-    packet->handle = handle;
-    packet->delivery = delivery;
-    packet->era = *packet->pool->era;
-    packet->status = PACKET_LIVE;
-}
 
 static void packet_dealloc(struct packet_object *self)
 {
@@ -92,171 +20,10 @@ static void packet_dealloc(struct packet_object *self)
     if (packet_is_live(self) && !deliveries_stay(pool, &self->handle, 1, self->delivery)) /* no views: they hold the object */
         ssm_free_of(pool->core, self->handle, self->delivery, false);
     POOL_UNLOCK()
-    keep_spare(self);
+    packet_keep_spare(self);
     Py_DECREF(OBJECT(pool));
     Py_DECREF(OBJECT(type));
 }
-
-static bool finish_locked(struct packet_object *packet, enum packet_status status)
-{
-    if (!packet_is_live(packet))
-        return false;
-    packet->status = status;
-    if (packet->exports == 0)
-        ssm_free_of(packet->pool->core, packet->handle, packet->delivery, true);
-    else
-        ssm_delivery_done(packet->pool->core, packet->handle, packet->delivery);
-    return true;
-}
-
-/* LIVE -> FREED: its delivery ends, and the reference goes back unless views need it. False: it was not live. */
-static bool finish(struct packet_object *packet)
-{
-    bool done;
-    POOL_LOCK(packet->pool)
-    done = finish_locked(packet, PACKET_FREED);
-    POOL_UNLOCK()
-    return done;
-}
-
-bool packets_return(struct pool_object *pool, const uint64_t *handles, uint32_t count, uint64_t delivery)
-{
-    const struct timespec nap = {.tv_nsec = RETURN_NAP_NS};
-    bool all = true;
-    for (uint32_t i = 0, tries = 0; i < count; i++, tries = 0) {
-        int result;
-        POOL_CALL(pool, result, ssm_delivery_return(pool->core, handles[i], delivery));
-        while (result == -ETIMEDOUT && tries++ < RETURN_TRIES) {
-            Py_BEGIN_ALLOW_THREADS
-            nanosleep(&nap, NULL);
-            Py_END_ALLOW_THREADS
-            POOL_CALL(pool, result, ssm_delivery_return(pool->core, handles[i], delivery));
-        }
-        all = all && result != -ETIMEDOUT;
-    }
-    return all;
-}
-
-/* LIVE -> RETURNED: its delivery goes back to the ring. */
-static void give_back(struct packet_object *packet)
-{
-    if (!packet_check(packet))
-        return;
-    const bool back = packets_return(packet->pool, &packet->handle, 1, packet->delivery);
-    POOL_LOCK(packet->pool)
-    if (back)
-        finish_locked(packet, PACKET_RETURNED);
-    else if (packet_is_live(packet))
-        packet->status = PACKET_RETURNED; /* with its reference, until this process ends */
-    POOL_UNLOCK()
-}
-
-void packet_sent(struct packet_object *packet, bool kept)
-{
-    if (kept)
-        finish_locked(packet, PACKET_SENT);
-    else
-        packet->status = PACKET_SENT;
-}
-
-/* ---- errors -------------------------------------------------------------------------------------- */
-
-static const char *why_stale(const struct packet_object *packet)
-{
-    if (packet->status == PACKET_FREED)
-        return "was freed; take a new one with pool.alloc()";
-    if (packet->status == PACKET_SENT)
-        return "was put into a ring and belongs to its reader; ring.put(packet, keep=True) keeps it as well";
-    if (packet->status == PACKET_RETURNED)
-        return "went back to its ring: the block of its with statement raised an exception";
-    if (packet->status == PACKET_LINKED)
-        return "became a segment of a chain; the chain of its head has it";
-    if (packet->pool->closed)
-        return "went back when its pool was closed";
-    if (packet->era != *packet->pool->era)
-        return "belongs to the parent process; a forked child gets packets through a ring";
-    return "is not held by this process any more";
-}
-
-PyObject *packet_raise_stale(const struct packet_object *packet)
-{
-    const char *why;
-    char handle[32];
-    POOL_LOCK(packet->pool)
-    why = why_stale(packet);
-    POOL_UNLOCK()
-    snprintf(handle, sizeof(handle), "0x%016llx", (unsigned long long)packet->handle);
-    return PyErr_Format(packet->state->ours[ERROR_StaleHandle], "packet %s of pool %R %s", handle, packet->pool->name, why);
-}
-
-static PyObject *raise_packet(const struct packet_object *packet, int code)
-{
-    if (code == -SSM_E_STALE || code == -SSM_E_CLOSED)
-        return packet_raise_stale(packet);
-    return raise_code(packet->pool, code);
-}
-
-int packet_raise_readonly(PyObject *class)
-{
-    PyErr_SetString(class, "the packet was taken out with readonly=True; write to a copy, or take it without readonly=True");
-    return -1;
-}
-
-/* ---- views --------------------------------------------------------------------------------------- */
-
-static int export_locked(struct packet_object *packet, struct ssm_packet *window_out)
-{
-    struct pool_object *pool = packet->pool;
-    if (!packet_is_live(packet))
-        return -SSM_E_STALE;
-    int result = ssm_packet_view(pool->core, packet->handle, window_out);
-    if (result == 0 && packet->exports == 0)
-        result = ssm_packet_pin(pool->core, packet->handle);
-    if (result == 0) {
-        packet->exports++;
-        pool->exports++;
-    }
-    return result;
-}
-
-int packet_export(struct packet_object *packet, struct ssm_packet *window_out)
-{
-    int result;
-    POOL_LOCK(packet->pool)
-    result = export_locked(packet, window_out);
-    POOL_UNLOCK()
-    if (result == 0)
-        return 0;
-    raise_packet(packet, result);
-    return -1;
-}
-
-void packet_unexport(struct packet_object *packet)
-{
-    struct pool_object *pool = packet->pool;
-    POOL_LOCK(pool)
-    if (--packet->exports == 0 && packet->era == *pool->era)
-        ssm_packet_unpin(pool->core, packet->handle, packet->status != PACKET_LIVE);
-    pool->exports--;
-    pool_settle(pool);
-    POOL_UNLOCK()
-}
-
-#ifdef Py_GIL_DISABLED
-int packet_open(struct packet_object *packet, struct ssm_packet *window_out)
-{
-    return packet_export(packet, window_out);
-}
-#else
-int packet_open(struct packet_object *packet, struct ssm_packet *window_out)
-{
-    int result = packet_is_live(packet) ? ssm_packet_view(packet->pool->core, packet->handle, window_out) : -SSM_E_STALE;
-    if (result == 0)
-        return 0;
-    raise_packet(packet, result);
-    return -1;
-}
-#endif
 
 static int packet_getbuffer(struct packet_object *self, Py_buffer *view, int flags)
 {
@@ -276,40 +43,6 @@ static void packet_releasebuffer(struct packet_object *self, Py_buffer *view)
 {
     (void)view;
     packet_unexport(self);
-}
-
-struct span_object *span_new(struct packet_object *packet)
-{
-    struct ssm_packet window;
-    struct span_object *span = PyObject_New(struct span_object, packet->state->span_type);
-    if (span == NULL)
-        return NULL;
-    span->packet = NULL;
-    if (packet_export(packet, &window) < 0) {
-        Py_DECREF(OBJECT(span));
-        return NULL;
-    }
-    Py_INCREF(OBJECT(packet));
-    span->packet = packet;
-    span->data = window.data;
-    span->length = (Py_ssize_t)window.length;
-    return span;
-}
-
-static void span_dealloc(struct span_object *self)
-{
-    PyTypeObject *type = Py_TYPE(OBJECT(self));
-    if (self->packet != NULL) {
-        packet_unexport(self->packet);
-        Py_DECREF(OBJECT(self->packet));
-    }
-    PyObject_Free(self);
-    Py_DECREF(OBJECT(type));
-}
-
-static int span_getbuffer(struct span_object *self, Py_buffer *view, int flags)
-{
-    return PyBuffer_FillInfo(view, OBJECT(self), self->data, self->length, self->packet->readonly, flags);
 }
 
 /* ---- window -------------------------------------------------------------------------------------- */
@@ -365,7 +98,7 @@ static PyObject *packet_move(struct packet_object *self, PyObject *value, const 
         packet_shut(self);
         raise_room(method, bytes, &window);
     } else if (result != -SSM_E_ROOM) {
-        raise_packet(self, result);
+        packet_raise(self, result);
     }
     Py_DECREF(OBJECT(span));
     return view;
@@ -441,7 +174,7 @@ static PyObject *packet_truncate(struct packet_object *self, PyObject *value)
     packet_shut(self);
     if (result == 0)
         RETURN_NONE;
-    return result == -SSM_E_ROOM ? raise_room("truncate", size, &window) : raise_packet(self, result);
+    return result == -SSM_E_ROOM ? raise_room("truncate", size, &window) : packet_raise(self, result);
 }
 
 /* ---- bytes --------------------------------------------------------------------------------------- */
@@ -670,7 +403,7 @@ PyDoc_STRVAR(packet_free_doc,
 static PyObject *packet_free(struct packet_object *self, PyObject *unused)
 {
     (void)unused;
-    if (!finish(self))
+    if (!packet_finish(self))
         return packet_raise_stale(self);
     RETURN_NONE;
 }
@@ -688,9 +421,9 @@ static PyObject *packet_enter(struct packet_object *self, PyObject *unused)
 static PyObject *packet_exit(struct packet_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
     if (nargs > 0 && args[0] != Py_None && self->delivery != SSM_NO_DELIVERY)
-        give_back(self);
+        packet_return(self);
     else
-        finish(self);
+        packet_finish(self);
     RETURN_NONE;
 }
 
@@ -736,7 +469,7 @@ static PyObject *packet_get_tag(struct packet_object *self, void *unused)
     uint64_t tag;
     int result;
     POOL_CALL(self->pool, result, packet_is_live(self) ? ssm_packet_tag(self->pool->core, self->handle, &tag) : -SSM_E_STALE);
-    return result == 0 ? PyLong_FromUnsignedLongLong(tag) : raise_packet(self, result);
+    return result == 0 ? PyLong_FromUnsignedLongLong(tag) : packet_raise(self, result);
 }
 
 static int packet_set_tag(struct packet_object *self, PyObject *value, void *unused)
@@ -755,7 +488,7 @@ static int packet_set_tag(struct packet_object *self, PyObject *value, void *unu
     int result;
     POOL_CALL(self->pool, result, packet_is_live(self) ? ssm_packet_set_tag(self->pool->core, self->handle, tag) : -SSM_E_STALE);
     if (result != 0)
-        raise_packet(self, result);
+        packet_raise(self, result);
     return result == 0 ? 0 : -1;
 }
 
@@ -765,7 +498,7 @@ static PyObject *packet_get_redelivered(struct packet_object *self, void *unused
     int result;
     (void)unused;
     POOL_CALL(self->pool, result, packet_is_live(self) ? ssm_packet_redelivered(self->pool->core, self->handle) : -SSM_E_STALE);
-    return result < 0 ? raise_packet(self, result) : PyBool_FromLong(result);
+    return result < 0 ? packet_raise(self, result) : PyBool_FromLong(result);
 }
 
 static PyObject *packet_get_readonly(struct packet_object *self, void *unused)
@@ -844,20 +577,6 @@ static PyType_Spec packet_spec = {
     .basicsize = sizeof(struct packet_object),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = packet_slots,
-};
-
-static PyType_Slot span_slots[] = {
-    {Py_tp_doc, "A stretch of a packet's bytes; keeps its block out of the pool for as long as it lives."},
-    {Py_tp_dealloc, span_dealloc},
-    {Py_bf_getbuffer, span_getbuffer},
-    {0, NULL},
-};
-
-static PyType_Spec span_spec = {
-    .name = "ssm._core.Span",
-    .basicsize = sizeof(struct span_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = span_slots,
 };
 
 int packet_exec(PyObject *module, struct module_state *state)

@@ -59,7 +59,7 @@ static bool watch_add(struct watch *watch, const struct module_state *state, PyO
     return true;
 }
 
-bool watch_is_open(const struct watch *watch)
+static bool watch_is_open(const struct watch *watch)
 {
     for (uint32_t i = 0; i < watch->count; i++)
         if (watch->rings[i]->closed || watch->rings[i]->pool->closed)
@@ -73,6 +73,7 @@ static int watch_wait(struct watch *watch, struct ssm_waker *waker, int64_t time
     if (!wait_begin(&scope, watch->rings[0]->pool, &watch->rings[0]->closed))
         return -SSM_E_CLOSED;
     scope.watch = watch;
+    scope.watch_is_open = watch_is_open;
     int result = ssm_wait_rings(watch->interests, watch->count, waker, timeout_ns);
     wait_end(&scope);
     return result;

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
 
 PyObject *service_raise_error(const struct service_object *service, enum ours class, const char *format, ...)
 {
@@ -408,7 +407,7 @@ static PyType_Slot service_slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec service_spec = {
+PyType_Spec service_spec = {
     .name = "ssm._core.Service",
     .basicsize = sizeof(struct service_object),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
@@ -434,25 +433,3 @@ PyType_Spec addresses_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = addresses_slots,
 };
-
-static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTypeObject **type_out)
-{
-    *type_out = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, OBJECT(base));
-    return *type_out == NULL ? -1 : PyModule_AddType(module, *type_out);
-}
-
-int service_exec(PyObject *module, struct module_state *state)
-{
-    static PyType_Spec *const specs[] = {
-        [SSM_SERVICE_IDS] = &ids_spec, [SSM_SERVICE_PIDS] = &pids_spec, [SSM_SERVICE_RMIDS] = &rmids_spec,
-        [SSM_SERVICE_ADDRESSES] = &addresses_spec, [SSM_SERVICE_SEMAPHORE] = &semaphore_spec,
-    };
-    _Static_assert(sizeof(specs) / sizeof(*specs) == SSM_SERVICE_KIND_MAX + 1, "every kind has a type");
-    PyTypeObject **types = state->service_types;
-    if (add_type(module, &service_spec, NULL, &types[SSM_SERVICE_NONE]) < 0)
-        return -1;
-    for (uint32_t kind = SSM_SERVICE_NONE + 1; kind <= SSM_SERVICE_KIND_MAX; kind++)
-        if (add_type(module, specs[kind], types[SSM_SERVICE_NONE], &types[kind]) < 0)
-            return -1;
-    return add_type(module, &pid_spec, NULL, &state->pid_type);
-}

@@ -39,6 +39,6 @@ PyObject *service_raise(const struct service_object *service, int code);
 PyObject *service_raise_error(const struct service_object *service, enum ours class, const char *format, ...);
 
 /* Types: one for each kind, and those that belong to one of them. */
-extern PyType_Spec ids_spec, pids_spec, rmids_spec, addresses_spec, semaphore_spec, pid_spec;
+extern PyType_Spec service_spec, ids_spec, pids_spec, rmids_spec, addresses_spec, semaphore_spec, pid_spec;
 
 #endif

@@ -58,7 +58,7 @@ static bool is_closed(const struct wait_scope *scope)
 {
     return scope != NULL && !scope->closing &&
            (scope->pool->closed || (scope->ring_closed != NULL && *scope->ring_closed) ||
-            (scope->watch != NULL && !watch_is_open(scope->watch)));
+            (scope->watch != NULL && !scope->watch_is_open(scope->watch)));
 }
 
 static int after_sleep(void *thread_state)
@@ -68,8 +68,8 @@ static int after_sleep(void *thread_state)
     if (without_gil)
         released = NULL; /* a signal handler may call in */
     bool give_up = PyErr_CheckSignals() < 0;
-    if (!give_up && !without_gil && innermost != NULL && innermost->exhausted)
-        give_up = garbage_collect(innermost->pool, true) < 0;
+    if (!give_up && !without_gil && innermost != NULL && innermost->look != NULL)
+        give_up = innermost->look(innermost->pool) < 0;
     give_up = give_up || (!without_gil && is_closed(innermost)); /* last: handlers and finalizers may close */
     if (without_gil)
         released = PyEval_SaveThread();

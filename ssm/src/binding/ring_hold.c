@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The lowest part of a Ring: its place among the rings of its Pool, the calls that keep the core's ring, and its errors. */
+#include "ring.h"
+
+#include <errno.h>
+
+/* ---- errors -------------------------------------------------------------------------------------- */
+
+static PyObject *raise_ring_closed(const struct ring_object *ring)
+{
+    if (ring->pool->closed)
+        return raise_closed(ring->pool);
+    return PyErr_Format(PyExc_ValueError, "ring is closed: %R of pool %R; open it again with pool.ring()", ring->name,
+                        ring->pool->name);
+}
+
+/* The figures of this moment; ssm/errors.py makes the words when somebody reads them. */
+static PyObject *raise_state(struct ring_object *ring, enum ours class)
+{
+    PyObject *figures[3] = {NULL}, *arguments = NULL;
+    if (!ring_begin(ring))
+        return NULL;
+    figures[0] = PyLong_FromUnsignedLong(ssm_ring_capacity(ring->core));
+    figures[1] = PyLong_FromUnsignedLong(ssm_ring_depth(ring->core));
+    figures[2] = PyLong_FromUnsignedLong(ssm_ring_acl(ring->core));
+    ring_end(ring);
+    if (figures[0] != NULL && figures[1] != NULL && figures[2] != NULL)
+        arguments = PyTuple_Pack(4, ring->name, figures[0], figures[1], figures[2]);
+    if (arguments != NULL)
+        PyErr_SetObject(ring->state->ours[class], arguments);
+    Py_XDECREF(arguments);
+    for (int i = 0; i < 3; i++)
+        Py_XDECREF(figures[i]);
+    return NULL;
+}
+
+PyObject *ring_raise(struct ring_object *ring, int code, bool putting)
+{
+    switch (-code) {
+    case SSM_E_FULL:
+        return raise_state(ring, ERROR_RingFull);
+    case SSM_E_EMPTY:
+        return raise_state(ring, ERROR_RingEmpty);
+    case SSM_E_SHUTDOWN:
+        return raise_state(ring, ERROR_RingShutDown);
+    case SSM_E_QUEUED:
+        return PyErr_Format(PyExc_ValueError,
+                            "the packet is queued in ring %R already, and a ring takes it once; put it again when it was taken "
+                            "out (where ring.redeliver: and freed), or into another ring",
+                            ring->name);
+    case SSM_E_SEGMENT:
+        return PyErr_Format(PyExc_ValueError,
+                            "the packet is a segment of a chain and goes into ring %R with its head only; put the head, or take "
+                            "the segments out with head.chain = ()",
+                            ring->name);
+    case SSM_E_CHAIN:
+        return PyErr_Format(PyExc_ValueError,
+                            "a chain goes whole and from hand to hand: put it into ring %R without keep=True, and into no ring "
+                            "with redeliver=True; or take the segments out with packet.chain = ()",
+                            ring->name);
+    case SSM_E_SHARED:
+        return PyErr_Format(PyExc_ValueError,
+                            "a chain goes whole, and this process has another Packet of its head or of a segment: free those "
+                            "that .chain gave, then put it into ring %R",
+                            ring->name);
+    case SSM_E_PINNED:
+        return PyErr_Format(PyExc_BufferError,
+                            "a chain goes whole, and there are views or arrays of its head or of a segment: release them, then "
+                            "put it into ring %R",
+                            ring->name);
+    case SSM_E_RDONLY:
+        return raise_os(PyExc_PermissionError, EACCES, "ring %R is read-only (Acl.RDONLY); set ring.acl = Acl.RDWR to put",
+                        ring->name);
+    case SSM_E_BUSY:
+        return raise_os(ring->state->ours[ERROR_RingBusy], EBUSY,
+                        "the %s side of ring %R belongs to another live process (%s=\"one\"); it is free when that process "
+                        "closes the ring or ends",
+                        putting ? "producer" : "consumer", ring->name, putting ? "producers" : "consumers");
+    case EINTR:
+        if (PyErr_Occurred())
+            return NULL;
+        return raise_ring_closed(ring);
+    default:
+        return raise_code(ring->pool, code);
+    }
+}
+
+/* ---- holding ------------------------------------------------------------------------------------ */
+
+void ring_link(struct ring_object *ring)
+{
+    struct pool_object *pool = ring->pool;
+    ring->next = pool->rings;
+    ring->link = &pool->rings;
+    if (ring->next != NULL)
+        ring->next->link = &ring->next;
+    pool->rings = ring;
+}
+
+static void unlink_ring(struct ring_object *ring)
+{
+    *ring->link = ring->next;
+    if (ring->next != NULL)
+        ring->next->link = ring->link;
+}
+
+void ring_settle(struct ring_object *ring)
+{
+    if (ring->calls > 0 || ring->core == NULL)
+        return;
+    ssm_ring_close(ring->core);
+    ring->core = NULL;
+    unlink_ring(ring);
+    pool_settle(ring->pool);
+}
+
+bool ring_begin(struct ring_object *ring)
+{
+    bool open;
+    POOL_LOCK(ring->pool)
+    open = !ring->closed && !ring->pool->closed;
+    ring->calls += open;
+    POOL_UNLOCK()
+    if (!open)
+        raise_ring_closed(ring);
+    return open;
+}
+
+void ring_end(struct ring_object *ring)
+{
+    POOL_LOCK(ring->pool)
+    ring->calls--;
+    if (ring->closed || ring->pool->closed)
+        ring_settle(ring);
+    POOL_UNLOCK()
+}
