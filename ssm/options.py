@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import operator
 import os
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
 
 from ssm import _core, names
 from ssm.acl import Acl
@@ -18,12 +18,10 @@ if TYPE_CHECKING:
 _U32_MAX = 2**32 - 1
 _ROOM_FOR_RINGS = 1 << 20  # bytes of the metadata area, unless asked otherwise:
 _ROOM_PER_BLOCK = 2 * 16  # with these, two rings can redeliver
-_HOLDER_MAX = _CACHE_MAX = 4096  # as layout.h has them
 _BLOCK_STEP = 64  # a cache line
 _ARENA_PAGE = 4096  # an arena is a multiple of it,
 _GROW_UNIT = 65536  # one that grows, of this,
-_ARENA_PACKETS_HIGH = 4096  # has so many packets at most, unless asked otherwise,
-_ARENA_PACKETS_MAX = 65536  # and never more than that
+_ARENA_PACKETS_HIGH = 4096  # has so many packets at most, unless asked otherwise
 
 
 # ---- pools ------------------------------------------------------------------------------------------
@@ -152,7 +150,11 @@ def _arena(arena: int, grow: int, packets: int | None, largest: int) -> tuple[in
             f"arena must be larger than the largest block size in classes, {largest} bytes, not {max(arena, grow)}: "
             "only packets that no block is large enough for come from it"
         )
-    return size, most, 0 if packets is None else number("arena_packets", packets, 0, 1, _ARENA_PACKETS_MAX)
+    return (
+        size,
+        most,
+        0 if packets is None else number("arena_packets", packets, 0, 1, _core.ARENA_PACKETS_MAX),
+    )
 
 
 def pool_options(
@@ -181,7 +183,7 @@ def pool_options(
         classes = _classes_for(sizes, headroom + tailroom)
     pairs = _classes(build["classes"] if classes is None else classes)
     arena, grow, packets = _arena(arena, grow, arena_packets, pairs[-1][0])
-    most = _ARENA_PACKETS_MAX if grow else _ARENA_PACKETS_HIGH if arena else 0
+    most = _core.ARENA_PACKETS_MAX if grow else _ARENA_PACKETS_HIGH if arena else 0
     blocks = sum(count for _, count in pairs) + (packets or most)
     room = max(build["metadata_bytes"], _ROOM_FOR_RINGS + _ROOM_PER_BLOCK * blocks)
     return PoolOptions(
@@ -189,8 +191,8 @@ def pool_options(
         shards=number("shards", shards, build["shards"], 1, _core.SHARD_MAX),
         headroom=headroom,
         tailroom=tailroom,
-        cache=number("cache", cache, build["cache"], 0, _CACHE_MAX),
-        holders=number("holders", holders, build["holders"], 1, _HOLDER_MAX),
+        cache=number("cache", cache, build["cache"], 0, _core.CACHE_MAX),
+        holders=number("holders", holders, build["holders"], 1, _core.HOLDER_MAX),
         metadata=number("metadata", metadata, room, 0, 2**62),
         arena=arena,
         grow=grow,
@@ -285,41 +287,13 @@ def overflow_of(flags: int) -> Literal["block", "drop", "overwrite"]:
     return "overwrite" if flags & _core.OVERFLOW_OVERWRITE else "block"
 
 
-def ring_stats(
-    name: str,
-    number: int,
-    capacity: int,
-    flags: int,
-    acl: int,
-    depth: int,
-    high_water: int,
-    puts: int,
-    gets: int,
-    recoveries: int,
-    redelivered: int,
-    drops: int,
-    late_wakes: int,
-    holder: int,
-) -> RingStats:
+def ring_stats(*, flags: int, acl: int, **figures: Any) -> RingStats:
     """From what the core answers, flags in words."""
-    producers: Literal["many", "one"] = "one" if flags & _core.ONE_PRODUCER else "many"
-    consumers: Literal["many", "one"] = "one" if flags & _core.ONE_CONSUMER else "many"
     return RingStats(
-        name,
-        number,
-        capacity,
-        producers,
-        consumers,
-        Acl(acl),
-        depth,
-        high_water,
-        puts,
-        gets,
-        recoveries,
-        bool(flags & _core.REDELIVER),
-        redelivered,
-        overflow_of(flags),
-        drops,
-        late_wakes,
-        holder,
+        **figures,
+        producers="one" if flags & _core.ONE_PRODUCER else "many",
+        consumers="one" if flags & _core.ONE_CONSUMER else "many",
+        redeliver=bool(flags & _core.REDELIVER),
+        overflow=overflow_of(flags),
+        acl=Acl(acl),
     )

@@ -476,7 +476,7 @@ class Pool(_core.Pool):
         return [ring.name for ring in self._rings_in_order()]
 
     def _rings_in_order(self) -> list[RingStats]:
-        return sorted((ring_stats(*ring) for ring in self._ring_stats()), key=lambda ring: ring.id)
+        return sorted((ring_stats(**ring) for ring in self._ring_stats()), key=lambda ring: ring.id)
 
     # ---- services -----------------------------------------------------------------------------
 
@@ -624,7 +624,7 @@ class Pool(_core.Pool):
 
     def services(self) -> list[str]:
         """Return the names of the pool's services."""
-        return [entry[0] for entry in self._service_stats()]
+        return [entry["name"] for entry in self._service_stats()]
 
     # ---- looking in, and recovery -------------------------------------------------------------
 
@@ -636,42 +636,42 @@ class Pool(_core.Pool):
         PoolStats
             Frozen; `PoolStats.to_dict` for json.
         """
-        shards = range(self.shards)
         return PoolStats(
             name=self.name,
             size=self.size,
             generation=self.generation,
             classes=tuple(
-                ClassStats(*self._class_stats(i), tuple(ShardStats(*self._shard_stats(i, k)) for k in shards))
+                ClassStats(**self._class_stats(i), shards=self._shards_of(i))
                 for i in range(len(self.classes))
             ),
-            arena=self._arena(shards),
+            arena=self._arena(),
             rings=tuple(self._rings_in_order()),
             services=service.stats_of(self),
             collections=self._collections(),
             copied=self._lending.copied,
         )
 
-    def _arena(self, shards: range) -> ArenaStats | None:
+    def _shards_of(self, number: int) -> tuple[ShardStats, ...]:
+        return tuple(ShardStats(**self._shard_stats(number, k)) for k in range(self.shards))
+
+    def _arena(self) -> ArenaStats | None:
         arena = self._arena_stats()
         if arena is None:
             return None
-        number = len(self.classes)  # its packets are the class behind those
-        return ArenaStats(*arena, tuple(ShardStats(*self._shard_stats(number, k)) for k in shards))
+        return ArenaStats(
+            **arena, shards=self._shards_of(len(self.classes))
+        )  # the class behind those of blocks
 
     def holders(self) -> list[Holder]:
         """Return who can keep blocks, and how many each keeps: processes, the dead included, and rings."""
-        return [
-            Holder(number, "ring" if is_ring else "process", name, pid, alive, rmid, blocks, size)
-            for number, is_ring, name, pid, alive, rmid, blocks, size in self._holder_list()
-        ]
+        return [Holder(**entry) for entry in self._holder_list()]
 
     def usage(self) -> list[Usage]:
         """Return what each attached process uses, by RMID: blocks and bytes of each size now, and the peak.
 
         Rings are not told of; see `holders`.
         """
-        return [Usage(*entry) for entry in self._usage()]
+        return [Usage(**entry) for entry in self._usage()]
 
     def reap(self) -> Reaped:
         """Take back what dead processes held. Others do so too, when they attach or find nothing free.
@@ -686,7 +686,7 @@ class Pool(_core.Pool):
         TimeoutError
             A stopped process has kept the registry of the pool for ten seconds.
         """
-        return Reaped(*self._reap())
+        return Reaped(**self._reap())
 
     # ---- to other processes -------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ def _reopen(cls: type[_S], pool: Pool, name: str, parameters: tuple[bool, int, i
 
 def stats_of(pool: Pool) -> tuple[ServiceStats, ...]:
     """Return what the pool's directory says of each service."""
-    return tuple(ServiceStats(*entry) for entry in pool._service_stats())
+    return tuple(ServiceStats(**entry) for entry in pool._service_stats())
 
 
 def _must_match(service: _core.Service, there: tuple[int, ...], here: tuple[int, ...]) -> None:
@@ -95,7 +95,7 @@ class Owned(Generic[_V]):
         found: list[tuple[_V, Owner]] = []
         for first, last, owner, allocated in service._list(0, TOP):
             if owner not in owners:
-                owners[owner] = Owner(*service._owner(owner))
+                owners[owner] = Owner(**service._owner(owner))
             if allocated:
                 found.append((self._value(first, last), owners[owner]))
         return found

@@ -27,13 +27,13 @@ ALLOCATORS = """
 # The extension module of ssm: a file uses only functions and objects of files above its own line.
 BINDING = """
     arguments errors pool_hold ending
-    wait
-    garbage pool_stats
+    wait fields
+    garbage pool_stats peek
     exhausted packet_hold
     array chain
     packet batch
     pool_alloc ring_hold
-    ring_put ring_get ready peek life service
+    ring_put ring_get ready life service
     ring service_numbers service_semaphore pool
     module
 """

@@ -79,18 +79,13 @@ def _packets(pool: Pool, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def _packet(pool: Pool, handle: int, args: argparse.Namespace, names: dict[int, str]) -> dict[str, Any]:
-    data, length, headroom, block_size, tag, following = pool._peek_packet(handle, args.bytes)
+    peek = pool._peek_packet(handle, args.bytes)
     holders = pool._packet_holders(handle)
     return {
         "handle": handle,
-        "next": following,
-        "length": length,
-        "headroom": headroom,
-        "block_size": block_size,
-        "tag": tag,
+        **peek,
         "holders": [names.get(each, f"holder {each}") for each in holders],
-        "flow": _flow(data, args.decode),
-        "data": data,
+        "flow": _flow(peek["data"], args.decode),
     }
 
 

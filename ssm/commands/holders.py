@@ -36,13 +36,12 @@ def packets_of(pool: Pool) -> list[dict[str, Any]]:
     packets: list[dict[str, Any]] = []
     for handle in pool._packet_list():
         try:
-            _, length, _, block_size, tag, _ = pool._peek_packet(handle, 0)
+            peek = pool._peek_packet(handle, 0)
             holders = pool._packet_holders(handle)
         except StaleHandle:
             continue
-        packets.append(
-            {"handle": handle, "block_size": block_size, "length": length, "tag": tag, "holders": holders}
-        )
+        shown = {key: peek[key] for key in ("block_size", "length", "tag")}
+        packets.append({"handle": handle, **shown, "holders": holders})
     return packets
 
 

@@ -56,6 +56,7 @@ _CLASS: list[tuple[str, str, str, Callable[[ClassStats], int]]] = [
 _ARENA: list[tuple[str, str, str, Callable[[ArenaStats], int]]] = [
     ("ssm_arena_bytes", "Bytes of the arena, the most where it grows.", "gauge", lambda a: a.bytes),
     ("ssm_arena_reserved_bytes", "Of these, bytes that are reserved.", "gauge", lambda a: a.backed),
+    ("ssm_arena_available_bytes", "Bytes that it can still grow by.", "gauge", lambda a: a.available),
     ("ssm_arena_used_bytes", "Bytes that packets of the arena have.", "gauge", lambda a: a.used),
     ("ssm_arena_largest_free_bytes", "Bytes of its largest free range.", "gauge", lambda a: a.largest_free),
     ("ssm_arena_packets", "Packets that it can have at once.", "gauge", lambda a: a.packets),
@@ -74,6 +75,7 @@ _RING: list[tuple[str, str, str, Callable[[RingStats], int]]] = [
     ("ssm_ring_high_water", "The most that were ever queued.", "gauge", lambda r: r.high_water),
     ("ssm_ring_puts", "Packets put.", "counter", lambda r: r.puts),
     ("ssm_ring_gets", "Packets taken out.", "counter", lambda r: r.gets),
+    ("ssm_ring_redelivered", "Packets that a dead process had.", "counter", lambda r: r.redelivered),
     ("ssm_ring_drops", "Packets lost because it was full.", "counter", lambda r: r.drops),
     ("ssm_ring_late_wakes", "Waits that nobody ended.", "counter", lambda r: r.late_wakes),
     ("ssm_ring_recoveries", "Sides taken over from the dead.", "counter", lambda r: r.recoveries),
@@ -82,6 +84,8 @@ _SERVICE: list[tuple[str, str, str, Callable[[ServiceStats], int]]] = [
     ("ssm_service_used", "Values allocated.", "gauge", lambda s: s.used),
     ("ssm_service_capacity", "Values that can be allocated at once.", "gauge", lambda s: s.capacity),
     ("ssm_service_allocs", "Values ever allocated.", "counter", lambda s: s.allocs),
+    ("ssm_service_recoveries", "Locks taken over from the dead.", "counter", lambda s: s.recoveries),
+    ("ssm_service_bytes", "Bytes of the metadata area.", "gauge", lambda s: s.bytes),
 ]
 
 

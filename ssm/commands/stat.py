@@ -32,6 +32,7 @@ def _print_classes(stats: PoolStats) -> None:
             "allocs",
             "steals",
             "waiters",
+            "for several",
             "late wakes",
             "recoveries",
         ],
@@ -46,6 +47,7 @@ def _print_classes(stats: PoolStats) -> None:
                 sum(shard.allocs for shard in each.shards),
                 sum(shard.steals for shard in each.shards),
                 sum(shard.waiters for shard in each.shards),
+                each.large_waiters,
                 each.late_wakes,
                 sum(shard.recoveries for shard in each.shards),
             ]
@@ -60,12 +62,14 @@ def _print_arena(arena: ArenaStats) -> None:
         [
             "arena",
             "reserved",
+            "can grow by",
             "used",
             "largest free",
             "packets",
             "held",
             "free",
             "allocs",
+            "steals",
             "waiters",
             "late wakes",
             "recoveries",
@@ -74,12 +78,14 @@ def _print_arena(arena: ArenaStats) -> None:
             [
                 arena.bytes,
                 arena.backed,
+                arena.available,
                 arena.used,
                 arena.largest_free,
                 arena.packets,
                 arena.held,
                 arena.free,
                 sum(shard.allocs for shard in shards),
+                sum(shard.steals for shard in shards),
                 sum(shard.waiters for shard in shards),
                 arena.late_wakes,
                 arena.recoveries + sum(shard.recoveries for shard in shards),
@@ -97,6 +103,7 @@ def _print_rings(stats: PoolStats) -> None:
             "high water",
             "put",
             "got",
+            "redelivered",
             "producers",
             "consumers",
             "flags",
@@ -113,6 +120,7 @@ def _print_rings(stats: PoolStats) -> None:
                 ring.high_water,
                 ring.puts,
                 ring.gets,
+                ring.redelivered,
                 ring.producers,
                 ring.consumers,
                 str(ring.acl.name),
@@ -128,8 +136,11 @@ def _print_rings(stats: PoolStats) -> None:
 
 def _print_services(stats: PoolStats) -> None:
     print_table(
-        ["service", "opened as", "used", "capacity", "allocs", "recoveries"],
-        [[s.name, s.description, s.used, s.capacity, s.allocs, s.recoveries] for s in stats.services],
+        ["service", "opened as", "used", "capacity", "allocs", "recoveries", "bytes"],
+        [
+            [s.name, s.description, s.used, s.capacity, s.allocs, s.recoveries, s.bytes]
+            for s in stats.services
+        ],
     )
 
 

@@ -107,7 +107,7 @@ class Watch:
         for handle in sorted(self._since, key=self._since.__getitem__)[:OLDEST]:
             try:
                 ids = self._pool._packet_holders(handle)
-                length = self._pool._peek_packet(handle, 0)[1]
+                length = self._pool._peek_packet(handle, 0)["length"]
             except StaleHandle:
                 continue  # freed meanwhile
             yield Held(handle, now - self._since[handle], [names.get(i, f"holder {i}") for i in ids], length)

@@ -37,6 +37,8 @@ extern "C" {
 #define SSM_NAME_SIZE 48 /* bytes of a ring's or a process's name, the final NUL included */
 #define SSM_CLASS_MAX 32 /* size classes of a pool */
 #define SSM_SHARD_MAX 64 /* shards of a size class */
+#define SSM_HOLDER_MAX 4096u /* holder slots of a pool */
+#define SSM_CACHE_MAX 4096u /* blocks of a class that a process may keep for itself */
 #define SSM_ARENA_PACKETS_MAX 65536
 #define SSM_RING_MAX 16777216 /* packets that a ring can take */
 #define SSM_SERVICE_MAX 64 /* services of a pool */

@@ -210,13 +210,13 @@ PyObject *pool_raise_too_large(struct pool_object *pool, uint64_t size);
 
 /* ---- what a pool tells (pool_stats.c) ------------------------------------------------------------------ */
 
-extern const char pool_shard_stats_doc[], pool_class_stats_doc[], pool_arena_stats_doc[], pool_ring_stats_doc[],
-    pool_holder_list_doc[];
 PyObject *pool_shard_stats(struct pool_object *self, PyObject *args);
 PyObject *pool_class_stats(struct pool_object *self, PyObject *args);
 PyObject *pool_arena_stats(struct pool_object *self, PyObject *unused);
 PyObject *pool_ring_stats(struct pool_object *self, PyObject *unused);
+PyObject *pool_service_stats(struct pool_object *self, PyObject *unused);
 PyObject *pool_holder_list(struct pool_object *self, PyObject *unused);
+PyObject *pool_reap(struct pool_object *self, PyObject *unused);
 /* All holder slots, for PyMem_Free(); or NULL with an exception set. */
 struct ssm_holder_info *pool_holders(struct pool_object *pool);
 PyObject *pool_set_quota(struct pool_object *pool, PyObject *value);
@@ -426,10 +426,6 @@ PyObject *core_waker(PyObject *module, PyObject *unused);
 PyObject *core_wake(PyObject *module, PyObject *capsule);
 PyObject *core_wait_rings(PyObject *module, PyObject *args);
 PyObject *core_count_ready(PyObject *module, PyObject *args);
-
-/* ---- services (service.c) ------------------------------------------------------------------------ */
-
-PyObject *service_stats(struct pool_object *pool, PyObject *unused);
 
 /* ---- looking at packets (peek.c) ------------------------------------------------------------------- */
 

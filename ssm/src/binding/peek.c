@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Looking at packets that others have, for the command line. */
-#include "binding.h"
+#include "fields.h"
 
 static PyObject *list_of_handles(const uint64_t *handles, Py_ssize_t count)
 {
@@ -87,9 +87,5 @@ PyObject *pool_peek_packet(struct pool_object *pool, PyObject *args)
     else
         copy = PyBytes_FromStringAndSize(PyBytes_AsString(bytes), (Py_ssize_t)(peek.length < limit ? peek.length : limit));
     Py_DECREF(bytes);
-    if (copy == NULL)
-        return NULL;
-    PyObject *next = peek.next == SSM_NO_NEXT ? Py_NewRef(Py_None) : PyLong_FromUnsignedLongLong(peek.next);
-    return Py_BuildValue("(NKKKKN)", copy, (unsigned long long)peek.length, (unsigned long long)peek.headroom,
-                         (unsigned long long)peek.block_size, (unsigned long long)peek.tag, next);
+    return fields_add(copy != NULL ? fields_dict(RECORD_peek, &peek) : NULL, "data", copy);
 }

@@ -86,20 +86,6 @@ static PyObject *pool_free_blocks(struct pool_object *self, PyObject *value)
     return result;
 }
 
-PyDoc_STRVAR(pool_reap_doc, "_reap($self, /)\n--\n\nTake back what the dead held: (processes, blocks).");
-
-static PyObject *pool_reap(struct pool_object *self, PyObject *unused)
-{
-    (void)unused;
-    struct ssm_reaped reaped;
-    struct wait_scope scope;
-    if (!wait_begin(&scope, self, NULL))
-        return raise_closed(self);
-    int result = ssm_reap(self->core, &reaped);
-    wait_end(&scope);
-    return result < 0 ? raise_code(self, result) : Py_BuildValue("(IK)", reaped.processes, reaped.blocks);
-}
-
 static void append_sentence(void *context, const char *sentence)
 {
     PyObject **sentences = context;
@@ -147,10 +133,6 @@ static PyObject *pool_access(struct pool_object *self, PyObject *unused)
     POOL_CALL(self, result, ssm_pool_access(self->core, &uid, &mode));
     return result == 0 ? Py_BuildValue("(II)", uid, mode) : raise_code(self, result);
 }
-
-PyDoc_STRVAR(pool_service_stats_doc,
-"_service_stats($self, /)\n--\n\n"
-"[(name, kind, reclaim, first, last, ranges, capacity, used, allocs, recoveries, bytes)], of every service.");
 
 /* ---- attributes -------------------------------------------------------------------------------------- */
 
@@ -258,26 +240,27 @@ static PyMethodDef pool_methods[] = {
      "_has_jobs($self, /)\n--\n\nThis process has packets of rings with redeliver=True, neither freed nor put."},
     {"_return_jobs", (PyCFunction)pool_return_jobs, METH_NOARGS,
      "_return_jobs($self, /)\n--\n\nGive all of them back to their rings. False: a process is in the way."},
-    {"_shard_stats", (PyCFunction)pool_shard_stats, METH_VARARGS, pool_shard_stats_doc},
-    {"_class_stats", (PyCFunction)pool_class_stats, METH_VARARGS, pool_class_stats_doc},
-    {"_arena_stats", (PyCFunction)pool_arena_stats, METH_NOARGS, pool_arena_stats_doc},
-    {"_ring_stats", (PyCFunction)pool_ring_stats, METH_NOARGS, pool_ring_stats_doc},
+    {"_shard_stats", (PyCFunction)pool_shard_stats, METH_VARARGS,
+     "_shard_stats($self, class_idx, shard_idx, /)\n--\n\nAs ShardStats."},
+    {"_class_stats", (PyCFunction)pool_class_stats, METH_VARARGS, "_class_stats($self, class_idx, /)\n--\n\nAs ClassStats."},
+    {"_arena_stats", (PyCFunction)pool_arena_stats, METH_NOARGS, "_arena_stats($self, /)\n--\n\nAs ArenaStats; None: there is no arena."},
+    {"_ring_stats", (PyCFunction)pool_ring_stats, METH_NOARGS, "_ring_stats($self, /)\n--\n\nOf every ring, for ring_stats()."},
     {"_collections", (PyCFunction)pool_collections, METH_NOARGS, pool_collections_doc},
-    {"_service_stats", (PyCFunction)service_stats, METH_NOARGS, pool_service_stats_doc},
+    {"_service_stats", (PyCFunction)pool_service_stats, METH_NOARGS, "_service_stats($self, /)\n--\n\nAs ServiceStats, of every service."},
     {"_set_quota", (PyCFunction)pool_set_quota, METH_O, "_set_quota($self, bytes, /)\n--\n\nLet alloc go no further."},
     {"_peek_ring", (PyCFunction)pool_peek_ring, METH_VARARGS,
      "_peek_ring($self, holder, limit, /)\n--\n\nHandles of the oldest packets queued in the ring of that holder id."},
     {"_peek_packet", (PyCFunction)pool_peek_packet, METH_VARARGS,
-     "_peek_packet($self, handle, limit, /)\n--\n\n(bytes, length, headroom, block_size, tag) of somebody's packet."},
+     "_peek_packet($self, handle, limit, /)\n--\n\nSomebody's packet: data, length, headroom, block_size, tag, next."},
     {"_packet_list", (PyCFunction)pool_packet_list, METH_NOARGS,
      "_packet_list($self, /)\n--\n\nHandles of all packets that somebody holds."},
     {"_packet_holders", (PyCFunction)pool_packet_holders, METH_O,
      "_packet_holders($self, handle, /)\n--\n\nIds of those who hold a packet."},
     {"_access", (PyCFunction)pool_access, METH_NOARGS, pool_access_doc},
     {"_usage", (PyCFunction)pool_usage, METH_NOARGS,
-     "_usage($self, /)\n--\n\n[(rmid, name, pid, holder, alive, blocks, peak, arena_packets, arena_bytes)], of every process."},
-    {"_holder_list", (PyCFunction)pool_holder_list, METH_NOARGS, pool_holder_list_doc},
-    {"_reap", (PyCFunction)pool_reap, METH_NOARGS, pool_reap_doc},
+     "_usage($self, /)\n--\n\nAs Usage, of every process."},
+    {"_holder_list", (PyCFunction)pool_holder_list, METH_NOARGS, "_holder_list($self, /)\n--\n\nAs Holder, of every holder."},
+    {"_reap", (PyCFunction)pool_reap, METH_NOARGS, "_reap($self, /)\n--\n\nTake back what the dead held: as Reaped."},
     {NULL, NULL, 0, NULL},
 };
 

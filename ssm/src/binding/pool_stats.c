@@ -1,98 +1,75 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What a pool tells of itself: counters, holders, and which process uses how much of it. */
-#include "binding.h"
+#include "fields.h"
 
 #include <errno.h>
 
-const char pool_shard_stats_doc[] = PyDoc_STR(
-"_shard_stats($self, class_idx, shard_idx, /)\n--\n\n(free, allocs, frees, steals, recoveries, waiters)");
+/* What the core answered, as a dict; or NULL. */
+static PyObject *answer(const struct pool_object *pool, int result, enum record record, const void *values)
+{
+    return result < 0 ? raise_code(pool, result) : fields_dict(record, values);
+}
 
 PyObject *pool_shard_stats(struct pool_object *self, PyObject *args)
 {
     unsigned int class_idx, shard_idx;
-    struct ssm_shard_stats s;
+    struct ssm_shard_stats stats;
     if (!PyArg_ParseTuple(args, "II:_shard_stats", &class_idx, &shard_idx))
         return NULL;
     int result;
-    POOL_CALL(self, result, ssm_shard_stats(self->core, class_idx, shard_idx, &s));
-    return result < 0 ? raise_code(self, result)
-                      : Py_BuildValue("(KKKKKK)", s.free, s.allocs, s.frees, s.steals, s.recoveries, s.waiters);
+    POOL_CALL(self, result, ssm_shard_stats(self->core, class_idx, shard_idx, &stats));
+    return answer(self, result, RECORD_shard_stats, &stats);
 }
-
-const char pool_class_stats_doc[] = PyDoc_STR( "_class_stats($self, class_idx, /)\n--\n\n(block_size, blocks, free, cached, late_wakes, large_waiters)");
 
 PyObject *pool_class_stats(struct pool_object *self, PyObject *args)
 {
     unsigned int class_idx;
-    struct ssm_class_stats s;
+    struct ssm_class_stats stats;
     if (!PyArg_ParseTuple(args, "I:_class_stats", &class_idx))
         return NULL;
     int result;
-    POOL_CALL(self, result, ssm_class_stats(self->core, class_idx, &s));
-    return result < 0 ? raise_code(self, result)
-                      : Py_BuildValue("(KKKKKK)", s.block_size, s.blocks, s.free, s.cached, s.late_wakes, s.large_waiters);
+    POOL_CALL(self, result, ssm_class_stats(self->core, class_idx, &stats));
+    return answer(self, result, RECORD_class_stats, &stats);
 }
-
-const char pool_arena_stats_doc[] = PyDoc_STR(
-"_arena_stats($self, /)\n--\n\n(bytes, backed, available, packets, free, used, largest_free, recoveries,\nlate_wakes); None: the pool has no arena.");
 
 PyObject *pool_arena_stats(struct pool_object *self, PyObject *unused)
 {
     (void)unused;
-    struct ssm_arena_stats s;
+    struct ssm_arena_stats stats;
     int result;
-    POOL_CALL(self, result, ssm_arena_stats(self->core, &s));
+    POOL_CALL(self, result, ssm_arena_stats(self->core, &stats));
     if (result == -ENOENT)
         RETURN_NONE;
-    return result < 0 ? raise_code(self, result)
-                      : Py_BuildValue("(KKKKKKKKK)", s.bytes, s.backed, s.available, s.packets, s.free, s.used, s.largest, s.recoveries, s.late_wakes);
+    return answer(self, result, RECORD_arena_stats, &stats);
 }
-
-const char pool_ring_stats_doc[] = PyDoc_STR(
-"_ring_stats($self, /)\n--\n\n"
-"[(name, id, capacity, flags, acl, depth, high_water, puts, gets, recoveries, redelivered, drops,\n"
-"late_wakes, holder)], of every ring.");
 
 PyObject *pool_ring_stats(struct pool_object *self, PyObject *unused)
 {
     (void)unused;
     PyObject *rings = PyList_New(0);
     for (uint32_t id = 0; rings != NULL && id < self->info.holders; id++) {
-        struct ssm_ring_stats s;
+        struct ssm_ring_stats stats;
         int result;
-        POOL_CALL(self, result, ssm_ring_stats(self->core, id, &s));
-        if (result == -ENOENT)
-            continue;
-        PyObject *ring = result < 0 ? raise_code(self, result)
-                                    : Py_BuildValue("(NIIIIKKKKKKKKI)", name_object(s.name), s.id, s.capacity, s.flags,
-                                                    s.acl, s.depth, s.high_water, s.puts, s.gets, s.recoveries,
-                                                    s.redelivered, s.drops, s.late_wakes, s.holder);
-        if (ring == NULL || PyList_Append(rings, ring) < 0)
-            Py_CLEAR(rings);
-        Py_XDECREF(OBJECT(ring));
+        POOL_CALL(self, result, ssm_ring_stats(self->core, id, &stats));
+        if (result != -ENOENT)
+            list_add(&rings, answer(self, result, RECORD_ring_stats, &stats));
     }
     return rings;
 }
 
-const char pool_holder_list_doc[] = PyDoc_STR(
-"_holder_list($self, /)\n--\n\n[(id, is_ring, name, pid, alive, rmid, blocks, bytes)], of every holder.");
-
-static PyObject *holder_list(const struct ssm_holder_info *holders, uint32_t count)
+PyObject *pool_service_stats(struct pool_object *self, PyObject *unused)
 {
-    PyObject *list = PyList_New(0);
-    for (uint32_t i = 0; list != NULL && i < count; i++) {
-        const struct ssm_holder_info *h = &holders[i];
-        if (h->kind == SSM_HOLDER_NONE)
-            continue;
-        PyObject *holder = Py_BuildValue("(INNINIKK)", h->id, PyBool_FromLong(h->kind == SSM_HOLDER_RING),
-                                         name_object(h->name), h->pid, PyBool_FromLong(h->alive != 0), h->rmid, h->blocks,
-                                         h->bytes);
-        if (holder == NULL || PyList_Append(list, holder) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(holder);
+    (void)unused;
+    PyObject *services = PyList_New(0);
+    for (uint32_t i = 0; services != NULL && i < SSM_SERVICE_MAX; i++) {
+        struct ssm_service_stats stats;
+        int result;
+        POOL_CALL(self, result, ssm_service_stats(self->core, i, &stats));
+        if (result != -ENOENT)
+            list_add(&services, answer(self, result, RECORD_service_stats, &stats));
     }
-    return list;
+    return services;
 }
 
 struct ssm_holder_info *pool_holders(struct pool_object *pool)
@@ -115,9 +92,24 @@ PyObject *pool_holder_list(struct pool_object *self, PyObject *unused)
 {
     (void)unused;
     struct ssm_holder_info *holders = pool_holders(self);
-    PyObject *list = holders != NULL ? holder_list(holders, self->info.holders) : NULL;
+    PyObject *list = holders != NULL ? PyList_New(0) : NULL;
+    for (uint32_t i = 0; list != NULL && i < self->info.holders; i++)
+        if (holders[i].kind != SSM_HOLDER_NONE)
+            list_add(&list, fields_dict(RECORD_holder_info, &holders[i]));
     PyMem_Free(holders);
     return list;
+}
+
+PyObject *pool_reap(struct pool_object *self, PyObject *unused)
+{
+    (void)unused;
+    struct ssm_reaped reaped;
+    struct wait_scope scope;
+    if (!wait_begin(&scope, self, NULL))
+        return raise_closed(self);
+    int result = ssm_reap(self->core, &reaped);
+    wait_end(&scope);
+    return answer(self, result, RECORD_reaped, &reaped);
 }
 
 /* ---- use of memory --------------------------------------------------------------------------------- */
@@ -162,17 +154,9 @@ PyObject *pool_usage(struct pool_object *pool, PyObject *unused)
         return PyErr_NoMemory();
     int result = ssm_usage(pool->core, all, pool->info.holders);
     PyObject *list = result < 0 ? raise_code(pool, result) : PyList_New(0);
-    for (uint32_t i = 0; list != NULL && i < pool->info.holders; i++) {
-        const struct ssm_usage *u = &all[i];
-        if (u->holder == UINT32_MAX)
-            continue;
-        PyObject *item = Py_BuildValue("(INIINNKKK)", u->rmid, name_object(u->name), u->pid, u->holder,
-                                       PyBool_FromLong(u->alive != 0), blocks_of(pool, u), (unsigned long long)u->peak_bytes,
-                                       (unsigned long long)u->arena_packets, (unsigned long long)u->arena_bytes);
-        if (item == NULL || PyList_Append(list, item) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(item);
-    }
+    for (uint32_t i = 0; list != NULL && i < pool->info.holders; i++)
+        if (all[i].holder != UINT32_MAX)
+            list_add(&list, fields_add(fields_dict(RECORD_usage, &all[i]), "blocks", blocks_of(pool, &all[i])));
     PyMem_Free(all);
     return list;
 }

@@ -3,6 +3,7 @@
  * Services of a pool: the base class, address spaces, and the directory; see service.h. What is not hot is Python
  * (ssm/service.py): the checks of parameters and requests, which it has from the standalone allocators. */
 #include "service.h"
+#include "fields.h"
 
 #include "../../../allocators/src/binding/exported.h"
 
@@ -49,7 +50,7 @@ static PyObject *raise_open(const struct service_object *service, int code)
     }
 }
 
-/* Which of the types of service_exec() it is, or is built on. */
+/* Which of the types of add_services() it is, or is built on. */
 static uint32_t kind_of(const struct module_state *state, PyTypeObject *type)
 {
     uint32_t kind = SSM_SERVICE_KIND_MAX;
@@ -191,7 +192,7 @@ static PyObject *service_core(struct service_object *self, PyObject *unused)
     return service_raise(self, (int)result);
 }
 
-PyDoc_STRVAR(service_owner_doc, "_owner($self, owner, /)\n--\n\n(holder, pid, name, alive); pid 0: not known any more.");
+PyDoc_STRVAR(service_owner_doc, "_owner($self, owner, /)\n--\n\nAs Owner.");
 
 static PyObject *service_owner(struct service_object *self, PyObject *value)
 {
@@ -202,8 +203,7 @@ static PyObject *service_owner(struct service_object *self, PyObject *value)
     if (self->pool->closed)
         return raise_closed(self->pool);
     int result = ssm_service_owner(self->core, (uint32_t)owner, &o);
-    return result < 0 ? service_raise(self, result)
-                      : Py_BuildValue("(IINN)", o.holder, o.pid, name_object(o.name), PyBool_FromLong(o.alive != 0));
+    return result < 0 ? service_raise(self, result) : fields_dict(RECORD_service_owner, &o);
 }
 
 /* ---- address spaces --------------------------------------------------------------------------------- */
@@ -323,30 +323,6 @@ static PyObject *addresses_free(struct service_object *self, PyObject *range)
     default:
         return service_raise(self, result);
     }
-}
-
-/* ---- the directory ---------------------------------------------------------------------------------- */
-
-PyObject *service_stats(struct pool_object *pool, PyObject *unused)
-{
-    (void)unused;
-    if (pool->closed)
-        return raise_closed(pool);
-    PyObject *list = PyList_New(0);
-    for (uint32_t i = 0; list != NULL && i < SSM_SERVICE_MAX; i++) {
-        struct ssm_service_stats s;
-        int result = ssm_service_stats(pool->core, i, &s);
-        if (result == -ENOENT)
-            continue;
-        PyObject *item = result < 0 ? raise_code(pool, result)
-                                    : Py_BuildValue("(NsNKKIKKKKK)", name_object(s.name), ssm_service_kind_name(s.kind),
-                                                    PyBool_FromLong((s.flags & SSM_RECLAIM) != 0), s.first, s.last, s.ranges,
-                                                    s.capacity, s.used, s.allocs, s.recoveries, s.bytes);
-        if (item == NULL || PyList_Append(list, item) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(item);
-    }
-    return list;
 }
 
 /* ---- types ------------------------------------------------------------------------------------------ */

@@ -6,11 +6,11 @@
 #define SSM_HOLDER_SET_H
 
 #include "invariant.h"
+#include "ssm.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SSM_HOLDER_MAX   4096u /* holder slots of a pool */
 #define SSM_HOLDER_WORDS (SSM_HOLDER_MAX / 64)
 
 struct ssm_holder_set { uint64_t words[SSM_HOLDER_WORDS]; };
