@@ -395,6 +395,10 @@ static void exhaust(struct check *check, uint32_t available)
     struct ssm_packet packet;
     int result;
     while (count <= BLOCKS && (result = TIMED(check, ssm_alloc(check->self, 1, 0, &handles[count]))) == 0) {
+        if (ssm_class_is_arena(check->self, ssm_class_of_block(check->self, (uint32_t)handles[count]))) {
+            result = ssm_free(check->self, handles[count]) == 0 ? -SSM_E_EXHAUSTED : -SSM_E_CORRUPT; /* the class is full */
+            break;
+        }
         if (seen >> (uint32_t)handles[count] & 1)
             complain(check, "block %u was allocated twice", (uint32_t)handles[count]);
         seen |= UINT64_C(1) << (uint32_t)handles[count];
