@@ -59,7 +59,7 @@ void ssm_clock_refresh(void)
         ssm_store_relaxed_u64(&offset_ns, read_offset_ns());
 }
 
-/* A stale offset does no harm: threads that attach at the same time read the same value. */
+/* A stale offset does no harm: all threads that attach at the same time read one value. */
 uint64_t ssm_clock_ns(void)
 {
     return ssm_now_ns() - ssm_load_relaxed_u64(&offset_ns);

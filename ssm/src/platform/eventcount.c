@@ -62,7 +62,7 @@ uint32_t ssm_event_announce(struct ssm_event *event)
     do
         announced = (word + SEQUENCE) | WAITERS;
     while (!ssm_cas_acqrel_u32(&event->word, &word, announced));
-    ssm_fence_seqcst(); /* E1: towards those who fence themselves; the others are the caller's membarrier's */
+    ssm_fence_seqcst(); /* E1: for signallers that fence themselves; the caller's membarrier is for the others */
     return announced;
 }
 
@@ -71,7 +71,7 @@ int ssm_event_sleep(struct ssm_event *event, uint32_t seen, uint64_t until_ns)
     return futex_wait(&event->word, seen, until_ns);
 }
 
-/* As the kernel's headers have it since 5.16; older ones do not. */
+/* struct futex_waitv, which headers of kernels before 5.16 lack. */
 struct waitv { uint64_t seen, word; uint32_t flags, reserved; };
 #define WAITV_32BIT   2u /* shared between processes */
 #define WAITV_SYSCALL 449L
@@ -83,7 +83,7 @@ static bool futex_waitv(const struct ssm_watched *watched, uint32_t count, uint6
     for (uint32_t i = 0; i < count; i++)
         all[i] = (struct waitv){.seen = watched[i].seen, .word = (uintptr_t)&watched[i].event->word, .flags = WAITV_32BIT};
     *result_out = syscall(WAITV_SYSCALL, all, count, 0, &until, CLOCK_MONOTONIC) < 0 && errno == EINTR ? -EINTR : 0;
-    return *result_out != 0 || (errno != ENOSYS && errno != EPERM); /* EPERM: a sandbox that does not know it */
+    return *result_out != 0 || (errno != ENOSYS && errno != EPERM); /* EPERM: a sandbox refuses what it does not know */
 }
 
 int ssm_events_sleep(const struct ssm_watched *watched, uint32_t count, uint64_t until_ns)
@@ -99,7 +99,7 @@ int ssm_events_sleep(const struct ssm_watched *watched, uint32_t count, uint64_t
 
 static bool is_excused(const struct ssm_event *event, uint64_t now_ns)
 {
-    return now_ns - ssm_load_relaxed_u64(&event->doubt_ns) < SSM_EXCUSED_NS; /* stale: one more, or one less, is counted */
+    return now_ns - ssm_load_relaxed_u64(&event->doubt_ns) < SSM_EXCUSED_NS; /* stale: one wait more or less counts */
 }
 
 static void take_back(struct ssm_event *event)
@@ -110,14 +110,14 @@ static void take_back(struct ssm_event *event)
 
 void ssm_event_count_late(struct ssm_event *event, uint32_t seen, bool excusable)
 {
-    if (ssm_load_relaxed_u32(&event->word) != seen) /* stale: looked at again below */
+    if (ssm_load_relaxed_u32(&event->word) != seen) /* stale: it is read again below */
         return;
     ssm_add_acqrel_u32(&event->late, 1);
     if (!excusable)
         return;
     const uint64_t now_ns = ssm_now_ns();
     if (!is_excused(event, now_ns))
-        ssm_exchange_acqrel_u32(&event->doubts, 0); /* these stand */
+        ssm_exchange_acqrel_u32(&event->doubts, 0); /* older doubts are no longer taken back */
     ssm_store_relaxed_u64(&event->doubt_ns, now_ns);
     ssm_add_acqrel_u32(&event->doubts, 1);
     ssm_fence_seqcst(); /* V1: the doubt is visible before the word is read again; pairs with V2 */
@@ -137,7 +137,7 @@ uint32_t ssm_event_wake(struct ssm_event *event, uint32_t count)
     uint32_t woken = futex_wake(&event->word, count);
     ssm_fence_seqcst(); /* V2: the word has changed before the doubt is looked for; pairs with V1 */
     take_back(event);
-    if (woken == 0) /* nobody asleep; fails when somebody announced since */
+    if (woken == 0) /* nobody slept; fails if a waiter announced itself since */
         ssm_cas_acqrel_u32(&event->word, &signalled, signalled & ~WAITERS);
     return woken;
 }

@@ -21,8 +21,8 @@
 
 /* ---- descriptors --------------------------------------------------------------------------------------------- */
 
-/* Takes those of 0, 1 and 2 that are closed, so that what is opened next does not become one of them, not for a moment.
- * Nobody can write to a descriptor that is a mere path. Returns how many. */
+/* Occupies those of 0, 1 and 2 that are closed, so that the next file to be opened is never one of them. Nobody can
+ * write to a descriptor with O_PATH. Returns how many. */
 static int take_standard(int taken[STANDARD])
 {
     int count = 0;
@@ -40,7 +40,7 @@ static int take_standard(int taken[STANDARD])
 static void give_standard_back(const int *taken, int count)
 {
     for (int i = 0; i < count; i++)
-        if (fcntl(taken[i], F_GETFL) & O_PATH) /* or another thread has put a file there */
+        if (fcntl(taken[i], F_GETFL) & O_PATH) /* not if another thread has put a file there */
             close(taken[i]);
 }
 
@@ -65,7 +65,7 @@ static int open_marked(const char *path, bool writable)
 {
     int fd = ssm_descriptor_open(path, writable ? O_RDWR : O_RDONLY);
     if (fd >= 0)
-        (void)lseek(fd, MARK, SEEK_SET); /* tmpfs can; elsewhere the offset stays 0, a weaker mark */
+        (void)lseek(fd, MARK, SEEK_SET); /* if the file system refuses, the offset stays 0, a weaker mark */
     return fd;
 }
 
@@ -186,7 +186,7 @@ int ssm_byte_try_lock(int fd, uint64_t byte)
 int ssm_bytes_try_lock(int fd)
 {
     struct flock range = byte_range(F_WRLCK, 0);
-    range.l_len = 0; /* to the end of all numbers */
+    range.l_len = 0; /* up to the highest offset */
     return try_lock(fd, range);
 }
 
@@ -204,6 +204,7 @@ int ssm_byte_test(int fd, uint64_t byte)
 
 bool ssm_byte_is_locked(int fd, uint64_t byte)
 {
-    /* A failed test counts as locked: calling the living dead would cost a torn pool, the other way a wait. */
+    /* A failed test counts as locked. To take a living process for dead would tear the pool; the other mistake costs a
+     * wait. */
     return ssm_byte_test(fd, byte) != 0;
 }

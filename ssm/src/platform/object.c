@@ -18,10 +18,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DIRECTORY   "/dev/shm" /* where shm_open(3) has them, by every C library of Linux */
+#define DIRECTORY   "/dev/shm" /* where shm_open(3) puts objects, in every C library of Linux */
 #define TEMPORARY   ".ssm-new-"
 #define PATH_BYTES  (sizeof DIRECTORY + NAME_MAX + 1)
-#define ATTEMPTS    64 /* a temporary name is lost to a sweeper now and then, never so often in a row */
+#define ATTEMPTS    64 /* a sweeper may take a temporary name away, but never so often in a row */
 
 static bool begins(const char *text, const char *with)
 {
@@ -39,14 +39,14 @@ static int path_of(const char *name, char path_out[PATH_BYTES])
     return 0;
 }
 
-/* As new_named() makes them. */
+/* Is it a name that new_named() makes? */
 static bool is_temporary(const char *name)
 {
     return begins(name, TEMPORARY) && strspn(name + strlen(TEMPORARY), "0123456789abcdef") == 16 &&
            strlen(name) == strlen(TEMPORARY) + 16;
 }
 
-/* Why the directory cannot be used: what it lacks itself, or else `error`. */
+/* Why the directory cannot be used: it is missing, or else `error`. */
 static int blame(int error)
 {
     struct stat st;
@@ -63,7 +63,8 @@ static bool leads_to(const char *path, const struct stat *object)
 
 /* ---- temporary names -------------------------------------------------------------------------------------------- */
 
-/* The maker's steps 1 to 3: a descriptor, -EAGAIN: a sweeper came in between, or another -errno. */
+/* The maker's steps 1 to 3 (object.h). Returns a descriptor; -EAGAIN if a sweeper came in between; or another
+ * -errno. */
 static int new_named(void)
 {
     char path[PATH_BYTES];
@@ -76,12 +77,12 @@ static int new_named(void)
     if (result == 0 && fstat(fd, &st) == 0 && st.st_nlink > 0)
         return fd;
     if (result != 0 && result != -EAGAIN)
-        unlink(path); /* no locks here: nobody could tell whether the maker lives */
+        unlink(path); /* the file system has no locks: nobody could tell whether the maker lives */
     close(fd);
     return result != 0 ? result : -EAGAIN;
 }
 
-/* The sweeper's steps. */
+/* The sweeper's steps (object.h). */
 static void sweep(const char *path)
 {
     struct stat st;
@@ -100,7 +101,7 @@ void ssm_object_sweep(void)
     DIR *directory = opendir(DIRECTORY);
     if (directory == NULL)
         return;
-    for (const struct dirent *entry; (entry = readdir(directory)) != NULL;) { /* ends with the directory */
+    for (const struct dirent *entry; (entry = readdir(directory)) != NULL;) { /* as long as the directory */
         snprintf(path, sizeof path, DIRECTORY "/%s", entry->d_name);
         if (is_temporary(entry->d_name))
             sweep(path);
@@ -108,7 +109,7 @@ void ssm_object_sweep(void)
     closedir(directory);
 }
 
-/* ---- the life of an object ---------------------------------------------------------------------------------------- */
+/* ---- the life of an object -------------------------------------------------------------------------------------- */
 
 int ssm_object_new(void)
 {
@@ -144,11 +145,11 @@ int ssm_object_link(int fd, const char *name)
         return linkat(AT_FDCWD, link_path, AT_FDCWD, to, AT_SYMLINK_FOLLOW) == 0 ? 0 : -errno;
     if (link(from, to) != 0)
         return -errno;
-    unlink(from); /* a death before it: object.h */
+    unlink(from); /* object.h says what a death before it leaves */
     return 0;
 }
 
-/* What has that name and cannot be opened. */
+/* The error for a name that cannot be opened as a file. */
 static int refuse(int error)
 {
     bool no_file = error == -ELOOP || error == -EISDIR || error == -ENXIO || error == -ENODEV;

@@ -30,7 +30,7 @@ enum ssm_seed_bug {
     SSM_BUG_NO_NEW_TREE,     /* the arena's tree is not rebuilt after a death with its lock */
     SSM_BUG_SILENT_RELEASE,  /* a process does not announce that it is about to clear the last bit of a block */
     SSM_BUG_VIEW_DELAYS,     /* free: a delivery ends only with the last reference to its block */
-    SSM_BUG_TRUSTED_LEFTOVER, /* a block with an extent of the right size is used without asking whether that is reserved */
+    SSM_BUG_TRUSTED_LEFTOVER, /* an extent of the right size is used although its units may not be reserved */
     SSM_BUG_WIDE_EARLY        /* a ring says that it has more slots before the packets stand in them */
 };
 

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The kernel does not interrupt one call, or (when reserving, before 6.11) undoes it at any signal. So work is done in
+/* The kernel does not interrupt such a call; before 6.11 it undoes a reservation at any signal. So work is done in
  * pieces. */
 #define PIECE      (UINT64_C(16) << 20) /* some 6 ms */
 #define PIECE_MIN  (UINT64_C(64) << 10)
@@ -44,7 +44,7 @@ uint64_t ssm_segment_free_bytes(int fd)
     return (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
 }
 
-/* A piece that a signal cut short is tried again in halves, until one is finished before the next signal. */
+/* A piece that a signal cut short is halved and tried again, until one is finished before the next signal. */
 static int reserve(int fd, uint64_t start, uint64_t size, const struct ssm_sleep_hooks *hooks, uint64_t *done)
 {
     uint64_t piece = PIECE, answered = 0;
@@ -65,7 +65,7 @@ static int reserve(int fd, uint64_t start, uint64_t size, const struct ssm_sleep
     return 0;
 }
 
-/* Where the file system is known to have less, it is not filled up to find that out: that would hurt everybody. */
+/* Asks first whether the file system has so much. To fill it up in vain would hurt all its users. */
 int ssm_segment_reserve(int fd, uint64_t start, uint64_t bytes, const struct ssm_sleep_hooks *hooks, uint64_t *done_out)
 {
     uint64_t done = 0;
@@ -83,7 +83,7 @@ int ssm_segment_stretch(int fd, uint64_t size)
 void ssm_segment_empty(int fd)
 {
     if (ftruncate(fd, 0) != 0) {
-        /* harmless: an unnamed file goes with its last descriptor, and a named one is no pool without its magic */
+        /* harmless: an unnamed file goes with its last descriptor, and a named one without its magic is no pool */
     }
 }
 
@@ -146,7 +146,7 @@ void ssm_segment_set_reserved(struct ssm_segment *segment, uint64_t reserved)
 {
     SSM_ASSERT(reserved <= segment->size);
     segment->reserved = reserved;
-    if (reserved < segment->size) /* a core dump would read it, and so give it memory, page by page */
+    if (reserved < segment->size) /* a core dump would read these pages, and so allocate them */
         madvise(segment->base + reserved, (size_t)(segment->size - reserved), MADV_DONTDUMP);
 }
 
@@ -171,7 +171,7 @@ static int lock(uint8_t *bytes, size_t count)
     return lock_result(mlock(bytes, count));
 }
 
-/* What has no memory yet would get it all from mlock(). */
+/* For the pages that are not reserved: mlock() would allocate them all. */
 static int lock_as_touched(const struct ssm_segment *segment)
 {
     if (segment->reserved == segment->size)
@@ -195,7 +195,7 @@ int ssm_segment_prepare(const struct ssm_segment *segment, unsigned advice, cons
 {
     int result = 0;
     if (advice & SSM_ADVICE_HUGEPAGES)
-        madvise(segment->base, (size_t)segment->size, MADV_HUGEPAGE); /* advice: where huge pages are off, small ones do */
+        madvise(segment->base, (size_t)segment->size, MADV_HUGEPAGE); /* advice only: small pages do as well */
     if (advice & SSM_ADVICE_PREFAULT)
         result = in_pieces(segment, touch, hooks);
     if (result == 0 && advice & SSM_ADVICE_MLOCK)
@@ -257,7 +257,7 @@ uint64_t ssm_random_u64(void)
 {
     uint64_t value = 0;
     if (getrandom(&value, sizeof value, GRND_NONBLOCK) != (ssize_t)sizeof value) {
-        struct timespec t; /* no entropy yet, early at boot: distinct is enough */
+        struct timespec t; /* no entropy yet, early at boot; it only has to be distinct */
         clock_gettime(CLOCK_REALTIME, &t);
         value = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
     }

@@ -18,9 +18,9 @@ struct ssm_segment {
 };
 
 /* Reserves the memory of `bytes` bytes of the file from `start` on, so that a full file system is -ENOSPC here and not
- * SIGBUS at the first touch; a shorter file grows. If the memory cgroup is smaller than that, the kernel kills the caller.
- * Works in pieces and runs the hooks, if any, in between; -EINTR if a hook gives up. What is reserved already stays as it is.
- * `done_out`, unless NULL: how many bytes are reserved now, whatever the result. */
+ * SIGBUS at the first touch; a shorter file grows. If the memory cgroup is smaller than that, the kernel kills the
+ * caller. Works in pieces and runs the hooks, if any, in between; -EINTR if a hook gives up. What is reserved already
+ * stays as it is. `done_out`, unless NULL: how many bytes are reserved now, whatever the result. */
 int ssm_segment_reserve(int fd, uint64_t start, uint64_t bytes, const struct ssm_sleep_hooks *hooks, uint64_t *done_out);
 /* Gives the file that size, without memory for what it grows by. 0, or -errno: -EFBIG beyond RLIMIT_FSIZE. */
 int ssm_segment_stretch(int fd, uint64_t size);
@@ -48,8 +48,8 @@ void ssm_segment_set_reserved(struct ssm_segment *segment, uint64_t reserved);
 void ssm_segment_unmap(struct ssm_segment *segment);
 
 enum ssm_segment_advice { SSM_ADVICE_HUGEPAGES = 1, SSM_ADVICE_PREFAULT = 2, SSM_ADVICE_MLOCK = 4 };
-/* Works in pieces, as above. After -SSM_E_MEMLOCK, unmapping unlocks the locked pieces. What is not reserved is locked page
- * by page, when it is touched. */
+/* Works in pieces, as above. After -SSM_E_MEMLOCK, unmapping unlocks the locked pieces. What is not reserved is locked
+ * page by page, when it is touched. */
 int ssm_segment_prepare(const struct ssm_segment *segment, unsigned advice, const struct ssm_sleep_hooks *hooks);
 
 /* Maps a page of the file without access, so that the open file description lives as long as this process's memory.

@@ -6,8 +6,8 @@
 #define SPINS   100
 #define STEP_NS UINT64_C(100000000)
 
-/* Takes the lock with 2, since other threads may still sleep. Sleeps have a bound only so that a bug cannot make them
- * endless. */
+/* Takes the lock with 2, since other threads may still sleep on it. The bound of the sleeps only limits the effect of a
+ * bug. */
 void ssm_thread_lock_take_slowly(struct ssm_thread_lock *lock)
 {
     for (int i = 0; i < SPINS; i++) {
