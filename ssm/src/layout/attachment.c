@@ -6,9 +6,9 @@
 #include <errno.h>
 
 #define REVIVE_NAP_NS      UINT64_C(500000)
-#define LOOKS 3 /* at a descriptor that the program closes, or replaces, just now */
+#define LOOKS 3 /* at a descriptor that the program may be closing or replacing */
 
-/* So that the class of a size is found without a look at all smaller ones. `class`: the first one that is of any use. */
+/* Lets ssm_class_for() start at the right class instead of the smallest one. `class` is the first usable one. */
 static void index_classes(struct ssm_pool *pool, const struct ssm_own_class *class)
 {
     for (uint32_t bits = 0; bits <= 64; bits++) {
@@ -75,7 +75,7 @@ int ssm_pool_nap_within(struct ssm_pool *pool, uint64_t *until_ns, uint64_t pati
     return now_ns >= *until_ns ? -ETIMEDOUT : ssm_pool_nap(pool, nap_ns);
 }
 
-/* A forked child's first call may have to wait for the registry. */
+/* The first call of a forked child takes a slot, and may have to wait for the registry. */
 int ssm_pool_enter_slowly(struct ssm_pool *pool)
 {
     for (uint64_t until_ns = 0;;) {
@@ -94,7 +94,7 @@ int ssm_pool_enter_slowly(struct ssm_pool *pool)
     }
 }
 
-/* From a descriptor that is left, or by the name. */
+/* Opens the file anew, through a descriptor that is left or by its name. */
 static int open_anew(const struct ssm_pool *pool, const struct ssm_file *file, const char *path)
 {
     const bool writable = !(pool->flags & SSM_READONLY);
@@ -105,7 +105,7 @@ static int open_anew(const struct ssm_pool *pool, const struct ssm_file *file, c
     return path != NULL ? ssm_file_open(path, writable, file) : -EBADF;
 }
 
-/* With the size of the file. */
+/* Returns a descriptor that is surely the file's, and the size of the file. */
 static int look_for_fd(const struct ssm_pool *pool, int64_t *size_out)
 {
     if (ssm_file_is(pool->fd, &pool->file, size_out))
@@ -113,7 +113,7 @@ static int look_for_fd(const struct ssm_pool *pool, int64_t *size_out)
     int fd = open_anew(pool, &pool->file, pool->path);
     if (fd < 0)
         return fd;
-    ((struct ssm_pool *)pool)->fd = fd; /* as good as the one before: nothing that a caller sees has changed */
+    ((struct ssm_pool *)pool)->fd = fd; /* callers see no difference, so the pool stays const for them */
     *size_out = ssm_segment_file_size(fd);
     return fd;
 }
@@ -144,7 +144,7 @@ bool ssm_holder_is_alive(const struct ssm_pool *pool, uint32_t slot)
         if (result > 0)
             return true;
         if (result == 0 && ssm_file_is(fd, ssm_pool_lock_file(pool), NULL))
-            return false; /* it was that file that was asked */
+            return false; /* the descriptor that was tested is still the lock file's */
         if (ssm_pool_lock_fd(pool) < 0)
             return true;
     }
@@ -154,7 +154,8 @@ bool ssm_holder_is_alive(const struct ssm_pool *pool, uint32_t slot)
 bool ssm_pool_is_whole(const struct ssm_pool *pool)
 {
     int64_t size;
-    return look_for_fd(pool, &size) < 0 || size < 0 || (uint64_t)size >= pool->geometry.size_bytes; /* who cannot ask passes */
+    /* Without a descriptor there is nobody to ask: the file counts as whole. */
+    return look_for_fd(pool, &size) < 0 || size < 0 || (uint64_t)size >= pool->geometry.size_bytes;
 }
 
 int ssm_pool_enter_reader(struct ssm_pool *pool)

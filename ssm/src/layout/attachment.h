@@ -104,7 +104,7 @@ struct ssm_pool {
     struct ssm_description alive;     /* holds the liveness lock; without a descriptor as soon as it does */
     struct ssm_file        file;
     char                  *path;      /* by which it can be opened again, or NULL */
-    struct { int fd; struct ssm_file file; char path[48]; } locks; /* the lock file (lock_file.h), where `path` is not empty */
+    struct { int fd; struct ssm_file file; char path[48]; } locks; /* the lock file (lock_file.h), or an empty `path` */
     struct ssm_description shown;     /* then: holds the slot's byte of the pool's file, for those who look */
     uint64_t               generation;
     uint32_t               pinned;    /* blocks with pins > 0 */
@@ -128,7 +128,8 @@ struct ssm_pool {
     struct ssm_pool *next, **link;           /* the process's list of attachments, for fork */
 };
 
-SSM_COLD void ssm_pool_set_base(struct ssm_pool *pool, uint8_t *base); /* with the geometry known: base, and all that follows from it */
+/* Sets the base, and all that follows from it and from the geometry. */
+SSM_COLD void ssm_pool_set_base(struct ssm_pool *pool, uint8_t *base);
 void ssm_pool_own_classes(struct ssm_pool *pool);     /* with the slot taken: whose caches are this process's */
 
 int ssm_pool_enter_slowly(struct ssm_pool *pool);

@@ -5,7 +5,7 @@
 
 #include "owner.h"
 
-#define ALIGNMENT UINT64_C(64) /* of the owners, behind the allocator */
+#define ALIGNMENT UINT64_C(64) /* of the array of owners, which follows the allocator */
 
 static const struct ssm_service_ops *const kinds[] = {
 #define X(name, row) [SSM_SERVICE_##name] = &ssm_##row##_ops,

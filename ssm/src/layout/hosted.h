@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One allocator in flat memory, and who owns what it handed out. No lock and no names in here: that is the service around it
- * (service.h), or the registry (registry_ids.h).
+ * One allocator in flat memory, and the owners of the values that it handed out. Locks and names belong to the service
+ * around it (service.h), or to the registry (registry_ids.h).
  *
- * There are several kinds. What a kind does is one row of functions, struct ssm_service_ops, in a file of its own; nothing else
- * in the core asks which kind it is. A new kind is one file with its row, and a line in SSM_SERVICE_KINDS.
+ * There are several kinds. The functions of a kind are one row, struct ssm_service_ops, in a file of its own. Nothing
+ * else in the core asks for the kind. A new kind is one file with its row, and a line in SSM_SERVICE_KINDS.
  *
  * Owners: for numbers an array of u32 behind the allocator, written between peek and take; for ranges a field of the
  * node. An owner counts exactly while its value is allocated, so it is never wrong, whoever dies when.
@@ -59,7 +59,7 @@ struct ssm_service_ops {
     int (*free_item)(struct ssm_hosted *hosted, const struct ssm_service_item *item, uint64_t now_ns);
     /* After the items of these holder slots were freed: what else the kind has of them. NULL: nothing. */
     void (*reclaimed)(struct ssm_hosted *hosted, const struct ssm_holder_set *slots);
-    /* Numbers: the one that would be given now; takes the one that was peeked; frees. Other kinds: the functions below. */
+    /* Numbers: peeks at the next one, takes that one, frees. Kinds without numbers use the functions below. */
     int  (*peek)(const struct ssm_hosted *hosted, uint64_t now_ns, uint32_t *number_out);
     int  (*take)(struct ssm_hosted *hosted, uint32_t number);
     int  (*free)(struct ssm_hosted *hosted, uint32_t number, uint64_t now_ns);

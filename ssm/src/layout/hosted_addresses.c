@@ -5,7 +5,7 @@
 
 static uint32_t nodes_for(const struct ssm_service_options *o)
 {
-    return 2 * o->ranges + 1; /* the ranges, and what is free between them */
+    return 2 * o->ranges + 1; /* the ranges, and the free ones between them */
 }
 
 static struct ssm_hosted_size size(const struct ssm_service_options *o)

@@ -38,7 +38,8 @@ static int recover(struct ssm_hosted *hosted)
     return AL_OK;
 }
 
-static uint64_t used(const struct ssm_hosted *hosted) { return ssm_load_relaxed_u64(&hosted->permits.shared->used); } /* locked */
+/* The caller has the lock. */
+static uint64_t used(const struct ssm_hosted *hosted) { return ssm_load_relaxed_u64(&hosted->permits.shared->used); }
 
 static uint64_t check(const struct ssm_hosted *hosted, al_report_fn report, void *context)
 {
@@ -54,7 +55,7 @@ static bool next(const struct ssm_hosted *hosted, uint64_t from, struct ssm_serv
     return true;
 }
 
-/* All of them at once, with what they wait for: reclaimed(). */
+/* reclaimed() frees all permits and places of a holder slot at once. */
 static int free_item(struct ssm_hosted *hosted, const struct ssm_service_item *item, uint64_t now_ns)
 {
     (void)hosted, (void)item, (void)now_ns;

@@ -13,10 +13,10 @@
 #define SIZE_LIMIT (UINT64_C(1) << 62)
 #define PAGE       UINT64_C(4096)
 #define HUGE_PAGE  (UINT64_C(2) << 20)
-#define ARENA_PACKETS_LOW  16u /* where their number is left to the build */
+#define ARENA_PACKETS_LOW  16u /* if the options do not say how many */
 #define ARENA_PACKETS_HIGH 4096u
 
-/* Of the build, see cmake/knobs.cmake. */
+/* From the build: cmake/knobs.cmake. */
 static const struct ssm_class_spec default_classes[] = {
     {256, SSM_POOL_256_BLOCKS}, {512, SSM_POOL_512_BLOCKS}, {1024, SSM_POOL_1K_BLOCKS},
     {2048, SSM_POOL_2K_BLOCKS}, {4096, SSM_POOL_4K_BLOCKS}, {16384, SSM_POOL_16K_BLOCKS},
@@ -26,7 +26,7 @@ static const struct ssm_class_spec default_classes[] = {
 /* For rings and services: 4 MiB, and room for some rings of the default size. */
 #define DEFAULT_METADATA (UINT64_C(4) << 20)
 #define DEFAULT_RINGS    16u
-#define RING_BYTES       ((uint64_t)SSM_RBUFF_SIZE * 2 * sizeof(uint64_t)) /* its capacity is rounded up to a power of two */
+#define RING_BYTES       ((uint64_t)SSM_RBUFF_SIZE * 2 * sizeof(uint64_t)) /* rounded up to a power of two */
 
 void ssm_pool_options_default(struct ssm_pool_options *options)
 {
@@ -60,7 +60,7 @@ static uint64_t arena_bytes_of(const struct ssm_pool_options *options)
     return round_up(most, arena_grows(options) ? SSM_GROW_UNIT : PAGE);
 }
 
-/* It is of use only where it is more than the largest class's blocks have. */
+/* An arena is of use only if it is larger than the blocks of the largest class. */
 static int check_arena(const struct ssm_pool_options *options)
 {
     if (options->arena_bytes == 0 && options->grow_bytes == 0)
@@ -88,7 +88,7 @@ static int check_options(const struct ssm_pool_options *options)
     return total > SSM_BLOCK_MAX ? -EINVAL : check_arena(options);
 }
 
-/* Takes `count` pieces of `bytes` at the end of what is laid out so far; false when that exceeds the limit. */
+/* Appends `count` pieces of `bytes` to the layout. False if that exceeds the limit. */
 static bool take(uint64_t *end, uint64_t count, uint64_t bytes, uint64_t alignment, uint64_t *start_out)
 {
     uint64_t size;
@@ -111,8 +111,8 @@ static void lay_out_classes(const struct ssm_pool_options *options, struct ssm_g
     }
 }
 
-/* As many packets as can be there at once, for each is larger than the largest block; but that is no small number, and
- * one that can be looked through, unless descriptors are made as they are needed. */
+/* As many packets as the arena has room for, since each is larger than the largest block. At least a few; and not too
+ * many to scan, unless descriptors are made as they are needed. */
 static uint32_t default_arena_packets(const struct ssm_geometry *g)
 {
     const uint32_t high = g->arena_units > 0 ? SSM_ARENA_PACKETS_MAX : ARENA_PACKETS_HIGH;
@@ -142,7 +142,7 @@ struct ssm_service_options ssm_layout_registry_ids(const struct ssm_geometry *g,
         return (struct ssm_service_options){.kind = SSM_SERVICE_PIDS, .first = g->holder_words};
     if (which == SSM_REGISTRY_IDS_RINGS)
         return (struct ssm_service_options){.kind = SSM_SERVICE_IDS, .last = g->holders - 1};
-    /* Not always all: a reaper looks at each. Twice as many as there can be processes, for some rest. */
+    /* Not all RMIDs, since a reaper looks at each. Twice as many as processes, since some of them rest. */
     const uint32_t rmids = 2 * g->holders < AL_RMID_MAX ? 2 * g->holders : AL_RMID_MAX;
     return (struct ssm_service_options){.kind = SSM_SERVICE_RMIDS, .first = rmids, .last = SSM_RMID_REST_NS};
 }
@@ -159,7 +159,7 @@ static bool take_lists(struct ssm_geometry *g, uint32_t class_idx, uint64_t alig
     return take(end, (uint64_t)c->block_count * g->shards, sizeof(uint32_t), alignment, &c->lists_start);
 }
 
-/* What is there from the beginning. Descriptors come last, those of the arena behind all others. */
+/* The parts that exist from the beginning. Descriptors come last; those of the arena come after all others. */
 static bool lay_out_fixed(struct ssm_geometry *g, uint64_t *end)
 {
     const uint32_t fixed_blocks = g->block_total - g->arena_packets;
@@ -182,7 +182,7 @@ static bool lay_out_fixed(struct ssm_geometry *g, uint64_t *end)
     return fits && take(end, g->arena_packets, g->block_bytes, 1, &(uint64_t){0});
 }
 
-/* What is sparse where the arena grows. Each part that grows by itself begins on a page of its own. */
+/* The parts that are sparse if the arena grows. Each part that grows by itself begins on a page of its own. */
 static bool lay_out_sparse(struct ssm_geometry *g, uint64_t *end)
 {
     return (g->arena_bytes == 0 || take_lists(g, g->fixed_count, PAGE, end)) &&
@@ -235,7 +235,7 @@ static uint64_t fnv1a(uint64_t hash, const void *bytes, size_t count)
     return hash;
 }
 
-/* The layout folded into one word: a build whose structs differ makes other pools. */
+/* The layout folded into one word. A build with other structs gets another word. */
 static uint64_t layout_hash(void)
 {
     const uint64_t facts[] = {
@@ -271,7 +271,7 @@ void ssm_superblock_write(struct ssm_superblock *s, const struct ssm_geometry *g
     s->cache = g->cache;
     s->holders = g->holders;
     s->flags = g->flags;
-    for (uint32_t i = 0; i < g->fixed_count; i++) { /* field by field: the padding stays zero, it is hashed */
+    for (uint32_t i = 0; i < g->fixed_count; i++) { /* field by field: the padding is hashed, and stays zero */
         s->classes[i].block_size = g->classes[i].block_size;
         s->classes[i].block_count = g->classes[i].block_count;
     }
@@ -281,7 +281,7 @@ void ssm_superblock_write(struct ssm_superblock *s, const struct ssm_geometry *g
 
 void ssm_superblock_publish(struct ssm_superblock *s)
 {
-    ssm_store_release_u64(&s->magic, SSM_MAGIC); /* release: whatever was stored before it stands there after a death, too */
+    ssm_store_release_u64(&s->magic, SSM_MAGIC); /* release: all earlier stores are there, even after a death */
 }
 
 int ssm_superblock_read(const struct ssm_superblock *s, uint64_t file_size, struct ssm_geometry *geometry_out)

@@ -47,7 +47,7 @@
 #define SSM_EXTENT_UNIT    SSM_CACHELINE /* start and size of an extent are multiples of it */
 #define SSM_EXTENT_PAGE    UINT64_C(4096)  /* large extents start at multiples of this, */
 #define SSM_EXTENT_LARGE   UINT64_C(65536) /* those of so many bytes: a page costs them little */
-#define SSM_GROW_UNIT      UINT64_C(65536) /* an arena grows by whole units: each is reserved before anything in it is touched */
+#define SSM_GROW_UNIT      UINT64_C(65536) /* by which an arena grows; reserved before it is touched */
 #define SSM_NIL            UINT32_MAX
 #define SSM_ASKING_MAX     8u /* calls that wait for several blocks of one class, in the order in which they came */
 #define SSM_RMID_REST_NS   UINT64_C(2000000) /* of a process's RMID, before another process gets it */
@@ -68,7 +68,7 @@ struct ssm_superblock { /* written once, by the creator, but for the last three 
     struct ssm_class_spec classes[SSM_CLASS_MAX];
     struct ssm_u32 state;       /* enum ssm_state; this and holder_high change under the registry's byte lock */
     struct ssm_u32 holder_high; /* holder slots from here on were never used */
-    struct ssm_u64 looked_ns;   /* when one of those who wait last looked for the dead; anybody writes it, see ssm_pool_look_in_turn() */
+    struct ssm_u64 looked_ns;   /* of the last look for the dead: ssm_pool_look_in_turn() */
 };
 
 /* Who holds it: see lock.h. */
@@ -85,18 +85,18 @@ struct ssm_holder {
     struct ssm_u32 waiting;     /* written by its process: 0, or 1 + class * shards + shard where it sleeps */
     struct ssm_u64 ring_start;  /* a ring: offset of struct ssm_ring_shared in the metadata area */
     struct ssm_u64 peak_bytes;  /* written by its process: the most it has held at once */
-    struct ssm_u64 services;    /* bit per service that it may own values of; set by its process, cleared by its reaper */
+    struct ssm_u64 services;    /* it may own values of these; set by its process, cleared by its reaper */
     char           name[SSM_NAME_SIZE];
     struct ssm_u32 ring_id;     /* a ring: its number, the smallest that no other ring had */
     struct ssm_u32 has_caches;  /* 1: there is memory for the slot's caches, from its first process on; see sparse.h */
-    struct ssm_u32 letting_go;  /* written by its process: 0, or 1 + the block that it takes bits from and then settles */
+    struct ssm_u32 letting_go;  /* by its process: 0, or 1 + the block that it clears bits of and then settles */
 };
 #define SSM_LETTING_GO_ANY UINT32_MAX /* it settles a class */
 
 /* One entry of the service directory; the allocator itself is in the metadata area. What is not atomic is written once,
  * under the registry's byte lock, before `kind`; `lock` guards the allocator and the counters. ssm_check() verifies
  * the allocator's own invariants, and
- *   I9  with SSM_RECLAIM, the owner of each value is a process as its slot has it now, and that slot names the service */
+ *   I9  with SSM_RECLAIM, the owner of a value is the present process of its slot, and the slot names the service */
 struct ssm_service_shared {
     SSM_SHARED_ALIGNED
     struct ssm_u32  kind;  /* enum ssm_service_kind; written last */
@@ -113,7 +113,7 @@ struct ssm_service_shared {
 /* Which call that waits for several blocks is served before all others; see reservation.h. Each word is a time in
  * microseconds << 13 | holder slot + 1. Any process writes them. */
 struct ssm_reservations {
-    struct ssm_u64 turn;                   /* until when the others step back; without a slot: until when nobody has to */
+    struct ssm_u64 turn;                   /* until when others step back; without a slot: until when nobody does */
     struct ssm_u64 asking[SSM_ASKING_MAX]; /* from when on somebody may have a turn; 0: nobody asks */
 };
 
@@ -164,10 +164,10 @@ struct ssm_extent {
     struct ssm_u64 bytes; /* 0: none. A free block keeps the extent of its last packet until it is needed */
 };
 
-/* The arena; behind it an extent for each of its blocks, a range tree of its memory, in which the owner of a range is
- * the block's number in the class, and, if it grows, a bit for each unit of its memory: set once the unit is reserved.
- * Extents, holder sets and bits are the truth, the tree a cache of it. Blocks at `packets` and behind it, and words of bits at
- * `bit_words` and behind it, may have no memory: nobody touches them. ssm_check() verifies, with the lock held:
+/* The arena. Behind it are an extent for each of its blocks; a range tree of its memory, in which the owner of a range
+ * is the block's number in the class; and, if it grows, a bit for each unit of its memory, set once the unit is
+ * reserved. Extents, holder sets and bits are the truth, the tree is a cache of them. Blocks from `packets` on, and
+ * words of bits from `bit_words` on, may have no memory: nobody touches them. ssm_check() verifies, with the lock held:
  *   I12 each extent lies in the arena's memory, and no two of them overlap
  *   I13 the tree's allocated ranges are exactly the extents
  *   I15 a unit whose bit is set is reserved: the file has as many pages as the bits and the fixed part say */
@@ -199,9 +199,9 @@ struct ssm_side {
     struct ssm_u64  peer;       /* the other side's index as last seen */
     struct ssm_u64  count;      /* consumer: packets handed out; producer: highest depth seen */
     struct ssm_u64  recoveries;
-    struct ssm_u64  drops;      /* lost to a full ring: packets that were not put (producer), or that gave way (consumer) */
+    struct ssm_u64  drops;      /* lost to a full ring: not put (producer), or evicted (consumer) */
     SSM_SHARED_ALIGNED
-    struct ssm_u64  index;      /* the next position to write (producer: head) or to read (consumer: tail); the peer reads it */
+    struct ssm_u64  index;      /* next position to write (producer: head) or read (consumer: tail); for the peer */
 };
 
 /* The entry of one block in a redelivering ring; see redelivery.h. ssm_check() verifies, if the entry has the block's
@@ -216,9 +216,8 @@ struct ssm_delivery {
 /* A ring: a power-of-two array of handles, and when it redelivers, an entry for each block of the pool behind it.
  * ssm_check() verifies:
  *   I7  tail <= head <= tail + capacity
- *   I8  a block carries the ring's bit exactly when a slot between tail and head, or between head and put_intent,
- *       has its handle, never two slots; or it hangs on such a block as a segment of its chain; or its entry says that it
- *       was returned
+ *   I8  a block carries the ring's bit exactly when one slot between tail and head, or between head and put_intent,
+ *       has its handle; or it is a segment of the chain of such a block; or its entry says that it was returned
  *   I14 done <= head: all is done when they are equal */
 struct ssm_ring_shared {
     uint32_t       capacity, flags; /* written once */
@@ -266,7 +265,7 @@ struct ssm_class_geometry {
 #define SSM_LOCKS_APART (UINT32_C(1) << 16) /* a flag of the pool's: its locks are on a lock file, see lock_file.h */
 
 struct ssm_geometry {
-    uint32_t fixed_count;  /* classes whose blocks have one size; the arena's, if there is one, is the one behind them */
+    uint32_t fixed_count;  /* classes whose blocks have one size; the arena's class follows them */
     uint32_t class_count;  /* all */
     uint32_t shards, headroom, tailroom, cache, holders, flags;
     uint32_t holder_words; /* 64-bit words of a holder set */
@@ -284,7 +283,7 @@ struct ssm_geometry {
     uint64_t arena_reserved; /* of them, reserved when the pool is made */
     uint64_t arena_units;  /* of one that grows: how many bits `backed` has; 0: it does not */
     uint64_t arena_start, extents_start, arena_tree_start, arena_tree_bytes, backed_start;
-    uint64_t reserved_bytes; /* of the segment, from its start: reserved when the pool is made; all of it if nothing grows */
+    uint64_t reserved_bytes; /* at the start of the segment, reserved when the pool is made; or all of it */
     uint64_t size_bytes;
     struct ssm_class_geometry classes[SSM_CLASS_MAX + 1];
 };

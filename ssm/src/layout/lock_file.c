@@ -42,7 +42,8 @@ int ssm_lock_file_sweep(uint64_t generation)
     int fd = ssm_object_open(name.text, 1), result = 0;
     if (fd < 0)
         return 0;
-    if (ssm_segment_is_mine(fd) && ssm_bytes_try_lock(fd) == 0) /* nobody lives who uses it, or is about to give it its pool */
+    /* If all its bytes can be locked, no living process uses it, or is about to make a pool for it. */
+    if (ssm_segment_is_mine(fd) && ssm_bytes_try_lock(fd) == 0)
         result = ssm_object_unlink(fd, name.text);
     close(fd);
     return result > 0;
@@ -50,7 +51,7 @@ int ssm_lock_file_sweep(uint64_t generation)
 
 /* ---- of an attachment ------------------------------------------------------------------------------------------- */
 
-/* From here on the pool's locks are there. */
+/* From here on the pool uses the locks of that file. */
 static int adopt(struct ssm_pool *pool, int fd)
 {
     ssm_fork_lock();
@@ -83,7 +84,7 @@ int ssm_lock_file_make(struct ssm_pool *pool, uint32_t mode)
         return fd;
     int result = fchmod(fd, mode) == 0 ? move_locks(pool, fd) : -errno;
     if (result == 0)
-        result = ssm_object_link(fd, name_of(pool->generation).text); /* with a lock on it: nobody sweeps it */
+        result = ssm_object_link(fd, name_of(pool->generation).text); /* its bytes are locked, so no sweeper takes it */
     close(fd);
     return result;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Permits, and the queue for them; see permits.h. Relaxed loads read what only the lock's owner writes. */
+ * Permits, and the queue for them; see permits.h. Relaxed loads read words that only the owner of the lock writes. */
 #include "permits.h"
 
 #include "invariant.h"
@@ -79,7 +79,7 @@ int ssm_permits_give(struct ssm_permits *permits, uint32_t owner, uint32_t numbe
 
 static uint32_t owner_at(const struct ssm_waiter *waiter) { return ssm_load_relaxed_u32(&waiter->owner); }
 
-/* The permit that is granted to the place, or `count`. */
+/* Returns the permit that is granted to the place, or `count`. */
 static uint32_t granted_to(const struct ssm_permits *permits, uint32_t place)
 {
     const struct ssm_waiter *waiter = &permits->shared->waiters[place];
@@ -94,7 +94,7 @@ static void free_place(struct ssm_permits *permits, uint32_t place)
     ssm_store_release_u64(&permits->shared->waiters[place].ticket, 0);
 }
 
-/* Of those that have no permit, the one that came first; or SSM_NO_PLACE. */
+/* Returns the earliest place without a permit, or SSM_NO_PLACE. */
 static uint32_t first_in_line(const struct ssm_permits *permits)
 {
     uint64_t earliest = UINT64_MAX;
@@ -118,7 +118,7 @@ static void grant(struct ssm_permits *permits, uint32_t permit, uint32_t place)
     set_word(permits, permit, word_of(owner_at(waiter), place + 1));
 }
 
-/* Frees the places of calls that gave up and could not do it themselves. */
+/* Frees the places of calls that gave up without the lock. */
 static bool sweep(struct ssm_permits *permits)
 {
     bool freed = false;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The sparse part of a growing pool's segment: tables whose end is far behind what most pools need of them. The file is as
- * long as if they were full, every process maps them whole, and their pages are reserved when they are needed, before
- * anybody touches them. On tmpfs a touch, even a read, of a page that is not reserved takes one; where none is left it is
- * SIGBUS.
+ * The sparse part of a growing pool's segment: tables whose end lies far behind what most pools need of them. The file
+ * is as long as if they were full, and every process maps them whole. Their pages are reserved when they are needed,
+ * before anybody touches them. On tmpfs a touch, even a read, allocates a page that is not reserved; if none is left,
+ * it is SIGBUS.
  *
  * So each of these tables has a word that says how much of it there is, and that word grows only after the memory is
  * reserved:
@@ -13,7 +13,7 @@
  *   tree of the carver                               its own `fresh`
  *   the metadata area                                what the carver has allocated; slots of a ring: `slot_count`
  * Reserving twice changes nothing. So a death between the two leaves memory that nobody uses, and that the next process
- * reserves again. Nothing of this is given back before the pool ends. The arena's own memory is another matter: arena.h.
+ * reserves again. None of it is given back before the pool ends. For the arena's own memory see arena.h.
  *
  * In a pool that does not grow, all is reserved when it is made, and these functions do nothing. */
 #ifndef SSM_SPARSE_H
@@ -23,7 +23,7 @@
 
 /* Reserves bytes of the segment; 0, -ENOSPC or another -errno. */
 int ssm_sparse_reserve(struct ssm_pool *pool, uint64_t start, uint64_t bytes);
-/* The same for a range tree of that capacity which is about to have so many nodes: its head, the nodes and the journal. */
+/* Reserves head, nodes and journal of a range tree of that capacity which is about to have so many nodes. */
 int ssm_sparse_reserve_tree(struct ssm_pool *pool, uint64_t start, uint32_t capacity, uint32_t nodes);
 
 /* How many blocks of the arena there are. */
