@@ -5,7 +5,7 @@
 
 #include "sparse.h"
 
-#define NODES_MORE 2u /* of the tree, for one range more */
+#define NODES_MORE 2u /* that the tree needs for another range */
 
 static uint64_t round_up(uint64_t bytes)
 {
@@ -66,7 +66,7 @@ int ssm_carver_alloc(struct ssm_pool *pool, uint64_t bytes, uint64_t reserved, u
         return result;
     for (uint32_t most = carver.capacity; find_leftover(pool, &carver, &leftover); most--)
         if (most == 0 || al_tree_free(&carver, leftover.start, leftover.end) != AL_OK)
-            return -SSM_E_CORRUPT; /* more of them than it has nodes: somebody writes into it */
+            return -SSM_E_CORRUPT; /* more leftovers than nodes: somebody writes into the tree */
     if (bytes > pool->geometry.metadata_bytes || pool->geometry.metadata_bytes == 0)
         return -SSM_E_METADATA;
     wanted.size = round_up(bytes);

@@ -19,8 +19,8 @@
 /* Makes the whole area one free range. */
 int ssm_carver_init(struct ssm_pool *pool);
 
-/* -SSM_E_METADATA, -SSM_E_CORRUPT; -ENOSPC: the first `reserved` bytes, which are of use at once, have no memory (then the range
- * stays a leftover). `start_out` is relative to the area. The range is not cleared. */
+/* -SSM_E_METADATA; -SSM_E_CORRUPT; -ENOSPC if there is no memory for the first `reserved` bytes, which are used at once
+ * (the range stays a leftover). `start_out` is relative to the area. The range is not cleared. */
 int  ssm_carver_alloc(struct ssm_pool *pool, uint64_t bytes, uint64_t reserved, uint32_t owner, uint64_t *start_out);
 void ssm_carver_free(struct ssm_pool *pool, uint64_t start, uint64_t bytes);
 

@@ -6,7 +6,7 @@
 #include <errno.h>
 
 #define SPINS        100
-#define STAYED_NS    (2 * SSM_LOCK_PATIENCE_NS) /* after a lock that stayed taken, the next ones are not waited for */
+#define STAYED_NS    (2 * SSM_LOCK_PATIENCE_NS) /* so long after a lock stayed taken, no call waits for another one */
 #define RETRY_NAP_NS UINT64_C(500000)
 
 static bool word_is_dead(const struct ssm_pool *pool, uint64_t word)
@@ -20,7 +20,7 @@ bool ssm_lock_owner_is_dead(const struct ssm_pool *pool, const struct ssm_lock *
     return word != 0 && word_is_dead(pool, word);
 }
 
-/* No lock is taken twice: a lock word with the caller's own name is damaged, and nobody would ever release it. */
+/* No lock is taken twice. A word with the caller's own name is damaged, and nobody else would ever release it. */
 static bool is_to_steal(const struct ssm_pool *pool, uint64_t word)
 {
     return (word & ~SSM_LOCK_WAITERS) == pool->lock_word || word_is_dead(pool, word);
@@ -47,7 +47,7 @@ static int steal(struct ssm_pool *pool, struct ssm_lock *lock, ssm_lock_repair r
 
 int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_lock_repair repair, void *context)
 {
-    /* From here on the word is taken with the waiters bit, since a process that set it before may still sleep. */
+    /* Takes the lock with the waiters bit, since a process that set it earlier may still sleep. */
     const uint64_t mine = pool->lock_word | SSM_LOCK_WAITERS;
     uint64_t until_ns = 0;
     if (spin(pool, lock))

@@ -13,12 +13,12 @@
 #include <unistd.h>
 
 #define NAP_NS UINT64_C(200000)
-#define LOOKS  3 /* at a descriptor that the program closes, or replaces, just now */
+#define LOOKS  3 /* at a descriptor that the program may be closing or replacing */
 
 /* ---- descriptors ----------------------------------------------------------------------------------------------- */
 
-/* A byte locked by a kept description, opened anew where the program has closed its descriptor: what that one held is over
- * then. -EAGAIN: somebody else has it. */
+/* Locks a byte by a kept description. If the program has closed its descriptor, opens another description; the locks of
+ * the former one are gone then. -EAGAIN if another process has the lock. */
 static int lock_kept(struct ssm_pool *pool, struct ssm_description *kept, uint64_t byte)
 {
     for (int look = 0; look < LOOKS; look++) {
@@ -33,9 +33,9 @@ static int lock_kept(struct ssm_pool *pool, struct ssm_description *kept, uint64
         if (result == -EAGAIN || (result == 0 && ssm_file_is(kept->fd, ssm_pool_lock_file(pool), NULL)))
             return result;
         if (result != -EBADF && result != 0)
-            return result; /* there is no room for a descriptor, or no way to open it */
+            return result; /* no descriptor is free, or the file cannot be opened */
     }
-    return -EBADF; /* the program closes them all the time */
+    return -EBADF; /* the program closes each one at once */
 }
 
 static void unlock_kept(struct ssm_pool *pool, struct ssm_description *kept, uint64_t byte)
@@ -43,7 +43,7 @@ static void unlock_kept(struct ssm_pool *pool, struct ssm_description *kept, uin
     if (ssm_file_is(kept->fd, ssm_pool_lock_file(pool), NULL))
         ssm_byte_unlock(kept->fd, byte);
     else
-        ssm_description_drop(kept, ssm_pool_lock_file(pool)); /* its page goes, and the lock with it */
+        ssm_description_drop(kept, ssm_pool_lock_file(pool)); /* unmaps its page, which ends the lock */
 }
 
 int ssm_registry_lock(struct ssm_pool *pool, uint64_t timeout_ns)
@@ -95,19 +95,19 @@ void ssm_registry_mark_used(struct ssm_pool *pool, uint32_t slot)
 {
     struct ssm_u32 *high = &ssm_superblock_of(pool)->holder_high;
     SSM_ASSERT(slot < pool->geometry.holders);
-    ssm_registry_ids_take(pool, SSM_REGISTRY_IDS_SLOTS, slot); /* no effect on a dead process's, which is taken already */
+    ssm_registry_ids_take(pool, SSM_REGISTRY_IDS_SLOTS, slot); /* no effect on the slot of a dead process */
     if (slot >= ssm_load_relaxed_u32(high)) /* only the owner of the registry writes it */
         ssm_store_release_u32(high, slot + 1); /* M1 -> M2 in ssm_holder_high(): before its kind, or a block */
 }
 
-/* 0 when every RMID has a process, as some must where more than 1024 are attached. */
+/* Returns 0 if all RMIDs are in use: a pool can have more processes than RMIDs. */
 static uint32_t take_rmid(struct ssm_pool *pool)
 {
     uint32_t rmid = ssm_registry_ids_alloc(pool, SSM_REGISTRY_IDS_RMIDS);
     return rmid != SSM_NIL ? rmid : 0;
 }
 
-/* The incarnation goes first: from then on locks in the name of the former owner are a dead process's. */
+/* Writes the incarnation first. From then on, locks in the name of the former owner count as a dead process's. */
 static void write_slot(struct ssm_pool *pool, uint32_t slot)
 {
     struct ssm_holder *holder = ssm_holder_at(pool, slot);
@@ -124,7 +124,8 @@ static void write_slot(struct ssm_pool *pool, uint32_t slot)
     ssm_store_relaxed_u32(&holder->no_membarrier, pool->no_membarrier);
     memcpy(holder->name, pool->name, sizeof holder->name);
     ssm_registry_mark_used(pool, slot);
-    ssm_store_release_u32(&holder->kind, SSM_HOLDER_PROCESS); /* K1 -> K2 in ssm_holder_slot_is_dead(): the slot is seen whole */
+    /* K1 -> K2 in ssm_holder_slot_is_dead(): the slot is seen whole. */
+    ssm_store_release_u32(&holder->kind, SSM_HOLDER_PROCESS);
     SSM_ASSERT(pool->self == SSM_NIL && slot < pool->geometry.holders);
     pool->self = slot;
     pool->mark = ssm_mark_of(slot);
@@ -133,18 +134,18 @@ static void write_slot(struct ssm_pool *pool, uint32_t slot)
     ssm_pool_own_classes(pool);
 }
 
-/* -EAGAIN: somebody holds the slot's liveness lock. */
+/* -EAGAIN if another process holds the slot's liveness lock. */
 static int lock_slot(struct ssm_pool *pool, uint32_t slot)
 {
     int result = lock_kept(pool, &pool->alive, SSM_BYTE_HOLDER(slot));
-    if (result == 0) /* the page keeps it; and where there is no descriptor, none can be closed */
+    if (result == 0) /* the page keeps the lock, and without a descriptor the program cannot close one */
         ssm_file_close(&pool->alive.fd, ssm_pool_lock_file(pool));
     return result;
 }
 
-/* The first slot that is free, or a dead process's, and can be locked. The others are passed over: who may only read can hold
- * read locks, a child that was just forked has the description until its handler runs, and a slot may say that it is free
- * since somebody wrote over it. */
+/* Locks the first slot that is free (or a dead process's) and can be locked. Some cannot: users with read access can
+ * hold read locks; a forked child shares the description until its handler runs; and a damaged slot may only claim to
+ * be free. */
 static int lock_any_slot(struct ssm_pool *pool, bool dead, uint32_t *slot_out)
 {
     for (uint32_t slot = 0; slot < pool->geometry.holders; slot++) {
@@ -159,7 +160,8 @@ static int lock_any_slot(struct ssm_pool *pool, bool dead, uint32_t *slot_out)
     return -SSM_E_HOLDERS;
 }
 
-/* Before the slot says that it is a process's. Its former owner may have been a ring, which has none. They stay. */
+/* Before the slot becomes a process's. If a ring had it before, it has no caches yet. Caches stay for the next
+ * owner. */
 static int reserve_caches(struct ssm_pool *pool, uint32_t slot)
 {
     const struct ssm_geometry *g = &pool->geometry;
@@ -221,7 +223,7 @@ void ssm_registry_leave(struct ssm_pool *pool)
 bool ssm_holder_is_dead(const struct ssm_pool *pool, uint32_t slot, uint32_t incarnation)
 {
     if (slot >= pool->geometry.holders)
-        return true; /* nobody: a scribbled lock word */
+        return true; /* a damaged lock word names nobody */
     if (ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->incarnation) != incarnation) /* J2 */
         return true;
     return slot != pool->self && !ssm_holder_is_alive(pool, slot);

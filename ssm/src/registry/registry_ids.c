@@ -21,7 +21,7 @@ static bool reads(const struct ssm_pool *pool, uint32_t slot, enum ssm_registry_
                                                 : ssm_load_relaxed_u32(&holder->rmid);
     return which == SSM_REGISTRY_IDS_SLOTS    ? kind != SSM_HOLDER_NONE
          : which == SSM_REGISTRY_IDS_RINGS ? kind == SSM_HOLDER_RING
-                                         : kind == SSM_HOLDER_PROCESS && *number_out != 0; /* 0: none was left */
+                                         : kind == SSM_HOLDER_PROCESS && *number_out != 0; /* 0: no RMID was free */
 }
 
 /* All numbers of that kind are below the limit. */
@@ -37,7 +37,7 @@ static bool names(const struct ssm_pool *pool, uint32_t slot, enum ssm_registry_
 
 static bool is_named(const struct ssm_pool *pool, enum ssm_registry_ids which, uint32_t number)
 {
-    uint32_t named, slot = which == SSM_REGISTRY_IDS_SLOTS ? number : 0; /* a slot is named by itself alone */
+    uint32_t named, slot = which == SSM_REGISTRY_IDS_SLOTS ? number : 0; /* only the slot itself names its number */
     uint32_t end = which == SSM_REGISTRY_IDS_SLOTS ? number + 1 : pool->geometry.holders;
     for (; slot < end; slot++)
         if (names(pool, slot, which, &named) && named == number)
