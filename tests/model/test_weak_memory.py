@@ -125,7 +125,7 @@ def weakened() -> Iterator[Any]:
         yield pytest.param(row, id=f"{row.step.label}-{row.model}-{row.step.what}", marks=marks)
 
 
-@pytest.mark.parametrize("row", weakened())
+@pytest.mark.parametrize("row", list(weakened()))
 def test_weakened(explorer_of: Callable[[str], Path], row: weaken.Outcome) -> None:
     """The table of docs/testing.md is true: an order that is relaxed, or a fence that is gone, is found or not."""
     pan, bug = explorer_of(row.model), weaken.switch(row.model, row.step)
