@@ -82,8 +82,8 @@ class Lending:
 def _blocks_of(pool: Pool, block_size: int) -> tuple[int, int]:
     """Bytes that are free in a class, and all of them."""
     number = sorted(pool.classes).index(block_size)
-    _, blocks, free, cached, *_ = pool._class_stats(number)
-    return (free + cached) * block_size, blocks * block_size
+    stats = pool._class_stats(number)
+    return (stats["free"] + stats["cached"]) * block_size, stats["blocks"] * block_size
 
 
 def _arena_of(pool: Pool) -> tuple[int, int]:
@@ -91,9 +91,9 @@ def _arena_of(pool: Pool) -> tuple[int, int]:
     arena = pool._arena_stats()
     if arena is None:
         return 0, 0
-    size, backed, available, packets, free, used, *_ = arena
-    all_ = min(size, backed + available) if size > pool.arena_reserved else size
-    return min(all_ - used, all_ * free // packets), all_
+    size: int = arena["bytes"]
+    all_ = min(size, arena["backed"] + arena["available"]) if size > pool.arena_reserved else size
+    return min(all_ - arena["used"], all_ * arena["free"] // arena["packets"]), all_
 
 
 def check(copy: str) -> None:

@@ -36,6 +36,7 @@ NOT_SHOWN = {
         "RingStats.redeliver": "as it was made",
         "ServiceStats.ranges": "in the call that opens it, where it means something",
         "PoolStats.collections": "of a process; the one that asks never allocates",
+        "PoolStats.copied": "likewise, and it has no queue",
     },
     "top": {
         "ShardStats.free": "in the sum of its class",
@@ -57,6 +58,7 @@ NOT_SHOWN = {
         "RingStats.redelivered": "see ssm stat",
         "PoolStats.generation": "see ssm stat",
         "PoolStats.collections": "of a process; the one that asks never allocates",
+        "PoolStats.copied": "likewise, and it has no queue",
         **{f"ServiceStats.{each.name}": "see ssm stat" for each in dataclasses.fields(stats.ServiceStats)},
     },
     "metrics": {
@@ -78,6 +80,7 @@ NOT_SHOWN = {
         "PoolStats.size": "it never changes",
         "PoolStats.generation": "it never changes",
         "PoolStats.collections": "of a process; the one that asks never allocates",
+        "PoolStats.copied": "likewise, and it has no queue",
     },
 }
 WORDS = {  # fields whose values are words or numbers with a meaning: one that no other field has
