@@ -1,32 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Semaphores: calls that take a permit, wait for one, and give it back. The permits and the queue are permits.h.
+ * Semaphores: calls that take a permit, wait for one, and give it back. The permits and the queue are in permits.h.
  *
- * A waiter sleeps on the word of its place. It reads the word under the service's lock, and a grant happens under that lock before
- * the word changes, so no wake-up is lost. Every sleep is bounded: whoever grants may die before it wakes, and whoever holds a
- * permit may die; one of those that wait looks for the dead, as in every other wait. */
+ * A waiter sleeps on the word of its place. It reads the word under the service's lock. A grant happens under that lock
+ * before the word changes, so no wake-up is lost. Every sleep is bounded, since the process that grants may die before
+ * it wakes the waiter. As in every other wait, one of the waiters looks for dead processes, which may hold permits. */
 #include "service.h"
 
 #include "lock.h"
 
 #include <errno.h>
 
-#define RETRY_NS  UINT64_C(10000000) /* for the lock, by a call that does not wait for a permit */
+#define RETRY_NS  UINT64_C(10000000) /* how long a call that does not wait for a permit tries for the lock */
 #define STAYED_NS UINT64_C(500000)   /* between two tries for a lock that stays taken */
 
-/* One call of acquire. A forked child has another owner: the place is its parent's. */
+/* One call of acquire. In a forked child the owner differs, and the place is the parent's. */
 struct acquire {
     struct ssm_service *service;
     uint64_t            ticket;
     uint32_t            owner, place;
-    struct ssm_event   *event; /* to sleep on, from the time that the word was `seen` */
+    struct ssm_event   *event; /* to sleep on; `seen` is its word at that time */
     uint32_t            seen;
     bool                overslept;
 };
 
 static struct ssm_permits *permits_of(struct acquire *call) { return &call->service->hosted.permits; }
 
-/* The lock is taken. Leaves, and wakes those that something was granted to. */
+/* Grants, releases the lock, and wakes the calls that got a permit. The caller has the lock. */
 static void leave_and_wake(struct acquire *call)
 {
     bool crowd;
@@ -42,7 +42,7 @@ static int succeed(struct acquire *call, bool had_place)
     if (had_place && call->overslept)
         ssm_event_count_late(call->event, call->seen, call->service->pool->recheck_ns == SSM_RECHECK_NS);
     int result = ssm_service_finish(call->service, AL_OK, true);
-    if (had_place) /* a call without a place may have it */
+    if (had_place) /* a call without a place may take it */
         ssm_event_wake(&permits.shared->crowd, 1);
     return result;
 }
@@ -70,7 +70,8 @@ static void queue_up(struct acquire *call)
     call->seen = ssm_event_announce(call->event);
 }
 
-/* 0; -SSM_E_UNAVAILABLE: none is free; -ETIMEDOUT: the lock stays taken. With `queue` the call has its place then. */
+/* 0; -SSM_E_UNAVAILABLE if no permit is free, then with `queue` the call has a place; -ETIMEDOUT if the lock stays
+ * taken. */
 static int attempt(struct acquire *call, bool queue)
 {
     int result = ssm_service_try_enter_as_owner(call->service);
@@ -93,7 +94,7 @@ static int attempt(struct acquire *call, bool queue)
     return -SSM_E_UNAVAILABLE;
 }
 
-/* Out of the queue, with a last look. Where the lock stays taken, whoever has it next frees the place. */
+/* Leaves the queue, after a last look. If the lock stays taken, its next owner frees the place. */
 static int give_up(struct acquire *call, int why)
 {
     SSM_ASSERT(call->place <= SSM_NO_PLACE);
@@ -106,7 +107,7 @@ static int give_up(struct acquire *call, int why)
         ssm_pool_leave(call->service->pool);
     }
     if (result != 0)
-        return why; /* closed: the place went with the slot */
+        return why; /* closed: the holder slot was given up, and the place with it */
     forget_the_parents(call);
     if (!has_place(call)) {
         ssm_service_leave(call->service);
@@ -132,7 +133,7 @@ static int sleep_until(struct acquire *call, uint64_t until_ns)
     return interrupted ? -EINTR : result;
 }
 
-/* The queue has it, or the lock stays taken; sleeps and tries again until it has a permit. */
+/* After a first attempt that queued up or did not get the lock: sleeps and tries again until it has a permit. */
 static int wait_for_permit(struct acquire *call, int result, int64_t timeout_ns)
 {
     struct ssm_pool *pool = call->service->pool;
@@ -157,7 +158,7 @@ static int wait_for_permit(struct acquire *call, int result, int64_t timeout_ns)
     return result != 0 ? give_up(call, result) : 0;
 }
 
-/* One that does not wait for a permit; for the lock, a little. */
+/* Does not wait for a permit, and only RETRY_NS for the lock. */
 static int acquire_now(struct acquire *call)
 {
     struct ssm_lock_retry retry = ssm_lock_retry_begin(call->service->pool);
@@ -178,7 +179,7 @@ int ssm_semaphore_acquire(struct ssm_service *service, int64_t timeout_ns, uint6
     if (ticket != NULL)
         call.ticket = *ticket;
     int result = acquire_now(&call);
-    if (result == -SSM_E_UNAVAILABLE && service->pool->on_stall(service->pool)) /* the dead had some of it */
+    if (result == -SSM_E_UNAVAILABLE && service->pool->on_stall(service->pool)) /* dead processes had permits */
         result = acquire_now(&call);
     if (result == -SSM_E_UNAVAILABLE && timeout_ns != 0)
         result = wait_for_permit(&call, attempt(&call, true), timeout_ns);

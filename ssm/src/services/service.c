@@ -30,7 +30,7 @@ static struct ssm_service_options options_of(const struct ssm_service_shared *sh
     };
 }
 
-/* A private view of an entry. -ENOENT: there is none; -SSM_E_CORRUPT: what stands there cannot be one. */
+/* Makes a private view of an entry. -ENOENT if there is none; -SSM_E_CORRUPT if it is no valid service. */
 static int map_service(struct ssm_pool *pool, uint32_t service_idx, struct ssm_service *service_out)
 {
     const struct ssm_geometry *g = &pool->geometry;
@@ -62,7 +62,7 @@ static uint32_t find(const struct ssm_pool *pool, const char *name, uint32_t *fr
     return SSM_NIL;
 }
 
-/* With the registry locked. The entry becomes a service by its last store. */
+/* Needs the registry locked. The last store makes the entry a service. */
 static int create(struct ssm_pool *pool, const char *name, const struct ssm_service_options *options, uint32_t service_idx)
 {
     struct ssm_service_shared *shared = ssm_service_at(pool, service_idx);
@@ -164,7 +164,7 @@ static int take_lock(struct ssm_service *service, uint64_t patience_ns)
     return ssm_lock_take(service->pool, &service->shared->lock, patience_ns, repair, service);
 }
 
-/* A live process that keeps the lock for so long is stopped (SIGSTOP), or somebody scribbled its name: -ETIMEDOUT. */
+/* -ETIMEDOUT after SSM_POOL_PATIENCE_NS: the lock's owner is stopped (SIGSTOP), or its name is damaged. */
 int ssm_service_enter(struct ssm_service *service)
 {
     struct ssm_pool *pool = service->pool;
@@ -184,13 +184,13 @@ int ssm_service_enter(struct ssm_service *service)
 static void note_use(struct ssm_service *service)
 {
     struct ssm_u64 *services = &ssm_holder_at(service->pool, service->pool->self)->services;
-    uint64_t known = ssm_load_relaxed_u64(services), bit = UINT64_C(1) << service->service_idx; /* only I write it */
+    uint64_t known = ssm_load_relaxed_u64(services), bit = UINT64_C(1) << service->service_idx; /* its only writer */
     if (!(known & bit))
         ssm_store_release_u64(services, known | bit);
     AL_IN_ORDER();
 }
 
-/* As ssm_service_enter(), to allocate. Before its first value is, the process's slot says that its reaper has to look here. */
+/* Enters to allocate. Before the process owns a value, its holder slot tells the reaper to look into this service. */
 int ssm_service_enter_as_owner(struct ssm_service *service)
 {
     int result = ssm_service_enter(service);
@@ -228,7 +228,7 @@ void ssm_service_leave(struct ssm_service *service)
     ssm_pool_leave(service->pool);
 }
 
-/* After an operation: counts it, and translates its result. */
+/* Counts the operation, leaves, and translates the result. */
 int ssm_service_finish(struct ssm_service *service, int result, bool allocates)
 {
     struct ssm_u64 *allocs = &service->shared->allocs;
@@ -359,7 +359,7 @@ int ssm_service_owner(struct ssm_service *service, uint32_t owner, struct ssm_se
     *out = (struct ssm_service_owner){.holder = slot, .alive = is_alive(pool, owner)};
     if (slot < pool->geometry.holders) {
         const struct ssm_holder *holder = ssm_holder_at(pool, slot);
-        if (ssm_owner_of(ssm_load_acquire_u32(&holder->incarnation), slot) == owner) { /* nobody had the slot after it */
+        if (ssm_owner_of(ssm_load_acquire_u32(&holder->incarnation), slot) == owner) { /* it still has the slot */
             out->pid = ssm_load_relaxed_u32(&holder->pid);
             memcpy(out->name, holder->name, sizeof out->name);
             out->name[sizeof out->name - 1] = 0; /* another process wrote it */
@@ -407,7 +407,7 @@ bool ssm_service_reclaim(struct ssm_pool *pool, uint32_t service_idx, const stru
 {
     struct ssm_service service;
     if (map_service(pool, service_idx, &service) != 0 || !(service.flags & SSM_RECLAIM))
-        return true; /* of a corrupt one nothing can be said */
+        return true; /* a corrupt service has no values to free */
     int result = take_lock(&service, SSM_LOCK_PATIENCE_NS);
     if (result != 0)
         return result != -ETIMEDOUT;
@@ -453,7 +453,7 @@ uint64_t ssm_service_check(struct ssm_pool *pool, uint32_t service_idx,
     if (result == 0)
         result = take_lock(&service, SSM_LOCK_PATIENCE_NS);
     if (result == -ETIMEDOUT)
-        return 0; /* its owner is stopped: nothing can be said of it */
+        return 0; /* its owner is stopped: there is nothing to check */
     if (result != 0) {
         report(context, "what stands in its place cannot be a service", service_idx, 0);
         return 1;
