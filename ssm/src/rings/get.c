@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Taking packets out of a ring.
+ * Getting packets out of a ring.
  *
- * get, under the consumer's right:
- *   1  read the slot; a block that lacks the ring's bit, or has another generation, was taken by somebody who died
- *      before step 3: it is passed over
- *   2  own bit set, ring's bit cleared; of a chain, the head last:        the slot is passed over; the reaper frees
- *      one that is not whole is freed instead
- *   3  tail += n, with release (R2)
+ * get, under the consumer's right, and what a death after each step leaves:
+ *   1  read the slot; pass over a block that lacks the ring's bit or has     nothing
+ *      another generation: a process took it and died before step 3
+ *   2  set the own bit, clear the ring's bit; of a chain, the head last      the slot is passed over; the reaper frees
+ *      (a chain that is not whole is freed instead)                          the block
+ *   3  tail += n, with release (R2)                                          the reaper frees the block
  * So the consumer's side needs no repair. A producer that makes room in a ring that overwrites is such a consumer, and
  * frees what it has taken: a death after step 2 or 3 leaves a ring with room, and blocks that the reaper frees.
- * A redelivering ring notes each get in a table before step 2, and what has come
- * back is got first; see redelivery.h. The common case of this is ring_fast.h.
+ *
+ * A redelivering ring notes each get in a table before step 2, and returned packets are got first; see redelivery.h.
+ * The common case of get is in ring_fast.h.
  */
 #include "get.h"
 
@@ -35,7 +36,7 @@ struct get_call {
     uint32_t         count;
 };
 
-/* The slot's packet is there still: nobody took it and died, nor was it returned since. */
+/* Is the slot's packet still queued? A process may have taken it and died, or it may have been returned since. */
 static bool is_queued(const struct ssm_ring *ring, uint64_t handle)
 {
     return ssm_block_is_queued(ring->pool, ring->id, handle) && /* D2 */
@@ -60,7 +61,7 @@ static void take_block(struct ssm_ring *ring, uint32_t block_idx, bool redeliver
     SSM_ASSERT(claim->references < UINT32_MAX && claim->pins <= claim->references);
     if (claim->references++ == 0) {
         claim->class_idx = (uint8_t)ssm_class_of_block(pool, block_idx);
-        if (!ssm_class_is_arena(pool, claim->class_idx)) /* those never go the short way */
+        if (!ssm_class_is_arena(pool, claim->class_idx)) /* the fast path never takes those */
             ring->class_idx = claim->class_idx;
         ssm_usage_add(pool, ssm_memory_take(pool, claim->class_idx, block_idx).bytes);
     }
@@ -70,7 +71,8 @@ static void take_block(struct ssm_ring *ring, uint32_t block_idx, bool redeliver
     claim->flags = (uint8_t)(redelivered ? claim->flags | SSM_CLAIM_REDELIVERED : claim->flags & ~SSM_CLAIM_REDELIVERED);
 }
 
-/* Step 2 for a chain, from the end to the head (N3). False: somebody who died had taken the end of it; the rest is free. */
+/* Step 2 for a chain, from the end to the head (N3). If a process took the end of it and died, frees the rest;
+ * false. */
 static SSM_COLD bool take_chain(struct ssm_ring *ring, uint64_t head)
 {
     uint64_t handles[SSM_CHAIN_MAX];
@@ -88,7 +90,7 @@ static SSM_COLD bool take_chain(struct ssm_ring *ring, uint64_t head)
     return true;
 }
 
-/* Takes the packet in a slot: true; false when it was taken by somebody who died. */
+/* Takes the packet in a slot. False if a process took it and died. */
 static bool take_slot(struct ssm_ring *ring, uint64_t handle, uint64_t at)
 {
     if (!is_queued(ring, handle) || (ring->table != NULL && !ssm_redelivery_take(ring->pool, ring->table, handle, at)))
@@ -99,8 +101,8 @@ static bool take_slot(struct ssm_ring *ring, uint64_t handle, uint64_t at)
     return true;
 }
 
-/* Passes over what the dead have taken. Otherwise a slot of theirs would count again, when its packet was returned, is
- * taken, and put into this ring once more. */
+/* Passes over packets that dead processes took. Otherwise such a slot would be valid again after its packet was
+ * returned, taken, and put into this ring once more. */
 static void pass_over(struct ssm_ring *ring)
 {
     struct ssm_side *consumer = &ring->shared->consumer;
@@ -115,8 +117,8 @@ static void pass_over(struct ssm_ring *ring)
         ssm_store_release_u64(&consumer->index, tail); /* R2 -> A2 in look_for_room() */
 }
 
-/* Up to `count` packets that came back from the dead. The flag is down while the table is looked through: a reaper that
- * returns more meanwhile sets it, and one that comes for this process, too. */
+/* Takes up to `count` returned packets. Clears the flag before it scans the table: a reaper that returns more meanwhile
+ * sets it again, and so does the reaper of this process. */
 static uint32_t take_returned(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
 {
     struct ssm_ring_shared *shared = ring->shared;
@@ -133,8 +135,8 @@ static uint32_t take_returned(struct ssm_ring *ring, uint32_t count, uint64_t *h
     return got;
 }
 
-/* Up to `count` packets, out of up to `slots` slots; how many. Passed-over slots count towards the tail only. `counter` is
- * where the packets are counted. */
+/* Gets up to `count` packets out of up to `slots` slots; returns how many. Slots that are passed over only move the
+ * tail. Adds the packets to `counter`. */
 static uint32_t get_queued(struct ssm_ring *ring, uint32_t count, uint64_t slots, struct ssm_u64 *counter, uint64_t *handles_out)
 {
     struct ssm_side *consumer = &ring->shared->consumer;
@@ -173,7 +175,7 @@ static SSM_COLD uint32_t get_some(struct ssm_ring *ring, uint32_t count, uint64_
     return queued != UINT32_MAX ? got + queued : got > 0 ? got : UINT32_MAX;
 }
 
-/* With the consumer's right; UINT32_MAX: as get_some(). */
+/* Needs the consumer's right. Returns what get_some() does. */
 static inline uint32_t get_in_hand(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
 {
     uint32_t got = 0;
@@ -182,10 +184,10 @@ static inline uint32_t get_in_hand(struct ssm_ring *ring, uint32_t count, uint64
     return got != 0 ? got : get_some(ring, count, handles_out);
 }
 
-/* Frees what nobody will get: as good as done. */
+/* Frees packets that nobody will get, and counts them as done. */
 static void give_up(struct ssm_ring *ring, const uint64_t *handles, uint32_t count)
 {
-    (void)ssm_ring_join_add(ring, count); /* refused if more were said to be done than were taken */
+    (void)ssm_ring_join_add(ring, count); /* fails if more were reported done than were taken */
     for (uint32_t i = 0; i < count; i++)
         ssm_reference_drop(ring->pool, (uint32_t)handles[i], SSM_ANY_DELIVERY, true);
 }
@@ -194,12 +196,12 @@ SSM_COLD void ssm_ring_discard(struct ssm_ring *ring)
 {
     uint64_t handles[FREED_AT_ONCE];
     uint32_t got;
-    while ((got = get_some(ring, FREED_AT_ONCE, handles)) != 0 && got != UINT32_MAX) /* nothing more comes: it is shut down */
+    while ((got = get_some(ring, FREED_AT_ONCE, handles)) != 0 && got != UINT32_MAX) /* shut down: no more come */
         give_up(ring, handles, got);
 }
 
-/* With the consumer's right: takes the oldest packets out, of as many slots as `count` packets lack. How many, or an error.
- * Slots that are passed over make room, too: no packet goes for which there is no need. */
+/* Needs the consumer's right. Empties as many of the oldest slots as `count` packets lack. Returns how many packets it
+ * took, or an error. Slots that are passed over make room, too, so no packet is evicted in vain. */
 static int evict(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
 {
     struct ssm_side *consumer = &ring->shared->consumer;
@@ -227,12 +229,12 @@ SSM_COLD int ssm_ring_make_room(struct ssm_ring *ring, uint32_t count)
         ssm_side_leave(consumer, false);
         if (got <= 0)
             return got;
-        give_up(ring, handles, (uint32_t)got); /* without the right */
+        give_up(ring, handles, (uint32_t)got); /* after the right was given up */
     }
-    return 0; /* as far as that is known */
+    return 0; /* probably: others may have used the room */
 }
 
-/* The flags are read before the index: what was put before they were set is seen by the look after them. */
+/* Reads the flags before the index. So it sees every packet that was put before they were set. */
 static int get_attempt(void *context, bool thorough)
 {
     const struct get_call *call = context;
@@ -260,7 +262,7 @@ static int get_attempt(void *context, bool thorough)
     return result;
 }
 
-/* Lets reapers return what the dead have of this ring; for 10 ms at most. 1: something may have come; 0; or -EINTR. */
+/* Waits at most 10 ms until reapers return packets of dead processes. 1 if some may have come; 0; or -EINTR. */
 static int await_returns(struct ssm_ring *ring)
 {
     for (int look = 0; look < SSM_RING_LOOKS; look++) {
@@ -276,7 +278,7 @@ static int await_returns(struct ssm_ring *ring)
     return 1;
 }
 
-/* A right that stays taken for a moment does not make the ring empty. */
+/* Tries again while the right stays taken for a moment: that does not make the ring empty. */
 static SSM_COLD int get_once_more(struct get_call *call, struct ssm_lock_retry retry)
 {
     int result = -SSM_E_EMPTY, again = 1;
@@ -300,7 +302,7 @@ static SSM_APART int get_slowly(struct ssm_ring *ring, uint64_t *handles_out, ui
     if (count == 0)
         return -EINVAL;
     int result = 0;
-    /* Who succeeds to an exclusive side gets what its predecessor had before all else. */
+    /* The next owner of an exclusive side first gets the packets that its predecessor had. */
     if (ring->table != NULL && ring->flags & SSM_ONE_CONSUMER && ssm_lock_owner_is_dead(ring->pool, &ring->shared->consumer.lock))
         result = await_returns(ring);
     const struct ssm_lock_retry retry = ssm_lock_retry_begin(ring->pool);
@@ -310,7 +312,7 @@ static SSM_APART int get_slowly(struct ssm_ring *ring, uint64_t *handles_out, ui
         result = get_once_more(&call, retry);
     if (result == -SSM_E_EMPTY && timeout_ns != 0)
         result = get_waiting(&call, timeout_ns);
-    /* Before it is said that no more will come: the dead had some of it. */
+    /* Before it reports that no more packets come: dead processes may have had some. */
     if (result == -SSM_E_SHUTDOWN && ring->table != NULL) {
         int came = await_returns(ring);
         result = came > 0 ? get_attempt(&call, true) : came < 0 ? came : result;
@@ -320,7 +322,7 @@ static SSM_APART int get_slowly(struct ssm_ring *ring, uint64_t *handles_out, ui
     return result;
 }
 
-/* The common case: one packet of a ring that is not shut down. False: nothing has changed, go the long way. */
+/* The common case: one packet, out of a ring that is not shut down. False: nothing has changed. */
 static inline bool get_fast(struct ssm_ring *ring, uint64_t *handle_out)
 {
     struct ssm_side *consumer = &ring->shared->consumer;

@@ -14,29 +14,29 @@
  * any consumer can see it. (put_intent must not precede the slots: an old handle there would be taken for the new.)
  *
  * put of deliveries, packets that this process took out of a redelivering ring:
- *   3  their entries are marked as leaving; put_owner = who, how many;    no effect: put_owner counts with put_intent only,
- *      then put_intent                                                    and the mark with the publication
+ *   3  their entries are marked as leaving; put_owner = who, how many;    no effect: put_owner counts with put_intent
+ *      then put_intent                                                    only, and the mark with the publication
  *   4  their own bits stay                                                not delivered; a reaper returns them
- *   5  head += n (R1)                                                     delivered; the repair makes void what is marked, for
- *                                                                         the process that died
- *   6  each: its entry becomes void; own bit cleared, unless this          as above; a reaper clears the bits
+ *   5  head += n (R1)                                                     delivered; the repair makes void what is
+ *                                                                         marked, for the process that died
+ *   6  each: its entry becomes void; own bit cleared, unless this         as above; a reaper clears the bits
  *      process has other references; what is free then is settled
  *   7  put_owner = 0; put_intent = 0                                      nothing
- * While put_owner names somebody dead, its repair is under way: reapers leave that one alone. A packet that this process keeps
- * is not marked, and step 6 passes it over. Views, and other deliveries of the same packet, are references: they keep the
- * process's bit, no entry.
+ * While put_owner names a dead process, its repair is under way, and reapers leave that process alone. A packet that
+ * this process keeps is not marked, and step 6 passes it over. Views, and other deliveries of the same packet, are
+ * references: they keep the process's bit, but no entry.
  *
- * put into a full ring that overflows (it is step 1 that finds it full):
- *   drops      the packets that there is room for are put as above, the first ones; then the others are counted, and, with the
- *              right given up, freed. A death leaves them to the reaper, who frees them
- *   overwrites 1  the right is given up
- *              2  with the consumer's right instead, the oldest packets are taken out as by any get, and counted (get.c)
- *              3  that right is given up, the packets are freed                   a ring with room; the reaper frees them
- *              4  back to step 1: others may have used the room                   a ring with room
- *              So no right is held while the other one is taken, and no packet gives way to one that has room already.
+ * put into a full ring that overflows (step 1 finds it full):
+ *   drops      puts the first packets, as many as there is room for, as above; counts the others; gives the right up,
+ *              and frees them. A death leaves them to the reaper, which frees them.
+ *   overwrites 1  gives the right up
+ *              2  takes the consumer's right; takes out the oldest packets, as any get, and counts them (get.c)
+ *              3  gives that right up; frees the packets                  a ring with room; the reaper frees them
+ *              4  back to step 1: others may have used the room           a ring with room
+ *              So no process has one right while it takes the other, and no packet is evicted if there is room.
  *
- * The producer's side is repaired so by ring_side.c: exactly, idempotently and without a log. The common case of this is
- * ring_fast.h.
+ * ring_side.c repairs the producer's side accordingly: exactly, idempotently, and without a log. The common case of put
+ * is in ring_fast.h.
  */
 #include "free.h"
 #include "get.h"
@@ -49,23 +49,23 @@
 
 #include <errno.h>
 
-#define OVERWRITE_LOOKS 1000 /* other producers used the room each time; then it waits */
+#define OVERWRITE_LOOKS 1000 /* while other producers use the room each time; then the call waits */
 
 struct put_call {
     struct ssm_ring *ring;
     const uint64_t  *handles;
-    const uint64_t  *deliveries; /* one per handle, or with SSM_ONE_DELIVERY one for all; NULL: the latest of each */
+    const uint64_t  *deliveries; /* one per handle, or one for all (SSM_ONE_DELIVERY); NULL: the latest of each */
     uint32_t         count, flags;
 };
 
-/* It is in this ring, or between this ring and whoever took it out. The bit first: see redelivery.h (D4). */
+/* Is the packet in this ring, or on its way out of it? Reads the bit first: see redelivery.h (D4). */
 static bool is_in_ring(const struct ssm_ring *ring, uint64_t handle)
 {
     return ssm_block_has(ssm_block_at(ring->pool, (uint32_t)handle), ring->id) || /* D4 */
            (ring->table != NULL && ssm_redelivery_is_under_way(ring->pool, ring->table, handle));
 }
 
-/* It can be put, with all that hangs on it: this process has each of them once, so that none of its references is left. */
+/* Can the whole chain be put? This process must have exactly one reference to each packet, so that none is left. */
 static SSM_COLD int check_chain(const struct ssm_ring *ring, uint32_t head_idx, bool keep)
 {
     const struct ssm_pool *pool = ring->pool;
@@ -86,7 +86,8 @@ static SSM_COLD int check_chain(const struct ssm_ring *ring, uint32_t head_idx, 
     return ssm_load_relaxed_u64(&ssm_block_at(pool, last)->next) == SSM_NO_NEXT ? 0 : -SSM_E_CORRUPT;
 }
 
-/* Each handle is held by this process, not in this ring, and not twice in the batch. `flags_out`: all their claims'. */
+/* Checks that this process holds each packet, that none is in this ring, and none twice in the batch. `flags_out`: the
+ * flags of all claims. */
 static SSM_COLD int check_handles(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, bool keep, uint8_t *flags_out)
 {
     struct ssm_pool *pool = ring->pool;
@@ -105,7 +106,7 @@ static SSM_COLD int check_handles(struct ssm_ring *ring, const uint64_t *handles
         else
             *flags_out |= pool->claims[block_idx].flags |= SSM_CLAIM_MARKED;
     }
-    for (uint32_t i = 0; i + (result != 0) < checked; i++) /* the last one looked at got no mark when it failed */
+    for (uint32_t i = 0; i + (result != 0) < checked; i++) /* after a failure the last one has no mark */
         pool->claims[(uint32_t)handles[i]].flags &= (uint8_t)~SSM_CLAIM_MARKED;
     return result;
 }
@@ -117,7 +118,7 @@ static inline int look_for_room(struct ssm_ring *ring, uint64_t head, uint32_t c
     uint64_t depth = head - ssm_load_relaxed_u64(&producer->peer);
     if (depth < high_water && high_water - depth >= count && high_water <= ring->places)
         return 0;
-    /* Full by the tail as last seen, or a new high water mark by it: look. */
+    /* By the tail as last seen, the ring is full or this is a new high water mark: read the tail again. */
     uint64_t tail = ssm_load_acquire_u64(&ring->shared->consumer.index); /* A2: pairs with R2 in get_queued() */
     ssm_store_relaxed_u64(&producer->peer, tail);
     depth = head - tail;
@@ -130,19 +131,19 @@ static inline int look_for_room(struct ssm_ring *ring, uint64_t head, uint32_t c
     return 0;
 }
 
-/* The delivery that ends with packet i of the put: the table that forgets it, or NULL. */
+/* Returns the table of the delivery that ends when packet i is put, or NULL. */
 static const struct ssm_redelivery *delivery_of(const struct put_call *call, uint32_t i)
 {
     struct ssm_pool *pool = call->ring->pool;
     const struct ssm_claim *claim = &pool->claims[(uint32_t)call->handles[i]];
     if (!(claim->flags & SSM_CLAIM_DELIVERED) || (call->flags & (SSM_KEEP | SSM_HANDOVER)) == SSM_KEEP)
         return NULL;
-    const bool any = call->deliveries == NULL || claim->references == 1; /* the last reference goes: so does the delivery */
+    const bool any = call->deliveries == NULL || claim->references == 1; /* the last reference goes */
     return ssm_delivery_find(pool, (uint32_t)call->handles[i],
                              any ? SSM_ANY_DELIVERY : call->deliveries[call->flags & SSM_ONE_DELIVERY ? 0 : i]);
 }
 
-/* Step 4 for one block. A delivery stays until the index is published: a process that dies in between has it still. */
+/* Step 4 for one block. A delivery stays until the index is published, in case this process dies before. */
 static void hand_to_ring(struct ssm_ring *ring, uint64_t handle, bool keep)
 {
     struct ssm_pool *pool = ring->pool;
@@ -167,7 +168,7 @@ static void hand_to_ring(struct ssm_ring *ring, uint64_t handle, bool keep)
     ssm_usage_subtract(pool, ssm_memory_held(pool, claim->class_idx, (uint32_t)handle).bytes);
 }
 
-/* The same for a chain, the head first (N3). */
+/* Step 4 for a chain, the head first (N3). */
 static SSM_COLD void hand_chain_to_ring(struct ssm_ring *ring, uint64_t head)
 {
     struct ssm_pool *pool = ring->pool;
@@ -191,8 +192,7 @@ static void mark_deliveries(const struct put_call *call)
     }
 }
 
-/* Step 6: the rings that they came from forget them, and the references go. Whoever took such a packet out may have freed it
- * already. */
+/* Step 6: ends the deliveries, and drops the references. A consumer may have freed such a packet already. */
 static void finish_deliveries(const struct put_call *call)
 {
     struct ssm_pool *pool = call->ring->pool;
@@ -208,7 +208,7 @@ static void finish_deliveries(const struct put_call *call)
     }
 }
 
-/* Steps 2 to 7 of put. `claims`: the flags of all claims. */
+/* Steps 2 to 7. `claims`: the flags of all claims. */
 static SSM_COLD void put_all(struct ssm_ring *ring, const struct put_call *call, uint64_t head, uint8_t claims)
 {
     struct ssm_side *producer = &ring->shared->producer;
@@ -248,13 +248,13 @@ static int may_put(const struct ssm_ring *ring)
     return acl & SSM_ACL_FLOWDOWN ? -SSM_E_SHUTDOWN : acl & SSM_ACL_RDONLY ? -SSM_E_RDONLY : 0;
 }
 
-/* With the producer's right. */
+/* Needs the producer's right. */
 static inline __attribute__((always_inline)) int put_in_hand(struct ssm_ring *ring, const struct put_call *call)
 {
     const uint64_t head = ssm_load_relaxed_u64(&ring->shared->producer.index);
     const bool keep = call->flags & SSM_KEEP;
     uint8_t claims = 0;
-    int result = may_put(ring); /* again: it may have been shut down while this call waited for the right */
+    int result = may_put(ring); /* again: the ring may have been shut down while this call waited for the right */
     if (result != 0)
         return result;
     if (!keep && ring->table == NULL && ssm_claims_take_sole(ring->pool, call->handles, call->count)) {
@@ -273,13 +273,13 @@ static inline __attribute__((always_inline)) int put_in_hand(struct ssm_ring *ri
     return result;
 }
 
-/* The same where it is not the common case, so that it is there once more only. */
+/* Out-of-line copy of put_in_hand() for slow callers. It keeps the inlined copy the only other one. */
 static SSM_COLD int put_again(struct ssm_ring *ring, const struct put_call *call)
 {
     return put_in_hand(ring, call);
 }
 
-/* The whole was too much. How many packets were left out; consumers can only have made more room since. */
+/* Puts as many packets as fit; returns how many were left out, or an error. Consumers can only have made more room. */
 static int put_what_fits(const struct put_call *call)
 {
     struct ssm_side *producer = &call->ring->shared->producer;
@@ -294,7 +294,8 @@ static int put_what_fits(const struct put_call *call)
     return (int)dropped;
 }
 
-/* The last `dropped` packets of the call find no room: freed, and so not delivered again, unless they are kept. */
+/* Frees the last `dropped` packets of the call, which found no room, unless they are kept. They are not delivered
+ * again. */
 static void free_dropped(const struct put_call *call, uint32_t dropped)
 {
     struct ssm_pool *pool = call->ring->pool;
@@ -308,7 +309,8 @@ static void free_dropped(const struct put_call *call, uint32_t dropped)
     }
 }
 
-/* The ring is full, and does not wait. With the producer's right, which it gives up. How many packets were dropped. */
+/* The ring is full, and overflows. Gives up the producer's right; returns how many packets were dropped, or an
+ * error. */
 static SSM_COLD int put_overflowing(const struct put_call *call)
 {
     struct ssm_ring *ring = call->ring;
@@ -357,7 +359,7 @@ static int put_attempt(void *context, bool thorough)
     return result;
 }
 
-/* A right that stays taken for a moment does not make the ring full. */
+/* Tries again while the right stays taken for a moment: that does not make the ring full. */
 static SSM_COLD int put_once_more(struct put_call *call, struct ssm_lock_retry retry)
 {
     int result = -SSM_E_FULL, again = 1;
@@ -366,7 +368,7 @@ static SSM_COLD int put_once_more(struct put_call *call, struct ssm_lock_retry r
     return again < 0 ? again : result;
 }
 
-/* Not in ssm_ring_put() itself, which most calls leave by the first attempt. */
+/* Apart from ssm_ring_put(), since most calls succeed at the first attempt. */
 static SSM_COLD int put_waiting(struct put_call *call, int64_t timeout_ns)
 {
     const struct ssm_sleep wait = {
@@ -389,7 +391,7 @@ static SSM_APART int put_slowly(struct put_call *call, int64_t timeout_ns)
         result = put_once_more(call, retry);
     if (result == -SSM_E_FULL && timeout_ns != 0)
         result = put_waiting(call, timeout_ns);
-    /* Whoever passed it on to this process may be about to say so (step 6), or have died before. */
+    /* The process that passed it on may be about to end its delivery (step 6), or may have died before. */
     for (int look = 0; ring->table != NULL && result == -SSM_E_QUEUED && look < SSM_RING_LOOKS; look++) {
         ring->pool->on_stall(ring->pool);
         result = ssm_pool_nap(ring->pool, SSM_RING_LOOK_NAP_NS) != 0 ? -EINTR : put_attempt(call, true);
@@ -399,7 +401,7 @@ static SSM_APART int put_slowly(struct put_call *call, int64_t timeout_ns)
     return result;
 }
 
-/* The common case: one packet that nobody else has, into a ring with room. False: nothing has changed, go the long way. */
+/* The common case: one packet that this process alone holds, into a ring with room. False: nothing has changed. */
 static inline bool put_fast(struct ssm_ring *ring, uint64_t handle)
 {
     struct ssm_side *producer = &ring->shared->producer;

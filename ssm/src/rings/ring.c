@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The ring: a power-of-two array of handles between producers and consumers. It carries handles only; the packets
- * in it are the ring's, by the ring's bit in their holder sets. Here it is found, created and measured; who may put and who
- * may get is decided in ring_side.c, putting is put.c, taking out get.c, ending it ring_shutdown.c.
+ * belong to the ring by its bit in their holder sets. This file finds, creates and measures rings. ring_side.c decides
+ * who may put and who may get; put.c puts, get.c gets, ring_shutdown.c ends a ring.
  *
- * Each side has an index and a right to it. Own index relaxed, peer's index acquire, publish release (R1, R2); each side
- * remembers the peer's index.
+ * Each side has an index and a right to it. A side reads its own index relaxed and the peer's with acquire, publishes
+ * with release (R1, R2), and remembers the peer's index.
  */
 #include "ring.h"
 
@@ -19,27 +19,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SLOTS_FIRST 256u /* what fits into a page behind the ring's head */
+#define SLOTS_FIRST 256u /* as many as fit into a page, behind the ring's head */
 
 _Static_assert(sizeof(struct ssm_ring_shared) + SLOTS_FIRST * sizeof(struct ssm_u64) <= 4096, "a small ring is a page");
 
 /* ---- finding and creating ----------------------------------------------------------------------------- */
 
-/* Where the entries of a redelivering ring begin. */
+/* The offset of a redelivering ring's entries. */
 static uint64_t table_start(uint32_t capacity)
 {
     uint64_t bytes = sizeof(struct ssm_ring_shared) + (uint64_t)ssm_ring_slot_count(capacity) * sizeof(struct ssm_u64);
     return (bytes + SSM_NO_SHARING - 1) / SSM_NO_SHARING * SSM_NO_SHARING;
 }
 
-/* Where the text of its type begins, behind these. */
+/* The offset of the text of its type, behind the entries. */
 static uint64_t type_start(const struct ssm_pool *pool, uint32_t capacity, uint32_t flags)
 {
     uint64_t entries = flags & SSM_REDELIVER ? pool->geometry.block_total : 0;
     return table_start(capacity) + entries * sizeof(struct ssm_delivery);
 }
 
-/* A ring that may be widened begins with few; see ring_widen.h. */
+/* A ring that may be widened begins with few slots; see ring_widen.h. */
 static uint32_t slots_at_first(const struct ssm_pool *pool, uint32_t capacity, uint32_t flags)
 {
     const uint32_t fixed = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE;
@@ -47,7 +47,7 @@ static uint32_t slots_at_first(const struct ssm_pool *pool, uint32_t capacity, u
     return pool->geometry.arena_units == 0 || flags & fixed || all < SLOTS_FIRST ? all : SLOTS_FIRST;
 }
 
-/* As it was when it was found sound: somebody may scribble over it meanwhile. */
+/* A checked copy of these fields, since another process may write over them meanwhile. */
 struct shape { uint32_t capacity, flags, type_bytes; };
 
 static struct ssm_ring_shared *find_shared(const struct ssm_pool *pool, uint32_t holder_id, struct shape *shape_out)
@@ -84,13 +84,13 @@ bool ssm_ring_table(const struct ssm_pool *pool, uint32_t holder_id, struct ssm_
     return true;
 }
 
-/* The text of its type, without a NUL. */
+/* The text of its type; no NUL ends it. */
 static const char *type_of(const struct ssm_pool *pool, const struct ssm_ring_shared *shared, const struct shape *shape)
 {
     return (const char *)shared + type_start(pool, shape->capacity, shape->flags);
 }
 
-/* The holder id of the ring of that name, or SSM_NIL. */
+/* Returns the holder id of the ring of that name, or SSM_NIL. */
 static uint32_t find(const struct ssm_pool *pool, const char *name)
 {
     for (uint32_t id = 0; id < ssm_holder_high(pool); id++) {
@@ -102,8 +102,8 @@ static uint32_t find(const struct ssm_pool *pool, const char *name)
     return SSM_NIL;
 }
 
-/* With the registry locked. The slot becomes a ring by its last store: what a death before it leaves taken, metadata and
- * numbers, nobody owns, and it goes back. */
+/* Needs the registry locked. The last store makes the slot a ring. After a death before it, metadata and numbers have
+ * no owner, and are freed as leftovers. */
 static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options, uint32_t *id_out)
 {
     uint32_t id = ssm_registry_find_free(pool);
@@ -132,7 +132,7 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
         memcpy((uint8_t *)shared + before_type, options->type, type_bytes);
     uint32_t ring_id = ssm_registry_ids_alloc(pool, SSM_REGISTRY_IDS_RINGS);
     if (ring_id == SSM_NIL)
-        return -SSM_E_CORRUPT; /* there are as many as slots */
+        return -SSM_E_CORRUPT; /* impossible: there are as many ids as slots */
     struct ssm_holder *holder = ssm_holder_at(pool, id);
     SSM_ASSERT_SHARED(ssm_load_relaxed_u32(&holder->kind) == SSM_HOLDER_NONE);
     ssm_store_relaxed_u32(&holder->incarnation, ssm_load_relaxed_u32(&holder->incarnation) + 1);
@@ -145,7 +145,8 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
     memset(holder->name, 0, sizeof holder->name);
     strncpy(holder->name, name, sizeof holder->name - 1);
     ssm_registry_mark_used(pool, id);
-    ssm_store_release_u32(&holder->kind, SSM_HOLDER_RING); /* K1 -> K2 in find(): the slot and the ring are seen whole */
+    /* K1 -> K2 in find(): the slot and the ring are seen whole. */
+    ssm_store_release_u32(&holder->kind, SSM_HOLDER_RING);
     *id_out = id;
     return 0;
 }
@@ -158,8 +159,8 @@ static bool flags_agree(uint32_t flags)
     return !(flags & SSM_OVERFLOW_OVERWRITE && flags & (SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_OVERFLOW_DROP));
 }
 
-/* *id_out: as find() has it. Without the registry's lock: a ring stays as long as its pool, and find() sees it whole or not
- * at all (K2). One that is being created at this moment is found under the lock. */
+/* Looks without the registry's lock; *id_out is what find() returns. A ring stays as long as its pool, and find() sees
+ * it whole or not at all (K2). A ring that is just being created is found later, under the lock. */
 static int look_up(struct ssm_pool *pool, const char *name, uint32_t *id_out)
 {
     SSM_POOL_ENTER(pool);
@@ -196,7 +197,7 @@ static int open_table(struct ssm_ring *ring)
     return ring->table != NULL ? 0 : -ENOMEM;
 }
 
-/* Is the ring that is there as it is asked for? */
+/* Does the existing ring match the options? */
 static bool matches(const struct ssm_pool *pool, const struct ssm_ring_shared *shared, const struct shape *shape,
                     const struct ssm_ring_options *options)
 {
@@ -221,7 +222,7 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
         (options->type != NULL && strnlen(options->type, SSM_TYPE_SIZE) == SSM_TYPE_SIZE))
         return -EINVAL;
     int result = find_or_create(pool, name, options, &id);
-    if (result == -SSM_E_HOLDERS && pool->on_stall(pool)) /* some of the slots were dead processes' */
+    if (result == -SSM_E_HOLDERS && pool->on_stall(pool)) /* dead processes had slots */
         return ssm_ring_open(pool, name, options, ring_out);
     if (result != 0)
         return result;
@@ -234,7 +235,7 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
     struct ssm_ring *ring = malloc(sizeof *ring);
     if (ring == NULL)
         return -ENOMEM;
-    *ring = (struct ssm_ring){ /* a mask of no slots: looked at behind it */
+    *ring = (struct ssm_ring){ /* this mask stands for no slots yet: set below */
         .pool = pool, .shared = shared, .mask = UINT32_MAX, .mark = ssm_mark_of(id), .id = id, .capacity = shape.capacity,
         .flags = shape.flags,
     };
@@ -263,7 +264,7 @@ int ssm_ring_type(struct ssm_ring *ring, char text_out[SSM_TYPE_SIZE])
 
 static uint32_t used_slots(const struct ssm_ring_shared *shared)
 {
-    uint64_t tail = ssm_load_acquire_u64(&shared->consumer.index); /* first: it is never negative */
+    uint64_t tail = ssm_load_acquire_u64(&shared->consumer.index); /* first: then the difference is never negative */
     uint64_t head = ssm_load_acquire_u64(&shared->producer.index);
     return head - tail < shared->capacity ? (uint32_t)(head - tail) : shared->capacity;
 }

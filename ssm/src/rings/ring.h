@@ -16,7 +16,7 @@ struct ssm_ring {
     uint32_t                mask;      /* slots in use - 1, as of the last look: with a right, as they are */
     uint32_t                places;    /* packets that these have room for */
     const struct ssm_redelivery *table; /* or NULL: an ordinary ring */
-    uint32_t                class_idx; /* of the last packet that the slow path of get took: most likely the class of the next one */
+    uint32_t                class_idx; /* of the last packet that the slow path of get took; a guess for the next one */
 };
 
 #define SSM_ACL_DISCARD (UINT32_C(1) << 31) /* shut down at once: queued packets are freed, not delivered */
@@ -29,8 +29,8 @@ static inline uint32_t ssm_ring_slot_count(uint32_t capacity)
     return slots;
 }
 
-/* How many slots are in use. With a right to the ring that stays; without, what stands in a slot says whether it counts. 0: the
- * word was scribbled. */
+/* How many slots are in use; 0 if the word is damaged. With a right to the ring the number stays. Without one, the
+ * contents of a slot say whether it counts. */
 static inline uint32_t ssm_ring_slots_now(const struct ssm_ring_shared *shared, uint32_t capacity)
 {
     const uint32_t slots = ssm_load_acquire_u32(&shared->slot_count); /* Q2: pairs with Q1 in widen() */

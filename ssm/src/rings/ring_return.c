@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Returning packets to a redelivering ring: what the dead had taken out, and what this process gives back. */
+ * Returning packets to a redelivering ring: those that dead processes had taken out, and those that this process gives
+ * back. */
 #include "claim.h"
 #include "redelivery.h"
 #include "registry.h"
@@ -15,11 +16,11 @@ void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const struct ssm
     uint32_t returned = ssm_redelivery_return(pool, &table, dead, ssm_load_acquire_u32(&shared->acl) & SSM_ACL_DISCARD);
     if (returned == 0)
         return;
-    ssm_store_release_u32(&shared->returned, 1); /* D5 -> D6 in take_returned(): after all of them carry the ring's bit */
+    ssm_store_release_u32(&shared->returned, 1); /* D5 -> D6 in take_returned(): all carry the ring's bit */
     ssm_event_signal(&shared->not_empty, returned, pool->no_membarrier);
 }
 
-/* With the registry locked. */
+/* Needs the registry locked. */
 static void give_back(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx)
 {
     struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, table->ring_id);
@@ -48,7 +49,7 @@ int ssm_delivery_return(struct ssm_pool *pool, uint64_t handle, uint64_t deliver
 
 typedef void visit_delivery(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx);
 
-/* Every delivery that is open; how many. */
+/* Visits every open delivery; returns how many. */
 static uint32_t for_each_delivery(struct ssm_pool *pool, visit_delivery *visit)
 {
     uint32_t count = 0;

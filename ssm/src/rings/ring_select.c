@@ -2,9 +2,9 @@
  *
  * Waiting for the first of several rings, of one pool or of many.
  *
- * As every wait of this library: announce at each ring's eventcount, look again, sleep, in bounded steps. Nothing is
- * taken, so a ring that was ready may be empty when its caller gets there. Whoever is woken here and does nothing with
- * it has used up a wake-up that another waiter of that ring might have had: that one looks again by itself, in time.
+ * Like every wait of this library: it announces itself at each ring's eventcount, looks again, and sleeps, in bounded
+ * steps. Nothing is taken, so a ring that was ready may be empty when the caller gets there. A caller that is woken and
+ * takes nothing has used up a wake-up that another waiter of that ring might have had. That waiter looks again in time.
  */
 #include "ring.h"
 
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 #define CROWDED_NS     UINT64_C(1000000)  /* first sleep when not all of the words can be slept on at once */
-#define CROWDED_MAX_NS UINT64_C(10000000) /* longest one, after half a second: each costs 75 us in the kernel */
+#define CROWDED_MAX_NS UINT64_C(10000000) /* longest sleep, after half a second: each costs 75 us in the kernel */
 
 struct ssm_waker { struct ssm_event event; struct ssm_u32 pending; };
 
@@ -43,7 +43,7 @@ static int look(struct ssm_interest *interests, uint32_t count)
     return ready;
 }
 
-/* The words to sleep on: as many as the kernel takes at once. How many. */
+/* Announces at as many words as the kernel can sleep on at once; returns how many. */
 static uint32_t announce(const struct ssm_interest *interests, uint32_t count, struct ssm_waker *waker,
                          struct ssm_watched *watched, bool *membarrier_ran_out)
 {
@@ -61,12 +61,12 @@ static uint32_t announce(const struct ssm_interest *interests, uint32_t count, s
     return words;
 }
 
-/* With the hooks of one of the pools; every pool knows that its memory is slept on. */
+/* Sleeps between the hooks of one of the pools. Each pool counts a sleeper. */
 static int sleep_on(const struct ssm_interest *interests, uint32_t count, const struct ssm_watched *watched, uint32_t words, uint64_t until_ns)
 {
     const struct ssm_pool *first = ssm_ring_pool(interests[0].ring);
     const struct ssm_sleep_hooks *hooks = &first->hooks;
-    const uint32_t era = first->era; /* a fork in a hook changes that of each pool */
+    const uint32_t era = first->era; /* a fork in a hook changes the era of each pool */
     for (uint32_t i = 0; i < count; i++)
         ssm_sleeper_begin(ssm_ring_pool(interests[i].ring));
     void *state = hooks->before != NULL ? hooks->before() : NULL;
@@ -77,8 +77,8 @@ static int sleep_on(const struct ssm_interest *interests, uint32_t count, const 
     return interrupted ? -EINTR : 0;
 }
 
-/* Sleeps where the kernel does not take all words at once: looks now and then at the interests from `beyond` on. A word that
- * nobody has signalled is announced still, and one that has changed ends the sleep: nothing has to be announced anew. */
+/* Sleeps when the kernel cannot take all words at once, and looks now and then at the interests from `beyond` on.
+ * Nothing has to be announced anew: a word is still announced, or it has changed and ends the sleep. */
 static int sleep_crowded(struct ssm_interest *interests, uint32_t count, const struct ssm_watched *watched, uint32_t words,
                          uint32_t beyond, uint64_t *step_ns, uint64_t until_ns)
 {
@@ -93,10 +93,10 @@ static int sleep_crowded(struct ssm_interest *interests, uint32_t count, const s
     }
 }
 
-/* Is each pool there still? And has anybody died? */
+/* Checks that each pool is still there, and looks for dead processes. */
 static int look_after(const struct ssm_interest *interests, uint32_t count)
 {
-    struct ssm_pool *last = NULL; /* rings of one pool mostly stand together */
+    struct ssm_pool *last = NULL; /* rings of one pool are mostly adjacent */
     for (uint32_t i = 0; i < count; i++) {
         struct ssm_pool *pool = ssm_ring_pool(interests[i].ring);
         int result = pool != last ? ssm_pool_recheck(pool) : 0;
@@ -109,7 +109,7 @@ static int look_after(const struct ssm_interest *interests, uint32_t count)
     return 0;
 }
 
-/* A ring is ready although nobody has signalled, and the sleep was as long as it may be; see eventcount.h. */
+/* Counts the rings that are ready without a signal, after a sleep of full length; see eventcount.h. */
 static void note_late(const struct ssm_interest *interests, uint32_t count, const struct ssm_watched *watched)
 {
     for (uint32_t i = 0; i < count; i++)
@@ -145,7 +145,7 @@ int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_wa
                                    recheck_ns < until_ns ? recheck_ns : until_ns);
         }
         now_ns = ssm_now_ns();
-        if (result == 0 && now_ns >= recheck_ns) { /* however short the sleeps were; before the memory is touched again */
+        if (result == 0 && now_ns >= recheck_ns) { /* even after short sleeps; before the memory is touched again */
             result = look_after(interests, count);
             recheck_ns = now_ns + longest_ns;
         }

@@ -26,7 +26,7 @@ int ssm_ring_set_acl(struct ssm_ring *ring, uint32_t acl)
     return 0;
 }
 
-/* Enters, with the right to a side where it can be had soon; 1 or 0, or an error. */
+/* Enters, and takes the right to a side if it comes free soon. Returns 1 with the right, 0 without, or an error. */
 static int enter_with(struct ssm_ring *ring, struct ssm_side *side, bool *mine)
 {
     struct ssm_lock_retry retry = ssm_lock_retry_begin(ring->pool);
@@ -49,7 +49,7 @@ int ssm_ring_shutdown(struct ssm_ring *ring, int immediate)
 {
     struct ssm_side *producer = &ring->shared->producer, *consumer = &ring->shared->consumer;
     bool mine;
-    /* Under the producer's right where it can be had: a put that the flags still allowed is over by then. */
+    /* Under the producer's right if possible: then no put that the flags still allowed is under way. */
     int borrowed = enter_with(ring, producer, &mine);
     if (borrowed < 0)
         return borrowed;
@@ -58,7 +58,7 @@ int ssm_ring_shutdown(struct ssm_ring *ring, int immediate)
     if (borrowed)
         ssm_side_return(producer, mine);
     ssm_pool_leave(ring->pool);
-    /* Where the consumer's side is another live process's, that one discards, at its next get or at its close. */
+    /* If another live process has the consumer's side, it discards the packets at its next get, or when it closes. */
     borrowed = immediate ? enter_with(ring, consumer, &mine) : -ENOENT;
     if (borrowed > 0) {
         ssm_ring_discard(ring);

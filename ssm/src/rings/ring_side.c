@@ -13,13 +13,13 @@
 
 /* ---- repair ------------------------------------------------------------------------------------------- */
 
-/* Step 6 of a put that was published, in the name of who died in it. The slots are as it left them: only who has the right
- * writes them. */
+/* Step 6 of a put that was published, in the name of the process that died. The slots are as it left them: only the
+ * owner of the right writes them. */
 static void complete_handover(struct ssm_pool *pool, const struct ssm_side_of *of, uint64_t intent, uint64_t owner)
 {
     uint64_t mask = ssm_ring_slots_now(of->shared, of->capacity) - UINT64_C(1), count = (uint32_t)owner;
     struct ssm_redelivery table;
-    if (count > intent || count > mask + 1) /* mask + 1 is 0: scribbled */
+    if (count > intent || count > mask + 1) /* 0 slots: damaged */
         return;
     for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
         for (uint64_t at = intent - count; ssm_ring_table(pool, id, &table) && at != intent; at++) {
@@ -29,7 +29,8 @@ static void complete_handover(struct ssm_pool *pool, const struct ssm_side_of *o
         }
 }
 
-/* The slots [head, put_intent) of a put that was not published lose the ring's bit, chains from the end to the head (N3). */
+/* Clears the ring's bit of the slots [head, put_intent), for a put that was not published; chains from end to head
+ * (N3). */
 static void undo_put(struct ssm_pool *pool, const struct ssm_side_of *of, uint64_t head, uint64_t intent)
 {
     uint64_t slots = ssm_ring_slots_now(of->shared, of->capacity);
@@ -42,7 +43,7 @@ static void undo_put(struct ssm_pool *pool, const struct ssm_side_of *of, uint64
     }
 }
 
-/* The producer's side after a death. */
+/* Repairs the producer's side after a death. */
 int ssm_side_repair_producer(struct ssm_pool *pool, void *context)
 {
     const struct ssm_side_of *of = context;
@@ -60,7 +61,7 @@ int ssm_side_repair_producer(struct ssm_pool *pool, void *context)
     return 0;
 }
 
-/* The consumer's side after a death: gets pass over what was taken. */
+/* Nothing to repair but the count: gets pass over packets that the dead process took. */
 int ssm_side_repair_consumer(struct ssm_pool *pool, void *context)
 {
     struct ssm_side *consumer = &((const struct ssm_side_of *)context)->shared->consumer;
@@ -75,12 +76,12 @@ bool ssm_side_is_valid(const struct ssm_ring *ring, const struct ssm_side *side)
 {
     const struct ssm_side *producer = &ring->shared->producer, *consumer = &ring->shared->consumer;
     const uint64_t done = ssm_load_acquire_u64(&ring->shared->done);
-    const uint64_t tail = ssm_load_acquire_u64(&consumer->index); /* the peer moves on: what it reads first is the smaller one */
+    const uint64_t tail = ssm_load_acquire_u64(&consumer->index); /* first: the peer may move on meanwhile */
     const uint64_t head = ssm_load_acquire_u64(&producer->index), again = ssm_load_acquire_u64(&consumer->index);
     if (!ssm_lock_is_mine(ring->pool, &side->lock) || done > head || tail > head || again > (side == producer ? head : again))
         return false;
     if (side == consumer)
-        return head - tail <= ring->capacity; /* the own index stood still */
+        return head - tail <= ring->capacity; /* its own index stood still */
     return head - again <= ring->capacity && ssm_load_relaxed_u64(&producer->count) <= ring->capacity &&
            ssm_load_relaxed_u64(&producer->put_intent) == 0 && ssm_load_relaxed_u64(&producer->put_owner) == 0;
 }

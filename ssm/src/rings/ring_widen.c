@@ -33,7 +33,7 @@ static void widen(struct ssm_ring *ring, uint32_t next)
     for (uint64_t at = tail; at != head && at - tail <= mask; at++) /* more: scribbled */
         if ((at & (next - 1)) > mask)
             ssm_store_relaxed_u64(&shared->slots[at & (next - 1)], ssm_load_relaxed_u64(&shared->slots[at & mask]));
-    ssm_store_release_u32(&shared->slot_count, next); /* Q1 -> Q2 in ssm_ring_slots_now(): slots and their memory are there */
+    ssm_store_release_u32(&shared->slot_count, next); /* Q1 -> Q2 in ssm_ring_slots_now(): the slots are there */
     ssm_ring_look_at_slots(ring);
 }
 
