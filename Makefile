@@ -9,7 +9,8 @@
 #   make bench-peers   the same questions to other ways between processes, in an environment under build/
 #   make bench-check   fails where something became slower than in benchmarks/results
 #   make bench-docs    measures everything anew, into benchmarks/results and docs/performance.md; about eight minutes
-#   make callgrind     instructions of the hot operations against benchmarks/callgrind.json; needs valgrind
+#   make callgrind     instructions of the hot operations against benchmarks/callgrind.json, and of hosted calls against
+#                      those of what stands alone; needs valgrind
 #   make verifier   BPF programs by every clang here, -mcpu and level: what the kernel says of them; as root
 #   make docs     the documentation, into build/docs
 #   make fuzz     damaged pools, for SECONDS=60; needs clang and its runtime (Debian: libclang-rt-dev)
@@ -88,8 +89,9 @@ bench-docs: $(VENV)/.installed $(VENV)/.group-bench $(PEERS)/.installed
 	$(BIN)/python -m benchmarks.pictures --docs
 	$(BIN)/python -m benchmarks.performance
 
-callgrind: $(VENV)/.group-build
+callgrind: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.callgrind $(ARGS)
+	$(BIN)/python -m benchmarks.hosted
 
 verifier: $(VENV)/.installed
 	$(BIN)/python -m tests.allocators.bpf_matrix

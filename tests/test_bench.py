@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import allocators, bench, callgrind, check, growth, performance
+from benchmarks import allocators, bench, callgrind, check, growth, hosted, performance
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers import crew, ways
 
@@ -148,6 +148,12 @@ def test_more_instructions_are_a_complaint(capsys):
     assert callgrind.compare({"a": 100, "b": 100}, {"a": 105, "b": 95}) == []
     assert callgrind.compare({"a": 100}, {"a": 105.1, "new": 1}) == ['"a": 105.1', '"new": 1']
     assert "+5.1%" in capsys.readouterr().out
+
+
+def test_a_hosted_call_of_over_twice_the_instructions_is_a_complaint(capsys):
+    counts = {"a": {"alone": 100.0, "hosted": 200.0}, "b": {"alone": 100.0, "hosted": 201.0}}
+    assert hosted.compare(counts) == ["b"]
+    assert "2.01 times" in capsys.readouterr().out
 
 
 def test_the_tables_of_the_page_are_those_of_the_results():

@@ -4,7 +4,7 @@
  * rmid_allocator of memory-collector hands them out: first freed, first reused, and each rests for a minimum time
  * after it was freed, so that what is still counted under it is not booked on its next user.
  *
- * One header, no includes: the same text is C11, C++17 and `clang -target bpf -mcpu=v3`, where it passes the
+ * One header, no includes: the same text is C11, C++17 and `clang -target bpf`, v1 to v4, where it passes the
  * verifier with struct al_rmid in an array map. The clock is an argument; nothing here waits or locks.
  *
  * Time: all callers should read one clock. In BPF that is bpf_ktime_get_ns, in a process CLOCK_MONOTONIC less the
@@ -25,7 +25,7 @@
  *   state[rmid]        the ticket under which the RMID waits, or AL_RMID_ALLOCATED
  *
  * Invariants, verified by al_rmid_check():
- *   I1  head <= tail <= head + max_rmid
+ *   I1  head <= tail <= head + max_rmid, and tail >= max_rmid
  *   I2  for each ticket t in [head, tail): ring[t % 1024] is an RMID whose state is t
  *   I3  every RMID that is not in the queue has the state AL_RMID_ALLOCATED
  *
@@ -95,15 +95,16 @@ struct al_rmid {
 
 AL_RMID_FN int al_rmid_is_one(const struct al_rmid *a, al_rmid_u32 rmid)
 {
-    return rmid != 0 && rmid <= AL_RMID_MAX && rmid <= a->max_rmid;
+    return rmid - 1 < a->max_rmid; /* 0 becomes the largest number */
 }
 
-/* Where the RMID stands in `state` and `freed_ns`. The mask changes nothing where al_rmid_is_one(): it is for the
- * verifier, which does not know about a bound once the compiler has compared a copy, or dropped the comparison. The
- * empty statement keeps the compiler from dropping the mask. */
+/* Where the RMID stands in `state` and `freed_ns`. The mask changes nothing where al_rmid_is_one(), unless another
+ * process has overwritten max_rmid: nothing outside the arrays is touched then. In BPF it is for the verifier too, which
+ * does not know about a bound once the compiler has compared a copy, or dropped the comparison. The empty statement
+ * keeps the compiler from dropping the mask. */
 AL_RMID_FN al_rmid_u64 al_rmid_slot(al_rmid_u32 rmid)
 {
-    al_rmid_u64 slot = (al_rmid_u64)rmid - 1;
+    al_rmid_u64 slot = rmid - 1;
 
 #ifdef __bpf__
     __asm__ volatile("" : "+r"(slot));
@@ -145,11 +146,10 @@ AL_RMID_FN int al_rmid_attach(const struct al_rmid *a)
     return AL_RMID_OK;
 }
 
-/* Whether the RMID at the head has rested: T2, T3. Single stores, each complete: a death between two costs a rest. */
-AL_RMID_FN int al_rmid_has_rested(struct al_rmid *a, al_rmid_u64 head, al_rmid_u64 freed_ns, al_rmid_u64 now_ns)
+/* Whether the RMID at the head has rested, for a clock behind its stamp: T2, T3. Single stores, each complete: a death
+ * between two costs a rest. */
+AL_RMID_FN int al_rmid_has_rested_behind(struct al_rmid *a, al_rmid_u64 head, al_rmid_u64 now_ns)
 {
-    if (now_ns >= freed_ns)
-        return now_ns - freed_ns >= a->min_free_time_ns;
     if (a->behind_ticket != head || now_ns < a->behind_ns) {
         a->behind_ns = now_ns;
         AL_RMID_IN_ORDER();
@@ -161,22 +161,33 @@ AL_RMID_FN int al_rmid_has_rested(struct al_rmid *a, al_rmid_u64 head, al_rmid_u
     return 1;
 }
 
-/* The RMID that would be given now. */
+/* Whether the RMID at the head has rested. The first max_rmid tickets are of RMIDs that were never freed: nothing to
+ * rest from. The usual answer comes first. */
+AL_RMID_FN int al_rmid_has_rested(struct al_rmid *a, al_rmid_u64 head, al_rmid_u64 freed_ns, al_rmid_u64 now_ns)
+{
+    al_rmid_u64 rest_ns;
+    int         is_behind = __builtin_sub_overflow(now_ns, freed_ns, &rest_ns);
+
+    if ((!is_behind && rest_ns >= a->min_free_time_ns) || head < a->max_rmid)
+        return 1;
+    return is_behind && al_rmid_has_rested_behind(a, head, now_ns);
+}
+
+/* The RMID that would be given now: 1 .. AL_RMID_SLOTS, whatever the memory says. */
 AL_RMID_FN int al_rmid_peek(struct al_rmid *a, al_rmid_u64 now_ns, al_rmid_u32 *rmid_out)
 {
     al_rmid_u64 head = a->head, queued = a->tail - head;
 
-    if (queued == 0)
-        return AL_RMID_NONE_FREE;
+    if (queued - 1 >= a->max_rmid)
+        return queued == 0 ? AL_RMID_NONE_FREE : AL_RMID_CORRUPT;
     al_rmid_u32 rmid = a->ring[head & AL_RMID_MASK];
-    if (queued > a->max_rmid || !al_rmid_is_one(a, rmid) || a->state[al_rmid_slot(rmid)] != head)
+    if (!al_rmid_is_one(a, rmid) || a->state[al_rmid_slot(rmid)] != head)
         return AL_RMID_CORRUPT;
-    /* The first max_rmid tickets are of RMIDs that were never freed: nothing to rest from. */
-    if (head >= a->max_rmid && !al_rmid_has_rested(a, head, a->freed_ns[al_rmid_slot(rmid)], now_ns))
+    if (!al_rmid_has_rested(a, head, a->freed_ns[al_rmid_slot(rmid)], now_ns))
         return AL_RMID_RESTING;
     if (now_ns > a->latest_ns)
         a->latest_ns = now_ns;
-    *rmid_out = rmid;
+    *rmid_out = (al_rmid_u32)al_rmid_slot(rmid) + 1;
     return AL_RMID_OK;
 }
 
@@ -215,9 +226,7 @@ AL_RMID_FN int al_rmid_free(struct al_rmid *a, al_rmid_u32 rmid, al_rmid_u64 now
         return AL_RMID_OUT_OF_RANGE;
     if (a->state[al_rmid_slot(rmid)] != AL_RMID_ALLOCATED)
         return a->state[al_rmid_slot(rmid)] < a->max_rmid ? AL_RMID_NEVER_ALLOCATED : AL_RMID_ALREADY_RELEASED;
-    al_rmid_u64 tail = a->tail;
-    if (tail - a->head >= a->max_rmid || tail < a->max_rmid)
-        return AL_RMID_CORRUPT; /* all are queued already, and yet this one is not */
+    al_rmid_u64 tail = a->tail; /* where I1 is broken, the next al_rmid_peek() says so */
     if (now_ns > a->latest_ns)
         a->latest_ns = now_ns;
     a->freed_ns[al_rmid_slot(rmid)] = a->latest_ns; /* T1 */
@@ -275,7 +284,7 @@ al_rmid_check(const struct al_rmid *a,
         else if (ticket < a->head || ticket >= a->tail || a->ring[ticket & AL_RMID_MASK] != rmid)
             AL_RMID_BROKEN("rmid I3: neither allocated nor in the queue (rmid, ticket)", rmid, ticket);
     }
-    if (a->head > a->tail || a->tail - a->head != max_rmid - allocated)
+    if (a->head > a->tail || a->tail < max_rmid || a->tail - a->head != max_rmid - allocated)
         AL_RMID_BROKEN("rmid I1: the queue is not as long as there are free RMIDs (head, tail)", a->head, a->tail);
     for (al_rmid_u64 t = a->head; t < a->tail && t - a->head < AL_RMID_SLOTS; t++) {
         al_rmid_u32 rmid = a->ring[t & AL_RMID_MASK];

@@ -190,6 +190,26 @@ static void test_model(uint32_t max_rmid, unsigned rounds)
         CHECK_EQ(al_rmid_is_allocated(&a, r), used[r]);
 }
 
+/* What al_rmid_free() does not look at, the next al_rmid_alloc() finds, and al_rmid_check() names. */
+static void test_queue_too_long(void)
+{
+    uint32_t r;
+    for (int way = 0; way < 3; way++) {
+        CHECK_EQ(al_rmid_init(&a, 4, 0), AL_OK);
+        CHECK_EQ(al_rmid_alloc(&a, 0, &r), AL_OK);
+        if (way == 0)
+            a.tail += 4;
+        else if (way == 1)
+            a.head -= 4;
+        else
+            a.tail = 0;
+        CHECK(al_rmid_check(&a, NULL, NULL) > 0);
+        CHECK_EQ(al_rmid_free(&a, r, 0), AL_OK);
+        CHECK(al_rmid_alloc(&a, 0, &r) != AL_OK);
+        CHECK(al_rmid_check(&a, NULL, NULL) > 0);
+    }
+}
+
 static void test_corrupt(void)
 {
     for (unsigned round = 0; round < 3000; round++) {
@@ -201,7 +221,8 @@ static void test_corrupt(void)
             ((uint8_t *)&a)[check_below(check_below(2) ? 40 : sizeof a)] = (uint8_t)check_random();
         (void)al_rmid_check(&a, NULL, NULL);
         for (unsigned i = 0; i < 20; i++) {
-            (void)al_rmid_alloc(&a, check_random(), &r);
+            if (al_rmid_alloc(&a, check_random(), &r) == AL_OK)
+                CHECK(r >= 1 && r <= AL_RMID_SLOTS); /* the caller may have an array of so many */
             (void)al_rmid_free(&a, (uint32_t)check_below(1200), 0);
             (void)al_rmid_is_allocated(&a, (uint32_t)check_random());
             al_rmid_recover(&a);
@@ -259,6 +280,7 @@ int main(void)
     test_model(1, 2000);
     test_model(4, 20000);
     test_model(AL_RMID_MAX, 60000);
+    test_queue_too_long();
     test_corrupt();
     if (steps_possible())
         test_death();

@@ -186,6 +186,46 @@ static void many_ranges(struct world *world)
         give(world, i * PAGE, PAGE);
 }
 
+#define HOLES UINT64_C(40) /* so many that a search through them all is worth learning from */
+
+static struct ssm_range_request by_two_pages(void)
+{
+    return (struct ssm_range_request){.size = 2 * PAGE, .align = 2 * PAGE, .max = 4 * PAGE * (HOLES + 1) - 1};
+}
+
+/* Holes of two pages, none of which begins at a multiple of two: the first search for such looks at them all. */
+static void misaligned_holes(struct world *world)
+{
+    const struct ssm_range_request all = by_two_pages();
+    const struct ssm_service_options options = {.kind = SSM_SERVICE_ADDRESSES, .last = all.max, .ranges = HOLES + HOLES / 2};
+    world_host(world, &options);
+    for (uint64_t i = 0; i <= HOLES; i++) {
+        const uint64_t start = i == 0 ? 0 : (4 * i - 1) * PAGE, size = i == 0 ? PAGE : 2 * PAGE;
+        const struct ssm_range_request exact = {
+            .size = size, .align = PAGE, .max = all.max, .exact = start, .policy = SSM_RANGE_EXACT,
+        };
+        uint64_t unused;
+        (void)ssm_range_alloc(world->services[PEER], &exact, &unused);
+    }
+}
+
+/* And whether the alignment is a tracked one now. */
+static void learn(struct world *world)
+{
+    const struct al_tree *tree = &mine(world)->hosted.addresses;
+    const struct ssm_range_request request = by_two_pages();
+    uint64_t start;
+    world_returned(world, ssm_range_alloc(mine(world), &request, &start));
+    world_returned(world, 1 << tree->head->tracks.shift[1] == 2 * PAGE);
+}
+
+static void learnt(struct world *world)
+{
+    const struct ssm_range_request request = by_two_pages();
+    misaligned_holes(world);
+    (void)ssm_range_alloc(world->services[VICTIM], &request, &world->value);
+}
+
 static void crowded(struct world *world)
 {
     const struct ssm_service_options options = {.kind = SSM_SERVICE_ADDRESSES, .last = LAST, .ranges = 2};
@@ -368,6 +408,8 @@ const struct scenario service_scenarios[] = {
     {"addresses: alloc, the middle of one", ranges, alloc_in_the_middle, .results = {0}},
     {"addresses: alloc, all of one", gap, alloc_range, .results = {0}},
     {"addresses: alloc, among many", many_ranges, alloc_range, .results = {0}},
+    {"addresses: alloc, an alignment is learnt", misaligned_holes, learn, .results = {0, 1}},
+    {"addresses: free, an alignment was learnt", learnt, free_range, .results = {0}},
     {"addresses: alloc, crowded", crowded, alloc_range, .results = {-SSM_E_CROWDED}},
     {"addresses: free, between two taken", ranges, free_range, .results = {0}},
     {"addresses: free, between two free", free_on_both_sides, free_range, .results = {0}},

@@ -36,7 +36,7 @@ enum {
     CAPACITY_ONE  = 3, /* of four slots */
     SERIALS       = 16,
     CALLS         = 8, /* of one operation, at most */
-    ITEMS         = 96, /* of a service */
+    ITEMS         = 128, /* of a service */
 };
 
 #define NEW_TYPE "what the packets of a new ring are" /* if the victim says so */

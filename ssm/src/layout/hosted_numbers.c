@@ -141,7 +141,7 @@ static struct ssm_hosted_size rmids_size(const struct ssm_service_options *o)
 {
     if (o->first == 0 || o->first > AL_RMID_MAX)
         return (struct ssm_hosted_size){0};
-    return (struct ssm_hosted_size){.core_bytes = sizeof(struct al_rmid), .owners = AL_RMID_MAX + 1, .capacity = o->first};
+    return (struct ssm_hosted_size){.core_bytes = sizeof(struct al_rmid), .owners = AL_RMID_SLOTS + 1, .capacity = o->first};
 }
 
 static int rmids_init(struct ssm_hosted *hosted, const struct ssm_service_options *o, uint8_t *memory, uint64_t bytes)
