@@ -2,9 +2,9 @@
  *
  * Checking every invariant of every structure (layout.h), on a live pool and without stopping it.
  *
- * A list is looked at under its lock. Everything else is looked at as it is, and what looks wrong is looked at again
- * for some time: between two stores of somebody's operation it may well be wrong for a moment. Only what stays wrong
- * is reported. What a dead process has left for the reaper is not wrong.
+ * A list is checked under its lock. Everything else is read without one, and what looks wrong is read again for some
+ * time: between two stores of an operation it may be wrong for a moment. Only what stays wrong is reported. What a dead
+ * process has left for the reaper is not wrong.
  */
 #include "arena.h"
 #include "block.h"
@@ -24,7 +24,7 @@
 #define LOOKS   150
 #define NAP_NS  UINT64_C(2000000)
 #define SHARD_TRIES 4
-#define TRIES   50 /* of a lock; then its owner is stopped */
+#define TRIES   50 /* for a lock; then its owner counts as stopped */
 
 struct findings {
     void (*report)(void *context, const char *sentence);
@@ -45,7 +45,8 @@ __attribute__((format(printf, 2, 3))) static void find(struct findings *findings
         findings->report(findings->context, sentence);
 }
 
-/* Between two looks; others of the process may run meanwhile. False: the check is over, and the attachment not entered. */
+/* Waits between two looks, while other threads may run. False if the check is over; then the attachment is not
+ * entered. */
 static bool rest(struct ssm_pool *pool, struct findings *f)
 {
     ssm_pool_leave(pool);
@@ -57,7 +58,7 @@ static bool rest(struct ssm_pool *pool, struct findings *f)
 
 /* ---- shards: I1, I2 ------------------------------------------------------------------------------------ */
 
-/* `seen`: a byte for each block of the pool, zero at first, that says which shard listed it (index + 1). */
+/* `seen`: for each block of the pool, the shard that lists it (index + 1), or 0. */
 static void check_list(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx, uint8_t *seen, struct findings *f)
 {
     const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
@@ -101,13 +102,13 @@ static void check_lists(struct ssm_pool *pool, uint8_t *seen, struct findings *f
                 if (!rest(pool, f))
                     return;
             if (look == SHARD_TRIES)
-                continue; /* its owner is stopped: nothing can be said of it */
+                continue; /* its owner is stopped: there is nothing to check */
             check_list(pool, class_idx, shard_idx, seen, f);
             ssm_lock_release(&shard->lock);
         }
 }
 
-/* What a reaper would have to do is not wrong. */
+/* Work that is left for a reaper is not wrong. */
 static bool anybody_is_dead(const struct ssm_pool *pool)
 {
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
@@ -129,14 +130,14 @@ static bool held_by_nobody(const struct ssm_pool *pool, const struct ssm_block *
     return false;
 }
 
-/* A block of the arena that is free, or was claimed by somebody who is about to furnish it: its window means nothing. */
+/* Is the block of the arena free, or claimed and not furnished yet? Then its window means nothing. */
 static bool has_no_memory_yet(const struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
 {
     return ssm_class_is_arena(pool, class_idx) && (ssm_load_relaxed_u64(&ssm_extent_at(pool, block_idx)->bytes) == 0 ||
                                                    ssm_block_is_free(pool, ssm_block_at(pool, block_idx)));
 }
 
-/* A process is about to list it, or was stopped on the way, or will list every free block. */
+/* Is a process about to list the block, or every free block? It may be stopped meanwhile. */
 static bool is_let_go_of(const struct ssm_pool *pool, uint32_t block_idx)
 {
     uint32_t class_idx = ssm_class_of_block(pool, block_idx), home = ssm_load_relaxed_u32(&ssm_block_at(pool, block_idx)->home);
@@ -144,7 +145,7 @@ static bool is_let_go_of(const struct ssm_pool *pool, uint32_t block_idx)
         return true;
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++) {
         const struct ssm_holder *holder = ssm_holder_at(pool, slot);
-        uint32_t what = ssm_load_acquire_u32(&holder->letting_go); /* F2: after the set; pairs with F1 in ssm_block_let_go() */
+                uint32_t what = ssm_load_acquire_u32(&holder->letting_go); /* F2: pairs with F1 in ssm_block_let_go() */
         if ((what == block_idx + 1 || what == SSM_LETTING_GO_ANY) && ssm_load_relaxed_u32(&holder->kind) == SSM_HOLDER_PROCESS)
             return true;
     }
@@ -153,7 +154,7 @@ static bool is_let_go_of(const struct ssm_pool *pool, uint32_t block_idx)
 
 static const char LOST[] = "lost: nobody holds it and no list has it";
 
-/* What is wrong with a block just now, or NULL. */
+/* Says what is wrong with a block at this moment, or NULL. */
 static const char *fault_of(const struct ssm_pool *pool, uint32_t block_idx)
 {
     const struct ssm_block *block = ssm_block_at(pool, block_idx);
@@ -210,13 +211,13 @@ static struct positions positions_of(const struct ssm_ring_shared *shared)
     };
 }
 
-/* Blocks that carry the ring's bit, stand in no slot, hang on none that stands in one, and are not at its front; of a ring
- * that did not change while it was looked at. */
+/* Counts blocks that carry the ring's bit, but are in no slot, in no chain of such a block, and not returned. Valid if
+ * the ring did not change during the scan. */
 static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ssm_ring_shared *shared, struct positions at,
                              uint8_t *queued)
 {
     uint32_t strays = 0;
-    const uint32_t total = ssm_blocks_now(pool); /* who grows it meanwhile changes a position, too */
+    const uint32_t total = ssm_blocks_now(pool); /* a process that adds blocks also changes a position */
     struct ssm_redelivery table;
     bool redelivers = ssm_ring_table(pool, id, &table);
     /* A process is taking a returned packet, or died doing so: the ring's bit is cleared last. */
@@ -247,7 +248,7 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
         return;
     }
     uint32_t capacity = shared->capacity, strays = 0;
-    uint64_t depth = 0, done = ssm_load_acquire_u64(&shared->done); /* before the index: it is never more */
+    uint64_t depth = 0, done = ssm_load_acquire_u64(&shared->done); /* before the index: it is never larger */
     if (ssm_load_acquire_u64(&shared->producer.index) - done > INT64_MAX)
         find(f, "ring %u: more packets were done than put", id);
     for (int look = 0; look < LOOKS; look++) {
@@ -259,7 +260,7 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
         if (depth <= capacity && (strays == 0 || ssm_lock_owner_is_dead(pool, &shared->producer.lock)))
             return;
         if (!quiet)
-            strays = 0; /* somebody was between two steps */
+            strays = 0; /* another process was between two steps */
         if (!rest(pool, f))
             return;
     }
@@ -271,7 +272,7 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
 
 /* ---- deliveries: I10, I11 ----------------------------------------------------------------------------------- */
 
-/* Of the entries that looked wrong so far, those that do so still; how many. */
+/* Counts the entries that looked wrong so far, and still do. */
 static uint32_t keep_suspects(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint8_t *suspect, uint32_t total)
 {
     uint32_t left = 0;
@@ -282,7 +283,7 @@ static uint32_t keep_suspects(const struct ssm_pool *pool, const struct ssm_rede
     return left;
 }
 
-/* Packets were returned, nobody is looking for them, and no get will. */
+/* Are there returned packets that no get is looking for, and that no flag tells the next one to look for? */
 static bool is_forgotten(const struct ssm_pool *pool, const struct ssm_ring_shared *shared, const struct ssm_redelivery *table)
 {
     return ssm_load_acquire_u32(&shared->returned) == 0 && ssm_load_acquire_u64(&shared->consumer.lock.word) == 0 &&
@@ -340,7 +341,7 @@ static void check_registry(struct ssm_pool *pool, struct findings *f)
     ssm_registry_unlock(pool);
 }
 
-/* Values that nobody would ever give back. While a process joins, what its slot's former owner had is still there. */
+/* Values that nobody would ever give back. While a process joins, values of its slot's former owner are still there. */
 static void check_service(struct ssm_pool *pool, uint32_t service_idx, struct findings *f)
 {
     struct about about = {f, ssm_service_at(pool, service_idx)->name};
@@ -375,7 +376,7 @@ int ssm_check(struct ssm_pool *pool, void (*report)(void *context, const char *s
         ssm_pool_leave(pool);
         return -ENOMEM;
     }
-    if (pool->self != SSM_NIL) /* a read-only attachment cannot take locks: it looks at everything else */
+    if (pool->self != SSM_NIL) /* a read-only attachment takes no locks, and checks everything else */
         check_lists(pool, scratch, &findings);
     if (findings.stopped == 0 && pool->self != SSM_NIL)
         check_metadata(pool, &findings);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Looking at queued packets without taking them. Holds nothing, stops nobody, works read-only: others may take, free
- * and refill a block while it is copied. The generation tells: it is looked at before and after, and a copy that was
- * overtaken is thrown away. What a holder writes into its own packet meanwhile is seen in parts, and nothing tells of
- * that; nor, on a processor that reorders stores, of a new owner's first bytes. Good for a person's eye, not for a decision.
+ * Looking at queued packets without taking them. It holds nothing, stops nobody, and works read-only. So other
+ * processes may take, free and refill a block while it is copied. The generation, read before and after, shows that,
+ * and such a copy is thrown away. It does not show what a holder writes into its own packet meanwhile, nor, on a
+ * processor that reorders stores, the first bytes of a new owner. So a copy is for people to read, not for decisions.
  */
 #include "cache.h"
 #include "registry.h"
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TRIES 3 /* an edge that is being moved stands again at the next look */
+#define TRIES 3 /* while an edge is being moved */
 
 int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_out, uint32_t room)
 {
@@ -41,7 +41,8 @@ int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_o
     return result != 0 ? result : (int)found;
 }
 
-/* Of a growing arena it is read, not touched: the packet may be gone, and what has its place now without memory yet. */
+/* Reads the file of a growing arena instead of touching the memory: the packet may be gone, and the memory of its
+ * successor not reserved yet. */
 static bool read_payload(const struct ssm_pool *pool, uint32_t class_idx, uint64_t start, uint8_t *bytes_out, uint64_t bytes)
 {
     if (!ssm_class_is_arena(pool, class_idx) || pool->geometry.arena_units == 0) {
@@ -56,7 +57,7 @@ static bool read_payload(const struct ssm_pool *pool, uint32_t class_idx, uint64
     return fd >= 0;
 }
 
-/* One look; -SSM_E_STALE when the packet was replaced meanwhile, -EAGAIN when its window lies outside the block. */
+/* One attempt. -SSM_E_STALE if the packet was replaced meanwhile, -EAGAIN if its window lies outside the block. */
 static int copy_packet(const struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, uint64_t room, struct ssm_peek *out)
 {
     uint32_t block_idx = (uint32_t)handle;
@@ -80,7 +81,7 @@ static int copy_packet(const struct ssm_pool *pool, uint64_t handle, uint8_t *by
     const struct ssm_memory again = ssm_memory_seen(pool, class_idx, block_idx);
     if (again.start != memory.start || again.bytes != memory.bytes)
         return -SSM_E_STALE; /* a free block of the arena: its extent was taken, its generation stays */
-    return whole ? 0 : -EAGAIN; /* its holder is moving an edge, or it is scribbled */
+    return whole ? 0 : -EAGAIN; /* its holder is moving an edge, or the window is damaged */
 }
 
 int ssm_packet_peek(struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, uint64_t room, struct ssm_peek *out)
@@ -94,7 +95,7 @@ int ssm_packet_peek(struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, 
 
 /* ---- who holds what ------------------------------------------------------------------------------------- */
 
-/* Blocks in private caches carry a bit and are free all the same. */
+/* Blocks in private caches carry a bit, but are free. */
 static void mark_cached(const struct ssm_pool *pool, uint8_t *cached)
 {
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)

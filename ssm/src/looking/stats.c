@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Looking in. Reads words that others write: each figure is right by itself, two of them may be of two moments.
- * Works on a read-only attachment and stops nobody. */
+ * Statistics. They read words that other processes write: each figure is right by itself, two figures may be of two
+ * moments. They work on a read-only attachment, and stop nobody. */
 #include "arena.h"
 #include "cache.h"
 #include "registry.h"
@@ -73,7 +73,7 @@ static int by_start(const void *one, const void *other)
     return (a->start > b->start) - (a->start < b->start);
 }
 
-/* By the truth: what free blocks have left is room. */
+/* By the holder sets: the extent of a free block counts as room. */
 static void measure(const struct ssm_pool *pool, struct ssm_memory *held, struct ssm_arena_stats *out)
 {
     const struct ssm_class_geometry *c = &pool->geometry.classes[pool->geometry.fixed_count];
@@ -88,7 +88,7 @@ static void measure(const struct ssm_pool *pool, struct ssm_memory *held, struct
         count += !is_free && held[count].bytes != 0;
     }
     qsort(held, count, sizeof *held, by_start);
-    held[count++].start = c->payload_start + out->bytes; /* there is room for one more */
+    held[count++].start = c->payload_start + out->bytes; /* the array has one place more */
     for (uint32_t i = 0; i < count; i++) {
         if (held[i].start > end && held[i].start - end > out->largest)
             out->largest = held[i].start - end;
@@ -136,7 +136,7 @@ int ssm_ring_stats(struct ssm_pool *pool, uint32_t holder_id, struct ssm_ring_st
     else if ((shared = ssm_ring_shared_at(pool, holder_id)) == NULL)
         result = -SSM_E_CORRUPT;
     if (result == 0) {
-        uint64_t depth = ssm_ring_depth_of(pool, holder_id, shared); /* before the puts: never more than was put */
+        uint64_t depth = ssm_ring_depth_of(pool, holder_id, shared); /* before the puts: never more than they are */
         *out = (struct ssm_ring_stats){
             .id = ssm_load_relaxed_u32(&holder->ring_id), .holder = holder_id,
             .capacity = shared->capacity, .flags = shared->flags,
@@ -170,7 +170,7 @@ static void describe(const struct ssm_pool *pool, uint32_t id, struct ssm_holder
         return;
     for (uint32_t class_idx = 0; class_idx < pool->geometry.fixed_count; class_idx++) {
         uint64_t cached = ssm_cache_held(pool, id, class_idx);
-        info->blocks -= cached; /* their bits are counted below; modulo 2^64, put right there */
+        info->blocks -= cached; /* below 0 until their bits are counted below */
         info->bytes -= cached * pool->geometry.classes[class_idx].block_size;
     }
 }
@@ -218,7 +218,7 @@ static void begin_usage(const struct ssm_pool *pool, uint32_t slot, struct ssm_u
     usage->alive = !ssm_holder_slot_is_dead(pool, slot);
     usage->peak_bytes = ssm_load_relaxed_u64(&holder->peak_bytes);
     copy_name(usage->name, holder->name);
-    for (uint32_t class_idx = 0; class_idx < pool->geometry.fixed_count; class_idx++) /* modulo 2^64, as in describe() */
+    for (uint32_t class_idx = 0; class_idx < pool->geometry.fixed_count; class_idx++) /* as in describe() */
         usage->blocks[class_idx] -= ssm_cache_held(pool, slot, class_idx);
 }
 
@@ -240,7 +240,7 @@ static void count_usage(const struct ssm_pool *pool, uint32_t block_idx, struct 
         }
 }
 
-/* The slot may have become another process's while the blocks were counted: then nothing is told of either. */
+/* Another process may have taken the slot while the blocks were counted. Then the result says nothing of either. */
 static void end_usage(const struct ssm_pool *pool, uint32_t slot, struct ssm_usage *usage)
 {
     const struct ssm_holder *holder = ssm_holder_at(pool, slot);
