@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Creating pools, and attaching to them. How a process leaves one is in leave.c, what a fork does in fork.h, the end of a
- * pool in retire.c.
+ * Creating pools, and attaching to them. leave.c has leaving, fork.h what a fork does, retire.c the end of a pool.
  *
- * Creating: the file is filled before it has a name (object.h), so nobody sees a pool that is not ready. Where a C program
- * fills a file that others can open already, they find no magic in it, which is stored last, and therefore no pool. Several
- * creators of one file take turns by the registry's byte lock: the first fills it, the others find that it is not empty.
+ * A file is filled before it has a name (object.h), so nobody sees a pool that is not ready. If a C program fills a
+ * file that others can open already, they find no magic in it, which is stored last, and so it is no pool to them.
+ * Several creators of one file take turns by the registry's byte lock: the first one fills it, the others find it
+ * filled.
  */
 #include "attach.h"
 
@@ -42,7 +42,7 @@ void ssm_attach_close_file(struct ssm_pool *pool)
 void ssm_attach_dispose(struct ssm_pool *pool)
 {
     size_t blocks = pool->geometry.block_total;
-    ssm_fork_unlink(pool); /* first: a fork looks through what is linked */
+    ssm_fork_unlink(pool); /* first: a fork visits all linked attachments */
     ssm_private_unmap(pool->claims, blocks * sizeof *pool->claims);
     ssm_private_unmap(pool->scratch, blocks * sizeof *pool->scratch);
     free(pool->extents);
@@ -52,7 +52,7 @@ void ssm_attach_dispose(struct ssm_pool *pool)
     free(pool);
 }
 
-/* By which the file can be opened again; one that has no name (yet) is found by nobody. */
+/* The path by which the file can be opened again; it leads nowhere if the file has no name (yet). */
 static char *path_of(int fd, const struct ssm_attach_options *options)
 {
     char link[32], path[PATH_MAX];
@@ -78,7 +78,7 @@ static int open_file(struct ssm_pool *pool, int fd, const struct ssm_attach_opti
     return result;
 }
 
-/* For tests of wake-ups: with a look only every few seconds, one that is forgotten is a wait that everybody notices. */
+/* For tests of wake-ups: with a look only every few seconds, a forgotten wake-up is a wait that a test notices. */
 static uint64_t recheck_ns(void)
 {
     const char *text = getenv("SSM_RECHECK_MS");
@@ -108,7 +108,7 @@ static int prepare(int fd, const struct ssm_attach_options *options, struct ssm_
         prctl(PR_GET_NAME, pool->name);
     pool->fd = pool->locks.fd = -1;
     pool->registry = pool->alive = pool->shown = SSM_NO_DESCRIPTION;
-    ssm_fork_link(pool); /* before there is anything that a forked child must not keep */
+    ssm_fork_link(pool); /* before it has anything that a forked child must not keep */
     int result = open_file(pool, fd, options);
     if (result != 0)
         ssm_attach_dispose(pool);
@@ -128,7 +128,7 @@ static uint64_t arena_start(const struct ssm_pool *pool)
     return pool->geometry.classes[pool->geometry.fixed_count].payload_start;
 }
 
-/* What is reserved when the pool is made: its fixed part, and what a growing arena begins with. */
+/* Reserves the fixed part of a new pool, and what a growing arena begins with. */
 static int prepare_memory(const struct ssm_pool *pool, const struct ssm_segment *segment, const struct ssm_sleep_hooks *hooks)
 {
     const uint64_t bytes = pool->geometry.arena_units > 0 ? pool->geometry.arena_reserved : 0;
@@ -140,7 +140,7 @@ static int prepare_memory(const struct ssm_pool *pool, const struct ssm_segment 
 static int map(struct ssm_pool *pool)
 {
     bool writable = !(pool->flags & SSM_READONLY);
-    /* A mapping keeps its description, and a forked child the mapping: this one holds no locks. */
+    /* A mapping keeps its description open, also in a forked child. So this description holds no locks. */
     int fd = ssm_pool_fd(pool);
     int result = fd < 0 ? fd : ssm_segment_map(fd, pool->geometry.size_bytes, writable, &pool->segment);
     if (result != 0)
@@ -157,13 +157,13 @@ static int map(struct ssm_pool *pool)
     return pool->claims != NULL && pool->scratch != NULL && pool->extents != NULL ? 0 : -ENOMEM;
 }
 
-/* With the registry locked: reap, take a slot. */
+/* Takes a slot, and reaps. Needs the registry locked. */
 static int become_holder(struct ssm_pool *pool, bool at_once)
 {
     struct ssm_reaped reaped;
     bool adopted;
     pool->no_membarrier = !ssm_membarrier_register();
-    ssm_clock_refresh(); /* before times are written into the pool: of its RMID, to begin with */
+    ssm_clock_refresh(); /* before times are written into the pool, the first one with its RMID */
     if (ssm_load_acquire_u32(&ssm_superblock_of(pool)->state) != SSM_STATE_READY)
         return -SSM_E_ABANDONED;
     int result = ssm_registry_take(pool, at_once, &adopted);
@@ -194,7 +194,7 @@ static int revive(struct ssm_pool *pool)
     return result;
 }
 
-/* Of an attachment that is being made, and that nobody else can enter. */
+/* For an attachment that is being made, which no other thread can enter. */
 static int join(struct ssm_pool *pool, uint64_t registry_patience_ns)
 {
     int result = -EAGAIN;
@@ -232,7 +232,7 @@ static uint64_t patience_ns(const struct ssm_attach_options *options)
     return options->timeout_ns > 0 ? (uint64_t)options->timeout_ns : SSM_POOL_PATIENCE_NS;
 }
 
-/* All blocks on the list of shard 0, lowest on top. The file is fresh: everything else is zero already. */
+/* Puts all blocks on the list of shard 0, the lowest one on top. Everything else in the new file is zero already. */
 static void fill_lists(struct ssm_pool *pool)
 {
     for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {
@@ -301,7 +301,7 @@ int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct
     if (result == 0) {
         result = build(pool, options->locks_mode);
         if (result != 0 && result != -EEXIST) {
-            ssm_segment_empty(pool->fd); /* the caller's file as it was */
+            ssm_segment_empty(pool->fd); /* as the caller's file was before */
             if (pool->locks.path[0] != 0)
                 ssm_lock_file_unlink(pool->generation);
         }
@@ -339,8 +339,8 @@ int ssm_attach_read_file(struct ssm_pool *pool)
         return result;
     pool->generation = superblock.generation;
     if (ssm_segment_reserved_bytes(pool->fd) < pool->geometry.reserved_bytes)
-        return -SSM_E_CORRUPT; /* it was cut, and has grown again: a hole is SIGBUS at the first touch when memory is short */
-    uint32_t state = ssm_load_relaxed_u32(&superblock.state); /* a copy; looked at again with the registry locked */
+                return -SSM_E_CORRUPT; /* it was cut, and has grown again: touching a hole may be SIGBUS */
+    uint32_t state = ssm_load_relaxed_u32(&superblock.state); /* a copy; read again with the registry locked */
     return state == SSM_STATE_READY ? 0 : state == SSM_STATE_POISONED ? -SSM_E_ABANDONED : -SSM_E_CORRUPT;
 }
 

@@ -16,7 +16,7 @@ static void before_fork(void)
     for (struct ssm_pool *pool = list_first; pool != NULL; pool = pool->next)
         if (!(pool->flags & SSM_SERIAL))
             ssm_thread_lock_take(&pool->thread_lock);
-    ssm_fork_lock(); /* last: it is taken by calls that have a thread lock */
+    ssm_fork_lock(); /* last: calls with a thread lock take it */
 }
 
 static void unlock_all(void)
@@ -49,8 +49,8 @@ static void become_child(struct ssm_pool *pool)
     pool->self = SSM_NIL;
     pool->pinned = 0;
     pool->held_bytes = pool->unchecked_bytes_max = pool->peak_bytes = 0;
-    ssm_store_relaxed_u32(&pool->sleepers, 0); /* the sleeping threads stayed with the parent */
-    if (pool->claims != NULL) /* or it was being made, by a thread that is not here */
+    ssm_store_relaxed_u32(&pool->sleepers, 0); /* the sleeping threads are the parent's */
+    if (pool->claims != NULL) /* NULL if another thread of the parent was making it */
         ssm_private_clear(pool->claims, pool->geometry.block_total * sizeof *pool->claims);
     ssm_redelivery_forget(pool);
     pool->status = (pool->status & SSM_STATUS_CLOSED) | SSM_STATUS_FORKED;
@@ -63,10 +63,10 @@ static void in_child(void)
     unlock_all();
     for (struct ssm_pool *pool = list_first; pool != NULL; pool = pool->next)
         if (!(pool->flags & SSM_READONLY) && !(pool->status & SSM_STATUS_CLOSED))
-            (void)ssm_fork_open_descriptions(pool); /* now, while it may: its user may be another one by its first call */
+            (void)ssm_fork_open_descriptions(pool); /* now, since it may run as another user by its first call */
 }
 
-/* When the library is loaded: a fork cannot come while the first attachment registers it. */
+/* Registered when the library is loaded, so that no fork comes while the first attachment does it. */
 __attribute__((constructor)) static void watch_forks(void)
 {
     pthread_atfork(before_fork, unlock_all, in_child);

@@ -10,7 +10,7 @@
 
 #include <errno.h>
 
-#define LEAVE_PATIENCE_NS    UINT64_C(1000000000) /* for the registry; then it leaves as one who died */
+#define LEAVE_PATIENCE_NS    UINT64_C(1000000000) /* for the registry; then it leaves as if it had died */
 #define LEAVE_QUIETLY_NS     UINT64_C(1000000)
 #define LEAVE_NAP_NS         UINT64_C(200000)
 
@@ -18,7 +18,7 @@ static void release_claims(struct ssm_pool *pool)
 {
     for (uint32_t i = 0, total = ssm_blocks_now(pool); i < total; i++) {
         struct ssm_claim *claim = &pool->claims[i];
-        claim->flags &= (uint8_t)~SSM_CLAIM_OF_CHAIN; /* what is pinned stays by itself */
+        claim->flags &= (uint8_t)~SSM_CLAIM_OF_CHAIN; /* a pinned packet stays without its chain */
         if (claim->flags & SSM_CLAIM_DELIVERED)
             ssm_delivery_end_all(pool, i);
         if (claim->references <= claim->pins)
@@ -35,8 +35,9 @@ static void take_thread_lock(struct ssm_pool *pool)
         ssm_thread_lock_take(&pool->thread_lock);
 }
 
-/* Of a closed attachment that has nothing pinned; with its thread lock, which is given up for naps. `hooks`: others of the process
- * may run meanwhile, and end it; a destructor lets nobody in, and waits for a moment only. False: the registry cannot be had. */
+/* Locks the registry for a closed attachment without pins. Releases the thread lock for naps. `hooks`: other threads
+ * may run meanwhile, and a signal may end the wait; a destructor lets no thread in, and waits only for a moment. False
+ * if the registry stays locked. */
 static bool lock_to_leave(struct ssm_pool *pool, bool hooks)
 {
     const uint64_t until_ns = ssm_now_ns() + (hooks ? LEAVE_PATIENCE_NS : LEAVE_QUIETLY_NS);
@@ -54,8 +55,8 @@ static bool lock_to_leave(struct ssm_pool *pool, bool hooks)
     return false;
 }
 
-/* Nothing of this process is needed any more. What cannot be done now, because somebody who is in the way is
- * stopped, is done by a reaper: once the liveness lock is dropped, this process counts as dead. */
+/* Gives up the slot and the file. If a stopped process is in the way, a reaper does the rest: once its liveness lock is
+ * dropped, this process counts as dead. */
 static void leave_pool(struct ssm_pool *pool, bool hooks)
 {
     SSM_ASSERT(pool->status & SSM_STATUS_CLOSED && pool->pinned == 0);
@@ -102,7 +103,7 @@ int ssm_packet_unpin(struct ssm_pool *pool, uint64_t handle, int drop)
 {
     take_thread_lock(pool); /* not ssm_pool_enter(): this works on a closed attachment */
     int result = 0;
-    bool cut = pool->status & SSM_STATUS_CLOSED && !ssm_pool_is_whole(pool); /* nothing to look at, or to give back */
+    bool cut = pool->status & SSM_STATUS_CLOSED && !ssm_pool_is_whole(pool); /* the memory is gone */
     uint32_t block_idx = cut ? (uint32_t)handle : ssm_claim_find(pool, handle);
     if (block_idx >= pool->geometry.block_total || pool->claims[block_idx].pins == 0) {
         result = -SSM_E_STALE;

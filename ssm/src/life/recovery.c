@@ -16,7 +16,7 @@
 
 #include <string.h>
 
-#define LOOK_NS              UINT64_C(1000000) /* testing for the dead costs system calls: not at every failure */
+#define LOOK_NS              UINT64_C(1000000) /* at least between two looks, since they cost system calls */
 
 static bool find_dead(struct ssm_pool *pool, struct ssm_holder_set *dead)
 {
@@ -47,8 +47,8 @@ static void scrub_locks(struct ssm_pool *pool)
         ssm_service_scrub(pool, i);
 }
 
-/* A dead process whose put somebody is completing just now is left for the next reaper: its deliveries are neither here
- * nor there until that is done. */
+/* Leaves a dead process for the next reaper while another process completes its put: until then it is open which of its
+ * deliveries come back. */
 static void leave_out_putters(const struct ssm_pool *pool, struct ssm_holder_set *dead)
 {
     for (uint32_t id = 0; id < ssm_holder_high(pool); id++) {
@@ -66,7 +66,7 @@ static void return_deliveries(struct ssm_pool *pool, const struct ssm_holder_set
         ssm_ring_return(pool, id, dead);
 }
 
-/* Those of the set who may own values of the service. False: nobody. */
+/* Finds the members of the set that may own values of the service. False if there are none. */
 static bool find_users(const struct ssm_pool *pool, const struct ssm_holder_set *set, uint32_t service_idx, struct ssm_holder_set *users)
 {
     bool any = false;
@@ -79,7 +79,7 @@ static bool find_users(const struct ssm_pool *pool, const struct ssm_holder_set 
     return any;
 }
 
-/* A death before it: the service is looked through once more, and nothing is found. */
+/* After a death before it, a reaper searches the service once more, in vain. */
 static void forget_service(struct ssm_pool *pool, const struct ssm_holder_set *users, uint32_t service_idx)
 {
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
@@ -89,7 +89,7 @@ static void forget_service(struct ssm_pool *pool, const struct ssm_holder_set *u
         }
 }
 
-/* `late`: those of the dead who own values of a service whose lock stays taken, by somebody who is stopped. */
+/* `late`: the dead processes that may own values of a service whose lock a stopped process has. */
 static void reclaim_services(struct ssm_pool *pool, const struct ssm_holder_set *dead, struct ssm_holder_set *late)
 {
     struct ssm_holder_set users;
@@ -104,7 +104,7 @@ static void reclaim_services(struct ssm_pool *pool, const struct ssm_holder_set 
     }
 }
 
-/* A dead process one of whose caches cannot be sealed now (its thief is stopped) is left for the next reaper. */
+/* Leaves a dead process for the next reaper if one of its caches cannot be sealed, since the thief in it is stopped. */
 static void seal_caches(struct ssm_pool *pool, struct ssm_holder_set *dead)
 {
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
@@ -112,7 +112,7 @@ static void seal_caches(struct ssm_pool *pool, struct ssm_holder_set *dead)
             ssm_holder_set_remove(dead, slot);
 }
 
-/* Before the blocks come back: they are then for anybody. */
+/* Before the blocks come back, so that any process may take them. */
 static void forget_reservations(struct ssm_pool *pool, const struct ssm_holder_set *dead)
 {
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
@@ -130,7 +130,7 @@ static bool clear_bits(struct ssm_pool *pool, struct ssm_block *block, const str
     return held;
 }
 
-/* Blocks that the dead had no use of: with their caches sealed. */
+/* Counts the blocks in the caches of the dead, which are sealed. */
 static uint64_t cached_blocks(const struct ssm_pool *pool, const struct ssm_holder_set *dead)
 {
     uint64_t cached = 0;
@@ -140,7 +140,7 @@ static uint64_t cached_blocks(const struct ssm_pool *pool, const struct ssm_hold
     return cached;
 }
 
-/* Also settles what a dead process had let go of but not listed: such blocks lack its bit already. */
+/* Also settles blocks that a dead process had let go of but not listed. They lack its bit already. */
 static uint64_t reclaim_blocks(struct ssm_pool *pool, const struct ssm_holder_set *dead)
 {
     uint64_t reclaimed = 0;
@@ -149,14 +149,14 @@ static uint64_t reclaim_blocks(struct ssm_pool *pool, const struct ssm_holder_se
         ssm_holder_note_letting_go(pool, i + 1); /* F1 */
         if (clear_bits(pool, block, dead)) /* F1 */
             reclaimed++;
-        if (!ssm_load_relaxed_u32(&block->listed) && ssm_block_is_free(pool, block)) /* looked at again under the lock */
+        if (!ssm_load_relaxed_u32(&block->listed) && ssm_block_is_free(pool, block)) /* checked again under the lock */
             ssm_block_settle(pool, i);
     }
     ssm_holder_note_letting_go(pool, 0); /* F1 */
     return reclaimed;
 }
 
-/* Returns how many; those who are late have no blocks any more, and keep theirs. */
+/* Frees the slots; returns how many. Late processes have no blocks any more, but keep their slots. */
 static uint32_t free_slots(struct ssm_pool *pool, const struct ssm_holder_set *dead, const struct ssm_holder_set *late)
 {
     uint32_t freed = 0;
@@ -193,7 +193,8 @@ void ssm_recovery_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reap
     forget_reservations(pool, &dead);
     const uint64_t cached = cached_blocks(pool, &dead);
     out->blocks = reclaim_blocks(pool, &dead);
-    out->blocks -= cached < out->blocks ? cached : out->blocks; /* as ssm_holder_list() counts; more: they are scribbled over */
+        /* As ssm_holder_list() counts. `cached` is larger only if caches are damaged. */
+    out->blocks -= cached < out->blocks ? cached : out->blocks;
     out->processes = free_slots(pool, &dead, &late);
     for (int which = 0; audit && which < SSM_REGISTRY_IDS_KINDS; which++)
         ssm_registry_ids_audit(pool, (enum ssm_registry_ids)which);
@@ -216,7 +217,7 @@ static struct ssm_holder_set own_slot(const struct ssm_pool *pool)
     return own;
 }
 
-/* Takes everything out of the own slot; its caches stay sealed. */
+/* Gives back everything that the own slot has; its caches stay sealed. */
 static bool empty_own_slot(struct ssm_pool *pool)
 {
     struct ssm_holder_set own = own_slot(pool), late;
@@ -241,7 +242,7 @@ bool ssm_recovery_reap_own_slot(struct ssm_pool *pool)
     leave_out_putters(pool, &own);
     if (!ssm_holder_set_has(&own, pool->self))
         return false;
-    return_deliveries(pool, &own); /* its former owner's: this process has taken nothing yet */
+    return_deliveries(pool, &own); /* those of its former owner: this process has none yet */
     if (!empty_own_slot(pool))
         return false;
     ssm_cache_unseal(pool, pool->self);
@@ -265,7 +266,7 @@ bool ssm_recovery_try(struct ssm_pool *pool)
     uint64_t now_ns = ssm_now_ns();
     if (now_ns - ssm_load_relaxed_u64(&pool->looked_ns) < LOOK_NS || ssm_pool_enter(pool) != 0)
         return false;
-    ssm_store_relaxed_u64(&pool->looked_ns, now_ns); /* stale: somebody looks once more */
+    ssm_store_relaxed_u64(&pool->looked_ns, now_ns); /* stale: there is one look more */
     if (ssm_pool_is_whole(pool) && find_dead(pool, &dead) && ssm_registry_lock(pool, 0) == 0) {
         ssm_recovery_reap_locked(pool, false, &reaped);
         ssm_registry_unlock(pool);
@@ -291,7 +292,7 @@ int ssm_reap(struct ssm_pool *pool, struct ssm_reaped *out)
         ssm_registry_end(pool);
         out->processes += reaped.processes;
         out->blocks += reaped.blocks;
-        again = result != 0 ? result : ssm_lock_retry(pool, &retry, SSM_LOCK_RETRY_NS); /* somebody's lock was in the way */
+        again = result != 0 ? result : ssm_lock_retry(pool, &retry, SSM_LOCK_RETRY_NS); /* a lock stayed taken */
     }
     return again;
 }

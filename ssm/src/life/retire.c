@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- *
- * The end of a pool: is anybody left in it, and may its name be unlinked? */
+  * The end of a pool: does a process still use it, and may its name be unlinked? */
 #include "attach.h"
 #include "lock_file.h"
 
@@ -10,7 +9,7 @@
 #define NAP_NS               UINT64_C(1000000)
 #define RETIRE_PATIENCE_NS   UINT64_C(100000000)
 
-/* With the registry locked. Nobody alive: then nobody comes any more either, for attaching needs the registry. */
+/* Needs the registry locked. If no process is left, none can come either, since attaching needs the registry. */
 static bool is_deserted(struct ssm_pool *pool, const struct ssm_pool *leaving)
 {
     const int fd = pool->locks.path[0] != 0 ? pool->locks.fd : pool->fd;
@@ -32,7 +31,7 @@ static int poison(struct ssm_pool *pool)
     return 1;
 }
 
-/* The caller's description keeps the lock. Whoever has it for long is alive and in the pool. */
+/* The caller's description keeps the lock. A process that holds it for long lives, and uses the pool. */
 static int lock_for_good(int fd)
 {
     uint64_t until_ns = ssm_now_ns() + RETIRE_PATIENCE_NS;
@@ -42,21 +41,22 @@ static int lock_for_good(int fd)
     return result;
 }
 
-/* 1: over, 0: not, or an error. */
+/* Returns 1 if the pool is over, 0 if not, or an error. */
 static int look_whether_over(struct ssm_pool *pool, const struct ssm_pool *leaving, bool locked)
 {
     int result = ssm_attach_read_file(pool);
     if (result == -SSM_E_ABANDONED)
         return 1;
     if (result == 0 && pool->geometry.flags & SSM_LOCKS_APART && pool->locks.fd < 0 && ssm_lock_file_open(pool) != 0)
-        return 0; /* who lives in it cannot be told */
+        return 0; /* there is no telling who uses it */
     if (result != 0 || !(pool->geometry.flags & SSM_EPHEMERAL) || !is_deserted(pool, leaving))
         return result;
     return locked ? poison(pool) : 1;
 }
 
-/* The byte of the pool's file keeps others from unlinking the name, that of its lock file keeps them from attaching. The first
- * may be read-locked by somebody who may only read: that is nobody who unlinks. 1; 0: somebody is at it. */
+/* The byte of the pool's file keeps others from unlinking the name, the byte of its lock file keeps them from
+ * attaching. A user with read access may hold a read lock on the first one, but cannot unlink. Returns 1; 0 if another
+ * process is at it; or an error. */
 static int lock_to_retire(const struct ssm_pool *pool)
 {
     const bool apart = pool->locks.path[0] != 0;
@@ -71,7 +71,7 @@ static int lock_to_retire(const struct ssm_pool *pool)
 static int retire(int fd, const struct ssm_pool *leaving)
 {
     struct ssm_pool pool = {.fd = fd, .self = SSM_NIL, .locks.fd = -1};
-    int result = look_whether_over(&pool, leaving, false); /* most are not, and need no lock to say so */
+    int result = look_whether_over(&pool, leaving, false); /* without a lock: most pools are not over */
     if (result == 1)
         result = lock_to_retire(&pool);
     if (result == 1 && (result = look_whether_over(&pool, leaving, true)) != 1)
@@ -90,7 +90,7 @@ uint64_t ssm_lock_file_named_by(int fd)
 
 int ssm_pool_retire(int fd, const struct ssm_pool *leaving)
 {
-    return ssm_segment_is_mine(fd) ? retire(fd, leaving) : 0; /* not even root: what it was is for its owner to say */
+    return ssm_segment_is_mine(fd) ? retire(fd, leaving) : 0; /* nobody but the owner decides, not even root */
 }
 
 int ssm_pool_retire_made(int fd, uint64_t generation)
