@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import operator
 import os
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
 from ssm import _core, names
 from ssm.acl import Acl
@@ -277,15 +277,6 @@ def explain_owner(error: OSError, name: str, asked: Creation) -> Exception:
 
 # ---- rings ------------------------------------------------------------------------------------------
 
-OVERFLOW = {"block": 0, "drop": _core.OVERFLOW_DROP, "overwrite": _core.OVERFLOW_OVERWRITE}  # words and flags
-
-
-def overflow_of(flags: int) -> Literal["block", "drop", "overwrite"]:
-    """Return the word that stands for these flags of a ring."""
-    if flags & _core.OVERFLOW_DROP:
-        return "drop"
-    return "overwrite" if flags & _core.OVERFLOW_OVERWRITE else "block"
-
 
 def ring_stats(*, flags: int, acl: int, **figures: Any) -> RingStats:
     """From what the core answers, flags in words."""
@@ -294,6 +285,6 @@ def ring_stats(*, flags: int, acl: int, **figures: Any) -> RingStats:
         producers="one" if flags & _core.ONE_PRODUCER else "many",
         consumers="one" if flags & _core.ONE_CONSUMER else "many",
         redeliver=bool(flags & _core.REDELIVER),
-        overflow=overflow_of(flags),
+        overflow=_core.overflow_words(flags),
         acl=Acl(acl),
     )

@@ -427,7 +427,7 @@ class Pool(_core.Pool):
         producers: Literal["many", "one"] | None = None,
         consumers: Literal["many", "one"] | None = None,
         redeliver: bool | None = None,
-        overflow: Literal["block", "drop", "overwrite"] | None = None,
+        overflow: str | None = None,
         dtype: DTypeLike | None = None,
     ) -> Ring:
         """Open a ring of the pool, or create it if it is not there. It stays as long as the pool.
@@ -445,10 +445,11 @@ class Pool(_core.Pool):
             What a process took out of the ring, and neither freed nor put into a ring before it died, comes out once
             more, at the front and in the order in which it was taken; `Packet.redelivered` tells. Takes 16 bytes of
             the metadata area for each block of the pool. By default as it is, or False for a new ring.
-        overflow : {"block", "drop", "overwrite"}, optional
+        overflow : str, optional
             What a put does that finds the ring full. "block" waits; "drop" frees the new packet, and says so; with
-            "overwrite" the oldest one gives way, which needs ``consumers="many"`` and no `redeliver`. What is lost is
-            counted: `RingStats.drops`. By default as it is, or "block" for a new ring.
+            "overwrite" the oldest one gives way, which needs ``consumers="many"`` and no `redeliver`. The guide has a
+            table of all policies. What is lost is counted: `RingStats.drops`. By default as it is, or "block" for a new
+            ring.
         dtype : numpy dtype, optional
             Its packets are records of that dtype: see `Ring.send_record`. It stands with the ring, so other processes
             find it in `Ring.dtype`. By default as it is, or none for a new ring.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from ssm import _core, ending, late
 from ssm.acl import Acl
 from ssm.errors import RingMismatch
-from ssm.options import OVERFLOW, number, overflow_of
+from ssm.options import number
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -54,9 +54,9 @@ class Ring(_core.Ring):
         return bool(self._flags & _core.REDELIVER)
 
     @property
-    def overflow(self) -> Literal["block", "drop", "overwrite"]:
-        """What a put does that finds it full: "block" waits, "drop" frees the new packet, "overwrite" the oldest."""
-        return overflow_of(self._flags)
+    def overflow(self) -> str:
+        """What a put does that finds it full, as given to `Pool.ring`."""
+        return _core.overflow_words(self._flags)
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
@@ -237,18 +237,20 @@ def _flags(
     elif redeliver:
         flags |= _core.REDELIVER
     if overflow is None:
-        return flags, as_it_is | sum(OVERFLOW.values())
-    try:
-        return flags | OVERFLOW[overflow], as_it_is
-    except (KeyError, TypeError):
-        raise ValueError(f"overflow must be 'block', 'drop' or 'overwrite', not {overflow!r}") from None
+        return flags, as_it_is | _core.OVERFLOW_MASK
+    policy = _core.overflow_flags(overflow)
+    if policy is None:
+        *words, last = map(repr, _core.overflow_policies())
+        raise ValueError(f"overflow must be {', '.join(words)} or {last}, not {overflow!r}")
+    return flags | policy, as_it_is
 
 
 def _excluded(flags: int) -> str:
     """Say why no ring can be made with these flags."""
+    overflow = f"overflow={_core.overflow_words(flags)!r}"
     if flags & _core.ONE_CONSUMER:
-        return "overflow='overwrite' needs consumers='many': a put takes the oldest packets out; use overflow='drop'"
-    return "overflow='overwrite' frees packets that redeliver=True promises; use overflow='drop'"
+        return f"{overflow} needs consumers='many': a put takes the oldest packets out; use overflow='drop'"
+    return f"{overflow} frees packets that redeliver=True promises; use overflow='drop'"
 
 
 def _mismatch(pool: _core.Pool, name: str, capacity: int, flags: int, as_it_is: int, text: str | None) -> str:
@@ -273,5 +275,5 @@ def _describe(capacity: int, flags: int) -> tuple[int, str, str, bool, str]:
         _SIDES[bool(flags & _core.ONE_PRODUCER)],
         _SIDES[bool(flags & _core.ONE_CONSUMER)],
         bool(flags & _core.REDELIVER),
-        overflow_of(flags),
+        _core.overflow_words(flags),
     )

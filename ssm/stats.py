@@ -115,7 +115,7 @@ class RingStats:
     """Whether what a dead process had taken comes out once more."""
     redelivered: int
     """Of `gets`: packets that another process had taken before, and died."""
-    overflow: Literal["block", "drop", "overwrite"]
+    overflow: str
     """What a put does that finds the ring full."""
     drops: int
     """Packets lost because it was full: with "drop" they are not among `puts`, with "overwrite" they are, but not among

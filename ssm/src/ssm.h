@@ -317,10 +317,13 @@ enum ssm_ring_flags {
     SSM_REDELIVER    = 1u << 2,
     /* What a put does that finds the ring full, instead of waiting; one of them at most. DROP: as many packets as there is
      * room for go in, the first ones; the others are freed. OVERWRITE: the oldest packets in the ring are freed to make
-     * room; not with SSM_ONE_CONSUMER, for putting takes packets out, and not with SSM_REDELIVER. */
+     * room; not with SSM_ONE_CONSUMER, for putting takes packets out, and not with SSM_REDELIVER. Each has a row in the table
+     * of policies in rings/put.c. */
     SSM_OVERFLOW_DROP      = 1u << 3,
     SSM_OVERFLOW_OVERWRITE = 1u << 4
 };
+#define SSM_OVERFLOW_MASK UINT32_C(0xffff00f8) /* of the flags: the policy, and from bit 16 on its number, if it has one */
+#define SSM_OVERFLOW_SIZE 32                   /* of a policy in words, with its NUL */
 enum ssm_acl {
     SSM_ACL_RDWR     = 0,
     SSM_ACL_RDONLY   = 1u << 0, /* put: SSM_E_RDONLY */
@@ -352,6 +355,13 @@ int  ssm_ring_matches(struct ssm_ring *ring, const struct ssm_ring_options *opti
 int  ssm_ring_type(struct ssm_ring *ring, char text_out[SSM_TYPE_SIZE]); /* its length; 0: none was given */
 void ssm_ring_close(struct ssm_ring *ring); /* gives exclusive sides back; before ssm_pool_destroy() */
 void ssm_ring_close_spare(struct ssm_ring *ring); /* of one that this process has open once more: it keeps its sides */
+
+/* A policy in words, such as "drop", and as flags. `number`: of the row, from 0 on; NULL: there are no more. 0, or -EINVAL: no
+ * ring has this policy. 0 as flags, "block" in words: a put waits. */
+const char *ssm_overflow_name(uint32_t number);
+const char *ssm_overflow_text(uint32_t number); /* what a put does then, in a sentence */
+int ssm_overflow_of_words(const char *words, uint32_t *flags_out);
+int ssm_overflow_in_words(uint32_t flags, char words_out[SSM_OVERFLOW_SIZE]);
 
 /* put: all `count` packets or none (count <= capacity); this process's reference goes with them. Returns how many were
  * dropped: 0, but for SSM_OVERFLOW_DROP; with SSM_KEEP these are this process's still. SSM_E_FULL from a ring that overflows:

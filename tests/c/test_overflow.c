@@ -70,12 +70,33 @@ static void test_flags(void)
     struct ssm_ring *ring;
     const uint32_t wrong[] = {
         SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE, SSM_OVERFLOW_OVERWRITE | SSM_ONE_CONSUMER,
-        SSM_OVERFLOW_OVERWRITE | SSM_REDELIVER, SSM_OVERFLOW_OVERWRITE << 1,
+        SSM_OVERFLOW_OVERWRITE | SSM_REDELIVER, 1u << 7,
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         CHECK_EQ(ssm_ring_open(f.pool, "ring", &(struct ssm_ring_options){.capacity = 4, .flags = wrong[i]}, &ring), -EINVAL);
     ssm_ring_close(ring_open(f.pool, "ring", CAPACITY, SSM_OVERFLOW_DROP | SSM_ONE_CONSUMER));
     CHECK_EQ(ssm_ring_open(f.pool, "ring", &(struct ssm_ring_options){.capacity = 4, .flags = SSM_ONE_CONSUMER}, &ring), -SSM_E_MISMATCH);
+    fixture_close(&f);
+}
+
+/* Each row of the table: its words lead to its flags and back, and a ring can have them. */
+static void test_words(void)
+{
+    struct fixture f = open_fixture();
+    char words[SSM_OVERFLOW_SIZE];
+    uint32_t flags, seen = 0, number = 0;
+    for (const char *name; (name = ssm_overflow_name(number)) != NULL; number++) {
+        CHECK(ssm_overflow_text(number) != NULL);
+        CHECK_EQ(ssm_overflow_of_words(name, &flags), 0);
+        CHECK((flags & ~SSM_OVERFLOW_MASK) == 0 && (flags & seen) == 0 && (flags != 0) == (number > 0));
+        CHECK_EQ(ssm_overflow_in_words(flags, words), 0);
+        CHECK(strcmp(words, name) == 0);
+        ssm_ring_close(ring_open(f.pool, name, CAPACITY, flags));
+        seen |= flags;
+    }
+    CHECK(ssm_overflow_text(number) == NULL);
+    CHECK_EQ(ssm_overflow_of_words("lose", &flags), -EINVAL);
+    CHECK_EQ(ssm_overflow_in_words(SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE, words), -EINVAL);
     fixture_close(&f);
 }
 
@@ -379,6 +400,7 @@ int main(void)
 {
     alarm(WATCHDOG_S);
     test_flags();
+    test_words();
     test_drop(0);
     test_drop(SSM_ONE_PRODUCER | SSM_ONE_CONSUMER);
     test_drop(SSM_REDELIVER);

@@ -19,7 +19,7 @@ static void test_open(void)
     name[SSM_NAME_SIZE - 2] = 's'; /* differs in the last place */
     CHECK_EQ(try_open(f.pool, name, 5, 0), 0);
     CHECK_EQ(try_open(f.pool, "", 4, 0), -EINVAL);
-    CHECK_EQ(try_open(f.pool, "flags", 4, SSM_OVERFLOW_OVERWRITE << 1), -EINVAL);
+    CHECK_EQ(try_open(f.pool, "flags", 4, 1u << 7), -EINVAL);
     CHECK_EQ(try_open(f.pool, "large", SSM_RING_MAX + 1, 0), -EINVAL);
     CHECK_EQ(try_open(f.pool, "large", SSM_RING_MAX, 0), -SSM_E_METADATA);
     CHECK_EQ(try_open(f.pool, "ring", 5, SSM_ONE_PRODUCER), 0);

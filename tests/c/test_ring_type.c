@@ -75,7 +75,7 @@ static void test_as_it_is(void)
     ssm_ring_close(ring);
     options = (struct ssm_ring_options){.flags = SSM_OVERFLOW_OVERWRITE | SSM_ONE_CONSUMER};
     CHECK_EQ(ssm_ring_open(f.pool, "new", &options, &ring), -EINVAL);
-    options = (struct ssm_ring_options){.flags = every + 1};
+    options = (struct ssm_ring_options){.flags = 1u << 7};
     CHECK_EQ(ssm_ring_open(f.pool, "r", &options, &ring), -EINVAL);
     fixture_close(&f);
 }

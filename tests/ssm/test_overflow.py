@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import ssm
+from ssm import _core
 from tests.processes import wait_until
 
 if TYPE_CHECKING:
@@ -150,6 +153,17 @@ def test_what_excludes_each_other(pool: ssm.Pool) -> None:
     assert pool.rings() == []
     ring = pool.ring("frames", 1, consumers="one", redeliver=True, overflow="drop")
     assert [ring.send(b"1"), ring.send(b"2")] == [True, False]
+
+
+def test_the_guide_has_every_policy() -> None:
+    guide = (Path(__file__).parents[2] / "docs/guide/rings.md").read_text()
+    rows = re.findall(r'^\| `"(.+)"` \| (.+) \|$', guide, re.MULTILINE)
+    assert dict(rows) == _core.overflow_policies()
+
+
+@pytest.mark.parametrize("words", ["", "dro", "dropp", "drop\0", "Drop", 3, None, b"drop"])
+def test_no_such_policy(words: object) -> None:
+    assert _core.overflow_flags(words) is None
 
 
 def test_awaiting_and_waiting(pool: ssm.Pool) -> None:

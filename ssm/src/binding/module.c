@@ -96,7 +96,50 @@ static PyObject *core_needs(PyObject *module, PyObject *unused)
     return names;
 }
 
+static PyObject *core_overflow_flags(PyObject *module, PyObject *words)
+{
+    uint32_t flags;
+    Py_ssize_t bytes = 0;
+    const char *text = PyUnicode_Check(words) ? PyUnicode_AsUTF8AndSize(words, &bytes) : "";
+    (void)module;
+    if (text == NULL)
+        return NULL;
+    if (strlen(text) != (size_t)bytes || ssm_overflow_of_words(text, &flags) != 0)
+        RETURN_NONE;
+    return PyLong_FromUnsignedLong(flags);
+}
+
+static PyObject *core_overflow_words(PyObject *module, PyObject *number)
+{
+    char words[SSM_OVERFLOW_SIZE];
+    unsigned long flags = PyLong_AsUnsignedLong(number);
+    (void)module;
+    if (flags == (unsigned long)-1 && PyErr_Occurred() != NULL)
+        return NULL;
+    return PyUnicode_FromString(ssm_overflow_in_words((uint32_t)flags, words) == 0 ? words : "block");
+}
+
+static PyObject *core_overflow_policies(PyObject *module, PyObject *unused)
+{
+    PyObject *policies = PyDict_New();
+    const char *name;
+    (void)module, (void)unused;
+    for (uint32_t i = 0; policies != NULL && (name = ssm_overflow_name(i)) != NULL; i++) {
+        PyObject *text = PyUnicode_FromString(ssm_overflow_text(i));
+        if (text == NULL || PyDict_SetItemString(policies, name, text) < 0)
+            Py_CLEAR(policies);
+        Py_XDECREF(text);
+    }
+    return policies;
+}
+
 static PyMethodDef core_functions[] = {
+    {"overflow_flags", core_overflow_flags, METH_O,
+     "overflow_flags($module, words, /)\n--\n\nThe flags of a policy for a full ring; None: there is none of that name."},
+    {"overflow_words", core_overflow_words, METH_O,
+     "overflow_words($module, flags, /)\n--\n\nThe policy for a full ring that a ring with these flags has."},
+    {"overflow_policies", core_overflow_policies, METH_NOARGS,
+     "overflow_policies($module, /)\n--\n\nWhat each policy makes a put do that finds its ring full."},
     {"needs", core_needs, METH_NOARGS, "needs($module, /)\n--\n\nNames of what register() takes."},
     {"register", core_register, METH_VARARGS, core_register_doc},
     {"own_methods", core_own_methods, METH_O,
@@ -156,7 +199,7 @@ static int add_constants(PyObject *module)
         {"EPHEMERAL", SSM_EPHEMERAL}, {"HUGEPAGES", SSM_HUGEPAGES}, {"PREFAULT", SSM_PREFAULT}, {"MLOCK", SSM_MLOCK},
         {"APART", POOL_APART},
         {"READONLY", SSM_READONLY},   {"ONE_PRODUCER", SSM_ONE_PRODUCER}, {"ONE_CONSUMER", SSM_ONE_CONSUMER},
-        {"REDELIVER", SSM_REDELIVER}, {"OVERFLOW_DROP", SSM_OVERFLOW_DROP}, {"OVERFLOW_OVERWRITE", SSM_OVERFLOW_OVERWRITE},
+        {"REDELIVER", SSM_REDELIVER}, {"OVERFLOW_MASK", SSM_OVERFLOW_MASK},
         {"NAME_SIZE", SSM_NAME_SIZE}, {"TYPE_SIZE", SSM_TYPE_SIZE}, {"CHAIN_MAX", SSM_CHAIN_MAX},
         {"CLASS_MAX", SSM_CLASS_MAX}, {"SHARD_MAX", SSM_SHARD_MAX}, {"RING_MAX", SSM_RING_MAX},
         {"HOLDER_MAX", SSM_HOLDER_MAX}, {"CACHE_MAX", SSM_CACHE_MAX}, {"ARENA_PACKETS_MAX", SSM_ARENA_PACKETS_MAX},

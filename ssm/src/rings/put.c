@@ -40,6 +40,7 @@
  */
 #include "free.h"
 #include "get.h"
+#include "overflow.h"
 #include "redelivery.h"
 #include "ring_fast.h"
 #include "ring_side.h"
@@ -48,6 +49,8 @@
 #include "sleep.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 #define OVERWRITE_LOOKS 1000 /* while other producers use the room each time; then the call waits */
 
@@ -309,19 +312,26 @@ static void free_dropped(const struct put_call *call, uint32_t dropped)
     }
 }
 
-/* The ring is full, and overflows. Gives up the producer's right; returns how many packets were dropped, or an
- * error. */
-static SSM_COLD int put_overflowing(const struct put_call *call)
+static SSM_COLD int put_dropping(const struct put_call *call)
 {
     struct ssm_ring *ring = call->ring;
     struct ssm_side *producer = &ring->shared->producer;
-    const bool exclusive = ring->flags & SSM_ONE_PRODUCER, drop = ring->flags & SSM_OVERFLOW_DROP;
-    int result = drop ? put_what_fits(call) : -SSM_E_FULL;
+    int result = put_what_fits(call);
     SSM_EXPENSIVE(ssm_side_is_valid(ring, producer));
-    ssm_side_leave(producer, exclusive);
+    ssm_side_leave(producer, ring->flags & SSM_ONE_PRODUCER);
     if (result > 0)
         free_dropped(call, (uint32_t)result);
-    for (int look = 0; !drop && result == -SSM_E_FULL && look < OVERWRITE_LOOKS; look++) {
+    return result;
+}
+
+static SSM_COLD int put_overwriting(const struct put_call *call)
+{
+    struct ssm_ring *ring = call->ring;
+    struct ssm_side *producer = &ring->shared->producer;
+    const bool exclusive = ring->flags & SSM_ONE_PRODUCER;
+    int result = -SSM_E_FULL;
+    ssm_side_leave(producer, exclusive);
+    for (int look = 0; result == -SSM_E_FULL && look < OVERWRITE_LOOKS; look++) {
         result = ssm_ring_make_room(ring, call->count);
         if (result == 0)
             result = ssm_side_enter(ring, producer, exclusive, -SSM_E_FULL);
@@ -332,6 +342,71 @@ static SSM_COLD int put_overflowing(const struct put_call *call)
         ssm_side_leave(producer, exclusive);
     }
     return result;
+}
+
+/* What a put does that finds the ring full, and does not wait: all that there is to know about a policy. */
+static const struct overflow {
+    const char *name;
+    uint32_t    flag, excludes; /* flags that a ring with this policy cannot have */
+    int       (*put)(const struct put_call *call); /* with the producer's right, which it gives up; how many were dropped */
+    const char *text;
+} policies[] = {
+    {"block", 0, 0, NULL, "waits until there is room"},
+    {"drop", SSM_OVERFLOW_DROP, 0, put_dropping, "frees the packets that there is no room for"},
+    {"overwrite", SSM_OVERFLOW_OVERWRITE, SSM_ONE_CONSUMER | SSM_REDELIVER, put_overwriting,
+     "frees the oldest packets in the ring to make room"},
+};
+#define POLICY_COUNT ((uint32_t)(sizeof policies / sizeof *policies))
+
+/* NULL: there is none; the flags of a ring that exists are from shared memory. */
+static const struct overflow *policy_of(uint32_t flags)
+{
+    for (uint32_t i = 0; i < POLICY_COUNT; i++)
+        if (policies[i].flag == (flags & SSM_OVERFLOW_MASK))
+            return &policies[i];
+    return NULL;
+}
+
+const char *ssm_overflow_name(uint32_t number) { return number < POLICY_COUNT ? policies[number].name : NULL; }
+const char *ssm_overflow_text(uint32_t number) { return number < POLICY_COUNT ? policies[number].text : NULL; }
+
+int ssm_overflow_of_words(const char *words, uint32_t *flags_out)
+{
+    for (uint32_t i = 0; i < POLICY_COUNT; i++)
+        if (strcmp(words, policies[i].name) == 0) {
+            *flags_out = policies[i].flag;
+            return 0;
+        }
+    return -EINVAL;
+}
+
+int ssm_overflow_in_words(uint32_t flags, char words_out[SSM_OVERFLOW_SIZE])
+{
+    const struct overflow *policy = policy_of(flags);
+    if (policy == NULL)
+        return -EINVAL;
+    snprintf(words_out, SSM_OVERFLOW_SIZE, "%s", policy->name);
+    return 0;
+}
+
+uint32_t ssm_overflow_flags(void)
+{
+    uint32_t flags = 0;
+    for (uint32_t i = 0; i < POLICY_COUNT; i++)
+        flags |= policies[i].flag;
+    return flags;
+}
+
+bool ssm_overflow_agrees(uint32_t flags)
+{
+    const struct overflow *policy = policy_of(flags);
+    return policy != NULL && (flags & policy->excludes) == 0;
+}
+
+bool ssm_overflow_waits(uint32_t flags)
+{
+    const struct overflow *policy = policy_of(flags);
+    return policy == NULL || policy->put == NULL;
 }
 
 static int put_attempt(void *context, bool thorough)
@@ -351,8 +426,8 @@ static int put_attempt(void *context, bool thorough)
         if (result == -SSM_E_FULL && ssm_ring_widen(ring, call->count))
             result = put_again(ring, call);
         SSM_EXPENSIVE(ssm_side_is_valid(ring, producer));
-        if (result == -SSM_E_FULL && ring->flags & (SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE))
-            result = put_overflowing(call);
+        if (result == -SSM_E_FULL && !ssm_overflow_waits(ring->flags))
+            result = policy_of(ring->flags)->put(call);
         else
             ssm_side_leave(producer, exclusive);
     }

@@ -10,6 +10,7 @@
 #include "ring.h"
 
 #include "carver.h"
+#include "overflow.h"
 #include "registry.h"
 #include "registry_ids.h"
 #include "seed_bug.h"
@@ -151,12 +152,9 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
     return 0;
 }
 
-#define KNOWN_FLAGS \
-    ((uint32_t)(SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE))
-
-static bool flags_agree(uint32_t flags)
+static bool flags_are_known(uint32_t flags)
 {
-    return !(flags & SSM_OVERFLOW_OVERWRITE && flags & (SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_OVERFLOW_DROP));
+    return (flags & ~(SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER | ssm_overflow_flags())) == 0;
 }
 
 /* Looks without the registry's lock; *id_out is what find() returns. A ring stays as long as its pool, and find() sees
@@ -175,7 +173,7 @@ static int find_or_create(struct ssm_pool *pool, const char *name, const struct 
     int result = look_up(pool, name, id_out);
     if (result != 0 || *id_out != SSM_NIL)
         return result;
-    if (!flags_agree(options->flags))
+    if (!ssm_overflow_agrees(options->flags))
         return -EINVAL;
     result = ssm_registry_begin(pool, SSM_POOL_PATIENCE_NS);
     if (result != 0)
@@ -218,7 +216,7 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
 {
     uint32_t id = SSM_NIL;
     size_t length = strnlen(name, SSM_NAME_SIZE);
-    if (length == 0 || length == SSM_NAME_SIZE || options->capacity > SSM_RING_MAX || options->flags & ~KNOWN_FLAGS ||
+    if (length == 0 || length == SSM_NAME_SIZE || options->capacity > SSM_RING_MAX || !flags_are_known(options->flags) ||
         (options->type != NULL && strnlen(options->type, SSM_TYPE_SIZE) == SSM_TYPE_SIZE))
         return -EINVAL;
     int result = find_or_create(pool, name, options, &id);

@@ -7,6 +7,7 @@
  * takes nothing has used up a wake-up that another waiter of that ring might have had. That waiter looks again in time.
  */
 #include "ring.h"
+#include "overflow.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -22,7 +23,7 @@ uint32_t ssm_ring_ready(const struct ssm_interest *interest)
     const bool get = interest->what == SSM_READY_TO_GET;
     uint32_t acl = ssm_ring_acl(ring); /* P2: the flags first, as in get_attempt() */
     if (acl & (get ? SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER : SSM_ACL_FLOWDOWN | SSM_ACL_RDONLY) ||
-        (!get && ssm_ring_flags(ring) & (SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE)))
+        (!get && !ssm_overflow_waits(ssm_ring_flags(ring))))
         return UINT32_MAX;
     return get ? ssm_ring_depth(ring) : ssm_ring_room(ring);
 }
