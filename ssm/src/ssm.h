@@ -320,8 +320,12 @@ enum ssm_ring_flags {
      * room; not with SSM_ONE_CONSUMER, for putting takes packets out, and not with SSM_REDELIVER. Each has a row in the table
      * of policies in rings/put.c. */
     SSM_OVERFLOW_DROP      = 1u << 3,
-    SSM_OVERFLOW_OVERWRITE = 1u << 4
+    SSM_OVERFLOW_OVERWRITE = 1u << 4,
+    /* With SSM_OVERFLOW_EVERY(n): of the packets that find the ring full every n-th one goes in, as with OVERWRITE, the
+     * others are freed, as with DROP. It excludes what OVERWRITE does. */
+    SSM_OVERFLOW_SAMPLE    = 1u << 5
 };
+#define SSM_OVERFLOW_EVERY(n) ((uint32_t)(n) << 16) /* 2 .. 65535 */
 #define SSM_OVERFLOW_MASK UINT32_C(0xffff00f8) /* of the flags: the policy, and from bit 16 on its number, if it has one */
 #define SSM_OVERFLOW_SIZE 32                   /* of a policy in words, with its NUL */
 enum ssm_acl {
@@ -364,7 +368,7 @@ int ssm_overflow_of_words(const char *words, uint32_t *flags_out);
 int ssm_overflow_in_words(uint32_t flags, char words_out[SSM_OVERFLOW_SIZE]);
 
 /* put: all `count` packets or none (count <= capacity); this process's reference goes with them. Returns how many were
- * dropped: 0, but for SSM_OVERFLOW_DROP; with SSM_KEEP these are this process's still. SSM_E_FULL from a ring that overflows:
+ * dropped: 0, but for SSM_OVERFLOW_DROP and SAMPLE; with SSM_KEEP these are this process's still. SSM_E_FULL from a ring that overflows:
  * a process that is stopped has the right to the side all the time. get: 1 to `count` packets, waits for the first; returns
  * how many.
  * A chain counts as one packet, with its head's handle. put: SSM_E_SEGMENT, SSM_E_CHAIN; SSM_E_SHARED and SSM_E_PINNED,

@@ -155,6 +155,46 @@ def test_what_excludes_each_other(pool: ssm.Pool) -> None:
     assert [ring.send(b"1"), ring.send(b"2")] == [True, False]
 
 
+@pytest.mark.parametrize("in_batches", [False, True])
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_sample_keeps_every_nth_that_finds_it_full(pool: ssm.Pool, n: int, in_batches: bool) -> None:
+    ring = pool.ring("frames", capacity=4, overflow=f"sample:{n}")
+    assert (ring.overflow, stats(ring).overflow) == (f"sample:{n}", f"sample:{n}")
+    said = []
+    for first in range(0, 4 + 5 * n, 3 if in_batches else 1):
+        serials = range(first, min(first + (3 if in_batches else 1), 4 + 5 * n))
+        batch = [pool.alloc(1) for _ in serials]
+        for packet, serial in zip(batch, serials, strict=True):
+            packet[0] = serial
+        said.append(ring.put_many(batch) if in_batches else int(ring.put(batch[0])))
+    kept = [3 + n * i for i in range(1, 6)]
+    assert sum(said) == 4 + len(kept)
+    assert contents(ring) == [bytes([serial]) for serial in kept[1:]]
+    assert (stats(ring).puts, stats(ring).drops) == (9, 5 * n)
+    assert ring.send(b"room")  # which is counted as none that found it full
+    assert held(pool) == 1
+
+
+def test_which_samples_there_are(pool: ssm.Pool) -> None:
+    for words in (
+        "sample",
+        "sample:",
+        "sample:0",
+        "sample:1",
+        "sample:08",
+        "sample:65536",
+        "sample:8 ",
+        "drop:8",
+    ):
+        with pytest.raises(ValueError, match="or 'sample:8', not"):
+            pool.ring("frames", overflow=words)
+    with pytest.raises(ValueError, match="'sample:2' needs consumers='many'"):
+        pool.ring("frames", consumers="one", overflow="sample:2")
+    pool.ring("frames", overflow="sample:65535")
+    with pytest.raises(ssm.RingMismatch, match="'sample:65535'"):
+        pool.ring("frames", overflow="sample:2")
+
+
 def test_the_guide_has_every_policy() -> None:
     guide = (Path(__file__).parents[2] / "docs/guide/rings.md").read_text()
     rows = re.findall(r'^\| `"(.+)"` \| (.+) \|$', guide, re.MULTILINE)
@@ -203,7 +243,7 @@ def take(ring: ssm.Ring, last: dict[int, int]) -> int:
         return len(batch)
 
 
-@pytest.mark.parametrize("overflow", ["drop", "overwrite"])
+@pytest.mark.parametrize("overflow", ["drop", "overwrite", "sample:3"])
 def test_producers_that_are_killed_and_a_slow_consumer(
     pool: ssm.Pool, children: Children, overflow: Any
 ) -> None:
@@ -227,7 +267,9 @@ def test_producers_that_are_killed_and_a_slow_consumer(
     while more := take(ring, last):
         got += more
     told = stats(ring)
-    lost = told.puts - told.gets - (told.drops if overflow == "overwrite" else 0)
+    gave_way = {"drop": 0, "overwrite": told.drops, "sample:3": told.puts - told.gets}[overflow]
+    lost = told.puts - told.gets - gave_way
+    assert gave_way <= told.drops
     assert told.gets == got
     assert told.drops > 400
     assert (

@@ -200,6 +200,7 @@ struct ssm_side {
     struct ssm_u64  count;      /* consumer: packets handed out; producer: highest depth seen */
     struct ssm_u64  recoveries;
     struct ssm_u64  drops;      /* lost to a full ring: not put (producer), or evicted (consumer) */
+    struct ssm_u64  found_full; /* producer: packets that found the ring full, where every n-th of them goes in */
     SSM_SHARED_ALIGNED
     struct ssm_u64  index;      /* next position to write (producer: head) or read (consumer: tail); for the peer */
 };

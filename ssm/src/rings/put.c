@@ -34,6 +34,8 @@
  *              3  gives that right up; frees the packets                  a ring with room; the reaper frees them
  *              4  back to step 1: others may have used the room           a ring with room
  *              So no process has one right while it takes the other, and no packet is evicted if there is room.
+ *   samples    packet by packet: counts those that find no room, under the right; the count says which of the two above
+ *              follows. A death after the count brings the next packet one nearer to its turn.
  *
  * ring_side.c repairs the producer's side accordingly: exactly, idempotently, and without a log. The common case of put
  * is in ring_fast.h.
@@ -50,6 +52,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define OVERWRITE_LOOKS 1000 /* while other producers use the room each time; then the call waits */
@@ -344,25 +347,76 @@ static SSM_COLD int put_overwriting(const struct put_call *call)
     return result;
 }
 
+/* Puts one packet as put_dropping() or put_overwriting() does: found_full says which. If a stopped process keeps the
+ * right that evicting takes, drops the packet. */
+static int sample(const struct put_call *one)
+{
+    struct ssm_ring *ring = one->ring;
+    struct ssm_side *producer = &ring->shared->producer;
+    if (ssm_ring_room(ring) > 0)
+        return put_dropping(one);
+    const uint64_t found_full = ssm_load_relaxed_u64(&producer->found_full) + 1;
+    ssm_store_relaxed_u64(&producer->found_full, found_full);
+    if (found_full % (ring->flags / SSM_OVERFLOW_EVERY(1)) != 0)
+        return put_dropping(one);
+    int result = put_overwriting(one);
+    if (result != -SSM_E_FULL)
+        return result;
+    result = ssm_side_enter(ring, producer, ring->flags & SSM_ONE_PRODUCER, -SSM_E_FULL);
+    return result == 0 ? put_dropping(one) : result;
+}
+
+static SSM_COLD int put_sampling(const struct put_call *call)
+{
+    struct ssm_ring *ring = call->ring;
+    int dropped = 0, result = 0;
+    for (uint32_t i = 0; i < call->count; i++) {
+        struct put_call one = *call;
+        one.handles += i;
+        one.deliveries += call->deliveries != NULL && !(call->flags & SSM_ONE_DELIVERY) ? i : 0;
+        one.count = 1;
+        if (i > 0)
+            result = ssm_side_enter(ring, &ring->shared->producer, ring->flags & SSM_ONE_PRODUCER, -SSM_E_FULL);
+        if (result == 0)
+            result = sample(&one);
+        if (result < 0 && i == 0)
+            return result;
+        if (result < 0) { /* shut down meanwhile, or a process with the right is stopped: these are not counted */
+            free_dropped(call, call->count - i);
+            return dropped + (int)(call->count - i);
+        }
+        dropped += result;
+        result = 0;
+    }
+    return dropped;
+}
+
 /* What a put does that finds the ring full, and does not wait: all that there is to know about a policy. */
 static const struct overflow {
-    const char *name;
+    const char *name; /* with a number behind a colon, as an example of those that it may have */
     uint32_t    flag, excludes; /* flags that a ring with this policy cannot have */
-    int       (*put)(const struct put_call *call); /* with the producer's right, which it gives up; how many were dropped */
+    int       (*put)(const struct put_call *call); /* gives up the producer's right; returns how many were dropped */
     const char *text;
 } policies[] = {
     {"block", 0, 0, NULL, "waits until there is room"},
     {"drop", SSM_OVERFLOW_DROP, 0, put_dropping, "frees the packets that there is no room for"},
     {"overwrite", SSM_OVERFLOW_OVERWRITE, SSM_ONE_CONSUMER | SSM_REDELIVER, put_overwriting,
      "frees the oldest packets in the ring to make room"},
+    {"sample:8", SSM_OVERFLOW_SAMPLE, SSM_ONE_CONSUMER | SSM_REDELIVER, put_sampling,
+     "of eight packets that there is no room for frees the first seven, and the oldest one in the ring to make room "
+     "for the eighth"},
 };
+#define POLICY_MASK ((uint32_t)(SSM_OVERFLOW_MASK % SSM_OVERFLOW_EVERY(1))) /* the rest is its number */
 #define POLICY_COUNT ((uint32_t)(sizeof policies / sizeof *policies))
+
+static bool has_number(const struct overflow *policy) { return strchr(policy->name, ':') != NULL; }
 
 /* NULL: there is none; the flags of a ring that exists are from shared memory. */
 static const struct overflow *policy_of(uint32_t flags)
 {
+    const uint32_t number = flags / SSM_OVERFLOW_EVERY(1);
     for (uint32_t i = 0; i < POLICY_COUNT; i++)
-        if (policies[i].flag == (flags & SSM_OVERFLOW_MASK))
+        if (policies[i].flag == (flags & POLICY_MASK) && (has_number(&policies[i]) ? number > 1 : number == 0))
             return &policies[i];
     return NULL;
 }
@@ -370,13 +424,28 @@ static const struct overflow *policy_of(uint32_t flags)
 const char *ssm_overflow_name(uint32_t number) { return number < POLICY_COUNT ? policies[number].name : NULL; }
 const char *ssm_overflow_text(uint32_t number) { return number < POLICY_COUNT ? policies[number].text : NULL; }
 
+#define NO_NUMBER (UINT16_MAX + 1) /* more than fits into the flags */
+
+static uint32_t number_of(const char *digits)
+{
+    const size_t length = strspn(digits, "0123456789");
+    const bool is_one = length > 0 && length <= 5 && digits[length] == '\0' && digits[0] != '0';
+    return is_one ? (uint32_t)strtoul(digits, NULL, 10) : NO_NUMBER;
+}
+
 int ssm_overflow_of_words(const char *words, uint32_t *flags_out)
 {
-    for (uint32_t i = 0; i < POLICY_COUNT; i++)
-        if (strcmp(words, policies[i].name) == 0) {
-            *flags_out = policies[i].flag;
+    for (uint32_t i = 0; i < POLICY_COUNT; i++) {
+        const size_t length = strcspn(policies[i].name, ":");
+        if (strncmp(words, policies[i].name, length) != 0 || (words[length] == ':') != has_number(&policies[i]))
+            continue;
+        const uint32_t number = has_number(&policies[i])  ? number_of(words + length + 1)
+                                : words[length] == '\0' ? 0
+                                                         : NO_NUMBER;
+        *flags_out = policies[i].flag | SSM_OVERFLOW_EVERY(number);
+        if (number <= UINT16_MAX && policy_of(*flags_out) != NULL)
             return 0;
-        }
+    }
     return -EINVAL;
 }
 
@@ -385,7 +454,9 @@ int ssm_overflow_in_words(uint32_t flags, char words_out[SSM_OVERFLOW_SIZE])
     const struct overflow *policy = policy_of(flags);
     if (policy == NULL)
         return -EINVAL;
-    snprintf(words_out, SSM_OVERFLOW_SIZE, "%s", policy->name);
+    const int length = (int)strcspn(policy->name, ":");
+    snprintf(words_out, SSM_OVERFLOW_SIZE, has_number(policy) ? "%.*s:%u" : "%.*s", length, policy->name,
+             flags / SSM_OVERFLOW_EVERY(1)); /* the number */
     return 0;
 }
 
@@ -393,7 +464,7 @@ uint32_t ssm_overflow_flags(void)
 {
     uint32_t flags = 0;
     for (uint32_t i = 0; i < POLICY_COUNT; i++)
-        flags |= policies[i].flag;
+        flags |= policies[i].flag | (has_number(&policies[i]) ? SSM_OVERFLOW_EVERY(UINT16_MAX) : 0);
     return flags;
 }
 
