@@ -2,13 +2,14 @@
  *
  * Allocating.
  *
- * Where a block comes from, in this order: the private cache; the own shard (a batch, the rest into the cache); the other
- * shards; other processes' caches; what the dead held. While a call that waits for several blocks has its turn
- * (reservation.h), the others have their private caches only.
+ * A block comes from, in this order: the private cache; the own shard (a batch, whose rest goes into the cache); the
+ * other shards; other processes' caches; dead processes. While a call that waits for several blocks has its turn
+ * (reservation.h), all other calls use their private caches only.
  *
- * Where the arena grows, a packet that finds its class full spills into the arena, and takes there what it needs and no
- * more. The arena comes after the own cache and the shards, and before other processes' caches. A call that waits then
- * waits in the arena's line: what comes free in the arena wakes it, and so does a block of its class.
+ * If the arena grows, a packet that finds its class full spills into the arena, and takes only as much memory as it
+ * needs there. The arena comes after the own cache and the shards, and before other processes' caches. A call that
+ * waits then waits in the arena's queue. Memory that comes free in the arena wakes it, and so does a block of its
+ * class.
  */
 #include "arena.h"
 #include "claim.h"
@@ -18,11 +19,11 @@
 
 #include <errno.h>
 
-#define ARENA_RETRY_NS UINT64_C(100000000) /* for the arena's lock, before there is no room */
+#define ARENA_RETRY_NS UINT64_C(100000000) /* how long a call tries for the arena's lock before it reports no room */
 #define DESCRIPTOR_ROUNDS 8
 #define PARKED_MAX 64              /* blocks refilled into the cache at once */
 
-/* From the own shard onwards, round. `busy`: a shard was passed over because its lock was taken. */
+/* Goes round the shards, beginning with the own one. `busy`: a shard was passed over because its lock was taken. */
 static int take_from_shards(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, uint64_t patience_ns,
                             uint32_t *blocks_out, bool *busy)
 {
@@ -44,7 +45,7 @@ static int take_from_shards(struct ssm_pool *pool, uint32_t class_idx, uint32_t 
     return (int)taken;
 }
 
-/* Takes a batch from the own shard and stows what is beyond `count`. */
+/* Takes a batch from the own shard, and stows the blocks beyond `count`. */
 static uint32_t refill(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, uint32_t *blocks_out)
 {
     uint32_t batch[PARKED_MAX + 1];
@@ -62,23 +63,23 @@ static uint32_t refill(struct ssm_pool *pool, uint32_t class_idx, uint32_t count
     for (int i = 1; i < result; i++)
         handles[i - 1] = ssm_handle_now(pool, batch[i]);
     ssm_stow_blocks(pool, class_idx, handles, (uint32_t)result - 1, pool->classes[class_idx].cache_blocks);
-    blocks_out[0] = batch[0]; /* last: ssm_stow_blocks() had the scratch */
+    blocks_out[0] = batch[0]; /* last: ssm_stow_blocks() used the scratch */
     return 1;
 }
 
-/* Is there as much at all? Taking some blocks and returning them would wake every waiter, including the caller. */
+/* Cheap check beforehand. Taking some blocks and returning them would wake every waiter, including the caller. */
 static bool looks_enough(const struct ssm_pool *pool, uint32_t class_idx, uint32_t count, bool thorough)
 {
     uint64_t free_count = 0; /* of hints */
     for (uint32_t i = 0; i < pool->geometry.shards && free_count < count; i++)
         free_count += ssm_load_relaxed_u32(&ssm_shard_at(pool, class_idx, i)->free_count);
     for (uint32_t slot = 0; thorough && free_count < count && slot < ssm_holder_high(pool); slot++)
-        if (slot != pool->self && ssm_slot_has_caches(pool, slot)) /* what is in its own was taken before */
+        if (slot != pool->self && ssm_slot_has_caches(pool, slot)) /* its own cache was emptied before */
             free_count += ssm_load_relaxed_u32(&ssm_cache_at(pool, slot, class_idx)->count);
     return free_count >= count;
 }
 
-/* What the own cache does not have: how many of `count`, as block indices in the scratch; -SSM_E_CORRUPT. */
+/* Takes up to `count` blocks that the own cache did not have, into the scratch. Returns how many, or -SSM_E_CORRUPT. */
 static int take_elsewhere(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, bool thorough)
 {
     uint32_t *blocks = pool->scratch, taken;
@@ -87,7 +88,7 @@ static int take_elsewhere(struct ssm_pool *pool, uint32_t class_idx, uint32_t co
         return 0;
     taken = refill(pool, class_idx, count, blocks);
     for (int round = 0; taken < count && round < (thorough ? 2 : 1); round++) {
-        /* A shard whose lock stays taken (its owner may be stopped) is waited for only in the second round. */
+        /* Only the second round waits for a shard whose lock stays taken (its owner may be stopped). */
         if (round == 1 && !busy)
             break;
         int result = take_from_shards(pool, class_idx, count - taken, round == 0 ? 0 : SSM_LOCK_PATIENCE_NS,
@@ -106,7 +107,7 @@ static int take_elsewhere(struct ssm_pool *pool, uint32_t class_idx, uint32_t co
     return (int)taken;
 }
 
-/* A class, and what a packet takes of it. */
+/* A class, and how much of it a packet takes. */
 struct source {
     const struct ssm_own_class *class;
     uint64_t                    bytes;
@@ -118,19 +119,19 @@ struct alloc_call {
     uint64_t        *handles_out;
     uint32_t         count;
     bool             busy;  /* the arena's lock stayed taken */
-    bool             asks;  /* it waits, and not for one block that is like any other */
+    bool             asks;  /* it waits for several blocks, or for room in the arena */
     struct source    first;
-    struct source    spill; /* the arena, for what finds its class full; without a class: there is none */
+    struct source    spill; /* the arena, for packets that find their class full; or no class */
     struct ssm_claimant claimant;
 };
 
-/* Whose blocks it waits for. */
+/* The source that the call waits for. */
 static const struct source *awaited(const struct alloc_call *call)
 {
     return call->spill.class != NULL ? &call->spill : &call->first;
 }
 
-/* All or nothing; 0, -SSM_E_EXHAUSTED, -SSM_E_CORRUPT. The handles are those of former packets. */
+/* Takes all blocks or none. 0, -SSM_E_EXHAUSTED or -SSM_E_CORRUPT. The handles are those of the former packets. */
 static int take_blocks(struct alloc_call *call, const struct source *from, bool thorough)
 {
     struct ssm_pool *pool = call->pool;
@@ -153,19 +154,19 @@ static int take_blocks(struct alloc_call *call, const struct source *from, bool 
     return more < 0 ? more : -SSM_E_EXHAUSTED;
 }
 
-/* A fresh packet: the block is this process's alone. `handle`: of the packet that was in it. */
+/* Makes a new packet of a block that this process alone holds. `handle`: of its former packet. */
 static inline uint64_t hand_out(struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_block *block, uint64_t handle,
                                 uint64_t size)
 {
     SSM_ASSERT_SHARED(ssm_block_has(block, pool->self));
-    handle += UINT64_C(1) << 32; /* the next generation; behind the last one comes 0 */
+    handle += UINT64_C(1) << 32; /* the next generation; it wraps to 0 */
     ssm_store_relaxed_u32(&block->generation, (uint32_t)(handle >> 32));
-    ssm_fence_release(); /* Y1 -> Y2 in copy_packet(): the generation is seen to change before all that follows */
+    ssm_fence_release(); /* Y1 -> Y2 in copy_packet(): the generation changes before all that follows */
     ssm_store_relaxed_u64(&block->start, pool->geometry.headroom);
     ssm_store_relaxed_u64(&block->length, size);
     ssm_store_relaxed_u64(&block->tag, 0);
-    ssm_store_relaxed_u64(&block->next, SSM_NO_NEXT); /* somebody may have died with a chain of which it was a part */
-    ssm_store_release_u32(&block->home, pool->home); /* G1, H1: whoever sees this home sees the claim before it */
+    ssm_store_relaxed_u64(&block->next, SSM_NO_NEXT); /* a process may have died with a chain that it was part of */
+    ssm_store_release_u32(&block->home, pool->home); /* G1, H1: the claim is seen before this home */
     ssm_claim_set_fresh(pool, class, (uint32_t)handle);
     return handle;
 }
@@ -176,7 +177,8 @@ static inline void hand_out_all(struct ssm_pool *pool, const struct ssm_own_clas
         handles[i] = hand_out(pool, class, ssm_block_at(pool, (uint32_t)handles[i]), handles[i], size);
 }
 
-/* Blocks of the arena, without extents. Where too few are free, it may get more; each round, others may be faster. */
+/* Takes blocks of the arena, without extents. If too few are free, the arena may get more; others may take them
+ * first. */
 static int take_descriptors(struct alloc_call *call, const struct source *from, bool thorough)
 {
     int result = take_blocks(call, from, thorough);
@@ -188,8 +190,8 @@ static int take_descriptors(struct alloc_call *call, const struct source *from, 
     return result;
 }
 
-/* Blocks of the arena, with their extents. The first look is there so that a call that fails touches nothing; when its
- * room is gone since, somebody else has got on. */
+/* Takes blocks of the arena, with their extents. The look at the beginning lets a call that fails touch nothing. If the
+ * room is gone afterwards, another process has taken it. */
 static int take_furnished(struct alloc_call *call, const struct source *from, bool thorough)
 {
     struct ssm_pool *pool = call->pool;
@@ -206,7 +208,7 @@ static int take_furnished(struct alloc_call *call, const struct source *from, bo
     return call->busy ? -SSM_E_EXHAUSTED : result;
 }
 
-/* As hand_out(), for what no fast path may take for its own. */
+/* Like hand_out_all(), for packets that no fast path may handle. */
 static void hand_out_furnished(const struct alloc_call *call, const struct source *from)
 {
     struct ssm_pool *pool = call->pool;
@@ -216,7 +218,7 @@ static void hand_out_furnished(const struct alloc_call *call, const struct sourc
         pool->claims[(uint32_t)call->handles_out[i]] = claim;
         const uint64_t bytes = ssm_memory_take(pool, claim.class_idx, (uint32_t)call->handles_out[i]).bytes;
         SSM_ASSERT_SHARED(bytes == from->bytes);
-        ssm_usage_add(pool, bytes); /* what will be subtracted: the extent may have been scribbled since it was furnished */
+        ssm_usage_add(pool, bytes); /* as much as will be subtracted, even if the extent was damaged */
     }
 }
 
@@ -254,7 +256,8 @@ static int alloc_attempt(void *context, bool thorough)
     return result;
 }
 
-/* Takes out what the call has asked for, however it ended. An attachment that was closed meanwhile has done so. */
+/* Withdraws the call's request, however the call ended. If the attachment was closed meanwhile, that is done
+ * already. */
 static void stop_asking(struct alloc_call *call)
 {
     if (ssm_pool_enter(call->pool) != 0)
@@ -265,7 +268,7 @@ static void stop_asking(struct alloc_call *call)
     ssm_pool_leave(call->pool);
 }
 
-/* Calls for several blocks, or for room in the arena, have an event of their own, and turns; see reservation.h. */
+/* Calls for several blocks, or for room in the arena, have their own event, and turns; see reservation.h. */
 static int alloc_waiting(struct alloc_call *call, int64_t timeout_ns)
 {
     struct ssm_pool *pool = call->pool;
@@ -284,8 +287,8 @@ static int alloc_waiting(struct alloc_call *call, int64_t timeout_ns)
     return result;
 }
 
-/* The common case: one packet, from the cache. False: go the long way. (It calls nothing, nor does free_fast(): a register
- * that outlives a call costs a push and a pop.) */
+/* The common case: one packet, from the cache. False: use the slow path. (Neither this nor free_fast() calls a
+ * function: a register that outlives a call costs a push and a pop.) */
 static inline bool alloc_fast(struct ssm_pool *pool, uint64_t size, uint64_t *handle_out)
 {
     const struct ssm_own_class *class = ssm_class_for(pool, size);
@@ -305,14 +308,14 @@ static inline bool alloc_fast(struct ssm_pool *pool, uint64_t size, uint64_t *ha
     return true;
 }
 
-/* Of a request that can never be met; a closed or read-only attachment says so before anything else. */
+/* Refuses a request that can never be met. A closed or read-only attachment reports that first. */
 static SSM_COLD int refuse(struct ssm_pool *pool, int why)
 {
     SSM_POOL_ENTER(pool);
     return why;
 }
 
-/* False: there are not so many packets of this size. */
+/* False if the pool cannot have so many packets of this size. */
 static bool find_sources(struct alloc_call *call, const struct ssm_own_class *class)
 {
     const struct ssm_pool *pool = call->pool;
@@ -350,7 +353,7 @@ static SSM_APART int alloc_slowly(struct ssm_pool *pool, uint64_t size, uint32_t
     }
     if (result == -SSM_E_EXHAUSTED && timeout_ns != 0)
         result = alloc_waiting(&call, timeout_ns);
-    if (result == -SSM_E_EXHAUSTED && pool->on_stall(pool)) /* before it is said: the dead held some of it */
+    if (result == -SSM_E_EXHAUSTED && pool->on_stall(pool)) /* first: dead processes may hold blocks */
         result = alloc_attempt(&call, true);
     return result;
 }

@@ -3,7 +3,7 @@
  * Holder sets; see block.h. */
 #include "block.h"
 
-#define LOOKS 1000 /* a set that changed in each of so many looks is held by somebody */
+#define LOOKS 1000 /* a set that changed in each of so many looks counts as held */
 
 bool ssm_block_look_again(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark)
 {

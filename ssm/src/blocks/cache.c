@@ -58,7 +58,7 @@ bool ssm_cache_enter_later(struct ssm_pool *pool, struct ssm_cache *cache)
     return false;
 }
 
-/* Waits until the owner is outside; it sees the thief's name and stays there. False: the owner does not leave. */
+/* Waits until the owner has left the cache; the thief's name keeps it out. False if the owner does not leave. */
 static bool wait_for_owner(struct ssm_pool *pool, uint32_t slot, const struct ssm_cache *cache)
 {
     uint64_t until_ns = 0;
@@ -75,7 +75,7 @@ static bool wait_for_owner(struct ssm_pool *pool, uint32_t slot, const struct ss
         uint64_t now_ns = ssm_now_ns();
         if (until_ns == 0)
             until_ns = now_ns + SSM_LOCK_PATIENCE_NS;
-        if (now_ns >= until_ns) { /* the scheduler has put the owner aside, or it is stopped */
+        if (now_ns >= until_ns) { /* the owner has no processor, or is stopped */
             ssm_lock_note_stayed(pool, now_ns);
             ssm_lock_note_evasion(pool);
             return false;
@@ -85,7 +85,7 @@ static bool wait_for_owner(struct ssm_pool *pool, uint32_t slot, const struct ss
     return true;
 }
 
-/* With the cache in hand. A block that is not the owner's alone is left: a reaper is about to see to it. */
+/* Takes entries while the owner is out. Leaves a block that others hold, too: a reaper is at work on it. */
 static uint32_t take_entries(struct ssm_pool *pool, uint32_t class_idx, uint32_t slot, uint32_t wanted, uint32_t *blocks_out)
 {
     struct ssm_cache *cache = ssm_cache_at(pool, slot, class_idx);
@@ -127,7 +127,7 @@ uint32_t ssm_cache_steal(struct ssm_pool *pool, uint32_t class_idx, uint32_t cou
     return taken;
 }
 
-/* With the cache entered. What cannot be given, because its shard is locked, goes back on the stack. */
+/* The caller has entered the cache. Blocks whose shard stays locked go back on the stack. */
 static void flush_in_hand(struct ssm_pool *pool, uint32_t class_idx, uint32_t keep)
 {
     struct ssm_cache *cache = pool->classes[class_idx].cache;
@@ -197,7 +197,7 @@ void ssm_cache_reset(struct ssm_pool *pool)
         struct ssm_cache *cache = pool->classes[class_idx].cache;
         ssm_store_relaxed_u32(&cache->busy, 0);
         if (lock_out(pool, cache, 0) != 0)
-            continue; /* a thief came before: all entries are void, and it takes none */
+            continue; /* a thief was faster: all entries are void, so it takes none */
         ssm_store_relaxed_u32(&cache->count, 0);
         ssm_lock_release(&cache->thief);
     }

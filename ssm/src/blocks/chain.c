@@ -23,7 +23,7 @@ uint32_t ssm_chain_collect(const struct ssm_pool *pool, uint32_t ring_id, uint64
     return count;
 }
 
-/* Each is looked at again: a scribbled link may have led to one twice, and by then its block is another packet. */
+/* Checks each one again: a damaged link may have led to a block twice, and by now it may be another packet. */
 void ssm_chain_drop(struct ssm_pool *pool, uint32_t ring_id, const uint64_t *handles, uint32_t count)
 {
     SSM_ASSERT(count <= SSM_CHAIN_MAX);
@@ -45,7 +45,7 @@ static int check_head(const struct ssm_pool *pool, uint64_t head)
     if (flags & SSM_CLAIM_SEGMENT)
         return -SSM_E_SEGMENT;
     if (flags & SSM_CLAIM_DELIVERED)
-        return -SSM_E_CHAIN; /* the ring would take it back alone */
+        return -SSM_E_CHAIN; /* its ring would get the head back without the chain */
     return ssm_block_is_mine(pool, ssm_block_at(pool, head_idx)) ? 0 : -SSM_E_SHARED;
 }
 
@@ -63,11 +63,11 @@ static int check_segment(const struct ssm_pool *pool, uint64_t handle)
         return -SSM_E_CHAIN;
     if (claim->pins != 0)
         return -SSM_E_PINNED;
-    /* One of the arena is none that the fast paths know. */
+    /* The fast paths do not know packets of the arena. */
     return claim->references == 1 && ssm_block_is_mine(pool, ssm_block_at(pool, block_idx)) ? 0 : -SSM_E_SHARED;
 }
 
-/* Each of them can be linked, and stands there once. */
+/* Checks that each packet can be linked, and is listed once. */
 static int check_all(struct ssm_pool *pool, uint64_t head, const uint64_t *segments, uint32_t count)
 {
     uint32_t marked = 0;
@@ -112,7 +112,7 @@ int ssm_packet_link(struct ssm_pool *pool, uint64_t head, const uint64_t *segmen
     if (count >= SSM_CHAIN_MAX)
         return -EINVAL;
     int result = link_attempt(pool, head, segments, count);
-    if (result == -SSM_E_SHARED && pool->on_stall(pool)) /* somebody dead may have been the other holder */
+    if (result == -SSM_E_SHARED && pool->on_stall(pool)) /* the other holder may have died */
         result = link_attempt(pool, head, segments, count);
     return result;
 }

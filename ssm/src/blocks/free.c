@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Freeing; see free.h. A block that other processes hold too is let go of; one that this process has alone is put away
- * (stow.h). */
+ * Freeing; see free.h. A block that other processes hold too is let go of. A block that this process alone holds is
+ * stowed (stow.h). */
 #include "free.h"
 
 #include "redelivery.h"
@@ -36,7 +36,7 @@ void ssm_reference_drop(struct ssm_pool *pool, uint32_t block_idx, uint64_t deli
         ssm_block_release(pool, claim->class_idx, block_idx);
 }
 
-/* A scribbled link ends it: each segment is passed once. */
+/* A damaged link ends the walk. It visits no segment twice. */
 SSM_COLD void ssm_chain_release(struct ssm_pool *pool, uint32_t head_idx)
 {
     uint32_t next = ssm_chain_next(pool, head_idx);
@@ -54,7 +54,8 @@ SSM_COLD void ssm_chain_release(struct ssm_pool *pool, uint32_t head_idx)
     }
 }
 
-/* The common case: a packet that this process holds once, and alone, goes into the cache. False: go the long way. */
+/* The common case: a packet that this process alone holds, by one reference, goes into the cache. False: use the slow
+ * path. */
 static inline bool free_fast(struct ssm_pool *pool, uint64_t handle)
 {
     const struct ssm_own_class *class = ssm_claim_sole_class(pool, handle);
@@ -101,7 +102,7 @@ int ssm_free_of(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, int d
     return free_guarded(pool, handle, delivery, done);
 }
 
-/* Takes one reference per handle back, so that a handle that stands twice is counted twice. -SSM_E_STALE, and nothing
+/* Takes back one reference for each handle, so a handle that is listed twice counts twice. -SSM_E_STALE: nothing
  * changed. */
 static int take_references(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
 {
@@ -117,25 +118,26 @@ static int take_references(struct ssm_pool *pool, const uint64_t *handles, uint3
     return 0;
 }
 
-/* Of references that are taken back already. */
+/* Releases packets whose references were taken back. */
 static void release_all(struct ssm_pool *pool, const uint64_t *handles, uint32_t count, uint64_t delivery, bool done)
 {
     for (uint32_t i = 0; i < count; i++)
         if (pool->claims[(uint32_t)handles[i]].flags & SSM_CLAIM_DELIVERED)
             ssm_delivery_drop(pool, (uint32_t)handles[i], delivery, done);
-    for (uint32_t i = 0; i < count; i++) /* all before the first one goes, and perhaps its segments with it */
+    for (uint32_t i = 0; i < count; i++) /* first, since the first release may take segments along */
         if (pool->claims[(uint32_t)handles[i]].references == 0)
             pool->claims[(uint32_t)handles[i]].flags |= SSM_CLAIM_MARKED;
     for (uint32_t i = 0; i < count; i++) {
         struct ssm_claim *claim = &pool->claims[(uint32_t)handles[i]];
         if (!(claim->flags & SSM_CLAIM_MARKED))
             continue;
-        claim->flags &= (uint8_t)~SSM_CLAIM_MARKED; /* it may stand in the batch once more */
+        claim->flags &= (uint8_t)~SSM_CLAIM_MARKED; /* it may be listed again */
         ssm_block_release(pool, claim->class_idx, (uint32_t)handles[i]);
     }
 }
 
-/* The common case: different packets, each held once and alone; those of one class go back together. */
+/* The common case: distinct packets that this process alone holds, each by one reference. Runs of one class go
+ * together. */
 static bool free_sole(struct ssm_pool *pool, const uint64_t *handles, uint32_t count)
 {
     if (!ssm_claims_take_sole(pool, handles, count))

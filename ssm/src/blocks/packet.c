@@ -2,9 +2,9 @@
  *
  * Packets: references, pins, and the window into the block (headroom | data | tailroom).
  *
- * The window stands in the descriptor, so it travels with the packet. Processes that hold one packet together see
- * each other's changes; what is read is checked against the block, so that a torn or scribbled window is an error
- * and no access outside the block.
+ * The window is in the descriptor, so it travels with the packet. Processes that hold a packet together see each
+ * other's changes. Each window that is read is checked against the block: a torn or damaged one is an error, never an
+ * access outside the block.
  */
 #include "claim.h"
 #include "redelivery.h"
@@ -76,7 +76,7 @@ static int move_edge(struct ssm_pool *pool, uint64_t handle, enum edge edge, boo
             w.start = outwards ? w.start - bytes : w.start + bytes;
         w.length = outwards ? w.length + bytes : w.length - bytes;
         SSM_ASSERT(w.start <= w.block_size && w.length <= w.block_size - w.start);
-        /* The inner of the two goes first: between the two stores the window is never outside the block. */
+        /* In this order, the window is inside the block between the two stores, too. */
         if (outwards && edge == FRONT) {
             ssm_store_release_u64(&w.block->start, w.start);
             ssm_store_release_u64(&w.block->length, w.length);
@@ -180,7 +180,7 @@ int ssm_packet_pin(struct ssm_pool *pool, uint64_t handle)
     else if (claim->pins == UINT16_MAX)
         result = -EOVERFLOW;
     else if (!ssm_claim_is_movable(claim))
-        result = -EINVAL; /* each of them is pinned already, or is the link's */
+        result = -EINVAL; /* all references are pinned, or the link's */
     else if (claim->pins++ == 0)
         pool->pinned++;
     SSM_ASSERT(claim->pins <= claim->references && pool->pinned <= pool->geometry.block_total);

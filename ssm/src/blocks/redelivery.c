@@ -62,13 +62,13 @@ static struct ssm_delivery *entry_of(const struct ssm_redelivery *table, uint64_
     return &table->entries[(uint32_t)handle];
 }
 
-/* What an entry says of the packet with that handle: state and owner, or 0. */
+/* Returns what the entry says of that packet: state and owner, or 0. */
 static uint32_t said_of(uint64_t taken, uint64_t handle)
 {
     return taken >> 32 == handle >> 32 && (uint32_t)taken & STATE ? (uint32_t)taken : 0;
 }
 
-/* Taken by that process, in whichever way, and perhaps about to be handed on. */
+/* Has that process taken the packet? It may be about to hand it on. */
 static bool is_held_by(uint32_t said, uint32_t owner)
 {
     return (said & ~(FRONT | LEAVING)) == (HELD | owner);
@@ -90,20 +90,20 @@ bool ssm_redelivery_take(const struct ssm_pool *pool, const struct ssm_redeliver
         ssm_store_relaxed_u64(&entry->position, position);
         if (ssm_cas_acqrel_u64(&entry->taken, &seen, mine)) /* D3: before the own bit is set and the ring's cleared */
             return true;
-        /* Whoever put it back here has made its own entry void just now, or a reaper that of somebody dead. */
+        /* The process that put it back here has just made its entry void, or a reaper did so for a dead one. */
     }
     return false;
 }
 
-/* The packet of a block that was returned and can be taken; false: none. */
+/* Returns the handle if the block's packet was returned and can be taken. */
 static bool returned_handle(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx, uint64_t *handle_out)
 {
     uint64_t taken = ssm_load_acquire_u64(&table->entries[block_idx].taken);
     if (((uint32_t)taken & STATE) != FRONT)
-        return false; /* nearly all of them */
+        return false; /* most entries */
     const struct ssm_block *block = ssm_block_at(pool, block_idx);
     *handle_out = ssm_handle_of((uint32_t)(taken >> 32), block_idx);
-    /* The bit first: with it, the generation stays. Without it a reaper is about to set it. */
+    /* Reads the bit first: while it is set, the generation stays. If it is clear, a reaper is about to set it. */
     return ssm_block_has(block, table->ring_id) && ssm_load_relaxed_u32(&block->generation) == taken >> 32;
 }
 
@@ -115,7 +115,7 @@ bool ssm_redelivery_take_first(const struct ssm_pool *pool, const struct ssm_red
     for (uint32_t i = 0, total = ssm_blocks_now(pool); i < total; i++) {
         if (!returned_handle(pool, table, i, &handle))
             continue;
-        uint64_t position = ssm_load_relaxed_u64(&table->entries[i].position); /* written before the entry was */
+        uint64_t position = ssm_load_relaxed_u64(&table->entries[i].position); /* was written before the entry */
         if (found++ == 0 || position < first) {
             first = position;
             *handle_out = handle;
@@ -126,7 +126,7 @@ bool ssm_redelivery_take_first(const struct ssm_pool *pool, const struct ssm_red
         return false;
     uint64_t seen = entry_for(*handle_out, FRONT);
     uint64_t mine = entry_for(*handle_out, FRONT | HELD | ssm_redelivery_self(pool));
-    return ssm_cas_acqrel_u64(&entry_of(table, *handle_out)->taken, &seen, mine); /* D3; false: scribbled over */
+    return ssm_cas_acqrel_u64(&entry_of(table, *handle_out)->taken, &seen, mine); /* D3; fails if it is damaged */
 }
 
 bool ssm_redelivery_is_returned(const struct ssm_redelivery *table, uint64_t handle)
@@ -141,7 +141,7 @@ bool ssm_redelivery_was_returned(const struct ssm_redelivery *table, uint64_t ha
 
 bool ssm_redelivery_is_under_way(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t handle)
 {
-    uint32_t said = said_of(ssm_load_acquire_u64(&entry_of(table, handle)->taken), handle); /* D4: pairs with D1 and D3 */
+    uint32_t said = said_of(ssm_load_acquire_u64(&entry_of(table, handle)->taken), handle); /* D4: pairs with D1, D3 */
     return said != 0 && !is_held_by(said, ssm_redelivery_self(pool));
 }
 
@@ -156,7 +156,7 @@ uint32_t ssm_redelivery_count(const struct ssm_pool *pool, const struct ssm_rede
 
 bool ssm_redelivery_is_owed(const struct ssm_pool *pool, const struct ssm_redelivery *table)
 {
-    uint32_t living = pool->self; /* the last one that was found alive: looking costs a system call */
+    uint32_t living = pool->self; /* the last one that was found alive: a test costs a system call */
     for (uint32_t i = 0, total = ssm_blocks_now(pool); i < total; i++) {
         uint64_t taken = ssm_load_acquire_u64(&table->entries[i].taken);
         uint32_t slot = ssm_owner_slot((uint32_t)taken);
@@ -175,14 +175,14 @@ bool ssm_redelivery_is_owed(const struct ssm_pool *pool, const struct ssm_redeli
 
 /* ---- freeing and handing on ------------------------------------------------------------------------------------- */
 
-/* An entry that names the owner goes void; `leaving`: only if it is marked so. */
+/* Makes an entry void if it names the owner; with `leaving`, only if it is marked as leaving. */
 static void make_void(const struct ssm_redelivery *table, uint64_t handle, uint32_t owner, bool leaving)
 {
     struct ssm_delivery *entry = entry_of(table, handle);
     uint64_t seen = ssm_load_acquire_u64(&entry->taken);
     uint32_t said = said_of(seen, handle);
     if (is_held_by(said, owner) && (said & LEAVING || !leaving))
-        ssm_cas_acqrel_u64(&entry->taken, &seen, 0); /* fails: it was put back here, and somebody has taken it since */
+        ssm_cas_acqrel_u64(&entry->taken, &seen, 0); /* fails if it was put back here, and taken since */
 }
 
 void ssm_redelivery_complete(const struct ssm_redelivery *table, uint64_t handle, uint32_t owner)
@@ -230,7 +230,7 @@ void ssm_delivery_leave(const struct ssm_pool *pool, const struct ssm_redelivery
     SSM_ASSERT(table->own[block_idx].references > 0);
     uint64_t seen = ssm_load_acquire_u64(&entry->taken);
     if (is_held_by(said_of(seen, ssm_handle_now(pool, block_idx)), ssm_redelivery_self(pool)))
-        ssm_cas_acqrel_u64(&entry->taken, &seen, seen | LEAVING); /* fails: as in make_void() */
+        ssm_cas_acqrel_u64(&entry->taken, &seen, seen | LEAVING); /* may fail as in make_void() */
 }
 
 void ssm_delivery_end(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx)
@@ -285,17 +285,17 @@ static bool carries_one_of(const struct ssm_pool *pool, const struct ssm_block *
     return false;
 }
 
-/* Of an entry that names one of the dead: FRONT, or 0 where nothing is to come back. By slot, not by incarnation: whoever
- * adopted the slot may have died before it came here. */
+/* The new state of an entry that names a dead process: FRONT, or 0 if nothing comes back. Compares slots, not
+ * incarnations: the process that adopted a slot may have died before it got here. */
 static uint32_t verdict_on(const struct ssm_redelivery *table, const struct ssm_block *block, uint32_t said, bool discard)
 {
     bool queued = ssm_block_has(block, table->ring_id), held = ssm_block_has(block, ssm_owner_slot(said));
     if (said & FRONT)
-        return queued || (held && !discard) ? FRONT : 0; /* with the ring's bit, and in no slot: it must stay returned */
-    return held && !queued && !discard ? FRONT : 0; /* with the ring's bit it still stands in its slot */
+        return queued || (held && !discard) ? FRONT : 0; /* no slot has it: it must stay returned */
+    return held && !queued && !discard ? FRONT : 0; /* if queued, its slot still has it */
 }
 
-/* True: the packet is among the returned ones. */
+/* True if the packet is a returned one now. */
 static bool return_one(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx, const struct ssm_holder_set *dead, bool discard)
 {
     struct ssm_delivery *entry = &table->entries[block_idx];
@@ -308,14 +308,14 @@ static bool return_one(struct ssm_pool *pool, const struct ssm_redelivery *table
             return false;
         said = verdict_on(table, block, said, discard);
         if (!ssm_cas_acqrel_u64(&entry->taken, &seen, said != 0 ? entry_for(handle, said) : 0)) /* D1 */
-            return false; /* it was queued, and somebody has just taken it */
+            return false; /* it was queued, and has just been taken */
     }
     if (said != FRONT)
         return false;
     if (ssm_block_has(block, table->ring_id)) /* D4 */
         return true;
-    /* D4: the entry once more, after the bit: a get that has taken it meanwhile changed it before it cleared the bit (D3). And
-     * somebody dead has it still, or what stands here is scribbled. */
+    /* D4: reads the entry again, after the bit: a get that took it meanwhile changed it before it cleared the bit (D3).
+     * And a dead process must still hold the block, or the entry is damaged. */
     if (ssm_load_acquire_u64(&entry->taken) != entry_for(handle, FRONT) || !carries_one_of(pool, block, dead))
         return false;
     ssm_block_add(pool, block, table->ring_id); /* D1: after the entry, before the dead one's bit is cleared */
@@ -343,7 +343,7 @@ const char *ssm_redelivery_fault(const struct ssm_pool *pool, const struct ssm_r
         return ssm_block_has(block, table->ring_id) ? NULL : "returned to a ring, but not the ring's";
     if (slot >= ssm_holder_high(pool) || ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->kind) != SSM_HOLDER_PROCESS)
         return "delivered to a holder slot that no process has";
-    /* The ring's bit first: the process's own is set before it goes. */
+    /* Reads the ring's bit first: the process's own is set before that one is cleared. */
     return ssm_block_has(block, table->ring_id) || ssm_block_has(block, slot) ? NULL : "delivered, but its receiver has it no more";
 }
 
@@ -356,7 +356,7 @@ bool ssm_redelivery_is_valid(const struct ssm_pool *pool, const struct ssm_redel
         const struct ssm_claim *claim = &pool->claims[i];
         if (open && (claim->references == 0 || !(claim->flags & SSM_CLAIM_DELIVERED)))
             return false;
-        /* Nobody else writes this process's name, and while the block has another generation the entry is void. */
+        /* Only this process writes its name, and an entry of another generation is void. */
         const uint64_t taken = ssm_load_acquire_u64(&table->entries[i].taken);
         if (!open && claim->references > 0 && is_held_by(said_of(taken, ssm_handle_now(pool, i)), self))
             return false;

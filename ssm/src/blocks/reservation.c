@@ -4,11 +4,11 @@
 #include "reservation.h"
 
 #define SLOT_BITS     13
-#define PATIENCE_US   UINT64_C(10000)    /* so long a call waits like any other */
+#define PATIENCE_US   UINT64_C(10000)    /* so long a call waits without a turn */
 #define TURN_US       UINT64_C(50000)    /* the first one */
 #define TURN_MAX_US   UINT64_C(1000000)
 #define PAUSE_MAX_US  UINT64_C(12800000) /* between two turns of one call */
-#define GRACE_US      UINT64_C(40000)    /* for the one that is next: twice the longest sleep without a look */
+#define GRACE_US      UINT64_C(40000)    /* for the next call to take its turn: twice the longest sleep */
 
 _Static_assert(SSM_HOLDER_MAX < SSM_RESERVATION_SLOT, "a word names any slot");
 _Static_assert(SSM_RESERVATION_SLOT == (1u << SLOT_BITS) - 1, "a word is a time and a slot");
@@ -29,7 +29,7 @@ static uint64_t now_in_us(void)
     return ssm_clock_ns() / 1000;
 }
 
-/* A turn, or a rest, that is not over. */
+/* Is the turn, or the rest, not over yet? */
 static bool is_on(uint64_t word, uint64_t now_us)
 {
     return time_of(word) > now_us && time_of(word) - now_us <= TURN_MAX_US;
@@ -72,7 +72,7 @@ bool ssm_turn_is_taken(const struct ssm_pool *pool, uint32_t class_idx)
 
 /* ---- the queue -------------------------------------------------------------------------------------- */
 
-/* Takes a place that is free, or whose process is gone. Without one the call waits as well, and nobody waits for it. */
+/* Takes a place that is free, or whose process is gone. A call without a place also waits, but nobody waits for it. */
 static void ask(const struct ssm_pool *pool, struct ssm_reservations *of, struct ssm_claimant *claimant)
 {
     claimant->entry = 0;
@@ -117,7 +117,7 @@ static uint64_t doubled(uint64_t time_us, uint32_t times, uint64_t max_us)
     return time_us < max_us ? time_us : max_us;
 }
 
-/* The rest follows, unless the turn was over and another one has begun. */
+/* Begins the rest, unless the turn was over and another one has begun. */
 static void end_turn(struct ssm_reservations *of, struct ssm_claimant *claimant, uint64_t now_us)
 {
     uint64_t word = claimant->turn, rest_us = now_us - claimant->began_us;
@@ -151,7 +151,7 @@ static void take_turn(const struct ssm_pool *pool, struct ssm_reservations *of, 
     claimant->began_us = now_us;
 }
 
-/* When it is its turn: at its end. Otherwise when it may be. Not before `now_us`. */
+/* Returns when to look again: at the end of its turn, or when it may get one; not before `now_us`. */
 static uint64_t next_look_us(const struct ssm_reservations *of, const struct ssm_claimant *claimant, uint64_t now_us)
 {
     const uint64_t word = ssm_load_acquire_u64(&of->turn);
@@ -167,7 +167,7 @@ bool ssm_claimant_step(struct ssm_pool *pool, uint32_t class_idx, struct ssm_cla
     struct ssm_reservations *of = of_class(pool, class_idx);
     const uint64_t now_us = now_in_us();
     const bool over = claimant->turn != 0 && claimant->slot == pool->self + 1 && time_of(claimant->turn) <= now_us;
-    if (claimant->slot != pool->self + 1) /* the first time, or in a forked child: what stands there is its parent's */
+    if (claimant->slot != pool->self + 1) /* the first time, or in a forked child, where the values are its parent's */
         *claimant = (struct ssm_claimant){.slot = pool->self + 1, .asks_us = now_us + PATIENCE_US};
     if (over)
         end_in_vain(pool, of, claimant, now_us);

@@ -9,7 +9,7 @@
 
 #include <errno.h>
 
-#define PREFETCH 8 /* descriptors ahead: they were another processor's last */
+#define PREFETCH 8 /* descriptors ahead: another processor used them last */
 
 struct place { uint32_t class_idx, shard_idx; };
 
@@ -24,7 +24,7 @@ static void push_locked(struct ssm_pool *pool, struct place at, uint32_t block_i
     struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
     uint32_t count = ssm_load_relaxed_u32(&shard->free_count); /* only the owner of the lock writes it */
     if (count >= ssm_class_blocks_now(pool, at.class_idx))
-        return; /* or somebody who scribbles */
+        return; /* unless the count is damaged */
     SSM_ASSERT(ssm_class_has_block(&pool->classes[at.class_idx], block_idx));
     SSM_ASSERT_SHARED(ssm_lock_is_mine(pool, &shard->lock));
     ssm_store_release_u32(&ssm_block_at(pool, block_idx)->listed, 1);
@@ -34,8 +34,9 @@ static void push_locked(struct ssm_pool *pool, struct place at, uint32_t block_i
 
 enum whereabouts { HELD, HERE, ELSEWHERE };
 
-/* Free, and at home here, both at one moment? While it is looked at, a block that is free on another shard's list may be
- * claimed there and given this home. But its generation changes in between (G1), so it is looked at before and after. */
+/* Is the block free and at home here, both at one moment? A free block on another shard's list may be claimed there and
+ * given this home while its words are read. But its generation changes in between (G1), so that is read before and
+ * after. */
 static enum whereabouts find_block(const struct ssm_pool *pool, struct place at, const struct ssm_block *block)
 {
     uint32_t generation = ssm_load_acquire_u32(&block->generation);
@@ -46,8 +47,8 @@ static enum whereabouts find_block(const struct ssm_pool *pool, struct place at,
     return home == at.shard_idx && ssm_load_relaxed_u32(&block->generation) == generation ? HERE : ELSEWHERE;
 }
 
-/* The list anew from the truth. A block that changes while it is looked at is held, or at home elsewhere; whoever frees
- * it to this shard waits for its lock. Held and listed here is what only a broken process leaves. */
+/* Rebuilds the list from the holder sets. A block that changes meanwhile is held, or at home elsewhere; a process that
+ * frees it to this shard waits for the lock. Only a broken process leaves a block that is held and listed here. */
 static int rebuild(struct ssm_pool *pool, void *context)
 {
     const struct place at = *(const struct place *)context;
@@ -70,7 +71,7 @@ static int rebuild(struct ssm_pool *pool, void *context)
 }
 
 #if SSM_ASSERTS
-/* Are these the same block indices, in any order? Compared by number, sum and sum of squares. */
+/* Compares two sets of block indices, by their number, sum and sum of squares. */
 struct indices { uint64_t count, sum, squares; };
 
 static void add_index(struct indices *indices, uint64_t block_idx)
@@ -120,7 +121,7 @@ static void unlock_shard(struct ssm_pool *pool, struct place at)
     ssm_lock_release(&ssm_shard_at(pool, at.class_idx, at.shard_idx)->lock);
 }
 
-/* Is the entry what a list may hold? Everything that is not, a broken process wrote. */
+/* May the list hold this entry? If not, a broken process wrote it. */
 static bool entry_is_sound(struct ssm_pool *pool, struct place at, uint32_t block_idx)
 {
     if (!ssm_class_has_block(&pool->classes[at.class_idx], block_idx) || !ssm_block_exists(pool, block_idx))
@@ -130,7 +131,7 @@ static bool entry_is_sound(struct ssm_pool *pool, struct place at, uint32_t bloc
            ssm_block_is_free(pool, block);
 }
 
-/* Up to `count` sound entries from the top of the list; UINT32_MAX when it holds others. */
+/* Reads up to `count` entries from the top of the list. UINT32_MAX if one of them is not sound. */
 static uint32_t peek_locked(struct ssm_pool *pool, struct place at, uint32_t count, uint32_t *blocks_out)
 {
     const struct ssm_u32 *list = ssm_list_at(pool, at.class_idx, at.shard_idx);
@@ -154,9 +155,9 @@ static void next_generation(struct ssm_block *block)
     ssm_store_release_u32(&block->generation, ssm_load_relaxed_u32(&block->generation) + 1);
 }
 
-/* `listed` goes before the claim: a block that is held is never listed, so a reaper never takes it for settled. The
- * generation changes before the claim (G3), so that what named the block is void when the bit is seen; and after it (G1),
- * before the home does, so that whoever saw the block free learns of it. */
+/* Clears `listed` before the claim: a held block is never listed, so a reaper never takes it for settled. The
+ * generation changes before the claim (G3), so that handles of former packets are void when the bit is seen. It changes
+ * again between the claim and the home (G1), so that a process that saw the block free notices. */
 static void claim_locked(struct ssm_pool *pool, struct ssm_block *block)
 {
     SSM_ASSERT_SHARED(ssm_load_relaxed_u32(&block->listed) == 1);
@@ -166,8 +167,8 @@ static void claim_locked(struct ssm_pool *pool, struct ssm_block *block)
     next_generation(block);             /* G1 -> G2 in find_block() */
 }
 
-/* Claim all, shorten the list, then move them: until then they belong to this list. How many: one that stands there twice
- * is claimed once, and the list made anew. */
+/* Claims all blocks, shortens the list, and then changes their home: until then they belong to this list. Returns how
+ * many. A block that is listed twice is claimed once, and the list is rebuilt. */
 static uint32_t unlink_locked(struct ssm_pool *pool, struct place at, const uint32_t *blocks, uint32_t wanted)
 {
     struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
@@ -197,13 +198,13 @@ int ssm_shard_take(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx
     if (result != 0)
         return result;
     uint32_t taken = peek_locked(pool, at, count, blocks_out);
-    if (taken == UINT32_MAX) { /* the list lies; the descriptors may still be right */
+    if (taken == UINT32_MAX) { /* the list is damaged; the descriptors may be sound */
         rebuild(pool, &at);
         taken = peek_locked(pool, at, count, blocks_out);
     }
     if (taken != UINT32_MAX) {
         uint32_t claimed = unlink_locked(pool, at, blocks_out, taken);
-        if (claimed < taken) { /* the list is a new one */
+        if (claimed < taken) { /* the list was rebuilt */
             taken = peek_locked(pool, at, count - claimed, blocks_out + claimed);
             taken = claimed + (taken != UINT32_MAX ? unlink_locked(pool, at, blocks_out + claimed, taken) : 0);
         }
@@ -213,7 +214,7 @@ int ssm_shard_take(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx
     return taken == UINT32_MAX ? -SSM_E_CORRUPT : (int)taken;
 }
 
-/* With the home's lock held. False: its home is another by now; look again. */
+/* Lists the block if it is free. Needs the lock of its home. False if its home has changed. */
 static bool list_if_free_locked(struct ssm_pool *pool, struct place at, uint32_t block_idx, uint32_t *listed)
 {
     struct ssm_block *block = ssm_block_at(pool, block_idx);
@@ -223,7 +224,7 @@ static bool list_if_free_locked(struct ssm_pool *pool, struct place at, uint32_t
         return found != ELSEWHERE; /* held: its last holder will settle it */
     struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
     if (ssm_load_relaxed_u32(&shard->free_count) >= ssm_class_blocks_now(pool, at.class_idx))
-        rebuild(pool, &at); /* the list lies; this lists the block, too */
+        rebuild(pool, &at); /* the list is damaged; this lists the block, too */
     else
         push_locked(pool, at, block_idx);
     ssm_store_relaxed_u64(&shard->frees, ssm_load_relaxed_u64(&shard->frees) + 1);
@@ -236,7 +237,7 @@ static uint32_t home_of(const struct ssm_pool *pool, uint32_t block_idx)
     uint32_t home = ssm_load_acquire_u32(&ssm_block_at(pool, block_idx)->home);
     if (home < pool->geometry.shards)
         return home;
-    ssm_store_release_u32(&ssm_block_at(pool, block_idx)->home, 0); /* scribbled: any shard will do */
+    ssm_store_release_u32(&ssm_block_at(pool, block_idx)->home, 0); /* damaged: any shard will do */
     return 0;
 }
 
@@ -247,7 +248,7 @@ bool ssm_block_settle(struct ssm_pool *pool, uint32_t block_idx)
     struct ssm_u32 *unsettled = &ssm_class_at(pool, class_idx)->unsettled;
     for (bool settled = false; !settled;) {
         struct place at = {class_idx, home_of(pool, block_idx)};
-        /* Where a lock stayed taken just now, it is not waited for once more: there may be many blocks to settle. */
+        /* If a lock has stayed taken just now, does not wait again: there may be many blocks to settle. */
         if (lock_shard(pool, at, ssm_load_relaxed_u32(unsettled) ? 0 : SSM_LOCK_PATIENCE_NS) != 0) {
             ssm_store_release_u32(unsettled, 1); /* U1 -> U2 in ssm_class_settle(): the block is free before */
             return false;
@@ -266,8 +267,8 @@ void ssm_block_let_go(struct ssm_pool *pool, uint32_t block_idx, uint32_t holder
     SSM_ASSERT(holder != pool->self || pool->claims[block_idx].references == 0);
     ssm_holder_note_letting_go(pool, block_idx + 1); /* F1 -> F2 in is_let_go_of(): before the bit goes */
     ssm_block_remove(block, holder); /* F1 */
-    if (ssm_block_is_free(pool, block) && !ssm_block_settle(pool, block_idx)) /* not free: another holder will let it go */
-        ssm_class_signal(pool, ssm_class_of_block(pool, block_idx), 1); /* whoever waits may settle it */
+    if (ssm_block_is_free(pool, block) && !ssm_block_settle(pool, block_idx)) /* or another holder will */
+        ssm_class_signal(pool, ssm_class_of_block(pool, block_idx), 1); /* a waiter may settle it */
     ssm_holder_note_letting_go(pool, 0); /* F1: it is on its list */
 }
 
@@ -278,7 +279,7 @@ bool ssm_class_settle(struct ssm_pool *pool, uint32_t class_idx)
     if (ssm_load_relaxed_u32(unsettled) == 0) /* stale: seen at the next try */
         return false;
     ssm_holder_note_letting_go(pool, SSM_LETTING_GO_ANY); /* F1 */
-    ssm_exchange_acqrel_u32(unsettled, 0); /* U2: before the look; a death in between leaves it to the reaper's audit */
+    ssm_exchange_acqrel_u32(unsettled, 0); /* U2: before the look; or else the reaper's audit finds it */
     for (uint32_t i = 0, blocks = ssm_class_blocks_now(pool, class_idx); i < blocks; i++) {
         const struct ssm_block *block = ssm_block_at(pool, c->first_block + i);
         if (!ssm_load_relaxed_u32(&block->listed) && ssm_block_is_free(pool, block))
@@ -288,7 +289,7 @@ bool ssm_class_settle(struct ssm_pool *pool, uint32_t class_idx)
     return true;
 }
 
-/* The lowest on top, as in a fresh pool. */
+/* Lists them with the lowest one on top, as in a new pool. */
 void ssm_shard_add(struct ssm_pool *pool, uint32_t class_idx, uint32_t first, uint32_t end)
 {
     const struct place at = {class_idx, 0};
@@ -304,8 +305,9 @@ void ssm_shard_add(struct ssm_pool *pool, uint32_t class_idx, uint32_t first, ui
         ssm_class_signal(pool, class_idx, listed);
 }
 
-/* Gives back those of `blocks` whose home is the first one's; the rest moves to the front. Returns how many stay.
- * One that this process has alone needs no second look: with its home's lock held, nobody else lists or claims it. */
+/* Gives back the blocks with this home, and moves the others to the front. Returns how many of these there are. A
+ * block that this process alone holds needs no second look: with the lock of its home held, nobody else lists or
+ * claims it. */
 static uint32_t give_to_one_shard(struct ssm_pool *pool, struct place at, uint32_t *blocks, uint32_t count, uint32_t *listed)
 {
     struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
@@ -373,7 +375,7 @@ void ssm_class_announce(struct ssm_pool *pool, uint32_t class_idx)
     while (!ssm_cas_acqrel_u32(announced, &seen, (seen + 2) | 1)) {}
 }
 
-/* Wakes those who want one block; the shards take turns. */
+/* Wakes calls that wait for one block, beginning with another shard each time. */
 static uint32_t wake_for_one(struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
 {
     uint32_t turn = ssm_add_acqrel_u32(&ssm_class_at(pool, class_idx)->turn, 1), woken = 0;
@@ -387,17 +389,17 @@ static uint32_t wake_for_one(struct ssm_pool *pool, uint32_t class_idx, uint32_t
 void ssm_class_signal(struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
 {
     struct ssm_class *class = ssm_class_at(pool, class_idx);
-    ssm_fence_light(pool->no_membarrier); /* E2: also for `announced`; pairs with the waiter's announcement before it looks again */
+    ssm_fence_light(pool->no_membarrier); /* E2: also for `announced`; pairs with E1 of a waiter's announcement */
     uint32_t announced = ssm_load_relaxed_u32(&class->announced);
     if (!(announced & 1))
         return;
-    /* Who waits for how much is not known: each of them looks. */
+    /* How much each call waits for is not known, so each of them looks. */
     uint32_t woken = ssm_event_signal(&class->several, UINT32_MAX, pool->no_membarrier);
     if (pool->geometry.arena_units > 0 && class_idx != pool->geometry.fixed_count) /* calls that spill sleep there */
         woken += ssm_event_signal(&ssm_class_at(pool, pool->geometry.fixed_count)->several, UINT32_MAX, pool->no_membarrier);
     if (ssm_turn_is_taken(pool, class_idx))
-        return; /* the others would step back; whoever ends its turn wakes them */
+        return; /* others would step back; they are woken when the turn ends */
     woken += wake_for_one(pool, class_idx, count);
-    if (woken == 0) /* nobody asleep; fails when somebody announced since */
+    if (woken == 0) /* nobody slept; fails if a waiter announced itself since */
         ssm_cas_acqrel_u32(&class->announced, &announced, announced & ~UINT32_C(1));
 }

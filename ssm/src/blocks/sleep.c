@@ -9,13 +9,13 @@
 
 #include <errno.h>
 
-#define SPIN_NS    UINT64_C(10000)  /* before the first sleep, where another processor can be at work */
-#define LINGER_NS  UINT64_C(40000)  /* the same while that has lately been long enough: a wake-up takes about 15 us */
-#define LINGER_REST 32              /* after a lingering in vain, so many waits for which it had been long enough */
+#define SPIN_NS    UINT64_C(10000)  /* spinning before the first sleep, if there are several processors */
+#define LINGER_NS  UINT64_C(40000)  /* likewise, while that was lately enough: a wake-up takes about 15 us */
+#define LINGER_REST 32              /* after LINGER_NS in vain, so many waits that it would have served */
 #define BRIEF_NS   UINT64_C(500000) /* the first sleep of a wait, which has no membarrier before it */
-#define STAYED_NS  UINT64_C(1000000) /* the first sleep of a wait for a lock, whose release wakes nobody here; then twice as long */
+#define STAYED_NS  UINT64_C(1000000) /* first sleep for a lock, whose release wakes nobody here; then it doubles */
 
-/* For people to read. Not of an attachment that was closed meanwhile: its slot may be somebody else's. */
+/* For people to read. Not if the attachment was closed meanwhile: its slot may be another process's. */
 static void note_waiting(struct ssm_pool *pool, uint32_t code)
 {
     if (ssm_pool_enter(pool) != 0)
@@ -41,8 +41,8 @@ static int sleep_once(struct ssm_pool *pool, const struct ssm_sleep *wait, uint3
     return interrupted ? -EINTR : 0;
 }
 
-/* Two processes that answer each other and once fell asleep would sleep at each turn, were the spin always shorter than a
- * wake-up takes: whose waits are short spins for longer. */
+/* If the spin were always shorter than a wake-up, two processes that answer each other and fell asleep once would sleep
+ * at each turn. So a process whose waits are short spins longer. */
 static int spin_for(struct ssm_pool *pool, const struct ssm_sleep *wait, uint64_t since_ns, uint64_t until_ns)
 {
     const bool linger = ssm_load_relaxed_u32(&pool->linger_rest) == 0; /* a guess: other threads wait, too */
@@ -60,7 +60,7 @@ static int spin_for(struct ssm_pool *pool, const struct ssm_sleep *wait, uint64_
     return result;
 }
 
-/* After a wait with a sleep in it. */
+/* Called after a wait that slept. */
 static void note_wait(struct ssm_pool *pool, uint64_t waited_ns)
 {
     const uint32_t rest = ssm_load_relaxed_u32(&pool->linger_rest);
@@ -68,7 +68,7 @@ static void note_wait(struct ssm_pool *pool, uint64_t waited_ns)
         ssm_store_relaxed_u32(&pool->linger_rest, rest - 1);
 }
 
-/* Until when it may sleep now: not beyond `look_ns`. */
+/* Returns until when it may sleep, at most `look_ns`. */
 static uint64_t next_look_ns(const struct ssm_sleep *wait, uint64_t look_ns, uint64_t until_ns)
 {
     if (wait->look_ns != NULL && *wait->look_ns < look_ns)
@@ -76,11 +76,11 @@ static uint64_t next_look_ns(const struct ssm_sleep *wait, uint64_t look_ns, uin
     return look_ns < until_ns && !SSM_HAS_BUG(LONG_SLEEP) ? look_ns : until_ns;
 }
 
-/* The wait is over. It was late if it slept for as long as it may, with a membarrier before a look that saw all, and
- * nobody signalled since. */
+/* Counts the end of a wait as late if it slept for its full length, after a membarrier and a look that saw everything,
+ * and nobody signalled since. */
 static void note_late(const struct ssm_pool *pool, const struct ssm_sleep *wait, uint32_t announced, int result)
 {
-    if (result >= 0 || result == -SSM_E_SHUTDOWN) /* others, such as a closed attachment, nobody signals */
+    if (result >= 0 || result == -SSM_E_SHUTDOWN) /* nobody signals other results, such as a closed attachment */
         ssm_event_count_late(wait->event, announced, pool->recheck_ns == SSM_RECHECK_NS);
 }
 
@@ -89,12 +89,12 @@ int ssm_sleep_for(struct ssm_pool *pool, const struct ssm_sleep *wait, int64_t t
     const uint64_t since_ns = ssm_now_ns(), until_ns = ssm_deadline_ns(timeout_ns);
     uint32_t seen = 0;
     SSM_ASSERT(wait->class_idx == SSM_NIL || wait->class_idx < pool->geometry.class_count);
-    bool overslept = false; /* and should have been woken, if what it waits for is there now */
+    bool overslept = false; /* a success now should have come with a wake-up */
     int result = spin_for(pool, wait, since_ns, until_ns);
     uint64_t stayed_ns = STAYED_NS, recheck_ns = pool->recheck_ns;
     for (bool brief = true; result == wait->again; brief = false) {
         const uint32_t stayed = ssm_lock_stayed_count(pool);
-        const uint32_t evasions = ssm_load_relaxed_u32(&pool->evasions); /* other threads' as well: then nothing is said */
+        const uint32_t evasions = ssm_load_relaxed_u32(&pool->evasions); /* other threads' count, too */
         const uint32_t announced = ssm_event_announce(wait->event);
         overslept &= announced == ((seen + SSM_EVENT_STEP) | SSM_EVENT_WAITERS);
         seen = announced;

@@ -3,7 +3,7 @@
  * Putting free blocks away; see stow.h. */
 #include "stow.h"
 
-/* How many of them the cache takes, up to `limit` in all. */
+/* Puts blocks into the cache, up to `limit` in all; returns how many. */
 static uint32_t keep_in_cache(struct ssm_pool *pool, uint32_t class_idx, const uint64_t *handles, uint32_t count, uint32_t limit)
 {
     struct ssm_cache *cache = pool->classes[class_idx].cache;
@@ -16,9 +16,10 @@ static uint32_t keep_in_cache(struct ssm_pool *pool, uint32_t class_idx, const u
     return kept;
 }
 
-/* Home, or where the home's lock stays taken, any other shard's list: who has a block alone chooses its home. With
- * all of them locked it is parked in the cache, whose slots reach beyond its size; and when these are full, let go of:
- * then whoever finds nothing else free lists it. One of the arena is let go of at once, so that its memory is free. */
+/* Gives a block to its home, or if that stays locked, to any other shard: the sole holder of a block may choose its
+ * home. If all shards are locked, parks it in the cache, which has spare slots. If these are full, lets it go: a
+ * process that finds no other free block lists it. A block of the arena is let go at once, so that its memory is
+ * free. */
 static void give_home(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
 {
     struct ssm_u32 *home = &ssm_block_at(pool, block_idx)->home;
@@ -29,7 +30,7 @@ static void give_home(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_
     }
     const uint64_t handle = ssm_handle_now(pool, block_idx);
     if (!ssm_class_is_arena(pool, class_idx) && keep_in_cache(pool, class_idx, &handle, 1, pool->geometry.cache_slots) != 0) {
-        ssm_class_signal(pool, class_idx, 1); /* whoever waits takes it from there */
+        ssm_class_signal(pool, class_idx, 1); /* a waiter takes it from there */
         return;
     }
     ssm_block_let_go(pool, block_idx, pool->self);
@@ -40,7 +41,7 @@ void ssm_stow_blocks(struct ssm_pool *pool, uint32_t class_idx, const uint64_t *
     for (uint32_t i = 0; i < count; i++)
         SSM_ASSERT_SHARED(pool->claims[(uint32_t)handles[i]].references == 0);
     uint32_t kept = keep_in_cache(pool, class_idx, handles, count, limit), *rest = pool->scratch;
-    if (kept < count && count - kept <= limit / 2) { /* not one by one: the shard's lock is for batches */
+    if (kept < count && count - kept <= limit / 2) { /* the shard gets batches, not single blocks */
         ssm_cache_flush(pool, class_idx, limit / 2);
         kept += keep_in_cache(pool, class_idx, handles + kept, count - kept, limit);
     }
