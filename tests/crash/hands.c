@@ -9,15 +9,21 @@
 
 enum { BATCH = 4 }; /* packets of one call, or of a chain */
 #define TIMEOUT_NS INT64_C(3000000)
+#define CALM_NS    INT64_C(60000000)  /* longer than a look comes: whoever is not woken is found late by that */
 
 const char *const ring_names[RINGS] = {"many", "short", "one", "newest", "oldest", "jobs"};
 const struct ssm_service_options pages_options = {
     .kind = SSM_SERVICE_ADDRESSES, .last = PAGES * PAGE - 1, .ranges = PAGES,
 };
 
-/* Most calls do not wait. */
-static int64_t patience(struct hands *hands)
+const struct ssm_service_options permits_options = {
+    .kind = SSM_SERVICE_SEMAPHORE, .flags = SSM_RECLAIM, .first = PERMITS,
+};
+
+int64_t patience(struct hands *hands)
 {
+    if (ssm_load_relaxed_u32(&ledger->calm) != 0)
+        return below(&hands->random, 8) == 0 ? CALM_NS : 0;
     return below(&hands->random, 8) == 0 ? TIMEOUT_NS : 0;
 }
 
@@ -34,7 +40,7 @@ static void mark(uint32_t serial, int ring, enum fate fate)
 
 /* ---- payloads ---------------------------------------------------------------------------------------------------- */
 
-static void stamp(struct ssm_packet *packet, uint32_t serial)
+void stamp(struct ssm_packet *packet, uint32_t serial)
 {
     uint64_t *words = (uint64_t *)packet->data, state = serial;
     words[0] = serial;
@@ -80,7 +86,7 @@ static bool chain_is_whole(struct ssm_pool *pool, uint64_t head, uint32_t serial
 }
 
 /* Of a packet, or of a head with its segments: the serial number, or SERIALS when they are torn. */
-static uint32_t read_stamp(struct ssm_pool *pool, uint64_t handle)
+uint32_t read_stamp(struct ssm_pool *pool, uint64_t handle)
 {
     uint32_t serial = read_one(pool, handle);
     if (serial != SERIALS && chain_is_whole(pool, handle, serial))
@@ -402,6 +408,38 @@ static void use_pages(struct hands *hands)
         fault("alloc of a range", result);
 }
 
+/* As many have one as there are, at most; whoever is about to be killed does not count. */
+static void count_permits(void)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < WORKERS_MAX; i++)
+        count += is_had(ssm_load_acquire_u32(&ledger->permits[i]));
+    if (count > PERMITS)
+        ssm_add_acqrel_u32(&ledger->twice, 1);
+}
+
+static void use_permits(struct hands *hands)
+{
+    struct ssm_u32 *mine = &ledger->permits[hands->self - ledger->workers];
+    if (hands->has_permit) {
+        ssm_store_release_u32(mine, 0);
+        hands->has_permit = false;
+        int result = ssm_semaphore_release(hands->permits, 1);
+        if (result != 0)
+            fault("release of a permit", result);
+        return;
+    }
+    int result = ssm_semaphore_acquire(hands->permits, patience(hands), NULL);
+    if (result == 0) {
+        ssm_store_release_u32(mine, hands->mark);
+        hands->has_permit = true;
+        ssm_add_acqrel_u64(&ledger->values, 1);
+        count_permits();
+    } else if (result != -SSM_E_UNAVAILABLE && result != -ETIMEDOUT) {
+        fault("acquire of a permit", result);
+    }
+}
+
 /* ---- coming and going -------------------------------------------------------------------------------------------- */
 
 int come(int fd, struct hands *hands)
@@ -425,11 +463,16 @@ int come(int fd, struct hands *hands)
         result = ssm_service_open(hands->pool, "ids", &ids, &hands->ids);
     if (result == 0)
         result = ssm_service_open(hands->pool, "pages", &pages_options, &hands->pages);
-    return result;
+    if (result == 0)
+        result = ssm_service_open(hands->pool, "permits", &permits_options, &hands->permits);
+    return result == 0 ? growing_come(hands) : result;
 }
 
 void leave(struct hands *hands)
 {
+    growing_leave(hands);
+    if (hands->has_permit)
+        use_permits(hands);
     while (hands->value_counts[PAGES_OF] > 0)
         give_up(hands, PAGES_OF);
     while (hands->value_counts[IDS_OF] > 0)
@@ -446,7 +489,13 @@ void leave(struct hands *hands)
         ssm_ring_close(hands->rings[ring]);
     ssm_service_close(hands->ids);
     ssm_service_close(hands->pages);
+    ssm_service_close(hands->permits);
     ssm_pool_destroy(hands->pool);
+}
+
+static bool is_over(void)
+{
+    return ssm_load_acquire_u32(&ledger->over) != 0;
 }
 
 void work(int fd, struct worker *self, uint64_t seed)
@@ -459,17 +508,20 @@ void work(int fd, struct worker *self, uint64_t seed)
             fault("attach", result);
             _exit(1);
         }
-        for (uint32_t left = 1 + below(&hands.random, 20000); left > 0; left--) {
-            static void (*const acts[])(struct hands *) = {put_new, put_new, put_chain, fan_out, hold,         pass_on,
-                                                          get,     get,     get,       use_ids, use_pages,    work_on_jobs};
+        for (uint32_t left = 1 + below(&hands.random, 20000); left > 0 && !is_over(); left--) {
+            static void (*const acts[])(struct hands *) = {put_new, put_new, put_chain, fan_out,   hold,         pass_on,
+                                                          get,     get,     get,       use_ids,   use_pages,    work_on_jobs,
+                                                          use_permits, growing_use};
             acts[below(&hands.random, sizeof acts / sizeof *acts)](&hands);
             ssm_add_acqrel_u64(&self->progress, 1);
-            while (ssm_load_relaxed_u32(&ledger->next_serial) > SERIALS_END) { /* the round is over */
+            while (ssm_load_relaxed_u32(&ledger->next_serial) > SERIALS_END && !is_over()) { /* the round is over */
                 ssm_add_acqrel_u64(&self->progress, 1);
                 ssm_nap_ns(1000000);
             }
         }
         leave(&hands);
         ssm_add_acqrel_u64(&self->comings, 1);
+        if (is_over())
+            _exit(0);
     }
 }

@@ -2,12 +2,14 @@
  *
  * Soak: many processes do random work on one pool (hands.c) and are killed, stopped and continued at random; others come
  * and go. Every payload carries a serial number and words computed from it, and memory outside the pool has what became
- * of every packet in every ring. After each round the books are balanced; the pool is never made anew.
+ * of every packet in every ring. After each round the books are balanced; the pool is never made anew, but for one beside it
+ * that grows (growing.c). Each third round is calm: nobody is killed or stopped, all end by themselves, and no wait may have
+ * been ended by a look.
  *
- *     ssm_soak [--seconds S] [--seed N] [--workers N] [--first] [--markdown]
+ *     ssm_soak [--seconds S] [--seed N] [--workers N] [--calm] [--first] [--markdown]
  *
  * The seed repeats who does what and who is killed after which pause; not the timing. --first ends with the first thing
- * that is wrong.
+ * that is wrong; --calm has no other rounds.
  *
  * Counted at the end, and all behind `taken` have to be 0:
  *   kills, stops (SIGSTOP, later SIGCONT), comings and goings, packets got, values had from services
@@ -18,6 +20,7 @@
  *   twice    got twice from one ring, or from a service while somebody who lives had it; or a job that was ended
  *   torn     the payload is not what was put, or a chain has not the packets that it had
  *   hangs    a worker that is not stopped did nothing for HANG_NS
+ *   late     waits in a calm round that nobody ended, though what they waited for was there
  *   faults   an operation failed in a way that it may not, ssm_check() found something, blocks or values were missing
  */
 #include "soak.h"
@@ -35,11 +38,13 @@
 enum { HOLDERS = 128 };
 #define ROUND_NS UINT64_C(2000000000)
 #define HANG_NS  UINT64_C(5000000000)
+#define CALM     3 /* each such round is */
+#define END_NS   UINT64_C(20000000000) /* by then a calm round's workers have left */
 
 struct ledger *ledger;
 static int fd;
 static uint32_t workers = 6;
-static bool stop_at_first, markdown;
+static bool stop_at_first, markdown, always_calm;
 
 /* ---- the driver -------------------------------------------------------------------------------------------------- */
 
@@ -49,7 +54,7 @@ static struct {
     pid_t    pids[WORKERS_MAX];
     uint64_t progress[WORKERS_MAX], since_ns[WORKERS_MAX]; /* when it last did something */
     uint64_t random;
-    uint64_t kills, stops, comings, packets, values, taken, lost, twice, torn, hangs, faults;
+    uint64_t kills, stops, rounds, calm_rounds, comings, packets, values, taken, lost, twice, torn, hangs, late, faults;
     uint64_t allowed[RINGS]; /* of this round: what calls that were killed would have taken out */
     uint64_t given_up[RINGS]; /* by a lossy ring, ever */
 } drive;
@@ -112,12 +117,12 @@ static void report(void *context, const char *sentence)
         printf("ssm_check: %s\n", sentence);
 }
 
-static void disturb(void)
+static void disturb(bool calm)
 {
     struct ssm_reaped reaped;
     uint32_t i = below(&drive.random, workers);
     ssm_nap_ns(UINT64_C(100000) * (1 + below(&drive.random, 60)));
-    switch (below(&drive.random, 8)) {
+    switch (calm ? 1 + below(&drive.random, 3) : below(&drive.random, 8)) {
     case 0: stop_for_a_while(i); break;
     case 1: ssm_reap(drive.pool, &reaped); break;
     case 2: ssm_check(drive.pool, report, NULL); break; /* while everybody works */
@@ -217,21 +222,89 @@ static void balance_values(struct hands *hands)
     memset(ledger->pages, 0, sizeof ledger->pages);
 }
 
+static void balance_permits(const struct hands *hands)
+{
+    for (int i = 0; i <= PERMITS; i++) {
+        int result = ssm_semaphore_acquire(hands->permits, 0, NULL);
+        if ((result == 0) != (i < PERMITS))
+            fault("there are not as many permits as there should be", result);
+    }
+    int result = ssm_semaphore_release(hands->permits, PERMITS);
+    if (result != 0)
+        fault("release of all permits", result);
+    memset(ledger->permits, 0, sizeof ledger->permits);
+}
+
 static bool is_enough(void)
 {
     return stop_at_first && ssm_load_relaxed_u32(&ledger->torn) + ssm_load_relaxed_u32(&ledger->twice) +
-                            ssm_load_relaxed_u32(&ledger->faults) + drive.hangs + drive.faults + drive.lost > 0;
+                            ssm_load_relaxed_u32(&ledger->faults) + drive.hangs + drive.late + drive.faults + drive.lost > 0;
+}
+
+/* ---- calm rounds ------------------------------------------------------------------------------------------------- */
+
+static uint64_t late_wakes(void)
+{
+    struct ssm_ring_stats ring;
+    struct ssm_class_stats class;
+    struct ssm_arena_stats arena;
+    uint64_t late = growing_late_wakes();
+    for (uint32_t holder = 0; holder < HOLDERS; holder++)
+        if (ssm_ring_stats(drive.pool, holder, &ring) == 0)
+            late += ring.late_wakes;
+    for (uint32_t i = 0; i < 2; i++)
+        if (ssm_class_stats(drive.pool, i, &class) == 0)
+            late += class.late_wakes;
+    return ssm_arena_stats(drive.pool, &arena) == 0 ? late + arena.late_wakes : late;
+}
+
+/* All come to an end by themselves. */
+static void end_calmly(void)
+{
+    const uint64_t until_ns = ssm_now_ns() + END_NS;
+    int status;
+    ssm_store_release_u32(&ledger->over, 1);
+    for (uint32_t i = 0; i < workers; i++) {
+        while (waitpid(drive.pids[i], &status, WNOHANG) == 0 && ssm_now_ns() < until_ns)
+            ssm_nap_ns(1000000);
+        if (ssm_now_ns() >= until_ns) {
+            drive.hangs++;
+            end(i);
+        } else if (status != 0) {
+            fault("a worker's end", status);
+        }
+    }
+    ssm_store_release_u32(&ledger->over, 0);
+}
+
+/* ---- rounds ------------------------------------------------------------------------------------------------------ */
+
+static void work_for_a_round(uint64_t until_ns, bool calm)
+{
+    ssm_store_release_u32(&ledger->calm, calm);
+    growing_renew();
+    const uint64_t before = late_wakes();
+    for (uint32_t i = 0; i < workers; i++)
+        start(i);
+    while (ssm_now_ns() < until_ns && ssm_load_relaxed_u32(&ledger->next_serial) < SERIALS_END && !is_enough())
+        disturb(calm);
+    if (calm)
+        end_calmly();
+    for (uint32_t i = 0; !calm && i < workers; i++)
+        end(i);
+    const uint64_t after = late_wakes();
+    if (calm && after > before) /* below: a signal has taken one back since */
+        drive.late += after - before;
+    drive.rounds++;
+    drive.calm_rounds += calm;
 }
 
 static void play_round(uint64_t until_ns)
 {
     struct hands hands = {0};
-    for (uint32_t i = 0; i < workers; i++)
-        start(i);
-    while (ssm_now_ns() < until_ns && ssm_load_relaxed_u32(&ledger->next_serial) < SERIALS_END && !is_enough())
-        disturb();
-    for (uint32_t i = 0; i < workers; i++)
-        end(i);
+    work_for_a_round(until_ns, always_calm || drive.rounds % CALM == CALM - 1);
+    growing_balance();
+    growing_renew();
     int result = come(fd, &hands);
     if (result != 0) {
         fault("attach at the end of a round", result);
@@ -242,7 +315,9 @@ static void play_round(uint64_t until_ns)
     balance_blocks(drive.pool);
     balance_arena(drive.pool);
     balance_values(&hands);
+    balance_permits(&hands);
     leave(&hands);
+    growing_balance();
     drive.values += ssm_exchange_acqrel_u64(&ledger->values, 0);
     drive.packets += ssm_exchange_acqrel_u64(&ledger->packets, 0);
     memset(ledger->fates, 0, sizeof ledger->fates);
@@ -253,10 +328,12 @@ static void play_round(uint64_t until_ns)
 static void print_counts(uint64_t seed, uint64_t seconds)
 {
     const struct { const char *what; uint64_t count; } counts[] = {
-        {"kills", drive.kills}, {"stops", drive.stops}, {"comings and goings", drive.comings},
+        {"kills", drive.kills}, {"stops", drive.stops}, {"rounds", drive.rounds}, {"calm", drive.calm_rounds},
+        {"comings and goings", drive.comings},
         {"packets", drive.packets}, {"values", drive.values}, {"taken by the dead", drive.taken},
         {"given up", drive.given_up[NEWEST] + drive.given_up[OLDEST]},
-        {"lost", drive.lost}, {"twice", drive.twice}, {"torn", drive.torn}, {"hangs", drive.hangs}, {"faults", drive.faults},
+        {"lost", drive.lost}, {"twice", drive.twice}, {"torn", drive.torn}, {"hangs", drive.hangs},
+        {"late wakes", drive.late}, {"faults", drive.faults},
     };
     const size_t columns = sizeof counts / sizeof *counts;
     if (!markdown) {
@@ -287,7 +364,7 @@ static bool conclude(void)
         drive.comings += ssm_load_relaxed_u64(&ledger->workers[i].comings);
     if (ledger->fault[0] != 0)
         printf("fault: %s\n", ledger->fault);
-    return drive.lost + drive.twice + drive.torn + drive.hangs + drive.faults == 0;
+    return drive.lost + drive.twice + drive.torn + drive.hangs + drive.late + drive.faults == 0;
 }
 
 /* False: no pool could be made. */
@@ -313,7 +390,8 @@ int main(int argc, char **argv)
     static const struct option known[] = {
         {"seconds", required_argument, NULL, 's'}, {"seed", required_argument, NULL, 'r'},
         {"workers", required_argument, NULL, 'w'}, {"first", no_argument, NULL, 'f'},
-        {"markdown", no_argument, NULL, 'm'},      {NULL, 0, NULL, 0},
+        {"markdown", no_argument, NULL, 'm'},      {"calm", no_argument, NULL, 'c'},
+        {NULL, 0, NULL, 0},
     };
     uint64_t seconds = 5, seed = ssm_now_ns() % 1000000;
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;)
@@ -323,10 +401,11 @@ int main(int argc, char **argv)
         case 'w': workers = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 'f': stop_at_first = true; break;
         case 'm': markdown = true; break;
+        case 'c': always_calm = true; break;
         default: workers = 0;
         }
     if (workers == 0 || workers > WORKERS_MAX || optind != argc) {
-        fprintf(stderr, "usage: %s [--seconds S] [--seed N] [--workers 1..%d] [--first] [--markdown]\n", argv[0],
+        fprintf(stderr, "usage: %s [--seconds S] [--seed N] [--workers 1..%d] [--calm] [--first] [--markdown]\n", argv[0],
                 WORKERS_MAX);
         return 2;
     }

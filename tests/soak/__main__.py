@@ -3,10 +3,12 @@
 
 usage: python -m tests.soak [--seconds 60] [--seed 1] [--workers 5] [--markdown] [--calm] [--bugs lose]
 
-Every few seconds the workers come to an end, what is queued is taken out, and the books (books.py) are balanced: each
-packet once, whole and in order; what a killed process had not done with comes back; no value twice; the rings' counters
-agree with the books and among each other; every block is free. The pool is never made anew. The seed repeats who does
-what and who is killed, not the timing. --bugs makes the workers do something wrong, which must be found.
+Workers are killed and stopped from here; children of theirs die in the middle of some call (fuse.py). In every third
+round nobody is killed or stopped: then no wait may be ended by a look only (`late_wakes`). Every few seconds the
+workers come to an end, what is queued is taken out, and the books (books.py) are balanced: each packet once, whole
+and in order; what a killed process had not done with comes back; no value twice; the rings' counters agree with the
+books and among each other; every block is free. The pool is never made anew. The seed repeats who does what and who
+is killed, not the timing. --bugs makes the workers do something wrong, which must be found.
 """
 
 from __future__ import annotations
@@ -28,14 +30,17 @@ from typing import Any
 
 import ssm
 from tests.soak import worker
-from tests.soak.books import LIVES, Balance, Books, Counts, Kind, Log, What, read
-from tests.soak.worker import BUGS, QUEUE, RINGS, SERVICES, Board, Order
+from tests.soak.books import HEADER, LIVES, Balance, Books, Counts, Kind, Log, What, fill, read
+from tests.soak.fuse import prepared
+from tests.soak.worker import BUGS, BY_NAME, QUEUE, RINGS, SERVICES, Board, Order
 
-ROUND_S = 4.0
+ROUND_S = 3.0
+CALM_ROUNDS = 3  # each such round is without kills and stops
+STARVED_S = 0.3  # so much too long a sleep: the machine has no time for anybody
 HANG_S = 20.0  # without doing anything, of which no call takes a second
 END_S = 60.0
 POOL: dict[str, Any] = {
-    "classes": {256: 640, 2048: 96},
+    "classes": {256: 384, 2048: 96},
     "headroom": 16,
     "tailroom": 16,
     "shards": 2,
@@ -64,7 +69,9 @@ class Totals:
     kills: int = 0
     stops: int = 0
     rounds: int = 0
-    late_wakes: int = 0
+    calm: int = 0  # of them
+    late_wakes: int = 0  # in calm rounds, where each one is a fault
+    excused: int = 0  # in all others
     hangs: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     balance: Balance = field(default_factory=Balance)
@@ -79,7 +86,10 @@ class Totals:
             "seed": seed,
             "seconds": round(seconds),
             "kills": self.kills,
+            "of a call": b.doomed,
             "stops": self.stops,
+            "rounds": self.rounds,
+            "calm": self.calm,
             "packets": b.packets,
             "values": b.values,
             "taken": b.taken,
@@ -88,9 +98,11 @@ class Totals:
             "torn": len(b.torn),
             "order": len(b.order),
             "counters": len(b.counters),
+            "late": len(b.late),
             "hangs": len(self.hangs),
             "faults": len(self.faults),
-            "late wakes": self.late_wakes,
+            "late wakes, calm": self.late_wakes,
+            "late wakes, else": self.excused,
             "woken in, half / 99 % / all": " / ".join(
                 f"{waits[min(len(waits) - 1, int(len(waits) * share))] / 1e6:.1f}" for share in (0.5, 0.99, 1)
             )
@@ -114,7 +126,10 @@ class Supervisor:
     """Starts the workers, disturbs them, and balances their books."""
 
     def __init__(self, folder: Path, seed: int, workers: int, bugs: frozenset[str], calm: bool) -> None:
-        self.folder, self.rng, self.bugs, self.calm = folder, random.Random(seed), bugs, calm
+        self.folder, self.rng, self.bugs = folder, random.Random(seed), bugs
+        self.always_calm = self.calm = calm
+        library = None if calm else prepared()
+        self.fuse = None if library is None else str(library)
         self.board, self.totals = Board(folder), Totals()
         self.pool = ssm.Pool.create(f"ssm-soak-{os.getpid()}", **POOL)
         self.rings, self.queue = worker.open_rings(self.pool), worker.open_queue(self.pool)
@@ -123,6 +138,8 @@ class Supervisor:
         self.numbers = 0
         self.killed: dict[int, int] = {}  # workers, and when
         self.troubles: list[tuple[int, int]] = []  # from a stop to its end, and around each kill
+        self.starved: list[tuple[int, int]] = []
+        self.late_wakes = 0
         self.before = self.counts()
         ctypes.CDLL(None).prctl(
             36, 1
@@ -139,6 +156,7 @@ class Supervisor:
             post.place,
             self.rng.getrandbits(48),
             self.bugs,
+            self.fuse,
             os.getpid(),
         )
         draw = self.rng.random()
@@ -171,6 +189,12 @@ class Supervisor:
             os.kill(post.process.pid, signal.SIGCONT)
         self.troubles.append((begun, time.monotonic_ns() + 100_000_000))
 
+    def pause(self, seconds: float) -> None:
+        begun, until = time.monotonic_ns(), time.monotonic() + seconds + STARVED_S
+        time.sleep(seconds)
+        if time.monotonic() > until:
+            self.starved.append((begun, time.monotonic_ns()))
+
     def look(self) -> None:
         """As somebody does who looks in: consistent at any time."""
         for sentence in self.pool.check():
@@ -180,7 +204,7 @@ class Supervisor:
         self.pool.reap()
 
     def disturb(self) -> None:
-        time.sleep(self.rng.uniform(0.005, 0.12))
+        self.pause(self.rng.uniform(0.005, 0.12))
         post = self.rng.choice(self.posts)
         draw = self.rng.random()
         if not post.process.is_alive():
@@ -223,6 +247,7 @@ class Supervisor:
         """Each worker ends by itself, with nothing in hand."""
         self.board.say_stop(True)
         until = time.monotonic() + END_S
+        self.release_the_patient()
         for post in self.posts:
             post.process.join(max(0.0, until - time.monotonic()))
             if post.process.exitcode is None:
@@ -233,6 +258,26 @@ class Supervisor:
         for pid in orphans():
             os.waitpid(pid, 0)
         self.board.say_stop(False)
+
+    def release_the_patient(self) -> None:
+        """The one that waits for a packet gets one."""
+        self.numbers += 1
+        ring, log, post = (
+            self.rings[BY_NAME["patient"]],
+            Log(self.folder, self.numbers << LIVES),
+            self.posts[0],
+        )
+        until = time.monotonic() + 2 * worker.LONG_S
+        while post.process.is_alive() and time.monotonic() < until:
+            if ring.empty():
+                packet = self.pool.alloc(HEADER.size, timeout=1)
+                with memoryview(packet) as view:
+                    fill(view, serial := log.serial())
+                log.note(What.PUT, BY_NAME["patient"], [serial])
+                ring.put(packet, timeout=1)
+                log.note(What.PLACED, BY_NAME["patient"], [serial])
+            post.process.join(0.02)
+        log.close()
 
     # -- the books
 
@@ -277,11 +322,14 @@ class Supervisor:
         for channel, (name, kind, _) in enumerate(RINGS):
             books.channel(channel, name, kind, now[name].minus(self.before[name]), balance)
         books.channel(QUEUE, "queue", Kind.EXACT, now["queue"].minus(self.before["queue"]), balance)
+        books.handed_over(BY_NAME["twin"], BY_NAME["next"], "next", balance)
+        balance.doomed += len(books.doomed - books.ended)
         for number, name in enumerate(SERVICES):
             books.values(QUEUE + 1 + number, name, self.killed, balance)
         books.wake_ups(
             {channel for channel, (_, kind, _) in enumerate(RINGS) if kind is Kind.EXACT},
-            self.troubles,
+            self.trouble_spans(books),
+            self.starved,
             balance,
         )
         self.before = now
@@ -293,6 +341,18 @@ class Supervisor:
                 path.unlink()
         self.killed.clear()
         self.troubles.clear()
+        self.starved.clear()
+
+    def trouble_spans(self, books: Books) -> list[tuple[int, int]]:
+        """Stops and kills, also of the doomed; in order, those that overlap as one."""
+        deaths = [books.by_life[life][-1].time_ns for life in books.doomed - books.ended]
+        spans: list[tuple[int, int]] = []
+        for start, end in sorted([*self.troubles, *((t, t + 100_000_000) for t in deaths)]):
+            if spans and start <= spans[-1][1]:
+                spans[-1] = spans[-1][0], max(end, spans[-1][1])
+            else:
+                spans.append((start, end))
+        return spans
 
     def find_what_is_left(self) -> None:
         """Nobody is at work: every block is free, every value too, and nothing contradicts itself."""
@@ -303,10 +363,15 @@ class Supervisor:
         if stats.arena is not None and stats.arena.used:
             faults.append(f"{stats.arena.used} bytes of the arena are used by nobody")
         faults += [f"{s.used} values of {s.name} are nobody's" for s in stats.services if s.used]
-        late = sum(c.late_wakes for c in stats.classes) + sum(ring.late_wakes for ring in stats.rings)
-        if self.calm and late:
-            faults.append(f"{late} waits were ended by a look only, although nobody was stopped or killed")
-        self.totals.late_wakes = late
+        counted = [*stats.classes, *stats.rings, *([stats.arena] if stats.arena is not None else [])]
+        late = sum(each.late_wakes for each in counted)
+        more, self.late_wakes = max(0, late - self.late_wakes), late
+        if self.calm:
+            self.totals.late_wakes += more
+        else:
+            self.totals.excused += more
+        if self.calm and more:
+            faults.append(f"{more} waits were ended by a look only, although nobody was stopped or killed")
         faults += [f"check, at rest: {sentence}" for sentence in self.pool.check()]
         others = [
             holder for holder in self.pool.holders() if holder.kind == "process" and holder.pid != os.getpid()
@@ -316,6 +381,8 @@ class Supervisor:
     def run(self, seconds: float, first: bool) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until and not (first and self.totals.wrong()):
+            self.calm = self.always_calm or self.totals.rounds % CALM_ROUNDS == CALM_ROUNDS - 1
+            self.board.say_calm(self.calm)
             for post in self.posts:
                 self.start(post)
             pause = min(until, time.monotonic() + ROUND_S)
@@ -324,6 +391,7 @@ class Supervisor:
             self.end_all()
             self.balance()
             self.totals.rounds += 1
+            self.totals.calm += self.calm
 
     def close(self) -> None:
         for post in self.posts:

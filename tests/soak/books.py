@@ -19,14 +19,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 RECORD = struct.Struct("<BBHIQQ")  # what, channel, count, life, serial or value, time in ns
 LIVES = 12  # bits of a life's number that are its worker's to give out
 PATTERN = b"".join(i.to_bytes(2, "little") for i in range(1 << 16)) * 4
 HEADER = struct.Struct("<QQ")  # serial, bytes
-LATE_NS = 2_000_000_000  # a wake-up that takes longer, while nobody is stopped or killed, is a fault
+LATE_NS = (
+    2_000_000_000  # a wake-up that takes longer is a fault, whoever is killed: each sleep is bounded by 50 ms
+)
 
 
 class What(enum.IntEnum):
@@ -45,9 +47,14 @@ class What(enum.IntEnum):
     GIVING = 11
     TORN = 12
     ENDED = 13  # the life's last record
+    DOOMED = 14  # the life's first one: its process dies in the middle of a call
 
 
-@dataclass(frozen=True)
+BEGINNINGS = {What.PUT, What.GET, What.FREE, What.GIVING}
+PUT_ENDS = {What.PLACED, What.REFUSED, What.DROPPED}
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One record, read back."""
 
@@ -60,10 +67,13 @@ class Entry:
 
 
 class Log:
-    """A life's log. A forked child opens its own."""
+    """A life's log. A forked child opens its own.
 
-    def __init__(self, folder: Path, life: int) -> None:
-        self.life = life
+    `begun` is called behind each record of a call that begins: the call is the next thing that the life does.
+    """
+
+    def __init__(self, folder: Path, life: int, begun: Callable[[], None] | None = None) -> None:
+        self.life, self.begun = life, begun
         self._file = os.open(folder / f"{life}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._next = 0
 
@@ -77,6 +87,8 @@ class Log:
         now = time.monotonic_ns()
         records = [RECORD.pack(what, channel, count, self.life, serial, now) for serial in serials]
         os.write(self._file, b"".join(records))
+        if self.begun is not None and what in BEGINNINGS:
+            self.begun()
 
     def got(self, channel: int, packets: Iterable[tuple[int, bool]]) -> None:
         """What a get returned, and that it did: one write."""
@@ -143,6 +155,7 @@ class Balance:
 
     packets: int = 0
     values: int = 0
+    doomed: int = 0  # processes that died in the middle of a call
     taken: int = 0  # by gets that were killed, as documented
     lost: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
@@ -161,35 +174,37 @@ class Books:
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self.by_life: dict[int, list[Entry]] = defaultdict(list)
+        self.by_channel: dict[int, dict[int, list[Entry]]] = defaultdict(lambda: defaultdict(list))
         for entry in entries:
             self.by_life[entry.life].append(entry)
+            self.by_channel[entry.channel][entry.life].append(entry)
         self.ended = {life for life, log in self.by_life.items() if log[-1].what is What.ENDED}
+        self.doomed = {life for life, log in self.by_life.items() if log[0].what is What.DOOMED}
 
     @classmethod
     def of(cls, folder: Path) -> Books:
         return cls(entry for path in sorted(folder.glob("*.log")) for entry in entries_of(path.read_bytes()))
 
-    def entries(self, what: What) -> Iterator[Entry]:
-        """All of that sort."""
-        return (entry for log in self.by_life.values() for entry in log if entry.what is what)
-
-    def open_calls(self, channel: int) -> tuple[int, int]:
-        """Packets that gets, and puts, were at when their process was killed."""
-        gets = puts = 0
-        for life, log in self.by_life.items():
+    def open_calls(self, channel: int) -> tuple[int, list[set[int]]]:
+        """What processes were at when they were killed: how many packets of gets, and which ones of each put."""
+        gets, puts = 0, []
+        for life, mine in self.by_channel[channel].items():
             if life in self.ended:
                 continue
-            mine = [entry for entry in log if entry.channel == channel]
             begun = [entry for entry in mine if entry.what is What.GET]
             if len(begun) > sum(entry.what is What.GOT_ALL for entry in mine):
                 gets += begun[-1].count
             ends = {entry.serial for entry in mine if entry.what in PUT_ENDS}
-            puts += sum(entry.what is What.PUT and entry.serial not in ends for entry in mine)
+            of_call: dict[int, set[int]] = defaultdict(set)  # one call's records have one time
+            for entry in mine:
+                if entry.what is What.PUT and entry.serial not in ends:
+                    of_call[entry.time_ns].add(entry.serial)
+            puts += of_call.values()
         return gets, puts
 
     def channel(self, channel: int, name: str, kind: Kind, counts: Counts, balance: Balance) -> None:
         """Balance what went through one ring or queue."""
-        entries = [entry for log in self.by_life.values() for entry in log if entry.channel == channel]
+        entries = [entry for log in self.by_channel[channel].values() for entry in log]
         put = {entry.serial for entry in entries if entry.what is What.PUT}
         placed = {entry.serial for entry in entries if entry.what is What.PLACED}
         dropped = {entry.serial for entry in entries if entry.what is What.DROPPED}
@@ -197,11 +212,14 @@ class Books:
         for entry in entries:
             if entry.what is What.GOT:
                 got[entry.serial].append(entry)
-        gets, puts = self.open_calls(channel)
+        gets, open_puts = self.open_calls(channel)
+        puts = sum(map(len, open_puts))
         balance.packets += len(got)
         balance.torn += [f"{name}: {e.serial:#x} is torn" for e in entries if e.what is What.TORN]
         balance.twice += [f"{name}: {serial:#x} was got, and nobody put it" for serial in got.keys() - put]
         missing = placed - got.keys()
+        if kind is not Kind.LOSSY:  # a put that was killed has put all of its packets, or none
+            missing |= {serial for group in open_puts if group & got.keys() for serial in group} - got.keys()
         if kind is Kind.AGAIN:
             self.check_again(name, channel, got, balance)
             allowed = 0  # what a killed get had comes back
@@ -217,8 +235,7 @@ class Books:
 
     def check_again(self, name: str, channel: int, got: dict[int, list[Entry]], balance: Balance) -> None:
         """Of a redelivering ring: again only after a death, and until it is done with."""
-        done = {(e.life, e.serial) for e in self.entries(What.DONE) if e.channel == channel}
-        begun = {(e.life, e.serial) for e in self.entries(What.FREE) if e.channel == channel}
+        done, begun = self.ends(channel, What.DONE), self.ends(channel, What.FREE)
         for serial, entries in got.items():
             entries.sort(key=lambda entry: entry.time_ns)
             balance.twice += [
@@ -232,12 +249,45 @@ class Books:
                     f"{name}: {serial:#x} did not come back from life {last.life}, which was killed"
                 )
 
+    def ends(self, channel: int, what: What) -> set[tuple[int, int]]:
+        """(life, serial) of the packets out of a redelivering ring that are done with, or about to be."""
+        logs = self.by_channel[channel].values()
+        return {(entry.life, entry.serial) for log in logs for entry in log if entry.what is what}
+
+    def handed_over(self, channel: int, to: int, name: str, balance: Balance) -> None:
+        """What was put from one redelivering ring into another one is in that one, or came back; never both."""
+        got: dict[int, dict[int, int]] = {}  # the last time that each came out
+        for ring in (channel, to):
+            got[ring] = {}
+            for log in self.by_channel[ring].values():
+                for entry in log:
+                    if entry.what is What.GOT:
+                        got[ring][entry.serial] = max(entry.time_ns, got[ring].get(entry.serial, 0))
+        last: dict[
+            int, Entry
+        ] = {}  # a put that was killed may be tried again, by whoever got the packet then
+        for log in self.by_channel[to].values():
+            for entry in log:
+                known = last.get(entry.serial)
+                if entry.what in (What.PUT, What.REFUSED) and (
+                    known is None or known.time_ns <= entry.time_ns
+                ):
+                    last[entry.serial] = entry
+        for serial, entry in last.items():
+            if entry.what is What.REFUSED:
+                continue
+            there, back = serial in got[to], got[channel].get(serial, 0) > entry.time_ns
+            if there and back:
+                balance.twice.append(f"{name}: {serial:#x} was handed over, and came back as well")
+            elif not there and not back:
+                balance.lost.append(f"{name}: {serial:#x} was neither handed over nor came back")
+
     def check_order(self, name: str, channel: int, balance: Balance) -> None:
         """What one life put, another life gets in that order; what came back comes before."""
-        for life, log in self.by_life.items():
+        for life, log in self.by_channel[channel].items():
             last: dict[int, int] = {}
             for entry in log:
-                if entry.channel != channel or entry.what is not What.GOT or entry.count:
+                if entry.what is not What.GOT or entry.count:
                     continue
                 producer = entry.serial >> 24
                 if entry.serial < last.get(producer, 0):
@@ -249,11 +299,9 @@ class Books:
     def values(self, channel: int, name: str, ends: dict[int, int], balance: Balance) -> None:
         """Nobody has what somebody else has. `ends`: when the worker of a life was killed."""
         spans: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
-        for life, log in self.by_life.items():
+        for life, log in self.by_channel[channel].items():
             had: dict[int, int] = {}
             for entry in log:
-                if entry.channel != channel:
-                    continue
                 if entry.what is What.HAD:
                     if entry.serial in had:
                         balance.twice.append(f"{name}: life {life} was given {entry.serial:#x}, which it had")
@@ -261,7 +309,8 @@ class Books:
                 elif entry.what is What.GIVING:
                     spans[entry.serial].append((had.pop(entry.serial, entry.time_ns), entry.time_ns, life))
             for value, since in had.items():
-                spans[value].append((since, ends.get(life >> LIVES, since), life))
+                end = since if life in self.doomed else ends.get(life >> LIVES, since)
+                spans[value].append((since, end, life))
         for value, of_it in spans.items():
             balance.values += len(of_it)
             of_it.sort()
@@ -269,15 +318,24 @@ class Books:
                 if start < end:
                     balance.twice.append(f"{name}: life {other} was given {value:#x}, which life {one} had")
 
-    def wake_ups(self, channels: set[int], troubles: list[tuple[int, int]], balance: Balance) -> None:
-        """From a put to the return of a get that waited for it, where nobody was stopped or killed meanwhile."""
+    def wake_ups(
+        self,
+        channels: set[int],
+        troubles: list[tuple[int, int]],
+        starved: list[tuple[int, int]],
+        balance: Balance,
+    ) -> None:
+        """From a put to the return of a get that waited for it.
+
+        How long it takes is noted where nobody was stopped or killed meanwhile (`troubles`). Longer than LATE_NS it may
+        not take at all, unless the machine had no time for anybody (`starved`).
+        """
         put = {
             (e.channel, e.serial): e.time_ns
             for log in self.by_life.values()
             for e in log
             if e.what is What.PUT
         }
-        starts, ends = [start for start, _ in troubles], [end for _, end in troubles]
         for life, log in self.by_life.items():
             begun = 0
             for entry in log:
@@ -286,14 +344,15 @@ class Books:
                 since = put.get((entry.channel, entry.serial), 0)
                 if entry.what is not What.GOT or entry.channel not in channels or not 0 < begun < since:
                     continue
-                if bisect.bisect_left(starts, entry.time_ns) != bisect.bisect_right(ends, since):
-                    continue  # some trouble began before the end, and had not ended before the beginning
-                balance.waits_ns.append(entry.time_ns - since)
-                if entry.time_ns - since > LATE_NS:
+                if not is_met(troubles, since, entry.time_ns):
+                    balance.waits_ns.append(entry.time_ns - since)
+                if entry.time_ns - since > LATE_NS and not is_met(starved, since, entry.time_ns):
                     balance.late.append(f"life {life} was woken {(entry.time_ns - since) / 1e9:.1f} s late")
 
 
-PUT_ENDS = (What.PLACED, What.REFUSED, What.DROPPED)
+def is_met(spans: list[tuple[int, int]], start: int, end: int) -> bool:
+    """One of the spans, which are in order, has a moment in common with that one."""
+    return bisect.bisect_left(spans, (end, 0)) != bisect.bisect_right(spans, start, key=lambda span: span[1])
 
 
 def entries_of(log: bytes) -> Iterator[Entry]:

@@ -2,7 +2,9 @@
 """A worker of the soak: a process that does random things with a pool until it is told to stop, or is killed.
 
 It works by itself, in threads, in asyncio tasks and in forked children; each of them is a life with a log of its own
-(books.py). What it may meet (a full ring, an exhausted pool) is no fault; every other exception is, and ends it.
+(books.py). Some of the children are doomed: they die in the middle of some call, at a random instruction of the core
+(fuse.py). A kill at a random moment finds less, since Python is mostly at work on something else. What it may meet (a
+full ring, an exhausted pool) is no fault; every other exception is, and ends it.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import numpy as np
 import ssm
 from allocators import ResourceNotAvailable
 from tests.soak.books import HEADER, LIVES, Kind, Log, What, fill, read
+from tests.soak.fuse import Fuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,9 +42,11 @@ RINGS: tuple[tuple[str, Kind, dict[str, Any]], ...] = (
     ("chains", Kind.EXACT, {"capacity": 16}),
     ("large", Kind.EXACT, {"capacity": 8}),
     ("tasks", Kind.EXACT, {"capacity": 8}),
-    ("bulk", Kind.EXACT, {"capacity": 256}),
+    ("bulk", Kind.EXACT, {"capacity": 128}),
+    ("patient", Kind.EXACT, {"capacity": 4}),
     ("again", Kind.AGAIN, {"capacity": 32, "redeliver": True}),
     ("twin", Kind.AGAIN, {"capacity": 32, "redeliver": True}),
+    ("next", Kind.AGAIN, {"capacity": 32, "redeliver": True}),
     ("newest", Kind.LOSSY, {"capacity": 8, "overflow": "overwrite"}),
     ("oldest", Kind.LOSSY, {"capacity": 8, "overflow": "drop"}),
 )
@@ -51,9 +56,13 @@ BY_NAME = {name: number for number, (name, _, _) in enumerate(RINGS)}
 SMALL, LARGE, PAGE = (16, 1900), (20_000, 150_000), 4096
 PATIENCE_S = 0.2  # of the few calls that wait; most take what is there, or little more
 SHORT_S = (0.0, 0.002, 0.02)
+LONG_S = (
+    3.0  # of the one that waits for a packet in `patient`, and has to be woken: longer than books.LATE_NS
+)
+DOOMED = 4  # children at a time
 BATCH = 6
 BULK = 64  # packets in one call, without a line of Python for each: most of such a call's time is spent in the core
-HELD, VALUES = 6, 5
+HELD, VALUES, VIEWS = 6, 5, 4
 FULL = (ssm.RingFull, ssm.PoolExhausted, ssm.QueueExhausted)
 NOTHING = (ssm.RingEmpty, *FULL, ssm.RingBusy, ResourceNotAvailable, ssm.HoldersExhausted)
 # Done wrong on purpose, so that the books can be seen to find it.
@@ -61,14 +70,14 @@ BUGS = ("lose", "twice", "tear", "swap", "grant", "undone", "hang", "keep")
 
 
 class Board:
-    """What supervisor and workers share: a word that says stop, and one for each worker that counts what it does."""
+    """Shared by supervisor and workers: words that say stop, and calm; for each worker, one that counts its deeds."""
 
     WORKERS = 64
 
     def __init__(self, folder: Path) -> None:
         path = folder / "board"
         if not path.exists():
-            path.write_bytes(bytes(8 * (1 + self.WORKERS)))
+            path.write_bytes(bytes(8 * (2 + self.WORKERS)))
         with path.open("r+b") as file:
             self.words = memoryview(mmap.mmap(file.fileno(), 0)).cast("Q")
 
@@ -79,11 +88,19 @@ class Board:
     def stop(self) -> bool:
         return self.words[0] != 0
 
+    def say_calm(self, calm: bool) -> None:
+        self.words[1] = calm
+
+    @property
+    def calm(self) -> bool:
+        """Nobody is to die."""
+        return self.words[1] != 0
+
     def count(self, place: int) -> None:
-        self.words[1 + place] = (self.words[1 + place] + 1) & (1 << 63) - 1
+        self.words[2 + place] = (self.words[2 + place] + 1) & (1 << 63) - 1
 
     def counted(self, place: int) -> int:
-        return self.words[1 + place]
+        return self.words[2 + place]
 
 
 def open_rings(pool: ssm.Pool) -> list[ssm.Ring]:
@@ -113,6 +130,7 @@ class Order:
     place: int  # on the board
     seed: int
     bugs: frozenset[str]
+    fuse: str | None  # the library of fuse.py
     parent: int
 
 
@@ -121,17 +139,34 @@ class Life:
 
     def __init__(self, worker: Worker, life: int) -> None:
         self.worker, self.rng = worker, random.Random(f"{worker.seed} {life}")
-        self.log = Log(worker.folder, life)
+        self.log = Log(worker.folder, life, self.begun)
+        self.calls_left = 0  # of one that is doomed
         self.held: list[ssm.Packet] = []
+        self.views: list[memoryview] = []  # of packets that were freed
         self.values: list[tuple[int, Any, int]] = []  # which service, the value, its number
 
     def patience(self) -> float:
         return PATIENCE_S if self.rng.random() < 0.1 else self.rng.choice(SHORT_S)
 
+    def doom(self) -> None:
+        """Soon it dies in a call."""
+        self.log.note(What.DOOMED)
+        self.calls_left = self.rng.randint(1, 25)
+
+    def begun(self) -> None:
+        """A call comes next. Of one that is doomed: is it the last one?"""
+        if self.calls_left == 0:
+            return
+        self.calls_left -= 1
+        if self.calls_left == 0:
+            self.worker.fuse.start(self.rng)
+
     # -- putting
 
     def packet(self, size: tuple[int, int], serial: int) -> ssm.Packet:
-        packet = self.worker.pool.alloc(self.rng.randint(*size), timeout=self.patience())
+        length, patience = self.rng.randint(*size), self.patience()
+        self.begun()
+        packet = self.worker.pool.alloc(length, timeout=patience)
         self.write(packet, serial)
         return packet
 
@@ -179,6 +214,7 @@ class Life:
 
     def put_bulk(self) -> None:
         channel, serials = BY_NAME["bulk"], [self.log.serial() for _ in range(BULK)]
+        self.begun()
         with self.worker.pool.alloc_many(BULK, HEADER.size, self.patience()) as batch:
             rows = np.array([(serial, HEADER.size) for serial in serials], "<u8")
             batch.scatter(rows.view("u1"))
@@ -195,6 +231,12 @@ class Life:
         packets = [self.packet(SMALL, serial) for _ in range(self.rng.randint(2, 5))]
         packets[0].chain = packets[1:]
         self.put(BY_NAME["chains"], packets[:1], [serial])
+
+    def put_for_the_patient(self) -> None:
+        """One packet at a time: so nobody else's wake-up helps the one that waits for it."""
+        channel = BY_NAME["patient"]
+        if self.worker.rings[channel].empty():
+            self.put_some(channel)
 
     def fan_out(self) -> None:
         serial = self.log.serial()
@@ -259,6 +301,26 @@ class Life:
         while len(self.held) > HELD:
             self.held.pop(self.rng.randrange(len(self.held))).free()
 
+    def pass_on(self, channel: int) -> None:
+        """Out of the ring and into it again, as another one: a block's handle stays what it was."""
+        packets = self.get_some(channel, BATCH)
+        serials = [self.log.serial() for _ in packets]
+        for packet, serial in zip(packets, serials, strict=True):
+            self.write(packet, serial)
+        if packets:
+            self.put(channel, packets, serials)
+
+    def wait_long(self) -> None:
+        """For what others put now and then."""
+        channel = BY_NAME["patient"]
+        self.log.note(What.GET, channel, count=1)
+        packets: list[ssm.Packet] = []
+        with contextlib.suppress(ssm.RingEmpty):
+            packets.append(self.worker.rings[channel].get(timeout=LONG_S))
+        self.look(channel, packets)
+        for packet in packets:
+            packet.free()
+
     def get_bulk(self) -> None:
         channel = BY_NAME["bulk"]
         self.log.note(What.GET, channel, count=BULK)
@@ -277,12 +339,33 @@ class Life:
                 serial, _ = read(view)
             if self.rng.random() < 0.3:
                 time.sleep(self.rng.random() / 200)
+            if self.rng.random() < 0.3:
+                self.views.append(memoryview(packet))  # it is done with all the same
             self.log.note(What.FREE, channel, [serial])
             packet.free()
             self.log.note(What.DONE, channel, [serial])
+            while len(self.views) > VIEWS:
+                self.views.pop(0).release()
             if self.worker.slips("undone", self.rng):
                 again = self.packet(SMALL, serial)
                 self.worker.rings[channel].put(again, timeout=self.patience())
+
+    def hand_over(self) -> None:
+        """Out of one redelivering ring into the next: in one of them it is, whenever its process dies."""
+        channel, to = BY_NAME["twin"], BY_NAME["next"]
+        for packet in self.get_some(channel, 1):
+            with memoryview(packet) as view:
+                serial, _ = read(view)
+            self.log.note(What.FREE, channel, [serial])
+            self.log.note(What.PUT, to, [serial])
+            try:
+                self.worker.rings[to].put(packet, timeout=self.patience())
+            except (ssm.RingFull, ssm.RingBusy):
+                self.log.note(What.REFUSED, to, [serial])
+                packet.free()
+            else:
+                self.log.note(What.PLACED, to, [serial])
+            self.log.note(What.DONE, channel, [serial])
 
     def get_object(self) -> None:
         self.log.note(What.GET, QUEUE, count=1)
@@ -300,6 +383,7 @@ class Life:
     def allocate(self) -> None:
         which = self.rng.randrange(len(SERVICES))
         service, channel = self.worker.services[which], QUEUE + 1 + which
+        self.begun()
         if SERVICES[which] == "ids":
             value = number = service.allocate_id()
         elif SERVICES[which] == "addresses":
@@ -335,6 +419,15 @@ class Life:
 
     # -- all of it
 
+    def see(self) -> None:
+        """Whoever died just now, and is not reaped yet, makes nothing contradict itself."""
+        for sentence in self.worker.pool.check():
+            raise AssertionError(f"check, at work: {sentence}")
+
+    def reap(self) -> None:
+        self.begun()
+        self.worker.pool.reap()
+
     def act(self) -> None:
         """One thing, or nothing where it cannot be done now."""
         self.worker.board.count(self.worker.place)
@@ -361,7 +454,13 @@ class Life:
             (2, lambda: self.get_and_hold(BY_NAME["oldest"], 3)),
             (4, self.put_object),
             (4, self.get_object),
-            (5, self.use_services),
+            (8, self.use_services),
+            (6, lambda: self.pass_on(many)),
+            (4, lambda: self.pass_on(short)),
+            (4, self.put_for_the_patient),
+            (4, self.hand_over),
+            (4, lambda: self.consume(BY_NAME["next"])),
+            (2, self.reap),
         ]
         (deed,) = self.rng.choices([d for _, d in deeds], [w for w, _ in deeds])
         with contextlib.suppress(*NOTHING):
@@ -379,6 +478,8 @@ class Life:
             self.give()
         while self.held:
             self.held.pop().free()
+        while self.views:
+            self.views.pop().release()
         self.log.close()
 
 
@@ -389,6 +490,7 @@ class Worker:
         self.name, self.folder, self.number = order.name, Path(order.folder), order.number
         self.place, self.seed, self.bugs = order.place, order.seed, order.bugs
         self.board, self.rng = Board(self.folder), random.Random(order.seed)
+        self.fuse = Fuse(order.fuse)
         self.lives = 0
 
     def attach(self, pool: ssm.Pool | None = None) -> None:
@@ -476,12 +578,39 @@ class Worker:
             life.end()
         os._exit(0)
 
+    def in_doomed_children(self, life: Life) -> None:
+        """Several at a time, each of which dies in some call."""
+        parent, pids = os.getpid(), []
+        for number in range(self.lives + 1, self.lives + 1 + DOOMED):
+            if pid := os.fork():
+                pids.append(pid)
+                continue
+            die_with(parent)
+            with reporting(self.folder, self.number):
+                child = Life(self, self.number << LIVES | number)
+                child.doom()
+                while not self.board.stop or not child.calls_left:
+                    child.act()
+                child.end()
+            os._exit(0)
+        self.lives += DOOMED
+        for pid in pids:
+            self.board.count(self.place)
+            os.waitpid(pid, 0)
+            if self.rng.random() < 0.3:
+                life.see()
+
     def work(self, pool: ssm.Pool | None) -> None:
         self.attach(pool)
         life = self.life()
         while not self.board.stop:
             draw = self.rng.random()
-            if draw < 0.04 and self.lives < (1 << LIVES) - 8:
+            if self.place == 0 and self.rng.random() < 0.5:  # one process alone: it has to be woken itself
+                self.board.count(self.place)
+                life.wait_long()
+            elif draw > 0.6 and not self.board.calm and self.lives < (1 << LIVES) - 8:
+                self.in_doomed_children(life)
+            elif draw < 0.04 and self.lives < (1 << LIVES) - 8:
                 self.in_threads()
             elif draw < 0.08 and self.lives < (1 << LIVES) - 8:
                 asyncio.run(self.in_tasks())
