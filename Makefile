@@ -14,7 +14,7 @@
 #   make verifier   BPF programs by every clang here, -mcpu and level: what the kernel says of them; as root
 #   make docs     the documentation, into build/docs
 #   make fuzz     damaged pools, for SECONDS=60; needs clang and its runtime (Debian: libclang-rt-dev)
-#   make kill     a process is killed at every instruction of every operation; about an hour; ARGS="--only put"
+#   make kill     a process is killed wherever an operation leaves something else behind, and its rescuer too; ARGS="--only put"
 #   make mutants  small changes to the sources, each of which a test must find; docs/testing.md; ARGS="--files put --count 9"
 #   make soak     many processes at random work, killed at random, in C and in Python; SECONDS=3600 SEED=1 WORKERS=8
 #
@@ -122,7 +122,7 @@ mutants: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-mutants
 	$(BIN)/python -m tests.mutants $(SEED:%=--seed %) $(ARGS)
 
 kill: crash-programs
-	build/release/tests/crash/ssm_killer --markdown --jobs $(JOBS) --double 1 $(ARGS)
+	build/release/tests/crash/ssm_killer --markdown --jobs $(JOBS) $(ARGS)
 
 soak: crash-programs $(VENV)/.installed
 	build/release/tests/crash/ssm_soak --markdown --seconds $(SECONDS) --workers $(WORKERS) $(SEED:%=--seed %)

@@ -13,16 +13,18 @@
 #include "redelivery.h"
 #include "reservation.h"
 #include "ring.h"
+#include "still.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#define CALL_MAX_NS  UINT64_C(5000000000) /* of microseconds, or a few naps; the machine may be busy */
+#define CALL_MAX_NS  UINT64_C(5000000000) /* of microseconds, or a few naps */
 #define PATIENCE_NS  INT64_C(1000000)
 #define BLOCKED_NS   INT64_C(30000000000)
 #define AWAKE_MAX_NS UINT64_C(5000000000) /* the re-check comes after 20 ms; the machine may be busy */
+#define MINUTE_NS    UINT64_C(60000000000)
 #define NEW_CAPACITY 4
 #define VISIT_SERIAL UINT64_C(1000) /* + ring: what a visitor puts */
 #define MARK_SERIAL  UINT64_C(2000) /* + ring: what the survivor puts */
@@ -179,8 +181,9 @@ static void balance_slots(const struct check *check)
         if (ssm_load_acquire_u32(&ssm_holder_at(check->self, id)->kind) == SSM_HOLDER_RING)
             look_at_ring_slot(check, id);
     for (uint32_t id = 0; id < check->self->geometry.holders; id++)
-        if (id != check->self->self && !ssm_byte_is_locked(check->self->fd, SSM_BYTE_HOLDER(id)) &&
-            ssm_load_acquire_u32(&ssm_holder_at(check->self, id)->kind) == SSM_HOLDER_PROCESS)
+        if (id != check->self->self &&
+            ssm_load_acquire_u32(&ssm_holder_at(check->self, id)->kind) == SSM_HOLDER_PROCESS &&
+            !ssm_byte_is_locked(check->self->fd, SSM_BYTE_HOLDER(id)))
             complain(check, "slot %u is still a dead process's", id);
 }
 
@@ -212,6 +215,17 @@ static void balance_numbers(const struct check *check)
     }
 }
 
+/* The first holder of the block from that one on; SSM_NIL: there is none. */
+static uint32_t next_holder(const struct check *check, const struct ssm_block *block, uint32_t id)
+{
+    for (; id < check->self->geometry.holders; id = (id / 64 + 1) * 64) {
+        const uint64_t rest = ssm_load_acquire_u64(&block->holders[id / 64]) >> id % 64;
+        if (rest != 0)
+            return id + (uint32_t)__builtin_ctzll(rest);
+    }
+    return SSM_NIL;
+}
+
 /* After a reap. Returns how many blocks of the class can be allocated: those that are free, and those in caches. */
 static uint32_t balance(const struct check *check)
 {
@@ -221,12 +235,11 @@ static uint32_t balance(const struct check *check)
     for (uint32_t i = 0; i < ssm_blocks_now(check->self); i++) {
         const struct ssm_block *block = ssm_block_at(check->self, i);
         bool free = true;
-        for (uint32_t id = 0; id < check->self->geometry.holders; id++)
-            if (ssm_block_has(block, id)) {
-                balance_holder(check, i, id);
-                look_at_memory(check, i, id);
-                free = false;
-            }
+        for (uint32_t id = next_holder(check, block, 0); id != SSM_NIL; id = next_holder(check, block, id + 1)) {
+            balance_holder(check, i, id);
+            look_at_memory(check, i, id);
+            free = false;
+        }
         for (uint32_t k = 0; k < check->living_count; k++)
             if (check->living[k]->claims[i].references > 0 && !ssm_block_has(block, check->living[k]->self))
                 complain(check, "block %u is held by slot %u, but does not say so", i, check->living[k]->self);
@@ -292,45 +305,6 @@ static void balance_all(struct check *check)
 {
     balance(check);
     look_at_locks(check);
-    ask(check);
-}
-
-/* ssm_check() looks again after a nap, and waits for locks. While all others stand still nothing comes of waiting: then
- * time passes at once. */
-static bool all_stand_still;
-static uint64_t skipped_ns;
-
-uint64_t __real_ssm_now_ns(void);
-uint64_t __wrap_ssm_now_ns(void);
-void __real_ssm_nap_ns(uint64_t duration_ns);
-void __wrap_ssm_nap_ns(uint64_t duration_ns);
-void __real_ssm_word_sleep(struct ssm_u64 *word, uint32_t seen_low, uint64_t duration_ns);
-void __wrap_ssm_word_sleep(struct ssm_u64 *word, uint32_t seen_low, uint64_t duration_ns);
-
-uint64_t __wrap_ssm_now_ns(void)
-{
-    return __real_ssm_now_ns() + skipped_ns;
-}
-
-void __wrap_ssm_nap_ns(uint64_t duration_ns)
-{
-    if (all_stand_still)
-        skipped_ns += duration_ns;
-    else
-        __real_ssm_nap_ns(duration_ns);
-}
-
-void __wrap_ssm_word_sleep(struct ssm_u64 *word, uint32_t seen_low, uint64_t duration_ns)
-{
-    if (all_stand_still)
-        skipped_ns += duration_ns;
-    else
-        __real_ssm_word_sleep(word, seen_low, duration_ns);
-}
-
-static void look(struct check *check)
-{
-    all_stand_still = true;
     ask(check);
 }
 
@@ -898,8 +872,10 @@ void checker_run(struct world *world, const struct scenario *scenario, enum mann
     memcpy(check.rings, world->rings[SURVIVOR], sizeof check.rings);
     check.living[check.living_count++] = world->pools[SURVIVOR];
     check.living[check.living_count++] = world->pools[PEER];
+    if (manner != BLOCKED)
+        still_begin(MINUTE_NS);
     if (manner == LOOK) {
-        look(&check);
+        ask(&check);
         return;
     }
     if (manner == BLOCKED)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Death of the creator; see creation.h. There are two states that a death can leave, without the name and with it; the pool
+ * Death of the creator; see creation.h. Before it has a name nobody can reach the pool, and only system calls make a
+ * difference; from then on each instruction is tried. There are two states that a death can leave, without the name and with it; the pool
  * that a dead creator left is used by another process each time, for it might be half a pool. */
 #include "creation.h"
 
@@ -23,6 +24,9 @@ static struct creation {
     struct ssm_u32 *created;   /* shared: it was all done */
     char           *complaint; /* shared: of the checker */
     struct row     *row;
+    pid_t          creator;
+    uint8_t        *is_first;  /* by instruction: it may leave something else than the one before */
+    uint32_t       room;
 } now;
 
 static const struct ssm_pool_options pool_options = {
@@ -126,22 +130,53 @@ static void kill_creator_at(const struct trace *trace, uint32_t n)
     shm_unlink(now.name);
 }
 
+static bool is_named(void)
+{
+    int fd = ssm_object_open(now.name, 0);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+static void watch(void *context, uint32_t n)
+{
+    (void)context;
+    if (n + 1 >= now.room) {
+        now.room = n * 2 + 4096;
+        uint8_t *is_first = realloc(now.is_first, now.room);
+        if (is_first == NULL)
+            abort();
+        now.is_first = is_first;
+    }
+    const bool behind_a_call = n > 0 && now.is_first[n] != 0, at_a_call = stepper_is_at_a_call(now.creator);
+    now.is_first[n] = n == 0 || behind_a_call || at_a_call || is_named();
+    now.is_first[n + 1] = at_a_call;
+}
+
+static void kill_creators(const struct trace *trace, uint32_t points)
+{
+    for (uint32_t n = 0; n <= trace->count; n++)
+        if (now.is_first[n] || n == trace->count || (points > 0 && n % (trace->count / (points + 1) + 1) == 0))
+            kill_creator_at(trace, n);
+}
+
 void creation_run(uint32_t points, struct row *row)
 {
     struct trace trace = {0};
     now = (struct creation){.row = row, .created = shared_memory(4096), .complaint = shared_memory(4096)};
     snprintf(now.name, sizeof now.name, "/ssm-killer-%ld", (long)getpid());
     row->states = 2;
-    pid_t creator = start_creator();
-    if (creator < 0 || !stepper_trace(creator, &trace, NULL, NULL) || ssm_load_relaxed_u32(now.created) == 0) {
+    now.creator = start_creator();
+    if (now.creator < 0 || !stepper_trace(now.creator, &trace, watch, NULL) || ssm_load_relaxed_u32(now.created) == 0) {
         printf("VIOLATION  create: it does not do what it should, undisturbed\n");
         row->violations++;
     }
-    if (creator > 0)
-        stepper_kill(creator);
+    if (now.creator > 0)
+        stepper_kill(now.creator);
     shm_unlink(now.name);
     row->instructions[0] = trace.count;
-    for (uint32_t n = 0; row->violations == 0 && n <= trace.count; n += trace.count / points + 1)
-        kill_creator_at(&trace, n);
+    if (row->violations == 0)
+        kill_creators(&trace, points);
     stepper_trace_free(&trace);
+    free(now.is_first);
 }

@@ -7,7 +7,8 @@
 
 #include "table.h"
 
-/* At most about `points` kills, evenly spread. Prints what went wrong; row->violations counts it. */
+/* Kills at system calls and where the pool has its name, and `points` more, evenly spread. Prints what went wrong;
+ * row->violations counts it. */
 void creation_run(uint32_t points, struct row *row);
 
 #endif

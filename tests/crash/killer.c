@@ -2,16 +2,16 @@
  *
  * The killer: kills a process at every instruction of every operation, and the process that recovers from that, too.
  *
- *     ssm_killer [--only TEXT] [--narrow | --wide] [--points N] [--double STATES] [--jobs N] [--first] [--markdown]
+ *     ssm_killer [--only TEXT] [--narrow | --wide] [--points N] [--rescued STATES] [--double STATES] [--jobs N] [--first]
+ *                [--markdown]
  *
  *   --only      operations whose name contains TEXT
- *   --narrow    holder sets of one word only; --wide: of two words only (there operations of more than 20,000
- *               instructions are tried at one in 20 of those that change nothing)
- *   --points    bounds the kills of one operation: those after a change and at system calls are all made, of the rest
- *               as many as that, evenly spread
- *   --double    for so many of the states that a death left, the one who recovers from it is killed as well. With sets
- *               of one word at each instruction of one who goes on, and where it reaps or waits, as with --points, at
- *               one in 20 of the rest; with sets of two words so in one of these three ways, by turns
+ *   --narrow    holder sets of one word only; --wide: of two words only
+ *   --points    a SIGKILL at so many of the instructions that change nothing, besides one at each that does and at each
+ *               system call; "all", or 20, if it is not said
+ *   --rescued   in so many of the states that a death left the one who recovers from it dies as well, between any two of
+ *               its stores; in all, if it is not said
+ *   --double    in so many of these states it gets a SIGKILL, too, at instructions as above; in one, if it is not said
  *   --jobs      operations that are tried at the same time, each on a processor of its own
  *   --first     ends with the first violation
  *   --markdown  the table in Markdown
@@ -42,8 +42,8 @@ static struct {
     const char *only;
     bool        sets[2]; /* narrow, wide */
     bool        first, markdown;
-    uint32_t    points, doubles, jobs;
-} options = {.sets = {true, true}, .points = UINT32_MAX, .doubles = 2, .jobs = 1};
+    uint32_t    points, rescued, doubles, jobs;
+} options = {.sets = {true, true}, .points = 20, .rescued = UINT32_MAX, .doubles = 1, .jobs = 1};
 
 /* What the jobs share. */
 static struct board {
@@ -88,12 +88,12 @@ static bool is_wanted(uint32_t i)
 static void try_one(uint32_t i)
 {
     struct row *row = &board->tries[i].row;
-    const struct effort effort = {options.points, options.doubles, i, options.first};
+    const struct effort effort = {options.points, options.rescued, options.doubles, options.first};
     for (int set = 0; set < 2; set++)
         if (options.sets[set] && scenario_at(i) != NULL && ssm_load_relaxed_u32(&board->over) == 0)
             trial_run(scenario_at(i), set, &effort, row);
     if (scenario_at(i) == NULL && options.sets[0])
-        creation_run(options.points < UINT32_MAX / 5 ? options.points * 5 : options.points, row); /* changes or not */
+        creation_run(options.points, row);
     if (options.first && table_violations(row) > 0)
         ssm_store_release_u32(&board->over, 1);
 }
@@ -169,6 +169,7 @@ static bool parse(int argc, char **argv)
     static const struct option known[] = {
         {"only", required_argument, NULL, 'o'},   {"narrow", no_argument, NULL, 'n'},
         {"wide", no_argument, NULL, 'w'},         {"points", required_argument, NULL, 'p'},
+        {"rescued", required_argument, NULL, 'r'},
         {"double", required_argument, NULL, 'd'}, {"jobs", required_argument, NULL, 'j'},
         {"first", no_argument, NULL, 'f'},        {"markdown", no_argument, NULL, 'm'}, {NULL, 0, NULL, 0},
     };
@@ -177,14 +178,15 @@ static bool parse(int argc, char **argv)
         case 'o': options.only = optarg; break;
         case 'n': options.sets[1] = false; break;
         case 'w': options.sets[0] = false; break;
-        case 'p': options.points = (uint32_t)strtoul(optarg, NULL, 10); break;
+        case 'p': options.points = strcmp(optarg, "all") == 0 ? UINT32_MAX - 1 : (uint32_t)strtoul(optarg, NULL, 10); break;
+        case 'r': options.rescued = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 'd': options.doubles = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 'j': options.jobs = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 'f': options.first = true; break;
         case 'm': options.markdown = true; break;
         default: return false;
         }
-    return options.points > 0 && options.jobs > 0 && options.jobs <= JOBS_MAX && (options.sets[0] || options.sets[1]) &&
+    return options.jobs > 0 && options.jobs <= JOBS_MAX && (options.sets[0] || options.sets[1]) &&
            optind == argc;
 }
 
@@ -192,7 +194,7 @@ int main(int argc, char **argv)
 {
     if (parse(argc, argv))
         return run();
-    fprintf(stderr, "usage: %s [--only TEXT] [--narrow | --wide] [--points N] [--double STATES] [--jobs N] [--first] "
-                    "[--markdown]\n", argv[0]);
+    fprintf(stderr, "usage: %s [--only TEXT] [--narrow | --wide] [--points N] [--rescued STATES] [--double STATES] "
+                    "[--jobs N] [--first] [--markdown]\n", argv[0]);
     return 2;
 }

@@ -114,7 +114,10 @@ static void dead_owner(struct world *world)
     uint32_t last = ssm_load_relaxed_u32(&shard->free_count) - 1;
     uint32_t block_idx = ssm_load_relaxed_u32(&ssm_list_at(world->pools[DEAD], 0, 0)[last]);
     ssm_store_relaxed_u64(&shard->lock.word, world->pools[DEAD]->lock_word);
-    ssm_block_claim(ssm_block_at(world->pools[DEAD], block_idx), world->pools[DEAD]->self);
+    struct ssm_block *block = ssm_block_at(world->pools[DEAD], block_idx); /* as claim_locked() does it */
+    ssm_store_release_u32(&block->listed, 0);
+    ssm_store_release_u32(&block->generation, ssm_load_relaxed_u32(&block->generation) + 2);
+    ssm_block_claim(block, world->pools[DEAD]->self);
     ssm_store_relaxed_u32(&shard->free_count, last);
     world->somebody_died = true;
 }
@@ -774,7 +777,7 @@ const struct scenario pool_scenarios[] = {
     {"attach: reaps a dead process", detached_and_a_dead_one, attach, .results = {0}},
     {"attach: adopts a dead one's slot", detached_and_full_table, attach, .results = {0}},
     {"attach: to look only, check", detached, attach_to_look, .results = {0, 0}},
-    {"retire: in use", as_it_is, retire, .results = {0}},
+    {"retire: in use", as_it_is, retire, .results = {0}, .attaches = true},
     {"close: everything in hand", everything_in_hand, close_pool, .results = {0}},
     {"close: a packet is pinned; unpin", pinned_packet, close_then_unpin, .results = {1, 0}},
     {"reap: nobody is dead", as_it_is, reap, .results = {0}},

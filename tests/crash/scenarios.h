@@ -19,6 +19,7 @@ struct scenario {
     uint32_t many_flags;                  /* of RING_MANY: SSM_REDELIVER, or how it overflows */
     bool arena;                           /* the pool has one */
     bool grows;                           /* and it grows */
+    bool attaches;                        /* the operation opens the file anew */
 };
 
 extern const struct scenario pool_scenarios[], chain_scenarios[], redelivery_scenarios[], overflow_scenarios[],

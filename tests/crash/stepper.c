@@ -30,6 +30,13 @@ static uint64_t pc_of(pid_t child)
     return (uint64_t)ptrace(PTRACE_PEEKUSER, child, offsetof(struct user, regs.rip), NULL);
 }
 
+bool stepper_is_at_a_call(pid_t child)
+{
+    errno = 0;
+    const long code = ptrace(PTRACE_PEEKTEXT, child, pc_of(child), NULL);
+    return (code & 0xffff) == 0x050f && errno == 0;
+}
+
 /* It stops again, and with SIGTRAP: it has not crashed. */
 static bool stops(pid_t child)
 {

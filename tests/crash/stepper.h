@@ -37,6 +37,8 @@ pid_t stepper_start(void (*child)(void *context), void *context);
 /* Single-steps to the second stop. `before` (may be NULL) is called before each instruction, with its number.
  * False: the child died or crashed. */
 bool stepper_trace(pid_t child, struct trace *trace, void (*before)(void *context, uint32_t n), void *context);
+/* Its next instruction is a system call. */
+bool stepper_is_at_a_call(pid_t child);
 /* Before the n-th instruction of the trace; n == count: at the second stop. False: it went another way. */
 bool stepper_run_to(pid_t child, const struct trace *trace, uint32_t n);
 /* SIGKILL, and wait until the kernel has taken all that it had. */

@@ -14,11 +14,11 @@ HEADER = Path(__file__).resolve().parents[2] / "ssm" / "src" / "platform" / "see
 
 # Bug: the operation during which it is found, and what the checker says.
 FOUND = {
-    "NO_INTENT": ("put: empty ring", "carries ring"),
+    "NO_INTENT": ("put: empty ring", "are the ring's, but are not queued"),
     "INTENT_EARLY": ("put: over an old handle", "against the promise"),
     "HEAD_EARLY": ("put: 3 packets", "against the promise"),
     "NO_UNDO": ("put: empty ring", "carries ring"),
-    "TAIL_EARLY": ("get: one of two", "carries ring"),
+    "TAIL_EARLY": ("get: one of two", "are the ring's, but are not queued"),
     "NO_REBUILD": ("alloc: refill", "contradicts itself"),
     "NO_SCRUB": ("alloc: from another process's cache", "still locked"),
     "SLOT_EARLY": ("alloc: from the cache", "where nobody lives"),
@@ -34,7 +34,7 @@ FOUND = {
     "SILENT_RELEASE": ("close: everything in hand", "lost: nobody holds it"),
     "VIEW_DELAYS": ("redelivering get: free, viewed", "came back although they had been freed"),
     "TRUSTED_LEFTOVER": ("growing arena alloc: an extent", "units that are not reserved"),
-    "WIDE_EARLY": ("growing ring put: more slots", "carries ring"),
+    "WIDE_EARLY": ("growing ring put: more slots", "are the ring's, but are not queued"),
 }
 SOON = {
     "NO_INTENT",
@@ -66,7 +66,7 @@ def test_it_is_found(number: int, name: str) -> None:
     if number in FOUND_BY_SOAK:
         status, output = run(f"ssm_soak_bug{number}", "--seconds", "40", "--first")
     else:
-        arguments = ("--narrow", "--only", operation, "--points", "40", "--double", "1", "--first")
+        arguments = ("--narrow", "--only", operation, "--rescued", "2", "--first")
         status, output = run(f"ssm_killer_bug{number}", *arguments)
         assert "VIOLATION" in output
     assert status == 1

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One scenario under test. For each instruction n of its operation a fresh victim runs up to n and gets a SIGKILL; the
- * checker looks at what is left. Then, for some of these states, a rescuer runs into it, and is killed at each of its
- * instructions as well. Last, a victim is stopped behind each instruction that changed the segment. */
+ * One scenario under test. Its operation is stepped through, and stands still behind each instruction that changed something,
+ * while somebody looks. It is recorded (recorder.h), and what is between any two of its stores is checked as if it had died
+ * there; then fresh victims run up to instructions of it and get a SIGKILL. At last rescuers run into what is left, and die
+ * as well. */
 #ifndef CRASH_TRIAL_H
 #define CRASH_TRIAL_H
 
@@ -10,9 +11,9 @@
 #include "table.h"
 
 struct effort {
-    uint32_t points;  /* UINT32_MAX: every instruction; else after changes, at system calls, and so many of the rest */
-    uint32_t doubles; /* states that rescuers are sent into */
-    uint32_t turn;    /* varies what is sampled */
+    uint32_t points;  /* kills at so many instructions that change nothing, besides those at all others */
+    uint32_t rescued; /* states that rescuers are recorded in */
+    uint32_t doubles; /* states that rescuers are killed in */
     bool     stop_at_first; /* violation */
 };
 

@@ -5,7 +5,6 @@
 
 #include "cache.h"
 #include "liveness.h"
-#include "rmid.h"
 #include "shard.h"
 
 #include <fcntl.h>
@@ -17,6 +16,7 @@
 #include <unistd.h>
 
 #define WIDE_SLOT      64    /* the victim's, in a wide world */
+#define HOUR_NS        UINT64_C(3600000000000)
 #define METADATA_BYTES 81920 /* four rings and two services: one that is lost leaves no room for the next */
 
 static void must(bool holds, const char *what)
@@ -99,7 +99,7 @@ void world_build(struct world *world, bool wide, uint32_t many_flags, bool arena
     struct ssm_attach_options survivor = {.name = "survivor"};
     *world = (struct world){.fd = memfd_create("ssm-crash", MFD_CLOEXEC), .wide = wide,
                              .many_flags = many_flags, .arena = arena,
-                             .arena_bytes = grows ? GROW_BYTES : ARENA_BYTES};
+                             .arena_bytes = grows ? GROW_BYTES : ARENA_BYTES, .built_ns = ssm_now_ns()};
     MUST(world->fd >= 0);
     MUST(ssm_pool_create(world->fd, &options, &survivor, &world->pools[SURVIVOR]) == 0);
     world->pools[PEER] = attach(world, "peer");
@@ -123,7 +123,7 @@ void world_build(struct world *world, bool wide, uint32_t many_flags, bool arena
     MUST(world->note != MAP_FAILED);
 }
 
-static uint64_t size_of(const struct world *world)
+uint64_t world_size(const struct world *world)
 {
     return world->pools[SURVIVOR]->geometry.size_bytes;
 }
@@ -141,9 +141,9 @@ void world_seal(struct world *world)
 {
     if (world->service.kind != SSM_SERVICE_NONE)
         read_books_before(world);
-    world->image = malloc(size_of(world));
+    world->image = malloc(world_size(world));
     MUST(world->image != NULL);
-    memcpy(world->image, world->pools[SURVIVOR]->base, size_of(world));
+    memcpy(world->image, world->pools[SURVIVOR]->base, world_size(world));
     if (world->pools[VICTIM] != NULL)
         world_bury(world, VICTIM);
     if (world->somebody_died)
@@ -172,9 +172,14 @@ void world_rescuer_lives(struct world *world, bool lives)
         world_bury(world, RESCUER);
 }
 
+const uint8_t *world_segment(const struct world *world)
+{
+    return world->pools[SURVIVOR]->base;
+}
+
 void world_restore(struct world *world, const uint8_t *image)
 {
-    memcpy(world->pools[SURVIVOR]->base, image, size_of(world));
+    memcpy(world->pools[SURVIVOR]->base, image, world_size(world));
 }
 
 /* Nothing is given back in order: the file goes as a whole. */
@@ -200,42 +205,43 @@ void world_destroy(struct world *world)
     close(world->fd);
 }
 
-static uint64_t mix(uint64_t hash, const void *bytes, uint64_t count)
+/* ---- telling states apart ---------------------------------------------------------------------------------------- */
+
+/* What the clock has said since the world was built. No handle, lock word or offset is nearly as large. */
+static bool is_a_time(const struct world *world, uint64_t word)
 {
-    const uint64_t *words = bytes;
-    for (uint64_t i = 0; i < count / 8; i++)
-        hash = (hash ^ words[i]) * UINT64_C(0x9e3779b97f4a7c15), hash ^= hash >> 29;
+    return word >= world->built_ns && word - world->built_ns < HOUR_NS;
+}
+
+static bool is_a_pid(const struct world *world, uint64_t at)
+{
+    const struct ssm_geometry *g = &world->pools[SURVIVOR]->geometry;
+    return at >= g->holders_start && at < g->holders_start + g->holders * sizeof(struct ssm_holder) &&
+           (at - g->holders_start) % sizeof(struct ssm_holder) == offsetof(struct ssm_holder, pid);
+}
+
+uint64_t world_hash_word(const struct world *world, uint64_t at, uint64_t word)
+{
+    if (word == 0)
+        return 0;
+    if (is_a_time(world, word))
+        word = 1;
+    if (is_a_pid(world, at)) /* the rmid is in the upper half */
+        word = (word & ~(uint64_t)UINT32_MAX) | ((uint32_t)word != 0);
+    uint64_t hash = (word ^ at * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xbf58476d1ce4e5b9);
+    hash = (hash ^ hash >> 29) * UINT64_C(0x94d049bb133111eb);
+    return hash ^ hash >> 32;
+}
+
+uint64_t world_hash(const struct world *world, const uint8_t *image)
+{
+    uint64_t hash = 0, word;
+    for (uint64_t at = 0; at < world_size(world); at += sizeof word) {
+        memcpy(&word, image + at, sizeof word);
+        if (word != 0)
+            hash += world_hash_word(world, at, word);
+    }
     return hash;
-}
-
-struct stretch { uint64_t start, end; };
-
-static struct stretch times_in(uint64_t rmids_start)
-{
-    uint64_t start = rmids_start + offsetof(struct al_rmid, freed_ns);
-    return (struct stretch){start, start + sizeof ((struct al_rmid *)NULL)->freed_ns};
-}
-
-uint64_t world_hash(const struct world *world)
-{
-    const struct ssm_pool *pool = world->pools[SURVIVOR];
-    const struct ssm_geometry *g = &pool->geometry;
-    struct stretch holes[2] = {times_in(g->rmids_start), {size_of(world), size_of(world)}};
-    uint64_t hash = 1, at = g->holders_start;
-    if (world->service.kind == SSM_SERVICE_RMIDS)
-        holes[1] = times_in(g->metadata_start + ssm_service_at(pool, 0)->start);
-    for (uint32_t slot = 0; slot < pool->geometry.holders; slot++) {
-        struct ssm_holder holder = *ssm_holder_at(pool, slot);
-        holder.pid.word = holder.pid.word != 0;
-        hash = mix(hash, &holder, sizeof holder);
-    }
-    hash = mix(hash, pool->base, at); /* the superblock */
-    at += g->holders * sizeof(struct ssm_holder);
-    for (int i = 0; i < 2; i++) {
-        hash = mix(hash, pool->base + at, holes[i].start - at);
-        at = holes[i].end;
-    }
-    return mix(hash, pool->base + at, size_of(world) - at);
 }
 
 /* ---- in children ------------------------------------------------------------------------------------------------- */

@@ -75,6 +75,7 @@ struct world {
     uint32_t many_flags;            /* of RING_MANY: SSM_REDELIVER, or how it overflows */
     bool     arena;                 /* the pool has one */
     uint64_t arena_bytes;           /* all that it can have */
+    uint64_t built_ns;              /* when it was */
     uint32_t dummies;
     struct ssm_pool *pools[ACTORS];
     struct ssm_pool *crowd[128];    /* keep slots taken while the world is built; or all the time */
@@ -111,8 +112,11 @@ void world_seal(struct world *world);
 void world_look_after(struct world *world);
 void world_restore(struct world *world, const uint8_t *image);
 void world_destroy(struct world *world);
-/* Of what is in the segment, but for what differs from run to run: pids and times. */
-uint64_t world_hash(const struct world *world);
+uint64_t world_size(const struct world *world); /* of the segment, a multiple of 8 */
+const uint8_t *world_segment(const struct world *world);
+/* Of what is in an image, but for what differs from run to run: pids and times. It is the sum of what its words add. */
+uint64_t world_hash(const struct world *world, const uint8_t *image);
+uint64_t world_hash_word(const struct world *world, uint64_t at, uint64_t word);
 
 /* In a child: it plays the actor. */
 void world_become(struct world *world, enum actor actor);

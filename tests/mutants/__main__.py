@@ -279,7 +279,7 @@ class Bench:
             labels = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "tests/test_labels.py"]
             found.append(Test("test_labels", labels))
         if own.kills:
-            killer = [PLAIN / "tests/crash/ssm_killer", "--narrow", "--first", *own.kills]
+            killer = [PLAIN / "tests/crash/ssm_killer", "--narrow", "--first", "--rescued", "2", *own.kills]
             found.append(Test("ssm_killer", killer, "ssm_killer", PLAIN))
         python = WORK / "venv/bin/python"
         for path in sorted(path for pattern in own.pytest for path in TREE.glob(pattern)):
