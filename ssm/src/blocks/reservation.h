@@ -1,67 +1,66 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reservations: a call that has waited for several blocks of a class is served before those that want one.
+ * Reservations: a call that has waited for several blocks of a class is served before calls that want one.
  *
- * Without them it would wait for ever: each block that comes free goes to a call that is content with it. So the
- * class has one word that says whose turn it is and until when. While it is somebody's turn, all others take nothing
- * from the class but what lies in their own caches; freed blocks add up in the shards, and the call whose turn it is
- * takes them together, all or none. It holds nothing meanwhile, so two such calls cannot wait for each other's blocks.
+ * Without reservations it would wait for ever, since each block that comes free goes to a call that wants only one. So
+ * the class has one word that says which call has its turn, and until when. During a turn, all other calls take nothing
+ * from the class except blocks in their own caches. Freed blocks gather in the shards, and the call that has its turn
+ * takes them together, all or none. It holds nothing until then, so two such calls cannot wait for each other's blocks.
  *
- * A turn is short: 50 ms, and each time it was not long enough, twice as long, up to a second. Behind it comes a rest
- * of the turn's length, in which it is nobody's turn. So others go on, whatever the call waits for; it may wait for
- * what only they can free. A call whose turn was in vain asks again after a pause that doubles, too, and behind all
- * that asked meanwhile. The call that has asked for longest is next; if it does not take its turn (it is stopped),
- * another one does, GRACE_US later.
+ * A turn is short: 50 ms at first, twice as long after each turn that was too short, at most a second. A rest of the
+ * same length follows, in which nobody has a turn. So other calls go on, which may be the only ones that can free what
+ * the call waits for. A call whose turn was in vain asks again after a pause, which doubles, too, and behind all calls
+ * that asked meanwhile. The next turn is for the call that has asked for longest. If that call does not take its turn
+ * (its process is stopped), another one does, GRACE_US later.
  *
- * In the arena each call may have a turn, for how much room it needs differs.
+ * In the arena each call may have a turn, since each needs another amount of room.
  *
- * Each step is one store into one word. Death, or a stop,
- *   after it asked         its place in the queue is passed over, and cleared when somebody looks, or by its reaper
- *   after its turn began   the others step back until somebody sees it dead, at the latest until the turn's time is over
- *   after its turn ended   those who stepped back were not woken: they look again in time (eventcount.h)
- * All words are guesses for everybody else: a word that was scribbled is no turn, or one that ends within
- * TURN_MAX_US. */
+ * Each step is one store into one word. After a death or a stop,
+ *   after it asked         others pass over its place in the queue, and clear it when they look, or its reaper does
+ *   after its turn began   others step back until one of them finds it dead, or until its turn is over
+ *   after its turn ended   the calls that stepped back were not woken: they look again in time (eventcount.h)
+ * To other processes all words are guesses: a damaged word is no turn, or a turn that ends within TURN_MAX_US. */
 #ifndef SSM_RESERVATION_H
 #define SSM_RESERVATION_H
 
 #include "registry.h"
 
-/* One call that waits: private memory. Zero at first. */
+/* One call that waits, in private memory. Zero at first. */
 struct ssm_claimant {
-    uint32_t slot;     /* pool->self + 1 when it asked; a forked child has another one, and has not asked */
-    uint32_t turns;    /* that were in vain */
-    uint64_t entry;    /* its word in the queue; 0: it has none */
-    uint64_t turn;     /* its word while it is its turn; 0: it is not */
-    uint64_t began_us; /* its turn */
-    uint64_t asks_us;  /* from when on it may have a turn */
-    uint64_t look_ns;  /* when to come here again */
+    uint32_t slot;     /* pool->self + 1 when it asked; differs in a forked child, which has not asked */
+    uint32_t turns;    /* its turns that were in vain */
+    uint64_t entry;    /* its word in the queue, or 0 */
+    uint64_t turn;     /* its word during its turn, or 0 */
+    uint64_t began_us; /* when its turn began */
+    uint64_t asks_us;  /* when it may first have a turn */
+    uint64_t look_ns;  /* when to call ssm_claimant_step() again */
 };
 
 #define SSM_RESERVATION_SLOT UINT64_C(0x1fff) /* of a word: the holder slot + 1 */
 
 bool ssm_turn_is_anothers(const struct ssm_pool *pool, struct ssm_reservations *of, uint64_t own);
 
-/* Is it the turn of another call than that whose word is `own` (0: of any)? Then nothing is to be taken. */
+/* Must the call whose word is `own` (0: it has no turn) leave the class alone, since another call has its turn? */
 static inline bool ssm_turn_must_yield(const struct ssm_pool *pool, uint32_t class_idx, uint64_t own)
 {
     struct ssm_reservations *of = &ssm_class_at(pool, class_idx)->reservations;
-    /* Relaxed: a stale word is as if this call had come earlier. */
+    /* Relaxed: with a stale word, it is as if this call had come earlier. */
     return ssm_load_relaxed_u64(&of->turn) & SSM_RESERVATION_SLOT && ssm_turn_is_anothers(pool, of, own);
 }
 
-/* Is it somebody's turn? For signallers: it is not tested whether its process lives. */
+/* Has any call its turn? For signallers: does not test whether its process lives. */
 bool ssm_turn_is_taken(const struct ssm_pool *pool, uint32_t class_idx);
 
-/* Before each look at the blocks: asks, takes the turn, ends it when its time is over. True: it has ended, and those
- * who stepped back are to be woken. */
+/* Called before each look at the blocks: asks, takes a turn, or ends one that is over. True if a turn ended: then the
+ * caller wakes the calls that stepped back. */
 bool ssm_claimant_step(struct ssm_pool *pool, uint32_t class_idx, struct ssm_claimant *claimant);
-/* When the call is over, whichever way. True: as above. */
+/* Called when the call is over. True as above. */
 bool ssm_claimant_end(struct ssm_pool *pool, uint32_t class_idx, struct ssm_claimant *claimant);
 
-/* Takes out what a slot's process has asked for: it leaves, or is dead. True: it was its turn. */
+/* Withdraws the requests of a slot's process, which leaves or is dead. True if it had its turn. */
 bool ssm_reservations_forget(struct ssm_pool *pool, uint32_t class_idx, uint32_t slot);
 
-/* How many calls ask. */
+/* Counts the calls that ask. */
 uint32_t ssm_reservations_count(const struct ssm_pool *pool, uint32_t class_idx);
 
 #endif
