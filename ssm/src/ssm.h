@@ -83,19 +83,21 @@ const char *ssm_strerror(int error); /* one short sentence, for either sign */
 
 /* ---- shared memory objects -------------------------------------------------------------------- */
 
-/* Files in /dev/shm, where shm_open(3) has them. `name` as there: "/lab" or "lab". All answer SSM_E_NO_SHM where there is no such
- * directory. */
+/* Files in /dev/shm, where shm_open(3) has them. `name` as there: "/lab" or "lab". All answer SSM_E_NO_SHM where there
+ * is no such directory. */
 
-/* A new, empty object without a name, open for reading and writing, mode 0600 less the umask: its descriptor. Unless it gets a
- * name, it goes with its last descriptor and mapping. (Where the file system has no such files, it has a temporary name until
- * then; after a death the next ssm_object_new() or ssm_object_sweep() of this user removes that.) */
+/* A new, empty object without a name, open for reading and writing, mode 0600 less the umask: its descriptor.
+ * Unless it gets a name, it goes with its last descriptor and mapping. (Where the file system has no such files, it
+ * has a temporary name until then; after a death the next ssm_object_new() or ssm_object_sweep() of this user
+ * removes that.) */
 int ssm_object_new(void);
-/* The same in no directory (memfd_create): it gets no name, needs no /dev/shm and is not counted as a part of it. Others open it
- * as /proc/PID/fd/N of a process that has it open. */
+/* The same in no directory (memfd_create): it gets no name, needs no /dev/shm and is not counted as a part of it.
+ * Others open it as /proc/PID/fd/N of a process that has it open. */
 int ssm_object_new_apart(void);
 /* Gives it its name; -EEXIST when that is taken. Change its mode and owner before: from then on others can open it. */
 int ssm_object_link(int fd, const char *name);
-/* Opens one: a descriptor. SSM_E_LAYOUT: a symbolic link, a directory, a FIFO or the like, nothing of which is followed. */
+/* Opens one: a descriptor. SSM_E_LAYOUT: a symbolic link, a directory, a FIFO or the like, nothing of which is
+ * followed. */
 int ssm_object_open(const char *name, int writable);
 /* Removes the name if it leads to the object behind `fd`: 1; 0 if it leads elsewhere, or nowhere. */
 int ssm_object_unlink(int fd, const char *name);
@@ -130,18 +132,18 @@ struct ssm_pool_options {
     uint32_t flags;          /* SSM_EPHEMERAL */
     uint32_t arena_packets;  /* the most at once; 0: as many as can be of packets larger than any block, 16 .. 4096 */
     uint64_t arena_bytes;    /* memory for packets larger than any block, more than the largest has; 0: no arena */
-    /* The arena grows to so many bytes, by units of 64 KiB, as its packets need them; arena_bytes, which may be 0, are reserved
-     * when the pool is made. Until then the file has room for them and no memory. 0: it does not grow. */
+    /* The arena grows to so many bytes, by units of 64 KiB, as its packets need them; arena_bytes, which may be 0, are
+     * reserved when the pool is made. Until then the file has room for them and no memory. 0: it does not grow. */
     uint64_t grow_bytes;
-    /* Of a pool that others may read and not write: the mode of its lock file, without which they could stop the writers by
-     * read locks. Each who may write to the pool may read and write that file, nobody else. 0: none. */
+    /* Of a pool that others may read and not write: the mode of its lock file, without which they could stop the
+     * writers by read locks. Each who may write to the pool may read and write that file, nobody else. 0: none. */
     uint32_t locks_mode;
 };
 void ssm_pool_options_default(struct ssm_pool_options *options); /* the values of the build */
 int64_t ssm_pool_bytes(const struct ssm_pool_options *options);  /* that such a pool takes; or -EINVAL, -EOVERFLOW */
 
-/* Called around every sleep, and now and then in calls that work for long; `after` returns non-zero to give up with -EINTR.
- * Either may be NULL. */
+/* Called around every sleep, and now and then in calls that work for long; `after` returns non-zero to give up with
+ * -EINTR. Either may be NULL. */
 struct ssm_sleep_hooks {
     void *(*before)(void);
     int (*after)(void *state);
@@ -151,7 +153,7 @@ struct ssm_attach_options {
     const char            *name;       /* of this process, for people to read; NULL: the kernel's name for it */
     uint32_t               flags;      /* SSM_READONLY | SSM_SERIAL | SSM_HUGEPAGES | SSM_PREFAULT | SSM_MLOCK */
     int64_t                timeout_ns; /* how long to wait for a live process that is in the way; 0: 10 s */
-    const char            *path;       /* of the file, should this process close all its descriptors; NULL: as the kernel has it */
+    const char            *path;       /* to open the file again; NULL: the path that the kernel knows */
     struct ssm_sleep_hooks hooks;
 };
 
@@ -159,46 +161,47 @@ struct ssm_pool;
 
 /* `fd` is the caller's and stays so: the attachment opens the file anew for its liveness lock. Attach options may be
  * NULL.
- * create: an empty file of shared memory, best one without a name (ssm_object_new(), or memfd_create of the system): give it
- * its name when the pool is ready, as in
+ * create: takes an empty file of shared memory, best one without a name (ssm_object_new(), or memfd_create of the system).
+ * Give it its name when the pool is ready, as in
  *     int fd = ssm_object_new();
  *     ssm_pool_create(fd, &options, NULL, &pool);   fchmod(fd, 0660);   ssm_object_link(fd, "/lab");   close(fd);
- * and a death on the way leaves nothing. What is not ready yet is no pool: attaching to it is SSM_E_LAYOUT. -ENOSPC when memory
- * cannot be reserved (it all is, now, but for what an arena may grow by); -EEXIST when the file is not empty. After a failure the file is as it was.
+ * and a death on the way leaves nothing. A file that is not ready is no pool: attaching to it is SSM_E_LAYOUT. -ENOSPC if
+ * memory cannot be reserved (all of it is, except what an arena may grow by); -EEXIST if the file is not empty. After a
+ * failure the file is as it was.
  * attach: SSM_E_LAYOUT, SSM_E_CORRUPT, SSM_E_ABANDONED, SSM_E_HOLDERS.
  * Both: SSM_E_NO_PROC, SSM_E_NO_LOCKS, SSM_E_MEMLOCK, -ETIMEDOUT. */
 int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct ssm_attach_options *attach,
                     struct ssm_pool **pool_out);
 int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm_pool **pool_out);
 
-/* Right after creation, when nothing points into the memory yet: maps it by `fd`, which was opened by the pool's name, so that
- * /proc/PID/maps shows that name; a file that was made without a name is shown as deleted. Nothing else changes, and nothing
- * at all where the file is another one, where there is no room for a second mapping, or with SSM_PREFAULT or SSM_MLOCK, which
- * would have to be done once more. */
+/* Right after creation, when nothing points into the memory yet: maps it by `fd`, which was opened by the pool's name,
+ * so that /proc/PID/maps shows that name; a file that was made without a name is shown as deleted. Nothing else
+ * changes, and nothing at all where the file is another one, where there is no room for a second mapping, or with
+ * SSM_PREFAULT or SSM_MLOCK, which would have to be done once more. */
 void ssm_pool_remap(struct ssm_pool *pool, int fd);
 
-/* Gives every packet back that is not pinned. Returns the number of pinned blocks, and of sleeping calls: while it is not 0
- * the process stays a holder and the memory stays mapped; the unpin of the last one finishes the close. Where a stopped
- * process keeps it from leaving in order for a second, it leaves as one that died: others take back what is left.
- * After it, calls answer -SSM_E_CLOSED, but for ssm_packet_unpin() and ssm_pool_destroy(). */
+/* Gives every packet back that is not pinned. Returns the number of pinned blocks, and of sleeping calls: while it is
+ * not 0 the process stays a holder and the memory stays mapped; the unpin of the last one finishes the close. Where a
+ * stopped process keeps it from leaving in order for a second, it leaves as one that died: others take back what is
+ * left. After it, calls answer -SSM_E_CLOSED, but for ssm_packet_unpin() and ssm_pool_destroy(). */
 int ssm_pool_close(struct ssm_pool *pool);
 /* Calls of other threads that are asleep in it: until there is none it is not destroyed. */
 uint32_t ssm_pool_sleepers(struct ssm_pool *pool);
 /* Frees the attachment; the caller has seen to it that no view into the memory is left. NULL is ignored. */
 void ssm_pool_destroy(struct ssm_pool *pool);
 
-/* 1: the pool behind `fd` is over (ephemeral, and nobody alive) and nobody can attach any more; the right to unlink its name
- * (ssm_object_unlink()) is the caller's until it closes `fd`. 0: in use, or meant to stay. The file of another user is 0, too:
- * it is for that user to end. SSM_E_LAYOUT: not a pool. `fd` must be an open file description of its own, open for writing.
- * `leaving`: an attachment whose process is about to end, so that it does not count as alive, though it may have pinned blocks;
- * or NULL. */
+/* 1: the pool behind `fd` is over (ephemeral, and nobody alive) and nobody can attach any more; the right to unlink its
+ * name (ssm_object_unlink()) is the caller's until it closes `fd`. 0: in use, or meant to stay. The file of another
+ * user is 0, too: it is for that user to end. SSM_E_LAYOUT: not a pool. `fd` must be an open file description of its
+ * own, open for writing. `leaving`: an attachment whose process is about to end, so that it does not count as alive,
+ * though it may have pinned blocks; or NULL. */
 int ssm_pool_retire(int fd, const struct ssm_pool *leaving);
-/* As ssm_pool_retire(), of the pool of that `generation`, by a process that made it and has left it: root ends a pool that it
- * made for another user, too. */
+/* As ssm_pool_retire(), of the pool of that `generation`, by a process that made it and has left it: root ends a pool
+ * that it made for another user, too. */
 int ssm_pool_retire_made(int fd, uint64_t generation);
 
-/* The lock file of a pool: see ssm_pool_options.locks_mode. It is unlinked with the pool's name. sweep: if nobody uses it and it
- * is this user's; the caller has seen that no pool of that generation has a name. 1: done. */
+/* The lock file of a pool: see ssm_pool_options.locks_mode. It is unlinked with the pool's name. sweep: if nobody uses
+ * it and it is this user's; the caller has seen that no pool of that generation has a name. 1: done. */
 void ssm_lock_file_unlink(uint64_t generation);
 int  ssm_lock_file_sweep(uint64_t generation);
 /* The generation of the pool behind `fd`, if it has a lock file; 0. */
@@ -209,8 +212,8 @@ int ssm_lock_file_give(struct ssm_pool *pool, uint32_t uid, uint32_t gid);
 /* From now on alloc answers SSM_E_QUOTA where this attachment would hold more than so many bytes, block sizes added up.
  * What comes out of rings counts, but is never refused. UINT64_MAX: no quota. */
 int ssm_pool_set_quota(struct ssm_pool *pool, uint64_t bytes);
-/* What this process holds of the pool, block sizes added up, by all attachments that it has of it. Another thread may change
- * that at once. */
+/* What this process holds of the pool, block sizes added up, by all attachments that it has of it. Another thread may
+ * change that at once. */
 uint64_t ssm_pool_held_here(struct ssm_pool *pool);
 
 /* Changes with every fork: what was made in another era was the parent's. The address stays valid. */
@@ -245,24 +248,26 @@ int ssm_free_many(struct ssm_pool *pool, const uint64_t *handles, uint32_t count
 /* This process may hold a packet several times: hold adds a reference, free gives one back. */
 int ssm_packet_hold(struct ssm_pool *pool, uint64_t handle);
 
-/* What a process takes out of a ring with SSM_REDELIVER is a delivery, until it is done: by a free, or a put without SSM_KEEP,
- * of one reference that belongs to it, whatever other references this process has; those keep the block, and nothing else.
- * The reference that a get gives belongs to its delivery. Where a process has several references to one packet (it came
- * through several rings), it names the delivery that is meant; the calls above mean the latest that is open. */
+/* What a process takes out of a ring with SSM_REDELIVER is a delivery, until it is done: by a free, or a put without
+ * SSM_KEEP, of one reference that belongs to it, whatever other references this process has; those keep the block, and
+ * nothing else. The reference that a get gives belongs to its delivery. Where a process has several references to one
+ * packet (it came through several rings), it names the delivery that is meant; the calls above mean the latest that is
+ * open. */
 #define SSM_NO_DELIVERY  0          /* the reference belongs to none */
 #define SSM_ANY_DELIVERY UINT64_MAX /* the latest that is open */
-/* The name of the latest one of that packet that is open; of all that one call of get took out of one ring it is the same. */
+/* The name of the latest one of that packet that is open; of all that one call of get took out of one ring it is the
+ * same. */
 uint64_t ssm_packet_delivery(struct ssm_pool *pool, uint64_t handle);
 int ssm_packet_hold_of(struct ssm_pool *pool, uint64_t handle, uint64_t delivery); /* the new reference belongs to it */
 /* Give back references that belong to the delivery. done == 0: it ends only if these were its last ones. */
 int ssm_free_of(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, int done);
 int ssm_free_many_of(struct ssm_pool *pool, const uint64_t *handles, uint32_t count, uint64_t delivery, int done);
 int ssm_delivery_done(struct ssm_pool *pool, uint64_t handle, uint64_t delivery); /* it ends; all references stay */
-/* It ends, and the packet is delivered once more, at the front, as after a death. All references stay. -ETIMEDOUT: another
- * process is at the registry; nothing has changed. */
+/* It ends, and the packet is delivered once more, at the front, as after a death. All references stay. -ETIMEDOUT:
+ * another process is at the registry; nothing has changed. */
 int ssm_delivery_return(struct ssm_pool *pool, uint64_t handle, uint64_t delivery);
-/* All that are open: how many there are; they end; they are returned, -ETIMEDOUT as above. `finish` may be called as the last
- * thing of a process, whatever its other threads were at: it waits for nobody. */
+/* All that are open: how many there are; they end; they are returned, -ETIMEDOUT as above. `finish` may be called as
+ * the last thing of a process, whatever its other threads were at: it waits for nobody. */
 uint32_t ssm_deliveries_open(struct ssm_pool *pool);
 void     ssm_deliveries_finish(struct ssm_pool *pool);
 int      ssm_deliveries_return(struct ssm_pool *pool);
@@ -293,17 +298,17 @@ int ssm_packet_set_tag(struct ssm_pool *pool, uint64_t handle, uint64_t tag);
 /* 1: it came out of a redelivering ring, and another process had it before and died; else 0. SSM_E_STALE. */
 int ssm_packet_redelivered(struct ssm_pool *pool, uint64_t handle);
 
-/* A message that does not fit into one block: a chain of packets. Its first one, the head, goes by its handle through rings,
- * as one packet that takes one place; the others, its segments, go with it, and are freed with it. */
+/* A message that does not fit into one block: a chain of packets. Its first one, the head, goes by its handle through
+ * rings, as one packet that takes one place; the others, its segments, go with it, and are freed with it. */
 #define SSM_CHAIN_MAX 1024u      /* packets of a chain, the head included */
 #define SSM_NO_NEXT   UINT64_MAX /* no handle */
-/* Hangs `count` packets behind the head, in this order, and takes over this process's references to them. It has each of
- * them once, alone, not pinned, and not out of a redelivering ring. What hung on the head before is freed; with count == 0
- * this is all. After an error nothing has changed. -EINVAL: too many. SSM_E_SEGMENT, SSM_E_SHARED, SSM_E_PINNED,
- * SSM_E_STALE; SSM_E_CHAIN: one of them has segments itself, or came out of a redelivering ring. */
+/* Hangs `count` packets behind the head, in this order, and takes over this process's references to them. It has each
+ * of them once, alone, not pinned, and not out of a redelivering ring. What hung on the head before is freed; with
+ * count == 0 this is all. After an error nothing has changed. -EINVAL: too many. SSM_E_SEGMENT, SSM_E_SHARED,
+ * SSM_E_PINNED, SSM_E_STALE; SSM_E_CHAIN: one of them has segments itself, or came out of a redelivering ring. */
 int ssm_packet_link(struct ssm_pool *pool, uint64_t head, const uint64_t *segments, uint32_t count);
-/* The packet behind a head or a segment: 1, and its handle; 0: there is none. The reference is the chain's: whoever wants
- * one for himself calls ssm_packet_hold(). */
+/* The packet behind a head or a segment: 1, and its handle; 0: there is none. The reference is the chain's: whoever
+ * wants one for himself calls ssm_packet_hold(). */
 int ssm_packet_next(struct ssm_pool *pool, uint64_t handle, uint64_t *next_out);
 
 /* ---- rings -------------------------------------------------------------------------------------- */
@@ -311,14 +316,14 @@ int ssm_packet_next(struct ssm_pool *pool, uint64_t handle, uint64_t *next_out);
 enum ssm_ring_flags {
     SSM_ONE_PRODUCER = 1u << 0, /* exclusive to the first process that puts, as long as it lives */
     SSM_ONE_CONSUMER = 1u << 1,
-    /* What a dead process took out and neither freed nor put into a ring comes out once more, before all that is queued,
-     * in the order in which it was taken. 16 bytes of metadata per block of the pool. A packet that another process
-     * took out of it and has still cannot be put into it: SSM_E_QUEUED. */
+    /* What a dead process took out and neither freed nor put into a ring comes out once more, before all that is
+     * queued, in the order in which it was taken. 16 bytes of metadata per block of the pool. A packet that another
+     * process took out of it and has still cannot be put into it: SSM_E_QUEUED. */
     SSM_REDELIVER    = 1u << 2,
-    /* What a put does that finds the ring full, instead of waiting; one of them at most. DROP: as many packets as there is
-     * room for go in, the first ones; the others are freed. OVERWRITE: the oldest packets in the ring are freed to make
-     * room; not with SSM_ONE_CONSUMER, for putting takes packets out, and not with SSM_REDELIVER. Each has a row in the table
-     * of policies in rings/put.c. */
+    /* What a put does that finds the ring full, instead of waiting; one of them at most. DROP: as many packets as there
+     * is room for go in, the first ones; the others are freed. OVERWRITE: the oldest packets in the ring are freed to
+     * make room; not with SSM_ONE_CONSUMER, for putting takes packets out, and not with SSM_REDELIVER. Each has a row
+     * in the table of policies in rings/put.c. */
     SSM_OVERFLOW_DROP      = 1u << 3,
     SSM_OVERFLOW_OVERWRITE = 1u << 4,
     /* With SSM_OVERFLOW_EVERY(n): of the packets that find the ring full every n-th one goes in, as with OVERWRITE, the
@@ -326,7 +331,7 @@ enum ssm_ring_flags {
     SSM_OVERFLOW_SAMPLE    = 1u << 5
 };
 #define SSM_OVERFLOW_EVERY(n) ((uint32_t)(n) << 16) /* 2 .. 65535 */
-#define SSM_OVERFLOW_MASK UINT32_C(0xffff00f8) /* of the flags: the policy, and from bit 16 on its number, if it has one */
+#define SSM_OVERFLOW_MASK UINT32_C(0xffff00f8) /* of the flags: the policy, and its number from bit 16 on */
 #define SSM_OVERFLOW_SIZE 32                   /* of a policy in words, with its NUL */
 enum ssm_acl {
     SSM_ACL_RDWR     = 0,
@@ -345,13 +350,13 @@ struct ssm_ring_options {
     uint32_t capacity; /* packets; 0: as it is, or the build's value (SSM_RBUFF_SIZE) for a new ring */
     uint32_t flags;    /* enum ssm_ring_flags */
     uint32_t as_it_is; /* of these, those that are not asked for: a ring that is there may have them or not */
-    const char *type;  /* what its packets are, for those who use them: any text below SSM_TYPE_SIZE bytes; NULL: as it is, or none */
+    const char *type;  /* what its packets are, for programs: any text below SSM_TYPE_SIZE bytes; NULL: any, or none */
 };
 #define SSM_TYPE_SIZE 1024 /* with its NUL */
 
-/* Opens the ring of that name, or creates it. SSM_E_MISMATCH: it exists with another capacity, flags or type than asked for.
- * -EINVAL: flags that no ring can have, or a new one whose flags exclude each other. To open one that is there takes no lock
- * and a time that depends on the holders in use, not on the slots that the pool has for them. */
+/* Opens the ring of that name, or creates it. SSM_E_MISMATCH: it exists with another capacity, flags or type. -EINVAL: no
+ * ring can have these flags, or a new ring's flags exclude each other. Opening an existing ring takes no lock, and a time
+ * that depends on the holders in use, not on the slots that the pool has for them. */
 int  ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options,
                    struct ssm_ring **ring_out);
 /* Is an open ring as asked for: 1; 0; or SSM_E_CORRUPT. */
@@ -360,28 +365,27 @@ int  ssm_ring_type(struct ssm_ring *ring, char text_out[SSM_TYPE_SIZE]); /* its 
 void ssm_ring_close(struct ssm_ring *ring); /* gives exclusive sides back; before ssm_pool_destroy() */
 void ssm_ring_close_spare(struct ssm_ring *ring); /* of one that this process has open once more: it keeps its sides */
 
-/* A policy in words, such as "drop", and as flags. `number`: of the row, from 0 on; NULL: there are no more. 0, or -EINVAL: no
- * ring has this policy. 0 as flags, "block" in words: a put waits. */
+/* A policy in words, such as "drop", and as flags. `number`: of the row, from 0 on; NULL: there are no more. 0, or
+ * -EINVAL: no ring has this policy. 0 as flags, "block" in words: a put waits. */
 const char *ssm_overflow_name(uint32_t number);
 const char *ssm_overflow_text(uint32_t number); /* what a put does then, in a sentence */
 int ssm_overflow_of_words(const char *words, uint32_t *flags_out);
 int ssm_overflow_in_words(uint32_t flags, char words_out[SSM_OVERFLOW_SIZE]);
 
 /* put: all `count` packets or none (count <= capacity); this process's reference goes with them. Returns how many were
- * dropped: 0, but for SSM_OVERFLOW_DROP and SAMPLE; with SSM_KEEP these are this process's still. SSM_E_FULL from a ring that overflows:
- * a process that is stopped has the right to the side all the time. get: 1 to `count` packets, waits for the first; returns
- * how many.
- * A chain counts as one packet, with its head's handle. put: SSM_E_SEGMENT, SSM_E_CHAIN; SSM_E_SHARED and SSM_E_PINNED,
- * where this process has another reference to one of its packets. */
+ * dropped: 0, but for SSM_OVERFLOW_DROP and SAMPLE; with SSM_KEEP these are this process's still. SSM_E_FULL from a
+ * ring that overflows: a process that is stopped has the right to the side all the time. get: 1 to `count` packets,
+ * waits for the first; returns how many. A chain counts as one packet, with its head's handle. put: SSM_E_SEGMENT,
+ * SSM_E_CHAIN; SSM_E_SHARED and SSM_E_PINNED, where this process has another reference to one of its packets. */
 int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns);
 /* The same, with the delivery that each packet's reference belongs to. */
 int ssm_ring_put_of(struct ssm_ring *ring, const uint64_t *handles, const uint64_t *deliveries, uint32_t count, uint32_t flags,
                     int64_t timeout_ns);
 int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns);
 
-/* Waiting until what was put has been dealt with: whoever got a packet says so once, when it is done with it. task_done:
- * -EINVAL: as many were done as put. join: 0 when all that was put is done, -ETIMEDOUT. What a shutdown discards is done;
- * what a dead process had taken is so when somebody says it in its place. */
+/* Waiting until all packets that were put are done. A process that got a packet reports it once, when it is done with it.
+ * task_done: -EINVAL if as many are done as were put. join: 0 when all are done, or -ETIMEDOUT. Packets that a shutdown
+ * discards are done; for those that a dead process had taken, another process has to report. */
 int      ssm_ring_task_done(struct ssm_ring *ring);
 int      ssm_ring_join(struct ssm_ring *ring, int64_t timeout_ns);
 uint64_t ssm_ring_unfinished(struct ssm_ring *ring);
@@ -395,9 +399,9 @@ int      ssm_ring_set_acl(struct ssm_ring *ring, uint32_t acl); /* wakes everyon
 /* No more puts; gets drain what is there, or with `immediate` nothing: queued packets are freed. */
 int ssm_ring_shutdown(struct ssm_ring *ring, int immediate);
 
-/* Waits until one of several rings, of one pool or of many, is worth a try. Nothing is taken: a ring that is ready may be
- * empty again when its turn comes. Returns how many are, with `ready` set in each; 0: none in time, or woken. The rings
- * stay open meanwhile. -EINTR and -SSM_E_CLOSED as other calls that wait. */
+/* Waits until one of several rings, of one pool or of many, is worth a try. Nothing is taken: a ring that is ready may
+ * be empty again when its turn comes. Returns how many are, with `ready` set in each; 0: none in time, or woken. The
+ * rings stay open meanwhile. -EINTR and -SSM_E_CLOSED as other calls that wait. */
 enum ssm_readiness { SSM_READY_TO_GET, SSM_READY_TO_PUT }; /* so is a ring that is shut down: the call will say so */
 struct ssm_interest {
     struct ssm_ring *ring;
@@ -450,8 +454,8 @@ void ssm_service_close(struct ssm_service *service); /* what was allocated stays
 int ssm_number_alloc(struct ssm_service *service, uint64_t now_ns, uint32_t *number_out);
 int ssm_number_free(struct ssm_service *service, uint32_t number, uint64_t now_ns);
 int ssm_number_is_allocated(struct ssm_service *service, uint32_t number); /* 1, 0, or an error */
-/* Nanoseconds of CLOCK_MONOTONIC as the initial time namespace has it: the same for all processes of a machine, whatever
- * their time namespaces, and that of bpf_ktime_get_ns. Only for a process that has a pool. */
+/* Nanoseconds of CLOCK_MONOTONIC as the initial time namespace has it: the same for all processes of a machine,
+ * whatever their time namespaces, and that of bpf_ktime_get_ns. Only for a process that has a pool. */
 uint64_t ssm_clock_ns(void);
 
 enum ssm_range_policy { SSM_RANGE_FIRST, SSM_RANGE_LAST, SSM_RANGE_EXACT };
@@ -466,12 +470,12 @@ struct ssm_range_request {
 int ssm_range_alloc(struct ssm_service *service, const struct ssm_range_request *request, uint64_t *start_out);
 int ssm_range_free(struct ssm_service *service, uint64_t start, uint64_t end);
 
-/* Semaphores. acquire: takes a permit for this process, whichever of its threads calls, or waits for one; those that wait are
- * served in the order in which they came (of up to 64 at once; the others in any order). SSM_E_UNAVAILABLE: none in time; with
- * timeout_ns 0 also where a stopped process has the service's lock. -EINTR, and other errors: nothing was taken. `ticket`: 0 at
- * first; a call that comes again with what it finds there then has its place in the order again. NULL: it does not come again.
- * release: gives `number` of this process's permits back, all or none. SSM_E_RELEASED: it has not so many. held: how many
- * it has. A forked child has none of its parent's. */
+/* Semaphores. acquire: takes a permit for this process, whichever of its threads calls, or waits for one; those that
+ * wait are served in the order in which they came (of up to 64 at once; the others in any order). SSM_E_UNAVAILABLE:
+ * none in time; with timeout_ns 0 also where a stopped process has the service's lock. -EINTR, and other errors:
+ * nothing was taken. `ticket`: 0 at first; a call that comes again with what it finds there then has its place in the
+ * order again. NULL: it does not come again. release: gives `number` of this process's permits back, all or none.
+ * SSM_E_RELEASED: it has not so many. held: how many it has. A forked child has none of its parent's. */
 #define SSM_PERMITS_MAX 65535u
 int ssm_semaphore_acquire(struct ssm_service *service, int64_t timeout_ns, uint64_t *ticket);
 int ssm_semaphore_release(struct ssm_service *service, uint32_t number);
@@ -483,8 +487,8 @@ struct ssm_service_item {
     uint32_t owner;      /* see ssm_service_owner() */
     uint32_t allocated;
 };
-/* The allocator itself (al_id, al_pid, al_rmid, al_tree: <allocators.h>), without owners, as it is at one moment: how many
- * bytes it has. Copies them if there is room for all; with room 0 it only says how many. */
+/* The allocator itself (al_id, al_pid, al_rmid, al_tree: <allocators.h>), without owners, as it is at one moment: how
+ * many bytes it has. Copies them if there is room for all; with room 0 it only says how many. */
 int64_t ssm_service_snapshot(struct ssm_service *service, void *out, uint64_t room);
 
 /* Those that overlap start .. end, all of one moment. How many there are, of which at most `room` were written. */
@@ -524,13 +528,13 @@ struct ssm_class_stats {
     uint64_t block_size, blocks;
     uint64_t free;   /* on all shards' lists */
     uint64_t cached; /* free too, but in some process's private cache */
-    uint64_t late_wakes; /* waits for a block that nobody ended, though there was one: 0, unless somebody died or stood still */
+    uint64_t late_wakes; /* forgotten wake-ups: 0, unless a process died or was stopped */
     uint64_t large_waiters; /* calls that wait for several blocks; they are served in turn, before those for one */
 };
 struct ssm_arena_stats {
     uint64_t bytes;   /* of the arena; of one that grows, the most that it can have */
     uint64_t backed;  /* of these, how many are reserved */
-    uint64_t available; /* by how many it can still grow, as far as its file system has memory now; 0 where it does not grow */
+    uint64_t available; /* that it can still grow by, with the memory of its file system; 0 if it does not */
     uint64_t packets; /* that it can have at once */
     uint64_t free;    /* of those: packets it can still give */
     uint64_t used;    /* bytes of the packets that somebody holds */
@@ -545,8 +549,8 @@ struct ssm_ring_stats {
     uint32_t capacity, flags, acl;
     uint64_t depth, high_water, puts, gets, recoveries;
     uint64_t redelivered; /* of `gets`: packets that another process had before, and died */
-    uint64_t drops;       /* lost because it was full: not among `puts` (DROP), or of `puts`, not among `gets` (OVERWRITE) */
-    uint64_t late_wakes; /* waits that nobody ended, though the packet or place was there: 0, unless somebody died or stood still */
+    uint64_t drops;       /* lost because it was full: not counted in `puts` (DROP) or in `gets` (OVERWRITE) */
+    uint64_t late_wakes; /* forgotten wake-ups: 0, unless a process died or was stopped */
 };
 enum ssm_holder_kind { SSM_HOLDER_NONE, SSM_HOLDER_PROCESS, SSM_HOLDER_RING };
 struct ssm_holder_info {
@@ -586,7 +590,8 @@ struct ssm_peek {
     uint64_t length, headroom, block_size, tag;
     uint64_t next; /* the packet behind it in a chain, or SSM_NO_NEXT */
 };
-/* Copies up to `room` bytes of a packet that somebody else has. SSM_E_STALE: it is gone, or went while it was copied. */
+/* Copies up to `room` bytes of a packet that somebody else has. SSM_E_STALE: it is gone, or went while it was
+ * copied. */
 int ssm_packet_peek(struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, uint64_t room, struct ssm_peek *out);
 
 /* Who holds what: all packets that somebody holds, how many there are, of which at most `room` were written; and the
