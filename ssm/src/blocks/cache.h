@@ -70,8 +70,8 @@ static inline uint32_t ssm_cache_count(const struct ssm_pool *pool, const struct
 }
 
 #if SSM_ASSERTS
-/* I6 and more, of the own cache, entered: no more entries than slots; one that counts is there once, on no list, and this
- * process has no claim to its block. */
+/* I6 and more, of the own cache, entered: no more entries than slots; one that counts is there once, on no list, and
+ * this process has no claim to its block. */
 bool ssm_cache_is_valid(const struct ssm_pool *pool, const struct ssm_own_class *class, const struct ssm_cache *cache);
 #endif
 

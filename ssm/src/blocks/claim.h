@@ -78,7 +78,7 @@ static inline const struct ssm_own_class *ssm_claim_sole_class(const struct ssm_
 static inline void ssm_claim_set_fresh(struct ssm_pool *pool, const struct ssm_own_class *class, uint32_t block_idx)
 {
     SSM_ASSERT(ssm_class_has_block(class, block_idx));
-    SSM_ASSERT_SHARED(pool->claims[block_idx].references == 0); /* handed out by a list or a ring: this process did not have it */
+    SSM_ASSERT_SHARED(pool->claims[block_idx].references == 0); /* this process did not have it */
     memcpy(&pool->claims[block_idx], &class->fresh, sizeof class->fresh);
 }
 
