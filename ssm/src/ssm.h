@@ -161,13 +161,13 @@ struct ssm_pool;
 
 /* `fd` is the caller's and stays so: the attachment opens the file anew for its liveness lock. Attach options may be
  * NULL.
- * create: takes an empty file of shared memory, best one without a name (ssm_object_new(), or memfd_create of the system).
- * Give it its name when the pool is ready, as in
+ * create: takes an empty file of shared memory, best one without a name (ssm_object_new(), or memfd_create of the
+ * system). Give it its name when the pool is ready, as in
  *     int fd = ssm_object_new();
  *     ssm_pool_create(fd, &options, NULL, &pool);   fchmod(fd, 0660);   ssm_object_link(fd, "/lab");   close(fd);
- * and a death on the way leaves nothing. A file that is not ready is no pool: attaching to it is SSM_E_LAYOUT. -ENOSPC if
- * memory cannot be reserved (all of it is, except what an arena may grow by); -EEXIST if the file is not empty. After a
- * failure the file is as it was.
+ * and a death on the way leaves nothing. A file that is not ready is no pool: attaching to it is SSM_E_LAYOUT. -ENOSPC
+ * if memory cannot be reserved (all of it is, except what an arena may grow by); -EEXIST if the file is not empty. After
+ * a failure the file is as it was.
  * attach: SSM_E_LAYOUT, SSM_E_CORRUPT, SSM_E_ABANDONED, SSM_E_HOLDERS.
  * Both: SSM_E_NO_PROC, SSM_E_NO_LOCKS, SSM_E_MEMLOCK, -ETIMEDOUT. */
 int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct ssm_attach_options *attach,
@@ -354,9 +354,9 @@ struct ssm_ring_options {
 };
 #define SSM_TYPE_SIZE 1024 /* with its NUL */
 
-/* Opens the ring of that name, or creates it. SSM_E_MISMATCH: it exists with another capacity, flags or type. -EINVAL: no
- * ring can have these flags, or a new ring's flags exclude each other. Opening an existing ring takes no lock, and a time
- * that depends on the holders in use, not on the slots that the pool has for them. */
+/* Opens the ring of that name, or creates it. SSM_E_MISMATCH: it exists with another capacity, flags or type. -EINVAL:
+ * no ring can have these flags, or a new ring's flags exclude each other. Opening an existing ring takes no lock, and a
+ * time that depends on the holders in use, not on the slots that the pool has for them. */
 int  ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options,
                    struct ssm_ring **ring_out);
 /* Is an open ring as asked for: 1; 0; or SSM_E_CORRUPT. */
@@ -383,9 +383,9 @@ int ssm_ring_put_of(struct ssm_ring *ring, const uint64_t *handles, const uint64
                     int64_t timeout_ns);
 int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns);
 
-/* Waiting until all packets that were put are done. A process that got a packet reports it once, when it is done with it.
- * task_done: -EINVAL if as many are done as were put. join: 0 when all are done, or -ETIMEDOUT. Packets that a shutdown
- * discards are done; for those that a dead process had taken, another process has to report. */
+/* Waiting until all packets that were put are done. A process that got a packet reports it once, when it is done with
+ * it. task_done: -EINVAL if as many are done as were put. join: 0 when all are done, or -ETIMEDOUT. Packets that a
+ * shutdown discards are done; for those that a dead process had taken, another process has to report. */
 int      ssm_ring_task_done(struct ssm_ring *ring);
 int      ssm_ring_join(struct ssm_ring *ring, int64_t timeout_ns);
 uint64_t ssm_ring_unfinished(struct ssm_ring *ring);

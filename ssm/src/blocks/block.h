@@ -119,8 +119,8 @@ static inline void ssm_block_pass(struct ssm_block *block, struct ssm_mark from,
     ssm_store_release_u64(&block->holders[to.word], to.bit);
     if (from.word == to.word)
         return; /* one store has set `to` and cleared `from` */
-    /* B1. No other process counts, since this holder is the only one. */
-    ssm_store_release_u32(&block->moves, ssm_load_relaxed_u32(&block->moves) + 1);
+    /* A plain store: no other process counts, since this holder is the only one. */
+    ssm_store_release_u32(&block->moves, ssm_load_relaxed_u32(&block->moves) + 1); /* B1 */
     ssm_store_release_u64(&block->holders[from.word], 0);
 }
 
