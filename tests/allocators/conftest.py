@@ -15,7 +15,7 @@ import pytest
 
 import allocators
 import ssm
-from tests.allocators.renewed import WAYS, Renewed
+from tests.allocators.renewed import WAYS, Renewed, RenewedPids
 from tests.allocators.shared import Other, Shared
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ SHARED_FORMS = ["fork", "spawn"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """No Pid of a copy is one of the original, and what threads share is one object: neither can be renewed."""
+    """What threads share is one object: it cannot be renewed."""
     items[:] = [
         item
         for item in items
         if not isinstance(item, pytest.Function)
         or getattr(item, "callspec", None) is None
         or item.callspec.params.get("form") not in WAYS
-        or ("make_pids" not in item.fixturenames and item.path.name != "test_threads.py")
+        or item.path.name != "test_threads.py"
     ]
 
 
@@ -92,7 +92,8 @@ def make_hosted_rmids(host: Host, *args: Any, **kwargs: Any) -> Any:
 def make_renewed(form: str, cls: type[Any], *args: Any, **kwargs: Any) -> Any:
     if form == "unpickled" and cls is allocators.RmidAllocator and (len(args) > 2 or "clock" in kwargs):
         pytest.skip("the tests' clocks cannot be pickled")
-    return Renewed(cls(*args, **kwargs), form)
+    renewed = RenewedPids if cls is allocators.PidAllocator else Renewed
+    return renewed(cls(*args, **kwargs), form)
 
 
 @pytest.fixture
