@@ -38,6 +38,9 @@ class Renewed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.renew(), name)
 
+    def __repr__(self) -> str:
+        return repr(self.renew())
+
     def __contains__(self, number: Any) -> bool:
         return number in self.renew()
 

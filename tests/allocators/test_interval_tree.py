@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -18,14 +20,29 @@ from allocators import (
     RangeInclusive,
     ResourceNotAvailable,
 )
+from tests.allocators.renewed import WAYS, Renewed
 
 FREE, ALLOCATED = NodeState.FREE, NodeState.ALLOCATED
 R = RangeInclusive
 
 
+MakeTree = Callable[[RangeInclusive], IntervalTree]
+
+
+@pytest.fixture(params=["alone", *WAYS])
+def make_tree(request: pytest.FixtureRequest) -> MakeTree:
+    """Makes trees; or trees that are others at each call, see renewed.py."""
+
+    def make(whole: RangeInclusive) -> Any:
+        tree = IntervalTree(whole)
+        return tree if request.param == "alone" else Renewed(tree, request.param)
+
+    return make
+
+
 @pytest.fixture
-def tree() -> IntervalTree:
-    tree = IntervalTree(R(0x100, 0x110))
+def tree(make_tree: MakeTree) -> IntervalTree:
+    tree = make_tree(R(0x100, 0x110))
     tree.insert(R(0x90, 0x9F), FREE)
     tree.insert(R(0x200, 0x2FF), ALLOCATED)
     return tree
@@ -118,8 +135,8 @@ def test_illegal_transitions(tree: IntervalTree) -> None:
     assert tree.nodes() == before
 
 
-def test_free_merges_with_neighbours_that_touch() -> None:
-    tree = IntervalTree(R(0x10, 0x1F))
+def test_free_merges_with_neighbours_that_touch(make_tree: MakeTree) -> None:
+    tree = make_tree(R(0x10, 0x1F))
     tree.insert(R(0x20, 0x2F), ALLOCATED)
     tree.insert(R(0x30, 0x3F), FREE)
     tree.insert(R(0x41, 0x4F), FREE)
@@ -127,16 +144,16 @@ def test_free_merges_with_neighbours_that_touch() -> None:
     assert tree.nodes() == [(R(0x10, 0x3F), FREE), (R(0x41, 0x4F), FREE)]
 
 
-def test_insert_does_not_merge() -> None:
-    tree = IntervalTree(R(0, 9))
+def test_insert_does_not_merge(make_tree: MakeTree) -> None:
+    tree = make_tree(R(0, 9))
     tree.insert(R(10, 19), FREE)
     assert len(tree.nodes()) == 2
     with pytest.raises(ResourceNotAvailable):
         tree.allocate(Constraint(11, 1))
 
 
-def test_the_whole_address_space_can_only_be_merged() -> None:
-    tree = IntervalTree(R(0, 2**64 - 2))
+def test_the_whole_address_space_can_only_be_merged(make_tree: MakeTree) -> None:
+    tree = make_tree(R(0, 2**64 - 2))
     tree.insert(R(2**64 - 1, 2**64 - 1), ALLOCATED)
     tree.free(R(2**64 - 1, 2**64 - 1))
     ((whole, state),) = tree.nodes()
@@ -145,14 +162,14 @@ def test_the_whole_address_space_can_only_be_merged() -> None:
 
 
 @pytest.mark.parametrize("order", ["up", "down", "random"])
-def test_height_is_that_of_an_avl_tree(order: str) -> None:
-    count = 5000
+def test_height_is_that_of_an_avl_tree(make_tree: MakeTree, order: str) -> None:
+    count = 500 if isinstance(make_tree(R(0, 0)), Renewed) else 5000  # a copy at each call takes its time
     starts = list(range(0, count * 10, 10))
     if order == "down":
         starts.reverse()
     elif order == "random":
         random.Random(7).shuffle(starts)
-    tree = IntervalTree(R(10**9, 10**9))
+    tree = make_tree(R(10**9, 10**9))
     assert tree.height == 1
     for start in starts:
         tree.insert(R(start, start + 5), ALLOCATED)
