@@ -130,8 +130,8 @@ def test_collections_in_vain_are_few(pool):
     held = [pool.alloc(5) for _ in range(BLOCKS)]
     ballast = [Node(None) for _ in range(50_000)]  # so that a collection takes some time
     calls, collections = 0, pool.stats().collections
-    since = time.perf_counter()
-    while time.perf_counter() - since < 2.0:
+    since = time.process_time()  # the credit is in processor time, which a busy machine gives less of
+    while time.process_time() - since < 1.5:
         with pytest.raises(ssm.PoolExhausted):
             pool.alloc(5)
         calls += 1
