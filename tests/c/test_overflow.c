@@ -71,6 +71,8 @@ static void test_flags(void)
     const uint32_t wrong[] = {
         SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE, SSM_OVERFLOW_OVERWRITE | SSM_ONE_CONSUMER,
         SSM_OVERFLOW_OVERWRITE | SSM_REDELIVER, 1u << 7,
+        SSM_OVERFLOW_SAMPLE, SSM_OVERFLOW_SAMPLE | SSM_OVERFLOW_EVERY(1), SSM_OVERFLOW_DROP | SSM_OVERFLOW_EVERY(2),
+        SSM_OVERFLOW_SAMPLE | SSM_OVERFLOW_EVERY(2) | SSM_REDELIVER,
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         CHECK_EQ(ssm_ring_open(f.pool, "ring", &(struct ssm_ring_options){.capacity = 4, .flags = wrong[i]}, &ring), -EINVAL);
@@ -190,6 +192,44 @@ static void test_overwrite_many(void)
     CHECK_EQ(ssm_free_many(f.pool, first, 100), 0);
     get_tagged(f.pool, ring, 100, 100);
     check_all_there(f.pool, 0);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+/* Every third packet that finds the ring full goes in; what finds room is not counted. */
+static void test_sample(uint32_t flags)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = ring_open(f.pool, "ring", CAPACITY, SSM_OVERFLOW_SAMPLE | SSM_OVERFLOW_EVERY(3) | flags);
+    CHECK_EQ(put_tagged(f.pool, ring, 3, 0), 0);
+    CHECK_EQ(put_tagged(f.pool, ring, 3, 3), 2); /* 3 finds room */
+    CHECK_EQ(put_tagged(f.pool, ring, 1, 6), 0);
+    CHECK_EQ(put_tagged(f.pool, ring, 4, 7), 3); /* 9 goes in */
+    check_books(f.pool, 6, 0, 7);
+    CHECK_EQ(free_blocks(f.pool, 0), BLOCKS - CAPACITY);
+    uint64_t handles[CAPACITY], tag;
+    const uint64_t left[CAPACITY] = {2, 3, 6, 9};
+    CHECK_EQ(ssm_ring_get(ring, handles, CAPACITY, 0), CAPACITY);
+    for (uint32_t i = 0; i < CAPACITY; i++) {
+        CHECK_EQ(ssm_packet_tag(f.pool, handles[i], &tag), 0);
+        CHECK_EQ(tag, left[i]);
+    }
+    CHECK_EQ(ssm_free_many(f.pool, handles, CAPACITY), 0);
+    check_all_there(f.pool, 0);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+static void test_samples_are_kept(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_ring *ring = ring_open(f.pool, "ring", CAPACITY, SSM_OVERFLOW_SAMPLE | SSM_OVERFLOW_EVERY(2));
+    uint64_t handles[CAPACITY];
+    CHECK_EQ(put_tagged(f.pool, ring, CAPACITY, 100), 0);
+    alloc_tagged(f.pool, handles, CAPACITY, 0);
+    CHECK_EQ(ssm_ring_put(ring, handles, CAPACITY, SSM_KEEP, 0), 2);
+    CHECK_EQ(ssm_free_many(f.pool, handles, CAPACITY), 0);
+    CHECK_EQ(free_blocks(f.pool, 0), BLOCKS - CAPACITY);
     ssm_ring_close(ring);
     fixture_close(&f);
 }
@@ -407,9 +447,13 @@ int main(void)
     test_dropped_ones_are_kept();
     test_refused_puts(SSM_OVERFLOW_DROP);
     test_refused_puts(SSM_OVERFLOW_OVERWRITE);
+    test_refused_puts(SSM_OVERFLOW_SAMPLE | SSM_OVERFLOW_EVERY(2));
     test_overwrite(0);
     test_overwrite(SSM_ONE_PRODUCER);
     test_overwrite_many();
+    test_sample(0);
+    test_sample(SSM_ONE_PRODUCER);
+    test_samples_are_kept();
     test_void_slots_are_room();
     test_scribbled_index();
     test_room_that_came();

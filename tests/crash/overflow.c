@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Puts into a full ring that overflows; see scenarios.h. In these worlds RING_MANY drops, or overwrites. */
+ * Puts into a full ring that overflows; see scenarios.h. In these worlds RING_MANY drops, overwrites, or samples. */
 #include "scenarios.h"
 
 #define NOW 0
@@ -83,8 +83,18 @@ static void to_overwrite_behind_the_dead(struct world *world)
     give(world, 1, 1, 0);
 }
 
+/* Of two that find the ring full, the victim's is the second one, and goes in. */
+static void to_sample(struct world *world)
+{
+    const struct ssm_pool *pool = world->pools[VICTIM];
+    struct ssm_ring_shared *shared = (struct ssm_ring_shared *)(pool->base + pool->geometry.metadata_start);
+    to_overwrite(world);
+    ssm_store_relaxed_u64(&shared->producer.found_full, 1);
+}
+
 #define DROPS      .many_flags = SSM_OVERFLOW_DROP
 #define OVERWRITES .many_flags = SSM_OVERFLOW_OVERWRITE
+#define SAMPLES    .many_flags = SSM_OVERFLOW_SAMPLE | SSM_OVERFLOW_EVERY(2)
 
 const struct scenario overflow_scenarios[] = {
     {"put, drop: full ring", to_drop, put, .results = {1}, DROPS},
@@ -94,6 +104,8 @@ const struct scenario overflow_scenarios[] = {
     {"put, overwrite: 3 packets, one place", to_overwrite_with_3, put_3, .results = {0}, OVERWRITES},
     {"put, overwrite: shared packet", to_overwrite_shared, put, .results = {0}, OVERWRITES},
     {"put, overwrite: behind a dead consumer", to_overwrite_behind_the_dead, put, .results = {0}, OVERWRITES},
+    {"put, sample: full ring, dropped", to_drop, put, .results = {1}, SAMPLES},
+    {"put, sample: full ring, goes in", to_sample, put, .results = {0}, SAMPLES},
 };
 
 const uint32_t overflow_scenario_count = sizeof overflow_scenarios / sizeof *overflow_scenarios;
