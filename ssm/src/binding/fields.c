@@ -123,3 +123,13 @@ int list_add(PyObject **list, PyObject *item)
     Py_XDECREF(item);
     return *list != NULL ? 0 : -1;
 }
+
+int counts_add(PyObject **dict, uint64_t key, uint64_t count)
+{
+    PyObject *name = PyLong_FromUnsignedLongLong(key), *value = PyLong_FromUnsignedLongLong(count);
+    if (name == NULL || value == NULL || PyDict_SetItem(*dict, name, value) < 0)
+        Py_CLEAR(*dict);
+    Py_XDECREF(name);
+    Py_XDECREF(value);
+    return *dict != NULL ? 0 : -1;
+}

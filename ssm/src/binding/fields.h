@@ -22,5 +22,7 @@ PyObject *fields_dict(enum record record, const void *values);
 PyObject *fields_add(PyObject *dict, const char *name, PyObject *value);
 /* Appends the item, which it takes over. -1: there was none, or no memory; then *list is NULL. */
 int list_add(PyObject **list, PyObject *item);
+/* Sets dict[key] = count. -1: no memory; then *dict is NULL. */
+int counts_add(PyObject **dict, uint64_t key, uint64_t count);
 
 #endif

@@ -4,6 +4,7 @@
  * sub-interpreters with a GIL of their own, and without the GIL.
  *
  * Types keep their module alive and objects their type, so the state outlives all that points to it. */
+#include "fields.h"
 #include "service.h"
 
 #include "../../../allocators/src/binding/exported.h"
@@ -28,14 +29,8 @@ static PyObject *core_defaults(PyObject *module, PyObject *unused)
     struct ssm_pool_options options;
     ssm_pool_options_default(&options);
     PyObject *classes = PyDict_New();
-    for (uint32_t i = 0; classes != NULL && i < options.class_count; i++) {
-        PyObject *size = PyLong_FromUnsignedLongLong(options.classes[i].block_size);
-        PyObject *count = PyLong_FromUnsignedLong(options.classes[i].block_count);
-        if (size == NULL || count == NULL || PyDict_SetItem(classes, size, count) < 0)
-            Py_CLEAR(classes);
-        Py_XDECREF(size);
-        Py_XDECREF(count);
-    }
+    for (uint32_t i = 0; classes != NULL && i < options.class_count; i++)
+        counts_add(&classes, options.classes[i].block_size, options.classes[i].block_count);
     if (classes == NULL)
         return NULL;
     return Py_BuildValue("{sNsIsIsIsIsIsK}", "classes", classes, "shards", options.shards, "headroom", options.headroom,
@@ -87,12 +82,8 @@ static PyObject *core_needs(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
     PyObject *names = PyList_New(0);
-    for (int i = 0; names != NULL && i < OURS_COUNT; i++) {
-        PyObject *name = PyUnicode_FromString(our_names[i]);
-        if (name == NULL || PyList_Append(names, name) < 0)
-            Py_CLEAR(names);
-        Py_XDECREF(name);
-    }
+    for (int i = 0; names != NULL && i < OURS_COUNT; i++)
+        list_add(&names, PyUnicode_FromString(our_names[i]));
     return names;
 }
 

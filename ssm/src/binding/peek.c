@@ -5,14 +5,9 @@
 
 static PyObject *list_of_handles(const uint64_t *handles, Py_ssize_t count)
 {
-    PyObject *list = PyList_New(count);
-    for (Py_ssize_t i = 0; list != NULL && i < count; i++) {
-        PyObject *handle = PyLong_FromUnsignedLongLong(handles[i]);
-        if (handle == NULL)
-            Py_CLEAR(list);
-        else
-            PyList_SetItem(list, i, handle);
-    }
+    PyObject *list = PyList_New(0);
+    for (Py_ssize_t i = 0; list != NULL && i < count; i++)
+        list_add(&list, PyLong_FromUnsignedLongLong(handles[i]));
     return list;
 }
 
@@ -58,14 +53,9 @@ PyObject *pool_packet_holders(struct pool_object *pool, PyObject *value)
         return PyErr_NoMemory();
     int count;
     POOL_CALL(pool, count, range > 0 ? -SSM_E_STALE : ssm_packet_holders(pool->core, handle, holders, pool->info.holders));
-    PyObject *list = count < 0 ? raise_code(pool, count) : PyList_New(count);
-    for (int i = 0; list != NULL && i < count; i++) {
-        PyObject *holder = PyLong_FromUnsignedLong(holders[i]);
-        if (holder == NULL)
-            Py_CLEAR(list);
-        else
-            PyList_SetItem(list, i, holder);
-    }
+    PyObject *list = count < 0 ? raise_code(pool, count) : PyList_New(0);
+    for (int i = 0; list != NULL && i < count; i++)
+        list_add(&list, PyLong_FromUnsignedLong(holders[i]));
     PyMem_Free(holders);
     return list;
 }

@@ -3,7 +3,7 @@
  * The type ssm._core.Pool: attributes, and a table of methods, most of which are in other files. Those whose names begin
  * with an underscore are what ssm/pool.py is built from. ssm.Pool is its subclass: alloc() and its like reach C without a
  * Python function in between. */
-#include "binding.h"
+#include "fields.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -89,10 +89,8 @@ static PyObject *pool_free_blocks(struct pool_object *self, PyObject *value)
 static void append_sentence(void *context, const char *sentence)
 {
     PyObject **sentences = context;
-    PyObject *text = *sentences != NULL ? PyUnicode_DecodeUTF8(sentence, (Py_ssize_t)strlen(sentence), "replace") : NULL;
-    if (text == NULL || PyList_Append(*sentences, text) < 0)
-        Py_CLEAR(*sentences);
-    Py_XDECREF(text);
+    if (*sentences != NULL)
+        list_add(sentences, PyUnicode_DecodeUTF8(sentence, (Py_ssize_t)strlen(sentence), "replace"));
 }
 
 PyDoc_STRVAR(pool_check_doc,
@@ -140,14 +138,8 @@ static PyObject *pool_get_classes(struct pool_object *self, void *unused)
 {
     (void)unused;
     PyObject *classes = PyDict_New();
-    for (uint32_t i = 0; classes != NULL && i < self->info.class_count; i++) {
-        PyObject *size = PyLong_FromUnsignedLongLong(self->info.classes[i].block_size);
-        PyObject *count = PyLong_FromUnsignedLong(self->info.classes[i].block_count);
-        if (size == NULL || count == NULL || PyDict_SetItem(classes, size, count) < 0)
-            Py_CLEAR(classes);
-        Py_XDECREF(size);
-        Py_XDECREF(count);
-    }
+    for (uint32_t i = 0; classes != NULL && i < self->info.class_count; i++)
+        counts_add(&classes, self->info.classes[i].block_size, self->info.classes[i].block_count);
     return classes;
 }
 

@@ -133,14 +133,8 @@ PyObject *pool_set_quota(struct pool_object *pool, PyObject *value)
 static PyObject *blocks_of(const struct pool_object *pool, const struct ssm_usage *usage)
 {
     PyObject *blocks = PyDict_New();
-    for (uint32_t i = 0; blocks != NULL && i < pool->info.class_count; i++) {
-        PyObject *size = PyLong_FromUnsignedLongLong(pool->info.classes[i].block_size);
-        PyObject *count = PyLong_FromUnsignedLongLong(usage->blocks[i]);
-        if (size == NULL || count == NULL || PyDict_SetItem(blocks, size, count) < 0)
-            Py_CLEAR(blocks);
-        Py_XDECREF(size);
-        Py_XDECREF(count);
-    }
+    for (uint32_t i = 0; blocks != NULL && i < pool->info.class_count; i++)
+        counts_add(&blocks, pool->info.classes[i].block_size, usage->blocks[i]);
     return blocks;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Waiting for several rings; what is awaited goes through here, too (ssm/aio.py). */
-#include "binding.h"
+#include "fields.h"
 
 #define WAKER_NAME "ssm._core.waker"
 
@@ -82,14 +82,9 @@ static int watch_wait(struct watch *watch, struct ssm_waker *waker, int64_t time
 static PyObject *ready_ones(const struct watch *watch)
 {
     PyObject *list = PyList_New(0);
-    for (uint32_t i = 0; list != NULL && i < watch->count; i++) {
-        if (!watch->interests[i].ready)
-            continue;
-        PyObject *index = PyLong_FromUnsignedLong(i);
-        if (index == NULL || PyList_Append(list, index) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(index);
-    }
+    for (uint32_t i = 0; list != NULL && i < watch->count; i++)
+        if (watch->interests[i].ready)
+            list_add(&list, PyLong_FromUnsignedLong(i));
     return list;
 }
 

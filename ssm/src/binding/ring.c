@@ -246,15 +246,21 @@ static PyObject *ring_join(struct ring_object *self, PyObject *const *args, Py_s
     return result == 0 || result == -ETIMEDOUT ? PyBool_FromLong(result == 0) : ring_raise(self, result, false);
 }
 
-static PyObject *ring_get_unfinished(struct ring_object *self, void *unused)
-{
-    (void)unused;
-    if (!ring_begin(self))
-        return NULL;
-    uint64_t unfinished = ssm_ring_unfinished(self->core);
-    ring_end(self);
-    return PyLong_FromUnsignedLongLong(unfinished);
-}
+/* The getter of a number that the core tells. */
+#define RING_NUMBER(name) \
+    static PyObject *ring_get_##name(struct ring_object *self, void *unused) \
+    { \
+        (void)unused; \
+        if (!ring_begin(self)) \
+            return NULL; \
+        const uint64_t value = ssm_ring_##name(self->core); \
+        ring_end(self); \
+        return PyLong_FromUnsignedLongLong(value); \
+    }
+RING_NUMBER(unfinished)
+RING_NUMBER(capacity)
+RING_NUMBER(flags)
+RING_NUMBER(acl)
 
 static Py_ssize_t ring_length(struct ring_object *self)
 {
@@ -283,16 +289,6 @@ static PyObject *ring_empty(struct ring_object *self, PyObject *unused)
     return depth < 0 ? NULL : PyBool_FromLong(depth == 0);
 }
 
-static PyObject *ring_get_capacity(struct ring_object *self, void *unused)
-{
-    (void)unused;
-    if (!ring_begin(self))
-        return NULL;
-    uint32_t capacity = ssm_ring_capacity(self->core);
-    ring_end(self);
-    return PyLong_FromUnsignedLong(capacity);
-}
-
 PyDoc_STRVAR(ring_full_doc, "full($self, /)\n--\n\nTrue when no slot is free now; another process may change that at once.");
 
 static PyObject *ring_full(struct ring_object *self, PyObject *unused)
@@ -303,16 +299,6 @@ static PyObject *ring_full(struct ring_object *self, PyObject *unused)
     bool full = ssm_ring_room(self->core) == 0;
     ring_end(self);
     return PyBool_FromLong(full);
-}
-
-static PyObject *ring_get_acl(struct ring_object *self, void *unused)
-{
-    (void)unused;
-    if (!ring_begin(self))
-        return NULL;
-    uint32_t acl = ssm_ring_acl(self->core);
-    ring_end(self);
-    return PyLong_FromUnsignedLong(acl);
 }
 
 static int ring_set_acl(struct ring_object *self, PyObject *value, void *unused)
@@ -351,16 +337,6 @@ static PyObject *ring_get_pool(struct ring_object *self, void *unused)
     (void)unused;
     Py_INCREF(OBJECT(self->pool));
     return OBJECT(self->pool);
-}
-
-static PyObject *ring_get_flags(struct ring_object *self, void *unused)
-{
-    (void)unused;
-    if (!ring_begin(self))
-        return NULL;
-    uint32_t flags = ssm_ring_flags(self->core);
-    ring_end(self);
-    return PyLong_FromUnsignedLong(flags);
 }
 
 static PyObject *ring_get_type(struct ring_object *self, void *unused)
