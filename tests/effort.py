@@ -28,6 +28,11 @@ def times(most: int) -> int:
     return most if ALL else max(most // 5, 5)
 
 
-def by_states(rows: Iterable[tuple[Any, ...]], column: int = -1, most: int = 60_000) -> list[Any]:
+def by_states(rows: Iterable[tuple[Any, ...]], column: int = -1, most: int = 20_000) -> list[Any]:
     """Mark the configurations of a model that have more states than that, by the number in that column, as slow."""
     return [pytest.param(*row, marks=pytest.mark.slow if row[column] > most else ()) for row in rows]
+
+
+def first_one(rows: Iterable[Any]) -> list[Any]:
+    """Mark all parameters as slow but the first."""
+    return [pytest.param(row, marks=pytest.mark.slow if i > 0 else ()) for i, row in enumerate(rows)]

@@ -35,7 +35,7 @@ def test_kills(arguments: tuple[str, ...]) -> None:
     assert len(killed("--jobs", "2", *arguments)) >= OPERATIONS
 
 
-@pytest.mark.parametrize("only", ["put", "get", "free", "ids"])
+@pytest.mark.parametrize("only", ["put: ", "get, one/one", "free: ", "chain: put", "arena free", "ids: "])
 def test_kills_in_some_operations(only: str) -> None:
     """After each change, and at each system call."""
     assert killed(

@@ -21,6 +21,7 @@ import pytest
 import ssm
 from ssm.cli import main
 from tests.conftest import SHM
+from tests.effort import first_one
 from tests.processes import START_METHODS, is_running, wait_until
 
 dpkt = pytest.importorskip("dpkt", reason="the demo reads captures with dpkt")
@@ -88,7 +89,10 @@ def flows_by_dpkt(path: Path) -> Counter[str]:
     return flows
 
 
-@pytest.mark.parametrize("name", CAPTURES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if CAPTURES[name] > 10_000 else ()) for name in CAPTURES],
+)
 def test_every_packet_once_and_every_flow(name):
     path = capture(name)
     result = result_of(path, "--top", 0)
@@ -109,12 +113,14 @@ def test_start_methods(http, start_method):
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        "--parsers 1 --batch 1 --ring 1",
-        "--parsers 4 --batch 1000 --ring 4",
-        "--classes 2048:1",
-        "--classes 128:2,256:2,1024:3,2048:2 --batch 7",
-    ],
+    first_one(
+        [
+            "--classes 128:2,256:2,1024:3,2048:2 --batch 7",
+            "--parsers 1 --batch 1 --ring 1",
+            "--parsers 4 --batch 1000 --ring 4",
+            "--classes 2048:1",
+        ]
+    ),
 )
 def test_tight_settings(http, settings):
     assert result_of(http, *settings.split())["table"]["once"] == 43
@@ -358,7 +364,10 @@ def test_interrupt(demo):
     assert pools_of(demo.process.pid) == []
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)],
+)
 def test_terminate(demo, number, status):
     demo.process.send_signal(number)
     assert demo.end() == (status, "")
@@ -377,7 +386,7 @@ def test_killed_reader(demo):
 
 
 @pytest.mark.parametrize("settings", ["--parsers 2", "--parsers 1 --batch 7 --ring 8"])
-@pytest.mark.parametrize("kills", [1, 3])
+@pytest.mark.parametrize("kills", first_one([3, 1]))
 def test_parsers_that_are_killed_in_the_middle_of_a_batch(settings, kills):
     result = result_of("--synthetic", 3000, "--kill-parser", kills, *settings.split())
     assert result["table"]["once"] == 3000
