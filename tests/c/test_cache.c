@@ -109,16 +109,24 @@ static void test_garbage_count(void)
     fixture_close(&f);
 }
 
+/* Of every class. */
 static void test_reset(void)
 {
     struct fixture f = open_fixture();
-    struct ssm_cache *cache = cache_of(f.pool);
-    ssm_store_relaxed_u32(&cache->busy, 1);
-    ssm_store_relaxed_u32(&cache->count, UINT32_MAX);
+    const uint32_t classes = f.pool->geometry.class_count;
+    CHECK(classes > 1);
+    for (uint32_t class_idx = 0; class_idx < classes; class_idx++) {
+        struct ssm_cache *cache = ssm_cache_at(f.pool, f.pool->self, class_idx);
+        ssm_store_relaxed_u32(&cache->busy, 1);
+        ssm_store_relaxed_u32(&cache->count, UINT32_MAX);
+    }
     ssm_cache_reset(f.pool);
-    CHECK_EQ(ssm_load_relaxed_u32(&cache->busy), 0);
-    CHECK_EQ(ssm_load_relaxed_u32(&cache->count), 0);
-    CHECK_EQ(ssm_load_relaxed_u64(&cache->thief.word), 0);
+    for (uint32_t class_idx = 0; class_idx < classes; class_idx++) {
+        struct ssm_cache *cache = ssm_cache_at(f.pool, f.pool->self, class_idx);
+        CHECK_EQ(ssm_load_relaxed_u32(&cache->busy), 0);
+        CHECK_EQ(ssm_load_relaxed_u32(&cache->count), 0);
+        CHECK_EQ(ssm_load_relaxed_u64(&cache->thief.word), 0);
+    }
     fixture_close(&f);
 }
 
