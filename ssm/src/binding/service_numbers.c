@@ -198,11 +198,14 @@ static int pid_give_back(struct pid_object *pid)
 static void pid_dealloc(struct pid_object *self)
 {
     PyTypeObject *type = Py_TYPE(OBJECT(self));
-    PyObject *kind, *error, *trace;
-    PyErr_Fetch(&kind, &error, &trace); /* it may be dropped while an exception is on its way */
+    PyObject *kind = NULL, *error = NULL, *trace = NULL;
+    bool raising = PyErr_Occurred() != NULL; /* it may be dropped while an exception is on its way */
+    if (raising)
+        PyErr_Fetch(&kind, &error, &trace);
     if (!self->service->pool->closed && pid_give_back(self) < 0)
         PyErr_Clear();
-    PyErr_Restore(kind, error, trace);
+    if (raising)
+        PyErr_Restore(kind, error, trace);
     Py_DECREF(OBJECT(self->service));
     PyObject_Free(self);
     Py_DECREF(OBJECT(type));
