@@ -129,9 +129,10 @@ class Pool(_core.Pool):
             to pages of 4096 bytes. Each takes what it needs, rounded up to 64 bytes. 0: such packets are refused.
         grow : int
             Bytes that the arena may grow to, in steps of 64 KiB, as its packets need memory; `arena` bytes of them, or
-            none, are reserved now. Memory that it once has it keeps. A packet that finds no free block of its
-            size is from the arena, too. Where /dev/shm has no more, packets wait, or raise PoolExhausted, as if
-            the arena were full. 0, or no more than `arena`: it does not grow.
+            none, are reserved now. What has been much more than packets use for a second is given back, down to
+            `arena`. A packet that finds no free block of its size is from the arena, too. Where /dev/shm has no more,
+            packets wait, or raise PoolExhausted, as if the arena were full. 0, or no more than `arena`: it does not
+            grow.
         arena_packets : int, optional
             Packets that the arena can have at once, up to 65536. By default as many as can be of packets larger than
             the largest block, but 16 at least and 4096 at most; where it grows, 65536, which cost nothing until they
@@ -242,7 +243,8 @@ class Pool(_core.Pool):
         PermissionError
             The pool is another user's, and its mode does not let this one attach.
         OSError
-            ENOMEM, ENOSYS: as for `create`. Others as the system gives them.
+            ENOMEM, ENOSYS: as for `create`. ENOSPC: the pool grows, and /dev/shm has no memory now for the few pages
+            that a further process needs. Others as the system gives them.
         """
         name = names.normalize(name)
         flags = attach_flags(readonly=readonly, hugepages=hugepages, prefault=prefault, mlock=mlock)

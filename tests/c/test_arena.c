@@ -622,8 +622,124 @@ static void test_who_waits_for_either_is_woken(void)
     }
 }
 
+/* ---- giving back ------------------------------------------------------------------------------------------------ */
+
+/* As if there had been too much memory for so long. */
+static void long_ago(struct ssm_pool *pool, uint64_t ms)
+{
+    ssm_store_relaxed_u64(&ssm_arena_of(pool)->excess_ns, ssm_clock_ns() - ms * MS);
+}
+
+/* 32 units, an eighth of which is never too much. It is given back a second after it was found to be too much, not before, the
+ * last units first; what packets have, whole or in part, stays. */
+static void test_it_is_given_back(void)
+{
+    struct fixture f = open_growing(0, KIB(64) * 32);
+    uint64_t a = fixture_alloc(f.pool, KIB(70)), b = fixture_alloc(f.pool, KIB(64) * 29), c;
+    CHECK_EQ(offset_of(f.pool, b), KIB(72));
+    CHECK(is_backed(&f, KIB(64) * 31)); /* up to 1928 KiB */
+    c = fixture_alloc(f.pool, KIB(10));
+    memset(fixture_view(f.pool, a).data, 0x11, KIB(70));
+    memset(fixture_view(f.pool, c).data, 0x33, KIB(10));
+    drop(f.pool, b); /* more than an eighth was freed: it is looked at */
+    CHECK(ssm_load_relaxed_u64(&ssm_arena_of(f.pool)->excess_ns) != 0 && is_backed(&f, KIB(64) * 31));
+    long_ago(f.pool, 900);
+    ssm_arena_trim(f.pool);
+    CHECK(is_backed(&f, KIB(64) * 31));
+    long_ago(f.pool, 1100);
+    ssm_arena_trim(f.pool);
+    CHECK(is_backed(&f, KIB(64) * 4)); /* 82 KiB, and the half of 256 more, in units */
+    for (uint64_t i = 0; i < KIB(70); i++)
+        CHECK(fixture_view(f.pool, a).data[i] == 0x11);
+    for (uint64_t i = 0; i < KIB(10); i++)
+        CHECK(fixture_view(f.pool, c).data[i] == 0x33);
+    ssm_arena_trim(f.pool);
+    CHECK(ssm_load_relaxed_u64(&ssm_arena_of(f.pool)->excess_ns) == 0); /* it is not too much any more */
+    b = fixture_alloc(f.pool, KIB(64) * 20); /* and grows again */
+    memset(fixture_view(f.pool, b).data, 0x22, KIB(64) * 20);
+    drop(f.pool, a);
+    drop(f.pool, b);
+    drop(f.pool, c);
+    fixture_close(&f);
+}
+
+/* What was reserved when the pool was made stays. */
+static void test_what_is_never_given_back(void)
+{
+    struct fixture f = open_growing(KIB(64) * 10, KIB(64) * 32);
+    drop(f.pool, fixture_alloc(f.pool, KIB(64) * 30));
+    CHECK(is_backed(&f, KIB(64) * 30));
+    long_ago(f.pool, 5000);
+    ssm_arena_trim(f.pool);
+    CHECK(is_backed(&f, KIB(64) * 10));
+    fixture_close(&f);
+}
+
+/* A process died behind each of the steps; and what it says was scribbled, or is in use: then nothing is given back. */
+static void test_given_back_by_the_dead(void)
+{
+    for (int step = 1; step <= 6; step++) {
+        struct fixture f = open_growing(0, KIB(64) * 16);
+        struct ssm_arena *arena = ssm_arena_of(f.pool);
+        struct ssm_u64 *bits = (struct ssm_u64 *)(f.pool->base + f.pool->geometry.backed_start);
+        uint64_t a = fixture_alloc(f.pool, KIB(64)), b = fixture_alloc(f.pool, KIB(64) * 11);
+        drop(f.pool, b);
+        const uint64_t before = ssm_segment_reserved_bytes(f.fd);
+        struct ssm_pool *dead = fixture_attach(f.fd, 0);
+        beside_arena += ssm_segment_reserved_bytes(f.fd) - before; /* its caches */
+        const uint64_t start = step == 5 ? 0 : 4, count = step == 6 ? UINT64_MAX - 3 : 6;
+        CHECK(is_backed(&f, KIB(64) * 12));
+        ssm_store_relaxed_u64(&arena->punch_start, start);
+        ssm_store_relaxed_u64(&arena->punch_units, count);
+        if (step > 1 && step < 5)
+            ssm_store_relaxed_u64(bits, ssm_load_relaxed_u64(bits) & ~(UINT64_C(0x3f) << 4));
+        if (step > 2 && step < 5)
+            CHECK_EQ(ssm_segment_punch(f.fd, f.pool->geometry.classes[2].payload_start + KIB(64) * 4, KIB(64) * 6), 0);
+        if (step == 4)
+            ssm_store_relaxed_u64(&arena->punch_units, 0);
+        ssm_store_relaxed_u64(&arena->lock.word, dead->lock_word);
+        struct ssm_pool ghost = kill_attachment(dead, f.fd);
+        (void)ghost;
+        fixture_reap(f.pool);
+        CHECK(is_backed(&f, KIB(64) * (step < 5 ? 6 : 12)));
+        CHECK_EQ(ssm_load_relaxed_u64(&arena->punch_units), 0);
+        dead->self = SSM_NIL;
+        ssm_pool_destroy(dead);
+        drop(f.pool, a);
+        fixture_close(&f);
+    }
+}
+
+/* A reader compares the bits with what the file has, while others make it more and less: it is never told that it was cut. */
+static void churn(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_pool *pool = fixture_join(f);
+    while (board_get(f->board, 0) == 0) {
+        drop(pool, fixture_alloc(pool, KIB(64) * 14));
+        long_ago(pool, 5000);
+        ssm_arena_trim(pool);
+    }
+    ssm_pool_destroy(pool);
+}
+
+static void test_attaching_meanwhile(void)
+{
+    struct fixture f = open_growing(0, KIB(64) * 16);
+    pid_t child = child_start(churn, &f);
+    for (int i = 0; i < 300; i++)
+        ssm_pool_destroy(fixture_attach(f.fd, i % 2 ? SSM_READONLY : 0));
+    board_set(f.board, 0, 1);
+    child_finish(child);
+    fixture_close(&f);
+}
+
 static void test_growing(void)
 {
+    test_it_is_given_back();
+    test_what_is_never_given_back();
+    test_given_back_by_the_dead();
+    test_attaching_meanwhile();
     test_a_full_class_spills();
     test_who_waits_for_either_is_woken();
     test_it_grows_by_units();

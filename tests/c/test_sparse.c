@@ -111,6 +111,25 @@ static void test_looking_touches_no_hole(void)
     fixture_close(&f);
 }
 
+static void take_and_die(void *context)
+{
+    struct ssm_pool *pool = fixture_join(context);
+    (void)fixture_alloc(pool, 100);
+    die_here();
+}
+
+/* Nor does a reaper, of what the dead have nothing of. */
+static void test_reaping_touches_no_hole(void)
+{
+    struct fixture f = open_queue();
+    ssm_pool_destroy(fixture_attach(f.fd, 0)); /* the slot has its caches */
+    const uint64_t before = bytes_of(&f);
+    child_died(child_start(take_and_die, &f));
+    fixture_reap(f.pool);
+    CHECK_EQ(bytes_of(&f), before);
+    fixture_close(&f);
+}
+
 /* ---- blocks ---------------------------------------------------------------------------------------------------- */
 
 static void test_blocks_are_made_as_they_are_needed(void)
@@ -330,6 +349,7 @@ int main(void)
     alarm(WATCHDOG_S);
     test_a_pool_is_small();
     test_looking_touches_no_hole();
+    test_reaping_touches_no_hole();
     test_blocks_are_made_as_they_are_needed();
     test_many_at_once();
     test_blocks_of_the_dead();

@@ -166,6 +166,29 @@ static void to_put(struct world *world)
     expect->put.serial[expect->put.count++] = world_serial_of(world, HAND(world)[0]);
 }
 
+/* The victim has both units nearly alone, and there has been too much memory for long. */
+static void too_much_memory(struct world *world)
+{
+    uint64_t serial;
+    world_keep_arena(world, PAGES(1));
+    HAND(world)[world->packet_count++] = world_alloc_arena(world, VICTIM, PAGES(28), &serial);
+    ssm_store_relaxed_u64(&ssm_arena_of(me(world))->excess_ns, 1);
+}
+
+/* The same, and a process died when it had noted what it gives back, and cleared the bits. */
+static void dead_giver(struct world *world)
+{
+    struct ssm_pool *dead = world->pools[DEAD];
+    struct ssm_arena *arena = ssm_arena_of(dead);
+    world_keep_arena(world, PAGES(1));
+    leave_behind(world, 28);
+    ssm_store_relaxed_u64(&arena->punch_start, 1);
+    ssm_store_relaxed_u64(&arena->punch_units, 1);
+    ssm_store_relaxed_u64((struct ssm_u64 *)(dead->base + dead->geometry.backed_start), 1);
+    ssm_store_relaxed_u64(&arena->lock.word, dead->lock_word);
+    world->somebody_died = true;
+}
+
 static void to_put_beyond_the_slots(struct world *world)
 {
     two_slots(world);
@@ -205,6 +228,9 @@ const struct scenario arena_scenarios[] = {
     {"growing arena alloc: more blocks", two_blocks, alloc_2, .results = {0}, .arena = true, .grows = true},
     {"growing arena alloc_many: more blocks", two_blocks, alloc_3_packets, .results = {0}, .arena = true, .grows = true},
     {"growing arena stats, check", two_blocks, look, .results = {0, 0}, .arena = true, .grows = true},
+    {"growing arena free: memory is given back", too_much_memory, free_it, .results = {0}, .arena = true, .grows = true},
+    {"growing arena alloc: a dead process gave back", dead_giver, alloc_2, .results = {0}, .arena = true, .grows = true},
+    {"growing arena reap: a dead process gave back", dead_giver, reap, .results = {0}, .arena = true, .grows = true},
     {"growing ring put: more slots", to_put_beyond_the_slots, put, .results = {0}, .arena = true, .grows = true},
     {"arena stats, check", leftovers_elsewhere, look, .results = {0, 0}, .arena = true},
 };

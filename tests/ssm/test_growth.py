@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -326,3 +327,147 @@ def test_kills_while_others_fill_and_empty_dev_shm():
     seed = os.environ.get("SSM_TEST_SEED") or str(int.from_bytes(os.urandom(3), "little"))
     print("SSM_TEST_SEED", seed)
     assert run_in_small_shm(SOAK, str(SECONDS), seed) == ["{-9} []", "0 []"]
+
+
+# ---- giving memory back --------------------------------------------------------------------------
+
+
+def test_memory_is_given_back_while_somebody_waits(make_pool):
+    """Packets of 60 MiB came and went; a process that waits for more finds that too much memory is there."""
+    pool = make_pool(classes={256: 8}, grow=256 * MIB, arena_packets=256)
+    ring = pool.ring("r", 64)
+    packets = [pool.alloc(MIB) for _ in range(60)]
+    keep = packets[3]
+    keep[:] = b"k" * MIB
+    most = bytes_of_file(pool)
+    assert most > 60 * MIB
+    for packet in packets:
+        if packet is not keep:
+            packet.free()
+    until = time.monotonic() + 60
+    while bytes_of_file(pool) > 16 * MIB and time.monotonic() < until:
+        with pytest.raises(ssm.RingEmpty):
+            ring.get(timeout=0.2)
+    assert bytes_of_file(pool) <= 16 * MIB
+    assert pool.stats().arena.backed < bytes_of_file(pool)
+    assert bytes(keep) == b"k" * MIB
+    assert pool.check() == []
+    with pool.alloc_many(100, MIB) as batch:  # and it grows again
+        batch.scatter(np.full((100, MIB), 9, "u1"))
+    keep.free()
+
+
+GIVE_AND_TAKE = textwrap.dedent("""
+    import ctypes, errno, os, random, signal, sys, time
+    import ssm
+
+    MIB = 1 << 20
+    seconds, name = float(sys.argv[1]), f"give-{os.getpid()}"
+    pool = ssm.Pool.create(name, classes={256: 16}, grow=256 << 20, headroom=0, tailroom=0)
+    ring = pool.ring("r", 1 << 14)
+
+    def work(seed):
+        rnd, mine = random.Random(seed), None
+        while mine is None:
+            try:
+                mine = ssm.Pool.attach(name)
+            except OSError as error:  # no memory for its caches just now
+                if error.errno != errno.ENOSPC:
+                    raise
+        with mine:
+            ring, kept = mine.ring("r"), []
+            while True:
+                try:
+                    size = rnd.choice([300, 5000, 70_000, MIB])
+                    packet = mine.alloc(size, 0.05)
+                    packet[:] = bytes([size % 251]) * size
+                    kept.append(packet)
+                    if rnd.random() < 0.02:
+                        while kept:
+                            packet = kept.pop()
+                            assert bytes(packet) == bytes([len(packet) % 251]) * len(packet)
+                            if rnd.random() < 0.5:
+                                ring.put(packet, timeout=0)
+                            else:
+                                packet.free()
+                    if rnd.random() < 0.05:
+                        for _ in range(100):
+                            packet = ring.get(timeout=0)
+                            assert bytes(packet) == bytes([len(packet) % 251]) * len(packet)
+                            packet.free()
+                except ssm.PoolExhausted:
+                    kept.clear()
+                except (ssm.RingEmpty, ssm.RingFull):
+                    pass
+
+    def fill():
+        fd = os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR)
+        while True:
+            for size in (8 << 20, 20 << 20):
+                try:
+                    os.posix_fallocate(fd, 0, size)
+                except OSError:
+                    pass
+                time.sleep(0.05)
+            os.ftruncate(fd, 0)
+            time.sleep(0.05)
+
+    def start(what, *arguments):
+        pid = os.fork()
+        if pid == 0:
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # it ends with its parent
+            try:
+                what(*arguments)
+            except BaseException as error:
+                print(type(error).__name__, error, flush=True)
+            os._exit(1)
+        return pid
+
+    def end(pid):
+        os.kill(pid, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    until, kills, given, least = time.monotonic() + seconds, 0, 0, 0
+    filler, workers = start(fill), [start(work, i) for i in range(3)]
+    while time.monotonic() < until:
+        time.sleep(random.random() * 0.1)
+        code = end(workers.pop(random.randrange(3)))
+        assert code == -signal.SIGKILL, code
+        workers.append(start(work, kills))
+        kills += 1
+        if kills % 20 == 0:  # all of it is free, and somebody waits
+            for pid in workers:
+                assert end(pid) == -signal.SIGKILL
+            pool.reap()
+            while ring.qsize():
+                try:
+                    ring.get(timeout=0).free()
+                except ssm.RingEmpty:
+                    pass
+            before = pool.stats().arena.backed
+            try:
+                ring.get(timeout=1.5)
+            except ssm.RingEmpty:
+                pass
+            given += before - pool.stats().arena.backed
+            assert pool.check() == []
+            workers = [start(work, kills + i) for i in range(3)]
+    for pid in [*workers, filler]:
+        end(pid)
+    pool.reap()
+    found = pool.check()
+    print("kills", kills, "given", given // MIB, "found", found)
+    pool.unlink()
+""")
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(300)
+def test_given_back_and_taken_again_while_others_fill_the_memory():
+    """Processes are killed while they grow and give back, in a /dev/shm that somebody fills and empties: no SIGBUS."""
+    *_, last = run_in_small_shm(GIVE_AND_TAKE, str(max(SECONDS, 12)), size="48m")
+    words = last.split()
+    assert words[0] == "kills"
+    assert int(words[1]) > 20
+    assert int(words[3]) > 0
+    assert last.endswith("found []")

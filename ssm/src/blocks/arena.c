@@ -9,8 +9,13 @@
 #include <errno.h>
 
 #define GROW_REST_NS UINT64_C(20000000) /* after memory could not be had: as long as who waits sleeps between two looks */
+#define TRIM_REST_NS  UINT64_C(1000000000) /* so long there was too much memory before some is given back */
+#define TRIM_SLACK    (UINT64_C(8) << 20)  /* what is never too much; of a small arena an eighth */
+#define TRIM_MOST     (UINT64_C(16) << 20) /* given back at once: the lock is held meanwhile */
+#define TRIM_EVERY    (UINT64_C(4) << 20)  /* bytes that a process frees between two looks */
 #define PACKETS_FIRST 64u   /* blocks that a growing arena begins with; then it has twice as many, ... */
 #define PACKETS_STEP  1024u /* ... but never so many more at once */
+#define BACKED_LOOKS  3
 #define BITS_PAGE     UINT64_C(4096) /* of the bits: as much as is reserved for them at once */
 
 static uint32_t first_block(const struct ssm_pool *pool)
@@ -93,6 +98,29 @@ static void set_backed_locked(struct ssm_pool *pool, uint64_t unit, uint64_t end
                               ssm_load_relaxed_u64(backed_word(pool, unit)) | UINT64_C(1) << unit % 64);
 }
 
+static void clear_backed_locked(struct ssm_pool *pool, uint64_t unit, uint64_t end)
+{
+    SSM_ASSERT(end <= pool->geometry.arena_units);
+    for (; unit < end && unit / 64 < bit_words(pool); unit++)
+        ssm_store_relaxed_u64(backed_word(pool, unit),
+                              ssm_load_relaxed_u64(backed_word(pool, unit)) & ~(UINT64_C(1) << unit % 64));
+}
+
+/* Giving back, steps 1 to 4 of arena.h. Where the file system cannot do it, the units stay reserved, without bits. */
+static void punch_locked(struct ssm_pool *pool, uint64_t start, uint64_t count)
+{
+    const uint64_t arena_start = pool->geometry.classes[pool->geometry.fixed_count].payload_start;
+    struct ssm_arena *arena = ssm_arena_of(pool);
+    const int fd = ssm_pool_fd(pool);
+    if (fd < 0)
+        return;
+    ssm_store_relaxed_u64(&arena->punch_start, start);
+    ssm_store_release_u64(&arena->punch_units, count); /* for who comes after a death: program order */
+    clear_backed_locked(pool, start, start + count);
+    (void)ssm_segment_punch(fd, arena_start + start * SSM_GROW_UNIT, count * SSM_GROW_UNIT);
+    ssm_store_release_u64(&arena->punch_units, 0);
+}
+
 /* By what can be known without trying. */
 static bool may_grow(const struct ssm_pool *pool, uint64_t bytes)
 {
@@ -126,14 +154,18 @@ uint64_t ssm_arena_available_bytes(const struct ssm_pool *pool)
     return free_bytes < missing ? free_bytes : missing;
 }
 
-/* The bits first: a unit that gets its bit meanwhile is one more that the file has. */
+/* The bits first: a unit that gets its bit meanwhile is one more that the file has. And behind: one that is given back meanwhile
+ * loses its bit first. Both may happen; then it looks again. */
 bool ssm_arena_is_backed(const struct ssm_pool *pool)
 {
     const int fd = ssm_pool_fd(pool);
-    if (!grows(pool) || fd < 0)
-        return true;
-    const uint64_t told = pool->geometry.reserved_bytes + ssm_arena_backed_bytes(pool);
-    return ssm_segment_reserved_bytes(fd) >= told;
+    bool backed = !grows(pool) || fd < 0;
+    for (int look = 0; !backed && look < BACKED_LOOKS; look++) {
+        const uint64_t before = ssm_arena_backed_bytes(pool), there = ssm_segment_reserved_bytes(fd);
+        const uint64_t behind = ssm_arena_backed_bytes(pool);
+        backed = there >= pool->geometry.reserved_bytes + (behind < before ? behind : before);
+    }
+    return backed;
 }
 
 /* ---- the tree, and its repair --------------------------------------------------------------------------- */
@@ -187,9 +219,34 @@ static int open_tree(struct ssm_pool *pool, struct al_tree *tree)
     return result != 0 ? result : is_tree(pool, tree) ? 0 : -SSM_E_CORRUPT;
 }
 
+/* Are all bytes of these units free? Then nobody has, or is about to have, any use of them. */
+static bool units_are_free(const struct ssm_pool *pool, const struct al_tree *tree, uint64_t start, uint64_t count)
+{
+    struct al_tree_node node;
+    return start < pool->geometry.arena_units && count <= pool->geometry.arena_units - start &&
+           al_tree_superset(tree, start * SSM_GROW_UNIT, (start + count) * SSM_GROW_UNIT - 1, &node) == AL_OK &&
+           node.state == AL_TREE_FREE;
+}
+
+/* After a death with the lock: the tree, and then what was being given back. */
+static int repair(struct ssm_pool *pool, void *context)
+{
+    struct ssm_u64 *punch_units = &ssm_arena_of(pool)->punch_units;
+    const uint64_t start = ssm_load_relaxed_u64(&ssm_arena_of(pool)->punch_start), count = ssm_load_relaxed_u64(punch_units);
+    struct al_tree tree;
+    const int result = rebuild(pool, context);
+    if (result != 0 || count == 0)
+        return result;
+    if (grows(pool) && ssm_arena_packets_now(pool) > 0 && is_tree(pool, &tree) && units_are_free(pool, &tree, start, count))
+        punch_locked(pool, start, count);
+    else
+        ssm_store_release_u64(punch_units, 0); /* scribbled */
+    return 0;
+}
+
 static int lock_arena(struct ssm_pool *pool, uint64_t patience_ns)
 {
-    return ssm_lock_take(pool, &ssm_arena_of(pool)->lock, patience_ns, rebuild, NULL);
+    return ssm_lock_take(pool, &ssm_arena_of(pool)->lock, patience_ns, repair, NULL);
 }
 
 static void unlock_arena(struct ssm_pool *pool)
@@ -609,6 +666,105 @@ int ssm_arena_furnish(struct ssm_pool *pool, const struct ssm_arena_request *req
     if (so_far.gave_back)
         ssm_class_signal(pool, pool->geometry.fixed_count, 1);
     return result;
+}
+
+/* ---- giving memory back ---------------------------------------------------------------------------------- */
+
+/* Of all packets that somebody has, in whole units or less. */
+static uint64_t held_bytes_locked(const struct ssm_pool *pool)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0, packets = ssm_arena_packets_now(pool); i < packets; i++)
+        if (has_extent(pool, first_block(pool) + i) && !ssm_block_is_free(pool, ssm_block_at(pool, first_block(pool) + i)))
+            bytes += extent_of(pool, first_block(pool) + i).bytes;
+    return bytes;
+}
+
+static uint64_t slack_of(const struct ssm_pool *pool)
+{
+    return pool->geometry.arena_bytes / 8 < TRIM_SLACK ? pool->geometry.arena_bytes / 8 : TRIM_SLACK;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* How many units are too many, now and for a while. */
+static uint64_t spare_units_locked(struct ssm_pool *pool)
+{
+    const uint64_t backed = ssm_arena_backed_bytes(pool), held = held_bytes_locked(pool), now_ns = ssm_clock_ns();
+    struct ssm_u64 *excess_ns = &ssm_arena_of(pool)->excess_ns;
+    const uint64_t since_ns = ssm_load_relaxed_u64(excess_ns);
+    const uint64_t most = held + larger(held, slack_of(pool)), kept = larger(held + larger(held, slack_of(pool)) / 2, pool->geometry.arena_reserved);
+    if (backed <= most || backed <= kept) {
+        ssm_store_relaxed_u64(excess_ns, 0);
+        return 0;
+    }
+    if (since_ns == 0 || since_ns > now_ns)
+        ssm_store_relaxed_u64(excess_ns, now_ns);
+    if (since_ns == 0 || since_ns > now_ns || now_ns - since_ns < TRIM_REST_NS)
+        return 0;
+    return (backed - kept) / SSM_GROW_UNIT;
+}
+
+/* Units that are reserved and free, in their order, in runs; the first `skipped` of them are passed over, the others punched.
+ * How many there are. */
+static uint64_t walk_free_units(struct ssm_pool *pool, const struct al_tree *tree, uint64_t skipped)
+{
+    uint64_t seen = 0;
+    struct al_tree_iter iter;
+    struct al_tree_node node;
+    int result = al_tree_iterate(tree, 0, UINT64_MAX, &iter);
+    while (result == AL_OK && (result = al_tree_next(tree, &iter, &node)) == AL_OK) {
+        if (node.state != AL_TREE_FREE || node.end >= pool->geometry.arena_bytes)
+            continue;
+        uint64_t unit = (node.start + SSM_GROW_UNIT - 1) / SSM_GROW_UNIT, run = 0;
+        const uint64_t end = (node.end + 1) / SSM_GROW_UNIT;
+        for (; unit < end; unit++) {
+            const bool punched = unit_is_backed(pool, unit) && unit >= pool->geometry.arena_reserved / SSM_GROW_UNIT && seen++ >= skipped;
+            if (!punched && run > 0)
+                punch_locked(pool, unit - run, run);
+            run = punched ? run + 1 : 0;
+        }
+        if (run > 0)
+            punch_locked(pool, unit - run, run);
+    }
+    return seen;
+}
+
+static void trim_locked(struct ssm_pool *pool)
+{
+    struct al_tree tree;
+    uint64_t spare = spare_units_locked(pool);
+    if (spare == 0 || open_tree(pool, &tree) != 0)
+        return;
+    sweep_locked(pool, &tree);
+    if (spare > TRIM_MOST / SSM_GROW_UNIT)
+        spare = TRIM_MOST / SSM_GROW_UNIT;
+    const uint64_t there = walk_free_units(pool, &tree, UINT64_MAX);
+    walk_free_units(pool, &tree, there > spare ? there - spare : 0);
+}
+
+void ssm_arena_trim(struct ssm_pool *pool)
+{
+    pool->arena_freed_bytes = 0;
+    if (!grows(pool) || ssm_arena_packets_now(pool) == 0)
+        return;
+    const bool enough = ssm_arena_backed_bytes(pool) <= larger(pool->geometry.arena_reserved, slack_of(pool));
+    struct ssm_u64 *excess_ns = &ssm_arena_of(pool)->excess_ns;
+    if (enough && ssm_load_relaxed_u64(excess_ns) != 0)
+        ssm_store_relaxed_u64(excess_ns, 0); /* without the lock: if another look has just begun to count, it begins once more */
+    if (enough || lock_arena(pool, 0) != 0)
+        return;
+    trim_locked(pool);
+    unlock_arena(pool);
+}
+
+void ssm_arena_trim_in_turn(struct ssm_pool *pool)
+{
+    if (pool->arena_freed_bytes >= (TRIM_EVERY < pool->geometry.arena_bytes / 8 ? TRIM_EVERY : pool->geometry.arena_bytes / 8))
+        ssm_arena_trim(pool);
 }
 
 /* ---- checking ------------------------------------------------------------------------------------------- */

@@ -29,8 +29,8 @@
  *   5  bytes (release)        the dead one's block, with its extent; the reaper clears the bit, the next sweep takes it
  * A sweep is 1 and 2 for each block. A rebuild begins with an empty tree: who dies in it leaves a dead owner again.
  *
- * Growing. Where the arena grows, its memory is reserved by units, and the bit of a unit says that it is. Bits are read and set
- * under the lock, and never cleared. Nobody touches a byte of a unit whose bit is not set: the page would be given memory at the
+ * Growing. Where the arena grows, its memory is reserved by units, and the bit of a unit says that it is. Bits are read and
+ * changed under the lock. Nobody touches a byte of a unit whose bit is not set: the page would be given memory at the
  * touch, and where there is none, the touch is SIGBUS. Before the arena grows, it is swept. Behind step 5, where a bit of the
  * extent is missing,
  *   6  the lock is let go     the dead one's block, with an extent that lacks memory: as after 5. Whoever gets the block with that
@@ -42,6 +42,17 @@
  * Reserving is outside of the lock, because it takes 0.4 ms a MiB. Two who reserve one unit at a time do no harm.
  * No memory: what has been reserved gets its bits, the extents are given back, and it counts as no room; so does every need to
  * grow for a while. Who waits looks again in turn: the end of another program's file wakes nobody.
+ *
+ * Giving back. Under the lock, of units all of whose bytes are free in the tree, so that no extent reaches into them:
+ *   1  punch_start, punch_units   a dead owner; its successor makes the tree anew, and if these units are free in it, goes on at 2
+ *   2  the bits are cleared       the same: memory that no bit tells of
+ *   3  the hole is punched        the same: a hole is punched again
+ *   4  punch_units = 0            nothing
+ * The bits go first: a unit whose bit is set always has memory. A process that reserves units outside of the lock (step 7) has an
+ * extent that reaches into each of them, so they are not free, and their bits stay as it has seen them. Whoever holds a packet has
+ * its extent in the tree; whoever looks at one without holding it reads, and does not touch.
+ * When: bytes were freed, or a call waits, and for a second each look has found twice as much memory as packets use, and 8 MiB
+ * more. Then down to one and a half times as much, 16 MiB at a time, the last units first; never less than `arena_bytes`.
  *
  * Blocks. A growing arena has few blocks at first, and more when none of them is free: 64, then twice as many, by 1024 at most
  * (`packets`). They never become fewer, since a stale handle may name any of them.
@@ -102,6 +113,12 @@ int ssm_arena_furnish(struct ssm_pool *pool, const struct ssm_arena_request *req
 /* Makes more blocks, `wanted` of them at least, if it may have so many: where none is free. Then there may be some, its own or
  * another process's; -SSM_E_EXHAUSTED, -ETIMEDOUT. */
 int ssm_arena_add_packets(struct ssm_pool *pool, uint32_t wanted);
+
+/* Gives memory back, if there has been much more of it than packets use for a while; some at a time. Where the lock is taken,
+ * another time. */
+void ssm_arena_trim(struct ssm_pool *pool);
+/* Behind a free: looks whether there is too much, once so many bytes were freed. */
+void ssm_arena_trim_in_turn(struct ssm_pool *pool);
 
 /* Takes the lock from a dead owner, and lets go. 1: did so. */
 int ssm_arena_recover(struct ssm_pool *pool);

@@ -4,6 +4,7 @@
  * stowed (stow.h). */
 #include "free.h"
 
+#include "arena.h"
 #include "redelivery.h"
 #include "stow.h"
 
@@ -17,7 +18,10 @@ void ssm_block_release(struct ssm_pool *pool, uint32_t class_idx, uint32_t block
     if (claim->flags & SSM_CLAIM_HEAD)
         ssm_chain_release(pool, block_idx);
     struct ssm_block *block = ssm_block_at(pool, block_idx);
-    ssm_usage_subtract(pool, ssm_memory_held(pool, class_idx, block_idx).bytes);
+    const uint64_t bytes = ssm_memory_held(pool, class_idx, block_idx).bytes;
+    ssm_usage_subtract(pool, bytes);
+    if (ssm_class_is_arena(pool, class_idx))
+        pool->arena_freed_bytes += bytes;
     if (ssm_block_is_mine(pool, block)) {
         const uint64_t handle = ssm_handle_now(pool, block_idx);
         ssm_stow_blocks(pool, class_idx, &handle, 1, ssm_stow_limit(pool, class_idx));
@@ -85,7 +89,11 @@ static int free_one(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, b
 static SSM_COLD int free_guarded(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, bool done)
 {
     SSM_POOL_ENTER(pool);
-    return free_fast(pool, handle) ? 0 : free_one(pool, handle, delivery, done);
+    if (free_fast(pool, handle))
+        return 0;
+    const int result = free_one(pool, handle, delivery, done);
+    ssm_arena_trim_in_turn(pool);
+    return result;
 }
 
 int ssm_free(struct ssm_pool *pool, uint64_t handle)
@@ -161,6 +169,7 @@ int ssm_free_many_of(struct ssm_pool *pool, const uint64_t *handles, uint32_t co
     int result = take_references(pool, handles, count);
     if (result == 0)
         release_all(pool, handles, count, delivery, done);
+    ssm_arena_trim_in_turn(pool);
     return result;
 }
 

@@ -122,6 +122,7 @@ struct ssm_pool {
     int (*revive)(struct ssm_pool *pool);    /* a forked child takes its own slot; -EAGAIN: not now */
     bool (*on_stall)(struct ssm_pool *pool); /* nothing came: look for the dead; true: there was something to reap */
     struct ssm_u64 looked_ns;                /* when on_stall last did so */
+    uint64_t       arena_freed_bytes;        /* by this process, since it last looked whether the arena has too much memory */
     uint64_t       grow_again_ns;            /* memory could not be had: the arena does not try to grow before */
     uint64_t       stayed_ns;                /* when a lock last stayed taken for longer than a call waits in here */
     uint32_t       locks_stayed;             /* how often */

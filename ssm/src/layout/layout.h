@@ -177,6 +177,8 @@ struct ssm_arena {
     struct ssm_u32  recoveries;
     struct ssm_u32  packets;   /* its blocks that there are; it never shrinks */
     struct ssm_u32  bit_words; /* words of `backed` that there are; it never shrinks */
+    struct ssm_u64  punch_start, punch_units; /* what is being given back; no units: nothing */
+    struct ssm_u64  excess_ns; /* since when it has had much more memory than packets use; 0: it has not */
 };
 
 /* The private cache of one process for one class: free blocks that carry only the process's bit. It is in shared

@@ -267,10 +267,13 @@ bool ssm_recovery_try(struct ssm_pool *pool)
     if (now_ns - ssm_load_relaxed_u64(&pool->looked_ns) < LOOK_NS || ssm_pool_enter(pool) != 0)
         return false;
     ssm_store_relaxed_u64(&pool->looked_ns, now_ns); /* stale: there is one look more */
-    if (ssm_pool_is_whole(pool) && find_dead(pool, &dead) && ssm_registry_lock(pool, 0) == 0) {
+    const bool whole = ssm_pool_is_whole(pool);
+    if (whole && find_dead(pool, &dead) && ssm_registry_lock(pool, 0) == 0) {
         ssm_recovery_reap_locked(pool, false, &reaped);
         ssm_registry_unlock(pool);
     }
+    if (whole)
+        ssm_arena_trim(pool); /* a call waits, and there may be nobody who frees */
     ssm_pool_leave(pool);
     return reaped.processes > 0 || reaped.blocks > 0;
 }

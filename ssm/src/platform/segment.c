@@ -75,6 +75,11 @@ int ssm_segment_reserve(int fd, uint64_t start, uint64_t bytes, const struct ssm
     return result;
 }
 
+int ssm_segment_punch(int fd, uint64_t start, uint64_t bytes)
+{
+    return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)start, (off_t)bytes) == 0 ? 0 : -errno;
+}
+
 int ssm_segment_stretch(int fd, uint64_t size)
 {
     return ftruncate(fd, (off_t)size) == 0 ? 0 : -errno;

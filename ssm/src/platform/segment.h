@@ -22,6 +22,8 @@ struct ssm_segment {
  * caller. Works in pieces and runs the hooks, if any, in between; -EINTR if a hook gives up. What is reserved already
  * stays as it is. `done_out`, unless NULL: how many bytes are reserved now, whatever the result. */
 int ssm_segment_reserve(int fd, uint64_t start, uint64_t bytes, const struct ssm_sleep_hooks *hooks, uint64_t *done_out);
+/* Gives the memory of these bytes back: from then on they are a hole, in every mapping. 0, or -errno. */
+int ssm_segment_punch(int fd, uint64_t start, uint64_t bytes);
 /* Gives the file that size, without memory for what it grows by. 0, or -errno: -EFBIG beyond RLIMIT_FSIZE. */
 int ssm_segment_stretch(int fd, uint64_t size);
 /* How much memory its file system could still reserve; UINT64_MAX if it has no limit, or does not say. */

@@ -66,10 +66,11 @@ static struct ssm_ring_shared *find_shared(const struct ssm_pool *pool, uint32_t
     return shared;
 }
 
+/* Of a slot that is no ring's, ring_start may lead to where there is no memory. */
 struct ssm_ring_shared *ssm_ring_shared_at(const struct ssm_pool *pool, uint32_t holder_id)
 {
     struct shape shape;
-    return find_shared(pool, holder_id, &shape);
+    return ssm_load_acquire_u32(&ssm_holder_at(pool, holder_id)->kind) == SSM_HOLDER_RING ? find_shared(pool, holder_id, &shape) : NULL;
 }
 
 bool ssm_ring_table(const struct ssm_pool *pool, uint32_t holder_id, struct ssm_redelivery *table_out)
