@@ -220,7 +220,9 @@ class Queue(Generic[T]):
         self._trust = trust
         self._copy = copy
         self._lends: Callable[[Packet, int], bool] | None = lending.policy(
-            ring.pool, ring.pool._lending, copy
+            ring.pool,
+            ring.pool._lending,  # pyright: ignore[reportPrivateUsage]
+            copy,
         )  # None: always
         self._in_hand = InHand() if ring.redeliver else None
         self.maxsize = maxsize
