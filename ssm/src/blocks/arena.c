@@ -8,22 +8,22 @@
 
 #include <errno.h>
 
-#define GROW_REST_NS UINT64_C(20000000) /* after memory could not be had: as long as who waits sleeps between two looks */
-#define TRIM_REST_NS  UINT64_C(1000000000) /* so long there was too much memory before some is given back */
-#define TRIM_SLACK    (UINT64_C(8) << 20)  /* what is never too much; of a small arena an eighth */
+#define GROW_REST_NS UINT64_C(20000000) /* after memory could not be had; as a sleep without a look */
+#define TRIM_REST_NS  UINT64_C(1000000000) /* how long there must be too much memory before it is given back */
+#define TRIM_SLACK    (UINT64_C(8) << 20)  /* never too much; or an eighth of a small arena */
 #define TRIM_MOST     (UINT64_C(16) << 20) /* given back at once: the lock is held meanwhile */
 #define TRIM_EVERY    (UINT64_C(4) << 20)  /* bytes that a process frees between two looks */
 #define PACKETS_FIRST 64u   /* blocks that a growing arena begins with; then it has twice as many, ... */
 #define PACKETS_STEP  1024u /* ... but never so many more at once */
 #define BACKED_LOOKS  3
-#define BITS_PAGE     UINT64_C(4096) /* of the bits: as much as is reserved for them at once */
+#define BITS_PAGE     UINT64_C(4096) /* how much is reserved for bits at once */
 
 static uint32_t first_block(const struct ssm_pool *pool)
 {
     return pool->geometry.classes[pool->geometry.fixed_count].first_block;
 }
 
-/* Relative to the arena's memory, as the tree has it. */
+/* The extent relative to the arena's memory, as the tree has it. */
 static struct ssm_memory extent_of(const struct ssm_pool *pool, uint32_t block_idx)
 {
     struct ssm_memory extent = ssm_extent_seen(pool, block_idx);
@@ -60,17 +60,18 @@ static struct ssm_u64 *backed_word(const struct ssm_pool *pool, uint64_t unit)
 static uint64_t bit_words(const struct ssm_pool *pool)
 {
     const uint64_t most = (pool->geometry.arena_units + 63) / 64;
-    const uint64_t words = ssm_load_acquire_u32(&ssm_arena_of(pool)->bit_words); /* W2: pairs with W1 in set_backed_locked() */
+    const uint64_t words = ssm_load_acquire_u32(&ssm_arena_of(pool)->bit_words); /* W2: pairs with W1 */
     return words < most ? words : most;
 }
 
-/* With the lock held; or of a unit in an extent of this process, without: then a stale 0 is reserved once more, in vain. */
+/* Needs the lock. For a unit in an extent of this process it does not: a stale 0 means that it is reserved again, in
+ * vain. */
 static bool unit_is_backed(const struct ssm_pool *pool, uint64_t unit)
 {
     return unit / 64 < bit_words(pool) && ssm_load_relaxed_u64(backed_word(pool, unit)) >> unit % 64 & 1;
 }
 
-/* How many of these bytes lie in units that are not reserved, rounded up to units. */
+/* Returns the bytes of the units in this range that are not reserved. */
 static uint64_t missing_bytes(const struct ssm_pool *pool, uint64_t start, uint64_t bytes)
 {
     uint64_t missing = 0;
@@ -86,12 +87,12 @@ static int reserve_bits(struct ssm_pool *pool, uint64_t end)
     return bytes <= bit_words(pool) * sizeof(struct ssm_u64) ? 0 : ssm_sparse_reserve(pool, pool->geometry.backed_start, bytes);
 }
 
-/* The bits have memory. */
+/* Needs memory for the bits. */
 static void set_backed_locked(struct ssm_pool *pool, uint64_t unit, uint64_t end)
 {
     const uint64_t bytes = ((end + 63) / 64 * sizeof(struct ssm_u64) + BITS_PAGE - 1) / BITS_PAGE * BITS_PAGE;
     SSM_ASSERT(end <= pool->geometry.arena_units);
-    if (unit < end && bytes / sizeof(struct ssm_u64) > bit_words(pool)) /* W1 -> W2 in bit_words(): after their memory */
+    if (unit < end && bytes / sizeof(struct ssm_u64) > bit_words(pool)) /* W1 -> W2 in bit_words() */
         ssm_store_release_u32(&ssm_arena_of(pool)->bit_words, (uint32_t)(bytes / sizeof(struct ssm_u64)));
     for (; unit < end; unit++)
         ssm_store_relaxed_u64(backed_word(pool, unit),
@@ -106,7 +107,7 @@ static void clear_backed_locked(struct ssm_pool *pool, uint64_t unit, uint64_t e
                               ssm_load_relaxed_u64(backed_word(pool, unit)) & ~(UINT64_C(1) << unit % 64));
 }
 
-/* Giving back, steps 1 to 4 of arena.h. Where the file system cannot do it, the units stay reserved, without bits. */
+/* Steps 1 to 4 of giving back (arena.h). If the file system cannot do it, the units stay reserved, without bits. */
 static void punch_locked(struct ssm_pool *pool, uint64_t start, uint64_t count)
 {
     const uint64_t arena_start = pool->geometry.classes[pool->geometry.fixed_count].payload_start;
@@ -115,13 +116,13 @@ static void punch_locked(struct ssm_pool *pool, uint64_t start, uint64_t count)
     if (fd < 0)
         return;
     ssm_store_relaxed_u64(&arena->punch_start, start);
-    ssm_store_release_u64(&arena->punch_units, count); /* for who comes after a death: program order */
+    ssm_store_release_u64(&arena->punch_units, count); /* for the next owner after a death: program order */
     clear_backed_locked(pool, start, start + count);
     (void)ssm_segment_punch(fd, arena_start + start * SSM_GROW_UNIT, count * SSM_GROW_UNIT);
     ssm_store_release_u64(&arena->punch_units, 0);
 }
 
-/* By what can be known without trying. */
+/* May the arena grow by so much, as far as can be known without trying? */
 static bool may_grow(const struct ssm_pool *pool, uint64_t bytes)
 {
     if (bytes == 0)
@@ -154,8 +155,8 @@ uint64_t ssm_arena_available_bytes(const struct ssm_pool *pool)
     return free_bytes < missing ? free_bytes : missing;
 }
 
-/* The bits first: a unit that gets its bit meanwhile is one more that the file has. And behind: one that is given back meanwhile
- * loses its bit first. Both may happen; then it looks again. */
+/* Counts the bits before it asks the file, since a unit that gets its bit meanwhile is in the file already; and again
+ * afterwards, since a unit that is given back meanwhile loses its bit first. Both may happen; then it looks again. */
 bool ssm_arena_is_backed(const struct ssm_pool *pool)
 {
     const int fd = ssm_pool_fd(pool);
@@ -179,8 +180,8 @@ static int lay_out_tree(struct ssm_pool *pool, struct al_tree *tree)
     return result == AL_OK ? 0 : -SSM_E_CORRUPT;
 }
 
-/* The tree anew from the truth. An extent that cannot be, or that another one overlaps, was scribbled: it is left out, and
- * ssm_check() tells. */
+/* Rebuilds the tree from holder sets and extents. Leaves out a damaged extent, which is impossible or overlaps another
+ * one; ssm_check() reports it. */
 static int rebuild(struct ssm_pool *pool, void *context)
 {
     struct al_tree tree;
@@ -189,7 +190,7 @@ static int rebuild(struct ssm_pool *pool, void *context)
     if (SSM_HAS_BUG(NO_NEW_TREE))
         return 0;
     const uint32_t packets = ssm_arena_packets_now(pool);
-    int result = packets > 0 ? lay_out_tree(pool, &tree) : 0; /* without any, it has no memory */
+    int result = packets > 0 ? lay_out_tree(pool, &tree) : 0; /* without blocks, the tree has no memory */
     for (uint32_t i = 0; result == 0 && i < packets; i++) {
         const uint32_t block_idx = first_block(pool) + i;
         const struct ssm_memory extent = extent_of(pool, block_idx);
@@ -210,7 +211,7 @@ static bool is_tree(const struct ssm_pool *pool, struct al_tree *tree)
            tree->capacity == pool->geometry.arena_nodes && tree->head->top.root != AL_TREE_NIL;
 }
 
-/* With the lock held. What is no tree, somebody has scribbled. */
+/* Needs the lock. Rebuilds a damaged tree. */
 static int open_tree(struct ssm_pool *pool, struct al_tree *tree)
 {
     if (is_tree(pool, tree))
@@ -219,7 +220,7 @@ static int open_tree(struct ssm_pool *pool, struct al_tree *tree)
     return result != 0 ? result : is_tree(pool, tree) ? 0 : -SSM_E_CORRUPT;
 }
 
-/* Are all bytes of these units free? Then nobody has, or is about to have, any use of them. */
+/* Are all bytes of these units free? Then no process uses them, or is about to. */
 static bool units_are_free(const struct ssm_pool *pool, const struct al_tree *tree, uint64_t start, uint64_t count)
 {
     struct al_tree_node node;
@@ -228,7 +229,7 @@ static bool units_are_free(const struct ssm_pool *pool, const struct al_tree *tr
            node.state == AL_TREE_FREE;
 }
 
-/* After a death with the lock: the tree, and then what was being given back. */
+/* Repairs after a death with the lock: rebuilds the tree, and then finishes giving back. */
 static int repair(struct ssm_pool *pool, void *context)
 {
     struct ssm_u64 *punch_units = &ssm_arena_of(pool)->punch_units;
@@ -283,7 +284,7 @@ int ssm_arena_recover(struct ssm_pool *pool)
 
 /* ---- blocks ---------------------------------------------------------------------------------------------- */
 
-/* All that so many blocks need: descriptors, room on the lists, extents, and a tree for as many ranges and gaps. */
+/* Reserves what so many blocks need: descriptors, lists, extents, and a tree for as many ranges and gaps. */
 static int reserve_tables(struct ssm_pool *pool, uint32_t packets)
 {
     const struct ssm_geometry *g = &pool->geometry;
@@ -314,7 +315,7 @@ static int add_packets_locked(struct ssm_pool *pool, uint32_t packets, uint32_t 
     }
     if (packets == 0 && (result = lay_out_tree(pool, &tree)) != 0)
         return result;
-    ssm_store_release_u32(&ssm_arena_of(pool)->packets, next); /* W1 -> W2 in ssm_arena_packets_now(): after their memory */
+    ssm_store_release_u32(&ssm_arena_of(pool)->packets, next); /* W1 -> W2 in ssm_arena_packets_now() */
     return 0;
 }
 
@@ -326,7 +327,7 @@ int ssm_arena_add_packets(struct ssm_pool *pool, uint32_t wanted)
     int result = lock_arena(pool, SSM_LOCK_PATIENCE_NS);
     if (result != 0)
         return result;
-    const bool first = ssm_arena_packets_now(pool) == packets; /* somebody else may have been faster */
+    const bool first = ssm_arena_packets_now(pool) == packets; /* another process may have been faster */
     ssm_holder_note_letting_go(pool, SSM_LETTING_GO_ANY); /* F1 */
     if (first)
         result = add_packets_locked(pool, packets, next);
@@ -339,25 +340,26 @@ int ssm_arena_add_packets(struct ssm_pool *pool, uint32_t wanted)
 
 /* ---- ranges --------------------------------------------------------------------------------------------- */
 
-/* A tree that does not have the range as the block's was scribbled, or the extent was. */
+/* If the tree does not have the range as the block's, tree or extent are damaged. */
 static void give_back_locked(struct ssm_pool *pool, struct al_tree *tree, uint32_t block_idx)
 {
     const struct ssm_memory extent = extent_of(pool, block_idx);
     const uint64_t end = extent.start + extent.bytes - 1;
     struct al_tree_node node;
-    ssm_store_release_u64(&ssm_extent_at(pool, block_idx)->bytes, 0); /* before its range can be another's */
+    ssm_store_release_u64(&ssm_extent_at(pool, block_idx)->bytes, 0); /* before another block can get its range */
     if (extent.bytes == 0 || al_tree_search(tree, extent.start, end, &node) != AL_OK ||
         node.owner != block_idx - first_block(pool) || al_tree_free(tree, extent.start, end) != AL_OK)
         (void)rebuild(pool, NULL);
 }
 
-/* Of one list, without its lock. A block that stays on it stays where it is, since only the top of a list changes. One that is
- * missed as the list is made anew is found by the next look. */
+/* Of one list, without its lock. A block that stays on it stays where it is, since only the top of a list changes. One
+ * that is missed as the list is made anew is found by the next look. */
 static bool sweep_list(struct ssm_pool *pool, struct al_tree *tree, uint32_t shard_idx)
 {
     const uint32_t class_idx = pool->geometry.fixed_count;
     const struct ssm_u32 *list = ssm_list_at(pool, class_idx, shard_idx);
-    /* A hint, as the entries are: each is looked at. Whoever lists a block signals after it, and who waits looks again. */
+    /* A hint, as the entries are: each is looked at. Whoever lists a block signals after it, and who waits looks
+     * again. */
     const uint32_t count = ssm_load_acquire_u32(&ssm_shard_at(pool, class_idx, shard_idx)->free_count);
     const uint32_t packets = ssm_arena_packets_now(pool);
     bool any = false;
@@ -372,7 +374,7 @@ static bool sweep_list(struct ssm_pool *pool, struct al_tree *tree, uint32_t sha
     return any;
 }
 
-/* True: something was given back. */
+/* True if it gave something back. */
 static bool sweep_locked(struct ssm_pool *pool, struct al_tree *tree)
 {
     bool any = false;
@@ -381,13 +383,13 @@ static bool sweep_locked(struct ssm_pool *pool, struct al_tree *tree)
     return any;
 }
 
-/* Ranges of one kind that the free ones can be cut into, by first match. */
+/* How many ranges of one kind the free ranges can be cut into, by first match. */
 struct places {
-    uint64_t all, backed; /* how many; of these, in units that are reserved */
-    uint64_t first;       /* where the first one of the latter starts */
+    uint64_t all, backed; /* how many; and how many in reserved units */
+    uint64_t first;       /* start of the first one in reserved units */
 };
 
-/* The places in the free bytes start .. end, both included. */
+/* Counts the places in the free bytes start .. end, both included. */
 static uint64_t places_in(const struct al_tree_constraint *range, uint64_t start, uint64_t end, uint64_t *first_out)
 {
     const uint64_t mask = range->align - 1, step = (range->size + mask) & ~mask;
@@ -395,7 +397,7 @@ static uint64_t places_in(const struct al_tree_constraint *range, uint64_t start
     return start <= end && end - start >= range->size - 1 ? (end - start - (range->size - 1)) / step + 1 : 0;
 }
 
-/* Of a free range, those in runs of units that are reserved. */
+/* Counts the places of a free range in runs of reserved units. */
 static void count_backed(const struct ssm_pool *pool, const struct al_tree_constraint *range, const struct al_tree_node *node,
                          struct places *places)
 {
@@ -414,7 +416,7 @@ static void count_backed(const struct ssm_pool *pool, const struct al_tree_const
     }
 }
 
-/* Ends once it is enough; AL_OK then. */
+/* Ends with AL_OK as soon as there are enough. */
 static int count_places(const struct ssm_pool *pool, const struct al_tree *tree, const struct al_tree_constraint *range,
                         uint64_t wanted, struct places *places)
 {
@@ -465,8 +467,8 @@ static int look_for_one(const struct ssm_pool *pool, const struct al_tree *tree,
     return result;
 }
 
-/* A_PLACE: all that is asked for has room in memory that is there. ROOM_TO_GROW: it has, should the arena grow. A tree that
- * contradicts itself is made anew; that sweeps, too. */
+/* A_PLACE: the request has room in reserved memory. ROOM_TO_GROW: it has room if the arena grows. Rebuilds a tree that
+ * contradicts itself, which also sweeps. */
 static int look_for_places(struct ssm_pool *pool, const struct al_tree *tree, const struct ssm_arena_request *request)
 {
     const struct al_tree_constraint range = anywhere(pool, request->bytes);
@@ -480,7 +482,7 @@ static int look_for_places(struct ssm_pool *pool, const struct al_tree *tree, co
     return NO_PLACE;
 }
 
-/* Some free block has an extent still, by all that can be known without its shard's lock. */
+/* Has a free block still an extent, as far as can be known without its shard's lock? */
 static bool has_leftovers(const struct ssm_pool *pool, const struct al_tree *tree)
 {
     uint64_t free_count = 0;
@@ -489,7 +491,7 @@ static bool has_leftovers(const struct ssm_pool *pool, const struct al_tree *tre
     return al_tree_allocated_count(tree) + free_count > ssm_arena_packets_now(pool);
 }
 
-/* The block that would be taken next has what it takes already, by all that can be known without its shard's lock. */
+/* Has the next block the right extent already, as far as can be known without its shard's lock? */
 static bool fits_at_once(const struct ssm_pool *pool, const struct ssm_arena_request *request)
 {
     const uint32_t class_idx = pool->geometry.fixed_count;
@@ -504,7 +506,7 @@ static bool fits_at_once(const struct ssm_pool *pool, const struct ssm_arena_req
     return extent.bytes == request->bytes && missing_bytes(pool, extent.start, extent.bytes) == 0;
 }
 
-/* It grows only where a sweep has made no room. Without a thorough look, it does not grow. */
+/* Counts on growing only after a sweep made no room, and only with `thorough`. */
 static bool has_room_locked(struct ssm_pool *pool, struct al_tree *tree, const struct ssm_arena_request *request, bool thorough)
 {
     if (fits_at_once(pool, request))
@@ -522,7 +524,7 @@ int ssm_arena_has_room(struct ssm_pool *pool, const struct ssm_arena_request *re
     struct al_tree tree;
     int result = ssm_arena_packets_now(pool) > 0 ? 0 : thorough ? ssm_arena_add_packets(pool, request->count) : -SSM_E_EXHAUSTED;
     if (result == 0 && thorough)
-        (void)ssm_class_settle(pool, pool->geometry.fixed_count); /* what is on no list is not swept */
+        (void)ssm_class_settle(pool, pool->geometry.fixed_count); /* blocks on no list are not swept */
     if (result == 0)
         result = lock_arena(pool, thorough ? SSM_LOCK_PATIENCE_NS : 0);
     if (result != 0)
@@ -534,7 +536,7 @@ int ssm_arena_has_room(struct ssm_pool *pool, const struct ssm_arena_request *re
     return result;
 }
 
-/* The first range, if its memory is there or can be had; or else the first one whose memory is there. */
+/* Chooses the first range if its memory is reserved or can be; or else the first range whose memory is reserved. */
 static int choose_place(const struct ssm_pool *pool, const struct al_tree *tree, struct al_tree_constraint *range)
 {
     uint64_t start;
@@ -550,7 +552,7 @@ static int choose_place(const struct ssm_pool *pool, const struct al_tree *tree,
     return AL_OK;
 }
 
-/* What the tree proposes is looked at: somebody may have scribbled. */
+/* Checks the range that the tree proposes, since the tree may be damaged. */
 static int allocate_locked(struct ssm_pool *pool, struct al_tree *tree, uint32_t owner, uint64_t bytes, uint64_t *start_out)
 {
     for (int try = 0; try < 2; try++) {
@@ -568,11 +570,11 @@ static int allocate_locked(struct ssm_pool *pool, struct al_tree *tree, uint32_t
 }
 
 struct furnished {
-    bool gave_back; /* an extent of another size: there may be room for somebody else */
+    bool gave_back; /* an extent of another size: another call may have room now */
     bool lacks;     /* some unit of an extent is not reserved */
 };
 
-/* The steps that arena.h counts. */
+/* Steps 1 to 5 of arena.h. */
 static int furnish_locked(struct ssm_pool *pool, struct al_tree *tree, const struct ssm_arena_request *request,
                           uint32_t block_idx, struct furnished *so_far)
 {
@@ -595,15 +597,15 @@ static int furnish_locked(struct ssm_pool *pool, struct al_tree *tree, const str
         return result;
     SSM_ASSERT(start <= pool->geometry.arena_bytes && request->bytes <= pool->geometry.arena_bytes - start);
     ssm_store_relaxed_u64(&extent->start, start);
-    ssm_store_relaxed_u64(&block->start, pool->geometry.headroom); /* so the window never reaches beyond the extent */
+    ssm_store_relaxed_u64(&block->start, pool->geometry.headroom); /* the window never exceeds the extent */
     ssm_store_relaxed_u64(&block->length, request->length);
-    ssm_store_release_u64(&extent->bytes, request->bytes); /* X1 -> X2 in ssm_extent_seen(): start and window come before it */
+    ssm_store_release_u64(&extent->bytes, request->bytes); /* X1 -> X2 in ssm_extent_seen() */
     so_far->lacks |= missing_bytes(pool, start, request->bytes) > 0;
     return 0;
 }
 
-/* Reserves the units of these extents whose bits are missing; they are this process's, and stay as they are meanwhile. What it
- * did it notes in `reserved`, unit by unit, for the bits. 0, -SSM_E_EXHAUSTED. */
+/* Reserves the units of this extent whose bits are missing. The extent is this process's, and does not change
+ * meanwhile. Notes in `reserved`, unit by unit, which bits are to be set. 0 or -SSM_E_EXHAUSTED. */
 static int reserve_extent(struct ssm_pool *pool, struct ssm_memory extent, struct ssm_memory *reserved)
 {
     const uint64_t end = (extent.start + extent.bytes + SSM_GROW_UNIT - 1) / SSM_GROW_UNIT;
@@ -690,7 +692,7 @@ static uint64_t larger(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* How many units are too many, now and for a while. */
+/* Returns how many units too many there are, and have been for a while. */
 static uint64_t spare_units_locked(struct ssm_pool *pool)
 {
     const uint64_t backed = ssm_arena_backed_bytes(pool), held = held_bytes_locked(pool), now_ns = ssm_clock_ns();
@@ -708,8 +710,8 @@ static uint64_t spare_units_locked(struct ssm_pool *pool)
     return (backed - kept) / SSM_GROW_UNIT;
 }
 
-/* Units that are reserved and free, in their order, in runs; the first `skipped` of them are passed over, the others punched.
- * How many there are. */
+/* Units that are reserved and free, in their order, in runs; the first `skipped` of them are passed over, the others
+ * punched. How many there are. */
 static uint64_t walk_free_units(struct ssm_pool *pool, const struct al_tree *tree, uint64_t skipped)
 {
     uint64_t seen = 0;
@@ -754,7 +756,7 @@ void ssm_arena_trim(struct ssm_pool *pool)
     const bool enough = ssm_arena_backed_bytes(pool) <= larger(pool->geometry.arena_reserved, slack_of(pool));
     struct ssm_u64 *excess_ns = &ssm_arena_of(pool)->excess_ns;
     if (enough && ssm_load_relaxed_u64(excess_ns) != 0)
-        ssm_store_relaxed_u64(excess_ns, 0); /* without the lock: if another look has just begun to count, it begins once more */
+        ssm_store_relaxed_u64(excess_ns, 0); /* without the lock: another look may begin to count once more */
     if (enough || lock_arena(pool, 0) != 0)
         return;
     trim_locked(pool);
@@ -790,14 +792,14 @@ static void check_extent(const struct ssm_pool *pool, const struct al_tree *tree
         find(f, "I12: an extent reaches beyond it (block, bytes)", block_idx, ssm_load_relaxed_u64(&ssm_extent_at(pool, block_idx)->bytes));
         return;
     }
-    /* Where two of them overlap, the tree has one of them at most. */
+    /* If two extents overlap, the tree has at most one of them. */
     if (al_tree_search(tree, extent.start, extent.start + extent.bytes - 1, &node) != AL_OK || node.state != AL_TREE_ALLOCATED)
         find(f, "I13: the tree does not have an extent (block, start)", block_idx, extent.start);
     else if (node.owner != block_idx - first_block(pool))
         find(f, "I12: two blocks have one extent (block, block)", block_idx, first_block(pool) + node.owner);
 }
 
-/* Who put it into a ring had got it whole. */
+/* The process that put it into a ring had it with all its memory. */
 static bool is_in_a_ring(const struct ssm_pool *pool, uint32_t block_idx)
 {
     for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
@@ -814,7 +816,7 @@ static void check_ranges(const struct ssm_pool *pool, struct findings *f)
     uint64_t extents = 0;
     const uint32_t packets = ssm_arena_packets_now(pool);
     if (packets == 0)
-        return; /* nothing is there yet */
+        return; /* no block, no tree */
     if (!is_tree(pool, &tree)) {
         find(f, "what stands in the place of its tree is none", 0, 0);
         return;
@@ -858,6 +860,6 @@ uint64_t ssm_arena_check(struct ssm_pool *pool, al_report_fn report, void *conte
         return 0;
     check_ranges(pool, &findings);
     check_reserved(pool, &findings);
-    ssm_lock_release(&ssm_arena_of(pool)->lock); /* not unlock_arena(): what is wrong was said */
+    ssm_lock_release(&ssm_arena_of(pool)->lock); /* not unlock_arena(): faults were reported */
     return findings.count;
 }
