@@ -309,6 +309,21 @@ static void test_garbage_words(void)
     fixture_close(&f);
 }
 
+/* A failed call tries again while locks stay taken, for as long as its patience lasts. */
+static void test_retry(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_lock_retry retry = ssm_lock_retry_begin(f.pool), impatient = retry;
+    CHECK_EQ(ssm_lock_retry(f.pool, &retry, 60000 * MS), 0); /* none did */
+    ssm_lock_note_stayed(f.pool, ssm_now_ns());
+    CHECK_EQ(ssm_lock_retry(f.pool, &retry, 60000 * MS), 1);
+    CHECK_EQ(ssm_lock_retry(f.pool, &retry, 60000 * MS), 0); /* none did since */
+    ssm_lock_note_stayed(f.pool, ssm_now_ns());
+    CHECK_EQ(ssm_lock_retry(f.pool, &retry, 0), 1); /* the patience is that of the first try */
+    CHECK_EQ(ssm_lock_retry(f.pool, &impatient, 0), 0);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     alarm(WATCHDOG_S);
@@ -321,5 +336,6 @@ int main(void)
     test_waiters_are_woken();
     test_incarnations();
     test_garbage_words();
+    test_retry();
     return 0;
 }
