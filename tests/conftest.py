@@ -50,12 +50,6 @@ def _remove(names: list[str]) -> None:
         (SHM / name).unlink(missing_ok=True)
 
 
-def pytest_collection_finish() -> None:
-    """Freeze what the collection made: the garbage collector, which many tests call, would traverse it each time."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_by_the_session() -> Iterator[None]:
     yield

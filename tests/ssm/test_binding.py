@@ -33,6 +33,14 @@ FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 TYPES = (ssm.Pool, ssm.Packet, ssm.PacketBatch, ssm.Ring)
 
 
+@pytest.fixture(autouse=True)
+def what_was_there_is_not_traversed():
+    """The leak tests collect again and again: each time the collector would look at all that pytest has collected."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def run_python(code, *, check=True):
     """In a process of its own, warnings are errors; what it printed."""
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(code)]
