@@ -645,6 +645,26 @@ static void test_death(void)
     fixture_close(&f);
 }
 
+static void test_snapshot(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_service *service = open_service(f.pool, "ids", IDS, 0);
+    const int64_t bytes = ssm_service_snapshot(service, NULL, 0);
+    CHECK(bytes > 0);
+    uint8_t *before = malloc((size_t)bytes), *after = malloc((size_t)bytes);
+    CHECK(before != NULL && after != NULL);
+    CHECK_EQ(ssm_service_snapshot(service, before, (uint64_t)bytes - 1), bytes); /* too little room: nothing is copied */
+    CHECK_EQ(ssm_service_snapshot(service, before, (uint64_t)bytes), bytes);
+    take(service);
+    CHECK_EQ(ssm_service_snapshot(service, after, (uint64_t)bytes), bytes);
+    CHECK(memcmp(before, after, (size_t)bytes) != 0);
+    CHECK(memcmp(service->core, after, (size_t)bytes) == 0);
+    free(before);
+    free(after);
+    ssm_service_close(service);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     alarm(3 * WATCHDOG_S);
@@ -653,6 +673,7 @@ int main(void)
     test_mismatch();
     test_directory();
     test_registry_ids();
+    test_snapshot();
     test_ranges();
     test_looking_in();
     test_reclaim(false);
