@@ -7,6 +7,7 @@
 #   make format   the C code as .clang-format and .ci/format lay it out
 #   make bench    nanoseconds, packets per second, growth; into build/results
 #   make bench-peers   the same questions to other ways between processes, in an environment under build/
+#   make neighbours    programs of other projects with our queues and pipes in them, in an environment under build/; minutes
 #   make bench-check   fails where something became slower than in benchmarks/results
 #   make bench-docs    measures everything anew, into benchmarks/results and docs/performance.md; about eight minutes
 #   make callgrind     instructions of the hot operations against benchmarks/callgrind.json, and of hosted calls against
@@ -32,6 +33,7 @@ WORKERS ?= 6
 BIN    := $(VENV)/bin
 TIDY   := xargs -n 8 -P $(JOBS) $(BIN)/clang-tidy --quiet -p
 PEERS  := build/peers
+NEIGHBOURS := build/neighbours
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 # The tests start hundreds of interpreters: each would compile what it imports, were bytecode not written.
 TEST   := PYTHONDONTWRITEBYTECODE= PYTHONDEVMODE=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
@@ -40,7 +42,7 @@ NATIVE := $(wildcard ssm/src/*.h ssm/src/*/*.[ch] allocators/src/*.[ch] allocato
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test test-all lint format bench bench-peers bench-check bench-docs callgrind verifier docs fuzz fuzz-corpus kill mutants soak clean install
+.PHONY: demo test test-all lint format bench bench-peers neighbours bench-check bench-docs callgrind verifier docs fuzz fuzz-corpus kill mutants soak clean install
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -76,6 +78,9 @@ bench: $(VENV)/.installed $(VENV)/.group-bench
 bench-peers: $(PEERS)/.installed
 	$(PEERS)/bin/python -m benchmarks.peers $(ARGS)
 	$(PEERS)/bin/python -m benchmarks.pictures
+
+neighbours: $(NEIGHBOURS)/.installed
+	$(NEIGHBOURS)/bin/python -m pytest -q tests/neighbours/neighbours.py $(ARGS)
 
 bench-check: $(VENV)/.installed $(VENV)/.group-bench
 	$(BIN)/python -m benchmarks.check $(ARGS)
@@ -157,6 +162,14 @@ $(VENV)/.group-examples: pyproject.toml | $(VENV)/.python
 
 $(VENV)/.installed: $(NATIVE) | $(VENV)/.group-build
 	$(PIP) install --quiet --no-build-isolation --editable '.[demo]'
+	@touch $@
+
+$(NEIGHBOURS)/.installed: $(NATIVE) | $(VENV)/.python
+	$(PYTHON) -m venv $(NEIGHBOURS)
+	$(NEIGHBOURS)/bin/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
+	$(NEIGHBOURS)/bin/python -m pip --disable-pip-version-check install --quiet --group neighbours
+	$(NEIGHBOURS)/bin/python -m pip --disable-pip-version-check install --quiet --no-build-isolation \
+	  --config-settings build-dir=$(NEIGHBOURS)/native --editable .
 	@touch $@
 
 $(PEERS)/.installed: $(NATIVE) | $(VENV)/.python

@@ -325,3 +325,81 @@ def test_a_full_dev_shm_is_no_reason_to_stop():
         inside=48 * MIB,
     )
     assert out.strip() == f"{sum(i % 256 for i in range(300))} True []"
+
+
+def test_others_fill_and_empty_dev_shm():
+    """Nobody is ended by SIGBUS, nothing is lost, the books are right."""
+    out = run(
+        """
+        import multiprocessing as mp, os, random, time, warnings, zlib
+        import numpy as np, ssm
+        warnings.simplefilter("ignore")
+        COUNT = 400
+        def fill():
+            fd = os.open("/dev/shm/filler", os.O_RDWR | os.O_CREAT)
+            while True:
+                for size in (8 << 20, 24 << 20, 40 << 20):
+                    try:
+                        os.posix_fallocate(fd, 0, size)
+                    except OSError:
+                        pass
+                    time.sleep(0.02)
+                os.ftruncate(fd, 0)
+                time.sleep(0.02)
+        def produce(q, seed):
+            draw = random.Random(seed)
+            for i in range(COUNT):
+                size = int(300 * (4e6 / 300) ** draw.random())
+                q.put((seed, i, np.full(size, i % 251, "u1") if i % 2 else bytes([i % 251]) * size), timeout=120)
+        def consume(q, results):
+            kept = []
+            for seed, i, data in iter(q.get, None):
+                assert data[0] == data[-1] == data[len(data) // 2] == i % 251
+                kept = [*kept[-5:], data]
+                results.put((seed, i))
+            results.put(None)
+        q, results = ssm.Queue(name="queue-beside-a-filler", max_memory=1 << 30), ssm.Queue()
+        context = mp.get_context("fork")
+        filler = context.Process(target=fill)
+        makers = [context.Process(target=produce, args=(q, seed)) for seed in range(2)]
+        takers = [context.Process(target=consume, args=(q, results)) for _ in range(2)]
+        for each in (filler, *makers, *takers):
+            each.start()
+        for each in makers:
+            each.join()
+        for _ in takers:
+            q.put(None)
+        seen = [item for _ in takers for item in iter(results.get, None)]
+        for each in takers:
+            each.join()
+        filler.kill()
+        filler.join()
+        print(sorted(seen) == [(s, i) for s in range(2) for i in range(COUNT)], [p.exitcode for p in makers + takers])
+        q.pool.reap()
+        print(q.pool.check(), q.pool.stats().arena.used)
+        """,
+        inside=64 * MIB,
+    )
+    assert out.splitlines() == ["True [0, 0, 0, 0]", "[] 0"]
+
+
+@pytest.mark.slow
+def test_four_gib_of_all_sizes(make_queue):
+    """They go in before anything comes out, and all of the memory is free afterwards."""
+    most = 6 << 30
+    shm = os.statvfs("/dev/shm")
+    if shm.f_bavail * shm.f_frsize < 2 * most:
+        cannot_run("/dev/shm has less than 12 GiB free")
+    q, draw, sent = make_queue(max_memory=most), np.random.default_rng(4), []
+    while sum(size for size, _ in sent) < 4 << 30:
+        size = int(300 * (4e7 / 300) ** draw.random())
+        sent.append((size, len(sent) % 251))
+        q.put(np.full(size, sent[-1][1], "u1"), timeout=SOON_S)
+    assert q.pool.stats().arena.used > 4 << 30
+    for size, mark in sent:
+        got = q.get(timeout=SOON_S)
+        assert len(got) == size
+        assert got[0] == got[-1] == mark
+    del got
+    assert q.pool.stats().arena.used == 0
+    assert q.pool.check() == []
