@@ -203,7 +203,7 @@ void ssm_recovery_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reap
 #if SSM_ASSERTS
 static bool holds_nothing(const struct ssm_pool *pool)
 {
-    for (uint32_t i = 0; i < pool->geometry.block_total; i++)
+    for (uint32_t i = 0; i < ssm_blocks_now(pool); i++)
         if (ssm_block_has(ssm_block_at(pool, i), pool->self))
             return false;
     return true;
