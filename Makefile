@@ -61,6 +61,7 @@ lint: $(VENV)/.installed $(VENV)/.group-lint
 	$(BIN)/pyright
 	$(BIN)/python -m mypy.stubtest --allowlist .ci/stubtest-allowlist --ignore-unused-allowlist \
 	  ssm._core allocators._core
+	$(BIN)/python .ci/format --check
 	$(BIN)/cmake --preset dev >/dev/null
 	git ls-files 'ssm/src/*.c' 'allocators/src/*.c' 'tests/c/*.c' 'tests/crash/*.c' 'tests/fuzz/*.c' ':!*/binding/*' | $(TIDY) build/dev
 	git ls-files '*/src/binding/*.c' | $(TIDY) $(firstword $(wildcard build/python/editable-*))

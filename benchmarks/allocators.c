@@ -124,11 +124,11 @@ static uint32_t *ids_fill(struct al_id *a, uint32_t in_use, bool holes)
 
 static void ids(uint32_t in_use, bool holes)
 {
-    uint32_t     capacity = 2 * in_use, batch = batch_of(in_use);
-    uint64_t     bytes = al_id_size_bytes(capacity);
+    uint32_t capacity = 2 * in_use, batch = batch_of(in_use);
+    uint64_t bytes = al_id_size_bytes(capacity);
     struct al_id a;
     struct times freeing = {.runs = 0}, allocating = {.runs = 0}, both = {.runs = 0};
-    char         state[64];
+    char state[64];
 
     must(al_id_init(&a, memory(bytes), bytes, 0, capacity - 1, capacity), "init");
     uint32_t *live = ids_fill(&a, in_use, holes);
@@ -164,11 +164,11 @@ static void ids(uint32_t in_use, bool holes)
 static void pids(uint32_t order, uint32_t percent, const char *how_full)
 {
     struct al_pid a;
-    uint64_t      bytes = al_pid_size_bytes(order);
-    uint32_t      pid, capacity = order * 64, in_use = (uint32_t)((uint64_t)capacity * percent / 100);
-    uint32_t     *live = malloc(capacity * sizeof *live), batch = batch_of(in_use);
-    struct times  lowest = {.runs = 0}, random = {.runs = 0};
-    char          state[64];
+    uint64_t bytes = al_pid_size_bytes(order);
+    uint32_t pid, capacity = order * 64, in_use = (uint32_t)((uint64_t)capacity * percent / 100);
+    uint32_t *live = malloc(capacity * sizeof *live), batch = batch_of(in_use);
+    struct times lowest = {.runs = 0}, random = {.runs = 0};
+    char state[64];
 
     must(al_pid_init(&a, memory(bytes), bytes, order), "init");
     for (uint32_t i = 0; i < capacity; i++)
@@ -203,14 +203,12 @@ static void pids(uint32_t order, uint32_t percent, const char *how_full)
 
 /* ---- ranges ---- */
 
-#define UNIT  16u
-#define UNITS 16u                    /* of the longest range */
-#define ROOM  (UINT64_C(1) << 40)
+#define UNIT      16u
+#define UNITS     16u /* of the longest range */
+#define ROOM      (UINT64_C(1) << 40)
 #define NONE_FITS (8u * UNITS * UNIT) /* longer than any hole: neighbouring holes have merged */
 
-struct range {
-    uint64_t start, size;
-};
+struct range { uint64_t start, size; };
 
 struct space {
     struct al_tree t;
@@ -222,26 +220,35 @@ struct space {
 static uint64_t place(struct al_tree *t, uint64_t size, uint64_t align, uint32_t policy, uint64_t exact)
 {
     struct al_tree_constraint c = {size, align, 0, UINT64_MAX, exact, policy};
-    uint64_t                  start = 0;
+    uint64_t start = 0;
 
     must(al_tree_alloc(t, &c, 0, &start), "alloc");
     return start;
 }
 
-static void take(struct al_tree *t, struct range r) { (void)place(t, r.size, 1, AL_TREE_EXACT, r.start); }
-static void give(struct al_tree *t, struct range r) { must(al_tree_free(t, r.start, r.start + r.size - 1), "free"); }
+static void take(struct al_tree *t, struct range r)
+{
+    (void)place(t, r.size, 1, AL_TREE_EXACT, r.start);
+}
+static void give(struct al_tree *t, struct range r)
+{
+    must(al_tree_free(t, r.start, r.start + r.size - 1), "free");
+}
 
 static void shuffle(struct range *r, uint32_t count, uint32_t wanted)
 {
     for (uint32_t i = 0; i < wanted; i++) {
-        uint32_t     j = i + below(count - i);
+        uint32_t j = i + below(count - i);
         struct range taken = r[i];
         r[i] = r[j];
         r[j] = taken;
     }
 }
 
-static uint64_t random_size(void) { return (1 + below(UNITS)) * UNIT; }
+static uint64_t random_size(void)
+{
+    return (1 + below(UNITS)) * UNIT;
+}
 
 static void space_init(struct space *s, uint32_t live, uint32_t made)
 {
@@ -295,7 +302,7 @@ static void space_end(struct space *s)
 /* Free random live ranges, take each back by its address. */
 static void ranges_exact(struct space *s, const char *state)
 {
-    uint32_t     batch = batch_of(s->count);
+    uint32_t batch = batch_of(s->count);
     struct times taking = {.runs = 0}, freeing = {.runs = 0};
 
     for (uint32_t run = 0; run < RUNS; run++) {
@@ -339,8 +346,8 @@ static void ranges_policy(struct space *s, const char *state, const char *operat
 static void ranges(uint32_t live)
 {
     struct space s;
-    uint32_t     batch = batch_of(live);
-    char         state[64];
+    uint32_t batch = batch_of(live);
+    char state[64];
 
     (void)snprintf(state, sizeof state, "%u live, random holes", live);
     space_holes(&s, live);
@@ -366,10 +373,10 @@ static void ranges(uint32_t live)
 static void rmids(uint32_t max_rmid)
 {
     struct al_rmid *a = memory(sizeof *a);
-    struct times    times = {.runs = 0};
-    uint64_t        now = 0;
-    al_rmid_u32     rmid;
-    char            state[64];
+    struct times times = {.runs = 0};
+    uint64_t now = 0;
+    al_rmid_u32 rmid;
+    char state[64];
 
     must(al_rmid_init(a, max_rmid, 100), "init");
     for (uint32_t run = 0; run < RUNS; run++) {
@@ -389,7 +396,7 @@ int main(int argc, char **argv)
 {
     static const uint32_t id_counts[SIZES] = {1000, 100000, 1000000}, range_counts[SIZES] = {100, 10000, 100000};
     static const uint32_t orders[SIZES] = {8, 64, 4096}, rmid_counts[SIZES] = {4, 64, 1024};
-    uint32_t              sizes = argc == 2 ? (uint32_t)strtoul(argv[1], NULL, 10) : 0;
+    uint32_t sizes = argc == 2 ? (uint32_t)strtoul(argv[1], NULL, 10) : 0;
 
     if (argc == 2 && strcmp(argv[1], "about") == 0) {
         puts(COMPILER);

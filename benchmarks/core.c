@@ -308,8 +308,8 @@ static uint64_t alloc_free_workers(struct bench *bench)
 
 static const struct {
     const char *name;
-    bench_run  *run;
-    uint32_t    batch, bytes, rings, one; /* one: both sides of the rings are exclusive; rings 0: needs no pool */
+    bench_run *run;
+    uint32_t batch, bytes, rings, one; /* one: both sides of the rings are exclusive; rings 0: needs no pool */
 } cases[] = {
     {"alloc_free", alloc_free, 1, PAYLOAD_BYTES, 1, 0},
     {"alloc_free_batch", alloc_free_batch, BATCH_MAX, PAYLOAD_BYTES, 1, 0},
@@ -352,9 +352,12 @@ static int usage(void)
 
 static bool take_option(struct bench *bench, const char *argument)
 {
-    const struct { const char *name; uint32_t *value; } options[] = {
-        {"attached=", &bench->attached}, {"blocks=", &bench->blocks}, {"shards=", &bench->shards},
-        {"cache=", &bench->cache}, {"rings=", &bench->ring_count}, {"workers=", &bench->workers},
+    const struct {
+        const char *name;
+        uint32_t *value;
+    } options[] = {
+        {"attached=", &bench->attached}, {"blocks=", &bench->blocks},    {"shards=", &bench->shards},
+        {"cache=", &bench->cache},       {"rings=", &bench->ring_count}, {"workers=", &bench->workers},
     };
 
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)

@@ -18,7 +18,10 @@
 #define ASLEEP_MAX 500
 #define QUIET_NS   UINT64_C(1000000) /* as in pairs.c */
 
-struct line { uint64_t value; char rest[LINE - sizeof(uint64_t)]; };
+struct line {
+    uint64_t value;
+    char     rest[LINE - sizeof(uint64_t)];
+};
 
 /* Eight lines' worth of loads, stores and one read-modify-write that depend on each other: the stuff of a fast path. */
 uint64_t floor_loop(struct bench *bench)
@@ -57,7 +60,7 @@ uint64_t floor_malloc(struct bench *bench)
 
 static struct bare_ring {
     struct line head, tail;
-    uint64_t    slots[SLOTS];
+    uint64_t slots[SLOTS];
 } *bare;
 
 static void fill(struct bench *bench)
@@ -95,11 +98,14 @@ uint64_t floor_ring(struct bench *bench)
 
 static struct words {
     struct line there, back;
-    uint64_t    sent_ns, way_ns;
+    uint64_t sent_ns, way_ns;
 } *words;
 static uint64_t *times_ns;
 
-static uint64_t trips(const struct bench *bench, uint64_t most) { return bench->count < most ? bench->count : most; }
+static uint64_t trips(const struct bench *bench, uint64_t most)
+{
+    return bench->count < most ? bench->count : most;
+}
 
 static void spin_until(struct line *line, uint32_t value)
 {
@@ -115,7 +121,10 @@ static void sleep_until(struct line *line, uint32_t value)
         syscall(SYS_futex, word, FUTEX_WAIT, seen, NULL, NULL, 0);
 }
 
-static void publish(struct line *line, uint32_t value) { __atomic_store_n((uint32_t *)&line->value, value, __ATOMIC_RELEASE); }
+static void publish(struct line *line, uint32_t value)
+{
+    __atomic_store_n((uint32_t *)&line->value, value, __ATOMIC_RELEASE);
+}
 
 static void publish_and_wake(struct line *line, uint32_t value)
 {
@@ -186,8 +195,14 @@ static uint64_t round_trips(struct bench *bench, uint64_t count, bench_work *our
     return median_ns(times_ns, count) * bench->count;
 }
 
-uint64_t floor_round_trip_spin(struct bench *bench) { return round_trips(bench, trips(bench, TRIPS_MAX), spin_here, spin_there); }
-uint64_t floor_round_trip_futex(struct bench *bench) { return round_trips(bench, trips(bench, TRIPS_MAX), sleep_here, sleep_there); }
+uint64_t floor_round_trip_spin(struct bench *bench)
+{
+    return round_trips(bench, trips(bench, TRIPS_MAX), spin_here, spin_there);
+}
+uint64_t floor_round_trip_futex(struct bench *bench)
+{
+    return round_trips(bench, trips(bench, TRIPS_MAX), sleep_here, sleep_there);
+}
 
 uint64_t floor_round_trip_futex_asleep(struct bench *bench)
 {

@@ -73,7 +73,10 @@ static void consume(struct bench *bench)
     }
 }
 
-uint64_t bench_stream(struct bench *bench) { return bench_together(bench, 1, produce, consume); }
+uint64_t bench_stream(struct bench *bench)
+{
+    return bench_together(bench, 1, produce, consume);
+}
 
 /* `bytes` are copied in and out; either side polls. */
 static void write_and_put(struct bench *bench)
@@ -112,7 +115,10 @@ static void get_and_read(struct bench *bench)
     }
 }
 
-uint64_t bench_hand_over(struct bench *bench) { return bench_together(bench, 1, write_and_put, get_and_read); }
+uint64_t bench_hand_over(struct bench *bench)
+{
+    return bench_together(bench, 1, write_and_put, get_and_read);
+}
 
 /* ---- rings alone ----------------------------------------------------------------------------------
  * A ring takes no packet that is in it already, so packets circulate: put into one ring here, from there into the other.
@@ -130,8 +136,14 @@ static void circulate(struct bench *bench, struct ssm_ring *from, struct ssm_rin
     }
 }
 
-static void circulate_here(struct bench *bench) { circulate(bench, bench->rings[1], bench->rings[0]); }
-static void circulate_there(struct bench *bench) { circulate(bench, bench->rings[0], bench->rings[1]); }
+static void circulate_here(struct bench *bench)
+{
+    circulate(bench, bench->rings[1], bench->rings[0]);
+}
+static void circulate_there(struct bench *bench)
+{
+    circulate(bench, bench->rings[0], bench->rings[1]);
+}
 
 uint64_t bench_ring(struct bench *bench)
 {
@@ -146,7 +158,10 @@ uint64_t bench_ring(struct bench *bench)
 
 /* ---- round trips: the median, times the count ----------------------------------------------------- */
 
-static uint64_t trips(const struct bench *bench, uint64_t most) { return bench->count < most ? bench->count : most; }
+static uint64_t trips(const struct bench *bench, uint64_t most)
+{
+    return bench->count < most ? bench->count : most;
+}
 
 static uint64_t round_trips(struct bench *bench, uint64_t count, bench_work *ours, bench_work *theirs, uint64_t **times)
 {

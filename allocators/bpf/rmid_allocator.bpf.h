@@ -26,9 +26,7 @@
 #include "rmid.h"
 
 /* 20 bytes an RMID of MAX_RMIDS rounded up to a power of two. User space may read it as a struct al_rmid. */
-struct rmid_allocator {
-    struct al_rmid core;
-};
+struct rmid_allocator { struct al_rmid core; };
 
 #ifdef RMID_ALLOCATOR_OUT_OF_LINE
 #define RMID_ALLOCATOR_FN __attribute__((visibility("hidden"))) /* hidden: verified where it is called */

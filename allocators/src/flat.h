@@ -24,8 +24,8 @@
 
 /* For C++: C linkage around what is declared, and its spelling of an assertion. */
 #ifdef __cplusplus
-#define AL_BEGIN extern "C" {
-#define AL_END   }
+#define AL_BEGIN                         extern "C" {
+#define AL_END                           }
 #define AL_STATIC_ASSERT(condition, why) static_assert(condition, why)
 #else
 #define AL_BEGIN
@@ -42,10 +42,10 @@
 
 enum al_result {
     AL_OK                 = 0,
-    AL_NOT_AVAILABLE      = -1,  /* nothing free that fits, or no such range */
-    AL_OVERFLOW           = -2,  /* past the largest value that exists */
-    AL_OUT_OF_RANGE       = -3,  /* not a value this allocator manages */
-    AL_ALREADY_RELEASED   = -4,  /* was allocated once, is free now */
+    AL_NOT_AVAILABLE      = -1, /* nothing free that fits, or no such range */
+    AL_OVERFLOW           = -2, /* past the largest value that exists */
+    AL_OUT_OF_RANGE       = -3, /* not a value this allocator manages */
+    AL_ALREADY_RELEASED   = -4, /* was allocated once, is free now */
     AL_NEVER_ALLOCATED    = -5,
     AL_INVALID_RANGE      = -6,
     AL_INVALID_SIZE       = -7,

@@ -87,7 +87,7 @@ AL_INLINE int al_id_set_(struct al_id *a, uint64_t bit)
 AL_INLINE int al_id_alloc(struct al_id *a, uint32_t *id_out)
 {
     uint64_t bit;
-    int      result = al_id_find_(a, &bit);
+    int result = al_id_find_(a, &bit);
 
     if (result == AL_OK)
         result = al_id_set_(a, bit);
@@ -100,7 +100,7 @@ AL_INLINE int al_id_alloc(struct al_id *a, uint32_t *id_out)
 AL_INLINE int al_id_peek(const struct al_id *a, uint32_t *id_out)
 {
     uint64_t bit;
-    int      result = al_id_find_(a, &bit);
+    int result = al_id_find_(a, &bit);
 
     if (result == AL_OK)
         *id_out = a->range_base + (uint32_t)bit;
@@ -145,7 +145,7 @@ uint64_t al_id_used_count(const struct al_id *a);
 /* The lowest allocated id at or above `from`; AL_NOT_AVAILABLE when there is none. */
 int al_id_next(const struct al_id *a, uint32_t from, uint32_t *id_out);
 
-int      al_id_recover(struct al_id *a);
+int al_id_recover(struct al_id *a);
 uint64_t al_id_check(const struct al_id *a, al_report_fn report, void *context);
 
 AL_END

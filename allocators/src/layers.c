@@ -104,7 +104,7 @@ int al_layers_recover(struct al_layers *l)
 
     if (intent == 0)
         return AL_OK;
-    bool     wanted = (intent - 1) & 1;
+    bool wanted = (intent - 1) & 1;
     uint64_t bit = (intent - 1) >> 1;
     if (bit >= l->bits)
         return AL_CORRUPT;

@@ -37,9 +37,9 @@
 
 AL_BEGIN
 
-#define AL_LAYERS_MAX 6u /* 64^6 > 2^32 */
+#define AL_LAYERS_MAX      6u /* 64^6 > 2^32 */
 #define AL_LAYERS_BITS_MAX (UINT64_C(1) << 32)
-#define AL_FULL UINT64_MAX
+#define AL_FULL            UINT64_MAX
 
 /* In the caller's memory, in front of the words. */
 struct al_layers_head {
@@ -58,11 +58,11 @@ struct al_layers {
 };
 
 uint64_t al_layers_word_count(uint64_t bits); /* words of all layers */
-void     al_layers_map(struct al_layers *l, struct al_layers_head *head, uint64_t *words, uint64_t bits);
-void     al_layers_clear_all(struct al_layers *l);
-void     al_layers_copy(struct al_layers *dst, const struct al_layers *src); /* dst has at least as many bits */
-int      al_layers_recover(struct al_layers *l);
-void     al_layers_rebuild(struct al_layers *l); /* everything but layer 0, from layer 0 */
+void al_layers_map(struct al_layers *l, struct al_layers_head *head, uint64_t *words, uint64_t bits);
+void al_layers_clear_all(struct al_layers *l);
+void al_layers_copy(struct al_layers *dst, const struct al_layers *src); /* dst has at least as many bits */
+int al_layers_recover(struct al_layers *l);
+void al_layers_rebuild(struct al_layers *l); /* everything but layer 0, from layer 0 */
 uint64_t al_layers_check(const struct al_layers *l, al_report_fn report, void *context);
 
 /* The lowest set bit at or above `from`, or l->bits. Looks at layer 0 only: for listing, not for allocating. */

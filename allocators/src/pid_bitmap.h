@@ -44,7 +44,7 @@ int al_pid_attach(struct al_pid *a, void *mem, uint64_t mem_bytes);
 AL_INLINE int al_pid_alloc(struct al_pid *a, uint32_t *pid_out)
 {
     uint64_t bit;
-    int      result = al_layers_find(&a->layers, &bit);
+    int result = al_layers_find(&a->layers, &bit);
 
     if (result == AL_OK)
         result = al_layers_set(&a->layers, bit);
@@ -57,7 +57,7 @@ AL_INLINE int al_pid_alloc(struct al_pid *a, uint32_t *pid_out)
 AL_INLINE int al_pid_peek(const struct al_pid *a, uint32_t *pid_out)
 {
     uint64_t bit;
-    int      result = al_layers_find(&a->layers, &bit);
+    int result = al_layers_find(&a->layers, &bit);
 
     if (result == AL_OK)
         *pid_out = (uint32_t)bit;
@@ -89,9 +89,9 @@ AL_INLINE bool al_pid_is_allocated(const struct al_pid *a, uint32_t pid)
 }
 
 uint64_t al_pid_used_count(const struct al_pid *a);
-int      al_pid_next(const struct al_pid *a, uint32_t from, uint32_t *pid_out); /* lowest allocated >= from */
+int al_pid_next(const struct al_pid *a, uint32_t from, uint32_t *pid_out); /* lowest allocated >= from */
 
-int      al_pid_recover(struct al_pid *a);
+int al_pid_recover(struct al_pid *a);
 uint64_t al_pid_check(const struct al_pid *a, al_report_fn report, void *context);
 
 AL_END

@@ -11,7 +11,7 @@ extern int al_tree_finish(struct al_tree *t, int result);
 /* At most two nodes are taken out, each with at most a double rotation (six copies) a level, and one is changed (one
  * copy a level). */
 #define UNDO_PER_LEVEL 14u
-#define UNDO_CONSTANT 16u
+#define UNDO_CONSTANT  16u
 
 /* Height an AVL tree of n nodes cannot exceed: the smallest h whose sparsest tree has more than n nodes, less one. */
 static uint32_t height_limit(uint32_t nodes)

@@ -26,7 +26,7 @@
 
 AL_BEGIN
 
-#define AL_TREE_NIL UINT32_MAX
+#define AL_TREE_NIL        UINT32_MAX
 #define AL_TREE_HEIGHT_MAX 46u /* of an AVL tree with 2^31 nodes: 1.4405 log2(n + 2) */
 
 enum al_tree_state { AL_TREE_UNUSED = 0, AL_TREE_FREE = 1, AL_TREE_ALLOCATED = 2 };
@@ -36,11 +36,11 @@ enum al_tree_state { AL_TREE_UNUSED = 0, AL_TREE_FREE = 1, AL_TREE_ALLOCATED = 2
 /* Two cache lines; the second is for the third alignment in use and those after it. Index 0 of a pair is the left
  * subtree, 1 the right one. */
 struct al_tree_node {
-    uint64_t start, end;   /* both included */
-    uint64_t gap[2];       /* length of the largest free range in the subtree, 0: none */
-    uint32_t child[2];     /* node, or AL_TREE_NIL; child[0] of an unused node: the next unused one */
-    uint32_t owner;        /* the caller's, of an allocated range */
-    uint8_t  height[2];    /* 0: empty */
+    uint64_t start, end; /* both included */
+    uint64_t gap[2];     /* length of the largest free range in the subtree, 0: none */
+    uint32_t child[2];   /* node, or AL_TREE_NIL; child[0] of an unused node: the next unused one */
+    uint32_t owner;      /* the caller's, of an allocated range */
+    uint8_t  height[2];  /* 0: empty */
     uint8_t  state;
     uint8_t  reserved;
     uint32_t fit[AL_TREE_TRACKS][2]; /* as gap, counted from the first multiple of the alignment; rounded up */
@@ -55,7 +55,7 @@ struct al_tree_tracks {
     uint8_t  victim;                /* looked at first when another one is to make room */
     uint16_t recent;                /* a bit for each: searched for since the victim went by */
     uint16_t reserved;
-    uint64_t waste;                 /* nodes that searches for other alignments have looked at in vain */
+    uint64_t waste; /* nodes that searches for other alignments have looked at in vain */
 };
 AL_STATIC_ASSERT(sizeof(struct al_tree_tracks) == 24, "the layout is part of the format");
 

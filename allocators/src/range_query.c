@@ -11,8 +11,8 @@
 int al_tree_search(const struct al_tree *t, uint64_t start, uint64_t end, struct al_tree_node *node_out)
 {
     struct al_tree_path p;
-    uint32_t            at;
-    int                 result = find_exact(t, start, end, &p, &at);
+    uint32_t at;
+    int result = find_exact(t, start, end, &p, &at);
 
     if (result == AL_OK)
         *node_out = t->node[at];
@@ -22,8 +22,8 @@ int al_tree_search(const struct al_tree *t, uint64_t start, uint64_t end, struct
 int al_tree_superset(const struct al_tree *t, uint64_t start, uint64_t end, struct al_tree_node *node_out)
 {
     struct al_tree_path p;
-    uint32_t            at;
-    int                 result = descend(t, start, &p, &at);
+    uint32_t at;
+    int result = descend(t, start, &p, &at);
 
     if (result != AL_OK)
         return result;
@@ -162,7 +162,7 @@ static void check_node(const struct al_tree *t, uint32_t index, struct checker *
 static void check_spare(const struct al_tree *t, struct checker *c)
 {
     const struct al_tree_top *top = &t->head->top;
-    uint32_t                  spare = 0, i = top->spare;
+    uint32_t spare = 0, i = top->spare;
 
     for (; i != AL_TREE_NIL && spare <= t->capacity; i = t->node[i].child[0], spare++)
         if (!is_node(t, i) || i >= top->fresh || t->node[i].state != AL_TREE_UNUSED) {
@@ -176,11 +176,11 @@ static void check_spare(const struct al_tree *t, struct checker *c)
 uint64_t al_tree_check(const struct al_tree *t, al_report_fn report, void *context)
 {
     const struct al_tree_top *top = &t->head->top;
-    struct checker            c = {.report = report, .context = context};
-    struct al_tree_iter       it = {.at = AL_TREE_NIL, .left = t->capacity, .end = UINT64_MAX};
-    struct al_tree_node       n;
-    uint64_t                  used = 0, allocated = 0, last_end = 0;
-    int                       result = iter_lowest(t, &it, top->root);
+    struct checker c = {.report = report, .context = context};
+    struct al_tree_iter it = {.at = AL_TREE_NIL, .left = t->capacity, .end = UINT64_MAX};
+    struct al_tree_node n;
+    uint64_t used = 0, allocated = 0, last_end = 0;
+    int result = iter_lowest(t, &it, top->root);
 
     while (result == AL_OK) {
         uint32_t at = it.at;

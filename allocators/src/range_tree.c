@@ -86,7 +86,7 @@ static int rotate(struct al_tree *t, uint32_t index, unsigned side, uint32_t *to
     struct al_tree_node *down = al_tree_edit(t, index);
     if (down == NULL)
         return AL_CORRUPT;
-    uint32_t             up_index = down->child[side];
+    uint32_t up_index = down->child[side];
     struct al_tree_node *up = up_index == index ? NULL : al_tree_edit(t, up_index);
     if (up == NULL)
         return AL_CORRUPT;
@@ -122,9 +122,9 @@ static int relink(struct al_tree *t, const struct al_tree_path *p, uint32_t dept
 /* Restore I3 at one node whose subtrees are in order; its depth on the path is given. */
 static int balance(struct al_tree *t, const struct al_tree_path *p, uint32_t depth)
 {
-    uint32_t                   index = p->node[depth], top = index;
+    uint32_t index = p->node[depth], top = index;
     const struct al_tree_node *n = &t->node[index];
-    int                        lean = n->height[1] - n->height[0];
+    int lean = n->height[1] - n->height[0];
 
     if (lean >= -1 && lean <= 1)
         return AL_OK;
@@ -133,8 +133,8 @@ static int balance(struct al_tree *t, const struct al_tree_path *p, uint32_t dep
     if (!is_node(t, child))
         return AL_CORRUPT;
     if (t->node[child].height[!heavy] > t->node[child].height[heavy]) {
-        uint32_t             child_top = child;
-        int                  result = rotate(t, child, !heavy, &child_top);
+        uint32_t child_top = child;
+        int result = rotate(t, child, !heavy, &child_top);
         struct al_tree_node *parent = result == AL_OK ? al_tree_edit(t, index) : NULL;
         if (parent == NULL)
             return AL_CORRUPT;
@@ -154,8 +154,8 @@ static int fix_path(struct al_tree *t, const struct al_tree_path *p, uint32_t ch
 {
     for (uint32_t d = p->depth; d-- > 0;) {
         const struct al_tree_node *n = &t->node[p->node[d]];
-        unsigned                   side = p->side[d];
-        uint32_t                   child = n->child[side];
+        unsigned side = p->side[d];
+        uint32_t child = n->child[side];
         if (child != AL_TREE_NIL && !is_node(t, child))
             return AL_CORRUPT;
         struct summary s;
@@ -165,7 +165,7 @@ static int fix_path(struct al_tree *t, const struct al_tree_path *p, uint32_t ch
                 return AL_OK;
             continue;
         }
-        bool                 same_height = s.height == n->height[side];
+        bool same_height = s.height == n->height[side];
         struct al_tree_node *changed = al_tree_edit(t, p->node[d]);
         if (changed == NULL)
             return AL_CORRUPT;
@@ -186,8 +186,8 @@ static bool has_nodes(const struct al_tree *t, uint32_t count)
 /* A node that is not in the tree, made a leaf. */
 static struct al_tree_node *node_take(struct al_tree *t, uint32_t *index_out)
 {
-    struct al_tree_top  *top = &t->head->top;
-    uint32_t             index = top->spare != AL_TREE_NIL ? top->spare : top->fresh;
+    struct al_tree_top *top = &t->head->top;
+    uint32_t index = top->spare != AL_TREE_NIL ? top->spare : top->fresh;
     struct al_tree_node *n = al_tree_edit(t, index);
 
     if (n == NULL || (top->spare != AL_TREE_NIL && n->state != AL_TREE_UNUSED))
@@ -218,7 +218,7 @@ static int node_give(struct al_tree *t, uint32_t index)
 static int attach_leaf(struct al_tree *t, const struct al_tree_path *p, uint64_t start, uint64_t end, uint32_t state,
                        uint32_t owner)
 {
-    uint32_t             index;
+    uint32_t index;
     struct al_tree_node *n = node_take(t, &index);
 
     if (n == NULL)
@@ -342,8 +342,8 @@ int al_tree_insert(struct al_tree *t, uint64_t start, uint64_t end, uint32_t sta
 int al_tree_delete(struct al_tree *t, uint64_t start, uint64_t end)
 {
     struct al_tree_path p;
-    uint32_t            at;
-    int                 result = find_exact(t, start, end, &p, &at);
+    uint32_t at;
+    int result = find_exact(t, start, end, &p, &at);
 
     if (result == AL_OK)
         result = al_tree_begin(t);
@@ -397,7 +397,7 @@ struct search {
 
 static struct search search_for(const struct al_tree *t, const struct al_tree_constraint *c)
 {
-    unsigned      wanted = (unsigned)__builtin_ctzll(c->align), best = 0;
+    unsigned wanted = (unsigned)__builtin_ctzll(c->align), best = 0;
     struct search s = {.track = AL_TREE_TRACKS, .size = rounded(c->size)};
 
     for (unsigned k = 0; k < track_count(t); k++) {
@@ -427,7 +427,7 @@ static int find_match(const struct al_tree *t, const struct al_tree_constraint *
     unsigned near = c->policy == AL_TREE_LAST;
     uint64_t most = 2 * (uint64_t)t->capacity; /* against a corrupt tree: each node is entered once */
     uint32_t at = t->head->top.root;
-    bool     arrived = true;
+    bool arrived = true;
 
     p->depth = 0;
     if (at == AL_TREE_NIL)
@@ -436,7 +436,7 @@ static int find_match(const struct al_tree *t, const struct al_tree_constraint *
         if (!is_node(t, at) || s->steps++ == most)
             return AL_CORRUPT;
         const struct al_tree_node *n = &t->node[at];
-        bool                       go_near = arrived && side_may(n, near, c, s);
+        bool go_near = arrived && side_may(n, near, c, s);
         if (!go_near && node_fits(n, c, start_out)) {
             *at_out = at;
             return AL_OK;
@@ -467,7 +467,7 @@ static int find_place(const struct al_tree *t, const struct al_tree_constraint *
     if (result != AL_OK)
         return result;
     const struct al_tree_node *n = &t->node[*at_out];
-    uint64_t                   end = c->exact + (c->size - 1);
+    uint64_t end = c->exact + (c->size - 1);
     *start_out = c->exact;
     if (n->state != AL_TREE_FREE || end > n->end || c->exact < c->min || end > c->max)
         return AL_NOT_AVAILABLE;
@@ -480,8 +480,8 @@ static int find_place(const struct al_tree *t, const struct al_tree_constraint *
 static int fit_all(struct al_tree *t, unsigned track, unsigned shift)
 {
     struct al_tree_path p = {.depth = 0};
-    uint32_t            at = t->head->top.root;
-    uint64_t            left = 3 * (uint64_t)t->capacity; /* against a corrupt tree */
+    uint32_t at = t->head->top.root;
+    uint64_t left = 3 * (uint64_t)t->capacity; /* against a corrupt tree */
 
     for (unsigned side = 0; at != AL_TREE_NIL;) {
         if (!is_node(t, at) || left-- == 0)
@@ -555,13 +555,13 @@ static int learn(struct al_tree *t, const struct al_tree_constraint *c, const st
  * are left on both sides: then it becomes the allocated one. */
 static int carve(struct al_tree *t, struct al_tree_path *p, uint32_t at, uint64_t start, uint64_t end, uint32_t owner)
 {
-    uint32_t             depth = p->depth;
+    uint32_t depth = p->depth;
     struct al_tree_node *n = al_tree_edit(t, at);
     if (n == NULL)
         return AL_CORRUPT;
     uint64_t was_start = n->start, was_end = n->end;
-    bool     before = start > was_start, after = end < was_end;
-    int      result = AL_OK;
+    bool before = start > was_start, after = end < was_end;
+    int result = AL_OK;
 
     t->head->top.allocated++;
     if (before && !after) {
@@ -588,8 +588,8 @@ static int carve(struct al_tree *t, struct al_tree_path *p, uint32_t at, uint64_
 int al_tree_find(const struct al_tree *t, const struct al_tree_constraint *c, uint64_t *start_out)
 {
     struct al_tree_path p;
-    uint32_t            at;
-    int                 result = al_tree_constraint_check(c);
+    uint32_t at;
+    int result = al_tree_constraint_check(c);
 
     if (result != AL_OK)
         return result;
@@ -600,9 +600,9 @@ int al_tree_find(const struct al_tree *t, const struct al_tree_constraint *c, ui
 int al_tree_alloc(struct al_tree *t, const struct al_tree_constraint *c, uint32_t owner, uint64_t *start_out)
 {
     struct al_tree_path p;
-    uint32_t            at;
-    uint64_t            start;
-    int                 result = al_tree_constraint_check(c);
+    uint32_t at;
+    uint64_t start;
+    int result = al_tree_constraint_check(c);
 
     if (result != AL_OK)
         return result;
@@ -682,7 +682,7 @@ static int release(struct al_tree *t, struct al_tree_path *p, uint32_t at, bool 
 int al_tree_free(struct al_tree *t, uint64_t start, uint64_t end)
 {
     struct al_tree_path p;
-    uint32_t            at, index;
+    uint32_t at, index;
 
     if (end < start)
         return AL_INVALID_RANGE;

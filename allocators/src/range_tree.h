@@ -47,7 +47,7 @@
 AL_BEGIN
 
 #define AL_TREE_NODES_MAX (UINT32_C(1) << 31)
-#define AL_TREE_PAGE UINT64_C(4096)
+#define AL_TREE_PAGE      UINT64_C(4096)
 
 enum al_tree_policy { AL_TREE_FIRST = 0, AL_TREE_LAST = 1, AL_TREE_EXACT = 2 };
 

@@ -45,7 +45,7 @@
 #define AL_RMID_MAX 1024u
 #endif
 #define AL_RMID_SMEAR_(n, by) ((n) | (n) >> (by))
-#define AL_RMID_MASK AL_RMID_SMEAR_(AL_RMID_SMEAR_(AL_RMID_SMEAR_(AL_RMID_SMEAR_(AL_RMID_MAX - 1u, 1), 2), 4), 8)
+#define AL_RMID_MASK  AL_RMID_SMEAR_(AL_RMID_SMEAR_(AL_RMID_SMEAR_(AL_RMID_SMEAR_(AL_RMID_MAX - 1u, 1), 2), 4), 8)
 #define AL_RMID_SLOTS (AL_RMID_MASK + 1u)
 
 /* Predefined by the compiler. A BPF program has no libc headers and may have its own idea of uint64_t. */
@@ -59,11 +59,11 @@ typedef __UINT64_TYPE__ al_rmid_u64;
 #endif
 AL_RMID_ASSERT(AL_RMID_MAX >= 1 && AL_RMID_MAX <= 65536, "RMIDs are few: each is a counter of the hardware");
 
-#define AL_RMID_FN static inline __attribute__((always_inline, unused))
+#define AL_RMID_FN         static inline __attribute__((always_inline, unused))
 #define AL_RMID_IN_ORDER() __asm__ volatile("" ::: "memory") /* see AL_IN_ORDER in flat.h */
 
-#define AL_RMID_MAGIC 0x3230646972006c61ull /* "al\0rid02" */
-#define AL_RMID_ALLOCATED 0xffffffffffffffffull
+#define AL_RMID_MAGIC           0x3230646972006c61ull /* "al\0rid02" */
+#define AL_RMID_ALLOCATED       0xffffffffffffffffull
 #define AL_RMID_DEFAULT_REST_NS 2000000ull
 
 /* Equal to those of flat.h, which is not included here. */
@@ -166,7 +166,7 @@ AL_RMID_FN int al_rmid_has_rested_behind(struct al_rmid *a, al_rmid_u64 head, al
 AL_RMID_FN int al_rmid_has_rested(struct al_rmid *a, al_rmid_u64 head, al_rmid_u64 freed_ns, al_rmid_u64 now_ns)
 {
     al_rmid_u64 rest_ns;
-    int         is_behind = __builtin_sub_overflow(now_ns, freed_ns, &rest_ns);
+    int is_behind = __builtin_sub_overflow(now_ns, freed_ns, &rest_ns);
 
     if ((!is_behind && rest_ns >= a->min_free_time_ns) || head < a->max_rmid)
         return 1;
@@ -208,7 +208,7 @@ AL_RMID_FN int al_rmid_take(struct al_rmid *a, al_rmid_u32 rmid)
 AL_RMID_FN int al_rmid_alloc(struct al_rmid *a, al_rmid_u64 now_ns, al_rmid_u32 *rmid_out)
 {
     al_rmid_u32 rmid;
-    int         result = al_rmid_peek(a, now_ns, &rmid);
+    int result = al_rmid_peek(a, now_ns, &rmid);
 
     if (result != AL_RMID_OK)
         return result;
@@ -265,9 +265,10 @@ AL_RMID_FN void al_rmid_recover(struct al_rmid *a)
 
 /* How many invariants are broken; each is reported. Not for BPF. */
 #ifndef __bpf__
-static inline __attribute__((unused)) al_rmid_u64
-al_rmid_check(const struct al_rmid *a,
-              void (*report)(void *context, const char *what, al_rmid_u64 where, al_rmid_u64 value), void *context)
+static inline __attribute__((unused)) al_rmid_u64 al_rmid_check(const struct al_rmid *a,
+                                                                void (*report)(void *context, const char *what,
+                                                                               al_rmid_u64 where, al_rmid_u64 value),
+                                                                void *context)
 {
     al_rmid_u64 broken = 0;
     al_rmid_u32 allocated = 0, max_rmid = a->max_rmid; /* once: another process may write there */

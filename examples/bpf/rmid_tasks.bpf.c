@@ -52,8 +52,8 @@ const volatile __u32 max_rmid = MAX_RMIDS; /* the loader may set it */
 
 static __always_inline __u32 take_rmid(void)
 {
-    __u32         zero = 0, rmid = 0;
-    __u64         now = bpf_ktime_get_ns();
+    __u32 zero = 0, rmid = 0;
+    __u64 now = bpf_ktime_get_ns();
     struct state *s = bpf_map_lookup_elem(&states, &zero);
 
     if (!s)
@@ -69,8 +69,8 @@ static __always_inline __u32 take_rmid(void)
 
 static __always_inline void give_back(__u32 rmid)
 {
-    __u32         zero = 0;
-    __u64         now = bpf_ktime_get_ns();
+    __u32 zero = 0;
+    __u64 now = bpf_ktime_get_ns();
     struct state *s = bpf_map_lookup_elem(&states, &zero);
 
     if (!s)
@@ -85,7 +85,7 @@ SEC("tp_btf/sched_switch")
 int on_switch(__u64 *context)
 {
     struct task_struct *next = (void *)context[2];
-    __u32               tgid = next->tgid;
+    __u32 tgid = next->tgid;
 
     if (tgid == 0) /* the idle task */
         return 0;
@@ -110,7 +110,7 @@ SEC("tp_btf/sched_process_free")
 int on_free(__u64 *context)
 {
     struct task_struct *task = (void *)context[0];
-    __u32               tgid = task->tgid;
+    __u32 tgid = task->tgid;
 
     if (task->pid != task->tgid) /* a thread: its process lives on */
         return 0;

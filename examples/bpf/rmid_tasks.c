@@ -28,8 +28,8 @@ static void die(const char *what)
 
 static void print_processes(struct bpf_object *object)
 {
-    int            map = bpf_object__find_map_fd_by_name(object, "processes");
-    __u32          tgid, *previous = NULL;
+    int map = bpf_object__find_map_fd_by_name(object, "processes");
+    __u32 tgid, *previous = NULL;
     struct process p;
 
     printf("%8s %6s %10s\n", "pid", "RMID", "switches");
@@ -47,10 +47,11 @@ int main(int argc, char **argv)
     struct bpf_object *object = bpf_object__open_file(argv[1], NULL);
     if (object == NULL || bpf_object__load(object) != 0)
         die(argv[1]);
-    struct bpf_link    *links[8];
-    unsigned            count = 0;
+    struct bpf_link *links[8];
+    unsigned count = 0;
     struct bpf_program *program;
-    bpf_object__for_each_program(program, object) {
+    bpf_object__for_each_program(program, object)
+    {
         if ((links[count] = bpf_program__attach(program)) == NULL)
             die(bpf_program__name(program));
         count++;

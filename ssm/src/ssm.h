@@ -33,15 +33,15 @@
 extern "C" {
 #endif
 
-#define SSM_FOREVER   ((int64_t)-1)
-#define SSM_NAME_SIZE 48 /* bytes of a ring's or a process's name, the final NUL included */
-#define SSM_CLASS_MAX 32 /* size classes of a pool */
-#define SSM_SHARD_MAX 64 /* shards of a size class */
-#define SSM_HOLDER_MAX 4096u /* holder slots of a pool */
-#define SSM_CACHE_MAX 4096u /* blocks of a class that a process may keep for itself */
+#define SSM_FOREVER           ((int64_t)-1)
+#define SSM_NAME_SIZE         48    /* bytes of a ring's or a process's name, the final NUL included */
+#define SSM_CLASS_MAX         32    /* size classes of a pool */
+#define SSM_SHARD_MAX         64    /* shards of a size class */
+#define SSM_HOLDER_MAX        4096u /* holder slots of a pool */
+#define SSM_CACHE_MAX         4096u /* blocks of a class that a process may keep for itself */
 #define SSM_ARENA_PACKETS_MAX 65536
-#define SSM_RING_MAX 16777216 /* packets that a ring can take */
-#define SSM_SERVICE_MAX 64 /* services of a pool */
+#define SSM_RING_MAX          16777216 /* packets that a ring can take */
+#define SSM_SERVICE_MAX       64       /* services of a pool */
 
 enum ssm_error {
     SSM_E_EXHAUSTED = 4097, /* no block of the class is free, or no room in the arena */
@@ -107,7 +107,7 @@ void ssm_object_sweep(void);
 /* ---- pools ------------------------------------------------------------------------------------- */
 
 struct ssm_class_spec {
-    uint64_t block_size;  /* bytes, headroom and tailroom included; at least 64 */
+    uint64_t block_size; /* bytes, headroom and tailroom included; at least 64 */
     uint32_t block_count;
 };
 
@@ -122,16 +122,16 @@ enum ssm_pool_flags {
 
 struct ssm_pool_options {
     struct ssm_class_spec classes[SSM_CLASS_MAX]; /* ascending by block_size, no size twice */
-    uint32_t class_count;
-    uint32_t shards;         /* per class */
-    uint32_t headroom;       /* bytes in front of a fresh packet's data */
-    uint32_t tailroom;       /* bytes kept free behind it */
-    uint32_t cache;          /* blocks per class that a process may keep in front of the shards */
-    uint32_t holders;        /* processes and rings together; rounded up to a multiple of 64 */
-    uint64_t metadata_bytes; /* room for rings and services */
-    uint32_t flags;          /* SSM_EPHEMERAL */
-    uint32_t arena_packets;  /* the most at once; 0: as many as can be of packets larger than any block, 16 .. 4096 */
-    uint64_t arena_bytes;    /* memory for packets larger than any block, more than the largest has; 0: no arena */
+    uint32_t              class_count;
+    uint32_t              shards;         /* per class */
+    uint32_t              headroom;       /* bytes in front of a fresh packet's data */
+    uint32_t              tailroom;       /* bytes kept free behind it */
+    uint32_t              cache;          /* blocks per class that a process may keep in front of the shards */
+    uint32_t              holders;        /* processes and rings together; rounded up to a multiple of 64 */
+    uint64_t              metadata_bytes; /* room for rings and services */
+    uint32_t              flags;          /* SSM_EPHEMERAL */
+    uint32_t arena_packets; /* the most at once; 0: as many as can be of packets larger than any block, 16 .. 4096 */
+    uint64_t arena_bytes;   /* memory for packets larger than any block, more than the largest has; 0: no arena */
     /* The arena grows to so many bytes, by units of 64 KiB, as its packets need them; arena_bytes, which may be 0, are
      * reserved when the pool is made. Until then the file has room for them and no memory. 0: it does not grow. */
     uint64_t grow_bytes;
@@ -203,7 +203,7 @@ int ssm_pool_retire_made(int fd, uint64_t generation);
 /* The lock file of a pool: see ssm_pool_options.locks_mode. It is unlinked with the pool's name. sweep: if nobody uses
  * it and it is this user's; the caller has seen that no pool of that generation has a name. 1: done. */
 void ssm_lock_file_unlink(uint64_t generation);
-int  ssm_lock_file_sweep(uint64_t generation);
+int ssm_lock_file_sweep(uint64_t generation);
 /* The generation of the pool behind `fd`, if it has a lock file; 0. */
 uint64_t ssm_lock_file_named_by(int fd);
 /* Gives the lock file of a pool to another user or group, as chown(2). */
@@ -224,9 +224,9 @@ struct ssm_pool_info {
     uint64_t generation; /* random, chosen at creation */
     uint32_t class_count, shards, headroom, tailroom, cache, holders, flags;
     uint32_t locks_apart; /* it has a lock file */
-    uint32_t self;       /* this attachment's holder id; UINT32_MAX when it has none */
+    uint32_t self;        /* this attachment's holder id; UINT32_MAX when it has none */
     uint32_t arena_packets;
-    uint64_t arena_bytes; /* 0: the pool has no arena. Where a class_idx is asked for, the arena's is class_count */
+    uint64_t arena_bytes;    /* 0: the pool has no arena. Where a class_idx is asked for, the arena's is class_count */
     uint64_t arena_reserved; /* of these, reserved when the pool was made; less where the arena grows */
     struct ssm_class_spec classes[SSM_CLASS_MAX];
 };
@@ -242,7 +242,7 @@ int ssm_pool_access(struct ssm_pool *pool, uint32_t *uid_out, uint32_t *mode_out
  * all or nothing, count >= 1. */
 int ssm_alloc(struct ssm_pool *pool, uint64_t size, int64_t timeout_ns, uint64_t *handle_out);
 int ssm_alloc_many(struct ssm_pool *pool, uint64_t size, uint32_t count, int64_t timeout_ns, uint64_t *handles_out);
-int ssm_free(struct ssm_pool *pool, uint64_t handle); /* gives one reference back */
+int ssm_free(struct ssm_pool *pool, uint64_t handle);                              /* gives one reference back */
 int ssm_free_many(struct ssm_pool *pool, const uint64_t *handles, uint32_t count); /* a stale one: nothing is freed */
 
 /* This process may hold a packet several times: hold adds a reference, free gives one back. */
@@ -269,8 +269,8 @@ int ssm_delivery_return(struct ssm_pool *pool, uint64_t handle, uint64_t deliver
 /* All that are open: how many there are; they end; they are returned, -ETIMEDOUT as above. `finish` may be called as
  * the last thing of a process, whatever its other threads were at: it waits for nobody. */
 uint32_t ssm_deliveries_open(struct ssm_pool *pool);
-void     ssm_deliveries_finish(struct ssm_pool *pool);
-int      ssm_deliveries_return(struct ssm_pool *pool);
+void ssm_deliveries_finish(struct ssm_pool *pool);
+int ssm_deliveries_return(struct ssm_pool *pool);
 /* A pinned reference outlives ssm_pool_close(). pin marks one of this process's references; unpin takes the
  * mark off and, when `drop` is set or the pool was closed meanwhile, gives the reference back. */
 int ssm_packet_pin(struct ssm_pool *pool, uint64_t handle);
@@ -319,7 +319,7 @@ enum ssm_ring_flags {
     /* What a dead process took out and neither freed nor put into a ring comes out once more, before all that is
      * queued, in the order in which it was taken. 16 bytes of metadata per block of the pool. A packet that another
      * process took out of it and has still cannot be put into it: SSM_E_QUEUED. */
-    SSM_REDELIVER    = 1u << 2,
+    SSM_REDELIVER = 1u << 2,
     /* What a put does that finds the ring full, instead of waiting; one of them at most. DROP: as many packets as there
      * is room for go in, the first ones; the others are freed. OVERWRITE: the oldest packets in the ring are freed to
      * make room; not with SSM_ONE_CONSUMER, for putting takes packets out, and not with SSM_REDELIVER. Each has a row
@@ -328,11 +328,11 @@ enum ssm_ring_flags {
     SSM_OVERFLOW_OVERWRITE = 1u << 4,
     /* With SSM_OVERFLOW_EVERY(n): of the packets that find the ring full every n-th one goes in, as with OVERWRITE, the
      * others are freed, as with DROP. It excludes what OVERWRITE does. */
-    SSM_OVERFLOW_SAMPLE    = 1u << 5
+    SSM_OVERFLOW_SAMPLE = 1u << 5
 };
 #define SSM_OVERFLOW_EVERY(n) ((uint32_t)(n) << 16) /* 2 .. 65535 */
-#define SSM_OVERFLOW_MASK UINT32_C(0xffff00f8) /* of the flags: the policy, and its number from bit 16 on */
-#define SSM_OVERFLOW_SIZE 32                   /* of a policy in words, with its NUL */
+#define SSM_OVERFLOW_MASK     UINT32_C(0xffff00f8)  /* of the flags: the policy, and its number from bit 16 on */
+#define SSM_OVERFLOW_SIZE     32                    /* of a policy in words, with its NUL */
 enum ssm_acl {
     SSM_ACL_RDWR     = 0,
     SSM_ACL_RDONLY   = 1u << 0, /* put: SSM_E_RDONLY */
@@ -340,29 +340,29 @@ enum ssm_acl {
     SSM_ACL_FLOWPEER = 1u << 2  /* get: SSM_E_SHUTDOWN once empty */
 };
 enum ssm_put_flags {
-    SSM_KEEP     = 1u << 0, /* put: keep this process's reference as well */
-    SSM_HANDOVER = 1u << 1, /* with SSM_KEEP: a redelivering ring that it came from may forget it all the same */
-    SSM_ONE_DELIVERY = 1u << 2 /* put_of: deliveries[0] is that of all packets */
+    SSM_KEEP         = 1u << 0, /* put: keep this process's reference as well */
+    SSM_HANDOVER     = 1u << 1, /* with SSM_KEEP: a redelivering ring that it came from may forget it all the same */
+    SSM_ONE_DELIVERY = 1u << 2  /* put_of: deliveries[0] is that of all packets */
 };
 
 struct ssm_ring;
 struct ssm_ring_options {
-    uint32_t capacity; /* packets; 0: as it is, or the build's value (SSM_RBUFF_SIZE) for a new ring */
-    uint32_t flags;    /* enum ssm_ring_flags */
-    uint32_t as_it_is; /* of these, those that are not asked for: a ring that is there may have them or not */
-    const char *type;  /* what its packets are, for programs: any text below SSM_TYPE_SIZE bytes; NULL: any, or none */
+    uint32_t    capacity; /* packets; 0: as it is, or the build's value (SSM_RBUFF_SIZE) for a new ring */
+    uint32_t    flags;    /* enum ssm_ring_flags */
+    uint32_t    as_it_is; /* of these, those that are not asked for: a ring that is there may have them or not */
+    const char *type; /* what its packets are, for programs: any text below SSM_TYPE_SIZE bytes; NULL: any, or none */
 };
 #define SSM_TYPE_SIZE 1024 /* with its NUL */
 
 /* Opens the ring of that name, or creates it. SSM_E_MISMATCH: it exists with another capacity, flags or type. -EINVAL:
  * no ring can have these flags, or a new ring's flags exclude each other. Opening an existing ring takes no lock, and a
  * time that depends on the holders in use, not on the slots that the pool has for them. */
-int  ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options,
-                   struct ssm_ring **ring_out);
+int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options,
+                  struct ssm_ring **ring_out);
 /* Is an open ring as asked for: 1; 0; or SSM_E_CORRUPT. */
-int  ssm_ring_matches(struct ssm_ring *ring, const struct ssm_ring_options *options);
-int  ssm_ring_type(struct ssm_ring *ring, char text_out[SSM_TYPE_SIZE]); /* its length; 0: none was given */
-void ssm_ring_close(struct ssm_ring *ring); /* gives exclusive sides back; before ssm_pool_destroy() */
+int ssm_ring_matches(struct ssm_ring *ring, const struct ssm_ring_options *options);
+int ssm_ring_type(struct ssm_ring *ring, char text_out[SSM_TYPE_SIZE]); /* its length; 0: none was given */
+void ssm_ring_close(struct ssm_ring *ring);       /* gives exclusive sides back; before ssm_pool_destroy() */
 void ssm_ring_close_spare(struct ssm_ring *ring); /* of one that this process has open once more: it keeps its sides */
 
 /* A policy in words, such as "drop", and as flags. `number`: of the row, from 0 on; NULL: there are no more. 0, or
@@ -379,15 +379,15 @@ int ssm_overflow_in_words(uint32_t flags, char words_out[SSM_OVERFLOW_SIZE]);
  * SSM_E_CHAIN; SSM_E_SHARED and SSM_E_PINNED, where this process has another reference to one of its packets. */
 int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns);
 /* The same, with the delivery that each packet's reference belongs to. */
-int ssm_ring_put_of(struct ssm_ring *ring, const uint64_t *handles, const uint64_t *deliveries, uint32_t count, uint32_t flags,
-                    int64_t timeout_ns);
+int ssm_ring_put_of(struct ssm_ring *ring, const uint64_t *handles, const uint64_t *deliveries, uint32_t count,
+                    uint32_t flags, int64_t timeout_ns);
 int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns);
 
 /* Waiting until all packets that were put are done. A process that got a packet reports it once, when it is done with
  * it. task_done: -EINVAL if as many are done as were put. join: 0 when all are done, or -ETIMEDOUT. Packets that a
  * shutdown discards are done; for those that a dead process had taken, another process has to report. */
-int      ssm_ring_task_done(struct ssm_ring *ring);
-int      ssm_ring_join(struct ssm_ring *ring, int64_t timeout_ns);
+int ssm_ring_task_done(struct ssm_ring *ring);
+int ssm_ring_join(struct ssm_ring *ring, int64_t timeout_ns);
 uint64_t ssm_ring_unfinished(struct ssm_ring *ring);
 
 uint32_t ssm_ring_depth(struct ssm_ring *ring); /* returned packets included: so it may exceed the capacity */
@@ -395,7 +395,7 @@ uint32_t ssm_ring_room(struct ssm_ring *ring);  /* packets that can be put now *
 uint32_t ssm_ring_capacity(const struct ssm_ring *ring);
 uint32_t ssm_ring_flags(const struct ssm_ring *ring);
 uint32_t ssm_ring_acl(struct ssm_ring *ring);
-int      ssm_ring_set_acl(struct ssm_ring *ring, uint32_t acl); /* wakes everyone who waits */
+int ssm_ring_set_acl(struct ssm_ring *ring, uint32_t acl); /* wakes everyone who waits */
 /* No more puts; gets drain what is there, or with `immediate` nothing: queued packets are freed. */
 int ssm_ring_shutdown(struct ssm_ring *ring, int immediate);
 
@@ -413,9 +413,9 @@ uint32_t ssm_ring_ready(const struct ssm_interest *interest);
 /* Another thread's means to end the wait; may be NULL. */
 struct ssm_waker;
 struct ssm_waker *ssm_waker_new(void);
-void              ssm_waker_free(struct ssm_waker *waker);
-void              ssm_waker_wake(struct ssm_waker *waker); /* the wait under way returns, or the next one */
-void              ssm_waker_sleep(struct ssm_waker *waker, int64_t timeout_ns); /* waits for that alone */
+void ssm_waker_free(struct ssm_waker *waker);
+void ssm_waker_wake(struct ssm_waker *waker);                      /* the wait under way returns, or the next one */
+void ssm_waker_sleep(struct ssm_waker *waker, int64_t timeout_ns); /* waits for that alone */
 int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_waker *waker, int64_t timeout_ns);
 
 /* ---- services ----------------------------------------------------------------------------------- */
@@ -444,8 +444,8 @@ struct ssm_service_options {
 
 /* Opens the service of that name, or creates it. -EINVAL: such parameters cannot be. SSM_E_MISMATCH: it exists with
  * others. SSM_E_METADATA: no room in the metadata area, or in the directory. */
-int  ssm_service_open(struct ssm_pool *pool, const char *name, const struct ssm_service_options *options,
-                      struct ssm_service **service_out);
+int ssm_service_open(struct ssm_pool *pool, const char *name, const struct ssm_service_options *options,
+                     struct ssm_service **service_out);
 void ssm_service_close(struct ssm_service *service); /* what was allocated stays so */
 
 /* All calls: -ETIMEDOUT when a live process, one that is stopped, has kept the service's lock for ten seconds.
@@ -498,7 +498,7 @@ int64_t ssm_service_list(struct ssm_service *service, uint64_t start, uint64_t e
 struct ssm_service_owner {
     uint32_t holder; /* id; it may be somebody else's by now */
     uint32_t alive;
-    uint32_t pid;    /* 0: not known any more */
+    uint32_t pid; /* 0: not known any more */
     char     name[SSM_NAME_SIZE];
 };
 int ssm_service_owner(struct ssm_service *service, uint32_t owner, struct ssm_service_owner *out);
@@ -509,7 +509,7 @@ struct ssm_service_stats {
     uint64_t first, last; /* as in the options */
     uint64_t capacity;    /* values that can be allocated at once; addresses: ranges */
     uint64_t used, allocs, recoveries;
-    uint64_t bytes;       /* of the metadata area */
+    uint64_t bytes; /* of the metadata area */
 };
 /* service_idx < SSM_SERVICE_MAX. -ENOENT: there is none. */
 int ssm_service_stats(struct ssm_pool *pool, uint32_t service_idx, struct ssm_service_stats *out);
@@ -526,19 +526,19 @@ struct ssm_shard_stats {
 };
 struct ssm_class_stats {
     uint64_t block_size, blocks;
-    uint64_t free;   /* on all shards' lists */
-    uint64_t cached; /* free too, but in some process's private cache */
-    uint64_t late_wakes; /* forgotten wake-ups: 0, unless a process died or was stopped */
+    uint64_t free;          /* on all shards' lists */
+    uint64_t cached;        /* free too, but in some process's private cache */
+    uint64_t late_wakes;    /* forgotten wake-ups: 0, unless a process died or was stopped */
     uint64_t large_waiters; /* calls that wait for several blocks; they are served in turn, before those for one */
 };
 struct ssm_arena_stats {
-    uint64_t bytes;   /* of the arena; of one that grows, the most that it can have */
-    uint64_t backed;  /* of these, how many are reserved */
-    uint64_t available; /* that it can still grow by, with the memory of its file system; 0 if it does not */
-    uint64_t packets; /* that it can have at once */
-    uint64_t free;    /* of those: packets it can still give */
-    uint64_t used;    /* bytes of the packets that somebody holds */
-    uint64_t largest; /* bytes of the largest range that nobody holds */
+    uint64_t bytes;      /* of the arena; of one that grows, the most that it can have */
+    uint64_t backed;     /* of these, how many are reserved */
+    uint64_t available;  /* that it can still grow by, with the memory of its file system; 0 if it does not */
+    uint64_t packets;    /* that it can have at once */
+    uint64_t free;       /* of those: packets it can still give */
+    uint64_t used;       /* bytes of the packets that somebody holds */
+    uint64_t largest;    /* bytes of the largest range that nobody holds */
     uint64_t recoveries; /* times its lock was taken over from a dead process */
     uint64_t late_wakes; /* as for a class */
 };
@@ -550,7 +550,7 @@ struct ssm_ring_stats {
     uint64_t depth, high_water, puts, gets, recoveries;
     uint64_t redelivered; /* of `gets`: packets that another process had before, and died */
     uint64_t drops;       /* lost because it was full: not counted in `puts` (DROP) or in `gets` (OVERWRITE) */
-    uint64_t late_wakes; /* forgotten wake-ups: 0, unless a process died or was stopped */
+    uint64_t late_wakes;  /* forgotten wake-ups: 0, unless a process died or was stopped */
 };
 enum ssm_holder_kind { SSM_HOLDER_NONE, SSM_HOLDER_PROCESS, SSM_HOLDER_RING };
 struct ssm_holder_info {
@@ -571,12 +571,12 @@ int ssm_holder_list(struct ssm_pool *pool, struct ssm_holder_info *out, uint32_t
 /* What one process uses, under its RMID: the resource monitoring id by which it is told from those before and after it
  * in its slot. An RMID rests for 2 ms before another process gets it. */
 struct ssm_usage {
-    uint32_t rmid;       /* 0: every RMID has a process already */
+    uint32_t rmid; /* 0: every RMID has a process already */
     uint32_t pid, alive;
-    uint32_t holder;     /* id; UINT32_MAX: no process has this slot, the rest means nothing */
+    uint32_t holder; /* id; UINT32_MAX: no process has this slot, the rest means nothing */
     char     name[SSM_NAME_SIZE];
-    uint64_t peak_bytes; /* the most it has held at once, block sizes added up */
-    uint64_t blocks[SSM_CLASS_MAX]; /* held now, by size class; cached ones do not count */
+    uint64_t peak_bytes;                 /* the most it has held at once, block sizes added up */
+    uint64_t blocks[SSM_CLASS_MAX];      /* held now, by size class; cached ones do not count */
     uint64_t arena_packets, arena_bytes; /* held now */
 };
 /* All `holders` slots in one pass over the blocks: `out` has room for `count` of them. */
@@ -597,9 +597,12 @@ int ssm_packet_peek(struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, 
 /* Who holds what: all packets that somebody holds, how many there are, of which at most `room` were written; and the
  * holder ids of one of them, likewise. SSM_E_STALE: it is gone. */
 int64_t ssm_packet_list(struct ssm_pool *pool, uint64_t *handles_out, uint64_t room);
-int     ssm_packet_holders(struct ssm_pool *pool, uint64_t handle, uint32_t *holders_out, uint32_t room);
+int ssm_packet_holders(struct ssm_pool *pool, uint64_t handle, uint32_t *holders_out, uint32_t room);
 
-struct ssm_reaped { uint32_t processes; uint64_t blocks; }; /* the dead, and what they held, as in ssm_holder_list() */
+struct ssm_reaped {
+    uint32_t processes;
+    uint64_t blocks;
+}; /* the dead, and what they held, as in ssm_holder_list() */
 int ssm_reap(struct ssm_pool *pool, struct ssm_reaped *out); /* what the dead held goes back; any time, by anyone */
 
 /* Calls `report` with one sentence per contradiction, returns their number. Safe on a live pool. */

@@ -13,23 +13,23 @@
 #include <string.h>
 #include <time.h>
 
-#define CHECK(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s(): %s is false\n", __FILE__, __LINE__, __func__, #condition);                   \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
+#define CHECK(condition)                                                                             \
+    do {                                                                                             \
+        if (!(condition)) {                                                                          \
+            fprintf(stderr, "%s:%d: %s(): %s is false\n", __FILE__, __LINE__, __func__, #condition); \
+            exit(1);                                                                                 \
+        }                                                                                            \
     } while (0)
 
 /* Both are integers; shown when they differ. */
-#define CHECK_EQ(a, b)                                                                                                 \
-    do {                                                                                                               \
-        long long check_a_ = (long long)(a), check_b_ = (long long)(b);                                                \
-        if (check_a_ != check_b_) {                                                                                    \
-            fprintf(stderr, "%s:%d: %s(): %s is %lld, not %s = %lld\n", __FILE__, __LINE__, __func__, #a, check_a_,    \
-                    #b, check_b_);                                                                                     \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
+#define CHECK_EQ(a, b)                                                                                              \
+    do {                                                                                                            \
+        long long check_a_ = (long long)(a), check_b_ = (long long)(b);                                             \
+        if (check_a_ != check_b_) {                                                                                 \
+            fprintf(stderr, "%s:%d: %s(): %s is %lld, not %s = %lld\n", __FILE__, __LINE__, __func__, #a, check_a_, \
+                    #b, check_b_);                                                                                  \
+            exit(1);                                                                                                \
+        }                                                                                                           \
     } while (0)
 
 /* Whether a test that takes long does all of it, as `make test-all` says; see tests/effort.py. */

@@ -43,13 +43,13 @@ static inline void fixture_damage_ends(const int *unused)
 #define EXPECT_DAMAGE __attribute__((cleanup(fixture_damage_ends), unused)) int damage_ = (SSM_EXPECT_DAMAGE(true), 0)
 
 /* Waits for what another process does; for ten seconds at most. */
-#define AWAIT(condition)                                                                                               \
-    do {                                                                                                               \
-        uint64_t await_until_ns_ = ssm_now_ns() + 10000 * MS;                                                          \
-        bool await_met_; /* asked once: it may be over by the next look */                                             \
-        while (!(await_met_ = (condition)) && ssm_now_ns() < await_until_ns_)                                          \
-            ssm_nap_ns(100000);                                                                                        \
-        CHECK(await_met_ && #condition);                                                                               \
+#define AWAIT(condition)                                                      \
+    do {                                                                      \
+        uint64_t await_until_ns_ = ssm_now_ns() + 10000 * MS;                 \
+        bool await_met_; /* asked once: it may be over by the next look */    \
+        while (!(await_met_ = (condition)) && ssm_now_ns() < await_until_ns_) \
+            ssm_nap_ns(100000);                                               \
+        CHECK(await_met_ && #condition);                                      \
     } while (0)
 
 /* ---- processes ---------------------------------------------------------------------------------------------- */
@@ -171,7 +171,11 @@ static inline int fixture_file(void)
 static inline struct ssm_pool_options fixture_options(void)
 {
     return (struct ssm_pool_options){
-        .classes = {{256, 16}, {1024, 8}}, .class_count = 2, .shards = 4, .holders = 64, .metadata_bytes = 65536,
+        .classes = {{256, 16}, {1024, 8}},
+        .class_count = 2,
+        .shards = 4,
+        .holders = 64,
+        .metadata_bytes = 65536,
     };
 }
 

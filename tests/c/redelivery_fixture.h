@@ -14,7 +14,11 @@ enum { DONE }; /* steps of the board */
 static inline struct ssm_pool_options options(void)
 {
     return (struct ssm_pool_options){
-        .classes = {{64, BLOCKS}}, .class_count = 1, .shards = 2, .holders = 64, .metadata_bytes = 8192,
+        .classes = {{64, BLOCKS}},
+        .class_count = 1,
+        .shards = 2,
+        .holders = 64,
+        .metadata_bytes = 8192,
     };
 }
 

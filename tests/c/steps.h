@@ -59,7 +59,7 @@ static inline uint64_t steps_mix(uint64_t hash, uint64_t value)
 /* Whether processes may be traced here at all. Both sides stay on one CPU from here on: steps are four times faster. */
 static bool steps_possible(void)
 {
-    int       status, cpu = sched_getcpu();
+    int status, cpu = sched_getcpu();
     cpu_set_t cpus;
 
     CPU_ZERO(&cpus);
@@ -83,7 +83,7 @@ static void steps_trace(void *mem, size_t bytes, void (*run)(void *, const void 
                         void (*changed)(void *), void *context)
 {
     char *last = malloc(bytes);
-    int   status;
+    int status;
     CHECK(last != NULL);
     memcpy(last, mem, bytes);
 
@@ -128,7 +128,7 @@ static void steps_recover(void *mem, const void *argument)
 static void steps_second_death(void *context)
 {
     struct steps_case *c = context;
-    void              *again = malloc(c->s->bytes);
+    void *again = malloc(c->s->bytes);
 
     CHECK(again != NULL);
     memcpy(again, c->left, c->s->bytes);

@@ -58,9 +58,11 @@ static void test_sizes(void)
     options.headroom = 40;
     options.tailroom = 24;
     struct fixture f = fixture_open(&options);
-    const struct { uint64_t size, block_size; } table[] = {
-        {1, 256}, {1024 - 64, 1024}, {1025 - 64, 1088}, {1088 - 64, 1088}, {1089 - 64, 1152}, {PAGE - 64, PAGE},
-        {PAGE - 63, PAGE + 64}, {KIB(100), KIB(100) + 64}, {ARENA - 65, ARENA}, {ARENA - 64, ARENA},
+    const struct {
+        uint64_t size, block_size;
+    } table[] = {
+        {1, 256},          {1024 - 64, 1024},      {1025 - 64, 1088},         {1088 - 64, 1088},   {1089 - 64, 1152},
+        {PAGE - 64, PAGE}, {PAGE - 63, PAGE + 64}, {KIB(100), KIB(100) + 64}, {ARENA - 65, ARENA}, {ARENA - 64, ARENA},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         uint64_t handle = fixture_alloc(f.pool, table[i].size);
@@ -229,7 +231,10 @@ static void test_room_that_is_given_back_is_signalled(void)
 {
     struct fixture f = open_fixture();
     drop(f.pool, fixture_alloc(f.pool, KIB(8)));
-    const struct { uint64_t size; bool signalled; } table[] = {{KIB(8), false}, {KIB(6), true}};
+    const struct {
+        uint64_t size;
+        bool signalled;
+    } table[] = {{KIB(8), false}, {KIB(6), true}};
     for (int i = 0; i < 2; i++) {
         struct ssm_event *event = &ssm_class_at(f.pool, 2)->several;
         const uint32_t seen = ssm_event_announce(event);
@@ -289,18 +294,21 @@ static void count_sentence(void *context, const char *sentence)
     ((const char **)context)[1] = strstr(sentence, part) != NULL ? part : ((const char **)context)[1];
 }
 
-#define CHECK_FOUND(pool, part)                                                                                        \
-    do {                                                                                                               \
-        const char *look[2] = {part, NULL};                                                                            \
-        CHECK(ssm_check(pool, count_sentence, look) > 0);                                                              \
-        CHECK(look[1] != NULL);                                                                                        \
+#define CHECK_FOUND(pool, part)                           \
+    do {                                                  \
+        const char *look[2] = {part, NULL};               \
+        CHECK(ssm_check(pool, count_sentence, look) > 0); \
+        CHECK(look[1] != NULL);                           \
     } while (0)
 
 /* An extent that cannot be makes no pointer; whoever holds the packet already is not concerned. */
 static void test_scribbled_extent(void)
 {
-    const struct { uint64_t start, bytes; } wrong[] = {
-        {ARENA, 64}, {0, ARENA + 64}, {ARENA - 64, 128}, {UINT64_MAX - 63, 128}, {32, 64}, {0, 100}, {64, UINT64_MAX - 63},
+    const struct {
+        uint64_t start, bytes;
+    } wrong[] = {
+        {ARENA, 64}, {0, ARENA + 64}, {ARENA - 64, 128},     {UINT64_MAX - 63, 128},
+        {32, 64},    {0, 100},        {64, UINT64_MAX - 63},
     };
     struct fixture f = open_fixture();
     struct ssm_ring *ring = ring_open(f.pool, "frames", 4, 0);
@@ -354,7 +362,10 @@ static void test_findings(void)
 
 /* ---- at random, beside a model -------------------------------------------------------------------------------------- */
 
-struct model { struct { uint64_t handle, start, bytes; } held[PACKETS]; uint32_t count; };
+struct model {
+    struct { uint64_t handle, start, bytes; } held[PACKETS];
+    uint32_t count;
+};
 
 /* Is a stretch of that size free by the model, at an address that is aligned for it? */
 static bool model_has_room(const struct model *m, uint64_t bytes)
@@ -395,7 +406,10 @@ static void test_model(void)
     for (int i = 0; i < 4000; i++) {
         uint32_t which = (uint32_t)check_below(PACKETS + 2);
         if (which >= m.count) {
-            model_alloc(f.pool, &m, 1025 + check_below(check_below(4) == 0 ? ARENA - 1024 : check_below(2) ? KIB(40) : 4000));
+            model_alloc(f.pool, &m,
+                        1025 + check_below(check_below(4) == 0 ? ARENA - 1024
+                                           : check_below(2)    ? KIB(40)
+                                                               : 4000));
             continue;
         }
         drop(f.pool, m.held[which].handle);
@@ -655,7 +669,7 @@ static void test_it_is_given_back(void)
         CHECK(fixture_view(f.pool, c).data[i] == 0x33);
     ssm_arena_trim(f.pool);
     CHECK(ssm_load_relaxed_u64(&ssm_arena_of(f.pool)->excess_ns) == 0); /* it is not too much any more */
-    b = fixture_alloc(f.pool, KIB(64) * 20); /* and grows again */
+    b = fixture_alloc(f.pool, KIB(64) * 20);                            /* and grows again */
     memset(fixture_view(f.pool, b).data, 0x22, KIB(64) * 20);
     drop(f.pool, a);
     drop(f.pool, b);

@@ -219,7 +219,7 @@ static void test_readonly(void)
     uint64_t handle;
     CHECK_EQ(ssm_alloc(f.pool, 256, 0, &handle), 0);
     CHECK(ssm_block_is_exactly(reader, ssm_block_at(reader, block_of(handle)), 0)); /* sees what is going on */
-    CHECK_EQ(pread(f.fd, reader->base, 1, 0), -1);                                 /* cannot write: EFAULT */
+    CHECK_EQ(pread(f.fd, reader->base, 1, 0), -1);                                  /* cannot write: EFAULT */
     CHECK_EQ(errno, EFAULT);
     fixture_check(reader);
     CHECK_EQ(ssm_free(f.pool, handle), 0);

@@ -100,8 +100,14 @@ static void move_to_and_fro(struct fixture *f, uint32_t mine, uint32_t theirs)
     }
 }
 
-static void first(void *context) { move_to_and_fro(context, 3, 130); }
-static void second(void *context) { move_to_and_fro(context, 130, 3); }
+static void first(void *context)
+{
+    move_to_and_fro(context, 3, 130);
+}
+static void second(void *context)
+{
+    move_to_and_fro(context, 130, 3);
+}
 
 static void check_never_free(bool shared)
 {

@@ -78,10 +78,12 @@ static void test_push_and_pop(void)
     CHECK_EQ(ssm_cache_pop(f.pool, class, cache, 2, taken), 0);
     CHECK_EQ(ssm_cache_push(cache, &handle, 1, 1), 1);
     CHECK_EQ(ssm_cache_push(cache, &handle, 1, 1), 0); /* the limit */
-    CHECK(ssm_cache_pop_one(f.pool, class, cache, taken, &block) && taken[0] == handle && block == ssm_block_at(f.pool, block_idx));
+    CHECK(ssm_cache_pop_one(f.pool, class, cache, taken, &block) && taken[0] == handle &&
+          block == ssm_block_at(f.pool, block_idx));
     CHECK_EQ(ssm_cache_push(cache, &handle, 1, LIMIT), 1);
     CHECK_EQ(ssm_cache_push(cache, void_handles, 4, LIMIT), 4);
-    CHECK(!ssm_cache_pop_one(f.pool, class, cache, taken, &block)); /* the one on top is void: the long way passes over it */
+    CHECK(!ssm_cache_pop_one(f.pool, class, cache, taken,
+                             &block)); /* the one on top is void: the long way passes over it */
     CHECK_EQ(cached_blocks(f.pool, 0), 5);
     CHECK(ssm_cache_pop(f.pool, class, cache, 2, taken) == 1 && taken[0] == handle); /* passes over all of them */
     CHECK_EQ(cached_blocks(f.pool, 0), 0);
@@ -287,7 +289,8 @@ static void steal_slowly(void *context)
 static void check_after_thief(struct fixture *f)
 {
     struct ssm_cache *cache = cache_of(f->pool);
-    if (ssm_cache_enter(f->pool, cache)) /* or it finds the name of the dead, scrubs it, and stays outside for this time */
+    if (ssm_cache_enter(f->pool,
+                        cache)) /* or it finds the name of the dead, scrubs it, and stays outside for this time */
         ssm_cache_leave(cache);
     CHECK(ssm_cache_enter(f->pool, cache));
     ssm_cache_leave(cache);

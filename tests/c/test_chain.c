@@ -11,13 +11,23 @@
 static struct fixture open_fixture(void)
 {
     const struct ssm_pool_options options = {
-        .classes = {{64, BLOCKS}}, .class_count = 1, .shards = 2, .holders = 128, .metadata_bytes = 8192,
+        .classes = {{64, BLOCKS}},
+        .class_count = 1,
+        .shards = 2,
+        .holders = 128,
+        .metadata_bytes = 8192,
     };
     return fixture_open(&options);
 }
 
-static struct ssm_ring *plain(struct ssm_pool *pool) { return ring_open(pool, "ring", 4, 0); }
-static struct ssm_block *block(struct ssm_pool *pool, uint64_t handle) { return ssm_block_at(pool, (uint32_t)handle); }
+static struct ssm_ring *plain(struct ssm_pool *pool)
+{
+    return ring_open(pool, "ring", 4, 0);
+}
+static struct ssm_block *block(struct ssm_pool *pool, uint64_t handle)
+{
+    return ssm_block_at(pool, (uint32_t)handle);
+}
 
 static void alloc(struct ssm_pool *pool, uint64_t *handles, uint32_t count)
 {

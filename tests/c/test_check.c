@@ -11,7 +11,10 @@ static struct fixture open_fixture(void)
     return fixture_open(&options);
 }
 
-struct wanted { const char *part; int found; };
+struct wanted {
+    const char *part;
+    int         found;
+};
 
 static void look_for(void *context, const char *sentence)
 {
@@ -314,7 +317,8 @@ static void use_service(struct ssm_pool *pool, uint32_t i)
     CHECK_EQ(ssm_service_open(pool, names[i], &services[i], &service), 0);
     if (services[i].kind == SSM_SERVICE_ADDRESSES) {
         uint64_t size = 1 + check_below(300);
-        if (ssm_range_alloc(service, &(struct ssm_range_request){.size = size, .align = 1, .max = 0xffff}, &start) == 0 &&
+        if (ssm_range_alloc(service, &(struct ssm_range_request){.size = size, .align = 1, .max = 0xffff}, &start) ==
+                0 &&
             check_below(4) > 0)
             CHECK_EQ(ssm_range_free(service, start, start + size - 1), 0);
     } else if (ssm_number_alloc(service, ssm_now_ns(), &number) == 0 && check_below(4) > 0) {

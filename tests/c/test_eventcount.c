@@ -19,8 +19,8 @@ static void test_word(void)
     CHECK(seen & 1);
     CHECK_EQ(ssm_load_relaxed_u32(&event.word), seen);
     CHECK_EQ(ssm_event_signal(&event, 1, true), 0);
-    CHECK(ssm_load_relaxed_u32(&event.word) >> 1 != seen >> 1);    /* nobody falls asleep on `seen` any more */
-    CHECK_EQ(ssm_load_relaxed_u32(&event.word) & 1, 0);            /* nobody slept: the bit is gone */
+    CHECK(ssm_load_relaxed_u32(&event.word) >> 1 != seen >> 1); /* nobody falls asleep on `seen` any more */
+    CHECK_EQ(ssm_load_relaxed_u32(&event.word) & 1, 0);         /* nobody slept: the bit is gone */
     uint32_t word = ssm_load_relaxed_u32(&event.word);
     CHECK_EQ(ssm_event_signal(&event, 1, true), 0);
     CHECK_EQ(ssm_load_relaxed_u32(&event.word), word);

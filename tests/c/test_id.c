@@ -24,7 +24,7 @@ static void *memory(uint64_t bytes)
 static struct al_id make(uint32_t base, uint32_t end, uint64_t capacity)
 {
     struct al_id a;
-    uint64_t     bytes = al_id_size_bytes(capacity);
+    uint64_t bytes = al_id_size_bytes(capacity);
 
     CHECK_EQ(al_id_init(&a, memory(bytes), bytes, base, end, capacity), AL_OK);
     return a;
@@ -33,8 +33,8 @@ static struct al_id make(uint32_t base, uint32_t end, uint64_t capacity)
 static void test_table(void)
 {
     struct al_id a;
-    uint32_t     id;
-    char         mem[4096];
+    uint32_t id;
+    char mem[4096];
 
     CHECK_EQ(al_id_init(&a, mem, sizeof mem, 23, 5, 1), AL_INVALID_RANGE);
     CHECK_EQ(al_id_init(&a, mem, sizeof mem, 5, 23, 20), AL_INVALID_SIZE);
@@ -72,7 +72,7 @@ static void test_table(void)
 static void test_top_of_u32(void)
 {
     struct al_id a = make(UINT32_MAX - 1, UINT32_MAX, 2);
-    uint32_t     id;
+    uint32_t id;
 
     CHECK_EQ(al_id_alloc(&a, &id), AL_OK);
     CHECK_EQ(al_id_alloc(&a, &id), AL_OK);
@@ -89,9 +89,9 @@ static void test_top_of_u32(void)
 /* Beside a byte per id, growing when asked to. */
 static void test_model(uint32_t base, uint32_t count, unsigned rounds)
 {
-    uint32_t     end = base + count - 1, next = 0;
+    uint32_t end = base + count - 1, next = 0;
     struct al_id a = make(base, end, 1);
-    uint8_t     *model = calloc(count, 1);
+    uint8_t *model = calloc(count, 1);
     CHECK(model != NULL);
 
     for (unsigned i = 0; i < rounds; i++) {
@@ -103,8 +103,8 @@ static void test_model(uint32_t base, uint32_t count, unsigned rounds)
             int result = al_id_alloc(&a, &id);
             if (result == AL_NO_MEMORY) {
                 struct al_id larger;
-                uint64_t     capacity = a.layers.bits * 2 < count ? a.layers.bits * 2 : count;
-                uint64_t     bytes = al_id_size_bytes(capacity);
+                uint64_t capacity = a.layers.bits * 2 < count ? a.layers.bits * 2 : count;
+                uint64_t bytes = al_id_size_bytes(capacity);
                 CHECK_EQ(want, a.layers.bits);
                 CHECK_EQ(al_id_grow(&larger, memory(bytes), bytes, capacity, &a), AL_OK);
                 free(a.head);
@@ -121,7 +121,7 @@ static void test_model(uint32_t base, uint32_t count, unsigned rounds)
             next = want == next ? next + 1 : next;
         } else {
             uint32_t at = (uint32_t)check_below(check_below(2) ? count : (uint64_t)next + 1) % count;
-            int      want = at >= next ? AL_NEVER_ALLOCATED : model[at] ? AL_OK : AL_ALREADY_RELEASED;
+            int want = at >= next ? AL_NEVER_ALLOCATED : model[at] ? AL_OK : AL_ALREADY_RELEASED;
             CHECK_EQ(al_id_free(&a, base + at), want);
             model[at] = 0;
         }
@@ -138,11 +138,11 @@ static void test_model(uint32_t base, uint32_t count, unsigned rounds)
 static void test_corrupt(void)
 {
     uint64_t bytes = al_id_size_bytes(5000);
-    void    *mem = memory(bytes), *clean = memory(bytes);
+    void *mem = memory(bytes), *clean = memory(bytes);
 
     for (unsigned round = 0; round < 2000; round++) {
         struct al_id a, again;
-        uint32_t     id;
+        uint32_t id;
         CHECK_EQ(al_id_init(&a, mem, bytes, 100, 10099, 5000), AL_OK);
         for (unsigned i = 0; i < 200; i++)
             CHECK_EQ(al_id_alloc(&a, &id), AL_OK);
@@ -168,8 +168,8 @@ static uint64_t steps_bytes;
 static void steps_operate(void *mem, const void *argument)
 {
     struct al_id a;
-    uint32_t     id;
-    int64_t      which = *(const int64_t *)argument;
+    uint32_t id;
+    int64_t which = *(const int64_t *)argument;
 
     if (al_id_attach(&a, mem, steps_bytes) != AL_OK)
         _exit(1);
@@ -188,7 +188,7 @@ static void steps_recovery(void *mem)
 static uint64_t steps_digest(void *mem)
 {
     struct al_id a;
-    uint64_t     hash = 1;
+    uint64_t hash = 1;
 
     CHECK_EQ(al_id_attach(&a, mem, steps_bytes), AL_OK);
     CHECK_EQ(al_id_check(&a, complain, NULL), 0);
@@ -201,12 +201,12 @@ static uint64_t steps_digest(void *mem)
 static void test_death(void)
 {
     steps_bytes = al_id_size_bytes(STEPS_IDS);
-    void        *mem = memory(steps_bytes);
+    void *mem = memory(steps_bytes);
     struct al_id a;
     struct steps s = {steps_bytes, steps_operate, steps_recovery, steps_digest};
-    unsigned     deaths = 0;
-    uint32_t     id;
-    int64_t      alloc = -1;
+    unsigned deaths = 0;
+    uint32_t id;
+    int64_t alloc = -1;
 
     CHECK_EQ(al_id_init(&a, mem, steps_bytes, 0, STEPS_IDS - 1, STEPS_IDS), AL_OK);
     deaths += steps_run(&s, mem, &alloc, true);

@@ -25,7 +25,12 @@ struct scene {
 static struct ssm_pool_options with_cache(void)
 {
     return (struct ssm_pool_options){
-        .classes = {{256, 64}}, .class_count = 1, .shards = 1, .holders = 64, .cache = 8, .metadata_bytes = 65536,
+        .classes = {{256, 64}},
+        .class_count = 1,
+        .shards = 1,
+        .holders = 64,
+        .cache = 8,
+        .metadata_bytes = 65536,
     };
 }
 
@@ -362,7 +367,10 @@ static const struct scene SCENES[] = {
     {"claims: more bytes are given back than there are", fixture_options, more_bytes_go_than_there_are},
 };
 
-struct performance { const struct scene *scene; bool damaged; };
+struct performance {
+    const struct scene *scene;
+    bool                damaged;
+};
 
 static void perform(void *context)
 {
@@ -390,7 +398,8 @@ static void test_scenes(void)
     for (size_t i = 0; i < sizeof SCENES / sizeof *SCENES; i++) {
         int sound = status_of(&SCENES[i], false), damaged = status_of(&SCENES[i], true);
         if (sound != 0 || !WIFSIGNALED(damaged) || WTERMSIG(damaged) != SIGABRT)
-            fprintf(stderr, "%s: status %x as it is, %x with the damage\n", SCENES[i].name, (unsigned)sound, (unsigned)damaged);
+            fprintf(stderr, "%s: status %x as it is, %x with the damage\n", SCENES[i].name, (unsigned)sound,
+                    (unsigned)damaged);
         CHECK(sound == 0);
         CHECK(WIFSIGNALED(damaged) && WTERMSIG(damaged) == SIGABRT);
     }
@@ -410,7 +419,9 @@ static void test_expected_damage(void)
 
 #else
 
-static void test_scenes(void) {}
+static void test_scenes(void)
+{
+}
 
 static void test_expected_damage(void)
 {

@@ -12,7 +12,8 @@ struct region { uint64_t start, bytes, alignment; };
 static int by_start(const void *one, const void *other)
 {
     const struct region *a = one, *b = other;
-    return a->start != b->start ? (a->start > b->start) - (a->start < b->start) : (a->bytes > b->bytes) - (a->bytes < b->bytes);
+    return a->start != b->start ? (a->start > b->start) - (a->start < b->start)
+                                : (a->bytes > b->bytes) - (a->bytes < b->bytes);
 }
 
 /* Each region aligned, none overlaps another, all inside the segment. */
@@ -33,10 +34,21 @@ static void check_order(struct region *regions, uint32_t count, uint64_t size_by
 /* What is there from the beginning, and what gets its memory later. */
 static void check_sparse(const struct ssm_geometry *g)
 {
-    const uint64_t later[] = {g->extents_start, g->arena_tree_start, g->backed_start, g->carver_start, g->caches_start,
-                              g->metadata_start, g->classes[g->fixed_count].lists_start, g->classes[g->fixed_count].payload_start};
-    const uint64_t at_once[] = {g->services_start, g->rmids_start, g->slots_start, g->ring_ids_start, g->arena_start,
-                                g->blocks_start, g->classes[g->fixed_count - 1].payload_start};
+    const uint64_t later[] = {g->extents_start,
+                              g->arena_tree_start,
+                              g->backed_start,
+                              g->carver_start,
+                              g->caches_start,
+                              g->metadata_start,
+                              g->classes[g->fixed_count].lists_start,
+                              g->classes[g->fixed_count].payload_start};
+    const uint64_t at_once[] = {g->services_start,
+                                g->rmids_start,
+                                g->slots_start,
+                                g->ring_ids_start,
+                                g->arena_start,
+                                g->blocks_start,
+                                g->classes[g->fixed_count - 1].payload_start};
     CHECK_EQ(g->reserved_bytes % 4096, 0);
     if (g->arena_units == 0) {
         CHECK_EQ(g->reserved_bytes, g->size_bytes);
@@ -102,8 +114,10 @@ static void check_geometry(const struct ssm_geometry *g)
 static struct ssm_pool_options random_options(void)
 {
     struct ssm_pool_options o = {
-        .class_count = 1 + (uint32_t)check_below(SSM_CLASS_MAX), .shards = 1 + (uint32_t)check_below(SSM_SHARD_MAX),
-        .cache = (uint32_t)check_below(100), .holders = 1 + (uint32_t)check_below(SSM_HOLDER_MAX),
+        .class_count = 1 + (uint32_t)check_below(SSM_CLASS_MAX),
+        .shards = 1 + (uint32_t)check_below(SSM_SHARD_MAX),
+        .cache = (uint32_t)check_below(100),
+        .holders = 1 + (uint32_t)check_below(SSM_HOLDER_MAX),
         .metadata_bytes = check_below(1 << 20),
     };
     uint64_t size = 64 + check_below(100);
@@ -160,14 +174,14 @@ static void test_random_options(void)
 }
 
 /* Changes one parameter of a good set and says what comes of it. */
-#define EXPECT(expected, change)                                                                                       \
-    do {                                                                                                               \
-        struct ssm_pool_options o = fixture_options();                                                                 \
-        struct ssm_geometry g;                                                                                         \
-        change;                                                                                                        \
-        CHECK_EQ(ssm_layout_compute(&o, &g), expected);                                                                \
-        if ((expected) == 0)                                                                                           \
-            check_geometry(&g);                                                                                        \
+#define EXPECT(expected, change)                        \
+    do {                                                \
+        struct ssm_pool_options o = fixture_options();  \
+        struct ssm_geometry g;                          \
+        change;                                         \
+        CHECK_EQ(ssm_layout_compute(&o, &g), expected); \
+        if ((expected) == 0)                            \
+            check_geometry(&g);                         \
     } while (0)
 
 static void fill_classes(struct ssm_pool_options *options)
@@ -200,20 +214,24 @@ static void test_limits(void)
     EXPECT(0, (o.headroom = UINT32_MAX, o.tailroom = UINT32_MAX)); /* nothing fits, and allocating says so */
     EXPECT(0, o.metadata_bytes = 0);
     EXPECT(0, o.metadata_bytes = 1);
-    EXPECT(-EINVAL, o.arena_packets = 1); /* of no arena */
-    EXPECT(0, o.arena_bytes = 1); /* it is a page */
+    EXPECT(-EINVAL, o.arena_packets = 1);                                    /* of no arena */
+    EXPECT(0, o.arena_bytes = 1);                                            /* it is a page */
     EXPECT(-EINVAL, (o.arena_bytes = 4096, o.classes[1].block_size = 4096)); /* no packet would take it */
     EXPECT(0, (o.arena_bytes = 4097, o.classes[1].block_size = 4096));
     EXPECT(0, (o.arena_bytes = 1 << 20, o.arena_packets = SSM_ARENA_PACKETS_MAX));
     EXPECT(-EINVAL, (o.arena_bytes = 1 << 20, o.arena_packets = SSM_ARENA_PACKETS_MAX + 1));
-    EXPECT(-EINVAL, (o.arena_bytes = 1 << 20, o.classes[0].block_count = (UINT32_C(1) << 31) - 8)); /* its blocks count */
+    EXPECT(-EINVAL,
+           (o.arena_bytes = 1 << 20, o.classes[0].block_count = (UINT32_C(1) << 31) - 8)); /* its blocks count */
     EXPECT(0, (o.arena_bytes = 1 << 20, o.class_count = SSM_CLASS_MAX, fill_classes(&o)));
 }
 
 /* As many as can be there of packets that no block has room for, within bounds. */
 static void test_arena_packets(void)
 {
-    const struct { uint64_t arena_bytes; uint32_t packets; } table[] = {
+    const struct {
+        uint64_t arena_bytes;
+        uint32_t packets;
+    } table[] = {
         {1, 16}, {16 * 1024, 16}, {20 * 1024, 20}, {4096 * 1024, 4096}, {UINT64_C(1) << 40, 4096},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
@@ -234,7 +252,7 @@ static void test_overflow(void)
     EXPECT(-EOVERFLOW, o.metadata_bytes = UINT64_C(1) << 62);
     EXPECT(-EINVAL, o.classes[1].block_size = UINT64_MAX);
     EXPECT(-EOVERFLOW, o.classes[1].block_size = UINT64_C(1) << 62);
-    EXPECT(-EOVERFLOW, o.classes[1].block_size = UINT64_C(1) << 59); /* 8 of them */
+    EXPECT(-EOVERFLOW, o.classes[1].block_size = UINT64_C(1) << 59);                                 /* 8 of them */
     EXPECT(-EOVERFLOW, (o.classes[1].block_size = UINT64_C(1) << 61, o.classes[1].block_count = 8)); /* 2^64 */
     EXPECT(-EOVERFLOW, (o.classes[0] = (struct ssm_class_spec){UINT64_C(1) << 60, 2},
                         o.classes[1] = (struct ssm_class_spec){UINT64_C(1) << 61, 1})); /* each fits, not both */
@@ -264,7 +282,8 @@ static void test_superblock(void)
     o.arena_packets = 3;
     struct ssm_superblock s = superblock_of(&o, &g);
     CHECK_EQ(ssm_superblock_read(&s, g.size_bytes, &read), 0);
-    CHECK(read.arena_bytes == 8192 && read.arena_packets == 3 && read.classes[2].payload_start == g.classes[2].payload_start);
+    CHECK(read.arena_bytes == 8192 && read.arena_packets == 3 &&
+          read.classes[2].payload_start == g.classes[2].payload_start);
     CHECK_EQ(read.size_bytes, g.size_bytes);
     CHECK_EQ(read.classes[1].payload_start, g.classes[1].payload_start);
     CHECK_EQ(ssm_superblock_read(&s, g.size_bytes + 1, &read), -SSM_E_CORRUPT);

@@ -10,9 +10,9 @@ static void test_reopen(void)
     CHECK(fcntl(again, F_GETFD) & FD_CLOEXEC);
     CHECK_EQ(fcntl(reader, F_GETFL) & O_ACCMODE, O_RDONLY);
     CHECK(ftruncate(again, 5) == 0);
-    CHECK_EQ(lseek(fd, 0, SEEK_END), 5); /* the same file ... */
+    CHECK_EQ(lseek(fd, 0, SEEK_END), 5);            /* the same file ... */
     CHECK_EQ(lseek(again, 0, SEEK_CUR), INT64_MAX); /* ... by another description, */
-    CHECK_EQ(write(again, "x", 1), -1); /* where nobody writes by mistake */
+    CHECK_EQ(write(again, "x", 1), -1);             /* where nobody writes by mistake */
     CHECK(ssm_byte_try_lock(reader, 0) < 0);
     CHECK(ssm_file_reopen(-1, true) < 0);
     close(again);

@@ -246,8 +246,14 @@ static void take_and_stamp(struct fixture *f, int waiter)
     }
 }
 
-static void first_waiter(void *context) { take_and_stamp(context, 0); }
-static void second_waiter(void *context) { take_and_stamp(context, 1); }
+static void first_waiter(void *context)
+{
+    take_and_stamp(context, 0);
+}
+static void second_waiter(void *context)
+{
+    take_and_stamp(context, 1);
+}
 
 /* Asleep, they would look by themselves after up to SSM_LOCK_STEP_NS; woken, one after the other, they come at once. */
 static void test_waiters_are_woken(void)

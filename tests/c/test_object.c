@@ -128,7 +128,10 @@ static void test_what_is_no_file(void)
 
 /* ---- temporary names -------------------------------------------------------------------------------------------- */
 
-struct shared { struct board *board; char *temporary; };
+struct shared {
+    struct board *board;
+    char         *temporary;
+};
 
 static void make_and_die(void *context)
 {

@@ -70,13 +70,13 @@ static void test_claim(void)
 /* ---- the second look at an entry (D4) ------------------------------------------------------------------------- */
 
 struct scene {
-    struct fixture   f;
-    struct ssm_pool *other; /* a second attachment */
-    struct ssm_ring *ring;
-    uint8_t         *image;
+    struct fixture        f;
+    struct ssm_pool      *other; /* a second attachment */
+    struct ssm_ring      *ring;
+    uint8_t              *image;
     struct ssm_holder_set dead;
-    uint32_t         ring_id;
-    uint64_t         handle;
+    uint32_t              ring_id;
+    uint64_t              handle;
 };
 
 static void take_and_die(void *context)

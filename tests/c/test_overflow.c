@@ -29,7 +29,8 @@ static void alloc_tagged(struct ssm_pool *pool, uint64_t *handles, uint32_t coun
         CHECK_EQ(ssm_packet_set_tag(pool, handles[i], from + i), 0);
 }
 
-static int put_tagged_within(struct ssm_pool *pool, struct ssm_ring *ring, uint32_t count, uint64_t from, int64_t timeout_ns)
+static int put_tagged_within(struct ssm_pool *pool, struct ssm_ring *ring, uint32_t count, uint64_t from,
+                             int64_t timeout_ns)
 {
     uint64_t handles[CAPACITY];
     alloc_tagged(pool, handles, count, from);
@@ -69,15 +70,21 @@ static void test_flags(void)
     struct fixture f = open_fixture();
     struct ssm_ring *ring;
     const uint32_t wrong[] = {
-        SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE, SSM_OVERFLOW_OVERWRITE | SSM_ONE_CONSUMER,
-        SSM_OVERFLOW_OVERWRITE | SSM_REDELIVER, 1u << 7,
-        SSM_OVERFLOW_SAMPLE, SSM_OVERFLOW_SAMPLE | SSM_OVERFLOW_EVERY(1), SSM_OVERFLOW_DROP | SSM_OVERFLOW_EVERY(2),
+        SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE,
+        SSM_OVERFLOW_OVERWRITE | SSM_ONE_CONSUMER,
+        SSM_OVERFLOW_OVERWRITE | SSM_REDELIVER,
+        1u << 7,
+        SSM_OVERFLOW_SAMPLE,
+        SSM_OVERFLOW_SAMPLE | SSM_OVERFLOW_EVERY(1),
+        SSM_OVERFLOW_DROP | SSM_OVERFLOW_EVERY(2),
         SSM_OVERFLOW_SAMPLE | SSM_OVERFLOW_EVERY(2) | SSM_REDELIVER,
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        CHECK_EQ(ssm_ring_open(f.pool, "ring", &(struct ssm_ring_options){.capacity = 4, .flags = wrong[i]}, &ring), -EINVAL);
+        CHECK_EQ(ssm_ring_open(f.pool, "ring", &(struct ssm_ring_options){.capacity = 4, .flags = wrong[i]}, &ring),
+                 -EINVAL);
     ssm_ring_close(ring_open(f.pool, "ring", CAPACITY, SSM_OVERFLOW_DROP | SSM_ONE_CONSUMER));
-    CHECK_EQ(ssm_ring_open(f.pool, "ring", &(struct ssm_ring_options){.capacity = 4, .flags = SSM_ONE_CONSUMER}, &ring), -SSM_E_MISMATCH);
+    CHECK_EQ(ssm_ring_open(f.pool, "ring", &(struct ssm_ring_options){.capacity = 4, .flags = SSM_ONE_CONSUMER}, &ring),
+             -SSM_E_MISMATCH);
     fixture_close(&f);
 }
 
@@ -358,7 +365,10 @@ static void test_stopped_consumer(uint32_t flags)
 
 enum { PRODUCERS = 3, ROUNDS = 4000 };
 
-struct production { uint32_t flags; bool endless; };
+struct production {
+    uint32_t flags;
+    bool     endless;
+};
 
 /* Tags: producer << 32 | number, growing. */
 static void produce(void *context)
@@ -370,7 +380,8 @@ static void produce(void *context)
     uint64_t me = ssm_add_acqrel_u32(&f->board->step[0], 1), dropped = 0;
     for (uint64_t i = 0; i < ROUNDS || production->endless;) {
         uint32_t count = 1 + (uint32_t)(i % 3);
-        int result = put_tagged_within(pool, ring, count, me << 32 | i, SSM_FOREVER); /* who has a right may be off its CPU */
+        int result = put_tagged_within(pool, ring, count, me << 32 | i,
+                                       SSM_FOREVER); /* who has a right may be off its CPU */
         CHECK(result >= 0 && (result == 0 || production->flags & SSM_OVERFLOW_DROP));
         dropped += (uint64_t)result;
         i += count;

@@ -41,13 +41,16 @@ static void test_edges(void)
     uint64_t handle = fixture_alloc(f.pool, 100);
     uint8_t *base = fixture_view(f.pool, handle).data - 40, *bytes;
     CHECK_EQ(ssm_packet_prepend(f.pool, handle, 10, &bytes), 0);
-    CHECK(bytes == base + 30 && fixture_view(f.pool, handle).data == base + 30 && fixture_view(f.pool, handle).length == 110);
+    CHECK(bytes == base + 30 && fixture_view(f.pool, handle).data == base + 30 &&
+          fixture_view(f.pool, handle).length == 110);
     CHECK_EQ(ssm_packet_append(f.pool, handle, 5, &bytes), 0);
     CHECK(bytes == base + 140 && fixture_view(f.pool, handle).length == 115);
     CHECK_EQ(ssm_packet_trim_front(f.pool, handle, 15, &bytes), 0);
-    CHECK(bytes == base + 30 && fixture_view(f.pool, handle).data == base + 45 && fixture_view(f.pool, handle).length == 100);
+    CHECK(bytes == base + 30 && fixture_view(f.pool, handle).data == base + 45 &&
+          fixture_view(f.pool, handle).length == 100);
     CHECK_EQ(ssm_packet_trim_back(f.pool, handle, 99, &bytes), 0);
-    CHECK(bytes == base + 46 && fixture_view(f.pool, handle).length == 1 && fixture_view(f.pool, handle).headroom == 45);
+    CHECK(bytes == base + 46 && fixture_view(f.pool, handle).length == 1 &&
+          fixture_view(f.pool, handle).headroom == 45);
     CHECK_EQ(ssm_packet_append(f.pool, handle, 0, &bytes), 0);
     CHECK(bytes == base + 46);
     CHECK_EQ(ssm_packet_trim_back(f.pool, handle, 1, NULL), 0); /* empty is a length */

@@ -26,9 +26,9 @@ static void *memory(uint64_t bytes)
 static void test_order(uint32_t order, uint32_t layers)
 {
     struct al_pid a, other;
-    uint64_t      bytes = al_pid_size_bytes(order);
-    uint32_t      pid, count = order * 64;
-    void         *mem = memory(bytes);
+    uint64_t bytes = al_pid_size_bytes(order);
+    uint32_t pid, count = order * 64;
+    void *mem = memory(bytes);
 
     CHECK_EQ(al_pid_init(&a, mem, bytes, order), AL_OK);
     CHECK_EQ(a.layers.layers, layers);
@@ -62,7 +62,7 @@ static void test_order(uint32_t order, uint32_t layers)
 static void test_limits(void)
 {
     struct al_pid a;
-    char          mem[4096];
+    char mem[4096];
 
     CHECK_EQ(al_pid_size_bytes(0), 0);
     CHECK_EQ(al_pid_size_bytes(AL_PID_ORDER_MAX + 1), 0);
@@ -75,10 +75,10 @@ static void test_limits(void)
 static void test_model(uint32_t order, unsigned rounds)
 {
     struct al_pid a;
-    uint64_t      bytes = al_pid_size_bytes(order);
-    uint32_t      pid, count = order * 64;
-    void         *mem = memory(bytes);
-    uint8_t      *model = calloc(count, 1);
+    uint64_t bytes = al_pid_size_bytes(order);
+    uint32_t pid, count = order * 64;
+    void *mem = memory(bytes);
+    uint8_t *model = calloc(count, 1);
 
     CHECK(model != NULL);
     CHECK_EQ(al_pid_init(&a, mem, bytes, order), AL_OK);
@@ -108,11 +108,11 @@ static void test_model(uint32_t order, unsigned rounds)
 static void test_corrupt(void)
 {
     uint64_t bytes = al_pid_size_bytes(70);
-    void    *mem = memory(bytes);
+    void *mem = memory(bytes);
 
     for (unsigned round = 0; round < 2000; round++) {
         struct al_pid a, again;
-        uint32_t      pid;
+        uint32_t pid;
         CHECK_EQ(al_pid_init(&a, mem, bytes, 70), AL_OK);
         for (unsigned i = 0; i < 100; i++)
             CHECK_EQ(al_pid_alloc(&a, &pid), AL_OK);
@@ -135,8 +135,8 @@ static uint64_t steps_bytes;
 static void steps_operate(void *mem, const void *argument)
 {
     struct al_pid a;
-    uint32_t      pid;
-    int64_t       which = *(const int64_t *)argument;
+    uint32_t pid;
+    int64_t which = *(const int64_t *)argument;
 
     if (al_pid_attach(&a, mem, steps_bytes) != AL_OK)
         _exit(1);
@@ -155,8 +155,8 @@ static void steps_recovery(void *mem)
 static uint64_t steps_digest(void *mem)
 {
     struct al_pid a;
-    uint64_t      hash = 1;
-    uint32_t      pid = 0;
+    uint64_t hash = 1;
+    uint32_t pid = 0;
 
     CHECK_EQ(al_pid_attach(&a, mem, steps_bytes), AL_OK);
     CHECK_EQ(al_pid_check(&a, complain, NULL), 0);
@@ -168,12 +168,12 @@ static uint64_t steps_digest(void *mem)
 static void test_death(void)
 {
     steps_bytes = al_pid_size_bytes(STEPS_ORDER);
-    void         *mem = memory(steps_bytes);
+    void *mem = memory(steps_bytes);
     struct al_pid a;
-    struct steps  s = {steps_bytes, steps_operate, steps_recovery, steps_digest};
-    unsigned      deaths = 0;
-    uint32_t      pid;
-    int64_t       alloc = -1;
+    struct steps s = {steps_bytes, steps_operate, steps_recovery, steps_digest};
+    unsigned deaths = 0;
+    uint32_t pid;
+    int64_t alloc = -1;
 
     CHECK_EQ(al_pid_init(&a, mem, steps_bytes, STEPS_ORDER), AL_OK);
     deaths += steps_run(&s, mem, &alloc, true);

@@ -44,7 +44,7 @@ static bool expected(const struct al_tree_constraint *c, uint64_t *start_out)
 {
     struct al_tree_iter it;
     struct al_tree_node n;
-    bool                found = false;
+    bool found = false;
 
     CHECK_EQ(al_tree_iterate(&tree, 0, UINT64_MAX, &it), AL_OK);
     while (al_tree_next(&tree, &it, &n) == AL_OK && !(found && c->policy == AL_TREE_FIRST)) {
@@ -61,8 +61,8 @@ static bool expected(const struct al_tree_constraint *c, uint64_t *start_out)
 static void ask(uint64_t size, uint64_t align, uint32_t policy, uint64_t min, uint64_t max, bool give_back)
 {
     struct al_tree_constraint c = {.size = size, .align = align, .min = min, .max = max, .policy = policy};
-    uint64_t                  wanted = 0, start = 0, found = 0;
-    bool                      is_there = expected(&c, &wanted);
+    uint64_t wanted = 0, start = 0, found = 0;
+    bool is_there = expected(&c, &wanted);
 
     CHECK_EQ(al_tree_find(&tree, &c, &found), is_there ? AL_OK : AL_NOT_AVAILABLE);
     CHECK_EQ(al_tree_alloc(&tree, &c, 0, &start), is_there ? AL_OK : AL_NOT_AVAILABLE);
@@ -102,8 +102,8 @@ static void test_many_alignments(void)
         for (unsigned shift = 21; shift > 0; shift--) {
             tree.head->tracks.waste = HOLES; /* it learns sooner than it would */
             for (unsigned i = 0; i < 16; i++)
-                ask(SIZE + check_below(3), UINT64_C(1) << shift, i % 4 == 3 ? AL_TREE_LAST : AL_TREE_FIRST, 0, UINT64_MAX,
-                    i % 3 != 0);
+                ask(SIZE + check_below(3), UINT64_C(1) << shift, i % 4 == 3 ? AL_TREE_LAST : AL_TREE_FIRST, 0,
+                    UINT64_MAX, i % 3 != 0);
             learnt += is_tracked(shift);
             expect_sound();
         }
@@ -121,7 +121,7 @@ static void test_changes_keep_up(void)
     for (unsigned i = 0; i < 3000; i++) {
         struct al_tree_node n;
         struct al_tree_iter it;
-        uint64_t            at = check_below(HOLES * 120);
+        uint64_t at = check_below(HOLES * 120);
         CHECK_EQ(al_tree_iterate(&tree, at, UINT64_MAX, &it), AL_OK);
         CHECK_EQ(al_tree_next(&tree, &it, &n), AL_OK);
         if (n.state == AL_TREE_ALLOCATED)
@@ -171,7 +171,7 @@ static void test_damaged_tracks(void)
     lay_out();
     for (unsigned i = 0; i < 2000; i++) {
         struct al_tree_constraint c = {SIZE, UINT64_C(1) << check_below(20), 0, UINT64_MAX, 0, AL_TREE_FIRST};
-        uint64_t                  start;
+        uint64_t start;
         for (unsigned byte = 0; byte < sizeof tree.head->tracks; byte++)
             ((uint8_t *)&tree.head->tracks)[byte] = (uint8_t)check_random();
         if (al_tree_alloc(&tree, &c, 0, &start) == AL_OK)

@@ -25,7 +25,7 @@ static void *memory(uint64_t bytes)
 static struct al_tree make(uint64_t start, uint64_t end, uint32_t capacity)
 {
     struct al_tree t;
-    uint64_t       bytes = al_tree_size_bytes(capacity);
+    uint64_t bytes = al_tree_size_bytes(capacity);
 
     CHECK_EQ(al_tree_init(&t, memory(bytes), bytes, capacity), AL_OK);
     CHECK_EQ(al_tree_insert(&t, start, end, AL_TREE_FREE, 0, NULL), AL_OK);
@@ -57,16 +57,16 @@ static int last(struct al_tree *t, uint64_t size, uint64_t align, uint64_t *star
 static int exact(struct al_tree *t, uint64_t size, uint64_t address)
 {
     uint64_t start;
-    int      result = place(t, size, 1, AL_TREE_EXACT, address, &start);
+    int result = place(t, size, 1, AL_TREE_EXACT, address, &start);
     CHECK(result != AL_OK || start == address);
     return result;
 }
 
 static void test_table(void)
 {
-    struct al_tree      t = make(0x1000, 0x1fff, 100);
+    struct al_tree t = make(0x1000, 0x1fff, 100);
     struct al_tree_node n;
-    uint64_t            s;
+    uint64_t s;
 
     CHECK_EQ(first(&t, 0x110, 0x100, &s), AL_OK);
     CHECK_EQ(s, 0x1000);
@@ -103,7 +103,7 @@ static void test_table(void)
 static void test_not_as_the_original(void)
 {
     struct al_tree t = make(0, 0xfff, 100);
-    uint64_t       s;
+    uint64_t s;
 
     CHECK_EQ(exact(&t, 0x100, 0x100), AL_OK);
     CHECK_EQ(exact(&t, 0x100, 0x100), AL_NOT_AVAILABLE); /* inside what is allocated */
@@ -159,9 +159,9 @@ static void test_not_as_the_original(void)
 
 static void test_bounds(void)
 {
-    struct al_tree            t = make(0, 0xffff, 100);
+    struct al_tree t = make(0, 0xffff, 100);
     struct al_tree_constraint c = {0x100, 0x100, 0x1001, 0x2fff, 0, AL_TREE_FIRST};
-    uint64_t                  s;
+    uint64_t s;
 
     CHECK_EQ(al_tree_alloc(&t, &c, 0, &s), AL_OK);
     CHECK_EQ(s, 0x1100);
@@ -186,7 +186,7 @@ static void test_bounds(void)
 static void test_no_memory(void)
 {
     struct al_tree t = make(0, 0xffff, 3), larger;
-    uint64_t       s, bytes = al_tree_size_bytes(10);
+    uint64_t s, bytes = al_tree_size_bytes(10);
 
     CHECK_EQ(exact(&t, 0x10, 0x100), AL_OK);
     CHECK_EQ(first(&t, 0x10, 1, &s), AL_NO_MEMORY);
@@ -204,7 +204,7 @@ static void test_no_memory(void)
 static void test_whole_space(void)
 {
     struct al_tree t = make(0, UINT64_MAX - 1, 10);
-    uint64_t       s;
+    uint64_t s;
 
     CHECK_EQ(al_tree_insert(&t, UINT64_MAX, UINT64_MAX, AL_TREE_ALLOCATED, 0, NULL), AL_OK);
     CHECK_EQ(al_tree_free(&t, UINT64_MAX, UINT64_MAX), AL_OK);
@@ -229,7 +229,7 @@ static void compare(const struct al_tree *t, const struct model *m)
 {
     struct al_tree_iter it;
     struct al_tree_node n;
-    uint32_t            at = 0;
+    uint32_t at = 0;
 
     CHECK_EQ(al_tree_check(t, complain, NULL), 0);
     CHECK_EQ(al_tree_iterate(t, 0, UINT64_MAX, &it), AL_OK);
@@ -370,10 +370,10 @@ static void step_shape(struct al_tree *t, struct model *m)
 
 static void step_query(const struct al_tree *t, const struct model *m)
 {
-    uint32_t            from = (uint32_t)check_below(SPACE), to = from + (uint32_t)check_below(SPACE - from);
+    uint32_t from = (uint32_t)check_below(SPACE), to = from + (uint32_t)check_below(SPACE - from);
     struct al_tree_iter it;
     struct al_tree_node n;
-    uint32_t            heads = 0;
+    uint32_t heads = 0;
 
     for (uint32_t at = from; at <= to; at++)
         heads += m->state[at] != AL_TREE_UNUSED && (m->head[at] || at == from);
@@ -387,7 +387,7 @@ static void step_query(const struct al_tree *t, const struct model *m)
 
 static void test_model(uint64_t base, unsigned rounds)
 {
-    struct model   m = {.base = base};
+    struct model m = {.base = base};
     struct al_tree t = make(base, base + (SPACE - 1), 2 * SPACE);
 
     memset(m.state, AL_TREE_FREE, SPACE);
@@ -411,8 +411,8 @@ static void test_model(uint64_t base, unsigned rounds)
 static void test_large(uint32_t count)
 {
     struct al_tree t = make(0, (uint64_t)count * 16 - 1, 2 * count + 1);
-    uint64_t       s;
-    uint32_t       limit = 0;
+    uint64_t s;
+    uint32_t limit = 0;
 
     for (uint32_t i = 0; i < count; i++)
         CHECK_EQ(first(&t, 16, 16, &s), AL_OK);
@@ -433,10 +433,10 @@ static void test_large(uint32_t count)
 
 static void test_owned(void)
 {
-    struct al_tree      t = make(0, 0xffff, 100);
+    struct al_tree t = make(0, 0xffff, 100);
     struct al_tree_node n;
-    uint64_t            s;
-    uint32_t            cursor = 0, seen = 0;
+    uint64_t s;
+    uint32_t cursor = 0, seen = 0;
 
     for (uint32_t i = 0; i < 30; i++) {
         struct al_tree_constraint c = {16, 16, 0, UINT64_MAX, 0, AL_TREE_FIRST};
@@ -457,10 +457,10 @@ static void test_owned(void)
 
 static void test_corrupt(void)
 {
-    uint64_t       bytes = al_tree_size_bytes(200);
-    void          *mem = memory(bytes), *clean = memory(bytes);
+    uint64_t bytes = al_tree_size_bytes(200);
+    void *mem = memory(bytes), *clean = memory(bytes);
     struct al_tree t;
-    uint64_t       s;
+    uint64_t s;
 
     CHECK_EQ(al_tree_init(&t, clean, bytes, 200), AL_OK);
     CHECK_EQ(al_tree_insert(&t, 0, 0xffff, AL_TREE_FREE, 0, NULL), AL_OK);
@@ -481,7 +481,7 @@ static void test_corrupt(void)
         for (unsigned i = 0; i < 20; i++) {
             struct al_tree_iter it;
             struct al_tree_node n;
-            uint32_t            cursor = 0;
+            uint32_t cursor = 0;
             (void)place(&t, 1 + check_below(64), 1u << check_below(14), (uint32_t)check_below(3),
                         check_below(0x1000) << 4, &s);
             if (al_tree_iterate(&t, check_below(0x1000), 0x1000, &it) == AL_OK && al_tree_next(&t, &it, &n) == AL_OK)
@@ -510,8 +510,8 @@ struct steps_argument {
 static void steps_operate(void *mem, const void *argument)
 {
     const struct steps_argument *a = argument;
-    struct al_tree               t;
-    uint64_t                     s;
+    struct al_tree t;
+    uint64_t s;
 
     if (al_tree_attach(&t, mem, steps_bytes) != AL_OK)
         _exit(1);
@@ -529,10 +529,10 @@ static void steps_recovery(void *mem)
 
 static uint64_t steps_digest(void *mem)
 {
-    struct al_tree      t;
+    struct al_tree t;
     struct al_tree_iter it;
     struct al_tree_node n;
-    uint64_t            hash = 1;
+    uint64_t hash = 1;
 
     CHECK_EQ(al_tree_attach(&t, mem, steps_bytes), AL_OK);
     CHECK_EQ(al_tree_check(&t, complain, NULL), 0);
@@ -545,10 +545,10 @@ static uint64_t steps_digest(void *mem)
 static void test_death(void)
 {
     steps_bytes = al_tree_size_bytes(STEPS_NODES);
-    void          *mem = memory(steps_bytes);
+    void *mem = memory(steps_bytes);
     struct al_tree t;
-    struct steps   s = {steps_bytes, steps_operate, steps_recovery, steps_digest};
-    unsigned       deaths = 0;
+    struct steps s = {steps_bytes, steps_operate, steps_recovery, steps_digest};
+    unsigned deaths = 0;
 
     CHECK_EQ(al_tree_init(&t, mem, steps_bytes, STEPS_NODES), AL_OK);
     CHECK_EQ(al_tree_insert(&t, 0x10, 0xfff, AL_TREE_FREE, 0, NULL), AL_OK);
@@ -556,12 +556,12 @@ static void test_death(void)
         struct steps_argument a = {.c = {1 + check_below(0x60), 1, 0, UINT64_MAX, 0, (uint32_t)check_below(3)}};
         a.c.exact = check_below(0x1000);
         struct al_tree_node n;
-        uint64_t            address = check_below(0x1000);
+        uint64_t address = check_below(0x1000);
         if (i >= 8 && check_below(2) && al_tree_superset(&t, address, address, &n) == AL_OK &&
             n.state == AL_TREE_ALLOCATED)
             a = (struct steps_argument){.start = n.start, .end = n.end};
         else {
-            char    *copy = memory(steps_bytes); /* only what will succeed */
+            char *copy = memory(steps_bytes); /* only what will succeed */
             uint64_t start;
             memcpy(copy, mem, steps_bytes);
             struct al_tree other;

@@ -279,7 +279,7 @@ static void test_fork(void)
 static void take_all_in_all_slots(void *context)
 {
     struct fixture *f = context;
-    for (uint64_t number = 1; ; number++) {
+    for (uint64_t number = 1;; number++) {
         struct ssm_pool *pool;
         int result = ssm_pool_attach(f->fd, NULL, &pool);
         if (result == -SSM_E_HOLDERS)

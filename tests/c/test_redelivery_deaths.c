@@ -18,9 +18,13 @@ struct course {
     void (*prepare)(struct fixture *f); /* may be NULL */
     void (*operate)(void *mem, const void *fixture);
     const char *finally;
-    bool puts_back; /* into the source: its packets stand behind the others */
-    enum { NO_REAPER, CHANGES, ALL } reapers; /* behind which deaths reapers die: those that made a difference, or all */
-    bool wide; /* once more, with the child's bit and the rings' in different words of the holder sets */
+    bool        puts_back; /* into the source: its packets stand behind the others */
+    enum {
+        NO_REAPER,
+        CHANGES,
+        ALL
+    } reapers;          /* behind which deaths reapers die: those that made a difference, or all */
+    bool        wide;   /* once more, with the child's bit and the rings' in different words of the holder sets */
     enum second second; /* the second reference of take_step() */
     enum step   step;
     const char *elsewhere; /* in the other ring, likewise; NULL: nothing was there */
@@ -30,14 +34,14 @@ static const struct course *running;
 /* Copies of the segment, and what became of one. */
 struct scene {
     const struct course *course;
-    struct fixture *f;
-    size_t   bytes;
-    int      fds[2];
-    uint8_t *copies[2];
-    struct ssm_pool *reaper; /* attached to the pool itself */
-    char     last[PACKETS + 1], now[PACKETS + 1], elsewhere[PACKETS + 1];
-    bool     deep;
-    unsigned deaths;
+    struct fixture      *f;
+    size_t               bytes;
+    int                  fds[2];
+    uint8_t             *copies[2];
+    struct ssm_pool     *reaper; /* attached to the pool itself */
+    char                 last[PACKETS + 1], now[PACKETS + 1], elsewhere[PACKETS + 1];
+    bool                 deep;
+    unsigned             deaths;
 };
 
 /* What a child is about to do step by step; it becomes who does it as it is forked, so that the operation alone is stepped
@@ -89,7 +93,8 @@ static void drain(struct scene *scene, struct ssm_pool *pool, struct ssm_ring *r
         CHECK(tag > last || (is_source && scene->course->puts_back));
         seen[last = tag] = true;
         char *now = &outcome[tag - 1];
-        CHECK(*now == '-' || (*now == 'R' && strchr(scene->course->finally, 'B') != NULL)); /* in both: where it was kept */
+        CHECK(*now == '-' ||
+              (*now == 'R' && strchr(scene->course->finally, 'B') != NULL)); /* in both: where it was kept */
         *now = is_source ? (ssm_packet_redelivered(pool, handle) ? 'R' : 'S') : *now == 'R' ? 'B' : 'K';
         CHECK_EQ(ssm_free(pool, handle), 0);
     }
@@ -210,7 +215,10 @@ static void go_through(const struct course *course, bool wide, bool deep)
     board_drop(f.board);
 }
 
-static struct ssm_pool *join(const void *fixture) { return fixture_join(fixture); }
+static struct ssm_pool *join(const void *fixture)
+{
+    return fixture_join(fixture);
+}
 
 static void get_one(void *mem, const void *fixture)
 {
@@ -303,12 +311,12 @@ static void take_second(struct ssm_pool *pool, uint64_t handle, uint64_t deliver
 {
     uint64_t taken;
     switch (running->second) {
-    case VIEW: CHECK_EQ(ssm_packet_pin(pool, handle), 0); break;
-    case HOLD: CHECK_EQ(ssm_packet_hold(pool, handle), 0); break;
+    case VIEW:  CHECK_EQ(ssm_packet_pin(pool, handle), 0); break;
+    case HOLD:  CHECK_EQ(ssm_packet_hold(pool, handle), 0); break;
     case SHARE: CHECK_EQ(ssm_packet_hold_of(pool, handle, delivery), 0); break;
     case OTHER: CHECK(ssm_ring_get(other(pool), &taken, 1, 0) == 1 && taken == handle); break;
-    case SIDE: CHECK(ssm_ring_get(side(pool), &taken, 1, 0) == 1 && taken == handle); break;
-    default: break;
+    case SIDE:  CHECK(ssm_ring_get(side(pool), &taken, 1, 0) == 1 && taken == handle); break;
+    default:    break;
     }
 }
 
@@ -325,7 +333,9 @@ static void take_step(void *mem, const void *fixture)
     CHECK(delivery != SSM_NO_DELIVERY);
     take_second(pool, handle, delivery);
     switch (running->step) {
-    case FREE: CHECK_EQ(viewed ? ssm_delivery_done(pool, handle, delivery) : ssm_free_of(pool, handle, delivery, true), 0); break;
+    case FREE:
+        CHECK_EQ(viewed ? ssm_delivery_done(pool, handle, delivery) : ssm_free_of(pool, handle, delivery, true), 0);
+        break;
     case DROP: CHECK_EQ(ssm_free_of(pool, handle, delivery, false), 0); break;
     case RETURN:
         CHECK_EQ(ssm_delivery_return(pool, handle, delivery), 0);
@@ -333,7 +343,7 @@ static void take_step(void *mem, const void *fixture)
             CHECK_EQ(ssm_free_of(pool, handle, delivery, true), 0);
         break;
     case KEEP: CHECK_EQ(ssm_ring_put_of(to, &handle, &delivery, 1, SSM_KEEP, 0), 0); break;
-    default: CHECK_EQ(ssm_ring_put_of(to, &handle, &delivery, 1, viewed ? SSM_KEEP | SSM_HANDOVER : 0, 0), 0);
+    default:   CHECK_EQ(ssm_ring_put_of(to, &handle, &delivery, 1, viewed ? SSM_KEEP | SSM_HANDOVER : 0, 0), 0);
     }
 }
 
@@ -469,25 +479,27 @@ static const struct course courses[] = {
     {"return what came back", two_have_come_back, return_three, .finally = "-RRS", .reapers = CHANGES},
     {"return what is queued", NULL, return_what_is_queued, .finally = "SSSS", .puts_back = true},
     {"view: return", NULL, take_step, .finally = "RSSS", .second = VIEW, .step = RETURN},
-    {"also by a redelivering ring: return", in_both_rings, take_step, .finally = "RSSS", .second = OTHER, .step = RETURN,
-     .elsewhere = "RSSS"},
+    {"also by a redelivering ring: return", in_both_rings, take_step, .finally = "RSSS", .second = OTHER,
+     .step = RETURN, .elsewhere = "RSSS"},
     {"shared: outlived a delivery", NULL, outlive, .finally = "RSSS", .puts_back = true},
     {"also by a redelivering ring: free", in_both_rings, take_step, .finally = "-SSS", .second = OTHER, .step = FREE,
      .elsewhere = "RSSS", .reapers = CHANGES},
     {"also by a redelivering ring: put", in_both_rings, take_step, .finally = "KSSS", .second = OTHER, .step = PUT,
      .elsewhere = "RSSS", .reapers = CHANGES, .wide = true},
-    {"also by a redelivering ring: put, keep", in_both_rings, take_step, .finally = "BSSS", .second = OTHER, .step = KEEP,
-     .elsewhere = "RSSS"},
-    {"also by a redelivering ring: put back", in_both_rings, take_step, .finally = "SSSS", .second = OTHER, .step = BACK,
-     .elsewhere = "RSSS", .puts_back = true},
+    {"also by a redelivering ring: put, keep", in_both_rings, take_step, .finally = "BSSS", .second = OTHER,
+     .step = KEEP, .elsewhere = "RSSS"},
+    {"also by a redelivering ring: put back", in_both_rings, take_step, .finally = "SSSS", .second = OTHER,
+     .step = BACK, .elsewhere = "RSSS", .puts_back = true},
     {"also by a redelivering ring: drop", in_both_rings, take_step, .finally = "-SSS", .second = OTHER, .step = DROP,
      .elsewhere = "RSSS"},
     {"also by an ordinary ring: free", in_both_rings, take_step, .finally = "-SSS", .second = SIDE, .step = FREE},
     {"also by an ordinary ring: put", in_both_rings, take_step, .finally = "KSSS", .second = SIDE, .step = PUT},
     {"also by an ordinary ring: put, keep", in_both_rings, take_step, .finally = "BSSS", .second = SIDE, .step = KEEP},
     {"also by an ordinary ring: drop", in_both_rings, take_step, .finally = "-SSS", .second = SIDE, .step = DROP},
-    {"also by an ordinary ring: free that one", in_both_rings, free_the_other, .finally = "RSSS", .second = SIDE, .step = FREE},
-    {"also by an ordinary ring: put that one", in_both_rings, free_the_other, .finally = "BSSS", .second = SIDE, .step = PUT},
+    {"also by an ordinary ring: free that one", in_both_rings, free_the_other, .finally = "RSSS", .second = SIDE,
+     .step = FREE},
+    {"also by an ordinary ring: put that one", in_both_rings, free_the_other, .finally = "BSSS", .second = SIDE,
+     .step = PUT},
     {"also by a redelivering ring: free that one", in_both_rings, free_the_other, .finally = "RSSS", .second = OTHER,
      .step = FREE, .elsewhere = "-SSS"},
     {"also by a redelivering ring: put that one", in_both_rings, free_the_other, .finally = "BSSS", .second = OTHER,

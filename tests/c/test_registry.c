@@ -137,7 +137,8 @@ static void test_full(void)
     AWAIT(board_get(f.board, 0) == 1);
     CHECK_EQ(ssm_registry_find_free(f.pool), SSM_NIL);
     CHECK_EQ(ssm_pool_attach(f.fd, &(struct ssm_attach_options){0}, &more), -SSM_E_HOLDERS);
-    CHECK_EQ(ssm_ring_open(f.pool, "ring", &(struct ssm_ring_options){.capacity = 4, .flags = 0}, &ring), -SSM_E_HOLDERS);
+    CHECK_EQ(ssm_ring_open(f.pool, "ring", &(struct ssm_ring_options){.capacity = 4, .flags = 0}, &ring),
+             -SSM_E_HOLDERS);
     child_kill(child);
     more = fixture_attach(f.fd, 0); /* adopts a slot, gives back what was held in its name, then reaps the rest */
     CHECK_EQ(free_blocks(f.pool, 0), 16);

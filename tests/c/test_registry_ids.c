@@ -23,9 +23,9 @@ static struct fixture open_fixture(void)
 static uint8_t *memory_of(const struct ssm_pool *pool, int which)
 {
     const struct ssm_geometry *g = &pool->geometry;
-    return pool->base + (which == SSM_REGISTRY_IDS_SLOTS    ? g->slots_start
-                       : which == SSM_REGISTRY_IDS_RINGS ? g->ring_ids_start
-                                                       : g->rmids_start);
+    return pool->base + (which == SSM_REGISTRY_IDS_SLOTS   ? g->slots_start
+                         : which == SSM_REGISTRY_IDS_RINGS ? g->ring_ids_start
+                                                           : g->rmids_start);
 }
 
 static uint64_t bytes_of(const struct ssm_pool *pool, int which)
@@ -156,7 +156,8 @@ static void test_full(void)
 
 static uint32_t how_many(const struct ssm_geometry *geometry, int which)
 {
-    return which == SSM_REGISTRY_IDS_RMIDS ? (uint32_t)ssm_layout_registry_ids(geometry, SSM_REGISTRY_IDS_RMIDS).first : geometry->holders;
+    return which == SSM_REGISTRY_IDS_RMIDS ? (uint32_t)ssm_layout_registry_ids(geometry, SSM_REGISTRY_IDS_RMIDS).first
+                                           : geometry->holders;
 }
 
 /* Whoever died had taken them, and no slot names them. */
@@ -356,7 +357,8 @@ static void look_after(const struct operation *o)
     check_exact(&doctor);
 
     doctor_comes();
-    CHECK_EQ(ssm_ring_open(&doctor, "another", &(struct ssm_ring_options){.capacity = 2, .flags = 0}, &ring), full ? -SSM_E_HOLDERS : 0);
+    CHECK_EQ(ssm_ring_open(&doctor, "another", &(struct ssm_ring_options){.capacity = 2, .flags = 0}, &ring),
+             full ? -SSM_E_HOLDERS : 0);
     ssm_ring_close(ring);
     ssm_recovery_reap_locked(&doctor, true, &reaped);
     check_exact(&doctor);
@@ -414,7 +416,8 @@ static void die_settling(const struct fixture *f, uint32_t slot)
         start_unattached(f, slot);
         take_all_but(&doctor, which, all - 10);
         die_in((struct operation){SETTLE, which, .stride = 1});
-        for (uint32_t manner = 0; which != SSM_REGISTRY_IDS_RMIDS && manner < 4; manner++) { /* those take a million steps */
+        for (uint32_t manner = 0; which != SSM_REGISTRY_IDS_RMIDS && manner < 4;
+             manner++) { /* those take a million steps */
             start_unattached(f, slot);
             scribble(&doctor, which, manner);
             die_in((struct operation){SETTLE, which, .scribbled = true, .stride = 7});

@@ -213,7 +213,7 @@ static void test_scribbled_words(void)
 /* ---- a fork in the middle of the call ------------------------------------------------------------------------ */
 
 static struct ssm_pool *forking;
-static pid_t            forked = -1;
+static pid_t forked = -1;
 
 /* As a signal handler may, which the hook runs. The child leaves the call, and with it nothing of its parent's. */
 static int fork_once(void *state)

@@ -222,8 +222,8 @@ static void test_garbage_in_slots(void)
         put(f.pool, ring, i);
     uint64_t second = ssm_load_relaxed_u64(&shared->slots[1]);
     ssm_store_relaxed_u64(&shared->slots[1], UINT64_MAX);
-    ssm_store_relaxed_u64(&shared->slots[2], first);                      /* a second time */
-    ssm_store_relaxed_u64(&shared->slots[3], held);                       /* somebody's who did not put it */
+    ssm_store_relaxed_u64(&shared->slots[2], first);                        /* a second time */
+    ssm_store_relaxed_u64(&shared->slots[3], held);                         /* somebody's who did not put it */
     ssm_store_relaxed_u64(&shared->slots[4], second + (UINT64_C(1) << 32)); /* another generation */
     get(f.pool, ring, 1);
     get(f.pool, ring, 6); /* nothing of the rest was handed out */

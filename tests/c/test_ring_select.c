@@ -55,7 +55,8 @@ static void wait_and_answer(void *context)
 {
     struct fixture *f = context;
     struct ssm_pool *pool = fixture_join(&f[0]), *other = fixture_join(&f[1]);
-    struct ssm_ring *a = ring_open(pool, "a", 4, 0), *b = ring_open(other, "b", 4, 0), *back = ring_open(pool, "back", 4, 0);
+    struct ssm_ring *a = ring_open(pool, "a", 4, 0), *b = ring_open(other, "b", 4, 0),
+                    *back = ring_open(pool, "back", 4, 0);
     struct ssm_interest both[] = {to_get(a), to_get(b)};
     for (int left = 2; left > 0; left--) {
         CHECK_EQ(ssm_wait_rings(both, 2, NULL, SSM_FOREVER), 1);
@@ -70,7 +71,8 @@ static void test_a_put_wakes(void)
 {
     struct ssm_pool_options options = fixture_options();
     struct fixture f[2] = {fixture_open(&options), fixture_open(&options)};
-    struct ssm_ring *a = ring_open(f[0].pool, "a", 4, 0), *b = ring_open(f[1].pool, "b", 4, 0), *back = ring_open(f[0].pool, "back", 4, 0);
+    struct ssm_ring *a = ring_open(f[0].pool, "a", 4, 0), *b = ring_open(f[1].pool, "b", 4, 0),
+                    *back = ring_open(f[0].pool, "back", 4, 0);
     pid_t child = child_start(wait_and_answer, f);
     struct ssm_interest answer = to_get(back);
     for (int i = 0; i < 2; i++) {

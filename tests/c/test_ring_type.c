@@ -46,7 +46,8 @@ static void test_type(void)
 /* A ring that is there has to agree in the flags that are asked for, and in no other; a new one gets what is asked for. */
 static void test_as_it_is(void)
 {
-    const uint32_t every = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_OVERFLOW_DROP | SSM_OVERFLOW_OVERWRITE;
+    const uint32_t every = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_OVERFLOW_DROP |
+                           SSM_OVERFLOW_OVERWRITE;
     const uint32_t has = SSM_ONE_CONSUMER | SSM_OVERFLOW_DROP;
     struct ssm_pool_options pool_options;
     ssm_pool_options_default(&pool_options);

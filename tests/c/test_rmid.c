@@ -75,7 +75,7 @@ static void test_rest(void)
 static void test_clock_behind(void)
 {
     const uint64_t hour = UINT64_C(3600000000000), ahead = hour + 1000;
-    uint32_t       r;
+    uint32_t r;
 
     CHECK_EQ(al_rmid_init(&a, 2, REST), AL_OK);
     CHECK_EQ(al_rmid_alloc(&a, ahead, &r), AL_OK);
@@ -119,7 +119,7 @@ static void test_one_wrong_time(void)
 static void test_invalid(void)
 {
     struct al_rmid before;
-    uint32_t       r;
+    uint32_t r;
 
     CHECK_EQ(al_rmid_init(&a, 4, REST), AL_OK);
     CHECK_EQ(al_rmid_alloc(&a, 0, &r), AL_OK);
@@ -143,7 +143,7 @@ static void test_model(uint32_t max_rmid, unsigned rounds)
 {
     uint32_t queue[AL_RMID_MAX];
     uint64_t freed[AL_RMID_MAX + 1] = {0}, now = 0;
-    uint8_t  used[AL_RMID_MAX + 1] = {0}, fresh[AL_RMID_MAX + 1];
+    uint8_t used[AL_RMID_MAX + 1] = {0}, fresh[AL_RMID_MAX + 1];
     uint64_t latest = 0, behind = UINT64_MAX; /* nobody was behind the stamp at the head */
     uint32_t queued = max_rmid, r;
 
@@ -233,7 +233,7 @@ static void test_corrupt(void)
 static void steps_operate(void *mem, const void *argument)
 {
     uint32_t r, which = *(const uint32_t *)argument;
-    int      result = which == 0 ? al_rmid_alloc(mem, 1000, &r) : al_rmid_free(mem, which, 500);
+    int result = which == 0 ? al_rmid_alloc(mem, 1000, &r) : al_rmid_free(mem, which, 500);
     if (result != AL_OK)
         _exit(1);
 }
@@ -246,7 +246,7 @@ static void steps_recovery(void *mem)
 static uint64_t steps_digest(void *mem)
 {
     struct al_rmid *s = mem;
-    uint64_t        hash = s->head;
+    uint64_t hash = s->head;
 
     CHECK_EQ(al_rmid_check(s, complain, NULL), 0);
     for (uint64_t t = s->head; t < s->tail; t++) {
@@ -259,8 +259,8 @@ static uint64_t steps_digest(void *mem)
 static void test_death(void)
 {
     struct steps s = {sizeof a, steps_operate, steps_recovery, steps_digest};
-    uint32_t     sequence[] = {0, 0, 1, 0, 0, 3, 2, 0, 0, 0, 4, 1, 0}; /* 0: alloc, else free this one */
-    unsigned     deaths = 0;
+    uint32_t sequence[] = {0, 0, 1, 0, 0, 3, 2, 0, 0, 0, 4, 1, 0}; /* 0: alloc, else free this one */
+    unsigned deaths = 0;
 
     CHECK_EQ(al_rmid_init(&a, 4, 0), AL_OK);
     for (unsigned i = 0; i < sizeof sequence / sizeof *sequence; i++)

@@ -19,7 +19,10 @@ static struct ssm_permits new_permits(void)
     return permits;
 }
 
-static uint64_t broken(const struct ssm_permits *permits) { return ssm_permits_check(permits, NULL, NULL); }
+static uint64_t broken(const struct ssm_permits *permits)
+{
+    return ssm_permits_check(permits, NULL, NULL);
+}
 
 static void end_permits(struct ssm_permits *permits)
 {
@@ -95,7 +98,7 @@ static void test_first_come_first_served(void)
     CHECK_EQ(grant(&permits, false), 0);
     ssm_permits_leave(&permits, 0);
     CHECK_EQ(ssm_permits_give(&permits, 7, 1, 0), AL_OK);
-    CHECK_EQ(broken(&permits), 1); /* I16: one is free, and two wait */
+    CHECK_EQ(broken(&permits), 1);                        /* I16: one is free, and two wait */
     CHECK_EQ(ssm_permits_join(&permits, 20, &ticket), 0); /* it comes again, with its ticket: in front of both */
     CHECK_EQ(ticket, 1);
     CHECK_EQ(grant(&permits, false), 1);

@@ -15,7 +15,8 @@
 static const struct ssm_service_options IDS = {.kind = SSM_SERVICE_IDS, .first = 5, .last = 204};
 static const struct ssm_service_options PIDS = {.kind = SSM_SERVICE_PIDS, .first = 2};
 static const struct ssm_service_options RMIDS = {.kind = SSM_SERVICE_RMIDS, .first = 4, .last = 100};
-static const struct ssm_service_options ADDRESSES = {.kind = SSM_SERVICE_ADDRESSES, .first = 0x1000, .last = 0x1fff, .ranges = 20};
+static const struct ssm_service_options ADDRESSES = {
+    .kind = SSM_SERVICE_ADDRESSES, .first = 0x1000, .last = 0x1fff, .ranges = 20};
 
 static struct fixture open_fixture(void)
 {
@@ -86,7 +87,8 @@ static void test_parameters(void)
     WRONG(.kind = SSM_SERVICE_ADDRESSES, .first = 1, .last = 0);
     WRONG(.kind = SSM_SERVICE_ADDRESSES, .last = 9, .ranges = UINT32_MAX);
 #undef WRONG
-    CHECK_EQ(try_open(f.pool, "large", (struct ssm_service_options){.kind = SSM_SERVICE_IDS, .last = UINT32_MAX}), -SSM_E_METADATA);
+    CHECK_EQ(try_open(f.pool, "large", (struct ssm_service_options){.kind = SSM_SERVICE_IDS, .last = UINT32_MAX}),
+             -SSM_E_METADATA);
     fixture_close(&f);
 }
 
@@ -468,8 +470,8 @@ static void test_garbage(void)
     const struct ssm_service_options all[] = {IDS, PIDS, RMIDS, ADDRESSES};
     for (int i = 0; i < 4; i++)
         CHECK_EQ(try_open(f.pool, (const char[]){(char)('a' + i), 0}, all[i]), 0);
-    const struct ssm_service_shared good[4] = {*ssm_service_at(f.pool, 0), *ssm_service_at(f.pool, 1), *ssm_service_at(f.pool, 2),
-                                               *ssm_service_at(f.pool, 3)};
+    const struct ssm_service_shared good[4] = {*ssm_service_at(f.pool, 0), *ssm_service_at(f.pool, 1),
+                                               *ssm_service_at(f.pool, 2), *ssm_service_at(f.pool, 3)};
     for (unsigned round = 0; round < 4000; round++) {
         struct ssm_service_shared *shared = ssm_service_at(f.pool, round % 4);
         for (unsigned i = 0; i < 1 + round % 3; i++) /* not the lock: a live process of that name may exist */
@@ -487,7 +489,10 @@ static void test_garbage(void)
 static struct ssm_pool victim, nurse, doctor; /* their memory is the one that a step works on */
 
 enum { ALLOC_NUMBER, FREE_NUMBER, ALLOC_RANGE, FREE_RANGE, CREATE, RECLAIM };
-struct operation { uint32_t what, service_idx; uint64_t value; };
+struct operation {
+    uint32_t what, service_idx;
+    uint64_t value;
+};
 
 static const char *const NAMES[] = {"ids", "pids", "rmids", "space"};
 static struct ssm_service_options options_at(uint32_t i)
@@ -512,12 +517,13 @@ static void operate(void *mem, const void *argument)
     }
     ssm_holder_set_add(&slots, victim.self);
     if (result == 0)
-        result = o->what == ALLOC_NUMBER  ? ssm_number_alloc(service, 1000000, &number)
-               : o->what == FREE_NUMBER   ? ssm_number_free(service, (uint32_t)o->value, 1000)
-               : o->what == ALLOC_RANGE   ? take_range(service, o->value, &start)
-               : o->what == FREE_RANGE    ? ssm_range_free(service, o->value, o->value + 15)
-               : o->what == CREATE        ? try_open(&victim, "new", PIDS)
-                                          : ssm_service_reclaim(&victim, o->service_idx, &slots) ? 0 : -1;
+        result = o->what == ALLOC_NUMBER ? ssm_number_alloc(service, 1000000, &number)
+               : o->what == FREE_NUMBER  ? ssm_number_free(service, (uint32_t)o->value, 1000)
+               : o->what == ALLOC_RANGE  ? take_range(service, o->value, &start)
+               : o->what == FREE_RANGE   ? ssm_range_free(service, o->value, o->value + 15)
+               : o->what == CREATE       ? try_open(&victim, "new", PIDS)
+               : ssm_service_reclaim(&victim, o->service_idx, &slots) ? 0
+                                                                      : -1;
     ssm_service_close(service);
     if (result != 0)
         _exit(1);
@@ -653,7 +659,8 @@ static void test_snapshot(void)
     CHECK(bytes > 0);
     uint8_t *before = malloc((size_t)bytes), *after = malloc((size_t)bytes);
     CHECK(before != NULL && after != NULL);
-    CHECK_EQ(ssm_service_snapshot(service, before, (uint64_t)bytes - 1), bytes); /* too little room: nothing is copied */
+    CHECK_EQ(ssm_service_snapshot(service, before, (uint64_t)bytes - 1),
+             bytes); /* too little room: nothing is copied */
     CHECK_EQ(ssm_service_snapshot(service, before, (uint64_t)bytes), bytes);
     take(service);
     CHECK_EQ(ssm_service_snapshot(service, after, (uint64_t)bytes), bytes);

@@ -15,7 +15,12 @@
 static struct ssm_pool_options queue_options(void)
 {
     struct ssm_pool_options options = {
-        .shards = 2, .holders = 64, .cache = 16, .metadata_bytes = KIB(4096), .grow_bytes = GIB(64), .arena_packets = PACKETS,
+        .shards = 2,
+        .holders = 64,
+        .cache = 16,
+        .metadata_bytes = KIB(4096),
+        .grow_bytes = GIB(64),
+        .arena_packets = PACKETS,
     };
     static const uint64_t sizes[] = {64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 2048};
     for (; options.class_count < sizeof sizes / sizeof *sizes; options.class_count++)
@@ -140,7 +145,8 @@ static void test_blocks_are_made_as_they_are_needed(void)
     CHECK_EQ(ssm_arena_packets_now(f.pool), 0);
     handles[0] = fixture_alloc(f.pool, KIB(3));
     CHECK_EQ(ssm_arena_packets_now(f.pool), 64);
-    CHECK_EQ((uint32_t)handles[0], f.pool->geometry.classes[f.pool->geometry.fixed_count].first_block); /* the lowest first */
+    CHECK_EQ((uint32_t)handles[0],
+             f.pool->geometry.classes[f.pool->geometry.fixed_count].first_block); /* the lowest first */
     for (int i = 1; i < MANY; i++)
         handles[i] = fixture_alloc(f.pool, 2049);
     CHECK_EQ(ssm_arena_packets_now(f.pool), 5 * 1024);
@@ -184,7 +190,9 @@ static void test_blocks_of_the_dead(void)
     CHECK_EQ(ssm_load_relaxed_u32(&arena->packets), 128);
     const uint32_t listed = ssm_load_relaxed_u32(&shard->free_count);
     for (uint32_t i = 0; i < 64; i++)
-        ssm_store_relaxed_u32(&ssm_block_at(f.pool, f.pool->geometry.classes[f.pool->geometry.fixed_count].first_block + 64 + i)->listed, 0);
+        ssm_store_relaxed_u32(
+            &ssm_block_at(f.pool, f.pool->geometry.classes[f.pool->geometry.fixed_count].first_block + 64 + i)->listed,
+            0);
     ssm_store_relaxed_u32(&shard->free_count, listed - 64);
     ssm_store_relaxed_u64(&arena->lock.word, dead->lock_word);
     struct ssm_pool ghost = kill_attachment(dead, f.fd);

@@ -80,8 +80,12 @@ static bool is_inside(const struct fixture *f, uint32_t its_word)
 {
     const struct ssm_ring_shared *ring = ssm_ring_shared_at(f->pool, ring_id(f->pool, "r"));
     const struct ssm_lock *locks[] = {
-        &ssm_shard_at(f->pool, 0, 0)->lock, &ssm_shard_at(f->pool, 0, 1)->lock, &ssm_shard_at(f->pool, 0, 2)->lock,
-        &ssm_shard_at(f->pool, 0, 3)->lock, &ring->producer.lock,               &ring->consumer.lock,
+        &ssm_shard_at(f->pool, 0, 0)->lock,
+        &ssm_shard_at(f->pool, 0, 1)->lock,
+        &ssm_shard_at(f->pool, 0, 2)->lock,
+        &ssm_shard_at(f->pool, 0, 3)->lock,
+        &ring->producer.lock,
+        &ring->consumer.lock,
         &ssm_service_at(f->pool, 0)->lock,
     };
     for (size_t i = 0; i < sizeof locks / sizeof locks[0]; i++)

@@ -9,7 +9,7 @@
 #include "pool_fixture.h"
 #include "service.h"
 
-#define TRIES      20
+#define TRIES 20
 /* A few times SSM_LOCK_PATIENCE_NS, and what is done beside; a wait for one lock was twice as long once. Sanitizers and emulators are
  * too slow to tell. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(SSM_EMULATED)
@@ -70,24 +70,18 @@ static void be_in_the_way(void *context)
     const uint32_t way = board_get(f->board, 1);
     struct ssm_ring_shared *ring = ssm_ring_shared_at(pool, ring_id(pool, "r"));
     switch (way) {
-    case REGISTRY:
-        CHECK_EQ(ssm_registry_lock(pool, 1000 * MS), 0);
-        break;
+    case REGISTRY: CHECK_EQ(ssm_registry_lock(pool, 1000 * MS), 0); break;
     case SHARDS:
         for (uint32_t i = 0; i < 2 * pool->geometry.shards; i++)
             take(pool, &ssm_shard_at(pool, i / pool->geometry.shards, i % pool->geometry.shards)->lock);
         break;
-    case ARENA:
-        take(pool, &ssm_arena_of(pool)->lock);
-        break;
+    case ARENA: take(pool, &ssm_arena_of(pool)->lock); break;
     case SIDES:
         take(pool, &ring->producer.lock);
         take(pool, &ring->consumer.lock);
         break;
-    case SERVICE:
-        take(pool, &ssm_service_at(pool, 0)->lock);
-        break;
-    default: /* inside a cache that has blocks */
+    case SERVICE: take(pool, &ssm_service_at(pool, 0)->lock); break;
+    default:      /* inside a cache that has blocks */
         CHECK_EQ(ssm_alloc_many(pool, 256, 4, 0, handles), 0);
         CHECK_EQ(ssm_free_many(pool, handles, 4), 0);
         CHECK(ssm_cache_enter(pool, pool->classes[0].cache));
@@ -99,7 +93,12 @@ static void be_in_the_way(void *context)
 
 /* ---- the calls --------------------------------------------------------------------------------------------------- */
 
-struct hands { struct fixture *f; struct ssm_pool *pool; struct ssm_ring *ring; struct ssm_service *ids; };
+struct hands {
+    struct fixture     *f;
+    struct ssm_pool    *pool;
+    struct ssm_ring    *ring;
+    struct ssm_service *ids;
+};
 
 static void do_alloc(struct hands *h)
 {
@@ -184,9 +183,12 @@ static void do_close(struct hands *h)
     (void)ssm_pool_close(h->pool);
 }
 
-static const struct { const char *name; void (*call)(struct hands *hands); } calls[] = {
-    {"alloc", do_alloc}, {"ring", do_ring}, {"service", do_service}, {"reap", do_reap}, {"check", do_check},
-    {"open", do_open},   {"attach", do_attach}, {"close", do_close}, /* the last one */
+static const struct {
+    const char *name;
+    void (*call)(struct hands *hands);
+} calls[] = {
+    {"alloc", do_alloc}, {"ring", do_ring}, {"service", do_service}, {"reap", do_reap},
+    {"check", do_check}, {"open", do_open}, {"attach", do_attach},   {"close", do_close}, /* the last one */
 };
 
 /* ---- both -------------------------------------------------------------------------------------------------------- */
@@ -200,7 +202,9 @@ static uint64_t stretch_of(uint32_t way, size_t call)
     struct fixture f = fixture_open(&options);
     struct hands hands = {.f = &f, .pool = attach(&f)};
     hands.ring = ring_open(hands.pool, "r", 4, 0);
-    CHECK_EQ(ssm_service_open(hands.pool, "s", &(struct ssm_service_options){.kind = SSM_SERVICE_IDS, .last = 9}, &hands.ids), 0);
+    CHECK_EQ(ssm_service_open(hands.pool, "s", &(struct ssm_service_options){.kind = SSM_SERVICE_IDS, .last = 9},
+                              &hands.ids),
+             0);
     board_set(f.board, 1, way);
     pid_t child = child_start(be_in_the_way, &f);
     AWAIT(board_get(f.board, 0) == 1);

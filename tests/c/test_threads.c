@@ -243,9 +243,9 @@ static void *sleep_until_closed(void *context)
     struct worker *w = context;
     uint64_t handle;
     struct ssm_interest interest = {.ring = w->ring, .what = SSM_READY_TO_GET};
-    int result = w->index % 3 == 0   ? ssm_alloc(w->pool, 1024, SSM_FOREVER, &handle)
-                 : w->index % 3 == 1 ? ssm_ring_get(w->ring, &handle, 1, SSM_FOREVER)
-                                     : ssm_wait_rings(&interest, 1, NULL, SSM_FOREVER);
+    int result = w->index % 3 == 0 ? ssm_alloc(w->pool, 1024, SSM_FOREVER, &handle)
+               : w->index % 3 == 1 ? ssm_ring_get(w->ring, &handle, 1, SSM_FOREVER)
+                                   : ssm_wait_rings(&interest, 1, NULL, SSM_FOREVER);
     CHECK_EQ(result, -SSM_E_CLOSED);
     return NULL;
 }

@@ -14,10 +14,10 @@ static const int64_t PATIENT = INT64_C(60000000000);
 /* A child waits; once it sleeps, the parent does what is to wake it. */
 struct scene {
     const char *name;
-    uint32_t    capacity, flags;                    /* of the ring */
+    uint32_t    capacity, flags; /* of the ring */
     void (*prepare)(struct fixture *f, struct ssm_ring *ring);
-    int  (*wait)(struct ssm_pool *pool, struct ssm_ring *ring);
-    int    result;                                  /* of the wait */
+    int (*wait)(struct ssm_pool *pool, struct ssm_ring *ring);
+    int result;                                        /* of the wait */
     struct ssm_event *(*event)(struct ssm_pool *pool); /* that it sleeps on */
     void (*wake)(struct fixture *f, struct ssm_ring *ring);
 };
@@ -37,7 +37,10 @@ static struct ssm_event *block(struct ssm_pool *pool) { return &ssm_shard_at(poo
 
 /* ---- states -------------------------------------------------------------------------------------------------- */
 
-static void nothing(struct fixture *f, struct ssm_ring *ring) { (void)f, (void)ring; }
+static void nothing(struct fixture *f, struct ssm_ring *ring)
+{
+    (void)f, (void)ring;
+}
 
 static void fill(struct fixture *f, struct ssm_ring *ring)
 {
@@ -141,7 +144,10 @@ static void get_two(struct fixture *f, struct ssm_ring *ring)
     CHECK_EQ(ssm_free_many(f->pool, handles, 2), 0);
 }
 
-static void put_one(struct fixture *f, struct ssm_ring *ring) { put(f->pool, ring, 1); }
+static void put_one(struct fixture *f, struct ssm_ring *ring)
+{
+    put(f->pool, ring, 1);
+}
 
 static void put_and_keep(struct fixture *f, struct ssm_ring *ring)
 {
@@ -218,13 +224,15 @@ static const struct scene scenes[] = {
     {"a shutdown, for a packet", 1, 0, nothing, to_get, -SSM_E_SHUTDOWN, not_empty, shut_down},
     {"a shutdown, for a place", 1, 0, fill, to_put, -SSM_E_SHUTDOWN, not_full, shut_down},
     {"the last task that is done", 3, 0, fill, to_join, 0, all_done, finish_all},
-    {"the last task that is done, where one gave way", 2, SSM_OVERFLOW_OVERWRITE, overfill, to_join, 0, all_done, finish_all},
+    {"the last task that is done, where one gave way", 2, SSM_OVERFLOW_OVERWRITE, overfill, to_join, 0, all_done,
+     finish_all},
     {"a shutdown that frees the last tasks", 3, 0, fill, to_join, 0, all_done, shut_down_at_once},
     {"a free, for a block", 1, 0, take_all, to_alloc, 0, block, free_one},
     {"a free of several, for a block", 1, 0, take_all, to_alloc, 0, block, free_rest},
     {"a free of several, for several", 1, 0, take_all, to_alloc_many, 0, several, free_rest},
     {"a free, for room in the arena", 1, 0, take_the_arena, to_alloc_room, 0, room, free_one},
-    {"a free past locked shards, for a block", 1, 0, keep_all_but_one_queued, to_alloc, 0, block, free_while_all_shards_are_locked},
+    {"a free past locked shards, for a block", 1, 0, keep_all_but_one_queued, to_alloc, 0, block,
+     free_while_all_shards_are_locked},
 };
 
 struct run {
@@ -288,7 +296,8 @@ static void test_a_forgotten_wake_up_is_counted(void)
         ssm_store_release_u32(&event->word, word);
         child_finish(child);
         const uint64_t late = late_wakes(run.f.pool);
-        CHECK(late <= counted + 1); /* fewer: the child announced itself anew, the put did wake it, and took counts back */
+        CHECK(late <=
+              counted + 1); /* fewer: the child announced itself anew, the put did wake it, and took counts back */
         counted = late;
     }
     ssm_ring_close(ring);

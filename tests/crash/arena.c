@@ -11,8 +11,14 @@
 #define NOW         0
 #define PAGES(n)    (UINT64_C(4096) * (n))
 
-static struct ssm_pool *me(const struct world *world) { return world->pools[VICTIM]; }
-static struct ssm_ring *many(const struct world *world) { return world->rings[VICTIM][RING_MANY]; }
+static struct ssm_pool *me(const struct world *world)
+{
+    return world->pools[VICTIM];
+}
+static struct ssm_ring *many(const struct world *world)
+{
+    return world->rings[VICTIM][RING_MANY];
+}
 
 /* ---- what is done -------------------------------------------------------------------------------------------- */
 
@@ -48,7 +54,10 @@ static void look(struct world *world)
 
 /* ---- in which state ------------------------------------------------------------------------------------------ */
 
-static void nothing_there(struct world *world) { (void)world; }
+static void nothing_there(struct world *world)
+{
+    (void)world;
+}
 
 /* A block that is free with an extent of so many pages, the next one of the victim's shard. */
 static void leave_behind(struct world *world, uint64_t pages)
@@ -220,16 +229,19 @@ const struct scenario arena_scenarios[] = {
     {"arena close: a packet in hand", one_in_hand, close_pool, .results = {0}, .arena = true},
     {"arena reap: lock of a dead process", dead_owner, reap, .results = {0}, .arena = true},
     {"growing arena alloc: nothing is reserved", nothing_there, alloc_2, .results = {0}, .arena = true, .grows = true},
-    {"growing arena alloc: an extent that is not reserved", leftover_without_memory, alloc_2, .results = {0}, .arena = true,
-     .grows = true},
+    {"growing arena alloc: an extent that is not reserved", leftover_without_memory, alloc_2, .results = {0},
+     .arena = true, .grows = true},
     {"growing arena alloc: two units", one_unit_but_a_page, alloc_2, .results = {0}, .arena = true, .grows = true},
     {"growing arena alloc: lock of a dead process", dead_owner, alloc_2, .results = {0}, .arena = true, .grows = true},
     {"growing arena alloc_many", one_unit_but_a_page, alloc_3_packets, .results = {0}, .arena = true, .grows = true},
     {"growing arena alloc: more blocks", two_blocks, alloc_2, .results = {0}, .arena = true, .grows = true},
-    {"growing arena alloc_many: more blocks", two_blocks, alloc_3_packets, .results = {0}, .arena = true, .grows = true},
+    {"growing arena alloc_many: more blocks", two_blocks, alloc_3_packets, .results = {0}, .arena = true,
+     .grows = true},
     {"growing arena stats, check", two_blocks, look, .results = {0, 0}, .arena = true, .grows = true},
-    {"growing arena free: memory is given back", too_much_memory, free_it, .results = {0}, .arena = true, .grows = true},
-    {"growing arena alloc: a dead process gave back", dead_giver, alloc_2, .results = {0}, .arena = true, .grows = true},
+    {"growing arena free: memory is given back", too_much_memory, free_it, .results = {0}, .arena = true,
+     .grows = true},
+    {"growing arena alloc: a dead process gave back", dead_giver, alloc_2, .results = {0}, .arena = true,
+     .grows = true},
     {"growing arena reap: a dead process gave back", dead_giver, reap, .results = {0}, .arena = true, .grows = true},
     {"growing ring put: more slots", to_put_beyond_the_slots, put, .results = {0}, .arena = true, .grows = true},
     {"arena stats, check", leftovers_elsewhere, look, .results = {0, 0}, .arena = true},

@@ -121,7 +121,8 @@ static struct books after_a_reap(const struct world *world, const struct books *
             rest.items[rest.count++] = books->items[i];
     for (int actor = 0; actor < ACTORS; actor++) /* what came free is granted to those that wait */
         while (count_of(world, (enum actor)actor, &rest) < world->wants[actor] && rest.count < world->service.first)
-            rest.items[rest.count++] = (struct ssm_service_item){.owner = ssm_owner_self(world->pools[actor]), .allocated = 1};
+            rest.items[rest.count++] = (struct ssm_service_item){.owner = ssm_owner_self(world->pools[actor]),
+                                                                 .allocated = 1};
     return rest;
 }
 
@@ -196,11 +197,11 @@ static uint64_t size_of(const struct world *world, const struct books *books)
 static uint64_t capacity_of(const struct world *world)
 {
     const struct ssm_service_options *options = &world->service;
-    return options->kind == SSM_SERVICE_IDS    ? options->last - options->first + 1
-         : options->kind == SSM_SERVICE_PIDS   ? options->first * 64
-         : options->kind == SSM_SERVICE_RMIDS  ? options->first
+    return options->kind == SSM_SERVICE_IDS       ? options->last - options->first + 1
+         : options->kind == SSM_SERVICE_PIDS      ? options->first * 64
+         : options->kind == SSM_SERVICE_RMIDS     ? options->first
          : options->kind == SSM_SERVICE_SEMAPHORE ? options->first
-                                               : (options->last - options->first + 1) / UNIT;
+                                                  : (options->last - options->first + 1) / UNIT;
 }
 
 /* Allocates all that is left, and frees it. */

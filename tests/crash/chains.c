@@ -12,8 +12,14 @@
 #define LENGTH      3
 #define PAGE        UINT64_C(4096)
 
-static struct ssm_pool *me(const struct world *world) { return world->pools[VICTIM]; }
-static struct ssm_ring *many(const struct world *world) { return world->rings[VICTIM][RING_MANY]; }
+static struct ssm_pool *me(const struct world *world)
+{
+    return world->pools[VICTIM];
+}
+static struct ssm_ring *many(const struct world *world)
+{
+    return world->rings[VICTIM][RING_MANY];
+}
 
 /* ---- what the victim does ------------------------------------------------------------------------------------------ */
 
@@ -51,7 +57,8 @@ static uint64_t make_chain(struct world *world, enum actor actor, uint64_t *hand
 {
     uint64_t serial, first = 0;
     for (uint32_t i = 0; i < LENGTH; i++) {
-        handles[i] = world->arena && i != 1 ? world_alloc_arena(world, actor, PAGE, &serial) : world_alloc(world, actor, &serial);
+        handles[i] = world->arena && i != 1 ? world_alloc_arena(world, actor, PAGE, &serial)
+                                            : world_alloc(world, actor, &serial);
         first = i == 0 ? serial : first;
     }
     ssm_packet_link(world->pools[actor], handles[0], handles + 1, LENGTH - 1);
@@ -83,8 +90,14 @@ static void chain_in_hand(struct world *world, uint32_t stage)
     expect->put.serial[expect->put.count++] = serial;
 }
 
-static void to_free(struct world *world) { chain_in_hand(world, 0); }
-static void to_put(struct world *world) { chain_in_hand(world, 1); }
+static void to_free(struct world *world)
+{
+    chain_in_hand(world, 0);
+}
+static void to_put(struct world *world)
+{
+    chain_in_hand(world, 1);
+}
 
 static void to_put_nearly_full(struct world *world)
 {
@@ -157,8 +170,14 @@ static void half_taken(struct world *world, uint32_t count)
     to_get(world);
 }
 
-static void to_get_behind_half(struct world *world) { half_taken(world, 1); }
-static void to_get_behind_most(struct world *world) { half_taken(world, LENGTH - 1); }
+static void to_get_behind_half(struct world *world)
+{
+    half_taken(world, 1);
+}
+static void to_get_behind_most(struct world *world)
+{
+    half_taken(world, LENGTH - 1);
+}
 
 static void to_discard(struct world *world)
 {

@@ -34,15 +34,15 @@
 const char *const manner_names[MANNERS] = {"going on", "reaping", "attaching", "looking", "blocked"};
 
 struct check {
-    struct world    *world;
-    struct ssm_pool *self; /* the survivor, or the newcomer */
-    struct ssm_ring *rings[RINGS];
+    struct world       *world;
+    struct ssm_pool    *self; /* the survivor, or the newcomer */
+    struct ssm_ring    *rings[RINGS];
     struct ssm_service *service; /* NULL: the scenario has none */
-    struct ssm_pool *living[ACTORS];
-    uint32_t         living_count;
-    struct serials   drained[RINGS];
-    bool             marked[RINGS];
-    uint64_t         handles[BLOCKS + ARENA_PACKETS]; /* of each block, when it was allocated last */
+    struct ssm_pool    *living[ACTORS];
+    uint32_t            living_count;
+    struct serials      drained[RINGS];
+    bool                marked[RINGS];
+    uint64_t            handles[BLOCKS + ARENA_PACKETS]; /* of each block, when it was allocated last */
 };
 
 __attribute__((format(printf, 2, 3), noreturn)) static void complain(const struct check *check, const char *format, ...)
@@ -123,7 +123,8 @@ static uint32_t times_queued(const struct check *check, uint32_t id, uint32_t bl
         ssm_redelivery_is_returned(&table, ssm_handle_of(generation, block_idx)))
         return 1; /* at the front; slots do not count */
     for (uint64_t at = ssm_load_acquire_u64(&shared->consumer.index); at != head; at++)
-        times += times_in_chain(check, id, ssm_load_acquire_u64(&shared->slots[at % slots]), ssm_handle_of(generation, block_idx));
+        times += times_in_chain(check, id, ssm_load_acquire_u64(&shared->slots[at % slots]),
+                                ssm_handle_of(generation, block_idx));
     return times;
 }
 
@@ -203,7 +204,7 @@ static void balance_numbers(const struct check *check)
         named[SSM_REGISTRY_IDS_SLOTS] += kind != SSM_HOLDER_NONE;
         named[SSM_REGISTRY_IDS_RINGS] += kind == SSM_HOLDER_RING;
         named[SSM_REGISTRY_IDS_RMIDS] += kind == SSM_HOLDER_PROCESS &&
-                                    ssm_load_relaxed_u32(&ssm_holder_at(check->self, id)->rmid) != 0;
+                                         ssm_load_relaxed_u32(&ssm_holder_at(check->self, id)->rmid) != 0;
     }
     for (int which = 0; which < SSM_REGISTRY_IDS_KINDS; which++) {
         const struct ssm_service_options options = ssm_layout_registry_ids(g, (enum ssm_registry_ids)which);
@@ -278,7 +279,7 @@ static void look_at_locks(const struct check *check)
             shared = ssm_ring_shared_at(check->self, id);
         if (shared != NULL && !(shared->flags & (SSM_ONE_PRODUCER | SSM_ONE_CONSUMER)) &&
             (ssm_load_acquire_u64(&shared->producer.lock.word) != 0 ||
-                                                     ssm_load_acquire_u64(&shared->consumer.lock.word) != 0))
+             ssm_load_acquire_u64(&shared->consumer.lock.word) != 0))
             complain(check, "ring %u is still locked", id);
     }
     const struct ssm_geometry *g = &check->self->geometry;
@@ -371,7 +372,8 @@ static void exhaust(struct check *check, uint32_t available)
     int result;
     while (count <= BLOCKS && (result = TIMED(check, ssm_alloc(check->self, 1, 0, &handles[count]))) == 0) {
         if (ssm_class_is_arena(check->self, ssm_class_of_block(check->self, (uint32_t)handles[count]))) {
-            result = ssm_free(check->self, handles[count]) == 0 ? -SSM_E_EXHAUSTED : -SSM_E_CORRUPT; /* the class is full */
+            result = ssm_free(check->self, handles[count]) == 0 ? -SSM_E_EXHAUSTED
+                                                                : -SSM_E_CORRUPT; /* the class is full */
             break;
         }
         if (seen >> (uint32_t)handles[count] & 1)
@@ -413,7 +415,8 @@ static void use_up(const struct check *check)
 /* Of a get or a put; above 0: a put whose packet was dropped. */
 static bool is_refusal(int result)
 {
-    return result > 0 || result == -SSM_E_BUSY || result == -SSM_E_SHUTDOWN || result == -SSM_E_FULL || result == -SSM_E_EMPTY;
+    return result > 0 || result == -SSM_E_BUSY || result == -SSM_E_SHUTDOWN || result == -SSM_E_FULL ||
+           result == -SSM_E_EMPTY;
 }
 
 /* By the survivor, or where the side is the peer's, by that one. */
@@ -747,10 +750,11 @@ static void block(struct check *check, enum block blocked, int refusal)
     if (blocked == ON_PUT)
         result = alloc_stamped(check->self, MARK_SERIAL + RING_MANY, &handle);
     if (result == 0)
-        result = blocked == ON_ALLOC ? ssm_alloc(check->self, check->world->arena ? check->world->arena_bytes : 1, BLOCKED_NS, &handle)
-               : blocked == ON_PUT   ? ssm_ring_put(check->rings[RING_MANY], &handle, 1, 0, BLOCKED_NS)
+        result = blocked == ON_ALLOC
+                   ? ssm_alloc(check->self, check->world->arena ? check->world->arena_bytes : 1, BLOCKED_NS, &handle)
+               : blocked == ON_PUT    ? ssm_ring_put(check->rings[RING_MANY], &handle, 1, 0, BLOCKED_NS)
                : blocked == ON_PERMIT ? ssm_semaphore_acquire(check->service, BLOCKED_NS, NULL)
-                                     : ssm_ring_get(check->rings[RING_MANY], &handle, 1, BLOCKED_NS);
+                                      : ssm_ring_get(check->rings[RING_MANY], &handle, 1, BLOCKED_NS);
     check->world->wants[SURVIVOR] = blocked == ON_PERMIT ? 1 : 0;
     uint64_t until_ns = ssm_now_ns();
     while ((over_ns = ssm_load_acquire_u64(&check->world->note->over_ns)) == 0)

@@ -22,8 +22,8 @@ enum manner {
     GO_ON,    /* the survivor goes on with what it does, then reaps */
     REAP,     /* it reaps first */
     NEWCOMER, /* somebody attaches, which reaps, and goes on */
-    LOOK,     /* it asks ssm_check() and does nothing else: what a process was stopped or killed at is no contradiction */
-    BLOCKED,  /* the survivor waits in a call that has to come to an end; then it reaps */
+    LOOK, /* it asks ssm_check() and does nothing else: what a process was stopped or killed at is no contradiction */
+    BLOCKED, /* the survivor waits in a call that has to come to an end; then it reaps */
     MANNERS
 };
 extern const char *const manner_names[MANNERS];

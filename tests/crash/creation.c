@@ -20,17 +20,22 @@
 #define CHECK_SECONDS 20
 
 static struct creation {
-    char           name[64];
-    struct ssm_u32 *created;   /* shared: it was all done */
-    char           *complaint; /* shared: of the checker */
-    struct row     *row;
-    pid_t          creator;
-    uint8_t        *is_first;  /* by instruction: it may leave something else than the one before */
-    uint32_t       room;
+    char name[64];
+    struct ssm_u32 *created; /* shared: it was all done */
+    char *complaint;         /* shared: of the checker */
+    struct row *row;
+    pid_t creator;
+    uint8_t *is_first; /* by instruction: it may leave something else than the one before */
+    uint32_t room;
 } now;
 
 static const struct ssm_pool_options pool_options = {
-    .classes = {{64, BLOCKS}}, .class_count = 1, .shards = 2, .holders = 64, .cache = 1, .metadata_bytes = 4096,
+    .classes = {{64, BLOCKS}},
+    .class_count = 1,
+    .shards = 2,
+    .holders = 64,
+    .cache = 1,
+    .metadata_bytes = 4096,
 };
 
 static void *shared_memory(size_t bytes)

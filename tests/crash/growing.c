@@ -10,9 +10,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define GROW_BYTES    (32 * UINT64_C(65536))
-#define GROW_PACKETS  40
-#define PASSED        8
+#define GROW_BYTES   (32 * UINT64_C(65536))
+#define GROW_PACKETS 40
+#define PASSED       8
 
 static int fd = -1;
 static struct ssm_pool *pool; /* the driver's */
@@ -20,8 +20,14 @@ static struct ssm_pool *pool; /* the driver's */
 void growing_renew(void)
 {
     const struct ssm_pool_options options = {
-        .classes = {{64, 16}}, .class_count = 1, .shards = 2, .cache = 2, .holders = 64, .metadata_bytes = 16384,
-        .grow_bytes = GROW_BYTES, .arena_packets = GROW_PACKETS,
+        .classes = {{64, 16}},
+        .class_count = 1,
+        .shards = 2,
+        .cache = 2,
+        .holders = 64,
+        .metadata_bytes = 16384,
+        .grow_bytes = GROW_BYTES,
+        .arena_packets = GROW_PACKETS,
     };
     fd = memfd_create("ssm-soak-growing", MFD_CLOEXEC);
     int result = ssm_pool_create(fd, &options, &(struct ssm_attach_options){.name = "driver"}, &pool);
@@ -33,7 +39,8 @@ int growing_come(struct hands *hands)
 {
     int result = ssm_pool_attach(fd, &(struct ssm_attach_options){.name = "worker"}, &hands->growing);
     if (result == 0)
-        result = ssm_ring_open(hands->growing, "passing", &(struct ssm_ring_options){.capacity = PASSED}, &hands->passing);
+        result = ssm_ring_open(hands->growing, "passing", &(struct ssm_ring_options){.capacity = PASSED},
+                               &hands->passing);
     return result;
 }
 
@@ -118,7 +125,8 @@ void growing_balance(void)
     }
     if (ssm_check(pool, report, NULL) != 0)
         fault("check where the arena grows", -SSM_E_CORRUPT);
-    if (ssm_arena_stats(pool, &stats) != 0 || stats.used != 0 || stats.largest != GROW_BYTES || stats.free != GROW_PACKETS)
+    if (ssm_arena_stats(pool, &stats) != 0 || stats.used != 0 || stats.largest != GROW_BYTES ||
+        stats.free != GROW_PACKETS)
         fault("the arena that grows is not one free range", -SSM_E_CORRUPT);
     ssm_pool_destroy(pool);
     close(fd);

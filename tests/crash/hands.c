@@ -9,15 +9,19 @@
 
 enum { BATCH = 4 }; /* packets of one call, or of a chain */
 #define TIMEOUT_NS INT64_C(3000000)
-#define CALM_NS    INT64_C(60000000)  /* longer than a look comes: whoever is not woken is found late by that */
+#define CALM_NS    INT64_C(60000000) /* longer than a look comes: whoever is not woken is found late by that */
 
 const char *const ring_names[RINGS] = {"many", "short", "one", "newest", "oldest", "jobs"};
 const struct ssm_service_options pages_options = {
-    .kind = SSM_SERVICE_ADDRESSES, .last = PAGES * PAGE - 1, .ranges = PAGES,
+    .kind = SSM_SERVICE_ADDRESSES,
+    .last = PAGES * PAGE - 1,
+    .ranges = PAGES,
 };
 
 const struct ssm_service_options permits_options = {
-    .kind = SSM_SERVICE_SEMAPHORE, .flags = SSM_RECLAIM, .first = PERMITS,
+    .kind = SSM_SERVICE_SEMAPHORE,
+    .flags = SSM_RECLAIM,
+    .first = PERMITS,
 };
 
 int64_t patience(struct hands *hands)
@@ -117,9 +121,9 @@ static uint64_t take_from_hand(struct hands *hands)
 static uint64_t draw_size(struct hands *hands)
 {
     switch (below(&hands->random, 16)) {
-    case 0: return 4000 + 8 * below(&hands->random, 1000);
+    case 0:  return 4000 + 8 * below(&hands->random, 1000);
     case 1:
-    case 2: return LARGE_BYTES;
+    case 2:  return LARGE_BYTES;
     default: return 16 + 8 * below(&hands->random, 24);
     }
 }
@@ -393,7 +397,9 @@ void bury(struct ssm_service *pages)
 
 static void use_pages(struct hands *hands)
 {
-    const struct ssm_range_request request = {.size = PAGE, .align = PAGE, .max = PAGES * PAGE - 1,
+    const struct ssm_range_request request = {.size = PAGE,
+                                              .align = PAGE,
+                                              .max = PAGES * PAGE - 1,
                                               .policy = below(&hands->random, 2) ? SSM_RANGE_FIRST : SSM_RANGE_LAST};
     uint64_t start;
     if (hands->value_counts[PAGES_OF] == VALUES_MAX || below(&hands->random, 3) == 0) {
@@ -453,7 +459,10 @@ int come(int fd, struct hands *hands)
         {.capacity = 12, .flags = SSM_REDELIVER},
     };
     static const struct ssm_service_options ids = {
-        .kind = SSM_SERVICE_IDS, .flags = SSM_RECLAIM, .first = 1, .last = IDS,
+        .kind = SSM_SERVICE_IDS,
+        .flags = SSM_RECLAIM,
+        .first = 1,
+        .last = IDS,
     };
     struct ssm_attach_options attach = {.name = "worker"};
     int result = ssm_pool_attach(fd, &attach, &hands->pool);
@@ -509,9 +518,9 @@ void work(int fd, struct worker *self, uint64_t seed)
             _exit(1);
         }
         for (uint32_t left = 1 + below(&hands.random, 20000); left > 0 && !is_over(); left--) {
-            static void (*const acts[])(struct hands *) = {put_new, put_new, put_chain, fan_out,   hold,         pass_on,
-                                                          get,     get,     get,       use_ids,   use_pages,    work_on_jobs,
-                                                          use_permits, growing_use};
+            static void (*const acts[])(struct hands *) = {put_new,   put_new,      put_chain,   fan_out,    hold,
+                                                           pass_on,   get,          get,         get,        use_ids,
+                                                           use_pages, work_on_jobs, use_permits, growing_use};
             acts[below(&hands.random, sizeof acts / sizeof *acts)](&hands);
             ssm_add_acqrel_u64(&self->progress, 1);
             while (ssm_load_relaxed_u32(&ledger->next_serial) > SERIALS_END && !is_over()) { /* the round is over */

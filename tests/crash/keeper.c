@@ -45,7 +45,7 @@
 
 static struct ssm_pool *pool;
 static struct ssm_lock *locks[LOCKS_MAX]; /* this process has them */
-static uint32_t         lock_count;
+static uint32_t lock_count;
 
 static void need(bool it_is_so, const char *thing, int result)
 {
@@ -121,7 +121,11 @@ static void take_value(const char *name, const char *thing)
     struct ssm_service_stats stats = find_service(name, thing, &service_idx);
     struct ssm_service *service;
     const struct ssm_service_options options = {
-        .kind = stats.kind, .flags = stats.flags, .first = stats.first, .last = stats.last, .ranges = stats.ranges,
+        .kind = stats.kind,
+        .flags = stats.flags,
+        .first = stats.first,
+        .last = stats.last,
+        .ranges = stats.ranges,
     };
     int result = ssm_service_open(pool, name, &options, &service);
     if (result == 0)

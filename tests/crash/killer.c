@@ -40,9 +40,9 @@
 
 static struct {
     const char *only;
-    bool        sets[2]; /* narrow, wide */
-    bool        first, markdown;
-    uint32_t    points, rescued, doubles, jobs;
+    bool sets[2]; /* narrow, wide */
+    bool first, markdown;
+    uint32_t points, rescued, doubles, jobs;
 } options = {.sets = {true, true}, .points = 20, .rescued = UINT32_MAX, .doubles = 1, .jobs = 1};
 
 /* What the jobs share. */
@@ -50,7 +50,7 @@ static struct board {
     struct ssm_u32 next; /* row to be tried */
     struct ssm_u32 over; /* a violation was found, and one is enough */
     struct {
-        struct row     row;
+        struct row row;
         struct ssm_u32 done;
     } tries[ROWS_MAX];
 } *board;
@@ -58,10 +58,16 @@ static struct board {
 /* The operations: those of pools and rings, of services, and create, which has a harness of its own (NULL). */
 static const struct scenario *scenario_at(uint32_t i)
 {
-    const struct { const struct scenario *all; uint32_t count; } parts[] = {
-        {pool_scenarios, pool_scenario_count}, {chain_scenarios, chain_scenario_count},
-        {redelivery_scenarios, redelivery_scenario_count}, {overflow_scenarios, overflow_scenario_count},
-        {arena_scenarios, arena_scenario_count}, {service_scenarios, service_scenario_count},
+    const struct {
+        const struct scenario *all;
+        uint32_t count;
+    } parts[] = {
+        {pool_scenarios, pool_scenario_count},
+        {chain_scenarios, chain_scenario_count},
+        {redelivery_scenarios, redelivery_scenario_count},
+        {overflow_scenarios, overflow_scenario_count},
+        {arena_scenarios, arena_scenario_count},
+        {service_scenarios, service_scenario_count},
     };
     for (size_t part = 0; part < sizeof parts / sizeof *parts; i -= parts[part++].count)
         if (i < parts[part].count)
@@ -167,34 +173,37 @@ static int run(void)
 static bool parse(int argc, char **argv)
 {
     static const struct option known[] = {
-        {"only", required_argument, NULL, 'o'},   {"narrow", no_argument, NULL, 'n'},
-        {"wide", no_argument, NULL, 'w'},         {"points", required_argument, NULL, 'p'},
-        {"rescued", required_argument, NULL, 'r'},
-        {"double", required_argument, NULL, 'd'}, {"jobs", required_argument, NULL, 'j'},
-        {"first", no_argument, NULL, 'f'},        {"markdown", no_argument, NULL, 'm'}, {NULL, 0, NULL, 0},
+        {"only", required_argument, NULL, 'o'},    {"narrow", no_argument, NULL, 'n'},
+        {"wide", no_argument, NULL, 'w'},          {"points", required_argument, NULL, 'p'},
+        {"rescued", required_argument, NULL, 'r'}, {"double", required_argument, NULL, 'd'},
+        {"jobs", required_argument, NULL, 'j'},    {"first", no_argument, NULL, 'f'},
+        {"markdown", no_argument, NULL, 'm'},      {NULL, 0, NULL, 0},
     };
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;)
         switch (c) {
         case 'o': options.only = optarg; break;
         case 'n': options.sets[1] = false; break;
         case 'w': options.sets[0] = false; break;
-        case 'p': options.points = strcmp(optarg, "all") == 0 ? UINT32_MAX - 1 : (uint32_t)strtoul(optarg, NULL, 10); break;
+        case 'p':
+            options.points = strcmp(optarg, "all") == 0 ? UINT32_MAX - 1 : (uint32_t)strtoul(optarg, NULL, 10);
+            break;
         case 'r': options.rescued = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 'd': options.doubles = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 'j': options.jobs = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 'f': options.first = true; break;
         case 'm': options.markdown = true; break;
-        default: return false;
+        default:  return false;
         }
-    return options.jobs > 0 && options.jobs <= JOBS_MAX && (options.sets[0] || options.sets[1]) &&
-           optind == argc;
+    return options.jobs > 0 && options.jobs <= JOBS_MAX && (options.sets[0] || options.sets[1]) && optind == argc;
 }
 
 int main(int argc, char **argv)
 {
     if (parse(argc, argv))
         return run();
-    fprintf(stderr, "usage: %s [--only TEXT] [--narrow | --wide] [--points N] [--rescued STATES] [--double STATES] "
-                    "[--jobs N] [--first] [--markdown]\n", argv[0]);
+    fprintf(stderr,
+            "usage: %s [--only TEXT] [--narrow | --wide] [--points N] [--rescued STATES] [--double STATES] "
+            "[--jobs N] [--first] [--markdown]\n",
+            argv[0]);
     return 2;
 }

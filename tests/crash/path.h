@@ -14,7 +14,7 @@
 struct path {
     struct trace trace;
     struct test *test;
-    struct state last;     /* before the class of the instruction that is stepped */
+    struct state last; /* before the class of the instruction that is stepped */
     pid_t        child;
     uint8_t     *is_first; /* of its class */
     uint32_t     room;

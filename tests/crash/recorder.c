@@ -20,8 +20,8 @@
 
 /* In memory that the child shares with who reads the recording. */
 struct log {
-    uint32_t store_count, word_count;
-    uint64_t pcs[STORES_MAX];
+    uint32_t             store_count, word_count;
+    uint64_t             pcs[STORES_MAX];
     struct recorder_word words[WORDS_MAX];
 };
 
@@ -83,8 +83,8 @@ static void write_down(const struct opened *page)
     memcpy(now, page_of(page), PAGE);
     for (uint64_t i = 0; i < PAGE / 8; i++)
         if (now[i] != page->before[i])
-            log_of_the_last->words[log_of_the_last->word_count++] =
-                (struct recorder_word){log_of_the_last->store_count, page->area, page->at + i * 8, now[i]};
+            log_of_the_last->words[log_of_the_last->word_count++] = (struct recorder_word){
+                log_of_the_last->store_count, page->area, page->at + i * 8, now[i]};
 }
 
 static void on_step(int signal_number, siginfo_t *info, void *context)
@@ -108,7 +108,8 @@ void recorder_begin(void)
     const stack_t stack = {.ss_sp = handler_stack, .ss_size = sizeof handler_stack};
     fault.sa_sigaction = on_fault;
     stepped.sa_sigaction = on_step;
-    if (sigaltstack(&stack, NULL) != 0 || sigaction(SIGSEGV, &fault, NULL) != 0 || sigaction(SIGTRAP, &stepped, NULL) != 0)
+    if (sigaltstack(&stack, NULL) != 0 || sigaction(SIGSEGV, &fault, NULL) != 0 ||
+        sigaction(SIGTRAP, &stepped, NULL) != 0)
         abort();
     for (int area = 0; area < RECORDER_AREAS; area++)
         if (mprotect(areas[area].base, areas[area].bytes, PROT_READ) != 0)

@@ -28,15 +28,15 @@ struct recorder_area {
 struct recorder_word {
     uint32_t store; /* its number, from 0 */
     uint32_t area;
-    uint64_t at;    /* offset, a multiple of 8 */
+    uint64_t at; /* offset, a multiple of 8 */
     uint64_t value;
 };
 
 /* Of the last run, until the next. */
 struct recording {
     const struct recorder_word *words;
-    const uint64_t *pcs; /* address of the n-th store's instruction */
-    uint32_t word_count, store_count;
+    const uint64_t             *pcs; /* address of the n-th store's instruction */
+    uint32_t                    word_count, store_count;
 };
 
 /* Forks, without fork handlers, and waits for the end of the child, which calls recorder_begin() when the stores begin to

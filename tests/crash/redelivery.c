@@ -18,8 +18,14 @@ static void take(struct world *world, uint32_t count)
     world_returned(world, ssm_ring_get(many(world), world->note->handles, count, NOW));
 }
 
-static void get(struct world *world) { take(world, 1); }
-static void get_3(struct world *world) { take(world, 3); }
+static void get(struct world *world)
+{
+    take(world, 1);
+}
+static void get_3(struct world *world)
+{
+    take(world, 3);
+}
 
 static void get_and_free(struct world *world)
 {
@@ -97,8 +103,14 @@ static void reap(struct world *world)
     world_returned(world, ssm_reap(me(world), &reaped));
 }
 
-static void close_pool(struct world *world) { world_returned(world, ssm_pool_close(me(world))); }
-static void shut_down(struct world *world) { world_returned(world, ssm_ring_shutdown(many(world), 1)); }
+static void close_pool(struct world *world)
+{
+    world_returned(world, ssm_pool_close(me(world)));
+}
+static void shut_down(struct world *world)
+{
+    world_returned(world, ssm_ring_shutdown(many(world), 1));
+}
 
 /* ---- states ------------------------------------------------------------------------------------------------------ */
 
@@ -213,8 +225,10 @@ const struct scenario redelivery_scenarios[] = {
     {"redelivering get: one of three", three_queued, get, .results = {1}, .many_flags = SSM_REDELIVER},
     {"redelivering get: 3, wrapped", three_queued, get_3, .results = {3}, .many_flags = SSM_REDELIVER},
     {"redelivering get: free", to_free, get_and_free, .results = {2, 0}, .many_flags = SSM_REDELIVER},
-    {"redelivering get: put into another ring", to_hand_on, get_and_hand_on, .results = {2, 0}, .many_flags = SSM_REDELIVER},
-    {"redelivering get: put, keep, hand over", to_hand_on, get_and_hand_over, .results = {2, 0}, .many_flags = SSM_REDELIVER},
+    {"redelivering get: put into another ring", to_hand_on, get_and_hand_on, .results = {2, 0},
+     .many_flags = SSM_REDELIVER},
+    {"redelivering get: put, keep, hand over", to_hand_on, get_and_hand_over, .results = {2, 0},
+     .many_flags = SSM_REDELIVER},
     {"redelivering get: put back", to_put_back, get_and_put_back, .results = {1, 0}, .many_flags = SSM_REDELIVER},
     {"redelivering get: of returned ones", returned, get_3, .results = {3}, .many_flags = SSM_REDELIVER},
     {"redelivering get: of returned ones, free", returned_to_free, get_and_free, .results = {2, 0},
@@ -223,11 +237,15 @@ const struct scenario redelivery_scenarios[] = {
      .many_flags = SSM_REDELIVER},
     {"redelivering get: free, viewed", to_free, get_view_and_free, .results = {2, 0}, .many_flags = SSM_REDELIVER},
     {"redelivering get: put, viewed", to_hand_on, get_view_and_hand_on, .results = {2, 0}, .many_flags = SSM_REDELIVER},
-    {"redelivering get: put back, viewed", to_put_back, get_view_and_put_back, .results = {1, 0}, .many_flags = SSM_REDELIVER},
+    {"redelivering get: put back, viewed", to_put_back, get_view_and_put_back, .results = {1, 0},
+     .many_flags = SSM_REDELIVER},
     {"redelivering get: free, shared", to_free, get_share_and_free, .results = {2, 0}, .many_flags = SSM_REDELIVER},
-    {"redelivering get: free, held already", held_to_free, get_and_free, .results = {2, 0}, .many_flags = SSM_REDELIVER},
-    {"redelivering get: drop, held already", held_to_free, get_and_drop, .results = {2, 0}, .many_flags = SSM_REDELIVER},
-    {"redelivering get: put, held already", held_to_hand_on, get_and_hand_on, .results = {2, 0}, .many_flags = SSM_REDELIVER},
+    {"redelivering get: free, held already", held_to_free, get_and_free, .results = {2, 0},
+     .many_flags = SSM_REDELIVER},
+    {"redelivering get: drop, held already", held_to_free, get_and_drop, .results = {2, 0},
+     .many_flags = SSM_REDELIVER},
+    {"redelivering get: put, held already", held_to_hand_on, get_and_hand_on, .results = {2, 0},
+     .many_flags = SSM_REDELIVER},
     {"reap: returns what a dead process had", died_with_two, reap, .results = {0}, .many_flags = SSM_REDELIVER},
     {"close: frees what it had taken", two_in_hand, close_pool, .results = {0}, .many_flags = SSM_REDELIVER},
     {"shutdown: frees returned ones", returned_to_discard, shut_down, .results = {0}, .many_flags = SSM_REDELIVER},

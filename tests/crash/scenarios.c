@@ -10,9 +10,9 @@
 
 #include <stdlib.h>
 
-#define HAND(world)  ((world)->packets)
-#define NOW          0
-#define RING_HOLDER  2 /* holder id of the first ring: the survivor and the peer came before */
+#define HAND(world) ((world)->packets)
+#define NOW         0
+#define RING_HOLDER 2 /* holder id of the first ring: the survivor and the peer came before */
 
 /* clang-format off */
 static struct ssm_pool *me(const struct world *world) { return world->pools[VICTIM]; }
@@ -41,7 +41,10 @@ static void expect_take(struct world *world, int ring, uint32_t count)
 
 /* ---- alloc ------------------------------------------------------------------------------------------------------- */
 
-static void alloc(struct world *world) { world_returned(world, ssm_alloc(me(world), 64, NOW, world->note->handles)); }
+static void alloc(struct world *world)
+{
+    world_returned(world, ssm_alloc(me(world), 64, NOW, world->note->handles));
+}
 static void alloc_3(struct world *world)
 {
     world_returned(world, ssm_alloc_many(me(world), 64, 3, NOW, world->note->handles));
@@ -133,8 +136,14 @@ static void own_shard_locked(struct world *world)
 
 /* ---- free -------------------------------------------------------------------------------------------------------- */
 
-static void free_first(struct world *world) { world_returned(world, ssm_free(me(world), HAND(world)[0])); }
-static void free_4(struct world *world) { world_returned(world, ssm_free_many(me(world), HAND(world), 4)); }
+static void free_first(struct world *world)
+{
+    world_returned(world, ssm_free(me(world), HAND(world)[0]));
+}
+static void free_4(struct world *world)
+{
+    world_returned(world, ssm_free_many(me(world), HAND(world), 4));
+}
 
 static void one_packet(struct world *world)
 {
@@ -393,7 +402,10 @@ static void to_fan_out(struct world *world)
 
 /* ---- get --------------------------------------------------------------------------------------------------------- */
 
-static void get(struct world *world) { world_returned(world, ssm_ring_get(many(world), world->note->handles, 1, NOW)); }
+static void get(struct world *world)
+{
+    world_returned(world, ssm_ring_get(many(world), world->note->handles, 1, NOW));
+}
 static void get_3(struct world *world)
 {
     world_returned(world, ssm_ring_get(many(world), world->note->handles, 3, NOW));
@@ -528,8 +540,14 @@ static void to_shut_down_one(struct world *world)
     expect_take(world, RING_ONE, CAPACITY_ONE);
 }
 
-static void full_ring(struct world *world) { world_queue(world, PEER, RING_MANY, CAPACITY_MANY); }
-static void two_queued(struct world *world) { world_queue(world, PEER, RING_MANY, 2); }
+static void full_ring(struct world *world)
+{
+    world_queue(world, PEER, RING_MANY, CAPACITY_MANY);
+}
+static void two_queued(struct world *world)
+{
+    world_queue(world, PEER, RING_MANY, 2);
+}
 
 static void both_sides_claimed(struct world *world)
 {
@@ -542,7 +560,10 @@ static void both_sides_claimed(struct world *world)
     queued->count = 2;
 }
 
-static void producer_claimed(struct world *world) { world_queue(world, VICTIM, RING_ONE, 2); }
+static void producer_claimed(struct world *world)
+{
+    world_queue(world, VICTIM, RING_ONE, 2);
+}
 
 static void open_new(struct world *world)
 {
@@ -579,8 +600,14 @@ static void attach_to_look(struct world *world)
     world_returned(world, ssm_check(pool, NULL, NULL));
 }
 
-static void retire(struct world *world) { world_returned(world, ssm_pool_retire(ssm_file_reopen(world->fd, true), NULL)); }
-static void close_pool(struct world *world) { world_returned(world, ssm_pool_close(me(world))); }
+static void retire(struct world *world)
+{
+    world_returned(world, ssm_pool_retire(ssm_file_reopen(world->fd, true), NULL));
+}
+static void close_pool(struct world *world)
+{
+    world_returned(world, ssm_pool_close(me(world)));
+}
 
 static void detached(struct world *world)
 {
@@ -625,7 +652,10 @@ static void reap(struct world *world)
     world_returned(world, ssm_reap(me(world), &reaped));
 }
 
-static void check(struct world *world) { world_returned(world, ssm_check(me(world), NULL, NULL)); }
+static void check(struct world *world)
+{
+    world_returned(world, ssm_check(me(world), NULL, NULL));
+}
 
 static void stats(struct world *world)
 {
@@ -791,12 +821,12 @@ const struct scenario pool_scenarios[] = {
      .blocked = ON_ALLOC},
     {"put: somebody sleeps for a packet", to_put, put, .results = {0}, .blocked = ON_GET},
     {"get: somebody sleeps for a place", to_get_full, get, .results = {1}, .blocked = ON_PUT},
-    {"shutdown: somebody sleeps for a packet", as_it_is, shutdown_later, .results = {0},
-     .blocked = ON_GET, .refusal = -SSM_E_SHUTDOWN},
-    {"shutdown: somebody sleeps for a place", full_ring, shutdown_later, .results = {0},
-     .blocked = ON_PUT, .refusal = -SSM_E_SHUTDOWN},
-    {"set_acl: somebody sleeps for a packet", as_it_is, peer_down, .results = {0},
-     .blocked = ON_GET, .refusal = -SSM_E_SHUTDOWN},
+    {"shutdown: somebody sleeps for a packet", as_it_is, shutdown_later, .results = {0}, .blocked = ON_GET,
+     .refusal = -SSM_E_SHUTDOWN},
+    {"shutdown: somebody sleeps for a place", full_ring, shutdown_later, .results = {0}, .blocked = ON_PUT,
+     .refusal = -SSM_E_SHUTDOWN},
+    {"set_acl: somebody sleeps for a packet", as_it_is, peer_down, .results = {0}, .blocked = ON_GET,
+     .refusal = -SSM_E_SHUTDOWN},
     {"get: waits, somebody else does, too", as_it_is, await_packet, .results = {-SSM_E_EMPTY}, .blocked = ON_GET},
 };
 

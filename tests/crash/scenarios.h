@@ -13,13 +13,13 @@ struct scenario {
     const char *name;
     void (*prepare)(struct world *world);
     void (*operate)(struct world *world); /* the victim */
-    int results[CALLS];                   /* of its calls when it is not killed, or the test is not what it says */
+    int        results[CALLS];            /* of its calls when it is not killed, or the test is not what it says */
     enum block blocked;
-    int refusal;                          /* what the survivor's call may also answer; 0: nothing else */
-    uint32_t many_flags;                  /* of RING_MANY: SSM_REDELIVER, or how it overflows */
-    bool arena;                           /* the pool has one */
-    bool grows;                           /* and it grows */
-    bool attaches;                        /* the operation opens the file anew */
+    int        refusal;    /* what the survivor's call may also answer; 0: nothing else */
+    uint32_t   many_flags; /* of RING_MANY: SSM_REDELIVER, or how it overflows */
+    bool       arena;      /* the pool has one */
+    bool       grows;      /* and it grows */
+    bool       attaches;   /* the operation opens the file anew */
 };
 
 extern const struct scenario pool_scenarios[], chain_scenarios[], redelivery_scenarios[], overflow_scenarios[],

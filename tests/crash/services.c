@@ -7,16 +7,19 @@
 
 #include <stddef.h>
 
-#define PAGE     UINT64_C(16)
-#define LAST     UINT64_C(1023)
-#define THEN     UINT64_C(10)      /* when all was prepared; RMIDs rest for REST_NS */
-#define NOW      UINT64_C(1000000)
-#define REST_NS  1000
-#define IDS      70                /* more than a word of bits */
-#define PERMITS  4
-#define A_WHILE  INT64_C(5000000)  /* ns */
+#define PAGE    UINT64_C(16)
+#define LAST    UINT64_C(1023)
+#define THEN    UINT64_C(10) /* when all was prepared; RMIDs rest for REST_NS */
+#define NOW     UINT64_C(1000000)
+#define REST_NS 1000
+#define IDS     70 /* more than a word of bits */
+#define PERMITS 4
+#define A_WHILE INT64_C(5000000) /* ns */
 
-static struct ssm_service *mine(const struct world *world) { return world->services[VICTIM]; }
+static struct ssm_service *mine(const struct world *world)
+{
+    return world->services[VICTIM];
+}
 
 static void host(struct world *world, uint32_t kind, uint32_t flags)
 {
@@ -128,7 +131,11 @@ static void alloc_range(struct world *world)
 static void alloc_in_the_middle(struct world *world)
 {
     const struct ssm_range_request request = {
-        .size = 2 * PAGE, .align = PAGE, .max = LAST, .exact = 32 * PAGE, .policy = SSM_RANGE_EXACT,
+        .size = 2 * PAGE,
+        .align = PAGE,
+        .max = LAST,
+        .exact = 32 * PAGE,
+        .policy = SSM_RANGE_EXACT,
     };
     uint64_t start;
     world_returned(world, ssm_range_alloc(mine(world), &request, &start));
@@ -148,8 +155,14 @@ static void between(struct world *world, uint32_t flags)
     take_range(world, PEER, PAGE);
 }
 
-static void ranges(struct world *world) { between(world, 0); }
-static void ranges_reclaimed(struct world *world) { between(world, SSM_RECLAIM); }
+static void ranges(struct world *world)
+{
+    between(world, 0);
+}
+static void ranges_reclaimed(struct world *world)
+{
+    between(world, SSM_RECLAIM);
+}
 
 /* A gap of the size that is asked for. */
 static void gap(struct world *world)
@@ -197,12 +210,17 @@ static struct ssm_range_request by_two_pages(void)
 static void misaligned_holes(struct world *world)
 {
     const struct ssm_range_request all = by_two_pages();
-    const struct ssm_service_options options = {.kind = SSM_SERVICE_ADDRESSES, .last = all.max, .ranges = HOLES + HOLES / 2};
+    const struct ssm_service_options options = {
+        .kind = SSM_SERVICE_ADDRESSES, .last = all.max, .ranges = HOLES + HOLES / 2};
     world_host(world, &options);
     for (uint64_t i = 0; i <= HOLES; i++) {
         const uint64_t start = i == 0 ? 0 : (4 * i - 1) * PAGE, size = i == 0 ? PAGE : 2 * PAGE;
         const struct ssm_range_request exact = {
-            .size = size, .align = PAGE, .max = all.max, .exact = start, .policy = SSM_RANGE_EXACT,
+            .size = size,
+            .align = PAGE,
+            .max = all.max,
+            .exact = start,
+            .policy = SSM_RANGE_EXACT,
         };
         uint64_t unused;
         (void)ssm_range_alloc(world->services[PEER], &exact, &unused);
@@ -282,7 +300,10 @@ static void reap(struct world *world)
     world_returned(world, ssm_reap(world->pools[VICTIM], &reaped));
 }
 
-static void close_pool(struct world *world) { world_returned(world, ssm_pool_close(world->pools[VICTIM])); }
+static void close_pool(struct world *world)
+{
+    world_returned(world, ssm_pool_close(world->pools[VICTIM]));
+}
 
 /* ---- semaphores -------------------------------------------------------------------------------------------------- */
 
@@ -363,8 +384,14 @@ static void open_as(struct world *world, const char *name)
     world_returned(world, ssm_service_open(world->pools[VICTIM], name, &world->service, &service));
 }
 
-static void open_new(struct world *world) { open_as(world, "new"); }
-static void open_known(struct world *world) { open_as(world, "service"); }
+static void open_new(struct world *world)
+{
+    open_as(world, "new");
+}
+static void open_known(struct world *world)
+{
+    open_as(world, "service");
+}
 
 static void look(struct world *world)
 {

@@ -38,7 +38,7 @@
 enum { HOLDERS = 128 };
 #define ROUND_NS UINT64_C(2000000000)
 #define HANG_NS  UINT64_C(5000000000)
-#define CALM     3 /* each such round is */
+#define CALM     3                     /* each such round is */
 #define END_NS   UINT64_C(20000000000) /* by then a calm round's workers have left */
 
 struct ledger *ledger;
@@ -51,11 +51,11 @@ static bool stop_at_first, markdown, always_calm;
 static struct {
     struct ssm_pool *pool;
     struct ssm_service *pages;
-    pid_t    pids[WORKERS_MAX];
+    pid_t pids[WORKERS_MAX];
     uint64_t progress[WORKERS_MAX], since_ns[WORKERS_MAX]; /* when it last did something */
     uint64_t random;
     uint64_t kills, stops, rounds, calm_rounds, comings, packets, values, taken, lost, twice, torn, hangs, late, faults;
-    uint64_t allowed[RINGS]; /* of this round: what calls that were killed would have taken out */
+    uint64_t allowed[RINGS];  /* of this round: what calls that were killed would have taken out */
     uint64_t given_up[RINGS]; /* by a lossy ring, ever */
 } drive;
 
@@ -123,13 +123,11 @@ static void disturb(bool calm)
     uint32_t i = below(&drive.random, workers);
     ssm_nap_ns(UINT64_C(100000) * (1 + below(&drive.random, 60)));
     switch (calm ? 1 + below(&drive.random, 3) : below(&drive.random, 8)) {
-    case 0: stop_for_a_while(i); break;
-    case 1: ssm_reap(drive.pool, &reaped); break;
-    case 2: ssm_check(drive.pool, report, NULL); break; /* while everybody works */
-    case 3: bury(drive.pages); break;
-    default:
-        end(i);
-        start(i);
+    case 0:  stop_for_a_while(i); break;
+    case 1:  ssm_reap(drive.pool, &reaped); break;
+    case 2:  ssm_check(drive.pool, report, NULL); break; /* while everybody works */
+    case 3:  bury(drive.pages); break;
+    default: end(i); start(i);
     }
     look_for_hangs();
 }
@@ -238,7 +236,9 @@ static void balance_permits(const struct hands *hands)
 static bool is_enough(void)
 {
     return stop_at_first && ssm_load_relaxed_u32(&ledger->torn) + ssm_load_relaxed_u32(&ledger->twice) +
-                            ssm_load_relaxed_u32(&ledger->faults) + drive.hangs + drive.late + drive.faults + drive.lost > 0;
+                                    ssm_load_relaxed_u32(&ledger->faults) + drive.hangs + drive.late + drive.faults +
+                                    drive.lost >
+                                0;
 }
 
 /* ---- calm rounds ------------------------------------------------------------------------------------------------- */
@@ -327,13 +327,25 @@ static void play_round(uint64_t until_ns)
 /* A line, or a table of Markdown. */
 static void print_counts(uint64_t seed, uint64_t seconds)
 {
-    const struct { const char *what; uint64_t count; } counts[] = {
-        {"kills", drive.kills}, {"stops", drive.stops}, {"rounds", drive.rounds}, {"calm", drive.calm_rounds},
+    const struct {
+        const char *what;
+        uint64_t count;
+    } counts[] = {
+        {"kills", drive.kills},
+        {"stops", drive.stops},
+        {"rounds", drive.rounds},
+        {"calm", drive.calm_rounds},
         {"comings and goings", drive.comings},
-        {"packets", drive.packets}, {"values", drive.values}, {"taken by the dead", drive.taken},
+        {"packets", drive.packets},
+        {"values", drive.values},
+        {"taken by the dead", drive.taken},
         {"given up", drive.given_up[NEWEST] + drive.given_up[OLDEST]},
-        {"lost", drive.lost}, {"twice", drive.twice}, {"torn", drive.torn}, {"hangs", drive.hangs},
-        {"late wakes", drive.late}, {"faults", drive.faults},
+        {"lost", drive.lost},
+        {"twice", drive.twice},
+        {"torn", drive.torn},
+        {"hangs", drive.hangs},
+        {"late wakes", drive.late},
+        {"faults", drive.faults},
     };
     const size_t columns = sizeof counts / sizeof *counts;
     if (!markdown) {
@@ -371,8 +383,16 @@ static bool conclude(void)
 static bool prepare(void)
 {
     const struct ssm_pool_options options = {
-        .classes = {{256, SMALL}, {2048, LARGE}}, .class_count = 2, .shards = 4, .cache = 8, .holders = HOLDERS,
-        .headroom = 16, .tailroom = 16, .metadata_bytes = 262144, .arena_bytes = ARENA_BYTES, .arena_packets = ARENA_PACKETS,
+        .classes = {{256, SMALL}, {2048, LARGE}},
+        .class_count = 2,
+        .shards = 4,
+        .cache = 8,
+        .holders = HOLDERS,
+        .headroom = 16,
+        .tailroom = 16,
+        .metadata_bytes = 262144,
+        .arena_bytes = ARENA_BYTES,
+        .arena_packets = ARENA_PACKETS,
     };
     const struct ssm_attach_options attach = {.name = "driver"};
     fd = memfd_create("ssm-soak", MFD_CLOEXEC);
@@ -388,9 +408,12 @@ static bool prepare(void)
 int main(int argc, char **argv)
 {
     static const struct option known[] = {
-        {"seconds", required_argument, NULL, 's'}, {"seed", required_argument, NULL, 'r'},
-        {"workers", required_argument, NULL, 'w'}, {"first", no_argument, NULL, 'f'},
-        {"markdown", no_argument, NULL, 'm'},      {"calm", no_argument, NULL, 'c'},
+        {"seconds", required_argument, NULL, 's'},
+        {"seed", required_argument, NULL, 'r'},
+        {"workers", required_argument, NULL, 'w'},
+        {"first", no_argument, NULL, 'f'},
+        {"markdown", no_argument, NULL, 'm'},
+        {"calm", no_argument, NULL, 'c'},
         {NULL, 0, NULL, 0},
     };
     uint64_t seconds = 5, seed = ssm_now_ns() % 1000000;
@@ -402,11 +425,11 @@ int main(int argc, char **argv)
         case 'f': stop_at_first = true; break;
         case 'm': markdown = true; break;
         case 'c': always_calm = true; break;
-        default: workers = 0;
+        default:  workers = 0;
         }
     if (workers == 0 || workers > WORKERS_MAX || optind != argc) {
-        fprintf(stderr, "usage: %s [--seconds S] [--seed N] [--workers 1..%d] [--calm] [--first] [--markdown]\n", argv[0],
-                WORKERS_MAX);
+        fprintf(stderr, "usage: %s [--seconds S] [--seed N] [--workers 1..%d] [--calm] [--first] [--markdown]\n",
+                argv[0], WORKERS_MAX);
         return 2;
     }
     if (!prepare())

@@ -21,7 +21,7 @@ enum { IDS = 200, PAGES = 256, VALUES_MAX = 5, PERMITS = 3 };
 /* What became of a packet in a ring, as bits; a chain goes by its head. DONE: of a job, freed or put by whoever got it. */
 enum fate { PUT_BEGUN = 1, PUT_RETURNED = 2, GOT = 4, DONE_BEGUN = 8, DONE = 16 };
 
-struct worker { /* written by its process */
+struct worker {          /* written by its process */
     struct ssm_u32 life; /* by the driver, which counts its starts and ends */
     struct ssm_u64 progress;
     struct ssm_u32 getting[RINGS]; /* a call is under way that takes so many out at most */
@@ -34,7 +34,7 @@ struct ledger {
     struct ssm_u32 next_serial, torn, twice, faults;
     struct ssm_u64 packets, values;
     struct ssm_u32 ids[IDS + 1], pages[PAGES]; /* who has it: life << 8 | worker + 1; 0: nobody */
-    struct ssm_u32 permits[WORKERS_MAX]; /* of that worker: its life, as above, while it has one */
+    struct ssm_u32 permits[WORKERS_MAX];       /* of that worker: its life, as above, while it has one */
     char           fault[200];
     struct worker  workers[WORKERS_MAX];
     struct ssm_u64 fates[SERIALS]; /* a byte for each ring */
@@ -47,17 +47,20 @@ struct hands {
     struct worker   *self;
     uint64_t         held[HELD_MAX];
     uint32_t         held_count;
-    struct second { uint64_t handle; bool pinned; } seconds[SECONDS_MAX]; /* references that outlive their jobs */
-    uint32_t         second_count;
-    struct ssm_service *ids, *pages;    /* the dead's ids come back by themselves, their pages do not */
-    uint32_t         values[2][VALUES_MAX]; /* ids, pages */
-    uint32_t         value_counts[2];
+    struct second {
+        uint64_t handle;
+        bool     pinned;
+    } seconds[SECONDS_MAX]; /* references that outlive their jobs */
+    uint32_t            second_count;
+    struct ssm_service *ids, *pages;           /* the dead's ids come back by themselves, their pages do not */
+    uint32_t            values[2][VALUES_MAX]; /* ids, pages */
+    uint32_t            value_counts[2];
     struct ssm_service *permits;
-    bool             has_permit;
-    struct ssm_pool *growing;           /* a pool of its own, new in each round; see growing.c */
-    struct ssm_ring *passing;
-    uint32_t         mark;              /* of this life */
-    uint64_t         random;
+    bool                has_permit;
+    struct ssm_pool    *growing; /* a pool of its own, new in each round; see growing.c */
+    struct ssm_ring    *passing;
+    uint32_t            mark; /* of this life */
+    uint64_t            random;
 };
 
 extern struct ledger *ledger;
@@ -86,24 +89,24 @@ void fault(const char *what, int result);
 
 int64_t patience(struct hands *hands); /* of a call: most do not wait */
 /* Attaches, and opens all that there is; 0 or an error. */
-int  come(int fd, struct hands *hands);
-void leave(struct hands *hands); /* sometimes with packets and ids in hand */
+int come(int fd, struct hands *hands);
+void leave(struct hands *hands);                       /* sometimes with packets and ids in hand */
 void work(int fd, struct worker *self, uint64_t seed); /* never returns; ends when the round is over */
 void stamp(struct ssm_packet *packet, uint32_t serial);
 uint32_t read_stamp(struct ssm_pool *pool, uint64_t handle); /* counts what is torn */
-void job_done(struct hands *hands, uint64_t handle); /* before it is freed */
+void job_done(struct hands *hands, uint64_t handle);         /* before it is freed */
 /* Gets up to `count` packets, and says so in the ledger; how many, or an error. */
-int  take(struct hands *hands, int ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns);
+int take(struct hands *hands, int ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns);
 /* Frees the ranges of the dead. The driver alone does so: of two, one would free what is somebody's again by then. */
 void bury(struct ssm_service *pages);
 
 /* ---- growing.c: a pool whose arena grows, while processes are killed in it ------------------------------------------ */
 
-void growing_renew(void);                   /* by the driver, before a round */
-int  growing_come(struct hands *hands);
+void growing_renew(void); /* by the driver, before a round */
+int growing_come(struct hands *hands);
 void growing_leave(struct hands *hands);
 void growing_use(struct hands *hands);
-void growing_balance(void);                 /* by the driver, after it: nothing is left */
+void growing_balance(void); /* by the driver, after it: nothing is left */
 uint64_t growing_late_wakes(void);
 
 #endif

@@ -20,8 +20,8 @@
 #include <sys/types.h>
 
 struct trace {
-    uint64_t *pcs;      /* address of the n-th instruction */
-    uint32_t *nth;      /* it occurs for the nth time; 0: repeats in place (rep), no breakpoint there */
+    uint64_t *pcs; /* address of the n-th instruction */
+    uint32_t *nth; /* it occurs for the nth time; 0: repeats in place (rep), no breakpoint there */
     uint32_t  count, room;
 };
 

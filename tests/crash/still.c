@@ -9,7 +9,7 @@
 
 #define LOOK_NS UINT64_C(100) /* so much passes with each look at the clock: who polls it comes to an end */
 
-static bool     is_still;
+static bool is_still;
 static uint64_t still_ns;
 
 int __real_clock_gettime(clockid_t clock, struct timespec *now_out);

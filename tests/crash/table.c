@@ -8,7 +8,7 @@
 
 static const struct column {
     const char *title, *words; /* short, and in Markdown */
-    size_t      at;            /* offset in a row */
+    size_t at;                 /* offset in a row */
 } columns[] = {
     {"points", "between stores", offsetof(struct row, points)},
     {"kills", "kills", offsetof(struct row, kills)},

@@ -9,15 +9,15 @@
 
 struct row {
     const char *operation;
-    uint32_t instructions[2]; /* with holder sets of one word, of two; 0: not tried */
-    uint32_t points;          /* between stores of the operation, recorded */
-    uint32_t kills;           /* SIGKILL at an instruction */
-    uint32_t states;          /* different ones that were left, and checked */
-    uint32_t violations;
-    uint32_t rescuers;        /* one each in one of these states */
-    uint32_t double_points, double_kills, double_states, double_violations;
-    uint32_t unforeseen;      /* states that a kill left, and no recording had */
-    uint32_t stops, stop_violations;
+    uint32_t    instructions[2]; /* with holder sets of one word, of two; 0: not tried */
+    uint32_t    points;          /* between stores of the operation, recorded */
+    uint32_t    kills;           /* SIGKILL at an instruction */
+    uint32_t    states;          /* different ones that were left, and checked */
+    uint32_t    violations;
+    uint32_t    rescuers; /* one each in one of these states */
+    uint32_t    double_points, double_kills, double_states, double_violations;
+    uint32_t    unforeseen; /* states that a kill left, and no recording had */
+    uint32_t    stops, stop_violations;
 };
 
 void table_head(bool markdown);

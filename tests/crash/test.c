@@ -89,7 +89,8 @@ static uint64_t hash_of(const struct test *test, uint64_t image_hash, const stru
     uint64_t how_far = ssm_load_relaxed_u32(&note->stage);
     for (int ring = 0; ring < RINGS; ring++) {
         const struct visit *visit = &note->visits[ring];
-        how_far = how_far << 4 | (uint64_t)(visit->put_begun + 2 * visit->put_done + 4 * visit->get_begun + 8 * visit->get_done);
+        how_far = how_far << 4 |
+                  (uint64_t)(visit->put_begun + 2 * visit->put_done + 4 * visit->get_begun + 8 * visit->get_done);
     }
     uint64_t hash = (image_hash ^ (how_far << 1 | (test->fault == DOUBLE_KILL))) * UINT64_C(0x9e3779b97f4a7c15);
     return (hash ^ hash >> 31) | 1;
@@ -156,8 +157,8 @@ bool test_check(struct test *test, const struct state *state, uint64_t image_has
 /* ---- recording --------------------------------------------------------------------------------------------------- */
 
 /* The state, brought forward by one store; returns how many words that were. */
-static uint32_t play_back(const struct test *test, const struct recorder_word *words, uint32_t count, struct state *state,
-                          uint64_t *hash)
+static uint32_t play_back(const struct test *test, const struct recorder_word *words, uint32_t count,
+                          struct state *state, uint64_t *hash)
 {
     uint32_t i = 0;
     for (; i < count && words[i].store == words[0].store; i++) {
@@ -183,13 +184,14 @@ static void check_recording(struct test *test, const struct recording *recording
     }
 }
 
-bool test_record(struct test *test, const struct state *start, enum actor actor, void (*child)(void *context), void *context,
-                 const char *when)
+bool test_record(struct test *test, const struct state *start, enum actor actor, void (*child)(void *context),
+                 void *context, const char *when)
 {
     struct recording recording;
     const uint64_t note_bytes = (sizeof *test->world.note + 4095) / 4096 * 4096;
     const struct recorder_area areas[RECORDER_AREAS] = {
-        {test->world.pools[actor]->base, world_size(&test->world)}, {(uint8_t *)test->world.note, note_bytes},
+        {test->world.pools[actor]->base, world_size(&test->world)},
+        {(uint8_t *)test->world.note, note_bytes},
     };
     test_set(test, start);
     struct state state = test_now(test);

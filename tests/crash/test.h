@@ -36,12 +36,12 @@ struct test {
     const struct effort   *effort;
     struct row            *row;
     struct world           world;
-    enum fault             fault;         /* what is done just now */
-    bool                   is_recorded;   /* by the recorder; else stepped */
-    bool                   is_foreseen;   /* a recording came before, and had every state that there is */
+    enum fault             fault;            /* what is done just now */
+    bool                   is_recorded;      /* by the recorder; else stepped */
+    bool                   is_foreseen;      /* a recording came before, and had every state that there is */
     struct state           left[STATES_MAX]; /* by the victim's death */
     uint32_t               left_count;
-    uint64_t              *hashes;        /* of all states found: an open table; 0: free */
+    uint64_t              *hashes; /* of all states found: an open table; 0: free */
     uint32_t               hash_count, hash_room;
 };
 
@@ -58,7 +58,7 @@ void test_finish_checker(struct test *test, pid_t pid, const struct place *place
 /* Checks it, if it is a new one: `image_hash` is world_hash() of it. True: it was one. */
 bool test_check(struct test *test, const struct state *state, uint64_t image_hash, const struct place *place);
 /* Records child(test), from `start` on, and checks what is between its stores. False: it crashed. */
-bool test_record(struct test *test, const struct state *start, enum actor actor, void (*child)(void *context), void *context,
-                 const char *when);
+bool test_record(struct test *test, const struct state *start, enum actor actor, void (*child)(void *context),
+                 void *context, const char *when);
 
 #endif

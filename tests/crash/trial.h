@@ -11,9 +11,9 @@
 #include "table.h"
 
 struct effort {
-    uint32_t points;  /* kills at so many instructions that change nothing, besides those at all others */
-    uint32_t rescued; /* states that rescuers are recorded in */
-    uint32_t doubles; /* states that rescuers are killed in */
+    uint32_t points;        /* kills at so many instructions that change nothing, besides those at all others */
+    uint32_t rescued;       /* states that rescuers are recorded in */
+    uint32_t doubles;       /* states that rescuers are killed in */
     bool     stop_at_first; /* violation */
 };
 

@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define WIDE_SLOT      64    /* the victim's, in a wide world */
+#define WIDE_SLOT      64 /* the victim's, in a wide world */
 #define HOUR_NS        UINT64_C(3600000000000)
 #define METADATA_BYTES 81920 /* four rings and two services: one that is lost leaves no room for the next */
 
@@ -91,15 +91,23 @@ static void open_rings(struct world *world, enum actor actor)
 void world_build(struct world *world, bool wide, uint32_t many_flags, bool arena, bool grows)
 {
     struct ssm_pool_options options = {
-        .classes = {{BLOCK_SIZE, BLOCKS}}, .class_count = 1, .shards = 2, .cache = CACHE,
-        .holders = wide ? 128 : 64, .metadata_bytes = METADATA_BYTES,
-        .arena_bytes = arena && !grows ? ARENA_BYTES : 0, .grow_bytes = grows ? GROW_BYTES : 0,
+        .classes = {{BLOCK_SIZE, BLOCKS}},
+        .class_count = 1,
+        .shards = 2,
+        .cache = CACHE,
+        .holders = wide ? 128 : 64,
+        .metadata_bytes = METADATA_BYTES,
+        .arena_bytes = arena && !grows ? ARENA_BYTES : 0,
+        .grow_bytes = grows ? GROW_BYTES : 0,
         .arena_packets = arena ? ARENA_PACKETS : 0,
     };
     struct ssm_attach_options survivor = {.name = "survivor"};
-    *world = (struct world){.fd = memfd_create("ssm-crash", MFD_CLOEXEC), .wide = wide,
-                             .many_flags = many_flags, .arena = arena,
-                             .arena_bytes = grows ? GROW_BYTES : ARENA_BYTES, .built_ns = ssm_now_ns()};
+    *world = (struct world){.fd = memfd_create("ssm-crash", MFD_CLOEXEC),
+                            .wide = wide,
+                            .many_flags = many_flags,
+                            .arena = arena,
+                            .arena_bytes = grows ? GROW_BYTES : ARENA_BYTES,
+                            .built_ns = ssm_now_ns()};
     MUST(world->fd >= 0);
     MUST(ssm_pool_create(world->fd, &options, &survivor, &world->pools[SURVIVOR]) == 0);
     world->pools[PEER] = attach(world, "peer");
@@ -402,7 +410,8 @@ uint64_t world_serial_of(const struct world *world, uint64_t handle)
     uint64_t serial;
     const struct ssm_pool *pool = world->pools[SURVIVOR];
     const uint32_t block_idx = (uint32_t)handle;
-    memcpy(&serial, pool->base + ssm_memory_seen(pool, ssm_class_of_block(pool, block_idx), block_idx).start, sizeof serial);
+    memcpy(&serial, pool->base + ssm_memory_seen(pool, ssm_class_of_block(pool, block_idx), block_idx).start,
+           sizeof serial);
     return serial;
 }
 

@@ -94,10 +94,22 @@ static uint64_t some_value(struct run *r, const uint8_t *place, unsigned width)
     const struct user *user = &r->users[below(r, USERS)];
     uint64_t mine = user->pool != NULL ? user->pool->lock_word : 1, small = number(r, 1);
     const uint64_t values[SCRIBBLE_KINDS - 1] = {
-        small, UINT64_MAX - small, there + small, there - small, there ^ UINT64_C(1) << (small & 63), beside, beside + 1,
-        mine, mine | UINT64_C(1) << 31, r->g->block_total + small, UINT64_C(1) << (small & 63),
-        (UINT64_C(1) << (small & 63)) - 1, r->g->size_bytes - small, small << 32 | 1,
-        user->handle_count > 0 ? user->handles[small % user->handle_count] : 0, 0,
+        small,
+        UINT64_MAX - small,
+        there + small,
+        there - small,
+        there ^ UINT64_C(1) << (small & 63),
+        beside,
+        beside + 1,
+        mine,
+        mine | UINT64_C(1) << 31,
+        r->g->block_total + small,
+        UINT64_C(1) << (small & 63),
+        (UINT64_C(1) << (small & 63)) - 1,
+        r->g->size_bytes - small,
+        small << 32 | 1,
+        user->handle_count > 0 ? user->handles[small % user->handle_count] : 0,
+        0,
     };
     uint32_t kind = below(r, SCRIBBLE_KINDS);
     return kind < SCRIBBLE_KINDS - 1 ? values[kind] : number(r, (int)width); /* or what the program says */
@@ -237,7 +249,8 @@ static void use(struct user *user, uint64_t handle)
     struct ssm_pool *pool = user->pool;
     if (ssm_packet_view(pool, handle, &packet) != 0)
         return;
-    uint8_t *payload = pool->base + pool->geometry.classes[0].payload_start, *end = pool->base + pool->geometry.size_bytes;
+    uint8_t *payload = pool->base + pool->geometry.classes[0].payload_start,
+            *end = pool->base + pool->geometry.size_bytes;
     CHECK(packet.data >= payload && packet.length <= (uint64_t)(end - packet.data));
     CHECK(packet.headroom <= packet.block_size && packet.tailroom <= packet.block_size);
     memset(packet.data, 0x55, packet.length);
@@ -291,15 +304,15 @@ static void shape(struct run *r)
     if (user->pool == NULL || r->cut)
         return;
     switch (what) {
-    case 0: (void)ssm_packet_prepend(user->pool, handle, bytes, NULL); break;
-    case 1: (void)ssm_packet_append(user->pool, handle, bytes, NULL); break;
-    case 2: (void)ssm_packet_trim_front(user->pool, handle, bytes, NULL); break;
-    case 3: (void)ssm_packet_trim_back(user->pool, handle, bytes, NULL); break;
-    case 4: (void)ssm_packet_set_tag(user->pool, handle, bytes); break;
-    case 5: (void)ssm_packet_tag(user->pool, handle, &tag); break;
-    case 6: (void)ssm_packet_hold(user->pool, handle); break;
-    case 7: (void)ssm_packet_pin(user->pool, handle); break;
-    case 8: (void)ssm_packet_unpin(user->pool, handle, bytes & 1); break;
+    case 0:  (void)ssm_packet_prepend(user->pool, handle, bytes, NULL); break;
+    case 1:  (void)ssm_packet_append(user->pool, handle, bytes, NULL); break;
+    case 2:  (void)ssm_packet_trim_front(user->pool, handle, bytes, NULL); break;
+    case 3:  (void)ssm_packet_trim_back(user->pool, handle, bytes, NULL); break;
+    case 4:  (void)ssm_packet_set_tag(user->pool, handle, bytes); break;
+    case 5:  (void)ssm_packet_tag(user->pool, handle, &tag); break;
+    case 6:  (void)ssm_packet_hold(user->pool, handle); break;
+    case 7:  (void)ssm_packet_pin(user->pool, handle); break;
+    case 8:  (void)ssm_packet_unpin(user->pool, handle, bytes & 1); break;
     default: hang(r, user, handle); break;
     }
     use(user, handle);
@@ -399,7 +412,8 @@ static void serve(struct run *r)
     if (service == NULL)
         return;
     if (what < 2 && image_services[i].kind == SSM_SERVICE_ADDRESSES)
-        (void)(what == 0 ? ssm_range_alloc(service, &request, &start) : ssm_range_free(service, start, start + bytes - 1));
+        (void)(what == 0 ? ssm_range_alloc(service, &request, &start)
+                         : ssm_range_free(service, start, start + bytes - 1));
     else if (what < 2)
         (void)(what == 0 ? ssm_number_alloc(service, ssm_now_ns(), &value)
                          : ssm_number_free(service, (uint32_t)start, ssm_now_ns()));
@@ -464,13 +478,13 @@ static void reap(struct run *r)
 static void look_at_all(struct ssm_pool *pool)
 {
     static struct ssm_holder_info holders[SSM_HOLDER_MAX];
-    static struct ssm_usage       usage[SSM_HOLDER_MAX];
-    struct ssm_pool_info     info;
-    struct ssm_shard_stats   shard;
-    struct ssm_class_stats   class;
-    struct ssm_ring_stats    ring;
+    static struct ssm_usage usage[SSM_HOLDER_MAX];
+    struct ssm_pool_info info;
+    struct ssm_shard_stats shard;
+    struct ssm_class_stats class;
+    struct ssm_ring_stats ring;
     struct ssm_service_stats service;
-    struct ssm_arena_stats   arena;
+    struct ssm_arena_stats arena;
     if (ssm_pool_info(pool, &info) != 0)
         return;
     for (uint32_t c = 0; c <= info.class_count; c++) /* the last one is the arena's */
@@ -529,11 +543,34 @@ static void wait_for_rings(struct run *r)
 /* ---- one run ----------------------------------------------------------------------------------------------------------- */
 
 static void (*const commands[COMMANDS])(struct run *r) = {
-    [SCRIBBLE] = scribble, [SCRIBBLE_2] = scribble, [SCRIBBLE_3] = scribble, [PASTE] = paste, [FILL] = fill, [SIGN] = sign,
-    [CUT] = cut, [ATTACH] = attach_some, [LEAVE] = leave, [DIE] = die, [RETIRE] = retire, [ALLOC] = alloc, [ALLOC_2] = alloc,
-    [GIVE] = give, [SHAPE] = shape, [PUT] = put, [GET] = get, [STEER] = steer, [CREATE_RING] = create_ring, [SERVE] = serve,
-    [SERVE_2] = serve, [SERVE_ALL] = serve_all, [CREATE_SERVICE] = create_service, [CHECK_ALL] = check, [REAP] = reap,
-    [LOOK] = look, [PEEK] = peek, [WAIT] = wait_for_rings,
+    [SCRIBBLE] = scribble,
+    [SCRIBBLE_2] = scribble,
+    [SCRIBBLE_3] = scribble,
+    [PASTE] = paste,
+    [FILL] = fill,
+    [SIGN] = sign,
+    [CUT] = cut,
+    [ATTACH] = attach_some,
+    [LEAVE] = leave,
+    [DIE] = die,
+    [RETIRE] = retire,
+    [ALLOC] = alloc,
+    [ALLOC_2] = alloc,
+    [GIVE] = give,
+    [SHAPE] = shape,
+    [PUT] = put,
+    [GET] = get,
+    [STEER] = steer,
+    [CREATE_RING] = create_ring,
+    [SERVE] = serve,
+    [SERVE_2] = serve,
+    [SERVE_ALL] = serve_all,
+    [CREATE_SERVICE] = create_service,
+    [CHECK_ALL] = check,
+    [REAP] = reap,
+    [LOOK] = look,
+    [PEEK] = peek,
+    [WAIT] = wait_for_rings,
 };
 
 static void begin(struct run *r, int fd, const uint8_t *data, size_t size)

@@ -13,26 +13,26 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum command {
-    SCRIBBLE,       /* area, log2 of the width, offset (3 bytes in the whole segment), user, small, kind of value */
-    SCRIBBLE_2,     /* (the frequent ones have several numbers) */
+    SCRIBBLE,   /* area, log2 of the width, offset (3 bytes in the whole segment), user, small, kind of value */
+    SCRIBBLE_2, /* (the frequent ones have several numbers) */
     SCRIBBLE_3,
-    PASTE,          /* area, offset (2), count, bytes */
-    FILL,           /* area, byte */
-    SIGN,           /* the superblock's hash is made right */
-    CUT,            /* size (3), grow again */
-    ATTACH,         /* user, 0: read-only */
-    LEAVE,          /* user */
-    DIE,            /* user */
+    PASTE,  /* area, offset (2), count, bytes */
+    FILL,   /* area, byte */
+    SIGN,   /* the superblock's hash is made right */
+    CUT,    /* size (3), grow again */
+    ATTACH, /* user, 0: read-only */
+    LEAVE,  /* user */
+    DIE,    /* user */
     RETIRE,
-    ALLOC,          /* user, size, count - 1, 0: wait */
+    ALLOC, /* user, size, count - 1, 0: wait */
     ALLOC_2,
-    GIVE,           /* user, two handles, 0: the first only */
-    SHAPE,          /* user, bytes, what, handle */
-    PUT,            /* user, ring, count - 1, keep, three handles, 0: wait */
-    GET,            /* user, ring, count - 1, 0: wait */
-    STEER,          /* user, ring, what */
-    CREATE_RING,    /* user, name, capacity - 1 */
-    SERVE,          /* user, what, service, start (2), size - 1, log2 of the alignment, policy */
+    GIVE,        /* user, two handles, 0: the first only */
+    SHAPE,       /* user, bytes, what, handle */
+    PUT,         /* user, ring, count - 1, keep, three handles, 0: wait */
+    GET,         /* user, ring, count - 1, 0: wait */
+    STEER,       /* user, ring, what */
+    CREATE_RING, /* user, name, capacity - 1 */
+    SERVE,       /* user, what, service, start (2), size - 1, log2 of the alignment, policy */
     SERVE_2,
     SERVE_ALL,      /* user, service */
     CREATE_SERVICE, /* user, name, last (2), reclaim */

@@ -15,12 +15,22 @@
 #include <unistd.h>
 
 static const struct ssm_pool_options options = {
-    .classes = {{64, 24}, {256, 16}}, .class_count = 2, .shards = 2, .headroom = 16, .tailroom = 8, .cache = 4,
-    .holders = 64, .metadata_bytes = 49152, .arena_bytes = 16384, .arena_packets = 6,
+    .classes = {{64, 24}, {256, 16}},
+    .class_count = 2,
+    .shards = 2,
+    .headroom = 16,
+    .tailroom = 8,
+    .cache = 4,
+    .holders = 64,
+    .metadata_bytes = 49152,
+    .arena_bytes = 16384,
+    .arena_packets = 6,
 };
 const char *const image_ring_names[] = {"many", "newest", "one"};
 const struct ssm_ring_options image_rings[] = {
-    {.capacity = 8}, {.capacity = 7, .flags = SSM_OVERFLOW_OVERWRITE}, {.capacity = 5, .flags = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER},
+    {.capacity = 8},
+    {.capacity = 7, .flags = SSM_OVERFLOW_OVERWRITE},
+    {.capacity = 5, .flags = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER},
 };
 const char *const image_service_names[] = {"ids", "pids", "rmids", "addresses"};
 const struct ssm_service_options image_services[] = {
@@ -31,7 +41,7 @@ const struct ssm_service_options image_services[] = {
 };
 
 static struct ssm_geometry geometry;
-static uint8_t            *images[IMAGE_KINDS];
+static uint8_t *images[IMAGE_KINDS];
 
 int image_file(void)
 {
@@ -49,7 +59,10 @@ static void use_services(struct ssm_pool *pool)
         CHECK_EQ(ssm_service_open(pool, image_service_names[i], &image_services[i], &service), 0);
         for (uint64_t size = 1; size <= 3; size++)
             if (image_services[i].kind == SSM_SERVICE_ADDRESSES)
-                CHECK_EQ(ssm_range_alloc(service, &(struct ssm_range_request){.size = size * 256, .align = 256, .max = 0xffff}, &start), 0);
+                CHECK_EQ(ssm_range_alloc(service,
+                                         &(struct ssm_range_request){.size = size * 256, .align = 256, .max = 0xffff},
+                                         &start),
+                         0);
             else
                 CHECK_EQ(ssm_number_alloc(service, ssm_now_ns(), &number), 0);
         ssm_service_close(service);

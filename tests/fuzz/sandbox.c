@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 
 #define EPOCH_NS UINT64_C(1000000000000)
-#define STEP_NS  UINT64_C(100)             /* each look at the clock */
+#define STEP_NS  UINT64_C(100) /* each look at the clock */
 #define GUARD    (UINT64_C(64) << 20)
 
 static uint64_t now_ns = EPOCH_NS, call_ns = EPOCH_NS;
@@ -37,14 +37,14 @@ static void pass(uint64_t ns)
 }
 
 uint64_t __wrap_ssm_now_ns(void);
-void     __wrap_ssm_nap_ns(uint64_t duration_ns);
-int      __wrap_ssm_event_sleep(struct ssm_event *event, uint32_t seen, uint64_t until_ns);
-void     __wrap_ssm_word_sleep(struct ssm_u64 *word, uint32_t seen_low, uint64_t duration_ns);
+void __wrap_ssm_nap_ns(uint64_t duration_ns);
+int __wrap_ssm_event_sleep(struct ssm_event *event, uint32_t seen, uint64_t until_ns);
+void __wrap_ssm_word_sleep(struct ssm_u64 *word, uint32_t seen_low, uint64_t duration_ns);
 uint64_t __wrap_ssm_deadline_ns(int64_t timeout_ns);
-int      __wrap_ssm_events_sleep(const struct ssm_watched *watched, uint32_t count, uint64_t until_ns);
+int __wrap_ssm_events_sleep(const struct ssm_watched *watched, uint32_t count, uint64_t until_ns);
 uint64_t __wrap_ssm_random_u64(void);
-int      __wrap_ssm_segment_map(int fd, uint64_t size, bool writable, struct ssm_segment *segment_out);
-void     __wrap_ssm_segment_unmap(struct ssm_segment *segment);
+int __wrap_ssm_segment_map(int fd, uint64_t size, bool writable, struct ssm_segment *segment_out);
+void __wrap_ssm_segment_unmap(struct ssm_segment *segment);
 
 uint64_t __wrap_ssm_now_ns(void)
 {

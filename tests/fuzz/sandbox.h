@@ -11,7 +11,8 @@
 
 #include <stdint.h>
 
-#define SANDBOX_PATIENCE_NS UINT64_C(60000000000) /* of one call with a time-out of 0; the core's own limits add up to less */
+#define SANDBOX_PATIENCE_NS                                                                            \
+    UINT64_C(60000000000) /* of one call with a time-out of 0; the core's own limits add up to less */
 
 /* A new run: the time is the same as at the begin of every other one. */
 void sandbox_begin(void);

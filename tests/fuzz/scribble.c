@@ -20,13 +20,21 @@ enum { CHILD_S = 20, INPUT_MAX = 1024 };
 
 /* ---- where the fields are ---------------------------------------------------------------------------------------- */
 
-struct field { const char *name; uint64_t offset, bytes; };
+struct field {
+    const char *name;
+    uint64_t    offset, bytes;
+};
 
 /* A struct that stands `count` times in the segment, `stride` bytes apart. */
-struct place { const char *name; uint64_t start, stride; uint32_t count; const struct field *fields; };
+struct place {
+    const char         *name;
+    uint64_t            start, stride;
+    uint32_t            count;
+    const struct field *fields;
+};
 
 #define FIELD(type, member) {#member, offsetof(struct type, member), sizeof(((struct type *)0)->member)}
-#define END {NULL, 0, 0}
+#define END                 {NULL, 0, 0}
 
 /* clang-format off */
 static const struct field superblock[] = {
@@ -109,7 +117,10 @@ static const struct field node[] = {
 
 /* ---- the program around it ------------------------------------------------------------------------------------------ */
 
-struct program { uint8_t bytes[INPUT_MAX]; size_t size; };
+struct program {
+    uint8_t bytes[INPUT_MAX];
+    size_t  size;
+};
 
 static void add(struct program *p, const uint8_t *bytes, size_t count)
 {
@@ -117,7 +128,7 @@ static void add(struct program *p, const uint8_t *bytes, size_t count)
     memcpy(p->bytes + p->size, bytes, count);
     p->size += count;
 }
-#define ADD(...) add(p, (const uint8_t[]){__VA_ARGS__}, sizeof(uint8_t[]){__VA_ARGS__})
+#define ADD(...) add(p, (const uint8_t[]){__VA_ARGS__}, sizeof (uint8_t[]){__VA_ARGS__})
 
 /* Both have packets, rings, an exclusive side and values of services. */
 static void begin(struct program *p, enum image_kind image)
@@ -134,24 +145,26 @@ static void begin(struct program *p, enum image_kind image)
 
 static void add_scribble(struct program *p, uint64_t offset, unsigned log2_width, uint8_t small, uint8_t kind)
 {
-    ADD(SCRIBBLE, WHOLE_SEGMENT, (uint8_t)log2_width, (uint8_t)offset, (uint8_t)(offset >> 8), (uint8_t)(offset >> 16), 1, small,
-        kind);
+    ADD(SCRIBBLE, WHOLE_SEGMENT, (uint8_t)log2_width, (uint8_t)offset, (uint8_t)(offset >> 8), (uint8_t)(offset >> 16),
+        1, small, kind);
 }
 
 /* Every operation there is, by both; then one dies, comes back, and all is looked at once more. */
 static void work(struct program *p, uint8_t user)
 {
-    ADD(LOOK, user, ALLOC, user, 20, 0, 1, ALLOC, user, 200, 3, 0, ALLOC, user, 10, 7, 1, ALLOC, user, 234, 0, 1, ALLOC, user, 233, 1, 0,
-        ALLOC, user, 239, 0, 1);
+    ADD(LOOK, user, ALLOC, user, 20, 0, 1, ALLOC, user, 200, 3, 0, ALLOC, user, 10, 7, 1, ALLOC, user, 234, 0, 1, ALLOC,
+        user, 233, 1, 0, ALLOC, user, 239, 0, 1);
     for (uint8_t what = 0; what < 9; what++)
         ADD(SHAPE, user, 3, what, what % 3);
     ADD(GIVE, user, 0, 0, 0, GIVE, user, 1, 2, 1);
     for (uint8_t which = 0; which < (uint8_t)IMAGE_RINGS; which++)
-        ADD(PUT, user, which, 1, 0, 3, 4, 5, 1, PUT, user, which, 0, 1, 6, 6, 6, 0, GET, user, which, 3, 1, GET, user, which, 7, 0);
+        ADD(PUT, user, which, 1, 0, 3, 4, 5, 1, PUT, user, which, 0, 1, 6, 6, 6, 0, GET, user, which, 3, 1, GET, user,
+            which, 7, 0);
     for (uint8_t kind = 0; kind < (uint8_t)IMAGE_SERVICES; kind++)
-        ADD(SERVE, user, 0, kind, 0, 0x20, 3, 4, 1, SERVE, user, 0, kind, 0, 0x20, 3, 0, 2, SERVE, user, 1, kind, 11, 0, 0, 0, 0,
-            SERVE, user, 2, kind, 12, 0, 0, 0, 0, SERVE, user, 3, kind, 0, 0, 0, 0, 0, SERVE_ALL, user, kind);
-    ADD(PEEK, user, 1, WAIT, user, 0, 0, WAIT, user, 3, 0, CREATE_RING, user, 0, 3, CREATE_SERVICE, user, 0, 40, 0, 1, CHECK_ALL, user, REAP, user);
+        ADD(SERVE, user, 0, kind, 0, 0x20, 3, 4, 1, SERVE, user, 0, kind, 0, 0x20, 3, 0, 2, SERVE, user, 1, kind, 11, 0,
+            0, 0, 0, SERVE, user, 2, kind, 12, 0, 0, 0, 0, SERVE, user, 3, kind, 0, 0, 0, 0, 0, SERVE_ALL, user, kind);
+    ADD(PEEK, user, 1, WAIT, user, 0, 0, WAIT, user, 3, 0, CREATE_RING, user, 0, 3, CREATE_SERVICE, user, 0, 40, 0, 1,
+        CHECK_ALL, user, REAP, user);
 }
 
 static void end(struct program *p)
@@ -287,6 +300,7 @@ int main(int argc, char **argv)
     const struct ssm_geometry *g = image_write(fd, IMAGE_QUIET);
     check_places(g, fd);
     try_all(g);
-    printf("%llu of %llu cases, %u failures\n", (unsigned long long)(cases / one_of), (unsigned long long)cases, failures);
+    printf("%llu of %llu cases, %u failures\n", (unsigned long long)(cases / one_of), (unsigned long long)cases,
+           failures);
     return failures == 0 ? 0 : 1;
 }

@@ -30,12 +30,12 @@ struct weak_message { unsigned char value, view[LOCATIONS]; };
 
 struct weak_memory {
     struct weak_message messages[LOCATIONS][MESSAGES];
-    unsigned char newest[LOCATIONS];
-    unsigned char current[THREADS][LOCATIONS]; /* the thread's view */
-    unsigned char unfenced[THREADS][LOCATIONS]; /* what an acquire fence will join to it */
-    unsigned char released[THREADS][LOCATIONS]; /* the view at its last release fence */
-    unsigned char fenced[LOCATIONS];            /* of all seq_cst fences */
-    unsigned char ended[THREADS];               /* it reads no more */
+    unsigned char       newest[LOCATIONS];
+    unsigned char       current[THREADS][LOCATIONS];  /* the thread's view */
+    unsigned char       unfenced[THREADS][LOCATIONS]; /* what an acquire fence will join to it */
+    unsigned char       released[THREADS][LOCATIONS]; /* the view at its last release fence */
+    unsigned char       fenced[LOCATIONS];            /* of all seq_cst fences */
+    unsigned char       ended[THREADS];               /* it reads no more */
 };
 
 enum { RLX, ACQ, REL, AR };

@@ -32,7 +32,8 @@ static void let_run(bool may)
 static void on_entry(int signal_number, siginfo_t *info, void *context)
 {
     ucontext_t *registers = context;
-    if (!is_inside(registers) || (uint64_t)(uintptr_t)info->si_addr != (uint64_t)registers->uc_mcontext.gregs[REG_RIP]) {
+    if (!is_inside(registers) ||
+        (uint64_t)(uintptr_t)info->si_addr != (uint64_t)registers->uc_mcontext.gregs[REG_RIP]) {
         signal(signal_number, SIG_DFL); /* it happens once more, and ends the process */
         return;
     }
@@ -63,7 +64,8 @@ void fuse_light(uint64_t n, uint64_t start, uint64_t end)
     left = n;
     from = start;
     to = end;
-    if (sigaltstack(&stack, NULL) != 0 || sigaction(SIGSEGV, &entered, NULL) != 0 || sigaction(SIGTRAP, &stepped, NULL) != 0)
+    if (sigaltstack(&stack, NULL) != 0 || sigaction(SIGSEGV, &entered, NULL) != 0 ||
+        sigaction(SIGTRAP, &stepped, NULL) != 0)
         abort();
     let_run(false);
 }

@@ -6,7 +6,7 @@
 
 int argument_u64(PyObject *value, uint64_t *out)
 {
-    int       overflow;
+    int overflow;
     long long small;
 
     if (!PyLong_Check(value)) {

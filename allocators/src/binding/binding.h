@@ -54,15 +54,15 @@ enum error_class {
 #define X(name) ERROR_##name,
     ERROR_CLASSES(X)
 #undef X
-    ERROR_COUNT
+        ERROR_COUNT
 };
 
 struct module_state {
-    PyTypeObject *id_type, *pid_allocator_type, *pid_type, *tree_type, *address_type, *rmid_type;
-    PyTypeObject *range_type, *policy_type, *constraint_type;
-    PyObject     *errors[ERROR_COUNT];
-    PyObject     *node_type;                        /* allocators.node.Node */
-    PyObject     *node_states[AL_TREE_ALLOCATED + 1]; /* by enum al_tree_state; [0] is NULL */
+    PyTypeObject              *id_type, *pid_allocator_type, *pid_type, *tree_type, *address_type, *rmid_type;
+    PyTypeObject              *range_type, *policy_type, *constraint_type;
+    PyObject                  *errors[ERROR_COUNT];
+    PyObject                  *node_type;                          /* allocators.node.Node */
+    PyObject                  *node_states[AL_TREE_ALLOCATED + 1]; /* by enum al_tree_state; [0] is NULL */
     struct allocators_exported exported;
 };
 
@@ -87,7 +87,7 @@ int arguments_bind(const char *function, const char *const *names, Py_ssize_t co
 
 /* A new object of a heap type, zeroed but for its header, and the end of one. Not for types the collector knows. */
 void *object_new(PyTypeObject *type);
-void  object_free(PyObject *self);
+void object_free(PyObject *self);
 
 struct range_object {
     PyObject_HEAD
@@ -109,9 +109,7 @@ struct constraint_object {
 /* range.c */
 PyObject *range_new(const struct module_state *state, uint64_t start, uint64_t end);
 /* "[0x1000, 0x1fff]" */
-struct text {
-    char s[64];
-};
+struct text { char s[64]; };
 struct text range_text(uint64_t start, uint64_t end);
 struct text hex_text(uint64_t value);
 
@@ -135,27 +133,28 @@ PyObject *numpy_of(const void *at, uint64_t bytes, const char *dtype, int column
 
 /* {"kind": ..., "version": ...}; and one more entry, whose value goes over to it (NULL: an exception is set). */
 PyObject *contents_new(const char *kind);
-int       contents_set(PyObject *contents, const char *key, PyObject *value);
+int contents_set(PyObject *contents, const char *key, PyObject *value);
 /* What the caller gave from_dict(): false, NULL or -1 with an exception set where it cannot be. */
-bool      contents_are(PyObject *contents, const char *kind);
-int       contents_u64(PyObject *contents, const char *key, uint64_t most, uint64_t *out);
+bool contents_are(PyObject *contents, const char *kind);
+int contents_u64(PyObject *contents, const char *key, uint64_t most, uint64_t *out);
 PyObject *contents_rows(PyObject *contents, const char *key); /* a list, a new reference */
-int       contents_row(PyObject *rows, Py_ssize_t index, int columns, uint64_t *out);
+int contents_row(PyObject *rows, Py_ssize_t index, int columns, uint64_t *out);
 PyObject *contents_contradict(const char *kind, const char *why); /* NULL */
 /* (type.from_dict, (contents[, more])), for __reduce__; `contents` goes over to it. */
 PyObject *contents_reduce(PyObject *object, PyObject *contents, PyObject *more);
 
-#define CONTENTS_METHODS(prefix, class)                                                                                \
-    {"to_dict", prefix##_to_dict, METH_NOARGS,                                                                         \
-     "to_dict($self, /)\n--\n\nAll of it as a dict of plain values, for JSON and the like; from_dict() takes it."},     \
-    {"from_dict", prefix##_from_dict, METH_O | METH_CLASS,                                                             \
-     "from_dict($type, contents, /)\n--\n\n"                                                                          \
-     "A new one with what to_dict() gave.\n\n"                                                                         \
-     "Raises\n------\nValueError\n    It is none of a " class ", or of a later version."},                              \
-    {"__copy__", prefix##_copy, METH_NOARGS, NULL},                                                                    \
-    {"__deepcopy__", prefix##_copy, METH_O, NULL},                                                                     \
-    {"__reduce__", prefix##_reduce, METH_NOARGS, NULL},                                                                \
-    {"_from_core", prefix##_from_core, METH_VARARGS | METH_CLASS, NULL}
+#define CONTENTS_METHODS(prefix, class)                                                                             \
+    {"to_dict", prefix##_to_dict, METH_NOARGS,                                                                      \
+     "to_dict($self, /)\n--\n\nAll of it as a dict of plain values, for JSON and the like; from_dict() takes it."}, \
+        {"from_dict", prefix##_from_dict, METH_O | METH_CLASS,                                                      \
+         "from_dict($type, contents, /)\n--\n\n"                                                                    \
+         "A new one with what to_dict() gave.\n\n"                                                                  \
+         "Raises\n------\nValueError\n    It is none of a " class ", or of a later version."},                      \
+        {"__copy__", prefix##_copy, METH_NOARGS, NULL}, {"__deepcopy__", prefix##_copy, METH_O, NULL},              \
+        {"__reduce__", prefix##_reduce, METH_NOARGS, NULL},                                                         \
+    {                                                                                                               \
+        "_from_core", prefix##_from_core, METH_VARARGS | METH_CLASS, NULL                                           \
+    }
 
 extern PyType_Spec id_spec, pid_allocator_spec, pid_spec, tree_spec, address_spec, rmid_spec, range_spec, policy_spec,
     constraint_spec;

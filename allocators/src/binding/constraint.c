@@ -10,8 +10,8 @@
 
 static PyObject *policy_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char       *names[] = {"kind", "address", NULL};
-    unsigned int       kind;
+    static char *names[] = {"kind", "address", NULL};
+    unsigned int kind;
     unsigned long long address = 0;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "I|K:AllocPolicy", names, &kind, &address))
@@ -120,11 +120,8 @@ static int set_bound(const struct module_state *state, const char *name, PyObjec
 static int check(const struct module_state *state, const struct al_tree_constraint *c)
 {
     switch (al_tree_constraint_check(c)) {
-    case AL_OK:
-        return 0;
-    case AL_INVALID_SIZE:
-        raise_error(state, ERROR_InvalidSize, "size 0: want at least 1");
-        break;
+    case AL_OK:           return 0;
+    case AL_INVALID_SIZE: raise_error(state, ERROR_InvalidSize, "size 0: want at least 1"); break;
     case AL_INVALID_ALIGNMENT:
         raise_error(state, ERROR_InvalidAlignment, "alignment %llu is not a power of two",
                     (unsigned long long)c->align);
@@ -137,8 +134,7 @@ static int check(const struct module_state *state, const struct al_tree_constrai
         raise_error(state, ERROR_Overflow, "exact address %s with size %s would end after 2**64 - 1",
                     hex_text(c->exact).s, hex_text(c->size).s);
         break;
-    default:
-        raise_error(state, ERROR_InvalidRange, "min %s is above max %s", hex_text(c->min).s, hex_text(c->max).s);
+    default: raise_error(state, ERROR_InvalidRange, "min %s is above max %s", hex_text(c->min).s, hex_text(c->max).s);
     }
     return -1;
 }
@@ -160,8 +156,10 @@ int constraint_set(const struct module_state *state, struct al_tree_constraint *
     if (policy != NULL) {
         int is_policy = PyObject_IsInstance(policy, (PyObject *)state->policy_type);
         if (is_policy == 0)
-            PyErr_Format(PyExc_TypeError, "policy %R is none: want AllocPolicy.FIRST_MATCH, .LAST_MATCH or "
-                                          ".exact(address)", policy);
+            PyErr_Format(PyExc_TypeError,
+                         "policy %R is none: want AllocPolicy.FIRST_MATCH, .LAST_MATCH or "
+                         ".exact(address)",
+                         policy);
         if (is_policy <= 0)
             return -1;
         c->policy = ((struct policy_object *)policy)->kind;
@@ -174,9 +172,9 @@ int constraint_set(const struct module_state *state, struct al_tree_constraint *
 
 static PyObject *constraint_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char         *names[] = {"size", "align", "policy", "min", "max", NULL};
+    static char *names[] = {"size", "align", "policy", "min", "max", NULL};
     struct module_state *state = PyType_GetModuleState(type);
-    PyObject            *size, *align = NULL, *policy = NULL, *min = NULL, *max = NULL;
+    PyObject *size, *align = NULL, *policy = NULL, *min = NULL, *max = NULL;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOOO:Constraint", names, &size, &align, &policy, &min, &max))
         return NULL;
@@ -218,7 +216,7 @@ static PyObject *constraint_policy(PyObject *self, void *closure)
 static PyObject *constraint_repr(PyObject *self)
 {
     struct constraint_object *o = (struct constraint_object *)self;
-    PyObject                 *policy = constraint_policy(self, NULL);
+    PyObject *policy = constraint_policy(self, NULL);
 
     if (policy == NULL)
         return NULL;
@@ -242,8 +240,8 @@ static PyObject *constraint_compare(PyObject *self, PyObject *other, int op)
 static Py_hash_t constraint_hash(PyObject *self)
 {
     const struct al_tree_constraint *c = &((struct constraint_object *)self)->c;
-    uint64_t                         fields[] = {c->size, c->align, c->min, c->max, c->exact, c->policy};
-    uint64_t                         h = 0;
+    uint64_t fields[] = {c->size, c->align, c->min, c->max, c->exact, c->policy};
+    uint64_t h = 0;
 
     for (unsigned i = 0; i < sizeof fields / sizeof *fields; i++)
         h = (h ^ fields[i]) * UINT64_C(0x9e3779b97f4a7c15) + (h >> 29);
@@ -253,7 +251,7 @@ static Py_hash_t constraint_hash(PyObject *self)
 static PyObject *constraint_reduce(PyObject *self, PyObject *unused)
 {
     const struct al_tree_constraint *c = &((struct constraint_object *)self)->c;
-    PyObject                        *policy = constraint_policy(self, NULL);
+    PyObject *policy = constraint_policy(self, NULL);
     (void)unused;
 
     if (policy == NULL)

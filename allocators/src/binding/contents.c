@@ -123,7 +123,8 @@ bool contents_are(PyObject *contents, const char *kind)
     if (contents_u64(contents, "version", UINT64_MAX, &version) != 0)
         return false;
     if (version != VERSION)
-        PyErr_Format(PyExc_ValueError, "from_dict(): version %llu of kind '%s' is not known here, only %d: a newer release wrote it",
+        PyErr_Format(PyExc_ValueError,
+                     "from_dict(): version %llu of kind '%s' is not known here, only %d: a newer release wrote it",
                      (unsigned long long)version, kind, VERSION);
     return version == VERSION;
 }
@@ -131,7 +132,7 @@ bool contents_are(PyObject *contents, const char *kind)
 int contents_u64(PyObject *contents, const char *key, uint64_t most, uint64_t *out)
 {
     PyObject *value = contents_get(contents, key);
-    int       is = value == NULL ? -1 : argument_u64(value, out);
+    int is = value == NULL ? -1 : argument_u64(value, out);
 
     if (is > 0 || (is == 0 && *out > most))
         PyErr_Format(PyExc_ValueError, "from_dict(): %s %S does not lie within 0..%llu", key, value,
@@ -149,12 +150,13 @@ PyObject *contents_rows(PyObject *contents, const char *key)
 int contents_row(PyObject *rows, Py_ssize_t index, int columns, uint64_t *out)
 {
     PyObject *row = PySequence_List(PyList_GetItem(rows, index));
-    int       is = row == NULL ? -1 : PyList_Size(row) == columns ? 0 : 1;
+    int is = row == NULL ? -1 : PyList_Size(row) == columns ? 0 : 1;
 
     for (int i = 0; is == 0 && i < columns; i++)
         is = argument_u64(PyList_GetItem(row, i), &out[i]);
     if (is > 0)
-        PyErr_Format(PyExc_ValueError, "from_dict(): row %zd, %S, is not %d numbers of 0..2**64 - 1", index, row, columns);
+        PyErr_Format(PyExc_ValueError, "from_dict(): row %zd, %S, is not %d numbers of 0..2**64 - 1", index, row,
+                     columns);
     Py_XDECREF(row);
     return is == 0 ? 0 : -1;
 }

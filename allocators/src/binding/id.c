@@ -22,10 +22,10 @@ struct id_object {
 
 static PyObject *id_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char         *names[] = {"range_base", "range_end", NULL};
+    static char *names[] = {"range_base", "range_end", NULL};
     struct module_state *state = PyType_GetModuleState(type);
-    PyObject            *base_object, *end_object;
-    uint64_t             base, end;
+    PyObject *base_object, *end_object;
+    uint64_t base, end;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:IdAllocator", names, &base_object, &end_object))
         return NULL;
@@ -63,10 +63,10 @@ static void id_dealloc(PyObject *self)
 /* Twice the memory. AL_NO_MEMORY: there is none. */
 static int grow(struct id_object *self)
 {
-    uint64_t     count = (uint64_t)self->range_end - self->range_base + 1;
-    uint64_t     capacity = self->core.layers.bits * 2 < count ? self->core.layers.bits * 2 : count;
-    uint64_t     mem_bytes = al_id_size_bytes(capacity);
-    void        *mem = PyMem_Malloc(mem_bytes);
+    uint64_t count = (uint64_t)self->range_end - self->range_base + 1;
+    uint64_t capacity = self->core.layers.bits * 2 < count ? self->core.layers.bits * 2 : count;
+    uint64_t mem_bytes = al_id_size_bytes(capacity);
+    void *mem = PyMem_Malloc(mem_bytes);
     struct al_id larger;
 
     if (mem == NULL)
@@ -100,18 +100,16 @@ static PyObject *raise_code(const struct id_object *self, int result, unsigned l
     case AL_OVERFLOW:
         return raise_error(self->state, ERROR_Overflow,
                            "id 2**32 - 1 is handed out and no id of %llu..%llu is free: free one first", base, end);
-    case AL_NO_MEMORY:
-        return PyErr_NoMemory();
-    default:
-        return raise_corrupt(self->state, "IdAllocator", result);
+    case AL_NO_MEMORY: return PyErr_NoMemory();
+    default:           return raise_corrupt(self->state, "IdAllocator", result);
     }
 }
 
 static PyObject *id_allocate(PyObject *object, PyObject *unused)
 {
     struct id_object *self = (struct id_object *)object;
-    uint32_t          id = 0;
-    int               result;
+    uint32_t id = 0;
+    int result;
     (void)unused;
 
     OBJECT_LOCK(object);
@@ -125,8 +123,8 @@ static PyObject *id_allocate(PyObject *object, PyObject *unused)
 static PyObject *id_free(PyObject *object, PyObject *argument)
 {
     struct id_object *self = (struct id_object *)object;
-    uint64_t          id;
-    int               result, is = argument_u64(argument, &id);
+    uint64_t id;
+    int result, is = argument_u64(argument, &id);
 
     if (is < 0)
         return NULL;
@@ -144,9 +142,9 @@ static PyObject *id_free(PyObject *object, PyObject *argument)
 static PyObject *id_is_allocated(PyObject *object, PyObject *argument)
 {
     struct id_object *self = (struct id_object *)object;
-    uint64_t          id;
-    bool              allocated = false;
-    int               is = argument_u64(argument, &id);
+    uint64_t id;
+    bool allocated = false;
+    int is = argument_u64(argument, &id);
 
     if (is < 0)
         return NULL;
@@ -159,7 +157,7 @@ static PyObject *id_is_allocated(PyObject *object, PyObject *argument)
 static PyObject *id_sizeof(PyObject *object, PyObject *unused)
 {
     struct id_object *self = (struct id_object *)object;
-    uint64_t          mem_bytes;
+    uint64_t mem_bytes;
     (void)unused;
 
     OBJECT_LOCK(object);
@@ -172,8 +170,7 @@ static PyObject *id_repr(PyObject *object)
 {
     struct id_object *self = (struct id_object *)object;
 
-    return PyUnicode_FromFormat("IdAllocator(%u, %u)", (unsigned)self->range_base,
-                                (unsigned)self->range_end);
+    return PyUnicode_FromFormat("IdAllocator(%u, %u)", (unsigned)self->range_base, (unsigned)self->range_end);
 }
 
 /* ---- contents ---- */
@@ -181,7 +178,7 @@ static PyObject *id_repr(PyObject *object)
 static struct numbers collect(struct id_object *self)
 {
     struct numbers n = {NULL, 0};
-    uint32_t       id = self->range_base;
+    uint32_t id = self->range_base;
 
     OBJECT_LOCK(self);
     n.at = PyMem_Malloc((al_id_used_count(&self->core) + 1) * sizeof *n.at);
@@ -248,8 +245,8 @@ static PyObject *id_adopt(PyTypeObject *type, void *mem, uint64_t mem_bytes)
 static PyObject *id_copy(PyObject *object, PyObject *unused)
 {
     struct id_object *self = (struct id_object *)object;
-    void             *mem;
-    uint64_t          mem_bytes;
+    void *mem;
+    uint64_t mem_bytes;
     (void)unused;
 
     OBJECT_LOCK(object);
@@ -264,7 +261,7 @@ static PyObject *id_copy(PyObject *object, PyObject *unused)
 static PyObject *id_from_core(PyObject *type, PyObject *args)
 {
     const char *bytes;
-    Py_ssize_t  count;
+    Py_ssize_t count;
 
     if (!PyArg_ParseTuple(args, "y#:_from_core", &bytes, &count))
         return NULL;
@@ -277,14 +274,15 @@ static PyObject *id_from_core(PyObject *type, PyObject *args)
 static PyObject *id_to_dict(PyObject *object, PyObject *unused)
 {
     struct id_object *self = (struct id_object *)object;
-    PyObject         *contents = contents_new("IdAllocator"), *copy = id_copy(object, NULL); /* of one moment */
+    PyObject *contents = contents_new("IdAllocator"), *copy = id_copy(object, NULL); /* of one moment */
     (void)unused;
 
     if (contents == NULL || copy == NULL ||
         contents_set(contents, "range_base", PyLong_FromUnsignedLong(self->range_base)) != 0 ||
         contents_set(contents, "range_end", PyLong_FromUnsignedLong(self->range_end)) != 0 ||
-        contents_set(contents, "next", PyLong_FromUnsignedLongLong(
-                         self->range_base + ((struct id_object *)copy)->core.head->next)) != 0 ||
+        contents_set(contents, "next",
+                     PyLong_FromUnsignedLongLong(self->range_base + ((struct id_object *)copy)->core.head->next)) !=
+            0 ||
         contents_set(contents, "allocated", runs(copy)) != 0)
         Py_CLEAR(contents);
     Py_XDECREF(copy);
@@ -306,8 +304,8 @@ static bool set_run(struct id_object *self, uint64_t first, uint64_t last, uint6
 static int fill(struct id_object *self, PyObject *contents, uint64_t next)
 {
     PyObject *rows = contents_rows(contents, "allocated");
-    int       failed = rows == NULL ? -1 : 0;
-    uint64_t  run[2];
+    int failed = rows == NULL ? -1 : 0;
+    uint64_t run[2];
 
     while (failed == 0 && self->core.layers.bits < next)
         if (grow(self) != AL_OK) {
@@ -352,7 +350,7 @@ static PyObject *id_reduce(PyObject *object, PyObject *unused)
 static int id_has(PyObject *object, PyObject *argument)
 {
     PyObject *answer = id_is_allocated(object, argument);
-    int       has = answer == NULL ? -1 : answer == Py_True;
+    int has = answer == NULL ? -1 : answer == Py_True;
 
     Py_XDECREF(answer);
     return has;

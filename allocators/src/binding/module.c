@@ -29,8 +29,8 @@ static PyObject *import_name(const char *module, const char *name)
 
 static int import_errors(struct module_state *state)
 {
-#define X(name)                                                                                                        \
-    if ((state->errors[ERROR_##name] = import_name("allocators.errors", #name)) == NULL)                               \
+#define X(name)                                                                          \
+    if ((state->errors[ERROR_##name] = import_name("allocators.errors", #name)) == NULL) \
         return -1;
     ERROR_CLASSES(X)
 #undef X
@@ -93,11 +93,14 @@ static PyObject *exported_range_new(const void *state, uint64_t start, uint64_t 
 static int add_exported(PyObject *module, struct module_state *state)
 {
     state->exported = (struct allocators_exported){
-        .state = state, .constraint_of = exported_constraint_of, .constraint_set = exported_constraint_set,
-        .range_of = exported_range_of, .range_new = exported_range_new,
+        .state = state,
+        .constraint_of = exported_constraint_of,
+        .constraint_set = exported_constraint_set,
+        .range_of = exported_range_of,
+        .range_new = exported_range_new,
     };
     PyObject *capsule = PyCapsule_New(&state->exported, ALLOCATORS_EXPORTED, NULL);
-    int       failed = capsule == NULL ? -1 : PyModule_AddObjectRef(module, "_exported", capsule);
+    int failed = capsule == NULL ? -1 : PyModule_AddObjectRef(module, "_exported", capsule);
     Py_XDECREF(capsule);
     return failed;
 }
@@ -121,22 +124,22 @@ static int module_exec(PyObject *module)
 }
 
 /* What the state refers to, in one place for traverse and clear. */
-#define EACH_REFERENCE(state, DO)                                                                                      \
-    do {                                                                                                               \
-        for (int i_ = 0; i_ < ERROR_COUNT; i_++)                                                                       \
-            DO((state)->errors[i_]);                                                                                   \
-        DO((state)->node_type);                                                                                        \
-        DO((state)->node_states[AL_TREE_FREE]);                                                                        \
-        DO((state)->node_states[AL_TREE_ALLOCATED]);                                                                   \
-        DO((state)->id_type);                                                                                          \
-        DO((state)->pid_allocator_type);                                                                               \
-        DO((state)->pid_type);                                                                                         \
-        DO((state)->tree_type);                                                                                        \
-        DO((state)->address_type);                                                                                     \
-        DO((state)->rmid_type);                                                                                        \
-        DO((state)->range_type);                                                                                       \
-        DO((state)->policy_type);                                                                                      \
-        DO((state)->constraint_type);                                                                                  \
+#define EACH_REFERENCE(state, DO)                    \
+    do {                                             \
+        for (int i_ = 0; i_ < ERROR_COUNT; i_++)     \
+            DO((state)->errors[i_]);                 \
+        DO((state)->node_type);                      \
+        DO((state)->node_states[AL_TREE_FREE]);      \
+        DO((state)->node_states[AL_TREE_ALLOCATED]); \
+        DO((state)->id_type);                        \
+        DO((state)->pid_allocator_type);             \
+        DO((state)->pid_type);                       \
+        DO((state)->tree_type);                      \
+        DO((state)->address_type);                   \
+        DO((state)->rmid_type);                      \
+        DO((state)->range_type);                     \
+        DO((state)->policy_type);                    \
+        DO((state)->constraint_type);                \
     } while (0)
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
@@ -165,7 +168,7 @@ static void module_free(void *module)
 /* The limited API of 3.11 does not name slots that later versions know: they are given by number where the running
  * version is one of those. */
 #define SLOT_MULTIPLE_INTERPRETERS 3
-#define PER_INTERPRETER_GIL ((void *)2)
+#define PER_INTERPRETER_GIL        ((void *)2)
 
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, SLOT(module_exec)},

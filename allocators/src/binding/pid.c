@@ -53,9 +53,9 @@ static void pid_dealloc(PyObject *object)
 
 static PyObject *pid_free(PyObject *object, PyObject *unused)
 {
-    struct pid_object         *pid = (struct pid_object *)object;
+    struct pid_object *pid = (struct pid_object *)object;
     const struct module_state *state = pid->allocator->state;
-    int                        result = give_back(pid);
+    int result = give_back(pid);
     (void)unused;
 
     if (result == AL_ALREADY_RELEASED)
@@ -69,7 +69,7 @@ static PyObject *pid_free(PyObject *object, PyObject *unused)
 static PyObject *pid_enter(PyObject *object, PyObject *unused)
 {
     struct pid_object *pid = (struct pid_object *)object;
-    bool               live;
+    bool live;
     (void)unused;
 
     OBJECT_LOCK(pid->allocator);
@@ -101,7 +101,7 @@ static PyObject *pid_int(PyObject *object)
 static PyObject *pid_repr(PyObject *object)
 {
     struct pid_object *pid = (struct pid_object *)object;
-    bool               live;
+    bool live;
 
     OBJECT_LOCK(pid->allocator);
     live = pid->live;
@@ -148,10 +148,10 @@ PyType_Spec pid_spec = {
 
 static PyObject *allocator_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char         *names[] = {"order", NULL};
+    static char *names[] = {"order", NULL};
     struct module_state *state = PyType_GetModuleState(type);
-    PyObject            *order_object;
-    uint64_t             order;
+    PyObject *order_object;
+    uint64_t order;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:PidAllocator", names, &order_object))
         return NULL;
@@ -185,9 +185,9 @@ static void allocator_dealloc(PyObject *self)
 static PyObject *allocator_allocate(PyObject *object, PyObject *unused)
 {
     struct pid_allocator_object *self = (struct pid_allocator_object *)object;
-    struct pid_object           *pid = PyObject_New(struct pid_object, self->state->pid_type);
-    uint32_t                     number = 0;
-    int                          result;
+    struct pid_object *pid = PyObject_New(struct pid_object, self->state->pid_type);
+    uint32_t number = 0;
+    int result;
     (void)unused;
 
     if (pid == NULL)
@@ -223,9 +223,9 @@ static bool is_orphan(struct pid_allocator_object *self, uint64_t number)
 static PyObject *allocator_adopt(PyObject *object, PyObject *argument)
 {
     struct pid_allocator_object *self = (struct pid_allocator_object *)object;
-    uint64_t                     number;
-    bool                         orphan = false;
-    int                          is = argument_u64(argument, &number);
+    uint64_t number;
+    bool orphan = false;
+    int is = argument_u64(argument, &number);
 
     if (is < 0)
         return NULL;
@@ -253,9 +253,9 @@ static PyObject *allocator_adopt(PyObject *object, PyObject *argument)
 static int allocator_has(PyObject *object, PyObject *argument)
 {
     struct pid_allocator_object *self = (struct pid_allocator_object *)object;
-    uint64_t                     number;
-    bool                         allocated;
-    int                          is = argument_u64(argument, &number);
+    uint64_t number;
+    bool allocated;
+    int is = argument_u64(argument, &number);
 
     if (is < 0)
         return -1;
@@ -297,7 +297,7 @@ static PyObject *allocator_sizeof(PyObject *object, PyObject *unused)
 static struct numbers collect(struct pid_allocator_object *self)
 {
     struct numbers n = {NULL, 0};
-    uint32_t       pid = 0;
+    uint32_t pid = 0;
 
     OBJECT_LOCK(self);
     uint64_t room = al_pid_used_count(&self->core);
@@ -369,7 +369,7 @@ static PyObject *allocator_own(PyTypeObject *type, void *mem, uint64_t mem_bytes
 static PyObject *allocator_copy(PyObject *object, PyObject *unused)
 {
     struct pid_allocator_object *self = (struct pid_allocator_object *)object;
-    void                        *mem = PyMem_Malloc(self->mem_bytes);
+    void *mem = PyMem_Malloc(self->mem_bytes);
     (void)unused;
 
     OBJECT_LOCK(object);
@@ -382,7 +382,7 @@ static PyObject *allocator_copy(PyObject *object, PyObject *unused)
 static PyObject *allocator_from_core(PyObject *type, PyObject *args)
 {
     const char *bytes;
-    Py_ssize_t  count;
+    Py_ssize_t count;
 
     if (!PyArg_ParseTuple(args, "y#:_from_core", &bytes, &count))
         return NULL;
@@ -407,8 +407,8 @@ static PyObject *allocator_to_dict(PyObject *object, PyObject *unused)
 static int fill(struct pid_allocator_object *self, PyObject *contents)
 {
     PyObject *rows = contents_rows(contents, "allocated");
-    int       failed = rows == NULL ? -1 : 0;
-    uint64_t  run[2];
+    int failed = rows == NULL ? -1 : 0;
+    uint64_t run[2];
 
     for (Py_ssize_t i = 0; failed == 0 && i < PyList_Size(rows); i++) {
         failed = contents_row(rows, i, 2, run);

@@ -35,10 +35,10 @@ PyObject *range_new(const struct module_state *state, uint64_t start, uint64_t e
 
 static PyObject *range_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char         *names[] = {"start", "end", NULL};
+    static char *names[] = {"start", "end", NULL};
     struct module_state *state = PyType_GetModuleState(type);
-    PyObject            *start_object, *end_object;
-    uint64_t             start, end;
+    PyObject *start_object, *end_object;
+    uint64_t start, end;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:RangeInclusive", names, &start_object, &end_object))
         return NULL;
@@ -65,7 +65,7 @@ static void range_dealloc(PyObject *self)
 static PyObject *range_repr(PyObject *self)
 {
     struct range_object *r = (struct range_object *)self;
-    char                 text[80];
+    char text[80];
 
     (void)snprintf(text, sizeof text, "RangeInclusive(0x%llx, 0x%llx)", (unsigned long long)r->start,
                    (unsigned long long)r->end);
@@ -75,7 +75,7 @@ static PyObject *range_repr(PyObject *self)
 static Py_hash_t range_hash(PyObject *self)
 {
     struct range_object *r = (struct range_object *)self;
-    uint64_t             h = r->start * UINT64_C(0x9e3779b97f4a7c15) ^ r->end * UINT64_C(0xbf58476d1ce4e5b9);
+    uint64_t h = r->start * UINT64_C(0x9e3779b97f4a7c15) ^ r->end * UINT64_C(0xbf58476d1ce4e5b9);
 
     h ^= h >> 32;
     return (Py_hash_t)h == -1 ? -2 : (Py_hash_t)h;

@@ -38,10 +38,10 @@ static void rmid_dealloc(PyObject *object)
 
 static PyObject *rmid_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char         *names[] = {"max_rmid", "min_free_time_ns", "clock", NULL};
+    static char *names[] = {"max_rmid", "min_free_time_ns", "clock", NULL};
     struct module_state *state = PyType_GetModuleState(type);
-    PyObject            *max_object, *rest_object = NULL, *clock = NULL;
-    uint64_t             max_rmid, rest_ns = AL_RMID_DEFAULT_REST_NS;
+    PyObject *max_object, *rest_object = NULL, *clock = NULL;
+    uint64_t max_rmid, rest_ns = AL_RMID_DEFAULT_REST_NS;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO:RmidAllocator", names, &max_object, &rest_object, &clock))
         return NULL;
@@ -95,11 +95,11 @@ static int time_now(struct rmid_object *self, PyObject *now, uint64_t *now_ns)
 static PyObject *rmid_alloc(PyObject *object, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"now"};
-    struct rmid_object      *self = (struct rmid_object *)object;
-    PyObject                *now;
-    uint64_t                 now_ns;
-    al_rmid_u32              rmid = 0;
-    int                      result;
+    struct rmid_object *self = (struct rmid_object *)object;
+    PyObject *now;
+    uint64_t now_ns;
+    al_rmid_u32 rmid = 0;
+    int result;
 
     if (arguments_bind("alloc", names, 1, 0, args, nargs, kwnames, &now) != 0 || time_now(self, now, &now_ns) != 0)
         return NULL;
@@ -114,10 +114,10 @@ static PyObject *rmid_alloc(PyObject *object, PyObject *const *args, Py_ssize_t 
 static PyObject *rmid_free(PyObject *object, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"rmid", "now"};
-    struct rmid_object      *self = (struct rmid_object *)object;
-    PyObject                *given[2];
-    uint64_t                 rmid, now_ns;
-    int                      result = AL_RMID_OUT_OF_RANGE;
+    struct rmid_object *self = (struct rmid_object *)object;
+    PyObject *given[2];
+    uint64_t rmid, now_ns;
+    int result = AL_RMID_OUT_OF_RANGE;
 
     if (arguments_bind("free", names, 2, 1, args, nargs, kwnames, given) != 0)
         return NULL;
@@ -130,8 +130,7 @@ static PyObject *rmid_free(PyObject *object, PyObject *const *args, Py_ssize_t n
         OBJECT_UNLOCK();
     }
     switch (result) {
-    case AL_RMID_OK:
-        Py_RETURN_NONE;
+    case AL_RMID_OK: Py_RETURN_NONE;
     case AL_RMID_OUT_OF_RANGE:
         return raise_error(self->state, ERROR_OutOfRange, "RMID %S is not one of 1..%u", given[0],
                            (unsigned)self->core.max_rmid);
@@ -141,17 +140,16 @@ static PyObject *rmid_free(PyObject *object, PyObject *const *args, Py_ssize_t n
     case AL_RMID_ALREADY_RELEASED:
         return raise_error(self->state, ERROR_AlreadyReleased, "RMID %S is free already, it was released before",
                            given[0]);
-    default:
-        return raise_corrupt(self->state, "RmidAllocator", result);
+    default: return raise_corrupt(self->state, "RmidAllocator", result);
     }
 }
 
 static PyObject *rmid_is_allocated(PyObject *object, PyObject *argument)
 {
     struct rmid_object *self = (struct rmid_object *)object;
-    uint64_t            rmid;
-    bool                allocated;
-    int                 is = argument_u64(argument, &rmid);
+    uint64_t rmid;
+    bool allocated;
+    int is = argument_u64(argument, &rmid);
 
     if (is < 0)
         return NULL;
@@ -181,7 +179,7 @@ static void read_core(PyObject *object, struct al_rmid *out)
 
 static struct numbers collect(PyObject *object)
 {
-    struct numbers  n = {PyMem_Malloc(AL_RMID_MAX * sizeof *n.at), 0};
+    struct numbers n = {PyMem_Malloc(AL_RMID_MAX * sizeof *n.at), 0};
     struct al_rmid *core = PyMem_Malloc(sizeof *core);
 
     if (n.at == NULL || core == NULL) {
@@ -215,7 +213,7 @@ static PyObject *rmid_numpy(PyObject *object, PyObject *unused)
 static int rmid_has(PyObject *object, PyObject *argument)
 {
     PyObject *answer = rmid_is_allocated(object, argument);
-    int       has = answer == NULL ? -1 : answer == Py_True;
+    int has = answer == NULL ? -1 : answer == Py_True;
 
     Py_XDECREF(answer);
     return has;
@@ -251,7 +249,7 @@ static PyObject *rmid_copy(PyObject *object, PyObject *unused)
 static PyObject *rmid_from_core(PyObject *type, PyObject *args)
 {
     const char *bytes;
-    Py_ssize_t  count;
+    Py_ssize_t count;
 
     if (!PyArg_ParseTuple(args, "y#:_from_core", &bytes, &count))
         return NULL;
@@ -272,7 +270,7 @@ static PyObject *queue(const struct al_rmid *core)
     PyObject *list = PyList_New(0);
 
     for (uint64_t t = core->head; list != NULL && t < core->tail; t++) {
-        uint32_t  rmid = core->ring[t & AL_RMID_MASK];
+        uint32_t rmid = core->ring[t & AL_RMID_MASK];
         PyObject *row = Py_BuildValue("[kK]", (unsigned long)rmid,
                                       (unsigned long long)core->freed_ns[al_rmid_slot(rmid)]);
         if (row == NULL || PyList_Append(list, row) != 0)
@@ -285,7 +283,7 @@ static PyObject *queue(const struct al_rmid *core)
 static PyObject *rmid_to_dict(PyObject *object, PyObject *unused)
 {
     struct al_rmid *core = PyMem_Malloc(sizeof *core);
-    PyObject       *contents = core == NULL ? PyErr_NoMemory() : contents_new("RmidAllocator");
+    PyObject *contents = core == NULL ? PyErr_NoMemory() : contents_new("RmidAllocator");
     (void)unused;
 
     if (contents != NULL) {
@@ -307,7 +305,7 @@ static PyObject *rmid_to_dict(PyObject *object, PyObject *unused)
 static bool fill(struct al_rmid *core, PyObject *rows, uint64_t head)
 {
     Py_ssize_t count = PyList_Size(rows);
-    uint64_t   row[2];
+    uint64_t row[2];
 
     if (count > (Py_ssize_t)core->max_rmid || head > UINT64_MAX / 2 || head + (uint64_t)count < core->max_rmid)
         return false;
@@ -337,7 +335,7 @@ static PyObject *from_dict(PyTypeObject *type, PyObject *contents, PyObject *clo
         contents_u64(contents, "behind_ticket", UINT64_MAX, &behind_ticket) != 0 ||
         contents_u64(contents, "behind_ns", UINT64_MAX, &behind_ns) != 0)
         return NULL;
-    PyObject       *rows = contents_rows(contents, "queue"), *self = NULL;
+    PyObject *rows = contents_rows(contents, "queue"), *self = NULL;
     struct al_rmid *core = PyMem_Malloc(sizeof *core);
     if (core == NULL)
         PyErr_NoMemory();
@@ -360,7 +358,7 @@ static PyObject *from_dict(PyTypeObject *type, PyObject *contents, PyObject *clo
 static PyObject *rmid_from_dict(PyObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "clock", NULL};
-    PyObject    *contents, *clock = NULL;
+    PyObject *contents, *clock = NULL;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:from_dict", names, &contents, &clock))
         return NULL;

@@ -33,14 +33,14 @@ static void *aligned(void *mem)
 /* An empty core in new memory, or one with everything the old one has. */
 static int tree_move(struct tree_object *self, uint32_t capacity, const struct al_tree *old)
 {
-    uint64_t       bytes = al_tree_size_bytes(capacity);
-    void          *mem = bytes == 0 ? NULL : PyMem_Malloc(bytes + NODE_ALIGNMENT);
+    uint64_t bytes = al_tree_size_bytes(capacity);
+    void *mem = bytes == 0 ? NULL : PyMem_Malloc(bytes + NODE_ALIGNMENT);
     struct al_tree core;
 
     if (mem == NULL)
         return AL_NO_MEMORY;
     int result = old == NULL ? al_tree_init(&core, aligned(mem), bytes, capacity)
-                         : al_tree_grow(&core, aligned(mem), bytes, capacity, old);
+                             : al_tree_grow(&core, aligned(mem), bytes, capacity, old);
     if (result != AL_OK) {
         PyMem_Free(mem);
         return result;
@@ -86,7 +86,7 @@ static const struct range_object *range_argument(const struct module_state *stat
 static PyObject *tree_allocate(struct tree_object *self, const struct al_tree_constraint *c)
 {
     uint64_t start = 0;
-    int      result;
+    int result;
 
     OBJECT_LOCK(self);
     result = al_tree_alloc(&self->core, c, 0, &start);
@@ -118,7 +118,7 @@ static PyObject *tree_allocate_constraint(struct tree_object *self, PyObject *ar
 static PyObject *tree_free_range(struct tree_object *self, PyObject *argument)
 {
     const struct range_object *r = range_argument(self->state, argument);
-    int                        result;
+    int result;
 
     if (r == NULL)
         return NULL;
@@ -126,8 +126,7 @@ static PyObject *tree_free_range(struct tree_object *self, PyObject *argument)
     result = al_tree_free(&self->core, r->start, r->end);
     OBJECT_UNLOCK();
     switch (result) {
-    case AL_OK:
-        Py_RETURN_NONE;
+    case AL_OK: Py_RETURN_NONE;
     case AL_NOT_AVAILABLE:
         return raise_error(self->state, ERROR_ResourceNotAvailable,
                            "%s was not allocated as one range, it cannot be freed as one",
@@ -135,8 +134,7 @@ static PyObject *tree_free_range(struct tree_object *self, PyObject *argument)
     case AL_INVALID_TRANSITION:
         return raise_error(self->state, ERROR_InvalidStateTransition, "%s is free already",
                            range_text(r->start, r->end).s);
-    default:
-        return raise_corrupt(self->state, "IntervalTree", result);
+    default: return raise_corrupt(self->state, "IntervalTree", result);
     }
 }
 
@@ -146,9 +144,9 @@ static struct al_tree_node *collect(struct tree_object *self, uint64_t start, ui
                                     Py_ssize_t *count_out)
 {
     struct al_tree_node *nodes = NULL;
-    struct al_tree_iter  it;
-    Py_ssize_t           count = 0, space = 0;
-    int                  result;
+    struct al_tree_iter it;
+    Py_ssize_t count = 0, space = 0;
+    int result;
 
     OBJECT_LOCK(self);
     result = al_tree_iterate(&self->core, start, end, &it);
@@ -183,9 +181,8 @@ static PyObject *node_object(const struct module_state *state, const struct al_t
 
     if (range == NULL)
         return NULL;
-    node = PyObject_CallFunctionObjArgs(state->node_type, range, state->node_states[n->state == AL_TREE_FREE
-                                                                                        ? AL_TREE_FREE
-                                                                                        : AL_TREE_ALLOCATED], NULL);
+    node = PyObject_CallFunctionObjArgs(
+        state->node_type, range, state->node_states[n->state == AL_TREE_FREE ? AL_TREE_FREE : AL_TREE_ALLOCATED], NULL);
     Py_DECREF(range);
     return node;
 }
@@ -193,9 +190,9 @@ static PyObject *node_object(const struct module_state *state, const struct al_t
 /* A list of Nodes, or of RangeInclusives only. */
 static PyObject *list_of(struct tree_object *self, uint64_t start, uint64_t end, bool ranges)
 {
-    Py_ssize_t           count;
+    Py_ssize_t count;
     struct al_tree_node *nodes = collect(self, start, end, ranges, &count);
-    PyObject            *list = nodes == NULL ? NULL : PyList_New(count);
+    PyObject *list = nodes == NULL ? NULL : PyList_New(count);
 
     for (Py_ssize_t i = 0; list != NULL && i < count; i++) {
         PyObject *item = ranges ? range_new(self->state, nodes[i].start, nodes[i].end)
@@ -214,7 +211,7 @@ static PyObject *list_of(struct tree_object *self, uint64_t start, uint64_t end,
 /* [start, end] of each as a read-only numpy array. */
 static PyObject *numpy_table(struct tree_object *self)
 {
-    Py_ssize_t           count;
+    Py_ssize_t count;
     struct al_tree_node *nodes = collect(self, 0, UINT64_MAX, true, &count);
 
     if (nodes == NULL && PyErr_Occurred())
@@ -249,7 +246,7 @@ static PyObject *rows_of(const struct al_tree_node *nodes, Py_ssize_t count, uns
 /* Adds "free" and "allocated" to the dict. 0; -1 with an exception set. */
 static int add_rows(struct tree_object *self, PyObject *contents)
 {
-    Py_ssize_t           count;
+    Py_ssize_t count;
     struct al_tree_node *nodes = collect(self, 0, UINT64_MAX, false, &count);
 
     if (nodes == NULL && PyErr_Occurred())
@@ -273,8 +270,8 @@ static int insert_growing(struct tree_object *self, uint64_t start, uint64_t end
 static int insert_rows(struct tree_object *self, PyObject *contents, const char *key, uint32_t state)
 {
     PyObject *rows = contents_rows(contents, key);
-    int       failed = rows == NULL ? -1 : 0;
-    uint64_t  row[2];
+    int failed = rows == NULL ? -1 : 0;
+    uint64_t row[2];
 
     for (Py_ssize_t i = 0; failed == 0 && i < PyList_Size(rows); i++) {
         if ((failed = contents_row(rows, i, 2, row)) != 0)
@@ -294,7 +291,7 @@ static int insert_rows(struct tree_object *self, PyObject *contents, const char 
 static struct tree_object *tree_with(struct module_state *state, uint32_t capacity, const struct al_tree *old)
 {
     struct tree_object *self = object_new(state->tree_type);
-    int                 result = AL_OK;
+    int result = AL_OK;
 
     if (self == NULL)
         return NULL;
@@ -330,7 +327,7 @@ static struct tree_object *tree_of_rows(struct module_state *state, PyObject *co
 /* From the bytes of a core elsewhere, which are checked. */
 static struct tree_object *tree_of_core(struct module_state *state, const char *bytes, Py_ssize_t count)
 {
-    void          *mem = PyMem_Malloc((size_t)count + NODE_ALIGNMENT);
+    void *mem = PyMem_Malloc((size_t)count + NODE_ALIGNMENT);
     struct al_tree core;
 
     if (mem == NULL)
@@ -371,7 +368,7 @@ static PyObject *tree_from_dict(PyObject *type, PyObject *contents)
 static PyObject *tree_from_core(PyObject *type, PyObject *args)
 {
     const char *bytes;
-    Py_ssize_t  count;
+    Py_ssize_t count;
 
     if (!PyArg_ParseTuple(args, "y#:_from_core", &bytes, &count))
         return NULL;
@@ -388,9 +385,9 @@ static PyObject *tree_reduce(PyObject *object, PyObject *unused)
 
 static PyObject *tree_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char         *names[] = {"range", NULL};
+    static char *names[] = {"range", NULL};
     struct module_state *state = PyType_GetModuleState(type);
-    PyObject            *argument;
+    PyObject *argument;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:IntervalTree", names, &argument))
         return NULL;
@@ -407,10 +404,10 @@ static void tree_dealloc(PyObject *object)
 static PyObject *tree_insert(PyObject *object, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"range", "state"};
-    struct tree_object      *self = (struct tree_object *)object;
-    PyObject                *given[2];
-    struct al_tree_node      other = {0};
-    int                      result;
+    struct tree_object *self = (struct tree_object *)object;
+    PyObject *given[2];
+    struct al_tree_node other = {0};
+    int result;
 
     if (arguments_bind("insert", names, 2, 2, args, nargs, kwnames, given) != 0)
         return NULL;
@@ -426,23 +423,20 @@ static PyObject *tree_insert(PyObject *object, PyObject *const *args, Py_ssize_t
         result = al_tree_insert(&self->core, r->start, r->end, state, 0, &other);
     OBJECT_UNLOCK();
     switch (result) {
-    case AL_OK:
-        Py_RETURN_NONE;
+    case AL_OK: Py_RETURN_NONE;
     case AL_OVERLAP:
         return raise_error(self->state, ERROR_Overlap, "%s overlaps %s, which is in the tree",
                            range_text(r->start, r->end).s, range_text(other.start, other.end).s);
-    case AL_NO_MEMORY:
-        return PyErr_NoMemory();
-    default:
-        return raise_corrupt(self->state, "IntervalTree", result);
+    case AL_NO_MEMORY: return PyErr_NoMemory();
+    default:           return raise_corrupt(self->state, "IntervalTree", result);
     }
 }
 
 static PyObject *tree_delete(PyObject *object, PyObject *argument)
 {
-    struct tree_object        *self = (struct tree_object *)object;
+    struct tree_object *self = (struct tree_object *)object;
     const struct range_object *r = range_argument(self->state, argument);
-    int                        result;
+    int result;
 
     if (r == NULL)
         return NULL;
@@ -459,16 +453,16 @@ static PyObject *tree_delete(PyObject *object, PyObject *argument)
 
 static PyObject *tree_find(PyObject *object, PyObject *argument, bool superset)
 {
-    struct tree_object        *self = (struct tree_object *)object;
+    struct tree_object *self = (struct tree_object *)object;
     const struct range_object *r = range_argument(self->state, argument);
-    struct al_tree_node        n = {0};
-    int                        result;
+    struct al_tree_node n = {0};
+    int result;
 
     if (r == NULL)
         return NULL;
     OBJECT_LOCK(self);
     result = superset ? al_tree_superset(&self->core, r->start, r->end, &n)
-                  : al_tree_search(&self->core, r->start, r->end, &n);
+                      : al_tree_search(&self->core, r->start, r->end, &n);
     OBJECT_UNLOCK();
     if (result == AL_OK)
         return node_object(self->state, &n);
@@ -489,7 +483,7 @@ static PyObject *tree_superset(PyObject *object, PyObject *argument)
 
 static PyObject *tree_overlapping(PyObject *object, PyObject *argument)
 {
-    struct tree_object        *self = (struct tree_object *)object;
+    struct tree_object *self = (struct tree_object *)object;
     const struct range_object *r = range_argument(self->state, argument);
 
     return r == NULL ? NULL : list_of(self, r->start, r->end, false);
@@ -536,7 +530,7 @@ static PyObject *tree_sizeof(PyObject *object, PyObject *unused)
 static PyObject *tree_repr(PyObject *object)
 {
     struct tree_object *self = (struct tree_object *)object;
-    uint32_t            used, allocated;
+    uint32_t used, allocated;
 
     OBJECT_LOCK(object);
     used = al_tree_used_count(&self->core);
@@ -570,8 +564,7 @@ static PyMethodDef tree_methods[] = {
      "delete($self, range, /)\n--\n\n"
      "Take a range out of the tree, free or allocated.\n\n"
      "Raises\n------\nResourceNotAvailable\n    There is no such range."},
-    {"search", tree_search, METH_O,
-     "search($self, range, /)\n--\n\nThe Node with exactly this range, or None."},
+    {"search", tree_search, METH_O, "search($self, range, /)\n--\n\nThe Node with exactly this range, or None."},
     {"search_superset", tree_superset, METH_O,
      "search_superset($self, range, /)\n--\n\nThe Node whose range contains this one, or None."},
     {"overlapping", tree_overlapping, METH_O,
@@ -613,10 +606,10 @@ PyType_Spec tree_spec = {
 
 static PyObject *address_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char         *names[] = {"base", "size", NULL};
+    static char *names[] = {"base", "size", NULL};
     struct module_state *state = PyType_GetModuleState(type);
-    PyObject            *base_object, *size_object;
-    uint64_t             base, size;
+    PyObject *base_object, *size_object;
+    uint64_t base, size;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:AddressAllocator", names, &base_object, &size_object))
         return NULL;
@@ -651,9 +644,9 @@ static void address_dealloc(PyObject *object)
 
 static PyObject *address_allocate(PyObject *object, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const  names[] = {"size", "alignment", "policy"};
-    struct tree_object       *tree = ((struct address_object *)object)->tree;
-    PyObject                 *given[3];
+    static const char *const names[] = {"size", "alignment", "policy"};
+    struct tree_object *tree = ((struct address_object *)object)->tree;
+    PyObject *given[3];
     struct al_tree_constraint c;
 
     if (arguments_bind("allocate", names, 3, 1, args, nargs, kwnames, given) != 0 ||
@@ -715,7 +708,7 @@ static PyObject *address_copy(PyObject *object, PyObject *unused)
 static PyObject *address_to_dict(PyObject *object, PyObject *unused)
 {
     struct address_object *self = (struct address_object *)object;
-    PyObject              *contents = contents_new("AddressAllocator");
+    PyObject *contents = contents_new("AddressAllocator");
     (void)unused;
 
     if (contents != NULL && (contents_set(contents, "base", PyLong_FromUnsignedLongLong(self->base)) != 0 ||
@@ -728,7 +721,7 @@ static PyObject *address_to_dict(PyObject *object, PyObject *unused)
 static PyObject *address_from_dict(PyObject *type, PyObject *contents)
 {
     struct module_state *state = PyType_GetModuleState((PyTypeObject *)type);
-    uint64_t             base, end;
+    uint64_t base, end;
 
     if (!contents_are(contents, "AddressAllocator") || contents_u64(contents, "base", UINT64_MAX, &base) != 0 ||
         contents_u64(contents, "end", UINT64_MAX, &end) != 0)
@@ -741,8 +734,8 @@ static PyObject *address_from_dict(PyObject *type, PyObject *contents)
 static PyObject *address_from_core(PyObject *type, PyObject *args)
 {
     unsigned long long base, end;
-    const char        *bytes;
-    Py_ssize_t         count;
+    const char *bytes;
+    Py_ssize_t count;
 
     if (!PyArg_ParseTuple(args, "KKy#:_from_core", &base, &end, &bytes, &count))
         return NULL;

@@ -66,8 +66,8 @@ int arguments_bind(const struct module_state *state, const struct parameters *p,
 
 static int raise_timeout(PyObject *value)
 {
-    PyErr_Format(PyExc_ValueError, "'timeout' must be a non-negative number of seconds, or None to wait for ever; not %R",
-                 value);
+    PyErr_Format(PyExc_ValueError,
+                 "'timeout' must be a non-negative number of seconds, or None to wait for ever; not %R", value);
     return -1;
 }
 
@@ -94,7 +94,8 @@ int argument_timeout(PyObject *value, int64_t *ns_out)
     double seconds = PyFloat_AsDouble(value);
     if (seconds == -1.0 && PyErr_Occurred()) {
         if (PyErr_ExceptionMatches(PyExc_TypeError))
-            PyErr_Format(PyExc_TypeError, "'timeout' must be a number of seconds, or None to wait for ever; not %R", value);
+            PyErr_Format(PyExc_TypeError, "'timeout' must be a number of seconds, or None to wait for ever; not %R",
+                         value);
         return -1;
     }
     if (!(seconds >= 0)) /* negative, or not a number */

@@ -28,7 +28,7 @@ static int need_numpy(struct module_state *state)
 /* ---- a view of a packet --------------------------------------------------------------------------- */
 
 struct dimensions {
-    int count;
+    int      count;
     npy_intp sizes[NPY_MAXDIMS];
 };
 
@@ -82,7 +82,8 @@ static int fit_shape(PyObject *shape, struct dimensions *d, npy_intp nbytes, PyA
 {
     npy_intp item_bytes = PyDataType_ELSIZE(descr);
     if (nbytes % item_bytes != 0) {
-        PyErr_Format(PyExc_ValueError, "the packet's %zd bytes do not divide into items of %zd (dtype %S); truncate() it first",
+        PyErr_Format(PyExc_ValueError,
+                     "the packet's %zd bytes do not divide into items of %zd (dtype %S); truncate() it first",
                      (Py_ssize_t)nbytes, (Py_ssize_t)item_bytes, OBJECT(descr));
         return -1;
     }
@@ -102,8 +103,8 @@ static int fit_shape(PyObject *shape, struct dimensions *d, npy_intp nbytes, PyA
     }
     if (open < 0 && product == items)
         return 0;
-    PyErr_Format(PyExc_ValueError, "the packet's %zd items of %zd bytes (dtype %S) do not fit shape %R", (Py_ssize_t)items,
-                 (Py_ssize_t)item_bytes, OBJECT(descr), shape);
+    PyErr_Format(PyExc_ValueError, "the packet's %zd items of %zd bytes (dtype %S) do not fit shape %R",
+                 (Py_ssize_t)items, (Py_ssize_t)item_bytes, OBJECT(descr), shape);
     return -1;
 }
 
@@ -125,7 +126,8 @@ static PyArray_Descr *parse_dtype(PyObject *dtype)
 /* Takes over `descr` and `span`. */
 static PyObject *array_over_span(struct span_object *span, PyArray_Descr *descr, const struct dimensions *d)
 {
-    PyObject *array = PyArray_NewFromDescr(&PyArray_Type, descr, d->count, d->sizes, NULL, span->data, NPY_ARRAY_DEFAULT, NULL);
+    PyObject *array = PyArray_NewFromDescr(&PyArray_Type, descr, d->count, d->sizes, NULL, span->data,
+                                           NPY_ARRAY_DEFAULT, NULL);
     if (array == NULL) {
         Py_DECREF(OBJECT(span));
         return NULL;
@@ -162,8 +164,8 @@ PyObject *array_over_u64(struct module_state *state, PyObject *owner, const uint
     npy_intp size = count;
     if (need_numpy(state) < 0)
         return NULL;
-    PyObject *array = PyArray_NewFromDescr(&PyArray_Type, PyArray_DescrFromType(NPY_UINT64), 1, &size, NULL, (void *)values,
-                                           NPY_ARRAY_CARRAY_RO, NULL);
+    PyObject *array = PyArray_NewFromDescr(&PyArray_Type, PyArray_DescrFromType(NPY_UINT64), 1, &size, NULL,
+                                           (void *)values, NPY_ARRAY_CARRAY_RO, NULL);
     if (array == NULL)
         return NULL;
     Py_INCREF(owner);
@@ -266,8 +268,10 @@ static int read_array(PyArrayObject *array, PyObject *value, const char *what, u
     else if (PyArray_NDIM(array) == 0)
         return read_scalar(value, what, count, values_out);
     else if (PyArray_NDIM(array) != 1 || PyArray_DIM(array, 0) != (npy_intp)count)
-        PyErr_Format(PyExc_ValueError, "%s need one number, or one for each of %u packets, not an array of %d dimension%s and %zd items",
-                     what, count, PyArray_NDIM(array), PyArray_NDIM(array) == 1 ? "" : "s", (Py_ssize_t)PyArray_SIZE(array));
+        PyErr_Format(PyExc_ValueError,
+                     "%s need one number, or one for each of %u packets, not an array of %d dimension%s and %zd items",
+                     what, count, PyArray_NDIM(array), PyArray_NDIM(array) == 1 ? "" : "s",
+                     (Py_ssize_t)PyArray_SIZE(array));
     else
         return copy_integers(array, what, values_out);
     return -1;

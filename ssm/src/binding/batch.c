@@ -106,8 +106,7 @@ static PyObject *raise_batch(const struct batch_object *batch, int code)
 /* ---- one packet of it ---------------------------------------------------------------------------- */
 
 /* result = what the core answers to a call for a packet of the batch, or that it is stale. */
-#define BATCH_CALL(batch, result, call) \
-    POOL_CALL((batch)->pool, result, batch_is_live(batch) ? (call) : -SSM_E_STALE)
+#define BATCH_CALL(batch, result, call) POOL_CALL((batch)->pool, result, batch_is_live(batch) ? (call) : -SSM_E_STALE)
 
 static int view(struct batch_object *batch, uint32_t i, struct ssm_packet *window_out)
 {
@@ -393,12 +392,15 @@ static int check_rows_of(struct batch_object *self, const Py_buffer *array)
 {
     uint64_t row_bytes;
     if (array->ndim != 2 || array->shape[0] != (Py_ssize_t)self->count) {
-        PyErr_Format(PyExc_ValueError, "scatter() needs a 2-D array of %u rows, one per packet; this one has %d dimension%s and %zd rows",
-                     self->count, array->ndim, array->ndim == 1 ? "" : "s", array->ndim > 0 ? array->shape[0] : (Py_ssize_t)0);
+        PyErr_Format(PyExc_ValueError,
+                     "scatter() needs a 2-D array of %u rows, one per packet; this one has %d dimension%s and %zd rows",
+                     self->count, array->ndim, array->ndim == 1 ? "" : "s",
+                     array->ndim > 0 ? array->shape[0] : (Py_ssize_t)0);
         return -1;
     }
     if (array->format != NULL && strchr(array->format, 'O') != NULL) {
-        PyErr_SetString(PyExc_TypeError, "scatter() cannot copy Python objects into shared memory; use an array of numbers");
+        PyErr_SetString(PyExc_TypeError,
+                        "scatter() cannot copy Python objects into shared memory; use an array of numbers");
         return -1;
     }
     row_bytes = (uint64_t)(array->shape[1] * array->itemsize);
@@ -523,11 +525,11 @@ static PyObject *batch_exit(struct batch_object *self, PyObject *const *args, Py
 
 static PyObject *batch_repr(struct batch_object *self)
 {
-    const char *status = batch_check(self)             ? ""
-                         : self->status == PACKET_FREED ? ", freed"
-                         : self->status == PACKET_SENT  ? ", sent"
-                        : self->status == PACKET_RETURNED ? ", returned"
-                                                        : ", stale";
+    const char *status = batch_check(self)               ? ""
+                       : self->status == PACKET_FREED    ? ", freed"
+                       : self->status == PACKET_SENT     ? ", sent"
+                       : self->status == PACKET_RETURNED ? ", returned"
+                                                         : ", stale";
     return PyUnicode_FromFormat("<ssm.PacketBatch of %u packets%s>", self->count, status);
 }
 
@@ -541,11 +543,13 @@ static PyGetSetDef batch_attributes[] = {
     {"handles", (getter)batch_get_handles, NULL, "numpy.ndarray of uint64, read-only : one handle per packet.", NULL},
     {"lengths", (getter)batch_get_lengths, (setter)batch_set_lengths,
      "numpy.ndarray of uint64 : bytes of each packet. Assigning to it, or to parts of it, moves the ends of the packets:\n"
-     "all of them, or with ValueError none.", NULL},
+     "all of them, or with ValueError none.",
+     NULL},
     {"tags", (getter)batch_get_tags, (setter)batch_set_tags,
      "numpy.ndarray of uint64 : `Packet.tag` of each. Assign to it, or to parts of it.", NULL},
     {"redelivered", (getter)batch_get_redelivered, NULL, "numpy.ndarray of bool : `Packet.redelivered` of each.", NULL},
-    {"readonly", (getter)batch_get_readonly, NULL, "bool : its packets are `Packet.readonly`; see `Ring.get_many`.", NULL},
+    {"readonly", (getter)batch_get_readonly, NULL, "bool : its packets are `Packet.readonly`; see `Ring.get_many`.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -570,6 +574,7 @@ static PyMemberDef batch_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
+/* clang-format off */
 static PyType_Slot batch_slots[] = {
     {Py_tp_doc, (void *)batch_doc},
     {Py_tp_dealloc, batch_dealloc},
@@ -584,6 +589,7 @@ static PyType_Slot batch_slots[] = {
     {Py_mp_subscript, batch_subscript},
     {0, NULL},
 };
+/* clang-format on */
 
 static PyType_Spec batch_spec = {
     .name = "ssm.PacketBatch",

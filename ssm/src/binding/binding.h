@@ -39,11 +39,11 @@
 #endif
 
 /* result = what the core answers to `call`, or that the pool is closed. */
-#define POOL_CALL(pool, result, call) \
-    do { \
-        POOL_LOCK(pool) \
+#define POOL_CALL(pool, result, call)                       \
+    do {                                                    \
+        POOL_LOCK(pool)                                     \
         (result) = (pool)->closed ? -SSM_E_CLOSED : (call); \
-        POOL_UNLOCK() \
+        POOL_UNLOCK()                                       \
     } while (0)
 
 #define OBJECT(pointer) ((PyObject *)(pointer)) /* the limited API's inline functions do not cast */
@@ -64,13 +64,10 @@ struct ring_object;
     X(SSMError) X(PoolExhausted) X(PacketTooLarge) X(StaleHandle) X(RingFull) X(RingEmpty) X(RingShutDown) \
     X(RingBusy) X(RingMismatch) X(ServiceMismatch) X(HoldersExhausted) X(MetadataExhausted) X(LayoutMismatch) X(CorruptionError) \
     X(PoolAbandoned) X(QuotaExceeded)
-/* clang-format on */
 /* classes of allocators/errors.py; */
-/* clang-format off */
 #define ALLOCATOR_ERRORS(X) \
     X(Overflow) X(OutOfRange) X(AlreadyReleased) X(NeverAllocated) X(ResourceNotAvailable) X(InvalidStateTransition) \
     X(CorruptionError)
-/* clang-format on */
 /* functions. import_numpy imports numpy, column makes a Column of values, a batch and a name. */
 #define FUNCTIONS(X) X(import_numpy) X(column)
 enum ours {
@@ -87,29 +84,28 @@ enum ours {
 };
 
 /* Keyword names of the functions that parse them by hand; interned, so that a pointer comparison finds them. */
-/* clang-format off */
 #define KEYWORDS(X) \
     X(size) X(count) X(timeout) X(pkt) X(batch) X(data) X(n) X(block) X(keep) X(dtype) X(shape) X(immediate) X(now) X(rmid) \
     X(readonly) X(alignment) X(policy)
-/* clang-format on */
 enum keyword {
 #define X(name) KEYWORD_##name,
     KEYWORDS(X)
 #undef X
     KEYWORD_COUNT
 };
+/* clang-format on */
 
 struct module_state {
     PyTypeObject *pool_type, *packet_type, *span_type, *batch_type, *ring_type;
     PyTypeObject *service_types[SSM_SERVICE_KIND_MAX + 1], *pid_type; /* [SSM_SERVICE_NONE]: the base */
-    PyObject *ours[OURS_COUNT];
-    PyObject *allocators;              /* allocators._core, which must stay for `exported` to be valid */
+    PyObject     *ours[OURS_COUNT];
+    PyObject     *allocators; /* allocators._core, which must stay for `exported` to be valid */
     const struct allocators_exported *exported;
-    PyObject *keywords[KEYWORD_COUNT];
-    PyObject *collect;                 /* gc.collect */
-    bool numpy_ready;                  /* numpy was imported in this interpreter */
-    struct packet_object *spare;       /* dead Packets for reuse, linked through `pool`; unused without the GIL */
-    uint32_t spare_count;
+    PyObject                         *keywords[KEYWORD_COUNT];
+    PyObject                         *collect;     /* gc.collect */
+    bool                              numpy_ready; /* numpy was imported in this interpreter */
+    struct packet_object             *spare; /* dead Packets for reuse, linked through `pool`; unused without the GIL */
+    uint32_t                          spare_count;
 };
 
 /* ---- errors (errors.c): all return NULL with an exception set ------------------------------------ */
@@ -126,8 +122,8 @@ PyObject *raise_os(PyObject *class, int errnum, const char *format, ...);
 /* One function's parameters, for arguments_bind(). */
 struct parameters {
     const char *function;
-    uint8_t names[4]; /* enum keyword */
-    uint8_t count, positional, required;
+    uint8_t     names[4]; /* enum keyword */
+    uint8_t     count, positional, required;
 };
 /* Sorts vectorcall arguments into out[count]; what was not given is NULL. */
 int arguments_bind(const struct module_state *state, const struct parameters *parameters, PyObject *const *args,
@@ -144,9 +140,9 @@ int argument_u64(PyObject *value, uint64_t *out);
 
 /* What PoolExhausted says of the pool, see exhausted.c. */
 struct exhausted_facts {
-    PyObject *latest;   /* or NULL: nobody asked yet */
-    uint64_t asked_ns;  /* when somebody did last */
-    int64_t  credit_ns; /* time for further passes; below 0: it is overdrawn */
+    PyObject *latest;    /* or NULL: nobody asked yet */
+    uint64_t  asked_ns;  /* when somebody did last */
+    int64_t   credit_ns; /* time for further passes; below 0: it is overdrawn */
 };
 
 /* When the collector may run for an exhausted pool, see garbage.c. */
@@ -158,25 +154,25 @@ struct collector {
 
 struct pool_object {
     PyObject_HEAD
-    PyObject *weakrefs;
+    PyObject            *weakrefs;
     struct module_state *state;
-    struct ssm_pool *core;     /* NULL while it is being made, and once it is closed and nothing needs the memory */
-    const uint32_t *era;       /* of the core: changes with every fork */
-    bool closed;
-    bool readonly;
-    uint32_t exports;          /* views into the memory, of all packets; those that a fork left here as well */
-    uint32_t calls;            /* calls that sleep in the core */
-    struct ring_object *rings; /* whose core is not closed */
-    uint32_t last_era;         /* what `era` points to when the core is gone */
-    int newborn;               /* its file while it has no name yet; of one that gets none, by which others open it; else -1 */
-    bool apart;                /* it gets no name: its file is in no directory */
-    uint64_t device, inode;    /* of the file that got its name from here, or that gets none; 0: none did */
-    struct pool_object *next_kept; /* of ending.c */
-    bool kept;
-    PyObject *name;            /* "/lab" */
-    struct ssm_pool_info info;
+    struct ssm_pool     *core; /* NULL while it is being made, and once it is closed and nothing needs the memory */
+    const uint32_t      *era;  /* of the core: changes with every fork */
+    bool                 closed;
+    bool                 readonly;
+    uint32_t             exports;  /* views into the memory, of all packets; those that a fork left here as well */
+    uint32_t             calls;    /* calls that sleep in the core */
+    struct ring_object  *rings;    /* whose core is not closed */
+    uint32_t             last_era; /* what `era` points to when the core is gone */
+    int      newborn; /* its file while it has no name yet; of one that gets none, by which others open it; else -1 */
+    bool     apart;   /* it gets no name: its file is in no directory */
+    uint64_t device, inode;           /* of the file that got its name from here, or that gets none; 0: none did */
+    struct pool_object    *next_kept; /* of ending.c */
+    bool                   kept;
+    PyObject              *name; /* "/lab" */
+    struct ssm_pool_info   info;
     struct exhausted_facts facts;
-    struct collector collector;
+    struct collector       collector;
 };
 
 #define POOL_APART (UINT32_C(1) << 16) /* a flag of _create and _attach, beside those of ssm.h: see `apart` */
@@ -249,13 +245,14 @@ extern const struct ssm_sleep_hooks wait_hooks; /* give up the GIL, answer signa
 /* Brackets a core call that may sleep, so that a close in another thread ends it: the call returns -EINTR then, and
  * the memory stays until it has. wait_begin(): false when the pool is closed already. */
 struct wait_scope {
-    struct wait_scope *outer;
+    struct wait_scope  *outer;
     struct pool_object *pool;
-    const bool *ring_closed;   /* or NULL */
-    const struct watch *watch; /* the rings that are waited for, or NULL; */
+    const bool         *ring_closed;                  /* or NULL */
+    const struct watch *watch;                        /* the rings that are waited for, or NULL; */
     bool (*watch_is_open)(const struct watch *watch); /* false: one of them was closed */
-    int  (*look)(struct pool_object *pool);           /* or NULL: called at each look while it sleeps; below 0: with an exception set */
-    bool closing;              /* it is the close itself: that the pool is closed does not end it */
+    int (*look)(
+        struct pool_object *pool); /* or NULL: called at each look while it sleeps; below 0: with an exception set */
+    bool closing;                  /* it is the close itself: that the pool is closed does not end it */
 };
 bool wait_begin(struct wait_scope *scope, struct pool_object *pool, const bool *ring_closed);
 void wait_begin_close(struct wait_scope *scope, struct pool_object *pool); /* with POOL_LOCK */
@@ -278,20 +275,20 @@ enum packet_status { PACKET_EMPTY, PACKET_LIVE, PACKET_FREED, PACKET_SENT, PACKE
 struct packet_object {
     PyObject_HEAD
     struct module_state *state;
-    struct pool_object *pool;
-    uint64_t handle;
-    uint64_t delivery; /* that the reference belongs to, or SSM_NO_DELIVERY */
-    uint32_t era;
-    uint32_t exports;
-    uint32_t status; /* enum packet_status */
-    bool readonly;   /* views of it do not write; for its life */
+    struct pool_object  *pool;
+    uint64_t             handle;
+    uint64_t             delivery; /* that the reference belongs to, or SSM_NO_DELIVERY */
+    uint32_t             era;
+    uint32_t             exports;
+    uint32_t             status;   /* enum packet_status */
+    bool                 readonly; /* views of it do not write; for its life */
 };
 
 int packet_exec(PyObject *module, struct module_state *state);
 void packet_keep_spare(struct packet_object *packet); /* of one that is over */
 void packet_clear_spare(struct module_state *state);
 
-struct packet_object *packet_new(struct pool_object *pool);             /* EMPTY */
+struct packet_object *packet_new(struct pool_object *pool); /* EMPTY */
 /* EMPTY -> LIVE: takes over a reference, and what delivery it belongs to. */
 void packet_adopt(struct packet_object *packet, uint64_t handle, uint64_t delivery);
 PyObject *packet_raise_stale(const struct packet_object *packet);
@@ -333,22 +330,25 @@ int packet_open(struct packet_object *packet, struct ssm_packet *window_out);
 #ifdef Py_GIL_DISABLED
 #define packet_shut packet_unexport
 #else
-static inline void packet_shut(struct packet_object *packet) { (void)packet; }
+static inline void packet_shut(struct packet_object *packet)
+{
+    (void)packet;
+}
 #endif
 
 /* A pinned stretch of a packet's bytes: what numpy arrays and partial memoryviews keep alive. */
 struct span_object {
     PyObject_HEAD
     struct packet_object *packet;
-    uint8_t *data;
-    Py_ssize_t length;
+    uint8_t              *data;
+    Py_ssize_t            length;
 };
 struct span_object *span_new(struct packet_object *packet); /* of the whole window */
 extern PyType_Spec span_spec;
 
 /* Packet.chain (chain.c). */
 PyObject *packet_get_chain(struct packet_object *self, void *unused);
-int       packet_set_chain(struct packet_object *self, PyObject *value, void *unused);
+int packet_set_chain(struct packet_object *self, PyObject *value, void *unused);
 
 /* ---- the end of the process (ending.c) ------------------------------------------------------------- */
 
@@ -364,22 +364,23 @@ PyObject *pool_return_jobs(struct pool_object *pool, PyObject *unused);
 /* Like a Packet, with `count` references; nothing views its memory for longer than a call. */
 struct batch_object {
     PyObject_VAR_HEAD
-    PyObject *weakrefs;
+    PyObject            *weakrefs;
     struct module_state *state;
-    struct pool_object *pool;
-    uint64_t delivery; /* that its references belong to, or SSM_NO_DELIVERY */
-    uint32_t era;
-    uint32_t status; /* enum packet_status */
-    uint32_t count;
-    bool readonly;   /* so are the Packets made from it */
-    uint64_t handles[];
+    struct pool_object  *pool;
+    uint64_t             delivery; /* that its references belong to, or SSM_NO_DELIVERY */
+    uint32_t             era;
+    uint32_t             status; /* enum packet_status */
+    uint32_t             count;
+    bool                 readonly; /* so are the Packets made from it */
+    uint64_t             handles[];
 };
 
 int batch_exec(PyObject *module, struct module_state *state);
 struct batch_object *batch_new(struct pool_object *pool, uint32_t room); /* EMPTY */
-void batch_adopt(struct batch_object *batch, uint32_t count, uint64_t delivery); /* handles[] is filled: EMPTY -> LIVE */
+void batch_adopt(struct batch_object *batch, uint32_t count,
+                 uint64_t delivery); /* handles[] is filled: EMPTY -> LIVE */
 PyObject *batch_raise_stale(const struct batch_object *batch);
-void batch_sent(struct batch_object *batch, bool kept);                 /* as packet_sent() */
+void batch_sent(struct batch_object *batch, bool kept); /* as packet_sent() */
 
 /* With POOL_LOCK. */
 static inline bool batch_is_live(const struct batch_object *batch)
@@ -400,15 +401,15 @@ static inline bool batch_check(const struct batch_object *batch)
 
 struct ring_object {
     PyObject_HEAD
-    PyObject *weakrefs;
+    PyObject            *weakrefs;
     struct module_state *state;
-    struct pool_object *pool;
-    struct ssm_ring *core;           /* NULL once closed */
-    PyObject *name;
-    PyObject *reference;             /* weak, to this Ring: what find_open() comes by a strong one with */
-    struct ring_object *next, **link; /* in pool->rings */
-    uint32_t calls;                  /* calls in the core: a close waits for the last of them */
-    bool closed;
+    struct pool_object  *pool;
+    struct ssm_ring     *core; /* NULL once closed */
+    PyObject            *name;
+    PyObject            *reference;    /* weak, to this Ring: what find_open() comes by a strong one with */
+    struct ring_object  *next, **link; /* in pool->rings */
+    uint32_t             calls;        /* calls in the core: a close waits for the last of them */
+    bool                 closed;
 };
 
 PyObject *core_own_methods(PyObject *module, PyObject *type);

@@ -69,8 +69,10 @@ static int check_segments(const struct packet_object *head, PyObject *segments)
 {
     Py_ssize_t count = PyTuple_Size(segments);
     if (count >= (Py_ssize_t)SSM_CHAIN_MAX) {
-        PyErr_Format(PyExc_ValueError, "a chain has at most %d packets, its head included, not %zd; use a larger size class, or "
-                     "several messages", (int)SSM_CHAIN_MAX, count + 1);
+        PyErr_Format(PyExc_ValueError,
+                     "a chain has at most %d packets, its head included, not %zd; use a larger size class, or "
+                     "several messages",
+                     (int)SSM_CHAIN_MAX, count + 1);
         return -1;
     }
     for (Py_ssize_t i = 0; i < count; i++) {
@@ -80,8 +82,9 @@ static int check_segments(const struct packet_object *head, PyObject *segments)
             return -1;
         }
         if (segment_at(segments, i)->pool != head->pool) {
-            PyErr_Format(PyExc_ValueError, "segment %zd is of another Pool object than the head (%R and %R): take both from one",
-                         i, segment_at(segments, i)->pool->name, head->pool->name);
+            PyErr_Format(PyExc_ValueError,
+                         "segment %zd is of another Pool object than the head (%R and %R): take both from one", i,
+                         segment_at(segments, i)->pool->name, head->pool->name);
             return -1;
         }
     }
@@ -120,27 +123,32 @@ static void raise_link(const struct packet_object *head, PyObject *segments, int
 {
     int count = (int)PyTuple_Size(segments);
     switch (-code) {
-    case SSM_E_STALE:
-        raise_stale_one(head, segments);
-        break;
+    case SSM_E_STALE: raise_stale_one(head, segments); break;
     case SSM_E_SEGMENT:
-        PyErr_Format(PyExc_ValueError, "cannot make a chain of these %d packets: one of them is a segment already, or stands there "
-                     "twice; head.chain = () takes segments out, and those that head.chain gave before stay", count + 1);
+        PyErr_Format(PyExc_ValueError,
+                     "cannot make a chain of these %d packets: one of them is a segment already, or stands there "
+                     "twice; head.chain = () takes segments out, and those that head.chain gave before stay",
+                     count + 1);
         break;
     case SSM_E_CHAIN:
-        PyErr_Format(PyExc_ValueError, "cannot make a chain of these %d packets: one of the segments has a chain of its own, or one "
-                     "of all came out of a ring with redeliver=True; unlink it first (.chain = ()), or copy it", count + 1);
+        PyErr_Format(PyExc_ValueError,
+                     "cannot make a chain of these %d packets: one of the segments has a chain of its own, or one "
+                     "of all came out of a ring with redeliver=True; unlink it first (.chain = ()), or copy it",
+                     count + 1);
         break;
     case SSM_E_SHARED:
-        PyErr_Format(PyExc_ValueError, "cannot make a chain of these %d packets: a chain belongs to one process, and one of them is "
-                     "in a ring or another process as well, or has a second Packet here; free those first", count + 1);
+        PyErr_Format(PyExc_ValueError,
+                     "cannot make a chain of these %d packets: a chain belongs to one process, and one of them is "
+                     "in a ring or another process as well, or has a second Packet here; free those first",
+                     count + 1);
         break;
     case SSM_E_PINNED:
-        PyErr_Format(PyExc_BufferError, "cannot make a chain of these %d packets: views or arrays of a segment exist; release them "
-                     "first", count + 1);
+        PyErr_Format(PyExc_BufferError,
+                     "cannot make a chain of these %d packets: views or arrays of a segment exist; release them "
+                     "first",
+                     count + 1);
         break;
-    default:
-        raise_code(head->pool, code);
+    default: raise_code(head->pool, code);
     }
 }
 

@@ -38,7 +38,9 @@ static void watch_exit(void)
         watched = on_exit(at_exit, NULL) == 0;
 }
 #else
-static void watch_exit(void) { }
+static void watch_exit(void)
+{
+}
 #endif
 
 void pool_keep(struct pool_object *pool)

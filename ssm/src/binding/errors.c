@@ -54,10 +54,8 @@ PyObject *raise_code(const struct pool_object *pool, int code)
     PyObject *const *errors = pool->state->ours;
     int error = code < 0 ? -code : code;
     switch (error) {
-    case EINTR:
-        return raise_interrupted(pool);
-    case SSM_E_CLOSED:
-        return raise_closed(pool);
+    case EINTR:        return raise_interrupted(pool);
+    case SSM_E_CLOSED: return raise_closed(pool);
     case SSM_E_STALE:
         return PyErr_Format(errors[ERROR_StaleHandle],
                             "this process does not hold that packet of pool %R (any more); packets are passed through "
@@ -69,11 +67,12 @@ PyObject *raise_code(const struct pool_object *pool, int code)
                         "pool with a larger holders=",
                         pool->name);
     case SSM_E_METADATA:
-        return raise_os(errors[ERROR_MetadataExhausted], ENOSPC,
-                        "pool %R has no room left for another ring of that capacity; use a smaller capacity=, or create "
-                        "the pool with a larger metadata= (a ring takes 8 bytes for each packet of its capacity, rounded up "
-                        "to a power of two, and with redeliver= 16 bytes for each block of the pool)",
-                        pool->name);
+        return raise_os(
+            errors[ERROR_MetadataExhausted], ENOSPC,
+            "pool %R has no room left for another ring of that capacity; use a smaller capacity=, or create "
+            "the pool with a larger metadata= (a ring takes 8 bytes for each packet of its capacity, rounded up "
+            "to a power of two, and with redeliver= 16 bytes for each block of the pool)",
+            pool->name);
     case SSM_E_LAYOUT:
         return PyErr_Format(errors[ERROR_LayoutMismatch],
                             "%R is not an ssm pool, or one of another layout version; use the same release of ssm on "
@@ -85,29 +84,39 @@ PyObject *raise_code(const struct pool_object *pool, int code)
                             "create it anew",
                             pool->name);
     case SSM_E_ABANDONED:
-        return raise_os(errors[ERROR_PoolAbandoned], ENOENT, "pool %R is over: its last process has left it; create it anew", pool->name);
+        return raise_os(errors[ERROR_PoolAbandoned], ENOENT,
+                        "pool %R is over: its last process has left it; create it anew", pool->name);
     case SSM_E_LOCKS_GONE:
-        return raise_os(PyExc_OSError, ESTALE,
-                        "pool %R: others may read it, so its locks are on a file of their own in /dev/shm (.ssm-locks-...), and "
-                        "somebody has removed that: nobody can attach any more; unlink the pool and create it again", pool->name);
+        return raise_os(
+            PyExc_OSError, ESTALE,
+            "pool %R: others may read it, so its locks are on a file of their own in /dev/shm (.ssm-locks-...), and "
+            "somebody has removed that: nobody can attach any more; unlink the pool and create it again",
+            pool->name);
     case SSM_E_NO_SHM:
-        return raise_os(PyExc_OSError, ENOSYS,
-                        "pool %R: there is no directory /dev/shm, where POSIX shared memory is; mount it (mkdir /dev/shm && "
-                        "mount -t tmpfs tmpfs /dev/shm), or give the container one", pool->name);
+        return raise_os(
+            PyExc_OSError, ENOSYS,
+            "pool %R: there is no directory /dev/shm, where POSIX shared memory is; mount it (mkdir /dev/shm && "
+            "mount -t tmpfs tmpfs /dev/shm), or give the container one",
+            pool->name);
     case SSM_E_NO_PROC:
-        return raise_os(PyExc_OSError, ENOSYS,
-                        "pool %R: /proc is not there, or shows another PID namespace; it takes /proc/self/fd to open the pool "
-                        "for this process alone: mount it (mount -t proc proc /proc)", pool->name);
+        return raise_os(
+            PyExc_OSError, ENOSYS,
+            "pool %R: /proc is not there, or shows another PID namespace; it takes /proc/self/fd to open the pool "
+            "for this process alone: mount it (mount -t proc proc /proc)",
+            pool->name);
     case SSM_E_NO_LOCKS:
-        return raise_os(PyExc_OSError, ENOSYS,
-                        "pool %R: this kernel has no open-file-description locks (fcntl with F_OFD_SETLK), by which a pool knows "
-                        "who lives; it takes Linux 3.15, or a sandbox that has them", pool->name);
-    case ENOMEM:
-        return PyErr_NoMemory();
+        return raise_os(
+            PyExc_OSError, ENOSYS,
+            "pool %R: this kernel has no open-file-description locks (fcntl with F_OFD_SETLK), by which a pool knows "
+            "who lives; it takes Linux 3.15, or a sandbox that has them",
+            pool->name);
+    case ENOMEM: return PyErr_NoMemory();
     case ETIMEDOUT:
-        return raise_os(PyExc_TimeoutError, ETIMEDOUT,
-                        "pool %R: a live process has kept a lock of it for ten seconds; one that is stopped (SIGSTOP) does: "
-                        "continue it or end it", pool->name);
+        return raise_os(
+            PyExc_TimeoutError, ETIMEDOUT,
+            "pool %R: a live process has kept a lock of it for ten seconds; one that is stopped (SIGSTOP) does: "
+            "continue it or end it",
+            pool->name);
     default:
         if (error < SSM_E_EXHAUSTED)
             return raise_errno(pool, error);

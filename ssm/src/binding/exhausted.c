@@ -9,9 +9,9 @@
 
 #include <errno.h>
 
-#define HELD_MAX       4u               /* holders that are named */
-#define CREDIT_NS      INT64_C(2000000) /* of passes, before the first one is left out */
-#define CREDIT_PER_NS  16               /* one of so many nanoseconds may go to passes, in the long run */
+#define HELD_MAX      4u               /* holders that are named */
+#define CREDIT_NS     INT64_C(2000000) /* of passes, before the first one is left out */
+#define CREDIT_PER_NS 16               /* one of so many nanoseconds may go to passes, in the long run */
 
 /* (blocks, is_ring, name, pid, alive) of those who hold most, and whether there are more. */
 static PyObject *most_held(struct ssm_holder_info *holders, uint32_t count)
@@ -68,7 +68,8 @@ static PyObject *arena_now(struct pool_object *pool)
     if (result == -ENOENT)
         RETURN_NONE;
     return result < 0 ? raise_code(pool, result)
-                      : Py_BuildValue("(KKKKKKK)", s.bytes, s.used, s.packets - s.free, s.packets, s.largest, s.backed, s.available);
+                      : Py_BuildValue("(KKKKKKK)", s.bytes, s.used, s.packets - s.free, s.packets, s.largest, s.backed,
+                                      s.available);
 }
 
 /* (when, free by class, (held, more), arena). None where the pool was closed, or cut, meanwhile: the error stays what

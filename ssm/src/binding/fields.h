@@ -7,9 +7,10 @@
 #include "binding.h"
 
 /* RECORD_name is struct ssm_name. */
-#define RECORDS(X) \
-    X(shard_stats) X(class_stats) X(arena_stats) X(ring_stats) X(service_stats) X(service_owner) X(holder_info) X(usage) \
-    X(reaped) X(peek)
+#define RECORDS(X)                                                                                           \
+    X(shard_stats)                                                                                           \
+    X(class_stats)                                                                                           \
+    X(arena_stats) X(ring_stats) X(service_stats) X(service_owner) X(holder_info) X(usage) X(reaped) X(peek)
 enum record {
 #define X(name) RECORD_##name,
     RECORDS(X)

@@ -18,7 +18,8 @@
 #include <errno.h>
 #include <time.h>
 
-#define CREDIT_NS     INT64_C(500000000)   /* of this process's processor time: for collections in vain, before the first one is left out */
+#define CREDIT_NS \
+    INT64_C(500000000) /* of this process's processor time: for collections in vain, before the first one is left out */
 #define CREDIT_PER_NS 64                   /* one of so many nanoseconds may go to them, in the long run */
 #define ASLEEP_NS     UINT64_C(1000000000) /* between two collections of calls that wait */
 
@@ -67,10 +68,13 @@ static int collect(struct pool_object *pool, bool asleep)
     return found == NULL ? -EINTR : 1;
 }
 
-static int look(struct pool_object *pool) { return collect(pool, true); }
+static int look(struct pool_object *pool)
+{
+    return collect(pool, true);
+}
 
-static int take_waiting(struct pool_object *pool, const bool *ring_closed, uint64_t size, uint32_t count, int64_t timeout_ns,
-                        uint64_t *handles_out)
+static int take_waiting(struct pool_object *pool, const bool *ring_closed, uint64_t size, uint32_t count,
+                        int64_t timeout_ns, uint64_t *handles_out)
 {
     struct wait_scope scope;
     if (!wait_begin(&scope, pool, ring_closed))

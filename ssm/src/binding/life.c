@@ -50,11 +50,12 @@ static void raise_memlock(const struct pool_object *self, int64_t bytes)
 {
     struct rlimit limit = {0};
     getrlimit(RLIMIT_MEMLOCK, &limit);
-    raise_os(PyExc_OSError, ENOMEM,
-             "pool %R: mlock=True would lock its %lld bytes of memory, this process may lock %llu (RLIMIT_MEMLOCK, `ulimit -l`): "
-             "raise the limit (LimitMEMLOCK= of systemd, --ulimit memlock= of docker; it takes CAP_SYS_RESOURCE to go beyond "
-             "%llu), or do without mlock=",
-             self->name, (long long)bytes, (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max);
+    raise_os(
+        PyExc_OSError, ENOMEM,
+        "pool %R: mlock=True would lock its %lld bytes of memory, this process may lock %llu (RLIMIT_MEMLOCK, `ulimit -l`): "
+        "raise the limit (LimitMEMLOCK= of systemd, --ulimit memlock= of docker; it takes CAP_SYS_RESOURCE to go beyond "
+        "%llu), or do without mlock=",
+        self->name, (long long)bytes, (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max);
 }
 
 /* Takes over a made attachment, or raises. */
@@ -102,9 +103,9 @@ PyObject *pool_create(PyTypeObject *type, PyObject *args)
     unsigned int flags;
     unsigned long long metadata_bytes, arena_bytes, grow_bytes;
     PyObject *name, *classes;
-    if (!PyArg_ParseTuple(args, "UO!IIIIIKKKIII:_create", &name, &PyTuple_Type, &classes, &options.shards, &options.headroom,
-                          &options.tailroom, &options.cache, &options.holders, &metadata_bytes, &arena_bytes,
-                          &grow_bytes, &options.arena_packets, &flags, &options.locks_mode) ||
+    if (!PyArg_ParseTuple(args, "UO!IIIIIKKKIII:_create", &name, &PyTuple_Type, &classes, &options.shards,
+                          &options.headroom, &options.tailroom, &options.cache, &options.holders, &metadata_bytes,
+                          &arena_bytes, &grow_bytes, &options.arena_packets, &flags, &options.locks_mode) ||
         parse_classes(classes, &options) < 0)
         return NULL;
     options.metadata_bytes = metadata_bytes;
@@ -305,8 +306,9 @@ PyObject *core_retire(PyObject *module, PyObject *args)
         return NULL;
     int fd = open_object(opener, name, PyBytes_AsString(bytes), true);
     int result = fd == -ENOENT ? 1
-               : fd < 0        ? 0
-                               : retire(fd, PyBytes_AsString(bytes), leaving != Py_None ? (struct pool_object *)leaving : NULL);
+               : fd < 0
+                   ? 0
+                   : retire(fd, PyBytes_AsString(bytes), leaving != Py_None ? (struct pool_object *)leaving : NULL);
     Py_DECREF(bytes);
     return PyBool_FromLong(result == 1);
 }
@@ -385,8 +387,8 @@ static int close_locked(struct pool_object *pool)
 }
 
 const char pool_close_doc[] = PyDoc_STR(
-"_close($self, /)\n--\n\n"
-"Give back what no view needs. True when nothing is left: this process is no holder any more.");
+    "_close($self, /)\n--\n\n"
+    "Give back what no view needs. True when nothing is left: this process is no holder any more.");
 
 PyObject *pool_close(struct pool_object *self, PyObject *unused)
 {

@@ -9,6 +9,7 @@
 
 #include "../../../allocators/src/binding/exported.h"
 
+#include <string.h>
 
 /* Slots that the limited API of 3.11 has no names for; older interpreters refuse them, so they are chosen at run
  * time. The abi3 file is built once and loaded by all versions. */
@@ -34,8 +35,8 @@ static PyObject *core_defaults(PyObject *module, PyObject *unused)
     if (classes == NULL)
         return NULL;
     return Py_BuildValue("{sNsIsIsIsIsIsK}", "classes", classes, "shards", options.shards, "headroom", options.headroom,
-                         "tailroom", options.tailroom, "cache", options.cache, "holders", options.holders, "metadata_bytes",
-                         options.metadata_bytes);
+                         "tailroom", options.tailroom, "cache", options.cache, "holders", options.holders,
+                         "metadata_bytes", options.metadata_bytes);
 }
 
 static const char *const our_names[] = {
@@ -43,10 +44,10 @@ static const char *const our_names[] = {
     ERROR_CLASSES(X)
 #undef X
 #define X(name) "allocators." #name,
-    ALLOCATOR_ERRORS(X)
+        ALLOCATOR_ERRORS(X)
 #undef X
 #define X(name) #name,
-    FUNCTIONS(X)
+            FUNCTIONS(X)
 #undef X
 };
 
@@ -62,7 +63,8 @@ static PyObject *core_register(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "O!O:register", &PyDict_Type, &objects, &allocators))
         return NULL;
     PyObject *capsule = PyObject_GetAttrString(allocators, "_exported");
-    const struct allocators_exported *exported = capsule != NULL ? PyCapsule_GetPointer(capsule, ALLOCATORS_EXPORTED) : NULL;
+    const struct allocators_exported *exported = capsule != NULL ? PyCapsule_GetPointer(capsule, ALLOCATORS_EXPORTED)
+                                                                 : NULL;
     Py_XDECREF(capsule); /* the module has it */
     if (exported == NULL)
         return NULL;
@@ -186,15 +188,33 @@ static int intern_keywords(struct module_state *state)
 
 static int add_constants(PyObject *module)
 {
-    static const struct { const char *name; long value; } constants[] = {
-        {"EPHEMERAL", SSM_EPHEMERAL}, {"HUGEPAGES", SSM_HUGEPAGES}, {"PREFAULT", SSM_PREFAULT}, {"MLOCK", SSM_MLOCK},
+    static const struct {
+        const char *name;
+        long value;
+    } constants[] = {
+        {"EPHEMERAL", SSM_EPHEMERAL},
+        {"HUGEPAGES", SSM_HUGEPAGES},
+        {"PREFAULT", SSM_PREFAULT},
+        {"MLOCK", SSM_MLOCK},
         {"APART", POOL_APART},
-        {"READONLY", SSM_READONLY},   {"ONE_PRODUCER", SSM_ONE_PRODUCER}, {"ONE_CONSUMER", SSM_ONE_CONSUMER},
-        {"REDELIVER", SSM_REDELIVER}, {"OVERFLOW_MASK", SSM_OVERFLOW_MASK},
-        {"NAME_SIZE", SSM_NAME_SIZE}, {"TYPE_SIZE", SSM_TYPE_SIZE}, {"CHAIN_MAX", SSM_CHAIN_MAX},
-        {"CLASS_MAX", SSM_CLASS_MAX}, {"SHARD_MAX", SSM_SHARD_MAX}, {"RING_MAX", SSM_RING_MAX},
-        {"HOLDER_MAX", SSM_HOLDER_MAX}, {"CACHE_MAX", SSM_CACHE_MAX}, {"ARENA_PACKETS_MAX", SSM_ARENA_PACKETS_MAX},
-        {"FIRST", SSM_RANGE_FIRST}, {"LAST", SSM_RANGE_LAST}, {"EXACT", SSM_RANGE_EXACT}, {"SERVICE_MAX", SSM_SERVICE_MAX},
+        {"READONLY", SSM_READONLY},
+        {"ONE_PRODUCER", SSM_ONE_PRODUCER},
+        {"ONE_CONSUMER", SSM_ONE_CONSUMER},
+        {"REDELIVER", SSM_REDELIVER},
+        {"OVERFLOW_MASK", SSM_OVERFLOW_MASK},
+        {"NAME_SIZE", SSM_NAME_SIZE},
+        {"TYPE_SIZE", SSM_TYPE_SIZE},
+        {"CHAIN_MAX", SSM_CHAIN_MAX},
+        {"CLASS_MAX", SSM_CLASS_MAX},
+        {"SHARD_MAX", SSM_SHARD_MAX},
+        {"RING_MAX", SSM_RING_MAX},
+        {"HOLDER_MAX", SSM_HOLDER_MAX},
+        {"CACHE_MAX", SSM_CACHE_MAX},
+        {"ARENA_PACKETS_MAX", SSM_ARENA_PACKETS_MAX},
+        {"FIRST", SSM_RANGE_FIRST},
+        {"LAST", SSM_RANGE_LAST},
+        {"EXACT", SSM_RANGE_EXACT},
+        {"SERVICE_MAX", SSM_SERVICE_MAX},
         {"PERMITS_MAX", SSM_PERMITS_MAX},
     };
     for (size_t i = 0; i < sizeof(constants) / sizeof(constants[0]); i++)
@@ -212,8 +232,11 @@ static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyT
 static int add_services(PyObject *module, struct module_state *state)
 {
     static PyType_Spec *const specs[] = {
-        [SSM_SERVICE_IDS] = &ids_spec, [SSM_SERVICE_PIDS] = &pids_spec, [SSM_SERVICE_RMIDS] = &rmids_spec,
-        [SSM_SERVICE_ADDRESSES] = &addresses_spec, [SSM_SERVICE_SEMAPHORE] = &semaphore_spec,
+        [SSM_SERVICE_IDS] = &ids_spec,
+        [SSM_SERVICE_PIDS] = &pids_spec,
+        [SSM_SERVICE_RMIDS] = &rmids_spec,
+        [SSM_SERVICE_ADDRESSES] = &addresses_spec,
+        [SSM_SERVICE_SEMAPHORE] = &semaphore_spec,
     };
     _Static_assert(sizeof(specs) / sizeof(*specs) == SSM_SERVICE_KIND_MAX + 1, "every kind has a type");
     PyTypeObject **types = state->service_types;
@@ -297,10 +320,13 @@ static PyModuleDef_Slot slots_312[] = {
 
 PyDoc_STRVAR(core_doc, "The C side of ssm; import ssm instead.");
 
-#define DEFINITION(slots) \
-    { \
-        PyModuleDef_HEAD_INIT, .m_name = "ssm._core", .m_doc = core_doc, .m_size = sizeof(struct module_state), \
-        .m_methods = core_functions, .m_slots = slots, .m_traverse = core_traverse, .m_clear = core_clear, .m_free = core_free, \
+#define DEFINITION(slots)                                                   \
+    {                                                                       \
+        PyModuleDef_HEAD_INIT,       .m_name = "ssm._core",                 \
+        .m_doc = core_doc,           .m_size = sizeof(struct module_state), \
+        .m_methods = core_functions, .m_slots = slots,                      \
+        .m_traverse = core_traverse, .m_clear = core_clear,                 \
+        .m_free = core_free,                                                \
     }
 static PyModuleDef definition_311 = DEFINITION(slots_311);
 static PyModuleDef definition_312 = DEFINITION(slots_312);

@@ -17,7 +17,8 @@ static void packet_dealloc(struct packet_object *self)
     PyTypeObject *type = Py_TYPE(OBJECT(self));
     struct pool_object *pool = self->pool;
     POOL_LOCK(pool)
-    if (packet_is_live(self) && !deliveries_stay(pool, &self->handle, 1, self->delivery)) /* no views: they hold the object */
+    if (packet_is_live(self) &&
+        !deliveries_stay(pool, &self->handle, 1, self->delivery)) /* no views: they hold the object */
         ssm_free_of(pool->core, self->handle, self->delivery, false);
     POOL_UNLOCK()
     packet_keep_spare(self);
@@ -190,7 +191,8 @@ static Py_ssize_t packet_length(struct packet_object *self)
 
 static PyObject *raise_index(Py_ssize_t i, const struct ssm_packet *window)
 {
-    return PyErr_Format(PyExc_IndexError, "index %zd is out of range: the packet has %zd bytes", i, (Py_ssize_t)window->length);
+    return PyErr_Format(PyExc_IndexError, "index %zd is out of range: the packet has %zd bytes", i,
+                        (Py_ssize_t)window->length);
 }
 
 /* sq_item: iteration and `in`; the caller has added the length to a negative index. */
@@ -284,10 +286,11 @@ static int write_bytes(struct packet_object *self, PyObject *slice, const char *
     packet_shut(self);
     if (count == length)
         return 0;
-    PyErr_Format(PyExc_ValueError,
-                 "cannot assign %zd bytes to a slice of %zd: the packet has %zd bytes, and assignment does not resize it "
-                 "(append() and truncate() do)",
-                 length, count, (Py_ssize_t)window.length);
+    PyErr_Format(
+        PyExc_ValueError,
+        "cannot assign %zd bytes to a slice of %zd: the packet has %zd bytes, and assignment does not resize it "
+        "(append() and truncate() do)",
+        length, count, (Py_ssize_t)window.length);
     return -1;
 }
 
@@ -335,7 +338,8 @@ static int write_slice(struct packet_object *self, PyObject *slice, PyObject *va
 static int packet_ass_subscript(struct packet_object *self, PyObject *key, PyObject *value)
 {
     if (value == NULL)
-        PyErr_SetString(PyExc_TypeError, "bytes of a packet cannot be deleted; trim_front(), trim_back() and truncate() cut it");
+        PyErr_SetString(PyExc_TypeError,
+                        "bytes of a packet cannot be deleted; trim_front(), trim_back() and truncate() cut it");
     else if (self->readonly)
         packet_raise_readonly(PyExc_TypeError);
     else if (PySlice_Check(key))
@@ -437,11 +441,15 @@ static PyObject *packet_repr(struct packet_object *self)
     POOL_UNLOCK()
     if (live)
         snprintf(text, sizeof(text), "<ssm.Packet 0x%016llx: %llu bytes in a block of %llu>",
-                 (unsigned long long)self->handle, (unsigned long long)window.length, (unsigned long long)window.block_size);
+                 (unsigned long long)self->handle, (unsigned long long)window.length,
+                 (unsigned long long)window.block_size);
     else
         snprintf(text, sizeof(text), "<ssm.Packet 0x%016llx: %s>", (unsigned long long)self->handle,
-                 self->status == PACKET_FREED ? "freed" : self->status == PACKET_SENT ? "sent"
-                 : self->status == PACKET_LINKED ? "linked" : self->status == PACKET_RETURNED ? "returned" : "stale");
+                 self->status == PACKET_FREED      ? "freed"
+                 : self->status == PACKET_SENT     ? "sent"
+                 : self->status == PACKET_LINKED   ? "linked"
+                 : self->status == PACKET_RETURNED ? "returned"
+                                                   : "stale");
     return PyUnicode_FromString(text);
 }
 
@@ -468,7 +476,8 @@ static PyObject *packet_get_tag(struct packet_object *self, void *unused)
     (void)unused;
     uint64_t tag;
     int result;
-    POOL_CALL(self->pool, result, packet_is_live(self) ? ssm_packet_tag(self->pool->core, self->handle, &tag) : -SSM_E_STALE);
+    POOL_CALL(self->pool, result,
+              packet_is_live(self) ? ssm_packet_tag(self->pool->core, self->handle, &tag) : -SSM_E_STALE);
     return result == 0 ? PyLong_FromUnsignedLongLong(tag) : packet_raise(self, result);
 }
 
@@ -486,7 +495,8 @@ static int packet_set_tag(struct packet_object *self, PyObject *value, void *unu
     if (range != 0)
         return -1;
     int result;
-    POOL_CALL(self->pool, result, packet_is_live(self) ? ssm_packet_set_tag(self->pool->core, self->handle, tag) : -SSM_E_STALE);
+    POOL_CALL(self->pool, result,
+              packet_is_live(self) ? ssm_packet_set_tag(self->pool->core, self->handle, tag) : -SSM_E_STALE);
     if (result != 0)
         packet_raise(self, result);
     return result == 0 ? 0 : -1;
@@ -497,7 +507,8 @@ static PyObject *packet_get_redelivered(struct packet_object *self, void *unused
 {
     int result;
     (void)unused;
-    POOL_CALL(self->pool, result, packet_is_live(self) ? ssm_packet_redelivered(self->pool->core, self->handle) : -SSM_E_STALE);
+    POOL_CALL(self->pool, result,
+              packet_is_live(self) ? ssm_packet_redelivered(self->pool->core, self->handle) : -SSM_E_STALE);
     return result < 0 ? packet_raise(self, result) : PyBool_FromLong(result);
 }
 
@@ -517,17 +528,21 @@ PyDoc_STRVAR(packet_chain_doc,
 "views of one exist; StaleHandle. Nothing has changed then.");
 
 static PyGetSetDef packet_attributes[] = {
-    {"handle", (getter)packet_get_handle, NULL, "int : 64 bits; names the packet in this process, see Pool.packet().", NULL},
+    {"handle", (getter)packet_get_handle, NULL, "int : 64 bits; names the packet in this process, see Pool.packet().",
+     NULL},
     {"nbytes", (getter)packet_get_window, NULL, "int : bytes of data, as len().", WINDOW(length)},
     {"headroom", (getter)packet_get_window, NULL, "int : bytes that prepend() can add.", WINDOW(headroom)},
     {"tailroom", (getter)packet_get_window, NULL, "int : bytes that append() can add.", WINDOW(tailroom)},
-    {"block_size", (getter)packet_get_window, NULL, "int : bytes of the block: headroom, data and tailroom.", WINDOW(block_size)},
-    {"tag", (getter)packet_get_tag, (setter)packet_set_tag, "int : 64 bits of the user's, travel with the packet; 0 at first.", NULL},
+    {"block_size", (getter)packet_get_window, NULL, "int : bytes of the block: headroom, data and tailroom.",
+     WINDOW(block_size)},
+    {"tag", (getter)packet_get_tag, (setter)packet_set_tag,
+     "int : 64 bits of the user's, travel with the packet; 0 at first.", NULL},
     {"chain", (getter)packet_get_chain, (setter)packet_set_chain, packet_chain_doc, NULL},
     {"redelivered", (getter)packet_get_redelivered, NULL,
      "bool : another process had taken it from the same ring, and died; see `Pool.ring`.", NULL},
     {"readonly", (getter)packet_get_readonly, NULL,
-     "bool : views and arrays of it cannot be written to; see `Ring.get`. Its window and its tag are as of any packet.", NULL},
+     "bool : views and arrays of it cannot be written to; see `Ring.get`. Its window and its tag are as of any packet.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

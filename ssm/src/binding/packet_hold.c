@@ -10,7 +10,7 @@
 
 #define RETURN_TRIES  100 /* while another process is at the registry, */
 #define RETURN_NAP_NS 5000000
-#define SPARE_MAX 256 /* dead Packets kept for reuse: 5 ns less for alloc + drop */
+#define SPARE_MAX     256 /* dead Packets kept for reuse: 5 ns less for alloc + drop */
 
 /* ---- life ---------------------------------------------------------------------------------------- */
 
@@ -21,9 +21,15 @@ static struct packet_object *take_spare(struct module_state *state)
     return PyObject_New(struct packet_object, state->packet_type);
 }
 
-void packet_keep_spare(struct packet_object *packet) { PyObject_Free(packet); }
+void packet_keep_spare(struct packet_object *packet)
+{
+    PyObject_Free(packet);
+}
 
-void packet_clear_spare(struct module_state *state) { (void)state; }
+void packet_clear_spare(struct module_state *state)
+{
+    (void)state;
+}
 #else
 static struct packet_object *take_spare(struct module_state *state)
 {
@@ -167,7 +173,8 @@ PyObject *packet_raise_stale(const struct packet_object *packet)
     why = why_stale(packet);
     POOL_UNLOCK()
     snprintf(handle, sizeof(handle), "0x%016llx", (unsigned long long)packet->handle);
-    return PyErr_Format(packet->state->ours[ERROR_StaleHandle], "packet %s of pool %R %s", handle, packet->pool->name, why);
+    return PyErr_Format(packet->state->ours[ERROR_StaleHandle], "packet %s of pool %R %s", handle, packet->pool->name,
+                        why);
 }
 
 PyObject *packet_raise(const struct packet_object *packet, int code)
@@ -179,7 +186,8 @@ PyObject *packet_raise(const struct packet_object *packet, int code)
 
 int packet_raise_readonly(PyObject *class)
 {
-    PyErr_SetString(class, "the packet was taken out with readonly=True; write to a copy, or take it without readonly=True");
+    PyErr_SetString(class,
+                    "the packet was taken out with readonly=True; write to a copy, or take it without readonly=True");
     return -1;
 }
 
@@ -231,7 +239,8 @@ int packet_open(struct packet_object *packet, struct ssm_packet *window_out)
 #else
 int packet_open(struct packet_object *packet, struct ssm_packet *window_out)
 {
-    int result = packet_is_live(packet) ? ssm_packet_view(packet->pool->core, packet->handle, window_out) : -SSM_E_STALE;
+    int result = packet_is_live(packet) ? ssm_packet_view(packet->pool->core, packet->handle, window_out)
+                                        : -SSM_E_STALE;
     if (result == 0)
         return 0;
     packet_raise(packet, result);

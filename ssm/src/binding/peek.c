@@ -52,7 +52,8 @@ PyObject *pool_packet_holders(struct pool_object *pool, PyObject *value)
     if (holders == NULL)
         return PyErr_NoMemory();
     int count;
-    POOL_CALL(pool, count, range > 0 ? -SSM_E_STALE : ssm_packet_holders(pool->core, handle, holders, pool->info.holders));
+    POOL_CALL(pool, count,
+              range > 0 ? -SSM_E_STALE : ssm_packet_holders(pool->core, handle, holders, pool->info.holders));
     PyObject *list = count < 0 ? raise_code(pool, count) : PyList_New(0);
     for (int i = 0; list != NULL && i < count; i++)
         list_add(&list, PyLong_FromUnsignedLong(holders[i]));
@@ -75,7 +76,8 @@ PyObject *pool_peek_packet(struct pool_object *pool, PyObject *args)
     if (result < 0)
         copy = raise_code(pool, result);
     else
-        copy = PyBytes_FromStringAndSize(PyBytes_AsString(bytes), (Py_ssize_t)(peek.length < limit ? peek.length : limit));
+        copy = PyBytes_FromStringAndSize(PyBytes_AsString(bytes),
+                                         (Py_ssize_t)(peek.length < limit ? peek.length : limit));
     Py_DECREF(bytes);
     return fields_add(copy != NULL ? fields_dict(RECORD_peek, &peek) : NULL, "data", copy);
 }

@@ -46,8 +46,9 @@ static PyObject *raise_too_large_for(struct pool_object *pool, PyObject *size)
                         "a packet of %S bytes is too large for pool %R: the limit is %llu (pool.max_size: %s of %llu "
                         "bytes less %u headroom and %u tailroom); send it in parts, or create the pool with "
                         "%sa larger %s",
-                        size, pool->name, (unsigned long long)pool_max_size(pool), info->arena_bytes > 0 ? "an arena" : "blocks",
-                        largest, info->headroom, info->tailroom, fits_bare ? "headroom=0, or with " : "",
+                        size, pool->name, (unsigned long long)pool_max_size(pool),
+                        info->arena_bytes > 0 ? "an arena" : "blocks", largest, info->headroom, info->tailroom,
+                        fits_bare ? "headroom=0, or with " : "",
                         info->arena_bytes > 0 ? "arena=" : "class or an arena=");
 }
 
@@ -68,9 +69,11 @@ static PyObject *raise_alloc(struct pool_object *pool, int code, uint64_t size, 
     if (code == -SSM_E_TOO_LARGE)
         return pool_raise_too_large(pool, size);
     if (code == -SSM_E_QUOTA)
-        return PyErr_Format(pool->state->ours[ERROR_QuotaExceeded],
-                            "%llu x %llu bytes would exceed this process's quota in pool %R: free packets first, or attach with "
-                            "a larger quota=", (unsigned long long)count, (unsigned long long)size, pool->name);
+        return PyErr_Format(
+            pool->state->ours[ERROR_QuotaExceeded],
+            "%llu x %llu bytes would exceed this process's quota in pool %R: free packets first, or attach with "
+            "a larger quota=",
+            (unsigned long long)count, (unsigned long long)size, pool->name);
     return raise_code(pool, code);
 }
 
@@ -90,17 +93,17 @@ static int parse_size(struct pool_object *pool, PyObject *value, uint64_t *size_
 }
 
 const char pool_alloc_doc[] = PyDoc_STR(
-"alloc($self, /, size, timeout=0)\n--\n\n"
-"Take one packet buffer from the pool.\n\n"
-"Parameters\n----------\n"
-"size : int\n    Payload bytes, ``1 <= size <= pool.max_size``.\n"
-"timeout : float or None\n    Seconds to wait for a block; ``0`` does not wait, ``None`` waits for ever.\n\n"
-"Returns\n-------\n"
-"Packet\n    Writable buffer of `size` bytes, not zeroed.\n\n"
-"Raises\n------\n"
-"PoolExhausted\n    No block came free in `timeout`, or no room in the arena; nothing was taken. The message names who holds the\n"
-"    blocks.\n"
-"PacketTooLarge\n    No size class has blocks of headroom + `size` + tailroom bytes, nor has the arena so many.");
+    "alloc($self, /, size, timeout=0)\n--\n\n"
+    "Take one packet buffer from the pool.\n\n"
+    "Parameters\n----------\n"
+    "size : int\n    Payload bytes, ``1 <= size <= pool.max_size``.\n"
+    "timeout : float or None\n    Seconds to wait for a block; ``0`` does not wait, ``None`` waits for ever.\n\n"
+    "Returns\n-------\n"
+    "Packet\n    Writable buffer of `size` bytes, not zeroed.\n\n"
+    "Raises\n------\n"
+    "PoolExhausted\n    No block came free in `timeout`, or no room in the arena; nothing was taken. The message names who holds the\n"
+    "    blocks.\n"
+    "PacketTooLarge\n    No size class has blocks of headroom + `size` + tailroom bytes, nor has the arena so many.");
 
 PyObject *pool_alloc(struct pool_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -147,17 +150,17 @@ static int check_many(struct pool_object *self, uint64_t size, uint64_t count)
 }
 
 const char pool_alloc_many_doc[] = PyDoc_STR(
-"alloc_many($self, /, count, size, timeout=0)\n--\n\n"
-"Take `count` packet buffers of `size` bytes: all of them, or none.\n\n"
-"Parameters\n----------\n"
-"count : int\n    Packets, at least 1.\n"
-"size : int\n    Payload bytes of each, ``1 <= size <= pool.max_size``.\n"
-"timeout : float or None\n    Seconds to wait for the blocks; ``0`` does not wait, ``None`` waits for ever.\n\n"
-"Returns\n-------\n"
-"PacketBatch\n    `count` packets, not zeroed.\n\n"
-"Raises\n------\n"
-"PoolExhausted\n    `count` blocks did not come free in `timeout`, or there are not that many; nothing was taken.\n"
-"PacketTooLarge\n    No size class has blocks of headroom + `size` + tailroom bytes, nor has the arena so many.");
+    "alloc_many($self, /, count, size, timeout=0)\n--\n\n"
+    "Take `count` packet buffers of `size` bytes: all of them, or none.\n\n"
+    "Parameters\n----------\n"
+    "count : int\n    Packets, at least 1.\n"
+    "size : int\n    Payload bytes of each, ``1 <= size <= pool.max_size``.\n"
+    "timeout : float or None\n    Seconds to wait for the blocks; ``0`` does not wait, ``None`` waits for ever.\n\n"
+    "Returns\n-------\n"
+    "PacketBatch\n    `count` packets, not zeroed.\n\n"
+    "Raises\n------\n"
+    "PoolExhausted\n    `count` blocks did not come free in `timeout`, or there are not that many; nothing was taken.\n"
+    "PacketTooLarge\n    No size class has blocks of headroom + `size` + tailroom bytes, nor has the arena so many.");
 
 PyObject *pool_alloc_many(struct pool_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -189,14 +192,14 @@ PyObject *pool_alloc_many(struct pool_object *self, PyObject *const *args, Py_ss
 }
 
 const char pool_packet_doc[] = PyDoc_STR(
-"packet($self, handle, /)\n--\n\n"
-"The packet of a handle that this process holds.\n\n"
-"Parameters\n----------\n"
-"handle : int\n    As `Packet.handle` gave it, in this process.\n\n"
-"Returns\n-------\n"
-"Packet\n    One more reference: the block goes back when all of them are freed.\n\n"
-"Raises\n------\n"
-"StaleHandle\n    This process does not hold that packet (any more).");
+    "packet($self, handle, /)\n--\n\n"
+    "The packet of a handle that this process holds.\n\n"
+    "Parameters\n----------\n"
+    "handle : int\n    As `Packet.handle` gave it, in this process.\n\n"
+    "Returns\n-------\n"
+    "Packet\n    One more reference: the block goes back when all of them are freed.\n\n"
+    "Raises\n------\n"
+    "StaleHandle\n    This process does not hold that packet (any more).");
 
 /* Of several deliveries of the packet, the latest. */
 static int hold_again(struct ssm_pool *core, uint64_t handle, uint64_t *delivery_out)

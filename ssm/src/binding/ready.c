@@ -34,9 +34,9 @@ PyObject *core_wake(PyObject *module, PyObject *capsule)
 
 /* The rings that were begun, and what is waited for. */
 struct watch {
-    struct ring_object  **rings;
-    struct ssm_interest  *interests;
-    uint32_t              count; /* of rings that were begun */
+    struct ring_object **rings;
+    struct ssm_interest *interests;
+    uint32_t             count; /* of rings that were begun */
 };
 
 /* false with an exception set. */
@@ -54,7 +54,8 @@ static bool watch_add(struct watch *watch, const struct module_state *state, PyO
         return false;
     watch->rings[watch->count] = (struct ring_object *)ring;
     watch->interests[watch->count++] = (struct ssm_interest){
-        .ring = ((struct ring_object *)ring)->core, .what = puts ? SSM_READY_TO_PUT : SSM_READY_TO_GET,
+        .ring = ((struct ring_object *)ring)->core,
+        .what = puts ? SSM_READY_TO_PUT : SSM_READY_TO_GET,
     };
     return true;
 }
@@ -99,7 +100,8 @@ static PyObject *watch_run(struct watch *watch, struct ssm_waker *waker, int64_t
     for (uint32_t i = watch->count; i-- > 0;) {
         const struct ring_object *ring = watch->rings[i];
         if (ring->closed)
-            return PyErr_Format(PyExc_ValueError, "ring %R of pool %R was closed while it was waited for", ring->name, ring->pool->name);
+            return PyErr_Format(PyExc_ValueError, "ring %R of pool %R was closed while it was waited for", ring->name,
+                                ring->pool->name);
         if (ring->pool->closed)
             pool = ring->pool;
     }
@@ -115,7 +117,8 @@ PyObject *core_count_ready(PyObject *module, PyObject *args)
         return NULL;
     uint32_t count = UINT32_MAX;
     if (ring_begin(ring)) {
-        count = ssm_ring_ready(&(struct ssm_interest){.ring = ring->core, .what = puts ? SSM_READY_TO_PUT : SSM_READY_TO_GET});
+        count = ssm_ring_ready(
+            &(struct ssm_interest){.ring = ring->core, .what = puts ? SSM_READY_TO_PUT : SSM_READY_TO_GET});
         ring_end(ring);
     } else { /* closed: each call says so */
         PyErr_Clear();
@@ -147,7 +150,8 @@ PyObject *core_wait_rings(PyObject *module, PyObject *args)
     size_t count = (size_t)PyTuple_Size(pairs);
     if (count == 0)
         return sleep_for_waker(waker, timeout_ns);
-    struct watch watch = {PyMem_Calloc(count, sizeof(struct ring_object *)), PyMem_Calloc(count, sizeof(struct ssm_interest)), 0};
+    struct watch watch = {PyMem_Calloc(count, sizeof(struct ring_object *)),
+                          PyMem_Calloc(count, sizeof(struct ssm_interest)), 0};
     bool added = watch.rings != NULL && watch.interests != NULL;
     if (!added)
         PyErr_NoMemory();

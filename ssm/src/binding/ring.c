@@ -63,7 +63,8 @@ static PyObject *take_over(struct ring_object *ring, struct ssm_ring *core)
 /* An empty Ring of that class, which is Python's (ssm/ring.py). */
 static struct ring_object *ring_new(PyTypeObject *type, struct pool_object *pool, PyObject *name)
 {
-    struct ring_object *ring = (struct ring_object *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0); /* all zero */
+    struct ring_object *ring = (struct ring_object *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type,
+                                                                                                    0); /* all zero */
     if (ring == NULL)
         return NULL;
     Py_INCREF(OBJECT(pool));
@@ -78,7 +79,8 @@ static struct ring_object *ring_new(PyTypeObject *type, struct pool_object *pool
 }
 
 /* Opens the core's ring for a new Ring, or finds the one that is open: *other_out, a new reference. */
-static int open_core(struct ring_object *ring, const char *name, const struct ssm_ring_options *options, PyObject **other_out)
+static int open_core(struct ring_object *ring, const char *name, const struct ssm_ring_options *options,
+                     PyObject **other_out)
 {
     struct wait_scope scope;
     int result = -SSM_E_CLOSED;
@@ -95,7 +97,8 @@ static int open_core(struct ring_object *ring, const char *name, const struct ss
 }
 
 /* The Ring of that name which the Pool has open already, if it is as asked for: a new reference. NULL: there is none. */
-static PyObject *opened(struct pool_object *pool, PyObject *name, const struct ssm_ring_options *options, int *result_out)
+static PyObject *opened(struct pool_object *pool, PyObject *name, const struct ssm_ring_options *options,
+                        int *result_out)
 {
     PyObject *found;
     POOL_LOCK(pool)
@@ -110,7 +113,8 @@ static PyObject *raise_open(const struct pool_object *pool, PyObject *name, int 
 {
     if (code != -SSM_E_MISMATCH)
         return raise_code(pool, code);
-    return PyErr_Format(pool->state->ours[ERROR_RingMismatch], "ring %R of pool %R exists with other parameters", name, pool->name);
+    return PyErr_Format(pool->state->ours[ERROR_RingMismatch], "ring %R of pool %R exists with other parameters", name,
+                        pool->name);
 }
 
 PyDoc_STRVAR(ring_open_doc,
@@ -122,8 +126,8 @@ static PyObject *ring_open(PyTypeObject *type, PyObject *args)
 {
     PyObject *pool_argument, *name, *other = NULL;
     struct ssm_ring_options options = {0};
-    if (!PyArg_ParseTuple(args, "OUIIIz:_open", &pool_argument, &name, &options.capacity, &options.flags, &options.as_it_is,
-                          &options.type))
+    if (!PyArg_ParseTuple(args, "OUIIIz:_open", &pool_argument, &name, &options.capacity, &options.flags,
+                          &options.as_it_is, &options.type))
         return NULL;
     struct pool_object *pool = pool_of(type, pool_argument);
     const char *text = PyUnicode_AsUTF8AndSize(name, NULL);
@@ -179,8 +183,8 @@ static PyObject *ring_shutdown(struct ring_object *self, PyObject *const *args, 
     static const struct parameters parameters = {"shutdown", {KEYWORD_immediate}, 1, 1, 0};
     PyObject *values[1];
     bool immediate = false;
-    if (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 || argument_flag(values[0], &immediate) < 0 ||
-        !ring_begin(self))
+    if (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
+        argument_flag(values[0], &immediate) < 0 || !ring_begin(self))
         return NULL;
     int result = ssm_ring_shutdown(self->core, immediate);
     ring_end(self);
@@ -203,10 +207,11 @@ static PyObject *ring_task_done(struct ring_object *self, PyObject *unused)
     int result = ssm_ring_task_done(self->core);
     ring_end(self);
     if (result == -EINVAL)
-        return PyErr_Format(PyExc_ValueError,
-                            "task_done() was called more often than packets were put into ring %R; call it once for each that "
-                            "was taken out",
-                            self->name);
+        return PyErr_Format(
+            PyExc_ValueError,
+            "task_done() was called more often than packets were put into ring %R; call it once for each that "
+            "was taken out",
+            self->name);
     if (result < 0)
         return ring_raise(self, result, false);
     RETURN_NONE;
@@ -247,15 +252,15 @@ static PyObject *ring_join(struct ring_object *self, PyObject *const *args, Py_s
 }
 
 /* The getter of a number that the core tells. */
-#define RING_NUMBER(name) \
+#define RING_NUMBER(name)                                                    \
     static PyObject *ring_get_##name(struct ring_object *self, void *unused) \
-    { \
-        (void)unused; \
-        if (!ring_begin(self)) \
-            return NULL; \
-        const uint64_t value = ssm_ring_##name(self->core); \
-        ring_end(self); \
-        return PyLong_FromUnsignedLongLong(value); \
+    {                                                                        \
+        (void)unused;                                                        \
+        if (!ring_begin(self))                                               \
+            return NULL;                                                     \
+        const uint64_t value = ssm_ring_##name(self->core);                  \
+        ring_end(self);                                                      \
+        return PyLong_FromUnsignedLongLong(value);                           \
     }
 RING_NUMBER(unfinished)
 RING_NUMBER(capacity)
@@ -356,7 +361,8 @@ static PyGetSetDef ring_attributes[] = {
     {"capacity", (getter)ring_get_capacity, NULL, "int : packets that it takes.", NULL},
     {"_flags", (getter)ring_get_flags, NULL, "int : ONE_PRODUCER and the like.", NULL},
     {"_type", (getter)ring_get_type, NULL, "str : the text that describes the dtype of its records.", NULL},
-    {"unfinished", (getter)ring_get_unfinished, NULL, "int : packets that were put and are not said to be done; see task_done().", NULL},
+    {"unfinished", (getter)ring_get_unfinished, NULL,
+     "int : packets that were put and are not said to be done; see task_done().", NULL},
     {"_acl", (getter)ring_get_acl, (setter)ring_set_acl, "int : ssm.Acl.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

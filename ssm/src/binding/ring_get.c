@@ -109,8 +109,9 @@ PyObject *ring_get_nowait(struct ring_object *self, PyObject *const *args, Py_ss
     static const struct parameters parameters = {"get_nowait", {KEYWORD_readonly}, 1, 0, 0};
     PyObject *values[1];
     bool readonly = false;
-    if ((nargs != 0 || kwnames != NULL) && (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
-                                            argument_flag(values[0], &readonly) < 0))
+    if ((nargs != 0 || kwnames != NULL) &&
+        (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
+         argument_flag(values[0], &readonly) < 0))
         return NULL;
     return get_one(self, 0, readonly, false);
 }
@@ -153,7 +154,8 @@ RING_DOC(ring_get_many_doc,
 
 PyObject *ring_get_many(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const struct parameters parameters = {"get_many", {KEYWORD_n, KEYWORD_block, KEYWORD_timeout, KEYWORD_readonly}, 4, 3, 1};
+    static const struct parameters parameters = {
+        "get_many", {KEYWORD_n, KEYWORD_block, KEYWORD_timeout, KEYWORD_readonly}, 4, 3, 1};
     PyObject *values[4];
     int64_t timeout_ns;
     uint64_t count;

@@ -38,51 +38,53 @@ static PyObject *raise_state(struct ring_object *ring, enum ours class)
 PyObject *ring_raise(struct ring_object *ring, int code, bool putting)
 {
     switch (-code) {
-    case SSM_E_FULL:
-        return raise_state(ring, ERROR_RingFull);
-    case SSM_E_EMPTY:
-        return raise_state(ring, ERROR_RingEmpty);
-    case SSM_E_SHUTDOWN:
-        return raise_state(ring, ERROR_RingShutDown);
+    case SSM_E_FULL:     return raise_state(ring, ERROR_RingFull);
+    case SSM_E_EMPTY:    return raise_state(ring, ERROR_RingEmpty);
+    case SSM_E_SHUTDOWN: return raise_state(ring, ERROR_RingShutDown);
     case SSM_E_QUEUED:
-        return PyErr_Format(PyExc_ValueError,
-                            "the packet is queued in ring %R already, and a ring takes it once; put it again when it was taken "
-                            "out (where ring.redeliver: and freed), or into another ring",
-                            ring->name);
+        return PyErr_Format(
+            PyExc_ValueError,
+            "the packet is queued in ring %R already, and a ring takes it once; put it again when it was taken "
+            "out (where ring.redeliver: and freed), or into another ring",
+            ring->name);
     case SSM_E_SEGMENT:
-        return PyErr_Format(PyExc_ValueError,
-                            "the packet is a segment of a chain and goes into ring %R with its head only; put the head, or take "
-                            "the segments out with head.chain = ()",
-                            ring->name);
+        return PyErr_Format(
+            PyExc_ValueError,
+            "the packet is a segment of a chain and goes into ring %R with its head only; put the head, or take "
+            "the segments out with head.chain = ()",
+            ring->name);
     case SSM_E_CHAIN:
-        return PyErr_Format(PyExc_ValueError,
-                            "a chain goes whole and from hand to hand: put it into ring %R without keep=True, and into no ring "
-                            "with redeliver=True; or take the segments out with packet.chain = ()",
-                            ring->name);
+        return PyErr_Format(
+            PyExc_ValueError,
+            "a chain goes whole and from hand to hand: put it into ring %R without keep=True, and into no ring "
+            "with redeliver=True; or take the segments out with packet.chain = ()",
+            ring->name);
     case SSM_E_SHARED:
-        return PyErr_Format(PyExc_ValueError,
-                            "a chain goes whole, and this process has another Packet of its head or of a segment: free those "
-                            "that .chain gave, then put it into ring %R",
-                            ring->name);
+        return PyErr_Format(
+            PyExc_ValueError,
+            "a chain goes whole, and this process has another Packet of its head or of a segment: free those "
+            "that .chain gave, then put it into ring %R",
+            ring->name);
     case SSM_E_PINNED:
-        return PyErr_Format(PyExc_BufferError,
-                            "a chain goes whole, and there are views or arrays of its head or of a segment: release them, then "
-                            "put it into ring %R",
-                            ring->name);
+        return PyErr_Format(
+            PyExc_BufferError,
+            "a chain goes whole, and there are views or arrays of its head or of a segment: release them, then "
+            "put it into ring %R",
+            ring->name);
     case SSM_E_RDONLY:
-        return raise_os(PyExc_PermissionError, EACCES, "ring %R is read-only (Acl.RDONLY); set ring.acl = Acl.RDWR to put",
-                        ring->name);
+        return raise_os(PyExc_PermissionError, EACCES,
+                        "ring %R is read-only (Acl.RDONLY); set ring.acl = Acl.RDWR to put", ring->name);
     case SSM_E_BUSY:
-        return raise_os(ring->state->ours[ERROR_RingBusy], EBUSY,
-                        "the %s side of ring %R belongs to another live process (%s=\"one\"); it is free when that process "
-                        "closes the ring or ends",
-                        putting ? "producer" : "consumer", ring->name, putting ? "producers" : "consumers");
+        return raise_os(
+            ring->state->ours[ERROR_RingBusy], EBUSY,
+            "the %s side of ring %R belongs to another live process (%s=\"one\"); it is free when that process "
+            "closes the ring or ends",
+            putting ? "producer" : "consumer", ring->name, putting ? "producers" : "consumers");
     case EINTR:
         if (PyErr_Occurred())
             return NULL;
         return raise_ring_closed(ring);
-    default:
-        return raise_code(ring->pool, code);
+    default: return raise_code(ring->pool, code);
     }
 }
 

@@ -15,11 +15,11 @@
 
 /* What is put, and whose it is. */
 struct parcel {
-    const uint64_t *handles, *deliveries; /* of a batch, one delivery for all */
-    uint32_t count;
+    const uint64_t              *handles, *deliveries; /* of a batch, one delivery for all */
+    uint32_t                     count;
     struct packet_object *const *packets; /* `count` of them, or NULL */
-    struct batch_object *batch;           /* or NULL */
-    bool kept;                            /* after success: this process has the references still */
+    struct batch_object         *batch;   /* or NULL */
+    bool                         kept;    /* after success: this process has the references still */
 };
 
 /* 0 or -SSM_E_STALE. *viewed_out: there are views, which need the references. With POOL_LOCK. */
@@ -137,10 +137,12 @@ static int check_pool(const struct ring_object *ring, const struct pool_object *
 {
     if (ring->pool == pool)
         return 0;
-    PyErr_Format(PyExc_ValueError, "the %s of pool %R (generation %llu, attachment %p), ring %R of pool %R (generation %llu, attachment %p): "
-                 "take both from one Pool object",
-                 what, pool->name, (unsigned long long)pool->info.generation, (const void *)pool, ring->name, ring->pool->name,
-                 (unsigned long long)ring->pool->info.generation, (const void *)ring->pool);
+    PyErr_Format(
+        PyExc_ValueError,
+        "the %s of pool %R (generation %llu, attachment %p), ring %R of pool %R (generation %llu, attachment %p): "
+        "take both from one Pool object",
+        what, pool->name, (unsigned long long)pool->info.generation, (const void *)pool, ring->name, ring->pool->name,
+        (unsigned long long)ring->pool->info.generation, (const void *)ring->pool);
     return -1;
 }
 
@@ -163,7 +165,8 @@ static PyObject *put_one(struct ring_object *ring, PyObject *object, bool keep, 
 {
     struct packet_object *packet = (struct packet_object *)object;
     if (Py_TYPE(object) != ring->state->packet_type)
-        return PyErr_Format(PyExc_TypeError, "a ring takes a Packet, not %R; use send() for bytes and put_many() for a batch",
+        return PyErr_Format(PyExc_TypeError,
+                            "a ring takes a Packet, not %R; use send() for bytes and put_many() for a batch",
                             Py_TYPE(object));
     if (check_pool(ring, packet->pool, "packet is") < 0)
         return NULL;
@@ -204,7 +207,8 @@ RING_DOC(ring_put_doc,
 
 PyObject *ring_put(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const struct parameters parameters = {"put", {KEYWORD_pkt, KEYWORD_block, KEYWORD_timeout, KEYWORD_keep}, 4, 3, 1};
+    static const struct parameters parameters = {
+        "put", {KEYWORD_pkt, KEYWORD_block, KEYWORD_timeout, KEYWORD_keep}, 4, 3, 1};
     PyObject *values[4] = {nargs == 1 ? args[0] : NULL};
     int64_t timeout_ns = SSM_FOREVER;
     bool keep = false;
@@ -235,8 +239,8 @@ static int check_capacity(const struct ring_object *ring, Py_ssize_t count)
     uint32_t capacity = ssm_ring_capacity(ring->core);
     if (count <= (Py_ssize_t)capacity)
         return 0;
-    PyErr_Format(PyExc_ValueError, "%zd packets never fit into ring %R at once: its capacity is %u; put them in parts", count,
-                 ring->name, capacity);
+    PyErr_Format(PyExc_ValueError, "%zd packets never fit into ring %R at once: its capacity is %u; put them in parts",
+                 count, ring->name, capacity);
     return -1;
 }
 
@@ -305,7 +309,8 @@ static PyObject *put_tuple(struct ring_object *ring, PyObject *objects, bool kee
         return NULL;
     int result = 0;
     if (PyTuple_Size(objects) > 0)
-        result = check_capacity(ring, PyTuple_Size(objects)) == 0 ? put_collected(ring, objects, keep, timeout_ns) : -EINVAL;
+        result = check_capacity(ring, PyTuple_Size(objects)) == 0 ? put_collected(ring, objects, keep, timeout_ns)
+                                                                  : -EINVAL;
     ring_end(ring);
     if (result >= 0)
         return PyLong_FromSsize_t(PyTuple_Size(objects) - result);
@@ -328,7 +333,8 @@ RING_DOC(ring_put_many_doc,
 
 PyObject *ring_put_many(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const struct parameters parameters = {"put_many", {KEYWORD_batch, KEYWORD_block, KEYWORD_timeout, KEYWORD_keep}, 4, 3, 1};
+    static const struct parameters parameters = {
+        "put_many", {KEYWORD_batch, KEYWORD_block, KEYWORD_timeout, KEYWORD_keep}, 4, 3, 1};
     PyObject *values[4];
     int64_t timeout_ns;
     bool keep = false;
@@ -339,8 +345,9 @@ PyObject *ring_put_many(struct ring_object *self, PyObject *const *args, Py_ssiz
         return put_batch(self, (struct batch_object *)values[0], keep, timeout_ns);
     PyObject *packets = Py_TYPE(values[0]) == self->state->packet_type ? NULL : PySequence_Tuple(values[0]);
     if (packets == NULL)
-        return PyErr_Occurred() ? NULL
-                                : PyErr_Format(PyExc_TypeError, "put_many() takes a PacketBatch or Packets; put() takes one Packet");
+        return PyErr_Occurred()
+                 ? NULL
+                 : PyErr_Format(PyExc_TypeError, "put_many() takes a PacketBatch or Packets; put() takes one Packet");
     PyObject *result = put_tuple(self, packets, keep, timeout_ns);
     Py_DECREF(packets);
     return result;
@@ -435,8 +442,9 @@ PyObject *ring_send(struct ring_object *self, PyObject *const *args, Py_ssize_t 
     PyObject *values[3] = {nargs == 1 ? args[0] : NULL};
     int64_t timeout_ns = SSM_FOREVER;
     Py_buffer source;
-    if ((nargs != 1 || kwnames != NULL) && (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
-                                            argument_wait(values[1], values[2], &timeout_ns) < 0))
+    if ((nargs != 1 || kwnames != NULL) &&
+        (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
+         argument_wait(values[1], values[2], &timeout_ns) < 0))
         return NULL;
     if (PyObject_GetBuffer(values[0], &source, PyBUF_FULL_RO) < 0)
         return NULL;

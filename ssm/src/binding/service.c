@@ -23,9 +23,11 @@ PyObject *service_raise_error(const struct service_object *service, enum ours cl
 PyObject *service_raise(const struct service_object *service, int code)
 {
     if (code == -SSM_E_CORRUPT)
-        return service_raise_error(service, ALLOCATOR_CorruptionError,
-                                   "service %R of pool %R contradicts itself: something wrote over it; pool.check() says "
-                                   "what", service->name, service->pool->name);
+        return service_raise_error(
+            service, ALLOCATOR_CorruptionError,
+            "service %R of pool %R contradicts itself: something wrote over it; pool.check() says "
+            "what",
+            service->name, service->pool->name);
     return raise_code(service->pool, code);
 }
 
@@ -36,17 +38,19 @@ static PyObject *raise_open(const struct service_object *service, int code)
     const struct pool_object *pool = service->pool;
     switch (code) {
     case -SSM_E_MISMATCH:
-        return PyErr_Format(pool->state->ours[ERROR_ServiceMismatch],
-                            "service %R of pool %R exists with other parameters, see pool.stats().services; open it with those, "
-                            "or under another name", service->name, pool->name);
+        return PyErr_Format(
+            pool->state->ours[ERROR_ServiceMismatch],
+            "service %R of pool %R exists with other parameters, see pool.stats().services; open it with those, "
+            "or under another name",
+            service->name, pool->name);
     case -SSM_E_METADATA:
-        return raise_os(pool->state->ours[ERROR_MetadataExhausted], ENOSPC,
-                        "pool %R has no room left for service %R of that size, or %d services already; ask for less, or create "
-                        "the pool with a larger metadata=", pool->name, service->name, SSM_SERVICE_MAX);
-    case -EINVAL:
-        return PyErr_Format(PyExc_ValueError, "service %R: such parameters cannot be", service->name);
-    default:
-        return service_raise(service, code);
+        return raise_os(
+            pool->state->ours[ERROR_MetadataExhausted], ENOSPC,
+            "pool %R has no room left for service %R of that size, or %d services already; ask for less, or create "
+            "the pool with a larger metadata=",
+            pool->name, service->name, SSM_SERVICE_MAX);
+    case -EINVAL: return PyErr_Format(PyExc_ValueError, "service %R: such parameters cannot be", service->name);
+    default:      return service_raise(service, code);
     }
 }
 
@@ -93,7 +97,11 @@ static PyObject *service_open(PyTypeObject *type, PyObject *args)
     self->pool = pool;
     self->name = name;
     self->options = (struct ssm_service_options){
-        .kind = kind_of(pool->state, type), .flags = reclaim ? SSM_RECLAIM : 0u, .first = first, .last = last, .ranges = ranges,
+        .kind = kind_of(pool->state, type),
+        .flags = reclaim ? SSM_RECLAIM : 0u,
+        .first = first,
+        .last = last,
+        .ranges = ranges,
     };
     struct wait_scope scope;
     int result = -SSM_E_CLOSED;
@@ -121,13 +129,15 @@ static void service_dealloc(struct service_object *self)
 static PyObject *service_refuse(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     (void)args, (void)kwargs;
-    return PyErr_Format(PyExc_TypeError, "%R is not called: use pool.ids(), addresses(), pids(), rmids() or semaphore()", type);
+    return PyErr_Format(PyExc_TypeError,
+                        "%R is not called: use pool.ids(), addresses(), pids(), rmids() or semaphore()", type);
 }
 
 /* ---- what is allocated ----------------------------------------------------------------------------- */
 
 /* All items of one moment; NULL with an exception set. */
-static struct ssm_service_item *list_items(struct service_object *self, uint64_t start, uint64_t end, int64_t *count_out)
+static struct ssm_service_item *list_items(struct service_object *self, uint64_t start, uint64_t end,
+                                           int64_t *count_out)
 {
     uint64_t room = 64;
     for (;;) {
@@ -146,7 +156,9 @@ static struct ssm_service_item *list_items(struct service_object *self, uint64_t
         PyMem_Free(items);
         if (*count_out < 0)
             return (struct ssm_service_item *)service_raise(self, (int)*count_out);
-        room = 2 * (uint64_t)*count_out; /* others may be at work; so it takes as many turns as a number has bits, at most */
+        room =
+            2 *
+            (uint64_t)*count_out; /* others may be at work; so it takes as many turns as a number has bits, at most */
     }
 }
 
@@ -236,18 +248,22 @@ static PyObject *raise_allocate(const struct service_object *self, int code, con
                                    "no free range within %s holds %s addresses from a multiple of %s on",
                                    range_text(c->min, c->max).s, hex_text(c->size).s, hex_text(c->align).s);
     case -SSM_E_CROWDED:
-        return service_raise_error(self, ALLOCATOR_ResourceNotAvailable,
-                                   "%R has no room for one more range: free one, or create the service with a larger ranges=",
-                                   self->name);
-    default:
-        return service_raise(self, code);
+        return service_raise_error(
+            self, ALLOCATOR_ResourceNotAvailable,
+            "%R has no room for one more range: free one, or create the service with a larger ranges=", self->name);
+    default: return service_raise(self, code);
     }
 }
 
 static PyObject *allocate(struct service_object *self, const struct al_tree_constraint *c)
 {
     const struct ssm_range_request request = {
-        .size = c->size, .align = c->align, .min = c->min, .max = c->max, .exact = c->exact, .policy = c->policy,
+        .size = c->size,
+        .align = c->align,
+        .min = c->min,
+        .max = c->max,
+        .exact = c->exact,
+        .policy = c->policy,
     };
     struct wait_scope scope;
     uint64_t start;
@@ -256,7 +272,8 @@ static PyObject *allocate(struct service_object *self, const struct al_tree_cons
     int result = ssm_range_alloc(self->core, &request, &start);
     service_end(&scope);
     const struct allocators_exported *exported = self->state->exported;
-    return result == 0 ? exported->range_new(exported->state, start, start + (c->size - 1)) : raise_allocate(self, result, c);
+    return result == 0 ? exported->range_new(exported->state, start, start + (c->size - 1))
+                       : raise_allocate(self, result, c);
 }
 
 PyDoc_STRVAR(addresses_allocate_doc,
@@ -271,9 +288,11 @@ PyDoc_STRVAR(addresses_allocate_doc,
 "InvalidSize, InvalidAlignment, UnalignedAddress, Overflow\n    As Constraint raises them.\n"
 "ResourceNotAvailable\n    Nothing free fits, or the service has room for no more ranges.");
 
-static PyObject *addresses_allocate(struct service_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+static PyObject *addresses_allocate(struct service_object *self, PyObject *const *args, Py_ssize_t nargs,
+                                    PyObject *kwnames)
 {
-    static const struct parameters parameters = {"allocate", {KEYWORD_size, KEYWORD_alignment, KEYWORD_policy}, 3, 3, 1};
+    static const struct parameters parameters = {
+        "allocate", {KEYWORD_size, KEYWORD_alignment, KEYWORD_policy}, 3, 3, 1};
     const struct allocators_exported *exported = self->state->exported;
     PyObject *values[3];
     struct al_tree_constraint c;
@@ -313,15 +332,15 @@ static PyObject *addresses_free(struct service_object *self, PyObject *range)
     int result = ssm_range_free(self->core, start, end);
     service_end(&scope);
     switch (result) {
-    case 0:
-        RETURN_NONE;
+    case 0: RETURN_NONE;
     case -SSM_E_UNAVAILABLE:
         return service_raise_error(self, ALLOCATOR_ResourceNotAvailable,
-                                   "%s was not allocated as one range, it cannot be freed as one", range_text(start, end).s);
+                                   "%s was not allocated as one range, it cannot be freed as one",
+                                   range_text(start, end).s);
     case -SSM_E_RELEASED:
-        return service_raise_error(self, ALLOCATOR_InvalidStateTransition, "%s is free already", range_text(start, end).s);
-    default:
-        return service_raise(self, result);
+        return service_raise_error(self, ALLOCATOR_InvalidStateTransition, "%s is free already",
+                                   range_text(start, end).s);
+    default: return service_raise(self, result);
     }
 }
 

@@ -13,10 +13,10 @@
 
 struct service_object {
     PyObject_HEAD
-    struct module_state *state;
-    struct pool_object  *pool;
-    struct ssm_service  *core;
-    PyObject            *name;
+    struct module_state       *state;
+    struct pool_object        *pool;
+    struct ssm_service        *core;
+    PyObject                  *name;
     struct ssm_service_options options;
 };
 

@@ -10,9 +10,9 @@
 struct pid_object {
     PyObject_HEAD
     struct service_object *service;
-    uint32_t number;
-    uint32_t era;    /* of the pool: a forked child's is another, the pid is the parent's */
-    uint32_t status; /* LIVE or DONE */
+    uint32_t               number;
+    uint32_t               era;    /* of the pool: a forked child's is another, the pid is the parent's */
+    uint32_t               status; /* LIVE or DONE */
 };
 
 /* ---- ids -------------------------------------------------------------------------------------------- */
@@ -22,19 +22,23 @@ static PyObject *raise_id(const struct service_object *self, int code, PyObject 
     unsigned long long first = self->options.first, last = self->options.last;
     switch (code) {
     case -SSM_E_UNMANAGED:
-        return service_raise_error(self, ALLOCATOR_OutOfRange, "id %S is not in the range %llu..%llu", number, first, last);
+        return service_raise_error(self, ALLOCATOR_OutOfRange, "id %S is not in the range %llu..%llu", number, first,
+                                   last);
     case -SSM_E_NEVER:
-        return service_raise_error(self, ALLOCATOR_NeverAllocated, "id %S was never handed out, it cannot be freed", number);
+        return service_raise_error(self, ALLOCATOR_NeverAllocated, "id %S was never handed out, it cannot be freed",
+                                   number);
     case -SSM_E_RELEASED:
-        return service_raise_error(self, ALLOCATOR_AlreadyReleased, "id %S is free already, it was released before", number);
+        return service_raise_error(self, ALLOCATOR_AlreadyReleased, "id %S is free already, it was released before",
+                                   number);
     case -SSM_E_UNAVAILABLE:
-        return service_raise_error(self, ALLOCATOR_ResourceNotAvailable, "all %llu ids of %llu..%llu are in use: free one first",
-                                   last - first + 1, first, last);
+        return service_raise_error(self, ALLOCATOR_ResourceNotAvailable,
+                                   "all %llu ids of %llu..%llu are in use: free one first", last - first + 1, first,
+                                   last);
     case -SSM_E_OVERFLOW:
         return service_raise_error(self, ALLOCATOR_Overflow,
-                                   "id 2**32 - 1 is handed out and no id of %llu..%llu is free: free one first", first, last);
-    default:
-        return service_raise(self, code);
+                                   "id 2**32 - 1 is handed out and no id of %llu..%llu is free: free one first", first,
+                                   last);
+    default: return service_raise(self, code);
     }
 }
 
@@ -173,7 +177,8 @@ static PyObject *pid_raise_gone(const struct pid_object *pid, const char *remedy
     const struct service_object *service = pid->service;
     if (pid_is_inherited(pid))
         return PyErr_Format(service->state->ours[ERROR_StaleHandle],
-                            "pid %u belongs to the process that this one was forked from: allocate another one", pid->number);
+                            "pid %u belongs to the process that this one was forked from: allocate another one",
+                            pid->number);
     return service_raise_error(service, ALLOCATOR_AlreadyReleased, "pid %u is free already%s", pid->number, remedy);
 }
 
@@ -253,7 +258,9 @@ static PyObject *pid_int(struct pid_object *self)
 
 static PyObject *pid_repr(struct pid_object *self)
 {
-    const char *format = pid_is_inherited(self) ? "<Pid %u, the parent's>" : self->status == LIVE ? "<Pid %u>" : "<Pid %u, freed>";
+    const char *format = pid_is_inherited(self) ? "<Pid %u, the parent's>"
+                       : self->status == LIVE   ? "<Pid %u>"
+                                                : "<Pid %u, freed>";
     return PyUnicode_FromFormat(format, self->number);
 }
 
@@ -274,6 +281,7 @@ PyDoc_STRVAR(pid_doc,
 "It goes back on free(), at the end of a with statement, or when the last reference to this object goes; not when the\n"
 "pool is closed before, unless the service reclaims. One that was inherited by fork is the parent's.");
 
+/* clang-format off */
 static PyType_Slot pid_slots[] = {
     {Py_tp_doc, (void *)pid_doc},
     {Py_tp_dealloc, pid_dealloc},
@@ -284,6 +292,7 @@ static PyType_Slot pid_slots[] = {
     {Py_tp_methods, pid_methods},
     {0, NULL},
 };
+/* clang-format on */
 
 PyType_Spec pid_spec = {
     .name = "ssm.Pid",
@@ -321,8 +330,8 @@ static PyObject *rmids_alloc(struct service_object *self, PyObject *const *args,
     struct wait_scope scope;
     uint64_t now_ns;
     uint32_t rmid = 0;
-    if (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 || time_now(self, values[0], &now_ns) < 0 ||
-        !service_begin(self, &scope))
+    if (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
+        time_now(self, values[0], &now_ns) < 0 || !service_begin(self, &scope))
         return NULL;
     int result = ssm_number_alloc(self->core, now_ns, &rmid);
     service_end(&scope);
@@ -355,17 +364,17 @@ static PyObject *rmids_free(struct service_object *self, PyObject *const *args, 
         result = ssm_number_free(self->core, (uint32_t)rmid, now_ns);
     service_end(&scope);
     switch (result) {
-    case 0:
-        RETURN_NONE;
+    case 0: RETURN_NONE;
     case -SSM_E_UNMANAGED:
         return service_raise_error(self, ALLOCATOR_OutOfRange, "RMID %S is not one of 1..%llu", values[0],
                                    (unsigned long long)self->options.first);
     case -SSM_E_NEVER:
-        return service_raise_error(self, ALLOCATOR_NeverAllocated, "RMID %S was never allocated, it cannot be freed", values[0]);
+        return service_raise_error(self, ALLOCATOR_NeverAllocated, "RMID %S was never allocated, it cannot be freed",
+                                   values[0]);
     case -SSM_E_RELEASED:
-        return service_raise_error(self, ALLOCATOR_AlreadyReleased, "RMID %S is free already, it was released before", values[0]);
-    default:
-        return service_raise(self, result);
+        return service_raise_error(self, ALLOCATOR_AlreadyReleased, "RMID %S is free already, it was released before",
+                                   values[0]);
+    default: return service_raise(self, result);
     }
 }
 
@@ -380,7 +389,8 @@ static PyMethodDef ids_methods[] = {
 
 static PyMemberDef ids_members[] = {
     {"range_base", T_ULONGLONG, offsetof(struct service_object, options.first), READONLY, "First id of the range."},
-    {"range_end", T_ULONGLONG, offsetof(struct service_object, options.last), READONLY, "Last id of the range, included."},
+    {"range_end", T_ULONGLONG, offsetof(struct service_object, options.last), READONLY,
+     "Last id of the range, included."},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -433,10 +443,12 @@ static PyType_Slot rmids_slots[] = {
     {0, NULL},
 };
 
-#define SPEC(type_name, type_slots) \
-    { \
-        .name = type_name, .basicsize = sizeof(struct service_object), \
-        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE, .slots = type_slots, \
+#define SPEC(type_name, type_slots)                                                   \
+    {                                                                                 \
+        .name = type_name,                                                            \
+        .basicsize = sizeof(struct service_object),                                   \
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE, \
+        .slots = type_slots,                                                          \
     }
 PyType_Spec ids_spec = SPEC("ssm._core.IdService", ids_slots);
 PyType_Spec pids_spec = SPEC("ssm._core.PidService", pids_slots);

@@ -8,10 +8,11 @@ static PyObject *raise_release(const struct service_object *self, uint64_t numbe
     int held = ssm_semaphore_held(self->core);
     if (held < 0)
         return service_raise(self, held);
-    return service_raise_error(self, ALLOCATOR_AlreadyReleased,
-                               "semaphore %R of pool %R: this process holds %d of its %llu permits, it cannot release %llu; each "
-                               "process releases what it has acquired itself, see owned()", self->name, self->pool->name, held,
-                               (unsigned long long)self->options.first, (unsigned long long)number);
+    return service_raise_error(
+        self, ALLOCATOR_AlreadyReleased,
+        "semaphore %R of pool %R: this process holds %d of its %llu permits, it cannot release %llu; each "
+        "process releases what it has acquired itself, see owned()",
+        self->name, self->pool->name, held, (unsigned long long)self->options.first, (unsigned long long)number);
 }
 
 PyDoc_STRVAR(semaphore_acquire_doc,
@@ -84,7 +85,8 @@ static PyMethodDef semaphore_methods[] = {
 };
 
 static PyMemberDef semaphore_members[] = {
-    {"permits", T_ULONGLONG, offsetof(struct service_object, options.first), READONLY, "Permits there are, free or not."},
+    {"permits", T_ULONGLONG, offsetof(struct service_object, options.first), READONLY,
+     "Permits there are, free or not."},
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -19,9 +19,9 @@
 
 #include <errno.h>
 
-#define ARENA_RETRY_NS UINT64_C(100000000) /* how long a call tries for the arena's lock before it reports no room */
+#define ARENA_RETRY_NS    UINT64_C(100000000) /* how long a call tries for the arena's lock before it reports no room */
 #define DESCRIPTOR_ROUNDS 8
-#define PARKED_MAX 64              /* blocks refilled into the cache at once */
+#define PARKED_MAX        64 /* blocks refilled into the cache at once */
 
 /* Goes round the shards, beginning with the own one. `busy`: a shard was passed over because its lock was taken. */
 static int take_from_shards(struct ssm_pool *pool, uint32_t class_idx, uint32_t count, uint64_t patience_ns,
@@ -84,7 +84,8 @@ static int take_elsewhere(struct ssm_pool *pool, uint32_t class_idx, uint32_t co
 {
     uint32_t *blocks = pool->scratch, taken;
     bool busy = false;
-    if (count > 1 && !looks_enough(pool, class_idx, count, thorough) && !(thorough && ssm_class_settle(pool, class_idx)))
+    if (count > 1 && !looks_enough(pool, class_idx, count, thorough) &&
+        !(thorough && ssm_class_settle(pool, class_idx)))
         return 0;
     taken = refill(pool, class_idx, count, blocks);
     for (int round = 0; taken < count && round < (thorough ? 2 : 1); round++) {
@@ -114,14 +115,14 @@ struct source {
 };
 
 struct alloc_call {
-    struct ssm_pool *pool;
-    uint64_t         size;
-    uint64_t        *handles_out;
-    uint32_t         count;
-    bool             busy;  /* the arena's lock stayed taken */
-    bool             asks;  /* it waits for several blocks, or for room in the arena */
-    struct source    first;
-    struct source    spill; /* the arena, for packets that find their class full; or no class */
+    struct ssm_pool    *pool;
+    uint64_t            size;
+    uint64_t           *handles_out;
+    uint32_t            count;
+    bool                busy; /* the arena's lock stayed taken */
+    bool                asks; /* it waits for several blocks, or for room in the arena */
+    struct source       first;
+    struct source       spill; /* the arena, for packets that find their class full; or no class */
     struct ssm_claimant claimant;
 };
 
@@ -144,7 +145,8 @@ static int take_blocks(struct alloc_call *call, const struct source *from, bool 
         ssm_cache_leave(cache);
     }
     int more = taken == count || ssm_turn_must_yield(pool, class_idx, call->claimant.turn)
-             ? 0 : take_elsewhere(pool, class_idx, count - taken, thorough);
+                 ? 0
+                 : take_elsewhere(pool, class_idx, count - taken, thorough);
     for (int i = 0; i < more; i++)
         handles_out[taken++] = ssm_handle_now(pool, pool->scratch[i]);
     if (taken == count)
@@ -155,8 +157,8 @@ static int take_blocks(struct alloc_call *call, const struct source *from, bool 
 }
 
 /* Makes a new packet of a block that this process alone holds. `handle`: of its former packet. */
-static inline uint64_t hand_out(struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_block *block, uint64_t handle,
-                                uint64_t size)
+static inline uint64_t hand_out(struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_block *block,
+                                uint64_t handle, uint64_t size)
 {
     SSM_ASSERT_SHARED(ssm_block_has(block, pool->self));
     handle += UINT64_C(1) << 32; /* the next generation; it wraps to 0 */
@@ -166,12 +168,13 @@ static inline uint64_t hand_out(struct ssm_pool *pool, const struct ssm_own_clas
     ssm_store_relaxed_u64(&block->length, size);
     ssm_store_relaxed_u64(&block->tag, 0);
     ssm_store_relaxed_u64(&block->next, SSM_NO_NEXT); /* a process may have died with a chain that it was part of */
-    ssm_store_release_u32(&block->home, pool->home); /* G1, H1: the claim is seen before this home */
+    ssm_store_release_u32(&block->home, pool->home);  /* G1, H1: the claim is seen before this home */
     ssm_claim_set_fresh(pool, class, (uint32_t)handle);
     return handle;
 }
 
-static inline void hand_out_all(struct ssm_pool *pool, const struct ssm_own_class *class, uint64_t *handles, uint32_t count, uint64_t size)
+static inline void hand_out_all(struct ssm_pool *pool, const struct ssm_own_class *class, uint64_t *handles,
+                                uint32_t count, uint64_t size)
 {
     for (uint32_t i = 0; i < count; i++)
         handles[i] = hand_out(pool, class, ssm_block_at(pool, (uint32_t)handles[i]), handles[i], size);
@@ -198,8 +201,9 @@ static int take_furnished(struct alloc_call *call, const struct source *from, bo
     const uint32_t class_idx = from->class->class_idx;
     const struct ssm_arena_request request = {from->bytes, call->size, call->count};
     SSM_ASSERT(ssm_class_is_arena(pool, class_idx));
-    int result = ssm_turn_must_yield(pool, class_idx, call->claimant.turn) ? -SSM_E_EXHAUSTED
-               : ssm_arena_has_room(pool, &request, thorough);
+    int result = ssm_turn_must_yield(pool, class_idx, call->claimant.turn)
+                   ? -SSM_E_EXHAUSTED
+                   : ssm_arena_has_room(pool, &request, thorough);
     if (result == 0)
         result = take_descriptors(call, from, thorough);
     if (result == 0 && (result = ssm_arena_furnish(pool, &request, call->handles_out)) != 0)
@@ -228,8 +232,8 @@ static int alloc_from(struct alloc_call *call, const struct source *from, bool t
     const uint64_t bytes = from->bytes * call->count;
     const bool furnished = ssm_class_is_arena(pool, from->class->class_idx);
     int result = !ssm_usage_allows(pool, bytes) ? -SSM_E_QUOTA
-           : furnished ? take_furnished(call, from, thorough)
-                       : take_blocks(call, from, thorough);
+               : furnished                      ? take_furnished(call, from, thorough)
+                                                : take_blocks(call, from, thorough);
     if (result == 0 && furnished) {
         hand_out_furnished(call, from);
     } else if (result == 0) {
@@ -275,9 +279,13 @@ static int alloc_waiting(struct alloc_call *call, int64_t timeout_ns)
     const uint32_t class_idx = awaited(call)->class->class_idx;
     call->asks = call->count > 1 || ssm_class_is_arena(pool, class_idx);
     const struct ssm_sleep wait = {
-        .attempt = alloc_attempt, .context = call, .again = -SSM_E_EXHAUSTED, .class_idx = class_idx,
+        .attempt = alloc_attempt,
+        .context = call,
+        .again = -SSM_E_EXHAUSTED,
+        .class_idx = class_idx,
         .other_idx = call->first.class->class_idx,
-        .event = call->asks ? &ssm_class_at(pool, class_idx)->several : &ssm_shard_at(pool, class_idx, pool->home)->event,
+        .event = call->asks ? &ssm_class_at(pool, class_idx)->several
+                            : &ssm_shard_at(pool, class_idx, pool->home)->event,
         .look_ns = call->asks ? &call->claimant.look_ns : NULL,
     };
     int result = ssm_sleep_for(pool, &wait, timeout_ns);
@@ -320,7 +328,8 @@ static bool find_sources(struct alloc_call *call, const struct ssm_own_class *cl
 {
     const struct ssm_pool *pool = call->pool;
     const struct ssm_own_class *arena = &pool->classes[pool->geometry.fixed_count];
-    const struct source furnished = {arena, ssm_arena_round(call->size + pool->geometry.headroom + pool->geometry.tailroom)};
+    const struct source furnished = {arena,
+                                     ssm_arena_round(call->size + pool->geometry.headroom + pool->geometry.tailroom)};
     const bool is_arena = ssm_class_is_arena(pool, class->class_idx);
     const bool spills = !is_arena && pool->geometry.arena_units > 0 && call->count <= arena->block_count &&
                         call->count <= ssm_arena_capacity(pool, furnished.bytes);
@@ -333,7 +342,8 @@ static bool find_sources(struct alloc_call *call, const struct ssm_own_class *cl
            (!is_arena || call->count <= ssm_arena_capacity(pool, furnished.bytes));
 }
 
-static SSM_APART int alloc_slowly(struct ssm_pool *pool, uint64_t size, uint32_t count, int64_t timeout_ns, uint64_t *handles_out)
+static SSM_APART int alloc_slowly(struct ssm_pool *pool, uint64_t size, uint32_t count, int64_t timeout_ns,
+                                  uint64_t *handles_out)
 {
     const struct ssm_own_class *class = ssm_class_for(pool, size); /* sizes and counts never change: no need to enter */
     if (class->class_idx == pool->geometry.class_count)

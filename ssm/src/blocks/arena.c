@@ -8,13 +8,13 @@
 
 #include <errno.h>
 
-#define GROW_REST_NS UINT64_C(20000000) /* after memory could not be had; as a sleep without a look */
+#define GROW_REST_NS  UINT64_C(20000000)   /* after memory could not be had; as a sleep without a look */
 #define TRIM_REST_NS  UINT64_C(1000000000) /* how long there must be too much memory before it is given back */
 #define TRIM_SLACK    (UINT64_C(8) << 20)  /* never too much; or an eighth of a small arena */
 #define TRIM_MOST     (UINT64_C(16) << 20) /* given back at once: the lock is held meanwhile */
 #define TRIM_EVERY    (UINT64_C(4) << 20)  /* bytes that a process frees between two looks */
-#define PACKETS_FIRST 64u   /* blocks that a growing arena begins with; then it has twice as many, ... */
-#define PACKETS_STEP  1024u /* ... but never so many more at once */
+#define PACKETS_FIRST 64u                  /* blocks that a growing arena begins with; then it has twice as many, ... */
+#define PACKETS_STEP  1024u                /* ... but never so many more at once */
 #define BACKED_LOOKS  3
 #define BITS_PAGE     UINT64_C(4096) /* how much is reserved for bits at once */
 
@@ -39,8 +39,10 @@ static bool has_extent(const struct ssm_pool *pool, uint32_t block_idx)
 static struct al_tree_constraint anywhere(const struct ssm_pool *pool, uint64_t bytes)
 {
     return (struct al_tree_constraint){
-        .size = bytes, .align = ssm_arena_align(bytes),
-        .max = pool->geometry.arena_bytes - 1, .policy = AL_TREE_FIRST,
+        .size = bytes,
+        .align = ssm_arena_align(bytes),
+        .max = pool->geometry.arena_bytes - 1,
+        .policy = AL_TREE_FIRST,
     };
 }
 
@@ -75,7 +77,8 @@ static bool unit_is_backed(const struct ssm_pool *pool, uint64_t unit)
 static uint64_t missing_bytes(const struct ssm_pool *pool, uint64_t start, uint64_t bytes)
 {
     uint64_t missing = 0;
-    for (uint64_t unit = start / SSM_GROW_UNIT; unit < pool->geometry.arena_units && unit * SSM_GROW_UNIT < start + bytes; unit++)
+    for (uint64_t unit = start / SSM_GROW_UNIT;
+         unit < pool->geometry.arena_units && unit * SSM_GROW_UNIT < start + bytes; unit++)
         missing += unit_is_backed(pool, unit) ? 0 : SSM_GROW_UNIT;
     return missing;
 }
@@ -84,7 +87,9 @@ static uint64_t missing_bytes(const struct ssm_pool *pool, uint64_t start, uint6
 static int reserve_bits(struct ssm_pool *pool, uint64_t end)
 {
     const uint64_t bytes = (end + 63) / 64 * sizeof(struct ssm_u64);
-    return bytes <= bit_words(pool) * sizeof(struct ssm_u64) ? 0 : ssm_sparse_reserve(pool, pool->geometry.backed_start, bytes);
+    return bytes <= bit_words(pool) * sizeof(struct ssm_u64)
+             ? 0
+             : ssm_sparse_reserve(pool, pool->geometry.backed_start, bytes);
 }
 
 /* Needs memory for the bits. */
@@ -197,8 +202,13 @@ static int rebuild(struct ssm_pool *pool, void *context)
         if (has_extent(pool, block_idx) && ssm_block_is_free(pool, ssm_block_at(pool, block_idx)))
             ssm_store_release_u64(&ssm_extent_at(pool, block_idx)->bytes, 0);
         else if (extent.bytes != 0)
-            (void)al_tree_alloc(&tree, &(struct al_tree_constraint){
-                .size = extent.bytes, .align = 1, .max = UINT64_MAX, .policy = AL_TREE_EXACT, .exact = extent.start}, i, &start);
+            (void)al_tree_alloc(&tree,
+                                &(struct al_tree_constraint){.size = extent.bytes,
+                                                             .align = 1,
+                                                             .max = UINT64_MAX,
+                                                             .policy = AL_TREE_EXACT,
+                                                             .exact = extent.start},
+                                i, &start);
     }
     struct ssm_u32 *recoveries = &ssm_arena_of(pool)->recoveries;
     ssm_store_relaxed_u32(recoveries, ssm_load_relaxed_u32(recoveries) + 1);
@@ -207,7 +217,8 @@ static int rebuild(struct ssm_pool *pool, void *context)
 
 static bool is_tree(const struct ssm_pool *pool, struct al_tree *tree)
 {
-    return al_tree_attach(tree, pool->base + pool->geometry.arena_tree_start, pool->geometry.arena_tree_bytes) == AL_OK &&
+    return al_tree_attach(tree, pool->base + pool->geometry.arena_tree_start, pool->geometry.arena_tree_bytes) ==
+               AL_OK &&
            tree->capacity == pool->geometry.arena_nodes && tree->head->top.root != AL_TREE_NIL;
 }
 
@@ -233,12 +244,14 @@ static bool units_are_free(const struct ssm_pool *pool, const struct al_tree *tr
 static int repair(struct ssm_pool *pool, void *context)
 {
     struct ssm_u64 *punch_units = &ssm_arena_of(pool)->punch_units;
-    const uint64_t start = ssm_load_relaxed_u64(&ssm_arena_of(pool)->punch_start), count = ssm_load_relaxed_u64(punch_units);
+    const uint64_t start = ssm_load_relaxed_u64(&ssm_arena_of(pool)->punch_start),
+                   count = ssm_load_relaxed_u64(punch_units);
     struct al_tree tree;
     const int result = rebuild(pool, context);
     if (result != 0 || count == 0)
         return result;
-    if (grows(pool) && ssm_arena_packets_now(pool) > 0 && is_tree(pool, &tree) && units_are_free(pool, &tree, start, count))
+    if (grows(pool) && ssm_arena_packets_now(pool) > 0 && is_tree(pool, &tree) &&
+        units_are_free(pool, &tree, start, count))
         punch_locked(pool, start, count);
     else
         ssm_store_release_u64(punch_units, 0); /* scribbled */
@@ -289,9 +302,11 @@ static int reserve_tables(struct ssm_pool *pool, uint32_t packets)
 {
     const struct ssm_geometry *g = &pool->geometry;
     const struct ssm_class_geometry *c = &g->classes[g->fixed_count];
-    int result = ssm_sparse_reserve(pool, g->blocks_start + (uint64_t)c->first_block * g->block_bytes, (uint64_t)packets * g->block_bytes);
+    int result = ssm_sparse_reserve(pool, g->blocks_start + (uint64_t)c->first_block * g->block_bytes,
+                                    (uint64_t)packets * g->block_bytes);
     for (uint32_t i = 0; result == 0 && i < g->shards; i++)
-        result = ssm_sparse_reserve(pool, c->lists_start + (uint64_t)i * c->block_count * sizeof(struct ssm_u32), packets * sizeof(struct ssm_u32));
+        result = ssm_sparse_reserve(pool, c->lists_start + (uint64_t)i * c->block_count * sizeof(struct ssm_u32),
+                                    packets * sizeof(struct ssm_u32));
     if (result == 0)
         result = ssm_sparse_reserve(pool, g->extents_start, packets * sizeof(struct ssm_extent));
     return result == 0 ? ssm_sparse_reserve_tree(pool, g->arena_tree_start, g->arena_nodes, 2 * packets + 1) : result;
@@ -328,7 +343,7 @@ int ssm_arena_add_packets(struct ssm_pool *pool, uint32_t wanted)
     if (result != 0)
         return result;
     const bool first = ssm_arena_packets_now(pool) == packets; /* another process may have been faster */
-    ssm_holder_note_letting_go(pool, SSM_LETTING_GO_ANY); /* F1 */
+    ssm_holder_note_letting_go(pool, SSM_LETTING_GO_ANY);      /* F1 */
     if (first)
         result = add_packets_locked(pool, packets, next);
     unlock_arena(pool);
@@ -398,8 +413,8 @@ static uint64_t places_in(const struct al_tree_constraint *range, uint64_t start
 }
 
 /* Counts the places of a free range in runs of reserved units. */
-static void count_backed(const struct ssm_pool *pool, const struct al_tree_constraint *range, const struct al_tree_node *node,
-                         struct places *places)
+static void count_backed(const struct ssm_pool *pool, const struct al_tree_constraint *range,
+                         const struct al_tree_node *node, struct places *places)
 {
     uint64_t at = node->start, first;
     while (at <= node->end) {
@@ -439,17 +454,19 @@ static int count_places(const struct ssm_pool *pool, const struct al_tree *tree,
 
 enum { NO_PLACE, ROOM_TO_GROW, A_PLACE };
 
-static int look_for_many(const struct ssm_pool *pool, const struct al_tree *tree, const struct al_tree_constraint *range,
-                         uint64_t wanted, int *found_out)
+static int look_for_many(const struct ssm_pool *pool, const struct al_tree *tree,
+                         const struct al_tree_constraint *range, uint64_t wanted, int *found_out)
 {
     struct places places;
     int result = count_places(pool, tree, range, wanted, &places);
-    *found_out = places.backed >= wanted ? A_PLACE
-               : places.all >= wanted && may_grow(pool, (wanted - places.backed) * range->size) ? ROOM_TO_GROW : NO_PLACE;
+    *found_out = places.backed >= wanted                                                        ? A_PLACE
+               : places.all >= wanted && may_grow(pool, (wanted - places.backed) * range->size) ? ROOM_TO_GROW
+                                                                                                : NO_PLACE;
     return result;
 }
 
-static int look_for_one(const struct ssm_pool *pool, const struct al_tree *tree, const struct al_tree_constraint *range, int *found_out)
+static int look_for_one(const struct ssm_pool *pool, const struct al_tree *tree, const struct al_tree_constraint *range,
+                        int *found_out)
 {
     uint64_t start;
     struct places places;
@@ -507,7 +524,8 @@ static bool fits_at_once(const struct ssm_pool *pool, const struct ssm_arena_req
 }
 
 /* Counts on growing only after a sweep made no room, and only with `thorough`. */
-static bool has_room_locked(struct ssm_pool *pool, struct al_tree *tree, const struct ssm_arena_request *request, bool thorough)
+static bool has_room_locked(struct ssm_pool *pool, struct al_tree *tree, const struct ssm_arena_request *request,
+                            bool thorough)
 {
     if (fits_at_once(pool, request))
         return true;
@@ -522,7 +540,9 @@ static bool has_room_locked(struct ssm_pool *pool, struct al_tree *tree, const s
 int ssm_arena_has_room(struct ssm_pool *pool, const struct ssm_arena_request *request, bool thorough)
 {
     struct al_tree tree;
-    int result = ssm_arena_packets_now(pool) > 0 ? 0 : thorough ? ssm_arena_add_packets(pool, request->count) : -SSM_E_EXHAUSTED;
+    int result = ssm_arena_packets_now(pool) > 0 ? 0
+               : thorough                        ? ssm_arena_add_packets(pool, request->count)
+                                                 : -SSM_E_EXHAUSTED;
     if (result == 0 && thorough)
         (void)ssm_class_settle(pool, pool->geometry.fixed_count); /* blocks on no list are not swept */
     if (result == 0)
@@ -553,7 +573,8 @@ static int choose_place(const struct ssm_pool *pool, const struct al_tree *tree,
 }
 
 /* Checks the range that the tree proposes, since the tree may be damaged. */
-static int allocate_locked(struct ssm_pool *pool, struct al_tree *tree, uint32_t owner, uint64_t bytes, uint64_t *start_out)
+static int allocate_locked(struct ssm_pool *pool, struct al_tree *tree, uint32_t owner, uint64_t bytes,
+                           uint64_t *start_out)
 {
     for (int try = 0; try < 2; try++) {
         struct al_tree_constraint range = anywhere(pool, bytes);
@@ -562,7 +583,8 @@ static int allocate_locked(struct ssm_pool *pool, struct al_tree *tree, uint32_t
             result = al_tree_alloc(tree, &range, owner, start_out);
         if (result == AL_NOT_AVAILABLE)
             return -SSM_E_EXHAUSTED;
-        if (result == AL_OK && *start_out % range.align == 0 && *start_out <= range.max && range.max - *start_out >= bytes - 1)
+        if (result == AL_OK && *start_out % range.align == 0 && *start_out <= range.max &&
+            range.max - *start_out >= bytes - 1)
             return 0;
         (void)rebuild(pool, NULL);
     }
@@ -618,7 +640,8 @@ static int reserve_extent(struct ssm_pool *pool, struct ssm_memory extent, struc
         for (next = unit; next < end && !unit_is_backed(pool, next);)
             next++;
         if (next > unit)
-            result = ssm_segment_reserve(fd, arena_start + unit * SSM_GROW_UNIT, (next - unit) * SSM_GROW_UNIT, NULL, &done);
+            result = ssm_segment_reserve(fd, arena_start + unit * SSM_GROW_UNIT, (next - unit) * SSM_GROW_UNIT, NULL,
+                                         &done);
         reserved->bytes = result == 0 ? next - reserved->start : unit + done / SSM_GROW_UNIT - reserved->start;
         if (next == unit)
             next++; /* it is reserved already */
@@ -677,7 +700,8 @@ static uint64_t held_bytes_locked(const struct ssm_pool *pool)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0, packets = ssm_arena_packets_now(pool); i < packets; i++)
-        if (has_extent(pool, first_block(pool) + i) && !ssm_block_is_free(pool, ssm_block_at(pool, first_block(pool) + i)))
+        if (has_extent(pool, first_block(pool) + i) &&
+            !ssm_block_is_free(pool, ssm_block_at(pool, first_block(pool) + i)))
             bytes += extent_of(pool, first_block(pool) + i).bytes;
     return bytes;
 }
@@ -698,7 +722,8 @@ static uint64_t spare_units_locked(struct ssm_pool *pool)
     const uint64_t backed = ssm_arena_backed_bytes(pool), held = held_bytes_locked(pool), now_ns = ssm_clock_ns();
     struct ssm_u64 *excess_ns = &ssm_arena_of(pool)->excess_ns;
     const uint64_t since_ns = ssm_load_relaxed_u64(excess_ns);
-    const uint64_t most = held + larger(held, slack_of(pool)), kept = larger(held + larger(held, slack_of(pool)) / 2, pool->geometry.arena_reserved);
+    const uint64_t most = held + larger(held, slack_of(pool)),
+                   kept = larger(held + larger(held, slack_of(pool)) / 2, pool->geometry.arena_reserved);
     if (backed <= most || backed <= kept) {
         ssm_store_relaxed_u64(excess_ns, 0);
         return 0;
@@ -724,7 +749,8 @@ static uint64_t walk_free_units(struct ssm_pool *pool, const struct al_tree *tre
         uint64_t unit = (node.start + SSM_GROW_UNIT - 1) / SSM_GROW_UNIT, run = 0;
         const uint64_t end = (node.end + 1) / SSM_GROW_UNIT;
         for (; unit < end; unit++) {
-            const bool punched = unit_is_backed(pool, unit) && unit >= pool->geometry.arena_reserved / SSM_GROW_UNIT && seen++ >= skipped;
+            const bool punched = unit_is_backed(pool, unit) && unit >= pool->geometry.arena_reserved / SSM_GROW_UNIT &&
+                                 seen++ >= skipped;
             if (!punched && run > 0)
                 punch_locked(pool, unit - run, run);
             run = punched ? run + 1 : 0;
@@ -765,7 +791,8 @@ void ssm_arena_trim(struct ssm_pool *pool)
 
 void ssm_arena_trim_in_turn(struct ssm_pool *pool)
 {
-    if (pool->arena_freed_bytes >= (TRIM_EVERY < pool->geometry.arena_bytes / 8 ? TRIM_EVERY : pool->geometry.arena_bytes / 8))
+    if (pool->arena_freed_bytes >=
+        (TRIM_EVERY < pool->geometry.arena_bytes / 8 ? TRIM_EVERY : pool->geometry.arena_bytes / 8))
         ssm_arena_trim(pool);
 }
 
@@ -784,16 +811,19 @@ static void find(struct findings *findings, const char *what, uint64_t where, ui
         findings->report(findings->context, what, where, value);
 }
 
-static void check_extent(const struct ssm_pool *pool, const struct al_tree *tree, uint32_t block_idx, struct findings *f)
+static void check_extent(const struct ssm_pool *pool, const struct al_tree *tree, uint32_t block_idx,
+                         struct findings *f)
 {
     const struct ssm_memory extent = extent_of(pool, block_idx);
     struct al_tree_node node;
     if (extent.bytes == 0) {
-        find(f, "I12: an extent reaches beyond it (block, bytes)", block_idx, ssm_load_relaxed_u64(&ssm_extent_at(pool, block_idx)->bytes));
+        find(f, "I12: an extent reaches beyond it (block, bytes)", block_idx,
+             ssm_load_relaxed_u64(&ssm_extent_at(pool, block_idx)->bytes));
         return;
     }
     /* If two extents overlap, the tree has at most one of them. */
-    if (al_tree_search(tree, extent.start, extent.start + extent.bytes - 1, &node) != AL_OK || node.state != AL_TREE_ALLOCATED)
+    if (al_tree_search(tree, extent.start, extent.start + extent.bytes - 1, &node) != AL_OK ||
+        node.state != AL_TREE_ALLOCATED)
         find(f, "I13: the tree does not have an extent (block, start)", block_idx, extent.start);
     else if (node.owner != block_idx - first_block(pool))
         find(f, "I12: two blocks have one extent (block, block)", block_idx, first_block(pool) + node.owner);
@@ -828,7 +858,8 @@ static void check_ranges(const struct ssm_pool *pool, struct findings *f)
             extents++;
         }
     if (al_tree_allocated_count(&tree) != extents)
-        find(f, "I13: the tree has other ranges than the extents (ranges, extents)", al_tree_allocated_count(&tree), extents);
+        find(f, "I13: the tree has other ranges than the extents (ranges, extents)", al_tree_allocated_count(&tree),
+             extents);
 }
 
 /* I15. */

@@ -45,8 +45,8 @@ static inline bool ssm_block_words_are(const struct ssm_pool *pool, const struct
 }
 
 /* Compares the whole set. *moved_out: the set changed during the scan, so the result is no snapshot. */
-static inline bool ssm_block_seems_exactly(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark,
-                                           bool *moved_out)
+static inline bool ssm_block_seems_exactly(const struct ssm_pool *pool, const struct ssm_block *block,
+                                           struct ssm_mark mark, bool *moved_out)
 {
     uint32_t moves = ssm_load_acquire_u32(&block->moves);
     bool exactly = ssm_block_words_are(pool, block, mark);

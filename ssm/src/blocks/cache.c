@@ -6,8 +6,8 @@
 #include "seed_bug.h"
 #include "shard.h"
 
-#define OWNER_SPINS       2000
-#define FLUSH_BATCH       64
+#define OWNER_SPINS 2000
+#define FLUSH_BATCH 64
 
 static int nothing_to_repair(struct ssm_pool *pool, void *context)
 {
@@ -86,7 +86,8 @@ static bool wait_for_owner(struct ssm_pool *pool, uint32_t slot, const struct ss
 }
 
 /* Takes entries while the owner is out. Leaves a block that others hold, too: a reaper is at work on it. */
-static uint32_t take_entries(struct ssm_pool *pool, uint32_t class_idx, uint32_t slot, uint32_t wanted, uint32_t *blocks_out)
+static uint32_t take_entries(struct ssm_pool *pool, uint32_t class_idx, uint32_t slot, uint32_t wanted,
+                             uint32_t *blocks_out)
 {
     struct ssm_cache *cache = ssm_cache_at(pool, slot, class_idx);
     uint32_t count = ssm_cache_count(pool, cache), taken = 0;
@@ -99,7 +100,7 @@ static uint32_t take_entries(struct ssm_pool *pool, uint32_t class_idx, uint32_t
             if (!ssm_block_is_exactly(pool, block, slot))
                 break;
             SSM_ASSERT_SHARED(pool->claims[(uint32_t)handle].references == 0);
-            ssm_block_swap(block, slot, pool->self); /* the commit; from here on the entry is void */
+            ssm_block_swap(block, slot, pool->self);         /* the commit; from here on the entry is void */
             ssm_store_release_u32(&block->home, pool->home); /* H1 */
             blocks_out[taken++] = (uint32_t)handle;
         }
@@ -187,7 +188,8 @@ uint32_t ssm_cache_held(const struct ssm_pool *pool, uint32_t slot, uint32_t cla
     uint32_t count = ssm_cache_count(pool, cache), held = 0;
     struct ssm_block *block;
     for (uint32_t i = 0; i < count; i++)
-        held += ssm_cache_entry_counts(pool, &pool->classes[class_idx], mark, ssm_load_relaxed_u64(&cache->handles[i]), &block);
+        held += ssm_cache_entry_counts(pool, &pool->classes[class_idx], mark, ssm_load_relaxed_u64(&cache->handles[i]),
+                                       &block);
     return held;
 }
 

@@ -53,14 +53,16 @@ static inline void ssm_cache_leave(struct ssm_cache *cache)
 
 /* Is the entry valid (I6)? Then also returns its block. The caller has entered or sealed the cache; `mark` is its
  * owner's. */
-static inline bool ssm_cache_entry_counts(const struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_mark mark,
-                                          uint64_t handle, struct ssm_block **block_out)
+static inline bool ssm_cache_entry_counts(const struct ssm_pool *pool, const struct ssm_own_class *class,
+                                          struct ssm_mark mark, uint64_t handle, struct ssm_block **block_out)
 {
-    if (!ssm_class_has_block(class, (uint32_t)handle) || (class->fresh == SSM_ARENA_FRESH && !ssm_block_exists(pool, (uint32_t)handle)))
+    if (!ssm_class_has_block(class, (uint32_t)handle) ||
+        (class->fresh == SSM_ARENA_FRESH && !ssm_block_exists(pool, (uint32_t)handle)))
         return false;
     struct ssm_block *block = *block_out = ssm_block_at(pool, (uint32_t)handle);
     /* G4: the bit, then the generation, which had changed when the bit was set anew; pairs with G3 in claim_locked() */
-    return ssm_load_acquire_u64(&block->holders[mark.word]) & mark.bit && ssm_load_relaxed_u32(&block->generation) == handle >> 32;
+    return ssm_load_acquire_u64(&block->holders[mark.word]) & mark.bit &&
+           ssm_load_relaxed_u32(&block->generation) == handle >> 32;
 }
 
 static inline uint32_t ssm_cache_count(const struct ssm_pool *pool, const struct ssm_cache *cache)
@@ -77,8 +79,8 @@ bool ssm_cache_is_valid(const struct ssm_pool *pool, const struct ssm_own_class 
 
 /* Pops up to `wanted` entries, the top one first; returns how many. The caller has entered the cache. The count is
  * written once, at the end: a process that dies before still has the blocks. */
-static inline uint32_t ssm_cache_pop(struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_cache *cache, uint32_t wanted,
-                                     uint64_t *handles_out)
+static inline uint32_t ssm_cache_pop(struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_cache *cache,
+                                     uint32_t wanted, uint64_t *handles_out)
 {
     uint32_t count = ssm_cache_count(pool, cache), taken = 0;
     SSM_EXPENSIVE(ssm_cache_is_valid(pool, class, cache));
@@ -129,7 +131,7 @@ int ssm_cache_recover(struct ssm_pool *pool, uint32_t slot, uint32_t class_idx);
 
 /* Keeps every thief out of the caches of a slot, until ssm_cache_unseal(). -ETIMEDOUT if a thief in one of them does
  * not leave (it is stopped); then none is sealed. */
-int  ssm_cache_seal(struct ssm_pool *pool, uint32_t slot);
+int ssm_cache_seal(struct ssm_pool *pool, uint32_t slot);
 void ssm_cache_unseal(struct ssm_pool *pool, uint32_t slot);
 /* Empties sealed caches whose owner's bits were cleared. */
 void ssm_cache_forget(struct ssm_pool *pool, uint32_t slot);

@@ -11,7 +11,8 @@
 
 /* ---- in rings ------------------------------------------------------------------------------------------ */
 
-uint32_t ssm_chain_collect(const struct ssm_pool *pool, uint32_t ring_id, uint64_t head, uint64_t *handles_out, bool *whole_out)
+uint32_t ssm_chain_collect(const struct ssm_pool *pool, uint32_t ring_id, uint64_t head, uint64_t *handles_out,
+                           bool *whole_out)
 {
     uint32_t count = 0;
     uint64_t handle = head;

@@ -29,7 +29,8 @@
 
 /* Collects the handles of the packet or chain with that head, as far as they carry the ring's bit. Returns how many, at
  * most SSM_CHAIN_MAX. *whole_out: the walk reached the end of the chain; then no handle is there twice. */
-uint32_t ssm_chain_collect(const struct ssm_pool *pool, uint32_t ring_id, uint64_t head, uint64_t *handles_out, bool *whole_out);
+uint32_t ssm_chain_collect(const struct ssm_pool *pool, uint32_t ring_id, uint64_t head, uint64_t *handles_out,
+                           bool *whole_out);
 
 /* Clears the ring's bit of these blocks, from the end to the head, and settles them. The caller has the right to that
  * side. */

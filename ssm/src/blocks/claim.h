@@ -34,7 +34,8 @@ static inline uint32_t ssm_claim_find_movable(const struct ssm_pool *pool, uint6
 /* Returns the segment behind a head or segment that this process holds, or SSM_NIL. */
 static inline uint32_t ssm_chain_next(const struct ssm_pool *pool, uint32_t block_idx)
 {
-    uint32_t next = ssm_claim_find(pool, ssm_load_relaxed_u64(&ssm_block_at(pool, block_idx)->next)); /* mine: it stays */
+    uint32_t next = ssm_claim_find(pool,
+                                   ssm_load_relaxed_u64(&ssm_block_at(pool, block_idx)->next)); /* mine: it stays */
     return next == SSM_NIL || pool->claims[next].flags & SSM_CLAIM_SEGMENT ? next : SSM_NIL;
 }
 
@@ -72,7 +73,9 @@ static inline const struct ssm_own_class *ssm_claim_sole_class(const struct ssm_
     const struct ssm_claim *claim = &pool->claims[block_idx];
     const struct ssm_own_class *class = &pool->classes[claim->class_idx];
     return ssm_claim_as_number(claim) == class->fresh && ssm_load_relaxed_u32(&block->generation) == handle >> 32 &&
-           ssm_block_is_sole(pool, block, pool->mark) ? class : NULL;
+                   ssm_block_is_sole(pool, block, pool->mark)
+             ? class
+             : NULL;
 }
 
 static inline void ssm_claim_set_fresh(struct ssm_pool *pool, const struct ssm_own_class *class, uint32_t block_idx)

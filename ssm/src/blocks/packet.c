@@ -62,12 +62,16 @@ int ssm_packet_view(struct ssm_pool *pool, uint64_t handle, struct ssm_packet *p
 enum edge { FRONT, BACK };
 
 /* Moves an edge outwards (bytes added) or inwards (removed). */
-static int move_edge(struct ssm_pool *pool, uint64_t handle, enum edge edge, bool outwards, uint64_t bytes, uint8_t **bytes_out)
+static int move_edge(struct ssm_pool *pool, uint64_t handle, enum edge edge, bool outwards, uint64_t bytes,
+                     uint8_t **bytes_out)
 {
     struct window w;
     SSM_POOL_ENTER(pool);
     int result = window_of(pool, handle, &w);
-    uint64_t room = result != 0 ? 0 : !outwards ? w.length : edge == FRONT ? w.start : w.block_size - w.start - w.length;
+    uint64_t room = result != 0   ? 0
+                  : !outwards     ? w.length
+                  : edge == FRONT ? w.start
+                                  : w.block_size - w.start - w.length;
     if (result == 0 && bytes > room)
         result = -SSM_E_ROOM;
     if (result == 0) {
@@ -85,7 +89,9 @@ static int move_edge(struct ssm_pool *pool, uint64_t handle, enum edge edge, boo
             ssm_store_release_u64(&w.block->start, w.start);
         }
         if (bytes_out != NULL)
-            *bytes_out = w.base + (edge == FRONT ? (outwards ? w.start : old_start) : outwards ? old_end : w.start + w.length);
+            *bytes_out = w.base + (edge == FRONT ? (outwards ? w.start : old_start)
+                                   : outwards    ? old_end
+                                                 : w.start + w.length);
     }
     return result;
 }
@@ -142,7 +148,8 @@ uint64_t ssm_packet_delivery(struct ssm_pool *pool, uint64_t handle)
     if (ssm_pool_enter(pool) != 0)
         return SSM_NO_DELIVERY;
     uint32_t block_idx = ssm_claim_find(pool, handle);
-    const struct ssm_redelivery *table = block_idx == SSM_NIL ? NULL : ssm_delivery_find(pool, block_idx, SSM_ANY_DELIVERY);
+    const struct ssm_redelivery *table = block_idx == SSM_NIL ? NULL
+                                                              : ssm_delivery_find(pool, block_idx, SSM_ANY_DELIVERY);
     uint64_t delivery = table == NULL ? SSM_NO_DELIVERY : ssm_delivery_name(table, block_idx);
     ssm_pool_leave(pool);
     return delivery;

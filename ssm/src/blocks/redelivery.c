@@ -11,11 +11,11 @@
 
 #include <stdlib.h>
 
-#define FRONT      (UINT32_C(1) << 31)
-#define HELD       (UINT32_C(1) << 30)
-#define STATE      (FRONT | HELD)
-#define LEAVING    (UINT32_C(1) << 29)
-#define OWNER      (LEAVING - 1)
+#define FRONT   (UINT32_C(1) << 31)
+#define HELD    (UINT32_C(1) << 30)
+#define STATE   (FRONT | HELD)
+#define LEAVING (UINT32_C(1) << 29)
+#define OWNER   (LEAVING - 1)
 
 uint32_t ssm_redelivery_self(const struct ssm_pool *pool)
 {
@@ -81,7 +81,8 @@ static uint64_t entry_for(uint64_t handle, uint32_t said)
 
 /* ---- getting and putting -------------------------------------------------------------------------------------- */
 
-bool ssm_redelivery_take(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t handle, uint64_t position)
+bool ssm_redelivery_take(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t handle,
+                         uint64_t position)
 {
     struct ssm_delivery *entry = entry_of(table, handle);
     SSM_ASSERT((uint32_t)handle < pool->geometry.block_total);
@@ -96,7 +97,8 @@ bool ssm_redelivery_take(const struct ssm_pool *pool, const struct ssm_redeliver
 }
 
 /* Returns the handle if the block's packet was returned and can be taken. */
-static bool returned_handle(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx, uint64_t *handle_out)
+static bool returned_handle(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx,
+                            uint64_t *handle_out)
 {
     uint64_t taken = ssm_load_acquire_u64(&table->entries[block_idx].taken);
     if (((uint32_t)taken & STATE) != FRONT)
@@ -254,7 +256,8 @@ bool ssm_delivery_give_back(struct ssm_pool *pool, const struct ssm_redelivery *
     struct ssm_delivery *entry = &table->entries[block_idx];
     const uint64_t handle = ssm_handle_now(pool, block_idx);
     uint64_t seen = ssm_load_acquire_u64(&entry->taken);
-    bool back = !discard && is_held_by(said_of(seen, handle), ssm_redelivery_self(pool)) && !ssm_block_has(block, table->ring_id);
+    bool back = !discard && is_held_by(said_of(seen, handle), ssm_redelivery_self(pool)) &&
+                !ssm_block_has(block, table->ring_id);
     if (back)
         back = ssm_cas_acqrel_u64(&entry->taken, &seen, entry_for(handle, FRONT)); /* D1 */
     if (back)
@@ -277,7 +280,8 @@ void ssm_delivery_drop(struct ssm_pool *pool, uint32_t block_idx, uint64_t deliv
 
 /* ---- reaping and checking --------------------------------------------------------------------------------------- */
 
-static bool carries_one_of(const struct ssm_pool *pool, const struct ssm_block *block, const struct ssm_holder_set *dead)
+static bool carries_one_of(const struct ssm_pool *pool, const struct ssm_block *block,
+                           const struct ssm_holder_set *dead)
 {
     for (uint32_t w = 0; w < pool->geometry.holder_words; w++)
         if (ssm_load_relaxed_u64(&block->holders[w]) & dead->words[w])
@@ -287,16 +291,18 @@ static bool carries_one_of(const struct ssm_pool *pool, const struct ssm_block *
 
 /* The new state of an entry that names a dead process: FRONT, or 0 if nothing comes back. Compares slots, not
  * incarnations: the process that adopted a slot may have died before it got here. */
-static uint32_t verdict_on(const struct ssm_redelivery *table, const struct ssm_block *block, uint32_t said, bool discard)
+static uint32_t verdict_on(const struct ssm_redelivery *table, const struct ssm_block *block, uint32_t said,
+                           bool discard)
 {
     bool queued = ssm_block_has(block, table->ring_id), held = ssm_block_has(block, ssm_owner_slot(said));
     if (said & FRONT)
         return queued || (held && !discard) ? FRONT : 0; /* no slot has it: it must stay returned */
-    return held && !queued && !discard ? FRONT : 0; /* if queued, its slot still has it */
+    return held && !queued && !discard ? FRONT : 0;      /* if queued, its slot still has it */
 }
 
 /* True if the packet is a returned one now. */
-static bool return_one(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx, const struct ssm_holder_set *dead, bool discard)
+static bool return_one(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx,
+                       const struct ssm_holder_set *dead, bool discard)
 {
     struct ssm_delivery *entry = &table->entries[block_idx];
     struct ssm_block *block = ssm_block_at(pool, block_idx);
@@ -322,7 +328,8 @@ static bool return_one(struct ssm_pool *pool, const struct ssm_redelivery *table
     return true;
 }
 
-uint32_t ssm_redelivery_return(struct ssm_pool *pool, const struct ssm_redelivery *table, const struct ssm_holder_set *dead, bool discard)
+uint32_t ssm_redelivery_return(struct ssm_pool *pool, const struct ssm_redelivery *table,
+                               const struct ssm_holder_set *dead, bool discard)
 {
     uint32_t returned = 0;
     SSM_ASSERT_SHARED(!ssm_holder_set_has(dead, table->ring_id));
@@ -344,7 +351,9 @@ const char *ssm_redelivery_fault(const struct ssm_pool *pool, const struct ssm_r
     if (slot >= ssm_holder_high(pool) || ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->kind) != SSM_HOLDER_PROCESS)
         return "delivered to a holder slot that no process has";
     /* Reads the ring's bit first: the process's own is set before that one is cleared. */
-    return ssm_block_has(block, table->ring_id) || ssm_block_has(block, slot) ? NULL : "delivered, but its receiver has it no more";
+    return ssm_block_has(block, table->ring_id) || ssm_block_has(block, slot)
+             ? NULL
+             : "delivered, but its receiver has it no more";
 }
 
 #if SSM_ASSERTS

@@ -48,7 +48,7 @@ struct ssm_own_delivery {
 struct ssm_redelivery {
     struct ssm_redelivery   *next; /* another one that this process has opened */
     struct ssm_delivery     *entries;
-    struct ssm_own_delivery *own;  /* one per block; NULL in a view that only reads */
+    struct ssm_own_delivery *own; /* one per block; NULL in a view that only reads */
     uint32_t                 ring_id;
 };
 
@@ -64,7 +64,8 @@ void ssm_redelivery_forget(struct ssm_pool *pool); /* in a forked child: the del
 /* ---- for get and put ---------------------------------------------------------------------------------------- */
 
 /* Takes a packet that is queued in a slot. Needs the consumer's right. False if it was returned meanwhile. */
-bool ssm_redelivery_take(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t handle, uint64_t position);
+bool ssm_redelivery_take(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t handle,
+                         uint64_t position);
 /* Takes the first returned packet; false if there is none. Scans the whole table. *left_out: how many remain. */
 bool ssm_redelivery_take_first(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t *handle_out,
                                uint32_t *left_out);
@@ -98,7 +99,8 @@ void ssm_delivery_end(struct ssm_pool *pool, const struct ssm_redelivery *table,
 void ssm_delivery_end_all(struct ssm_pool *pool, uint32_t block_idx);
 /* Ends the delivery and returns the packet, unless it was put back already. This process's bit stays. True if it was
  * returned. Needs the registry locked. */
-bool ssm_delivery_give_back(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx, bool discard);
+bool ssm_delivery_give_back(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx,
+                            bool discard);
 /* Drops a reference that belongs to the delivery. With `done`, or with the last one, the delivery ends. */
 void ssm_delivery_drop(struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery, bool done);
 /* Ends a delivery of a dead process whose put was published: the entry is marked as leaving. */
@@ -108,8 +110,8 @@ void ssm_redelivery_complete(const struct ssm_redelivery *table, uint64_t handle
 
 /* Returns the packets of dead processes, before their bits are cleared: no entry names one of them afterwards. With
  * `discard` nothing comes back. Returns how many returned packets there are. Needs the registry locked. */
-uint32_t ssm_redelivery_return(struct ssm_pool *pool, const struct ssm_redelivery *table, const struct ssm_holder_set *dead,
-                               bool discard);
+uint32_t ssm_redelivery_return(struct ssm_pool *pool, const struct ssm_redelivery *table,
+                               const struct ssm_holder_set *dead, bool discard);
 #if SSM_ASSERTS
 /* Between two calls, for a table that this process has opened: each open delivery belongs to a packet that it holds,
  * and each entry that names it to an open delivery. */

@@ -3,12 +3,12 @@
  * Reservations; see reservation.h. */
 #include "reservation.h"
 
-#define SLOT_BITS     13
-#define PATIENCE_US   UINT64_C(10000)    /* so long a call waits without a turn */
-#define TURN_US       UINT64_C(50000)    /* the first one */
-#define TURN_MAX_US   UINT64_C(1000000)
-#define PAUSE_MAX_US  UINT64_C(12800000) /* between two turns of one call */
-#define GRACE_US      UINT64_C(40000)    /* for the next call to take its turn: twice the longest sleep */
+#define SLOT_BITS    13
+#define PATIENCE_US  UINT64_C(10000) /* so long a call waits without a turn */
+#define TURN_US      UINT64_C(50000) /* the first one */
+#define TURN_MAX_US  UINT64_C(1000000)
+#define PAUSE_MAX_US UINT64_C(12800000) /* between two turns of one call */
+#define GRACE_US     UINT64_C(40000)    /* for the next call to take its turn: twice the longest sleep */
 
 _Static_assert(SSM_HOLDER_MAX < SSM_RESERVATION_SLOT, "a word names any slot");
 _Static_assert(SSM_RESERVATION_SLOT == (1u << SLOT_BITS) - 1, "a word is a time and a slot");

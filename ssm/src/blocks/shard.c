@@ -95,8 +95,7 @@ bool ssm_shard_is_valid(const struct ssm_pool *pool, uint32_t class_idx, uint32_
         return true; /* at each call, this would take longer than the tests have time */
     for (uint32_t i = 0; i < free_count; i++) {
         const uint32_t block_idx = ssm_load_relaxed_u32(&list[i]);
-        if (block_idx - c->first_block >= blocks ||
-            !ssm_block_is_free(pool, ssm_block_at(pool, block_idx)))
+        if (block_idx - c->first_block >= blocks || !ssm_block_is_free(pool, ssm_block_at(pool, block_idx)))
             return false;
         add_index(&listed, block_idx);
     }
@@ -268,10 +267,10 @@ void ssm_block_let_go(struct ssm_pool *pool, uint32_t block_idx, uint32_t holder
     struct ssm_block *block = ssm_block_at(pool, block_idx);
     SSM_ASSERT(holder != pool->self || pool->claims[block_idx].references == 0);
     ssm_holder_note_letting_go(pool, block_idx + 1); /* F1 -> F2 in is_let_go_of(): before the bit goes */
-    ssm_block_remove(block, holder); /* F1 */
+    ssm_block_remove(block, holder);                 /* F1 */
     if (ssm_block_is_free(pool, block) && !ssm_block_settle(pool, block_idx)) /* or another holder will */
-        ssm_class_signal(pool, ssm_class_of_block(pool, block_idx), 1); /* a waiter may settle it */
-    ssm_holder_note_letting_go(pool, 0); /* F1: it is on its list */
+        ssm_class_signal(pool, ssm_class_of_block(pool, block_idx), 1);       /* a waiter may settle it */
+    ssm_holder_note_letting_go(pool, 0);                                      /* F1: it is on its list */
 }
 
 bool ssm_class_settle(struct ssm_pool *pool, uint32_t class_idx)
@@ -281,7 +280,7 @@ bool ssm_class_settle(struct ssm_pool *pool, uint32_t class_idx)
     if (ssm_load_relaxed_u32(unsettled) == 0) /* stale: seen at the next try */
         return false;
     ssm_holder_note_letting_go(pool, SSM_LETTING_GO_ANY); /* F1 */
-    ssm_exchange_acqrel_u32(unsettled, 0); /* U2: before the look; or else the reaper's audit finds it */
+    ssm_exchange_acqrel_u32(unsettled, 0);                /* U2: before the look; or else the reaper's audit finds it */
     for (uint32_t i = 0, blocks = ssm_class_blocks_now(pool, class_idx); i < blocks; i++) {
         const struct ssm_block *block = ssm_block_at(pool, c->first_block + i);
         if (!ssm_load_relaxed_u32(&block->listed) && ssm_block_is_free(pool, block))
@@ -310,7 +309,8 @@ void ssm_shard_add(struct ssm_pool *pool, uint32_t class_idx, uint32_t first, ui
 /* Gives back the blocks with this home, and moves the others to the front. Returns how many of these there are. A
  * block that this process alone holds needs no second look: with the lock of its home held, nobody else lists or
  * claims it. */
-static uint32_t give_to_one_shard(struct ssm_pool *pool, struct place at, uint32_t *blocks, uint32_t count, uint32_t *listed)
+static uint32_t give_to_one_shard(struct ssm_pool *pool, struct place at, uint32_t *blocks, uint32_t count,
+                                  uint32_t *listed)
 {
     struct ssm_shard *shard = ssm_shard_at(pool, at.class_idx, at.shard_idx);
     uint32_t rest = 0, alone = 0, room = ssm_class_blocks_now(pool, at.class_idx);
@@ -334,12 +334,14 @@ static uint32_t give_to_one_shard(struct ssm_pool *pool, struct place at, uint32
     return rest;
 }
 
-uint32_t ssm_shard_give(struct ssm_pool *pool, uint32_t class_idx, uint32_t *blocks, uint32_t count, uint64_t patience_ns)
+uint32_t ssm_shard_give(struct ssm_pool *pool, uint32_t class_idx, uint32_t *blocks, uint32_t count,
+                        uint64_t patience_ns)
 {
     uint32_t listed = 0, stuck = 0; /* blocks[0 .. stuck): their shard stays locked */
     for (uint32_t i = 0; i < count; i++) {
         SSM_ASSERT(ssm_class_has_block(&pool->classes[class_idx], blocks[i]));
-        SSM_ASSERT_SHARED(pool->claims[blocks[i]].references == 0 && ssm_block_has(ssm_block_at(pool, blocks[i]), pool->self));
+        SSM_ASSERT_SHARED(pool->claims[blocks[i]].references == 0 &&
+                          ssm_block_has(ssm_block_at(pool, blocks[i]), pool->self));
     }
     while (stuck < count) {
         struct place at = {class_idx, home_of(pool, blocks[stuck])};
@@ -398,7 +400,8 @@ void ssm_class_signal(struct ssm_pool *pool, uint32_t class_idx, uint32_t count)
     /* How much each call waits for is not known, so each of them looks. */
     uint32_t woken = ssm_event_signal(&class->several, UINT32_MAX, pool->no_membarrier);
     if (pool->geometry.arena_units > 0 && class_idx != pool->geometry.fixed_count) /* calls that spill sleep there */
-        woken += ssm_event_signal(&ssm_class_at(pool, pool->geometry.fixed_count)->several, UINT32_MAX, pool->no_membarrier);
+        woken += ssm_event_signal(&ssm_class_at(pool, pool->geometry.fixed_count)->several, UINT32_MAX,
+                                  pool->no_membarrier);
     if (ssm_turn_is_taken(pool, class_idx))
         return; /* others would step back; they are woken when the turn ends */
     woken += wake_for_one(pool, class_idx, count);

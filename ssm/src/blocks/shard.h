@@ -26,7 +26,8 @@ int ssm_shard_take(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx
 /* Gives back blocks of one class that carry this process's bit: clears the bit, and lists the blocks that are free
  * then, each at its home. Leaves blocks whose shard stays locked for `patience_ns` unchanged, at the front of `blocks`;
  * returns how many. */
-uint32_t ssm_shard_give(struct ssm_pool *pool, uint32_t class_idx, uint32_t *blocks, uint32_t count, uint64_t patience_ns);
+uint32_t ssm_shard_give(struct ssm_pool *pool, uint32_t class_idx, uint32_t *blocks, uint32_t count,
+                        uint64_t patience_ns);
 
 /* Clears the bit of `holder`, and settles the block if that was the last bit. */
 void ssm_block_let_go(struct ssm_pool *pool, uint32_t block_idx, uint32_t holder);

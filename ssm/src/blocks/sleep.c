@@ -9,11 +9,11 @@
 
 #include <errno.h>
 
-#define SPIN_NS    UINT64_C(10000)  /* spinning before the first sleep, if there are several processors */
-#define LINGER_NS  UINT64_C(40000)  /* likewise, while that was lately enough: a wake-up takes about 15 us */
-#define LINGER_REST 32              /* after LINGER_NS in vain, so many waits that it would have served */
-#define BRIEF_NS   UINT64_C(500000) /* the first sleep of a wait, which has no membarrier before it */
-#define STAYED_NS  UINT64_C(1000000) /* first sleep for a lock, whose release wakes nobody here; then it doubles */
+#define SPIN_NS     UINT64_C(10000)   /* spinning before the first sleep, if there are several processors */
+#define LINGER_NS   UINT64_C(40000)   /* likewise, while that was lately enough: a wake-up takes about 15 us */
+#define LINGER_REST 32                /* after LINGER_NS in vain, so many waits that it would have served */
+#define BRIEF_NS    UINT64_C(500000)  /* the first sleep of a wait, which has no membarrier before it */
+#define STAYED_NS   UINT64_C(1000000) /* first sleep for a lock, whose release wakes nobody here; then it doubles */
 
 /* For people to read. Not if the attachment was closed meanwhile: its slot may be another process's. */
 static void note_waiting(struct ssm_pool *pool, uint32_t code)
@@ -50,7 +50,8 @@ static int spin_for(struct ssm_pool *pool, const struct ssm_sleep *wait, uint64_
     int result = wait->again;
     if (!pool->many_cpus)
         return result;
-    for (uint64_t now_ns = since_ns; result == wait->again && now_ns - since_ns < spin_ns && now_ns < until_ns; now_ns = ssm_now_ns()) {
+    for (uint64_t now_ns = since_ns; result == wait->again && now_ns - since_ns < spin_ns && now_ns < until_ns;
+         now_ns = ssm_now_ns()) {
         for (int i = 0; i < 16; i++)
             ssm_cpu_relax();
         result = wait->attempt(wait->context, false);

@@ -4,7 +4,8 @@
 #include "stow.h"
 
 /* Puts blocks into the cache, up to `limit` in all; returns how many. */
-static uint32_t keep_in_cache(struct ssm_pool *pool, uint32_t class_idx, const uint64_t *handles, uint32_t count, uint32_t limit)
+static uint32_t keep_in_cache(struct ssm_pool *pool, uint32_t class_idx, const uint64_t *handles, uint32_t count,
+                              uint32_t limit)
 {
     struct ssm_cache *cache = pool->classes[class_idx].cache;
     if (!ssm_cache_enter(pool, cache))
@@ -29,7 +30,8 @@ static void give_home(struct ssm_pool *pool, uint32_t class_idx, uint32_t block_
         ssm_store_release_u32(home, (ssm_load_relaxed_u32(home) + 1) % pool->geometry.shards); /* G1, H1 */
     }
     const uint64_t handle = ssm_handle_now(pool, block_idx);
-    if (!ssm_class_is_arena(pool, class_idx) && keep_in_cache(pool, class_idx, &handle, 1, pool->geometry.cache_slots) != 0) {
+    if (!ssm_class_is_arena(pool, class_idx) &&
+        keep_in_cache(pool, class_idx, &handle, 1, pool->geometry.cache_slots) != 0) {
         ssm_class_signal(pool, class_idx, 1); /* a waiter takes it from there */
         return;
     }

@@ -17,6 +17,7 @@ static inline uint32_t ssm_stow_limit(const struct ssm_pool *pool, uint32_t clas
 
 /* Stows blocks that this process holds alone and has no claim to: in the cache up to `limit`, the rest in their home
  * shards. */
-void ssm_stow_blocks(struct ssm_pool *pool, uint32_t class_idx, const uint64_t *handles, uint32_t count, uint32_t limit);
+void ssm_stow_blocks(struct ssm_pool *pool, uint32_t class_idx, const uint64_t *handles, uint32_t count,
+                     uint32_t limit);
 
 #endif

@@ -5,8 +5,8 @@
 
 #include <errno.h>
 
-#define REVIVE_NAP_NS      UINT64_C(500000)
-#define LOOKS 3 /* at a descriptor that the program may be closing or replacing */
+#define REVIVE_NAP_NS UINT64_C(500000)
+#define LOOKS         3 /* at a descriptor that the program may be closing or replacing */
 
 /* Lets ssm_class_for() start at the right class instead of the smallest one. `class` is the first usable one. */
 static void index_classes(struct ssm_pool *pool, const struct ssm_own_class *class)
@@ -30,9 +30,13 @@ static void prepare_classes(struct ssm_pool *pool)
         const struct ssm_claim fresh = {.references = 1, .class_idx = (uint8_t)i};
         useless += c->block_size < overhead;
         pool->classes[i] = (struct ssm_own_class){
-            .size_max = c->block_size - overhead, .block_size = is_arena ? SSM_ARENA_BLOCK_SIZE : c->block_size,
-            .shared = ssm_class_at(pool, i), .first_block = c->first_block, .block_count = c->block_count,
-            .cache_blocks = c->cache_blocks, .class_idx = i,
+            .size_max = c->block_size - overhead,
+            .block_size = is_arena ? SSM_ARENA_BLOCK_SIZE : c->block_size,
+            .shared = ssm_class_at(pool, i),
+            .first_block = c->first_block,
+            .block_count = c->block_count,
+            .cache_blocks = c->cache_blocks,
+            .class_idx = i,
             .fresh = is_arena ? SSM_ARENA_FRESH : ssm_claim_as_number(&fresh),
         };
     }
@@ -87,7 +91,8 @@ int ssm_pool_enter_slowly(struct ssm_pool *pool)
         if (result == 0)
             return 0;
         ssm_pool_leave(pool);
-        if (result != -EAGAIN || (result = ssm_pool_nap_within(pool, &until_ns, SSM_POOL_PATIENCE_NS, REVIVE_NAP_NS)) != 0)
+        if (result != -EAGAIN ||
+            (result = ssm_pool_nap_within(pool, &until_ns, SSM_POOL_PATIENCE_NS, REVIVE_NAP_NS)) != 0)
             return result;
         if (!(pool->flags & SSM_SERIAL))
             ssm_thread_lock_take(&pool->thread_lock);

@@ -46,15 +46,14 @@ struct ssm_memory { uint64_t start, bytes; }; /* in the segment; no bytes: it ha
 
 /* A size class, as the fast paths need it, in one cache line of private memory. */
 struct ssm_own_class {
-    __attribute__((aligned(SSM_CACHELINE)))
-    uint64_t          size_max;   /* of a packet: block_size less headroom and tailroom */
-    uint64_t          block_size; /* or SSM_ARENA_BLOCK_SIZE */
-    struct ssm_cache *cache;      /* this process's; NULL while it is no holder */
-    struct ssm_class *shared;
-    uint32_t          first_block, block_count;
-    uint32_t          cache_blocks;
-    uint32_t          class_idx;
-    uint64_t          fresh; /* struct ssm_claim of a packet just handed out, as a number; or SSM_ARENA_FRESH */
+    __attribute__((aligned(SSM_CACHELINE))) uint64_t size_max; /* of a packet: block_size less headroom and tailroom */
+    uint64_t                                         block_size; /* or SSM_ARENA_BLOCK_SIZE */
+    struct ssm_cache                                *cache;      /* this process's; NULL while it is no holder */
+    struct ssm_class                                *shared;
+    uint32_t                                         first_block, block_count;
+    uint32_t                                         cache_blocks;
+    uint32_t                                         class_idx;
+    uint64_t fresh; /* struct ssm_claim of a packet just handed out, as a number; or SSM_ARENA_FRESH */
 };
 
 _Static_assert(sizeof(struct ssm_claim) == sizeof(uint64_t), "a claim is compared as a number");
@@ -75,37 +74,41 @@ enum ssm_status {
 
 struct ssm_pool {
     /* what the fast paths touch */
-    uint32_t            status; /* enum ssm_status; 0: go ahead */
-    uint32_t            flags;  /* SSM_SERIAL ... as attached */
-    uint32_t            self;   /* this process's holder slot, or SSM_NIL */
-    uint32_t            home;   /* this process's own shard: pid % shards */
-    struct ssm_mark     mark;   /* self's */
-    uint32_t            era;
-    struct ssm_claim   *claims; /* one per block; a private mapping, cleared by a fork */
-    uint8_t            *base;
-    uint8_t            *blocks; /* the descriptors */
-    uint64_t            lock_word; /* what this process writes into a lock that it takes */
-    bool                no_membarrier; /* see struct ssm_holder */
+    uint32_t               status; /* enum ssm_status; 0: go ahead */
+    uint32_t               flags;  /* SSM_SERIAL ... as attached */
+    uint32_t               self;   /* this process's holder slot, or SSM_NIL */
+    uint32_t               home;   /* this process's own shard: pid % shards */
+    struct ssm_mark        mark;   /* self's */
+    uint32_t               era;
+    struct ssm_claim      *claims; /* one per block; a private mapping, cleared by a fork */
+    uint8_t               *base;
+    uint8_t               *blocks;        /* the descriptors */
+    uint64_t               lock_word;     /* what this process writes into a lock that it takes */
+    bool                   no_membarrier; /* see struct ssm_holder */
     struct ssm_thread_lock thread_lock;
 
-    uint64_t            held_bytes;  /* block sizes of what it holds */
-    uint64_t            unchecked_bytes_max; /* min(peak, quota): below it neither has to be looked at */
-    uint64_t            peak_bytes;  /* the most it ever held */
-    uint64_t            quota_bytes; /* alloc does not go beyond */
-    uint8_t             class_from[65];         /* by the bits of a size: no class before it is large enough */
+    uint64_t             held_bytes;                 /* block sizes of what it holds */
+    uint64_t             unchecked_bytes_max;        /* min(peak, quota): below it neither has to be looked at */
+    uint64_t             peak_bytes;                 /* the most it ever held */
+    uint64_t             quota_bytes;                /* alloc does not go beyond */
+    uint8_t              class_from[65];             /* by the bits of a size: no class before it is large enough */
     struct ssm_own_class classes[SSM_CLASS_MAX + 2]; /* the last one is for all sizes, and no class */
 
     struct ssm_geometry    geometry;
     struct ssm_segment     segment;
     struct ssm_sleep_hooks hooks;
     /* Three descriptions of the file, so that each can be dropped by itself. */
-    int                    fd;        /* to ask and to open it anew; holds no lock, so a forked child may share it */
-    struct ssm_description registry;  /* holds the registry's byte, for a while */
-    struct ssm_description alive;     /* holds the liveness lock; without a descriptor as soon as it does */
+    int                    fd;       /* to ask and to open it anew; holds no lock, so a forked child may share it */
+    struct ssm_description registry; /* holds the registry's byte, for a while */
+    struct ssm_description alive;    /* holds the liveness lock; without a descriptor as soon as it does */
     struct ssm_file        file;
-    char                  *path;      /* by which it can be opened again, or NULL */
-    struct { int fd; struct ssm_file file; char path[48]; } locks; /* the lock file (lock_file.h), or an empty `path` */
-    struct ssm_description shown;     /* then: holds the slot's byte of the pool's file, for those who look */
+    char                  *path; /* by which it can be opened again, or NULL */
+    struct {
+        int             fd;
+        struct ssm_file file;
+        char            path[48];
+    } locks;                      /* the lock file (lock_file.h), or an empty `path` */
+    struct ssm_description shown; /* then: holds the slot's byte of the pool's file, for those who look */
     uint64_t               generation;
     uint32_t               pinned;    /* blocks with pins > 0 */
     struct ssm_u32         sleepers;  /* calls of this process that sleep on words of the segment */
@@ -113,8 +116,8 @@ struct ssm_pool {
     struct ssm_memory     *extents;   /* of the arena's blocks, as they were checked when a claim's references left 0 */
     bool                   rested;    /* a forked child has waited for an RMID, and takes none if there is none now */
     bool                   many_cpus; /* spinning for another process can help */
-    struct ssm_redelivery *redeliveries; /* the redelivering rings that this process ever opened */
-    uint32_t            delivery_serial; /* of the last get from one of them */
+    struct ssm_redelivery *redeliveries;    /* the redelivering rings that this process ever opened */
+    uint32_t               delivery_serial; /* of the last get from one of them */
     uint64_t               recheck_ns;  /* first sleep without a look: SSM_RECHECK_NS, or what SSM_RECHECK_MS says */
     struct ssm_u32         evasions;    /* locks that stayed taken and were passed over: the look said nothing */
     struct ssm_u32         linger_rest; /* short waits until spinning for long is tried again */
@@ -122,16 +125,16 @@ struct ssm_pool {
     int (*revive)(struct ssm_pool *pool);    /* a forked child takes its own slot; -EAGAIN: not now */
     bool (*on_stall)(struct ssm_pool *pool); /* nothing came: look for the dead; true: there was something to reap */
     struct ssm_u64 looked_ns;                /* when on_stall last did so */
-    uint64_t       arena_freed_bytes;        /* by this process, since it last looked whether the arena has too much memory */
-    uint64_t       grow_again_ns;            /* memory could not be had: the arena does not try to grow before */
-    uint64_t       stayed_ns;                /* when a lock last stayed taken for longer than a call waits in here */
-    uint32_t       locks_stayed;             /* how often */
-    struct ssm_pool *next, **link;           /* the process's list of attachments, for fork */
+    uint64_t       arena_freed_bytes; /* by this process, since it last looked whether the arena has too much memory */
+    uint64_t       grow_again_ns;     /* memory could not be had: the arena does not try to grow before */
+    uint64_t       stayed_ns;         /* when a lock last stayed taken for longer than a call waits in here */
+    uint32_t       locks_stayed;      /* how often */
+    struct ssm_pool *next, **link;    /* the process's list of attachments, for fork */
 };
 
 /* Sets the base, and all that follows from it and from the geometry. */
 SSM_COLD void ssm_pool_set_base(struct ssm_pool *pool, uint8_t *base);
-void ssm_pool_own_classes(struct ssm_pool *pool);     /* with the slot taken: whose caches are this process's */
+void ssm_pool_own_classes(struct ssm_pool *pool); /* with the slot taken: whose caches are this process's */
 
 int ssm_pool_enter_slowly(struct ssm_pool *pool);
 
@@ -160,10 +163,10 @@ static inline void ssm_pool_leave_scope(struct ssm_pool *const *pool)
     ssm_pool_leave(*pool);
 }
 
-#define SSM_POOL_SCOPE(pool, entered)                                                                           \
-    int ssm_entered_ = entered;                                                                                 \
-    if (ssm_entered_ != 0)                                                                                      \
-        return ssm_entered_;                                                                                    \
+#define SSM_POOL_SCOPE(pool, entered)                                                               \
+    int ssm_entered_ = entered;                                                                     \
+    if (ssm_entered_ != 0)                                                                          \
+        return ssm_entered_;                                                                        \
     __attribute__((cleanup(ssm_pool_leave_scope), unused)) struct ssm_pool *const ssm_scope_ = pool
 
 /* Enters for the rest of a function, or returns the error. The function leaves when it returns, after its return
@@ -264,7 +267,8 @@ static inline struct ssm_class *ssm_class_at(const struct ssm_pool *pool, uint32
 static inline struct ssm_shard *ssm_shard_at(const struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx)
 {
     SSM_ASSERT(class_idx < pool->geometry.class_count && shard_idx < pool->geometry.shards);
-    return (struct ssm_shard *)(pool->base + pool->geometry.shards_start) + class_idx * pool->geometry.shards + shard_idx;
+    return (struct ssm_shard *)(pool->base + pool->geometry.shards_start) + class_idx * pool->geometry.shards +
+           shard_idx;
 }
 
 /* The shard's free list: a dense stack of block indices, room for every block of the class. */
@@ -291,15 +295,17 @@ static inline struct ssm_cache *ssm_cache_at(const struct ssm_pool *pool, uint32
 {
     const struct ssm_geometry *g = &pool->geometry;
     SSM_ASSERT(slot < g->holders && class_idx < g->class_count);
-    return (struct ssm_cache *)(pool->base + g->caches_start + ((uint64_t)slot * g->class_count + class_idx) * g->cache_bytes);
+    return (struct ssm_cache *)(pool->base + g->caches_start +
+                                ((uint64_t)slot * g->class_count + class_idx) * g->cache_bytes);
 }
 
 /* The smallest class for a packet of that size; its class_idx is class_count if there is none. */
 static inline const struct ssm_own_class *ssm_class_for(const struct ssm_pool *pool, uint64_t size)
 {
-    const struct ssm_own_class *class = &pool->classes[pool->class_from[size == 0 ? 0 : 64u - (unsigned)__builtin_clzll(size)]];
+    const struct ssm_own_class *class =
+        &pool->classes[pool->class_from[size == 0 ? 0 : 64u - (unsigned)__builtin_clzll(size)]];
     while (size > class->size_max)
-        class++;
+        class ++;
     return class;
 }
 
@@ -350,13 +356,15 @@ static inline struct ssm_memory *ssm_extent_held(const struct ssm_pool *pool, ui
 /* Of a block that this process holds. */
 static inline struct ssm_memory ssm_memory_held(const struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
 {
-    return ssm_class_is_arena(pool, class_idx) ? *ssm_extent_held(pool, block_idx) : ssm_memory_fixed(pool, class_idx, block_idx);
+    return ssm_class_is_arena(pool, class_idx) ? *ssm_extent_held(pool, block_idx)
+                                               : ssm_memory_fixed(pool, class_idx, block_idx);
 }
 
 /* The memory of any block, for calls that only look. */
 static inline struct ssm_memory ssm_memory_seen(const struct ssm_pool *pool, uint32_t class_idx, uint32_t block_idx)
 {
-    return ssm_class_is_arena(pool, class_idx) ? ssm_extent_seen(pool, block_idx) : ssm_memory_fixed(pool, class_idx, block_idx);
+    return ssm_class_is_arena(pool, class_idx) ? ssm_extent_seen(pool, block_idx)
+                                               : ssm_memory_fixed(pool, class_idx, block_idx);
 }
 
 /* The memory of a block that this process holds from now on; kept in private memory as long as it does. */

@@ -94,7 +94,8 @@ static uint64_t view(struct ssm_hosted *hosted, const struct ssm_service_options
 {
     const uint64_t bytes = size_of(options).core_bytes;
     *hosted = (struct ssm_hosted){
-        .ops = ssm_service_ops_of(options->kind), .owners = (uint32_t *)(void *)(memory + owners_start(bytes)),
+        .ops = ssm_service_ops_of(options->kind),
+        .owners = (uint32_t *)(void *)(memory + owners_start(bytes)),
     };
     return bytes;
 }

@@ -25,12 +25,12 @@
 
 struct ssm_hosted {
     const struct ssm_service_ops *ops;
-    uint32_t first; /* ids: of the range */
+    uint32_t                      first; /* ids: of the range */
     union {
-        struct al_id    ids;
-        struct al_pid   pids;
-        struct al_rmid *rmids;
-        struct al_tree  addresses;
+        struct al_id       ids;
+        struct al_pid      pids;
+        struct al_rmid    *rmids;
+        struct al_tree     addresses;
         struct ssm_permits permits;
     };
     uint32_t *owners; /* of numbers: [number - first] */
@@ -50,7 +50,8 @@ struct ssm_service_ops {
     struct ssm_hosted_size (*size)(const struct ssm_service_options *options);
     /* Lays it out, or makes a view of what was; AL_CORRUPT: that is of other parameters. ops and owners are set. */
     int (*init)(struct ssm_hosted *hosted, const struct ssm_service_options *options, uint8_t *memory, uint64_t bytes);
-    int (*attach)(struct ssm_hosted *hosted, const struct ssm_service_options *options, uint8_t *memory, uint64_t bytes);
+    int (*attach)(struct ssm_hosted *hosted, const struct ssm_service_options *options, uint8_t *memory,
+                  uint64_t bytes);
     int (*recover)(struct ssm_hosted *hosted);
     uint64_t (*used)(const struct ssm_hosted *hosted);
     uint64_t (*check)(const struct ssm_hosted *hosted, al_report_fn report, void *context);
@@ -60,9 +61,9 @@ struct ssm_service_ops {
     /* After the items of these holder slots were freed: what else the kind has of them. NULL: nothing. */
     void (*reclaimed)(struct ssm_hosted *hosted, const struct ssm_holder_set *slots);
     /* Numbers: peeks at the next one, takes that one, frees. Kinds without numbers use the functions below. */
-    int  (*peek)(const struct ssm_hosted *hosted, uint64_t now_ns, uint32_t *number_out);
-    int  (*take)(struct ssm_hosted *hosted, uint32_t number);
-    int  (*free)(struct ssm_hosted *hosted, uint32_t number, uint64_t now_ns);
+    int (*peek)(const struct ssm_hosted *hosted, uint64_t now_ns, uint32_t *number_out);
+    int (*take)(struct ssm_hosted *hosted, uint32_t number);
+    int (*free)(struct ssm_hosted *hosted, uint32_t number, uint64_t now_ns);
     bool (*has)(const struct ssm_hosted *hosted, uint32_t number);
 };
 
@@ -71,9 +72,9 @@ SSM_SERVICE_KINDS(X)
 #undef X
 
 /* For the row of a kind that has no numbers: AL_OUT_OF_RANGE, and false. */
-int  ssm_no_number_peek(const struct ssm_hosted *hosted, uint64_t now_ns, uint32_t *number_out);
-int  ssm_no_number_take(struct ssm_hosted *hosted, uint32_t number);
-int  ssm_no_number_free(struct ssm_hosted *hosted, uint32_t number, uint64_t now_ns);
+int ssm_no_number_peek(const struct ssm_hosted *hosted, uint64_t now_ns, uint32_t *number_out);
+int ssm_no_number_take(struct ssm_hosted *hosted, uint32_t number);
+int ssm_no_number_free(struct ssm_hosted *hosted, uint32_t number, uint64_t now_ns);
 bool ssm_no_number_has(const struct ssm_hosted *hosted, uint32_t number);
 
 /* The row of an enum ssm_service_kind; NULL: there is none. */
@@ -92,8 +93,14 @@ uint64_t ssm_hosted_capacity(const struct ssm_service_options *options);
 int ssm_hosted_init(struct ssm_hosted *hosted, const struct ssm_service_options *options, uint8_t *memory);
 int ssm_hosted_attach(struct ssm_hosted *hosted, const struct ssm_service_options *options, uint8_t *memory);
 
-static inline int ssm_hosted_recover(struct ssm_hosted *hosted) { return hosted->ops->recover(hosted); }
-static inline uint64_t ssm_hosted_used(const struct ssm_hosted *hosted) { return hosted->ops->used(hosted); }
+static inline int ssm_hosted_recover(struct ssm_hosted *hosted)
+{
+    return hosted->ops->recover(hosted);
+}
+static inline uint64_t ssm_hosted_used(const struct ssm_hosted *hosted)
+{
+    return hosted->ops->used(hosted);
+}
 
 static inline uint64_t ssm_hosted_check(const struct ssm_hosted *hosted, al_report_fn report, void *context)
 {
@@ -123,7 +130,8 @@ static inline int ssm_hosted_commit_number(struct ssm_hosted *hosted, uint32_t n
     return hosted->ops->take(hosted, number);
 }
 
-static inline int ssm_hosted_take_number(struct ssm_hosted *hosted, uint32_t owner, uint64_t now_ns, uint32_t *number_out)
+static inline int ssm_hosted_take_number(struct ssm_hosted *hosted, uint32_t owner, uint64_t now_ns,
+                                         uint32_t *number_out)
 {
     int result = ssm_hosted_peek_number(hosted, now_ns, number_out);
     if (result != AL_OK)

@@ -27,8 +27,14 @@ static int attach(struct ssm_hosted *hosted, const struct ssm_service_options *o
     return result == AL_OK && hosted->addresses.capacity != nodes_for(o) ? AL_CORRUPT : result;
 }
 
-static int recover(struct ssm_hosted *hosted) { return al_tree_recover(&hosted->addresses); }
-static uint64_t used(const struct ssm_hosted *hosted) { return al_tree_allocated_count(&hosted->addresses); }
+static int recover(struct ssm_hosted *hosted)
+{
+    return al_tree_recover(&hosted->addresses);
+}
+static uint64_t used(const struct ssm_hosted *hosted)
+{
+    return al_tree_allocated_count(&hosted->addresses);
+}
 
 static uint64_t check(const struct ssm_hosted *hosted, al_report_fn report, void *context)
 {
@@ -53,7 +59,18 @@ static int free_item(struct ssm_hosted *hosted, const struct ssm_service_item *i
 }
 
 const struct ssm_service_ops ssm_addresses_ops = {
-    .name = "addresses", .ranges_default = 1024, .size = size, .init = init, .attach = attach, .recover = recover, .used = used,
-    .check = check, .next = next, .free_item = free_item, .peek = ssm_no_number_peek, .take = ssm_no_number_take,
-    .free = ssm_no_number_free, .has = ssm_no_number_has,
+    .name = "addresses",
+    .ranges_default = 1024,
+    .size = size,
+    .init = init,
+    .attach = attach,
+    .recover = recover,
+    .used = used,
+    .check = check,
+    .next = next,
+    .free_item = free_item,
+    .peek = ssm_no_number_peek,
+    .take = ssm_no_number_take,
+    .free = ssm_no_number_free,
+    .has = ssm_no_number_has,
 };

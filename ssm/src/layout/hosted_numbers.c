@@ -41,8 +41,14 @@ static int ids_attach(struct ssm_hosted *hosted, const struct ssm_service_option
     return result;
 }
 
-static int ids_recover(struct ssm_hosted *hosted) { return al_id_recover(&hosted->ids); }
-static uint64_t ids_used(const struct ssm_hosted *hosted) { return al_id_used_count(&hosted->ids); }
+static int ids_recover(struct ssm_hosted *hosted)
+{
+    return al_id_recover(&hosted->ids);
+}
+static uint64_t ids_used(const struct ssm_hosted *hosted)
+{
+    return al_id_used_count(&hosted->ids);
+}
 
 static uint64_t ids_check(const struct ssm_hosted *hosted, al_report_fn report, void *context)
 {
@@ -52,7 +58,8 @@ static uint64_t ids_check(const struct ssm_hosted *hosted, al_report_fn report, 
 static bool ids_next(const struct ssm_hosted *hosted, uint64_t from, struct ssm_service_item *item_out)
 {
     uint32_t number;
-    return from <= UINT32_MAX && al_id_next(&hosted->ids, (uint32_t)from, &number) == AL_OK && give_item(hosted, number, item_out);
+    return from <= UINT32_MAX && al_id_next(&hosted->ids, (uint32_t)from, &number) == AL_OK &&
+           give_item(hosted, number, item_out);
 }
 
 static int ids_peek(const struct ssm_hosted *hosted, uint64_t now_ns, uint32_t *number_out)
@@ -61,7 +68,10 @@ static int ids_peek(const struct ssm_hosted *hosted, uint64_t now_ns, uint32_t *
     return al_id_peek(&hosted->ids, number_out);
 }
 
-static int ids_take(struct ssm_hosted *hosted, uint32_t number) { return al_id_take(&hosted->ids, number); }
+static int ids_take(struct ssm_hosted *hosted, uint32_t number)
+{
+    return al_id_take(&hosted->ids, number);
+}
 
 static int ids_free(struct ssm_hosted *hosted, uint32_t number, uint64_t now_ns)
 {
@@ -69,11 +79,24 @@ static int ids_free(struct ssm_hosted *hosted, uint32_t number, uint64_t now_ns)
     return al_id_free(&hosted->ids, number);
 }
 
-static bool ids_has(const struct ssm_hosted *hosted, uint32_t number) { return al_id_is_allocated(&hosted->ids, number); }
+static bool ids_has(const struct ssm_hosted *hosted, uint32_t number)
+{
+    return al_id_is_allocated(&hosted->ids, number);
+}
 
 const struct ssm_service_ops ssm_ids_ops = {
-    .name = "ids", .size = ids_size, .init = ids_init, .attach = ids_attach, .recover = ids_recover, .used = ids_used,
-    .check = ids_check, .next = ids_next, .free_item = free_item, .peek = ids_peek, .take = ids_take, .free = ids_free,
+    .name = "ids",
+    .size = ids_size,
+    .init = ids_init,
+    .attach = ids_attach,
+    .recover = ids_recover,
+    .used = ids_used,
+    .check = ids_check,
+    .next = ids_next,
+    .free_item = free_item,
+    .peek = ids_peek,
+    .take = ids_take,
+    .free = ids_free,
     .has = ids_has,
 };
 
@@ -84,7 +107,8 @@ static struct ssm_hosted_size pids_size(const struct ssm_service_options *o)
     if (o->first > AL_PID_ORDER_MAX || o->last != 0)
         return (struct ssm_hosted_size){0};
     const uint64_t count = o->first * 64;
-    return (struct ssm_hosted_size){.core_bytes = al_pid_size_bytes((uint32_t)o->first), .owners = count, .capacity = count};
+    return (struct ssm_hosted_size){
+        .core_bytes = al_pid_size_bytes((uint32_t)o->first), .owners = count, .capacity = count};
 }
 
 static int pids_init(struct ssm_hosted *hosted, const struct ssm_service_options *o, uint8_t *memory, uint64_t bytes)
@@ -98,8 +122,14 @@ static int pids_attach(struct ssm_hosted *hosted, const struct ssm_service_optio
     return result == AL_OK && hosted->pids.layers.bits != o->first * 64 ? AL_CORRUPT : result;
 }
 
-static int pids_recover(struct ssm_hosted *hosted) { return al_pid_recover(&hosted->pids); }
-static uint64_t pids_used(const struct ssm_hosted *hosted) { return al_pid_used_count(&hosted->pids); }
+static int pids_recover(struct ssm_hosted *hosted)
+{
+    return al_pid_recover(&hosted->pids);
+}
+static uint64_t pids_used(const struct ssm_hosted *hosted)
+{
+    return al_pid_used_count(&hosted->pids);
+}
 
 static uint64_t pids_check(const struct ssm_hosted *hosted, al_report_fn report, void *context)
 {
@@ -119,7 +149,10 @@ static int pids_peek(const struct ssm_hosted *hosted, uint64_t now_ns, uint32_t 
     return al_pid_peek(&hosted->pids, number_out);
 }
 
-static int pids_take(struct ssm_hosted *hosted, uint32_t number) { return al_pid_take(&hosted->pids, number); }
+static int pids_take(struct ssm_hosted *hosted, uint32_t number)
+{
+    return al_pid_take(&hosted->pids, number);
+}
 
 static int pids_free(struct ssm_hosted *hosted, uint32_t number, uint64_t now_ns)
 {
@@ -127,11 +160,24 @@ static int pids_free(struct ssm_hosted *hosted, uint32_t number, uint64_t now_ns
     return al_pid_free(&hosted->pids, number);
 }
 
-static bool pids_has(const struct ssm_hosted *hosted, uint32_t number) { return al_pid_is_allocated(&hosted->pids, number); }
+static bool pids_has(const struct ssm_hosted *hosted, uint32_t number)
+{
+    return al_pid_is_allocated(&hosted->pids, number);
+}
 
 const struct ssm_service_ops ssm_pids_ops = {
-    .name = "pids", .size = pids_size, .init = pids_init, .attach = pids_attach, .recover = pids_recover, .used = pids_used,
-    .check = pids_check, .next = pids_next, .free_item = free_item, .peek = pids_peek, .take = pids_take, .free = pids_free,
+    .name = "pids",
+    .size = pids_size,
+    .init = pids_init,
+    .attach = pids_attach,
+    .recover = pids_recover,
+    .used = pids_used,
+    .check = pids_check,
+    .next = pids_next,
+    .free_item = free_item,
+    .peek = pids_peek,
+    .take = pids_take,
+    .free = pids_free,
     .has = pids_has,
 };
 
@@ -141,7 +187,8 @@ static struct ssm_hosted_size rmids_size(const struct ssm_service_options *o)
 {
     if (o->first == 0 || o->first > AL_RMID_MAX)
         return (struct ssm_hosted_size){0};
-    return (struct ssm_hosted_size){.core_bytes = sizeof(struct al_rmid), .owners = AL_RMID_SLOTS + 1, .capacity = o->first};
+    return (struct ssm_hosted_size){
+        .core_bytes = sizeof(struct al_rmid), .owners = AL_RMID_SLOTS + 1, .capacity = o->first};
 }
 
 static int rmids_init(struct ssm_hosted *hosted, const struct ssm_service_options *o, uint8_t *memory, uint64_t bytes)
@@ -167,7 +214,10 @@ static int rmids_recover(struct ssm_hosted *hosted)
     return AL_OK;
 }
 
-static uint64_t rmids_used(const struct ssm_hosted *hosted) { return al_rmid_used_count(hosted->rmids); }
+static uint64_t rmids_used(const struct ssm_hosted *hosted)
+{
+    return al_rmid_used_count(hosted->rmids);
+}
 
 static uint64_t rmids_check(const struct ssm_hosted *hosted, al_report_fn report, void *context)
 {
@@ -187,17 +237,33 @@ static int rmids_peek(const struct ssm_hosted *hosted, uint64_t now_ns, uint32_t
     return al_rmid_peek(hosted->rmids, now_ns, number_out);
 }
 
-static int rmids_take(struct ssm_hosted *hosted, uint32_t number) { return al_rmid_take(hosted->rmids, number); }
+static int rmids_take(struct ssm_hosted *hosted, uint32_t number)
+{
+    return al_rmid_take(hosted->rmids, number);
+}
 
 static int rmids_free(struct ssm_hosted *hosted, uint32_t number, uint64_t now_ns)
 {
     return al_rmid_free(hosted->rmids, number, now_ns);
 }
 
-static bool rmids_has(const struct ssm_hosted *hosted, uint32_t number) { return al_rmid_is_allocated(hosted->rmids, number); }
+static bool rmids_has(const struct ssm_hosted *hosted, uint32_t number)
+{
+    return al_rmid_is_allocated(hosted->rmids, number);
+}
 
 const struct ssm_service_ops ssm_rmids_ops = {
-    .name = "rmids", .size = rmids_size, .init = rmids_init, .attach = rmids_attach, .recover = rmids_recover, .used = rmids_used,
-    .check = rmids_check, .next = rmids_next, .free_item = free_item, .peek = rmids_peek, .take = rmids_take, .free = rmids_free,
+    .name = "rmids",
+    .size = rmids_size,
+    .init = rmids_init,
+    .attach = rmids_attach,
+    .recover = rmids_recover,
+    .used = rmids_used,
+    .check = rmids_check,
+    .next = rmids_next,
+    .free_item = free_item,
+    .peek = rmids_peek,
+    .take = rmids_take,
+    .free = rmids_free,
     .has = rmids_has,
 };

@@ -8,13 +8,15 @@ static struct ssm_hosted_size size(const struct ssm_service_options *o)
     if (o->first == 0 || o->first > SSM_PERMITS_MAX || o->last != 0)
         return (struct ssm_hosted_size){0};
     return (struct ssm_hosted_size){
-        .core_bytes = sizeof(struct ssm_permits_shared) + o->first * sizeof(struct ssm_u64), .capacity = o->first,
+        .core_bytes = sizeof(struct ssm_permits_shared) + o->first * sizeof(struct ssm_u64),
+        .capacity = o->first,
     };
 }
 
 static void view(struct ssm_hosted *hosted, const struct ssm_service_options *o, uint8_t *memory)
 {
-    hosted->permits = (struct ssm_permits){.shared = (struct ssm_permits_shared *)(void *)memory, .count = (uint32_t)o->first};
+    hosted->permits = (struct ssm_permits){.shared = (struct ssm_permits_shared *)(void *)memory,
+                                           .count = (uint32_t)o->first};
 }
 
 static int init(struct ssm_hosted *hosted, const struct ssm_service_options *o, uint8_t *memory, uint64_t bytes)
@@ -39,7 +41,10 @@ static int recover(struct ssm_hosted *hosted)
 }
 
 /* The caller has the lock. */
-static uint64_t used(const struct ssm_hosted *hosted) { return ssm_load_relaxed_u64(&hosted->permits.shared->used); }
+static uint64_t used(const struct ssm_hosted *hosted)
+{
+    return ssm_load_relaxed_u64(&hosted->permits.shared->used);
+}
 
 static uint64_t check(const struct ssm_hosted *hosted, al_report_fn report, void *context)
 {
@@ -68,7 +73,19 @@ static void reclaimed(struct ssm_hosted *hosted, const struct ssm_holder_set *sl
 }
 
 const struct ssm_service_ops ssm_semaphore_ops = {
-    .name = "semaphore", .flags = SSM_RECLAIM, .size = size, .init = init, .attach = attach, .recover = recover, .used = used,
-    .check = check, .next = next, .free_item = free_item, .reclaimed = reclaimed, .peek = ssm_no_number_peek,
-    .take = ssm_no_number_take, .free = ssm_no_number_free, .has = ssm_no_number_has,
+    .name = "semaphore",
+    .flags = SSM_RECLAIM,
+    .size = size,
+    .init = init,
+    .attach = attach,
+    .recover = recover,
+    .used = used,
+    .check = check,
+    .next = next,
+    .free_item = free_item,
+    .reclaimed = reclaimed,
+    .peek = ssm_no_number_peek,
+    .take = ssm_no_number_take,
+    .free = ssm_no_number_free,
+    .has = ssm_no_number_has,
 };

@@ -10,16 +10,16 @@
 #include <stddef.h>
 #include <string.h>
 
-#define SIZE_LIMIT (UINT64_C(1) << 62)
-#define PAGE       UINT64_C(4096)
-#define HUGE_PAGE  (UINT64_C(2) << 20)
+#define SIZE_LIMIT         (UINT64_C(1) << 62)
+#define PAGE               UINT64_C(4096)
+#define HUGE_PAGE          (UINT64_C(2) << 20)
 #define ARENA_PACKETS_LOW  16u /* if the options do not say how many */
 #define ARENA_PACKETS_HIGH 4096u
 
 /* From the build: cmake/knobs.cmake. */
 static const struct ssm_class_spec default_classes[] = {
-    {256, SSM_POOL_256_BLOCKS}, {512, SSM_POOL_512_BLOCKS}, {1024, SSM_POOL_1K_BLOCKS},
-    {2048, SSM_POOL_2K_BLOCKS}, {4096, SSM_POOL_4K_BLOCKS}, {16384, SSM_POOL_16K_BLOCKS},
+    {256, SSM_POOL_256_BLOCKS},   {512, SSM_POOL_512_BLOCKS},     {1024, SSM_POOL_1K_BLOCKS},
+    {2048, SSM_POOL_2K_BLOCKS},   {4096, SSM_POOL_4K_BLOCKS},     {16384, SSM_POOL_16K_BLOCKS},
     {65536, SSM_POOL_64K_BLOCKS}, {262144, SSM_POOL_256K_BLOCKS}, {1048576, SSM_POOL_1M_BLOCKS},
 };
 
@@ -66,8 +66,10 @@ static int check_arena(const struct ssm_pool_options *options)
     if (options->arena_bytes == 0 && options->grow_bytes == 0)
         return options->arena_packets == 0 ? 0 : -EINVAL;
     return options->arena_bytes > SIZE_LIMIT || options->grow_bytes > SIZE_LIMIT ||
-           options->arena_packets > SSM_ARENA_PACKETS_MAX ||
-           arena_bytes_of(options) <= options->classes[options->class_count - 1].block_size ? -EINVAL : 0;
+                   options->arena_packets > SSM_ARENA_PACKETS_MAX ||
+                   arena_bytes_of(options) <= options->classes[options->class_count - 1].block_size
+             ? -EINVAL
+             : 0;
 }
 
 static int check_options(const struct ssm_pool_options *options)
@@ -75,7 +77,8 @@ static int check_options(const struct ssm_pool_options *options)
     uint64_t total = 0;
     if (options->class_count == 0 || options->class_count > SSM_CLASS_MAX || options->shards == 0 ||
         options->shards > SSM_SHARD_MAX || options->holders == 0 || options->holders > SSM_HOLDER_MAX ||
-        options->cache > SSM_CACHE_MAX || options->metadata_bytes > SIZE_LIMIT || options->flags & ~(uint32_t)(SSM_EPHEMERAL | SSM_LOCKS_APART))
+        options->cache > SSM_CACHE_MAX || options->metadata_bytes > SIZE_LIMIT ||
+        options->flags & ~(uint32_t)(SSM_EPHEMERAL | SSM_LOCKS_APART))
         return -EINVAL;
     for (uint32_t i = 0; i < options->class_count; i++) {
         const struct ssm_class_spec *spec = &options->classes[i];
@@ -131,7 +134,9 @@ static void lay_out_arena(const struct ssm_pool_options *options, struct ssm_geo
     g->arena_nodes = 2 * g->arena_packets + 1;
     g->arena_tree_bytes = al_tree_size_bytes(g->arena_nodes);
     g->classes[g->class_count++] = (struct ssm_class_geometry){
-        .block_size = g->arena_bytes, .block_count = g->arena_packets, .first_block = g->block_total,
+        .block_size = g->arena_bytes,
+        .block_count = g->arena_packets,
+        .first_block = g->block_total,
     };
     g->block_total += g->arena_packets;
 }
@@ -165,7 +170,8 @@ static bool lay_out_fixed(struct ssm_geometry *g, uint64_t *end)
     const uint32_t fixed_blocks = g->block_total - g->arena_packets;
     bool fits = take(end, g->holders, sizeof(struct ssm_holder), PAGE, &g->holders_start) &&
                 take(end, g->class_count, sizeof(struct ssm_class), SSM_NO_SHARING, &g->classes_start) &&
-                take(end, (uint64_t)g->class_count * g->shards, sizeof(struct ssm_shard), SSM_NO_SHARING, &g->shards_start);
+                take(end, (uint64_t)g->class_count * g->shards, sizeof(struct ssm_shard), SSM_NO_SHARING,
+                     &g->shards_start);
     for (uint32_t i = 0; fits && i < g->fixed_count; i++)
         fits = take_lists(g, i, SSM_NO_SHARING, end);
     fits = fits && take(end, SSM_SERVICE_MAX, sizeof(struct ssm_service_shared), SSM_NO_SHARING, &g->services_start) &&
@@ -239,12 +245,29 @@ static uint64_t fnv1a(uint64_t hash, const void *bytes, size_t count)
 static uint64_t layout_hash(void)
 {
     const uint64_t facts[] = {
-        SSM_LAYOUT_VERSION, sizeof(struct ssm_superblock), sizeof(struct ssm_holder), sizeof(struct ssm_class),
-        sizeof(struct ssm_shard), sizeof(struct ssm_block), sizeof(struct ssm_cache), sizeof(struct ssm_ring_shared),
-        sizeof(struct ssm_arena), sizeof(struct ssm_extent), sizeof(struct al_tree_node), sizeof(struct al_tree_head),
-        sizeof(struct ssm_service_shared), sizeof(struct al_rmid), sizeof(struct al_pid_head), sizeof(struct al_id_head),
+        SSM_LAYOUT_VERSION,
+        sizeof(struct ssm_superblock),
+        sizeof(struct ssm_holder),
+        sizeof(struct ssm_class),
+        sizeof(struct ssm_shard),
+        sizeof(struct ssm_block),
+        sizeof(struct ssm_cache),
+        sizeof(struct ssm_ring_shared),
+        sizeof(struct ssm_arena),
+        sizeof(struct ssm_extent),
+        sizeof(struct al_tree_node),
+        sizeof(struct al_tree_head),
+        sizeof(struct ssm_service_shared),
+        sizeof(struct al_rmid),
+        sizeof(struct al_pid_head),
+        sizeof(struct al_id_head),
         sizeof(struct ssm_permits_shared),
-        SSM_SERVICE_MAX, SSM_CLASS_MAX, SSM_SHARD_MAX, SSM_NAME_SIZE, SSM_PARK_SLOTS, SSM_NO_SHARING,
+        SSM_SERVICE_MAX,
+        SSM_CLASS_MAX,
+        SSM_SHARD_MAX,
+        SSM_NAME_SIZE,
+        SSM_PARK_SLOTS,
+        SSM_NO_SHARING,
     };
     return fnv1a(UINT64_C(0xcbf29ce484222325), facts, sizeof facts);
 }
@@ -252,7 +275,8 @@ static uint64_t layout_hash(void)
 static uint64_t params_hash(const struct ssm_superblock *s)
 {
     size_t start = offsetof(struct ssm_superblock, size_bytes);
-    return fnv1a(UINT64_C(0xcbf29ce484222325), (const uint8_t *)s + start, offsetof(struct ssm_superblock, state) - start);
+    return fnv1a(UINT64_C(0xcbf29ce484222325), (const uint8_t *)s + start,
+                 offsetof(struct ssm_superblock, state) - start);
 }
 
 void ssm_superblock_write(struct ssm_superblock *s, const struct ssm_geometry *g)
@@ -291,9 +315,17 @@ int ssm_superblock_read(const struct ssm_superblock *s, uint64_t file_size, stru
     if (s->params_hash != params_hash(s) || s->class_count > SSM_CLASS_MAX)
         return -SSM_E_CORRUPT;
     struct ssm_pool_options options = {
-        .class_count = s->class_count, .shards = s->shards, .headroom = s->headroom, .tailroom = s->tailroom,
-        .cache = s->cache, .holders = s->holders, .flags = s->flags, .metadata_bytes = s->metadata_bytes,
-        .arena_bytes = s->arena_bytes, .grow_bytes = s->grow_bytes, .arena_packets = s->arena_packets,
+        .class_count = s->class_count,
+        .shards = s->shards,
+        .headroom = s->headroom,
+        .tailroom = s->tailroom,
+        .cache = s->cache,
+        .holders = s->holders,
+        .flags = s->flags,
+        .metadata_bytes = s->metadata_bytes,
+        .arena_bytes = s->arena_bytes,
+        .grow_bytes = s->grow_bytes,
+        .arena_packets = s->arena_packets,
     };
     memcpy(options.classes, s->classes, sizeof options.classes);
     if (ssm_layout_compute(&options, geometry_out) != 0 || geometry_out->size_bytes != s->size_bytes ||

@@ -44,7 +44,7 @@
 #define SSM_LAYOUT_VERSION 8u
 #define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard stays locked */
 #define SSM_BLOCK_MAX      (UINT64_C(1) << 31)
-#define SSM_EXTENT_UNIT    SSM_CACHELINE /* start and size of an extent are multiples of it */
+#define SSM_EXTENT_UNIT    SSM_CACHELINE   /* start and size of an extent are multiples of it */
 #define SSM_EXTENT_PAGE    UINT64_C(4096)  /* large extents start at multiples of this, */
 #define SSM_EXTENT_LARGE   UINT64_C(65536) /* those of so many bytes: a page costs them little */
 #define SSM_GROW_UNIT      UINT64_C(65536) /* by which an arena grows; reserved before it is touched */
@@ -56,12 +56,12 @@
 
 enum ssm_state { SSM_STATE_READY = 0x79646572, SSM_STATE_POISONED = 0x6e736f70 };
 
-struct ssm_superblock { /* written once, by the creator, but for the last three fields */
+struct ssm_superblock {   /* written once, by the creator, but for the last three fields */
     struct ssm_u64 magic; /* written last of all: a file without it is no pool */
     uint64_t layout_hash; /* version, struct sizes and constants of the build that made the pool */
     uint64_t params_hash; /* of all that follows but the state: a scribbled superblock is told from a pool */
     uint64_t size_bytes;
-    uint64_t generation;  /* random */
+    uint64_t generation; /* random */
     uint64_t metadata_bytes;
     uint64_t arena_bytes, grow_bytes;
     uint32_t class_count, shards, headroom, tailroom, cache, holders, flags, arena_packets;
@@ -82,14 +82,14 @@ struct ssm_holder {
     struct ssm_u32 pid;
     struct ssm_u32 rmid;
     struct ssm_u32 no_membarrier; /* 1: this process fences its cache itself, it cannot take part in membarrier */
-    struct ssm_u32 waiting;     /* written by its process: 0, or 1 + class * shards + shard where it sleeps */
-    struct ssm_u64 ring_start;  /* a ring: offset of struct ssm_ring_shared in the metadata area */
-    struct ssm_u64 peak_bytes;  /* written by its process: the most it has held at once */
-    struct ssm_u64 services;    /* it may own values of these; set by its process, cleared by its reaper */
+    struct ssm_u32 waiting;       /* written by its process: 0, or 1 + class * shards + shard where it sleeps */
+    struct ssm_u64 ring_start;    /* a ring: offset of struct ssm_ring_shared in the metadata area */
+    struct ssm_u64 peak_bytes;    /* written by its process: the most it has held at once */
+    struct ssm_u64 services;      /* it may own values of these; set by its process, cleared by its reaper */
     char           name[SSM_NAME_SIZE];
-    struct ssm_u32 ring_id;     /* a ring: its number, the smallest that no other ring had */
-    struct ssm_u32 has_caches;  /* 1: there is memory for the slot's caches, from its first process on; see sparse.h */
-    struct ssm_u32 letting_go;  /* by its process: 0, or 1 + the block that it clears bits of and then settles */
+    struct ssm_u32 ring_id;    /* a ring: its number, the smallest that no other ring had */
+    struct ssm_u32 has_caches; /* 1: there is memory for the slot's caches, from its first process on; see sparse.h */
+    struct ssm_u32 letting_go; /* by its process: 0, or 1 + the block that it clears bits of and then settles */
 };
 #define SSM_LETTING_GO_ANY UINT32_MAX /* it settles a class */
 
@@ -120,9 +120,9 @@ struct ssm_reservations {
 /* What the shards of one class share. Any process writes it. */
 struct ssm_class {
     SSM_SHARED_ALIGNED
-    struct ssm_u32 announced; /* count << 1 | bit: somebody waits on some shard (sticky, as in an eventcount) */
-    struct ssm_u32 turn;      /* where the search for waiters starts next: round-robin over the shards */
-    struct ssm_u32 unsettled; /* 1: a block may be free and on no list, because its shard's lock stayed taken */
+    struct ssm_u32   announced; /* count << 1 | bit: somebody waits on some shard (sticky, as in an eventcount) */
+    struct ssm_u32   turn;      /* where the search for waiters starts next: round-robin over the shards */
+    struct ssm_u32   unsettled; /* 1: a block may be free and on no list, because its shard's lock stayed taken */
     struct ssm_event several;   /* calls that wait for several blocks, or for room in the arena, sleep here */
     struct ssm_reservations reservations;
 };
@@ -149,12 +149,12 @@ struct ssm_block {
     struct ssm_u32 generation; /* upper half of the handle; changes when the block leaves a list or is handed out */
     struct ssm_u32 listed;     /* 1: on its home's list */
     struct ssm_u32 home;
-    struct ssm_u32 moves;      /* counts bits that were set while another was set; see block.h */
-    struct ssm_u64 start;      /* of the data in the block */
+    struct ssm_u32 moves; /* counts bits that were set while another was set; see block.h */
+    struct ssm_u64 start; /* of the data in the block */
     struct ssm_u64 length;
     struct ssm_u64 tag;
-    struct ssm_u64 next;       /* handle of the segment behind it in a chain, or SSM_NO_NEXT: in every fresh packet */
-    struct ssm_u64 holders[];  /* the holder set: bit i % 64 of word i / 64 */
+    struct ssm_u64 next;      /* handle of the segment behind it in a chain, or SSM_NO_NEXT: in every fresh packet */
+    struct ssm_u64 holders[]; /* the holder set: bit i % 64 of word i / 64 */
 };
 
 /* The extent of one block of the arena. Written under the arena's lock, `bytes` last and with release, by a process
@@ -175,8 +175,8 @@ struct ssm_arena {
     SSM_SHARED_ALIGNED
     struct ssm_lock lock;
     struct ssm_u32  recoveries;
-    struct ssm_u32  packets;   /* its blocks that there are; it never shrinks */
-    struct ssm_u32  bit_words; /* words of `backed` that there are; it never shrinks */
+    struct ssm_u32  packets;                  /* its blocks that there are; it never shrinks */
+    struct ssm_u32  bit_words;                /* words of `backed` that there are; it never shrinks */
     struct ssm_u64  punch_start, punch_units; /* what is being given back; no units: nothing */
     struct ssm_u64  excess_ns; /* since when it has had much more memory than packets use; 0: it has not */
 };
@@ -204,7 +204,7 @@ struct ssm_side {
     struct ssm_u64  drops;      /* lost to a full ring: not put (producer), or evicted (consumer) */
     struct ssm_u64  found_full; /* producer: packets that found the ring full, where every n-th of them goes in */
     SSM_SHARED_ALIGNED
-    struct ssm_u64  index;      /* next position to write (producer: head) or read (consumer: tail); for the peer */
+    struct ssm_u64 index; /* next position to write (producer: head) or read (consumer: tail); for the peer */
 };
 
 /* The entry of one block in a redelivering ring; see redelivery.h. ssm_check() verifies, if the entry has the block's
@@ -223,17 +223,17 @@ struct ssm_delivery {
  *       has its handle; or it is a segment of the chain of such a block; or its entry says that it was returned
  *   I14 done <= head: all is done when they are equal */
 struct ssm_ring_shared {
-    uint32_t       capacity, flags; /* written once */
-    struct ssm_u32 acl;             /* enum ssm_acl and SSM_ACL_DISCARD; anybody writes */
-    struct ssm_u32 returned;        /* 1: a get looks for returned packets first; set by reapers */
-    struct ssm_u64 redelivered;     /* packets handed out once more; under the consumer's right */
-    uint32_t       type_bytes;      /* of the text behind all else that says what its packets are; written once */
-    struct ssm_u32 slot_count;      /* slots in use, a power of two; it grows under both rights, see ring_widen.h */
+    uint32_t        capacity, flags; /* written once */
+    struct ssm_u32  acl;             /* enum ssm_acl and SSM_ACL_DISCARD; anybody writes */
+    struct ssm_u32  returned;        /* 1: a get looks for returned packets first; set by reapers */
+    struct ssm_u64  redelivered;     /* packets handed out once more; under the consumer's right */
+    uint32_t        type_bytes;      /* of the text behind all else that says what its packets are; written once */
+    struct ssm_u32  slot_count;      /* slots in use, a power of two; it grows under both rights, see ring_widen.h */
     struct ssm_side producer, consumer;
     SSM_SHARED_ALIGNED struct ssm_event not_empty;
     SSM_SHARED_ALIGNED struct ssm_event not_full;
     SSM_SHARED_ALIGNED struct ssm_event all_done;
-    struct ssm_u64 done;            /* packets whose getter said so; see ring_join.h */
+    struct ssm_u64                      done; /* packets whose getter said so; see ring_join.h */
     SSM_SHARED_ALIGNED struct ssm_u64   slots[];
 };
 
@@ -242,11 +242,15 @@ _Static_assert(sizeof(struct ssm_service_shared) == SSM_NO_SHARING, "services do
 _Static_assert(sizeof(struct ssm_class) == SSM_NO_SHARING, "classes do not share lines");
 _Static_assert(sizeof(struct ssm_arena) == SSM_NO_SHARING, "the arena's lock and its extents do not share lines");
 _Static_assert(sizeof(struct ssm_shard) == 2 * SSM_NO_SHARING, "a shard's lock and its waiters do not share lines");
-_Static_assert(sizeof(struct ssm_side) == 2 * SSM_NO_SHARING, "what a side of a ring writes, and what its peer reads of it, do not share lines");
+_Static_assert(sizeof(struct ssm_side) == 2 * SSM_NO_SHARING,
+               "what a side of a ring writes, and what its peer reads of it, do not share lines");
 _Static_assert(sizeof(struct ssm_block) + 2 * 8 == SSM_CACHELINE, "a descriptor with 128 holders is one line");
 
 /* Where a holder stands in holder sets. */
-struct ssm_mark { uint64_t bit; uint32_t word; };
+struct ssm_mark {
+    uint64_t bit;
+    uint32_t word;
+};
 
 static inline struct ssm_mark ssm_mark_of(uint32_t holder)
 {
@@ -261,30 +265,30 @@ struct ssm_class_geometry {
     uint64_t payload_start; /* offset of the first block in the segment */
     uint64_t lists_start;   /* offset of the free lists: `shards` arrays of block_count indices */
     uint32_t block_count;
-    uint32_t first_block;   /* global index of the class's first block */
-    uint32_t cache_blocks;  /* private cache: at most 1/8 of the class, 0 = off */
+    uint32_t first_block;  /* global index of the class's first block */
+    uint32_t cache_blocks; /* private cache: at most 1/8 of the class, 0 = off */
 };
 
 #define SSM_LOCKS_APART (UINT32_C(1) << 16) /* a flag of the pool's: its locks are on a lock file, see lock_file.h */
 
 struct ssm_geometry {
-    uint32_t fixed_count;  /* classes whose blocks have one size; the arena's class follows them */
-    uint32_t class_count;  /* all */
+    uint32_t fixed_count; /* classes whose blocks have one size; the arena's class follows them */
+    uint32_t class_count; /* all */
     uint32_t shards, headroom, tailroom, cache, holders, flags;
     uint32_t holder_words; /* 64-bit words of a holder set */
     uint32_t block_total;
-    uint32_t block_bytes;  /* of a descriptor: whole cache lines */
-    uint32_t cache_slots;  /* of each private cache */
+    uint32_t block_bytes; /* of a descriptor: whole cache lines */
+    uint32_t cache_slots; /* of each private cache */
     uint32_t cache_bytes;
     uint64_t metadata_bytes;
     uint64_t holders_start, classes_start, shards_start, blocks_start, caches_start, metadata_start;
     uint64_t services_start, carver_start, carver_bytes, rmids_start, slots_start, ring_ids_start;
-    uint32_t carver_nodes; /* enough for a range per holder slot and service, and the gaps between them */
-    uint32_t arena_nodes;  /* enough for a range per block of the arena, and the gaps */
-    uint32_t arena_packets; /* of one that grows, the most */
-    uint64_t arena_bytes;  /* 0: there is none; of one that grows, the most */
+    uint32_t carver_nodes;   /* enough for a range per holder slot and service, and the gaps between them */
+    uint32_t arena_nodes;    /* enough for a range per block of the arena, and the gaps */
+    uint32_t arena_packets;  /* of one that grows, the most */
+    uint64_t arena_bytes;    /* 0: there is none; of one that grows, the most */
     uint64_t arena_reserved; /* of them, reserved when the pool is made */
-    uint64_t arena_units;  /* of one that grows: how many bits `backed` has; 0: it does not */
+    uint64_t arena_units;    /* of one that grows: how many bits `backed` has; 0: it does not */
     uint64_t arena_start, extents_start, arena_tree_start, arena_tree_bytes, backed_start;
     uint64_t reserved_bytes; /* at the start of the segment, reserved when the pool is made; or all of it */
     uint64_t size_bytes;
@@ -295,7 +299,12 @@ struct ssm_geometry {
 int ssm_layout_compute(const struct ssm_pool_options *options, struct ssm_geometry *geometry_out);
 
 /* The numbers that the registry hands out, and the allocators of them: laid out as those of services are. */
-enum ssm_registry_ids { SSM_REGISTRY_IDS_SLOTS, SSM_REGISTRY_IDS_RINGS, SSM_REGISTRY_IDS_RMIDS, SSM_REGISTRY_IDS_KINDS };
+enum ssm_registry_ids {
+    SSM_REGISTRY_IDS_SLOTS,
+    SSM_REGISTRY_IDS_RINGS,
+    SSM_REGISTRY_IDS_RMIDS,
+    SSM_REGISTRY_IDS_KINDS
+};
 struct ssm_service_options ssm_layout_registry_ids(const struct ssm_geometry *geometry, enum ssm_registry_ids which);
 
 /* Writes everything but the state and the magic. */

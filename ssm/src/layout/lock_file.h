@@ -19,8 +19,8 @@
 
 /* Makes the lock file of a new pool, whose file no other process can open yet, and moves its locks there. Needs the
  * registry locked. */
-int  ssm_lock_file_make(struct ssm_pool *pool, uint32_t mode);
-int  ssm_lock_file_open(struct ssm_pool *pool); /* by pool->generation; -SSM_E_LOCKS_GONE */
+int ssm_lock_file_make(struct ssm_pool *pool, uint32_t mode);
+int ssm_lock_file_open(struct ssm_pool *pool); /* by pool->generation; -SSM_E_LOCKS_GONE */
 void ssm_lock_file_close(struct ssm_pool *pool);
 
 /* Locks this process's byte of the pool's own file, for read-only attachments, if it can. Needs its slot taken. */

@@ -77,7 +77,10 @@ int ssm_permits_give(struct ssm_permits *permits, uint32_t owner, uint32_t numbe
 
 /* ---- the queue ---------------------------------------------------------------------------------------------- */
 
-static uint32_t owner_at(const struct ssm_waiter *waiter) { return ssm_load_relaxed_u32(&waiter->owner); }
+static uint32_t owner_at(const struct ssm_waiter *waiter)
+{
+    return ssm_load_relaxed_u32(&waiter->owner);
+}
 
 /* Returns the permit that is granted to the place, or `count`. */
 static uint32_t granted_to(const struct ssm_permits *permits, uint32_t place)
@@ -85,7 +88,8 @@ static uint32_t granted_to(const struct ssm_permits *permits, uint32_t place)
     const struct ssm_waiter *waiter = &permits->shared->waiters[place];
     const uint32_t hint = ssm_load_relaxed_u32(&waiter->permit);
     return hint > 0 && hint <= permits->count && word_at(permits, hint - 1) == word_of(owner_at(waiter), place + 1)
-               ? hint - 1 : permits->count;
+             ? hint - 1
+             : permits->count;
 }
 
 static void free_place(struct ssm_permits *permits, uint32_t place)
@@ -173,7 +177,8 @@ uint32_t ssm_permits_join(struct ssm_permits *permits, uint32_t owner, uint64_t 
     ssm_store_release_u32(&waiter->permit, 0);
     ssm_store_release_u32(&waiter->gone, 0);
     ssm_store_release_u64(&waiter->ticket, *ticket);
-    SSM_ASSERT_SHARED(ssm_permits_has_place(permits, place, owner, *ticket) && granted_to(permits, place) == permits->count);
+    SSM_ASSERT_SHARED(ssm_permits_has_place(permits, place, owner, *ticket) &&
+                      granted_to(permits, place) == permits->count);
     return place;
 }
 

@@ -32,12 +32,12 @@
 
 /* A place in the queue. Written under the service's lock, but for `gone`. */
 struct ssm_waiter {
-    __attribute__((aligned(SSM_CACHELINE)))
-    struct ssm_u64   ticket; /* a smaller one came earlier; 0: the place is free. Written last */
-    struct ssm_u32   owner;
-    struct ssm_u32   permit; /* granted to it, + 1; a hint: the permit's word is the truth */
-    struct ssm_u32   gone;   /* 1: its call gave up without the lock; the next owner frees the place */
-    struct ssm_event event;
+    __attribute__((aligned(
+        SSM_CACHELINE))) struct ssm_u64 ticket; /* a smaller one came earlier; 0: the place is free. Written last */
+    struct ssm_u32                      owner;
+    struct ssm_u32                      permit; /* granted to it, + 1; a hint: the permit's word is the truth */
+    struct ssm_u32                      gone; /* 1: its call gave up without the lock; the next owner frees the place */
+    struct ssm_event                    event;
 };
 
 struct ssm_permits_shared {
@@ -69,7 +69,7 @@ uint32_t ssm_permits_held(const struct ssm_permits *permits, uint32_t owner);
  * caller wakes them when it has released the lock. `crowd_out`: a place came free, so a call without one is to be
  * woken, too. */
 uint64_t ssm_permits_grant(struct ssm_permits *permits, bool *crowd_out);
-void     ssm_permits_wake(struct ssm_permits *permits, uint64_t places, bool crowd);
+void ssm_permits_wake(struct ssm_permits *permits, uint64_t places, bool crowd);
 
 /* Joins the queue. Returns the place, or SSM_NO_PLACE if all are taken. *ticket: 0, then the call gets a new one; or
  * the one that it had before. */

@@ -20,7 +20,9 @@ int ssm_sparse_reserve_tree(struct ssm_pool *pool, uint64_t start, uint32_t capa
         nodes = capacity;
     const uint64_t nodes_start = start + sizeof(struct al_tree_head);
     const uint64_t journal_start = nodes_start + (uint64_t)capacity * sizeof(struct al_tree_node);
-    const int result = ssm_sparse_reserve(pool, start, sizeof(struct al_tree_head) + (uint64_t)nodes * sizeof(struct al_tree_node));
+    const int result = ssm_sparse_reserve(pool, start,
+                                          sizeof(struct al_tree_head) + (uint64_t)nodes * sizeof(struct al_tree_node));
     return result != 0 ? result
-                       : ssm_sparse_reserve(pool, journal_start, (uint64_t)al_tree_undo_capacity(nodes) * sizeof(struct al_tree_undo));
+                       : ssm_sparse_reserve(pool, journal_start,
+                                            (uint64_t)al_tree_undo_capacity(nodes) * sizeof(struct al_tree_undo));
 }

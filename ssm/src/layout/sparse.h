@@ -46,7 +46,8 @@ static inline uint32_t ssm_blocks_now(const struct ssm_pool *pool)
 /* The same of one class. */
 static inline uint32_t ssm_class_blocks_now(const struct ssm_pool *pool, uint32_t class_idx)
 {
-    return ssm_class_is_arena(pool, class_idx) ? ssm_arena_packets_now(pool) : pool->geometry.classes[class_idx].block_count;
+    return ssm_class_is_arena(pool, class_idx) ? ssm_arena_packets_now(pool)
+                                               : pool->geometry.classes[class_idx].block_count;
 }
 
 /* Is there a block of that index, which somebody else wrote? */

@@ -119,8 +119,8 @@ static int prepare(int fd, const struct ssm_attach_options *options, struct ssm_
 
 static unsigned advice_of(const struct ssm_pool *pool)
 {
-    return (pool->flags & SSM_HUGEPAGES ? SSM_ADVICE_HUGEPAGES : 0u) | (pool->flags & SSM_PREFAULT ? SSM_ADVICE_PREFAULT : 0u) |
-           (pool->flags & SSM_MLOCK ? SSM_ADVICE_MLOCK : 0u);
+    return (pool->flags & SSM_HUGEPAGES ? SSM_ADVICE_HUGEPAGES : 0u) |
+           (pool->flags & SSM_PREFAULT ? SSM_ADVICE_PREFAULT : 0u) | (pool->flags & SSM_MLOCK ? SSM_ADVICE_MLOCK : 0u);
 }
 
 static uint64_t arena_start(const struct ssm_pool *pool)
@@ -129,7 +129,8 @@ static uint64_t arena_start(const struct ssm_pool *pool)
 }
 
 /* Reserves the fixed part of a new pool, and what a growing arena begins with. */
-static int prepare_memory(const struct ssm_pool *pool, const struct ssm_segment *segment, const struct ssm_sleep_hooks *hooks)
+static int prepare_memory(const struct ssm_pool *pool, const struct ssm_segment *segment,
+                          const struct ssm_sleep_hooks *hooks)
 {
     const uint64_t bytes = pool->geometry.arena_units > 0 ? pool->geometry.arena_reserved : 0;
     const struct ssm_segment arena = {.base = segment->base + arena_start(pool), .size = bytes, .reserved = bytes};
@@ -238,7 +239,8 @@ static void fill_lists(struct ssm_pool *pool)
     for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {
         const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
         struct ssm_u32 *list = ssm_list_at(pool, class_idx, 0);
-        const uint32_t blocks = ssm_class_is_arena(pool, class_idx) && pool->geometry.arena_units > 0 ? 0 : c->block_count;
+        const uint32_t blocks = ssm_class_is_arena(pool, class_idx) && pool->geometry.arena_units > 0 ? 0
+                                                                                                      : c->block_count;
         for (uint32_t i = 0; i < blocks; i++) {
             uint32_t block_idx = c->first_block + blocks - 1 - i;
             ssm_store_relaxed_u32(&list[i], block_idx);
@@ -339,7 +341,7 @@ int ssm_attach_read_file(struct ssm_pool *pool)
         return result;
     pool->generation = superblock.generation;
     if (ssm_segment_reserved_bytes(pool->fd) < pool->geometry.reserved_bytes)
-                return -SSM_E_CORRUPT; /* it was cut, and has grown again: touching a hole may be SIGBUS */
+        return -SSM_E_CORRUPT; /* it was cut, and has grown again: touching a hole may be SIGBUS */
     uint32_t state = ssm_load_relaxed_u32(&superblock.state); /* a copy; read again with the registry locked */
     return state == SSM_STATE_READY ? 0 : state == SSM_STATE_POISONED ? -SSM_E_ABANDONED : -SSM_E_CORRUPT;
 }
@@ -395,11 +397,19 @@ int ssm_pool_info(struct ssm_pool *pool, struct ssm_pool_info *info_out)
     const struct ssm_geometry *g = &pool->geometry;
     SSM_POOL_READ(pool);
     *info_out = (struct ssm_pool_info){
-        .size_bytes = g->size_bytes, .generation = ssm_superblock_of(pool)->generation,
-        .class_count = g->fixed_count, .shards = g->shards, .headroom = g->headroom, .tailroom = g->tailroom,
-        .cache = g->cache, .holders = g->holders, .flags = g->flags & SSM_EPHEMERAL,
-        .locks_apart = (g->flags & SSM_LOCKS_APART) != 0, .self = pool->self,
-        .arena_packets = g->arena_packets, .arena_bytes = g->arena_bytes,
+        .size_bytes = g->size_bytes,
+        .generation = ssm_superblock_of(pool)->generation,
+        .class_count = g->fixed_count,
+        .shards = g->shards,
+        .headroom = g->headroom,
+        .tailroom = g->tailroom,
+        .cache = g->cache,
+        .holders = g->holders,
+        .flags = g->flags & SSM_EPHEMERAL,
+        .locks_apart = (g->flags & SSM_LOCKS_APART) != 0,
+        .self = pool->self,
+        .arena_packets = g->arena_packets,
+        .arena_bytes = g->arena_bytes,
         .arena_reserved = g->arena_reserved,
     };
     for (uint32_t i = 0; i < g->fixed_count; i++)

@@ -50,7 +50,7 @@ static void become_child(struct ssm_pool *pool)
     pool->pinned = 0;
     pool->held_bytes = pool->unchecked_bytes_max = pool->peak_bytes = 0;
     ssm_store_relaxed_u32(&pool->sleepers, 0); /* the sleeping threads are the parent's */
-    if (pool->claims != NULL) /* NULL if another thread of the parent was making it */
+    if (pool->claims != NULL)                  /* NULL if another thread of the parent was making it */
         ssm_private_clear(pool->claims, pool->geometry.block_total * sizeof *pool->claims);
     ssm_redelivery_forget(pool);
     pool->status = (pool->status & SSM_STATUS_CLOSED) | SSM_STATUS_FORKED;

@@ -10,9 +10,9 @@
 
 #include <errno.h>
 
-#define LEAVE_PATIENCE_NS    UINT64_C(1000000000) /* for the registry; then it leaves as if it had died */
-#define LEAVE_QUIETLY_NS     UINT64_C(1000000)
-#define LEAVE_NAP_NS         UINT64_C(200000)
+#define LEAVE_PATIENCE_NS UINT64_C(1000000000) /* for the registry; then it leaves as if it had died */
+#define LEAVE_QUIETLY_NS  UINT64_C(1000000)
+#define LEAVE_NAP_NS      UINT64_C(200000)
 
 static void release_claims(struct ssm_pool *pool)
 {

@@ -16,7 +16,7 @@
 
 #include <string.h>
 
-#define LOOK_NS              UINT64_C(1000000) /* at least between two looks, since they cost system calls */
+#define LOOK_NS UINT64_C(1000000) /* at least between two looks, since they cost system calls */
 
 static bool find_dead(struct ssm_pool *pool, struct ssm_holder_set *dead)
 {
@@ -67,12 +67,14 @@ static void return_deliveries(struct ssm_pool *pool, const struct ssm_holder_set
 }
 
 /* Finds the members of the set that may own values of the service. False if there are none. */
-static bool find_users(const struct ssm_pool *pool, const struct ssm_holder_set *set, uint32_t service_idx, struct ssm_holder_set *users)
+static bool find_users(const struct ssm_pool *pool, const struct ssm_holder_set *set, uint32_t service_idx,
+                       struct ssm_holder_set *users)
 {
     bool any = false;
     memset(users, 0, sizeof *users);
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
-        if (ssm_holder_set_has(set, slot) && ssm_load_relaxed_u64(&ssm_holder_at(pool, slot)->services) >> service_idx & 1) {
+        if (ssm_holder_set_has(set, slot) &&
+            ssm_load_relaxed_u64(&ssm_holder_at(pool, slot)->services) >> service_idx & 1) {
             ssm_holder_set_add(users, slot);
             any = true;
         }
@@ -116,7 +118,8 @@ static void seal_caches(struct ssm_pool *pool, struct ssm_holder_set *dead)
 static void forget_reservations(struct ssm_pool *pool, const struct ssm_holder_set *dead)
 {
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
-        for (uint32_t class_idx = 0; ssm_holder_set_has(dead, slot) && class_idx < pool->geometry.class_count; class_idx++)
+        for (uint32_t class_idx = 0; ssm_holder_set_has(dead, slot) && class_idx < pool->geometry.class_count;
+             class_idx++)
             if (ssm_reservations_forget(pool, class_idx, slot))
                 ssm_class_signal(pool, class_idx, UINT32_MAX);
 }
@@ -135,7 +138,8 @@ static uint64_t cached_blocks(const struct ssm_pool *pool, const struct ssm_hold
 {
     uint64_t cached = 0;
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
-        for (uint32_t class_idx = 0; ssm_holder_set_has(dead, slot) && class_idx < pool->geometry.fixed_count; class_idx++)
+        for (uint32_t class_idx = 0; ssm_holder_set_has(dead, slot) && class_idx < pool->geometry.fixed_count;
+             class_idx++)
             cached += ssm_cache_held(pool, slot, class_idx);
     return cached;
 }
@@ -147,7 +151,7 @@ static uint64_t reclaim_blocks(struct ssm_pool *pool, const struct ssm_holder_se
     for (uint32_t i = 0, total = ssm_blocks_now(pool); i < total; i++) {
         struct ssm_block *block = ssm_block_at(pool, i);
         ssm_holder_note_letting_go(pool, i + 1); /* F1 */
-        if (clear_bits(pool, block, dead)) /* F1 */
+        if (clear_bits(pool, block, dead))       /* F1 */
             reclaimed++;
         if (!ssm_load_relaxed_u32(&block->listed) && ssm_block_is_free(pool, block)) /* checked again under the lock */
             ssm_block_settle(pool, i);
@@ -193,7 +197,7 @@ void ssm_recovery_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reap
     forget_reservations(pool, &dead);
     const uint64_t cached = cached_blocks(pool, &dead);
     out->blocks = reclaim_blocks(pool, &dead);
-        /* As ssm_holder_list() counts. `cached` is larger only if caches are damaged. */
+    /* As ssm_holder_list() counts. `cached` is larger only if caches are damaged. */
     out->blocks -= cached < out->blocks ? cached : out->blocks;
     out->processes = free_slots(pool, &dead, &late);
     for (int which = 0; audit && which < SSM_REGISTRY_IDS_KINDS; which++)

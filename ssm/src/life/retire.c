@@ -6,8 +6,8 @@
 #include <errno.h>
 #include <unistd.h>
 
-#define NAP_NS               UINT64_C(1000000)
-#define RETIRE_PATIENCE_NS   UINT64_C(100000000)
+#define NAP_NS             UINT64_C(1000000)
+#define RETIRE_PATIENCE_NS UINT64_C(100000000)
 
 /* Needs the registry locked. If no process is left, none can come either, since attaching needs the registry. */
 static bool is_deserted(struct ssm_pool *pool, const struct ssm_pool *leaving)

@@ -21,10 +21,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOKS   150
-#define NAP_NS  UINT64_C(2000000)
+#define LOOKS       150
+#define NAP_NS      UINT64_C(2000000)
 #define SHARD_TRIES 4
-#define TRIES   50 /* for a lock; then its owner counts as stopped */
+#define TRIES       50 /* for a lock; then its owner counts as stopped */
 
 struct findings {
     void (*report)(void *context, const char *sentence);
@@ -72,7 +72,8 @@ static void check_list(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard
     for (uint32_t i = 0; i < free_count; i++) {
         uint32_t block_idx = ssm_load_relaxed_u32(&list[i]);
         if (block_idx - c->first_block >= blocks) {
-            find(f, "shard %u of class %lu: its list holds block %u of another class", shard_idx, c->block_size, block_idx);
+            find(f, "shard %u of class %lu: its list holds block %u of another class", shard_idx, c->block_size,
+                 block_idx);
             continue;
         }
         const struct ssm_block *block = ssm_block_at(pool, block_idx);
@@ -89,7 +90,8 @@ static void check_list(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard
         home_count += ssm_block_is_listed_at(block, shard_idx);
     }
     if (home_count != free_count)
-        find(f, "shard %u of class %lu: %u blocks on its list, %u say they are", shard_idx, c->block_size, free_count, home_count);
+        find(f, "shard %u of class %lu: %u blocks on its list, %u say they are", shard_idx, c->block_size, free_count,
+             home_count);
 }
 
 static void check_lists(struct ssm_pool *pool, uint8_t *seen, struct findings *f)
@@ -140,13 +142,15 @@ static bool has_no_memory_yet(const struct ssm_pool *pool, uint32_t class_idx, u
 /* Is a process about to list the block, or every free block? It may be stopped meanwhile. */
 static bool is_let_go_of(const struct ssm_pool *pool, uint32_t block_idx)
 {
-    uint32_t class_idx = ssm_class_of_block(pool, block_idx), home = ssm_load_relaxed_u32(&ssm_block_at(pool, block_idx)->home);
+    uint32_t class_idx = ssm_class_of_block(pool, block_idx),
+             home = ssm_load_relaxed_u32(&ssm_block_at(pool, block_idx)->home);
     if (home < pool->geometry.shards && ssm_load_acquire_u64(&ssm_shard_at(pool, class_idx, home)->lock.word) != 0)
         return true;
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++) {
         const struct ssm_holder *holder = ssm_holder_at(pool, slot);
-                uint32_t what = ssm_load_acquire_u32(&holder->letting_go); /* F2: pairs with F1 in ssm_block_let_go() */
-        if ((what == block_idx + 1 || what == SSM_LETTING_GO_ANY) && ssm_load_relaxed_u32(&holder->kind) == SSM_HOLDER_PROCESS)
+        uint32_t what = ssm_load_acquire_u32(&holder->letting_go); /* F2: pairs with F1 in ssm_block_let_go() */
+        if ((what == block_idx + 1 || what == SSM_LETTING_GO_ANY) &&
+            ssm_load_relaxed_u32(&holder->kind) == SSM_HOLDER_PROCESS)
             return true;
     }
     return false;
@@ -213,8 +217,8 @@ static struct positions positions_of(const struct ssm_ring_shared *shared)
 
 /* Counts blocks that carry the ring's bit, but are in no slot, in no chain of such a block, and not returned. Valid if
  * the ring did not change during the scan. */
-static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ssm_ring_shared *shared, struct positions at,
-                             uint8_t *queued)
+static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ssm_ring_shared *shared,
+                             struct positions at, uint8_t *queued)
 {
     uint32_t strays = 0;
     const uint32_t total = ssm_blocks_now(pool); /* a process that adds blocks also changes a position */
@@ -228,13 +232,15 @@ static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ss
         while ((uint32_t)handle < total && !queued[(uint32_t)handle]) {
             const struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
             queued[(uint32_t)handle] = 1;
-            handle = ssm_load_relaxed_u32(&block->generation) == handle >> 32 ? ssm_load_relaxed_u64(&block->next) : SSM_NO_NEXT;
+            handle = ssm_load_relaxed_u32(&block->generation) == handle >> 32 ? ssm_load_relaxed_u64(&block->next)
+                                                                              : SSM_NO_NEXT;
         }
     }
     for (uint32_t i = 0; i < total; i++) {
         const struct ssm_block *block = ssm_block_at(pool, i);
         uint64_t handle = ssm_handle_of(ssm_load_relaxed_u32(&block->generation), i);
-        bool at_front = redelivers && (taking ? ssm_redelivery_was_returned : ssm_redelivery_is_returned)(&table, handle);
+        bool at_front = redelivers &&
+                        (taking ? ssm_redelivery_was_returned : ssm_redelivery_is_returned)(&table, handle);
         strays += ssm_block_has(block, id) && !queued[i] && !at_front;
     }
     return strays;
@@ -273,7 +279,8 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
 /* ---- deliveries: I10, I11 ----------------------------------------------------------------------------------- */
 
 /* Counts the entries that looked wrong so far, and still do. */
-static uint32_t keep_suspects(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint8_t *suspect, uint32_t total)
+static uint32_t keep_suspects(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint8_t *suspect,
+                              uint32_t total)
 {
     uint32_t left = 0;
     for (uint32_t i = 0; i < total; i++) {
@@ -284,7 +291,8 @@ static uint32_t keep_suspects(const struct ssm_pool *pool, const struct ssm_rede
 }
 
 /* Are there returned packets that no get is looking for, and that no flag tells the next one to look for? */
-static bool is_forgotten(const struct ssm_pool *pool, const struct ssm_ring_shared *shared, const struct ssm_redelivery *table)
+static bool is_forgotten(const struct ssm_pool *pool, const struct ssm_ring_shared *shared,
+                         const struct ssm_redelivery *table)
 {
     return ssm_load_acquire_u32(&shared->returned) == 0 && ssm_load_acquire_u64(&shared->consumer.lock.word) == 0 &&
            ssm_redelivery_count(pool, table) > 0;
@@ -317,7 +325,10 @@ static void check_deliveries(struct ssm_pool *pool, uint32_t id, uint8_t *suspec
 
 /* ---- the metadata area and what is in it --------------------------------------------------------------------- */
 
-struct about { struct findings *findings; const char *name; };
+struct about {
+    struct findings *findings;
+    const char      *name;
+};
 
 static void tell(void *context, const char *what, uint64_t where, uint64_t value)
 {
@@ -345,7 +356,8 @@ static void check_registry(struct ssm_pool *pool, struct findings *f)
 static void check_service(struct ssm_pool *pool, uint32_t service_idx, struct findings *f)
 {
     struct about about = {f, ssm_service_at(pool, service_idx)->name};
-    uint64_t orphans = ssm_service_check(pool, service_idx, tell, &about) == 0 ? ssm_service_orphans(pool, service_idx) : 0;
+    uint64_t orphans = ssm_service_check(pool, service_idx, tell, &about) == 0 ? ssm_service_orphans(pool, service_idx)
+                                                                               : 0;
     for (int look = 0; orphans > 0 && look < TRIES; look++) {
         if (!rest(pool, f))
             return;

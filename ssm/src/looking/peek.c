@@ -43,7 +43,8 @@ int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_o
 
 /* Reads the file of a growing arena instead of touching the memory: the packet may be gone, and the memory of its
  * successor not reserved yet. */
-static bool read_payload(const struct ssm_pool *pool, uint32_t class_idx, uint64_t start, uint8_t *bytes_out, uint64_t bytes)
+static bool read_payload(const struct ssm_pool *pool, uint32_t class_idx, uint64_t start, uint8_t *bytes_out,
+                         uint64_t bytes)
 {
     if (!ssm_class_is_arena(pool, class_idx) || pool->geometry.arena_units == 0) {
         memcpy(bytes_out, pool->base + start, bytes);
@@ -58,7 +59,8 @@ static bool read_payload(const struct ssm_pool *pool, uint32_t class_idx, uint64
 }
 
 /* One attempt. -SSM_E_STALE if the packet was replaced meanwhile, -EAGAIN if its window lies outside the block. */
-static int copy_packet(const struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, uint64_t room, struct ssm_peek *out)
+static int copy_packet(const struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, uint64_t room,
+                       struct ssm_peek *out)
 {
     uint32_t block_idx = (uint32_t)handle;
     const struct ssm_block *block = ssm_block_at(pool, block_idx);
@@ -69,7 +71,10 @@ static int copy_packet(const struct ssm_pool *pool, uint64_t handle, uint8_t *by
     const struct ssm_memory memory = ssm_memory_seen(pool, class_idx, block_idx);
     const uint64_t block_size = memory.bytes;
     *out = (struct ssm_peek){
-        .length = length, .headroom = start, .block_size = block_size, .tag = ssm_load_relaxed_u64(&block->tag),
+        .length = length,
+        .headroom = start,
+        .block_size = block_size,
+        .tag = ssm_load_relaxed_u64(&block->tag),
         .next = ssm_load_relaxed_u64(&block->next),
     };
     bool whole = start <= block_size && length <= block_size - start;
@@ -80,7 +85,7 @@ static int copy_packet(const struct ssm_pool *pool, uint64_t handle, uint8_t *by
         return -SSM_E_STALE;
     const struct ssm_memory again = ssm_memory_seen(pool, class_idx, block_idx);
     if (again.start != memory.start || again.bytes != memory.bytes)
-        return -SSM_E_STALE; /* a free block of the arena: its extent was taken, its generation stays */
+        return -SSM_E_STALE;    /* a free block of the arena: its extent was taken, its generation stays */
     return whole ? 0 : -EAGAIN; /* its holder is moving an edge, or the window is damaged */
 }
 
@@ -99,7 +104,8 @@ int ssm_packet_peek(struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, 
 static void mark_cached(const struct ssm_pool *pool, uint8_t *cached)
 {
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
-        for (uint32_t class_idx = 0; ssm_slot_has_caches(pool, slot) && class_idx < pool->geometry.class_count; class_idx++) {
+        for (uint32_t class_idx = 0; ssm_slot_has_caches(pool, slot) && class_idx < pool->geometry.class_count;
+             class_idx++) {
             const struct ssm_cache *cache = ssm_cache_at(pool, slot, class_idx);
             uint32_t count = ssm_load_acquire_u32(&cache->count);
             for (uint32_t i = 0; i < count && count <= pool->geometry.cache_slots; i++) {
@@ -135,7 +141,8 @@ int ssm_packet_holders(struct ssm_pool *pool, uint64_t handle, uint32_t *holders
 {
     SSM_POOL_READ(pool);
     int result = 0;
-    const struct ssm_block *block = ssm_block_exists(pool, (uint32_t)handle) ? ssm_block_at(pool, (uint32_t)handle) : NULL;
+    const struct ssm_block *block = ssm_block_exists(pool, (uint32_t)handle) ? ssm_block_at(pool, (uint32_t)handle)
+                                                                             : NULL;
     uint32_t found = 0;
     if (block == NULL || ssm_load_acquire_u32(&block->generation) != handle >> 32)
         result = -SSM_E_STALE;

@@ -55,7 +55,9 @@ int ssm_class_stats(struct ssm_pool *pool, uint32_t class_idx, struct ssm_class_
     SSM_POOL_READ(pool);
     const struct ssm_class_geometry *c = &pool->geometry.classes[class_idx];
     *out = (struct ssm_class_stats){
-        .block_size = c->block_size, .blocks = c->block_count, .late_wakes = late_wakes_of_class(pool, class_idx),
+        .block_size = c->block_size,
+        .blocks = c->block_count,
+        .late_wakes = late_wakes_of_class(pool, class_idx),
         .large_waiters = ssm_reservations_count(pool, class_idx),
     };
     for (uint32_t shard_idx = 0; shard_idx < pool->geometry.shards; shard_idx++)
@@ -107,8 +109,11 @@ int ssm_arena_stats(struct ssm_pool *pool, struct ssm_arena_stats *out)
     int result = held != NULL ? 0 : g->arena_bytes > 0 ? -ENOMEM : -ENOENT;
     if (held != NULL) {
         *out = (struct ssm_arena_stats){
-            .bytes = g->arena_bytes, .backed = ssm_arena_backed_bytes(pool), .available = ssm_arena_available_bytes(pool),
-            .packets = g->arena_packets, .recoveries = ssm_load_relaxed_u32(&ssm_arena_of(pool)->recoveries),
+            .bytes = g->arena_bytes,
+            .backed = ssm_arena_backed_bytes(pool),
+            .available = ssm_arena_available_bytes(pool),
+            .packets = g->arena_packets,
+            .recoveries = ssm_load_relaxed_u32(&ssm_arena_of(pool)->recoveries),
             .late_wakes = late_wakes_of_class(pool, g->fixed_count),
         };
         measure(pool, held, out);
@@ -138,12 +143,15 @@ int ssm_ring_stats(struct ssm_pool *pool, uint32_t holder_id, struct ssm_ring_st
     if (result == 0) {
         uint64_t depth = ssm_ring_depth_of(pool, holder_id, shared); /* before the puts: never more than they are */
         *out = (struct ssm_ring_stats){
-            .id = ssm_load_relaxed_u32(&holder->ring_id), .holder = holder_id,
-            .capacity = shared->capacity, .flags = shared->flags,
+            .id = ssm_load_relaxed_u32(&holder->ring_id),
+            .holder = holder_id,
+            .capacity = shared->capacity,
+            .flags = shared->flags,
             .acl = ssm_load_relaxed_u32(&shared->acl) & ~SSM_ACL_DISCARD,
             .depth = depth,
             .high_water = ssm_load_relaxed_u64(&shared->producer.count),
-            .puts = ssm_load_acquire_u64(&shared->producer.index), .gets = ssm_load_relaxed_u64(&shared->consumer.count),
+            .puts = ssm_load_acquire_u64(&shared->producer.index),
+            .gets = ssm_load_relaxed_u64(&shared->consumer.count),
             .recoveries = ssm_load_relaxed_u64(&shared->producer.recoveries) +
                           ssm_load_relaxed_u64(&shared->consumer.recoveries),
             .redelivered = ssm_load_relaxed_u64(&shared->redelivered),
@@ -244,8 +252,8 @@ static void count_usage(const struct ssm_pool *pool, uint32_t block_idx, struct 
 static void end_usage(const struct ssm_pool *pool, uint32_t slot, struct ssm_usage *usage)
 {
     const struct ssm_holder *holder = ssm_holder_at(pool, slot);
-    if (ssm_load_acquire_u32(&holder->kind) != SSM_HOLDER_PROCESS || ssm_load_relaxed_u32(&holder->rmid) != usage->rmid ||
-        ssm_load_relaxed_u32(&holder->pid) != usage->pid)
+    if (ssm_load_acquire_u32(&holder->kind) != SSM_HOLDER_PROCESS ||
+        ssm_load_relaxed_u32(&holder->rmid) != usage->rmid || ssm_load_relaxed_u32(&holder->pid) != usage->pid)
         usage->holder = SSM_NIL;
     for (uint32_t class_idx = 0; class_idx < pool->geometry.fixed_count; class_idx++)
         if ((int64_t)usage->blocks[class_idx] < 0) /* the cache shrank between the two counts */

@@ -16,11 +16,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SSM_CACHELINE 64
-#define SSM_COLD __attribute__((cold, noinline)) /* placed apart from the common path */
-#define SSM_APART __attribute__((noinline)) /* keeps its caller's fast path from saving registers for it */
+#define SSM_CACHELINE         64
+#define SSM_COLD              __attribute__((cold, noinline)) /* placed apart from the common path */
+#define SSM_APART             __attribute__((noinline)) /* keeps its caller's fast path from saving registers for it */
 #define SSM_LIKELY(condition) __builtin_expect(!!(condition), 1)
-#define SSM_NO_SHARING 128 /* processors prefetch adjacent lines in pairs */
+#define SSM_NO_SHARING        128 /* processors prefetch adjacent lines in pairs */
 
 struct ssm_u32 { _Atomic uint32_t word; };
 struct ssm_u64 { _Atomic uint64_t word; };
@@ -73,7 +73,10 @@ static inline void ssm_fence_light(bool no_membarrier)
 }
 
 /* Fetches a line that is about to be written: a hint. */
-static inline void ssm_prefetch(const void *address) { __builtin_prefetch(address, 1); }
+static inline void ssm_prefetch(const void *address)
+{
+    __builtin_prefetch(address, 1);
+}
 
 static inline void ssm_cpu_relax(void)
 {

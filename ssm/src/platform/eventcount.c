@@ -72,7 +72,10 @@ int ssm_event_sleep(struct ssm_event *event, uint32_t seen, uint64_t until_ns)
 }
 
 /* struct futex_waitv, which headers of kernels before 5.16 lack. */
-struct waitv { uint64_t seen, word; uint32_t flags, reserved; };
+struct waitv {
+    uint64_t seen, word;
+    uint32_t flags, reserved;
+};
 #define WAITV_32BIT   2u /* shared between processes */
 #define WAITV_SYSCALL 449L
 
@@ -81,7 +84,8 @@ static bool futex_waitv(const struct ssm_watched *watched, uint32_t count, uint6
     struct waitv all[SSM_WATCHED_MAX];
     struct timespec until = timespec_of(until_ns);
     for (uint32_t i = 0; i < count; i++)
-        all[i] = (struct waitv){.seen = watched[i].seen, .word = (uintptr_t)&watched[i].event->word, .flags = WAITV_32BIT};
+        all[i] = (struct waitv){
+            .seen = watched[i].seen, .word = (uintptr_t)&watched[i].event->word, .flags = WAITV_32BIT};
     *result_out = syscall(WAITV_SYSCALL, all, count, 0, &until, CLOCK_MONOTONIC) < 0 && errno == EINTR ? -EINTR : 0;
     return *result_out != 0 || (errno != ENOSYS && errno != EPERM); /* EPERM: a sandbox refuses what it does not know */
 }

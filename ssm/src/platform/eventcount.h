@@ -47,9 +47,9 @@ struct ssm_event {
     struct ssm_u64 doubt_ns; /* when the last of them was counted */
 };
 
-uint64_t ssm_now_ns(void);                 /* CLOCK_MONOTONIC */
+uint64_t ssm_now_ns(void);                    /* CLOCK_MONOTONIC */
 uint64_t ssm_deadline_ns(int64_t timeout_ns); /* below 0: never */
-void     ssm_nap_ns(uint64_t duration_ns); /* a signal may end it early */
+void ssm_nap_ns(uint64_t duration_ns);        /* a signal may end it early */
 
 /* Announces a waiter; returns the word to sleep on. The caller runs ssm_membarrier() and looks again before it
  * sleeps. */
@@ -59,7 +59,10 @@ int ssm_event_sleep(struct ssm_event *event, uint32_t seen, uint64_t until_ns);
 /* Sleeps on several words, at most SSM_WATCHED_MAX, until one of them is not what was seen. A kernel without
  * futex_waitv (before 5.16) sleeps on the first one only, for at most a millisecond. */
 #define SSM_WATCHED_MAX 128u
-struct ssm_watched { struct ssm_event *event; uint32_t seen; };
+struct ssm_watched {
+    struct ssm_event *event;
+    uint32_t          seen;
+};
 int ssm_events_sleep(const struct ssm_watched *watched, uint32_t count, uint64_t until_ns);
 /* Wakes up to `count` waiters; returns how many. */
 uint32_t ssm_event_wake(struct ssm_event *event, uint32_t count);

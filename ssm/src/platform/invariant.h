@@ -27,22 +27,23 @@
 
 #if SSM_ASSERTS
 
-__attribute__((cold, noreturn)) void ssm_assert_failed(const char *condition, const char *file, int line, const char *function);
+__attribute__((cold, noreturn)) void ssm_assert_failed(const char *condition, const char *file, int line,
+                                                       const char *function);
 
 extern bool ssm_damage_is_expected;
 
-#define SSM_ASSERT(condition) \
+#define SSM_ASSERT(condition)                                                                       \
     (SSM_LIKELY(condition) ? (void)0 : ssm_assert_failed(#condition, __FILE__, __LINE__, __func__))
 #define SSM_ASSERT_SHARED(condition) SSM_ASSERT(ssm_damage_is_expected || (condition))
-#define SSM_EXPENSIVE(condition) SSM_ASSERT(ssm_damage_is_expected || (condition))
-#define SSM_EXPECT_DAMAGE(expected) ((void)(ssm_damage_is_expected = (expected)))
+#define SSM_EXPENSIVE(condition)     SSM_ASSERT(ssm_damage_is_expected || (condition))
+#define SSM_EXPECT_DAMAGE(expected)  ((void)(ssm_damage_is_expected = (expected)))
 
 #else
 
-#define SSM_ASSERT(condition) ((void)sizeof((condition) ? 1 : 0)) /* compiled, not evaluated */
+#define SSM_ASSERT(condition)        ((void)sizeof((condition) ? 1 : 0)) /* compiled, not evaluated */
 #define SSM_ASSERT_SHARED(condition) SSM_ASSERT(condition)
-#define SSM_EXPENSIVE(condition) ((void)0)
-#define SSM_EXPECT_DAMAGE(expected) ((void)(expected))
+#define SSM_EXPENSIVE(condition)     ((void)0)
+#define SSM_EXPECT_DAMAGE(expected)  ((void)(expected))
 
 #endif
 

@@ -27,9 +27,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SSM_BYTE_REGISTRY      UINT64_C(0)
-#define SSM_BYTE_HOLDER(slot)  (UINT64_C(1) + (slot))
-#define SSM_BYTE_BIRTH         (UINT64_C(1) << 40)
+#define SSM_BYTE_REGISTRY     UINT64_C(0)
+#define SSM_BYTE_HOLDER(slot) (UINT64_C(1) + (slot))
+#define SSM_BYTE_BIRTH        (UINT64_C(1) << 40)
 
 /* open(2) with mode 0600, closed on exec: a descriptor above 2, or -errno. */
 int ssm_descriptor_open(const char *path, int flags);
@@ -37,7 +37,10 @@ int ssm_descriptor_open(const char *path, int flags);
 int ssm_descriptor_lift(int fd);
 
 /* What a descriptor leads to, if it is one of ours. `mark`: the file offset of each. */
-struct ssm_file { uint64_t device, inode; int64_t mark; };
+struct ssm_file {
+    uint64_t device, inode;
+    int64_t  mark;
+};
 
 /* Identifies the file of a description that was made here. 0 or -errno. */
 int ssm_file_identify(int fd, struct ssm_file *file_out);
@@ -53,7 +56,10 @@ bool ssm_file_is(int fd, const struct ssm_file *file, int64_t *size_out);
 void ssm_file_close(int *fd, const struct ssm_file *file);
 
 /* A kept description; {-1, NULL} if there is none. */
-struct ssm_description { int fd; void *page; };
+struct ssm_description {
+    int   fd;
+    void *page;
+};
 #define SSM_NO_DESCRIPTION ((struct ssm_description){-1, NULL})
 
 /* Makes a kept description of the file behind `fd`; 0 or -errno. No fork can happen in the middle, see
@@ -68,11 +74,11 @@ void ssm_description_disown(struct ssm_description *description, const struct ss
 void ssm_fork_lock(void);
 void ssm_fork_unlock(void);
 
-int  ssm_byte_try_lock(int fd, uint64_t byte); /* 0; -EAGAIN: another description holds it; -SSM_E_NO_LOCKS or -errno */
+int ssm_byte_try_lock(int fd, uint64_t byte); /* 0; -EAGAIN: another description holds it; -SSM_E_NO_LOCKS or -errno */
 void ssm_byte_unlock(int fd, uint64_t byte);
-int  ssm_bytes_try_lock(int fd); /* all bytes; results as above */
+int ssm_bytes_try_lock(int fd); /* all bytes; results as above */
 /* 1 if another description holds a write lock on the byte, 0 if not, -errno if that cannot be found out. */
-int  ssm_byte_test(int fd, uint64_t byte);
+int ssm_byte_test(int fd, uint64_t byte);
 bool ssm_byte_is_locked(int fd, uint64_t byte); /* a failed test counts as locked */
 
 #endif

@@ -18,10 +18,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DIRECTORY   "/dev/shm" /* where shm_open(3) puts objects, in every C library of Linux */
-#define TEMPORARY   ".ssm-new-"
-#define PATH_BYTES  (sizeof DIRECTORY + NAME_MAX + 1)
-#define ATTEMPTS    64 /* a sweeper may take a temporary name away, but never so often in a row */
+#define DIRECTORY  "/dev/shm" /* where shm_open(3) puts objects, in every C library of Linux */
+#define TEMPORARY  ".ssm-new-"
+#define PATH_BYTES (sizeof DIRECTORY + NAME_MAX + 1)
+#define ATTEMPTS   64 /* a sweeper may take a temporary name away, but never so often in a row */
 
 static bool begins(const char *text, const char *with)
 {
@@ -32,8 +32,8 @@ static int path_of(const char *name, char path_out[PATH_BYTES])
 {
     name += *name == '/';
     size_t length = strlen(name);
-    if (length == 0 || length > NAME_MAX || strchr(name, '/') != NULL || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-        begins(name, TEMPORARY))
+    if (length == 0 || length > NAME_MAX || strchr(name, '/') != NULL || strcmp(name, ".") == 0 ||
+        strcmp(name, "..") == 0 || begins(name, TEMPORARY))
         return -EINVAL;
     snprintf(path_out, PATH_BYTES, DIRECTORY "/%s", name);
     return 0;

@@ -11,25 +11,25 @@
 #endif
 
 enum ssm_seed_bug {
-    SSM_BUG_NO_INTENT = 1,   /* put: the ring's bits are set without put_intent */
-    SSM_BUG_INTENT_EARLY,    /* put: put_intent before the slots */
-    SSM_BUG_HEAD_EARLY,    /* put: the index before the bits */
-    SSM_BUG_NO_UNDO,       /* the producer's side is not repaired */
-    SSM_BUG_TAIL_EARLY,    /* get: the index before the bits */
-    SSM_BUG_NO_REBUILD,    /* a shard's list is not rebuilt after its owner's death */
-    SSM_BUG_NO_SCRUB,      /* a reaper leaves locks to the dead */
-    SSM_BUG_SLOT_EARLY,    /* a reaper frees the slots of the dead before their blocks */
-    SSM_BUG_LONG_SLEEP,    /* a waiting call does not look again in between */
-    SSM_BUG_RING_EARLY,    /* a new ring is published before it has a place and a name */
-    SSM_BUG_NO_JOURNAL,    /* an operation of a dead process in a service is neither finished nor undone */
-    SSM_BUG_RUSHED_THIEF,  /* a thief does not wait until the owner of the cache has left it */
-    SSM_BUG_NO_RETURN,     /* packets that a dead process had taken out of a redelivering ring do not come back */
-    SSM_BUG_NO_HANDOVER,   /* a dead process's put of deliveries is not completed */
-    SSM_BUG_TAKE_HEAD_FIRST, /* get: the head of a chain before its segments */
-    SSM_BUG_DROP_HEAD_FIRST, /* undoing a put or get of a chain clears the ring's bits from the head on */
-    SSM_BUG_NO_NEW_TREE,     /* the arena's tree is not rebuilt after a death with its lock */
-    SSM_BUG_SILENT_RELEASE,  /* a process does not announce that it is about to clear the last bit of a block */
-    SSM_BUG_VIEW_DELAYS,     /* free: a delivery ends only with the last reference to its block */
+    SSM_BUG_NO_INTENT = 1,    /* put: the ring's bits are set without put_intent */
+    SSM_BUG_INTENT_EARLY,     /* put: put_intent before the slots */
+    SSM_BUG_HEAD_EARLY,       /* put: the index before the bits */
+    SSM_BUG_NO_UNDO,          /* the producer's side is not repaired */
+    SSM_BUG_TAIL_EARLY,       /* get: the index before the bits */
+    SSM_BUG_NO_REBUILD,       /* a shard's list is not rebuilt after its owner's death */
+    SSM_BUG_NO_SCRUB,         /* a reaper leaves locks to the dead */
+    SSM_BUG_SLOT_EARLY,       /* a reaper frees the slots of the dead before their blocks */
+    SSM_BUG_LONG_SLEEP,       /* a waiting call does not look again in between */
+    SSM_BUG_RING_EARLY,       /* a new ring is published before it has a place and a name */
+    SSM_BUG_NO_JOURNAL,       /* an operation of a dead process in a service is neither finished nor undone */
+    SSM_BUG_RUSHED_THIEF,     /* a thief does not wait until the owner of the cache has left it */
+    SSM_BUG_NO_RETURN,        /* packets that a dead process had taken out of a redelivering ring do not come back */
+    SSM_BUG_NO_HANDOVER,      /* a dead process's put of deliveries is not completed */
+    SSM_BUG_TAKE_HEAD_FIRST,  /* get: the head of a chain before its segments */
+    SSM_BUG_DROP_HEAD_FIRST,  /* undoing a put or get of a chain clears the ring's bits from the head on */
+    SSM_BUG_NO_NEW_TREE,      /* the arena's tree is not rebuilt after a death with its lock */
+    SSM_BUG_SILENT_RELEASE,   /* a process does not announce that it is about to clear the last bit of a block */
+    SSM_BUG_VIEW_DELAYS,      /* free: a delivery ends only with the last reference to its block */
     SSM_BUG_TRUSTED_LEFTOVER, /* an extent of the right size is used although its units may not be reserved */
     SSM_BUG_WIDE_EARLY        /* a ring says that it has more slots before the packets stand in them */
 };

@@ -17,9 +17,9 @@
 
 /* The kernel does not interrupt such a call; before 6.11 it undoes a reservation at any signal. So work is done in
  * pieces. */
-#define PIECE      (UINT64_C(16) << 20) /* some 6 ms */
-#define PIECE_MIN  (UINT64_C(64) << 10)
-#define ANSWER     (4 * PIECE) /* taking the GIL again may last as long as a piece */
+#define PIECE     (UINT64_C(16) << 20) /* some 6 ms */
+#define PIECE_MIN (UINT64_C(64) << 10)
+#define ANSWER    (4 * PIECE) /* taking the GIL again may last as long as a piece */
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* since 5.14 */
@@ -181,7 +181,8 @@ static int lock_as_touched(const struct ssm_segment *segment)
 {
     if (segment->reserved == segment->size)
         return 0;
-    return lock_result(mlock2(segment->base + segment->reserved, (size_t)(segment->size - segment->reserved), MLOCK_ONFAULT));
+    return lock_result(
+        mlock2(segment->base + segment->reserved, (size_t)(segment->size - segment->reserved), MLOCK_ONFAULT));
 }
 
 static int in_pieces(const struct ssm_segment *segment, int (*each)(uint8_t *bytes, size_t count),

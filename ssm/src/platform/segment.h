@@ -21,7 +21,8 @@ struct ssm_segment {
  * SIGBUS at the first touch; a shorter file grows. If the memory cgroup is smaller than that, the kernel kills the
  * caller. Works in pieces and runs the hooks, if any, in between; -EINTR if a hook gives up. What is reserved already
  * stays as it is. `done_out`, unless NULL: how many bytes are reserved now, whatever the result. */
-int ssm_segment_reserve(int fd, uint64_t start, uint64_t bytes, const struct ssm_sleep_hooks *hooks, uint64_t *done_out);
+int ssm_segment_reserve(int fd, uint64_t start, uint64_t bytes, const struct ssm_sleep_hooks *hooks,
+                        uint64_t *done_out);
 /* Gives the memory of these bytes back: from then on they are a hole, in every mapping. 0, or -errno. */
 int ssm_segment_punch(int fd, uint64_t start, uint64_t bytes);
 /* Gives the file that size, without memory for what it grows by. 0, or -errno: -EFBIG beyond RLIMIT_FSIZE. */
@@ -44,7 +45,7 @@ bool ssm_segment_is_same(int fd, int other);
  * -errno. */
 int64_t ssm_segment_peek(int fd, uint64_t start, void *buffer, size_t bytes);
 
-int  ssm_segment_map(int fd, uint64_t size, bool writable, struct ssm_segment *segment_out);
+int ssm_segment_map(int fd, uint64_t size, bool writable, struct ssm_segment *segment_out);
 /* Only the first `reserved` bytes are known to have memory. A core dump has no others. */
 void ssm_segment_set_reserved(struct ssm_segment *segment, uint64_t reserved);
 void ssm_segment_unmap(struct ssm_segment *segment);
@@ -56,13 +57,13 @@ int ssm_segment_prepare(const struct ssm_segment *segment, unsigned advice, cons
 
 /* Maps a page of the file without access, so that the open file description lives as long as this process's memory.
  * Forked children do not inherit the page. 0 or -errno. */
-int  ssm_page_keep(int fd, void **page_out);
+int ssm_page_keep(int fd, void **page_out);
 void ssm_page_drop(void *page);
 
 /* Zeroed private memory; pages are allocated at the first touch. NULL if there is none. */
 void *ssm_private_map(size_t bytes);
-void  ssm_private_unmap(void *memory, size_t bytes);
-void  ssm_private_clear(void *memory, size_t bytes); /* zeroes it and returns its pages; allowed after fork */
+void ssm_private_unmap(void *memory, size_t bytes);
+void ssm_private_clear(void *memory, size_t bytes); /* zeroes it and returns its pages; allowed after fork */
 
 uint64_t ssm_random_u64(void);
 

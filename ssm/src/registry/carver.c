@@ -71,7 +71,8 @@ int ssm_carver_alloc(struct ssm_pool *pool, uint64_t bytes, uint64_t reserved, u
         return -SSM_E_METADATA;
     wanted.size = round_up(bytes);
     wanted.max = pool->geometry.metadata_bytes - 1;
-    result = ssm_sparse_reserve_tree(pool, pool->geometry.carver_start, carver.capacity, al_tree_used_count(&carver) + NODES_MORE);
+    result = ssm_sparse_reserve_tree(pool, pool->geometry.carver_start, carver.capacity,
+                                     al_tree_used_count(&carver) + NODES_MORE);
     if (result != 0)
         return result;
     result = al_tree_alloc(&carver, &wanted, owner, start_out);

@@ -21,7 +21,7 @@ int ssm_carver_init(struct ssm_pool *pool);
 
 /* -SSM_E_METADATA; -SSM_E_CORRUPT; -ENOSPC if there is no memory for the first `reserved` bytes, which are used at once
  * (the range stays a leftover). `start_out` is relative to the area. The range is not cleared. */
-int  ssm_carver_alloc(struct ssm_pool *pool, uint64_t bytes, uint64_t reserved, uint32_t owner, uint64_t *start_out);
+int ssm_carver_alloc(struct ssm_pool *pool, uint64_t bytes, uint64_t reserved, uint32_t owner, uint64_t *start_out);
 void ssm_carver_free(struct ssm_pool *pool, uint64_t start, uint64_t bytes);
 
 uint64_t ssm_carver_check(struct ssm_pool *pool, al_report_fn report, void *context);

@@ -29,7 +29,7 @@ static bool is_to_steal(const struct ssm_pool *pool, uint64_t word)
 static bool spin(struct ssm_pool *pool, struct ssm_lock *lock)
 {
     for (int i = 0; pool->many_cpus && i < SPINS; i++) {
-        uint64_t word = ssm_load_relaxed_u64(&lock->word); /* a hint: the swap decides */
+        uint64_t word = ssm_load_relaxed_u64(&lock->word);                        /* a hint: the swap decides */
         if (word == 0 && ssm_cas_acqrel_u64(&lock->word, &word, pool->lock_word)) /* L2 */
             return true;
         ssm_cpu_relax();
@@ -45,7 +45,8 @@ static int steal(struct ssm_pool *pool, struct ssm_lock *lock, ssm_lock_repair r
     return result < 0 ? result : 0;
 }
 
-int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_lock_repair repair, void *context)
+int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_lock_repair repair,
+                         void *context)
 {
     /* Takes the lock with the waiters bit, since a process that set it earlier may still sleep. */
     const uint64_t mine = pool->lock_word | SSM_LOCK_WAITERS;
@@ -66,7 +67,8 @@ int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t 
         }
         uint64_t now_ns = ssm_now_ns();
         if (until_ns == 0)
-            until_ns = now_ns + (patience_ns <= SSM_LOCK_PATIENCE_NS && now_ns - pool->stayed_ns < STAYED_NS ? 0 : patience_ns);
+            until_ns = now_ns +
+                       (patience_ns <= SSM_LOCK_PATIENCE_NS && now_ns - pool->stayed_ns < STAYED_NS ? 0 : patience_ns);
         if (now_ns >= until_ns) {
             ssm_lock_note_evasion(pool);
             if (patience_ns > 0)

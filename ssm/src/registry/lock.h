@@ -20,13 +20,13 @@
 /* How long a call waits for a lock inside the attachment, where it keeps the process's other threads out. If one lock
  * stayed taken for so long, the next ones are only tried for a moment. A caller that wants to wait longer leaves the
  * attachment and tries again: ssm_lock_retry(). */
-#define SSM_LOCK_PATIENCE_NS  UINT64_C(300000)
+#define SSM_LOCK_PATIENCE_NS UINT64_C(300000)
 
 /* Repairs what the lock guards; may run several times. 0, or the error with which taking the lock fails. */
 typedef int (*ssm_lock_repair)(struct ssm_pool *pool, void *context);
 
-SSM_COLD int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_lock_repair repair,
-                                  void *context);
+SSM_COLD int ssm_lock_take_slowly(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns,
+                                  ssm_lock_repair repair, void *context);
 
 /* Takes a free lock. */
 static inline bool ssm_lock_try(const struct ssm_pool *pool, struct ssm_lock *lock)
@@ -37,8 +37,8 @@ static inline bool ssm_lock_try(const struct ssm_pool *pool, struct ssm_lock *lo
 
 /* Not recursive. 0; -ETIMEDOUT if a living owner kept the lock for `patience_ns` (0: spins only); or the error of the
  * repair. */
-static inline int ssm_lock_take(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns, ssm_lock_repair repair,
-                                void *context)
+static inline int ssm_lock_take(struct ssm_pool *pool, struct ssm_lock *lock, uint64_t patience_ns,
+                                ssm_lock_repair repair, void *context)
 {
     SSM_ASSERT(pool->self != SSM_NIL); /* the word would name nobody */
     return ssm_lock_try(pool, lock) ? 0 : ssm_lock_take_slowly(pool, lock, patience_ns, repair, context);
@@ -73,7 +73,10 @@ static inline void ssm_lock_note_stayed(struct ssm_pool *pool, uint64_t now_ns)
 
 /* After a call that failed: 1, after a nap, if it should be tried again because a lock stayed taken; 0 if not, or if
  * that has lasted for `patience_ns`; -EINTR. Not while the attachment is entered. */
-struct ssm_lock_retry { uint32_t stayed; uint64_t until_ns; };
+struct ssm_lock_retry {
+    uint32_t stayed;
+    uint64_t until_ns;
+};
 static inline struct ssm_lock_retry ssm_lock_retry_begin(const struct ssm_pool *pool)
 {
     return (struct ssm_lock_retry){.stayed = ssm_lock_stayed_count(pool)};

@@ -96,7 +96,7 @@ void ssm_registry_mark_used(struct ssm_pool *pool, uint32_t slot)
     struct ssm_u32 *high = &ssm_superblock_of(pool)->holder_high;
     SSM_ASSERT(slot < pool->geometry.holders);
     ssm_registry_ids_take(pool, SSM_REGISTRY_IDS_SLOTS, slot); /* no effect on the slot of a dead process */
-    if (slot >= ssm_load_relaxed_u32(high)) /* only the owner of the registry writes it */
+    if (slot >= ssm_load_relaxed_u32(high))                    /* only the owner of the registry writes it */
         ssm_store_release_u32(high, slot + 1); /* M1 -> M2 in ssm_holder_high(): before its kind, or a block */
 }
 
@@ -113,7 +113,9 @@ static void write_slot(struct ssm_pool *pool, uint32_t slot)
     struct ssm_holder *holder = ssm_holder_at(pool, slot);
     uint32_t incarnation = ssm_load_relaxed_u32(&holder->incarnation) + 1;
     uint32_t pid = (uint32_t)getpid();
-    uint32_t former_rmid = ssm_load_relaxed_u32(&holder->kind) == SSM_HOLDER_PROCESS ? ssm_load_relaxed_u32(&holder->rmid) : 0;
+    uint32_t former_rmid = ssm_load_relaxed_u32(&holder->kind) == SSM_HOLDER_PROCESS
+                             ? ssm_load_relaxed_u32(&holder->rmid)
+                             : 0;
     ssm_store_release_u32(&holder->incarnation, incarnation); /* J1 -> J2 in ssm_holder_is_dead() */
     ssm_store_relaxed_u32(&holder->pid, pid);
     ssm_store_relaxed_u32(&holder->rmid, take_rmid(pool));

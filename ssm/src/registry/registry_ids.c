@@ -16,18 +16,19 @@ static bool reads(const struct ssm_pool *pool, uint32_t slot, enum ssm_registry_
 {
     const struct ssm_holder *holder = ssm_holder_at(pool, slot);
     uint32_t kind = ssm_load_acquire_u32(&holder->kind);
-    *number_out = which == SSM_REGISTRY_IDS_SLOTS    ? slot
+    *number_out = which == SSM_REGISTRY_IDS_SLOTS ? slot
                 : which == SSM_REGISTRY_IDS_RINGS ? ssm_load_relaxed_u32(&holder->ring_id)
-                                                : ssm_load_relaxed_u32(&holder->rmid);
-    return which == SSM_REGISTRY_IDS_SLOTS    ? kind != SSM_HOLDER_NONE
+                                                  : ssm_load_relaxed_u32(&holder->rmid);
+    return which == SSM_REGISTRY_IDS_SLOTS ? kind != SSM_HOLDER_NONE
          : which == SSM_REGISTRY_IDS_RINGS ? kind == SSM_HOLDER_RING
-                                         : kind == SSM_HOLDER_PROCESS && *number_out != 0; /* 0: no RMID was free */
+                                           : kind == SSM_HOLDER_PROCESS && *number_out != 0; /* 0: no RMID was free */
 }
 
 /* All numbers of that kind are below the limit. */
 static uint32_t limit_of(const struct ssm_pool *pool, enum ssm_registry_ids which)
 {
-    return which == SSM_REGISTRY_IDS_RMIDS ? (uint32_t)ssm_layout_registry_ids(&pool->geometry, which).first + 1 : pool->geometry.holders;
+    return which == SSM_REGISTRY_IDS_RMIDS ? (uint32_t)ssm_layout_registry_ids(&pool->geometry, which).first + 1
+                                           : pool->geometry.holders;
 }
 
 static bool names(const struct ssm_pool *pool, uint32_t slot, enum ssm_registry_ids which, uint32_t *number_out)
@@ -60,9 +61,9 @@ static struct ssm_holder_set all_named(const struct ssm_pool *pool, enum ssm_reg
 static uint8_t *memory_of(const struct ssm_pool *pool, enum ssm_registry_ids which)
 {
     const struct ssm_geometry *g = &pool->geometry;
-    return pool->base + (which == SSM_REGISTRY_IDS_SLOTS    ? g->slots_start
-                       : which == SSM_REGISTRY_IDS_RINGS ? g->ring_ids_start
-                                                       : g->rmids_start);
+    return pool->base + (which == SSM_REGISTRY_IDS_SLOTS   ? g->slots_start
+                         : which == SSM_REGISTRY_IDS_RINGS ? g->ring_ids_start
+                                                           : g->rmids_start);
 }
 
 static int lay_out(struct ssm_pool *pool, enum ssm_registry_ids which, struct ssm_hosted *hosted)
@@ -112,8 +113,7 @@ void ssm_registry_ids_settle(struct ssm_pool *pool, enum ssm_registry_ids which)
     const struct ssm_holder_set named = all_named(pool, which);
     const uint32_t limit = limit_of(pool, which);
     struct ssm_hosted hosted;
-    if (!open_numbers(pool, which, &hosted) || ssm_hosted_check(&hosted, NULL, NULL) != 0 ||
-        !has_all(&hosted, &named))
+    if (!open_numbers(pool, which, &hosted) || ssm_hosted_check(&hosted, NULL, NULL) != 0 || !has_all(&hosted, &named))
         rebuild(pool, which, &hosted);
     for (uint32_t number = 0; number < limit; number++) {
         if (ssm_holder_set_has(&named, number) || !ssm_hosted_has_number(&hosted, number))
@@ -129,8 +129,8 @@ void ssm_registry_ids_audit(struct ssm_pool *pool, enum ssm_registry_ids which)
 {
     const struct ssm_holder_set named = all_named(pool, which);
     struct ssm_hosted hosted;
-    if (!open_numbers(pool, which, &hosted) || ssm_hosted_used(&hosted) != ssm_holder_set_count(&named) || !has_all(&hosted, &named) ||
-        (which != SSM_REGISTRY_IDS_RMIDS && ssm_hosted_check(&hosted, NULL, NULL) != 0))
+    if (!open_numbers(pool, which, &hosted) || ssm_hosted_used(&hosted) != ssm_holder_set_count(&named) ||
+        !has_all(&hosted, &named) || (which != SSM_REGISTRY_IDS_RMIDS && ssm_hosted_check(&hosted, NULL, NULL) != 0))
         ssm_registry_ids_settle(pool, which);
 }
 
@@ -188,10 +188,10 @@ uint64_t ssm_registry_ids_check(struct ssm_pool *pool, enum ssm_registry_ids whi
         if (!reads(pool, slot, which, &number))
             continue;
         bool possible = number < limit_of(pool, which);
-        const char *fault = !possible                                 ? "a slot names one that cannot be (slot, number)"
-                          : ssm_holder_set_has(&named, number)                       ? "named by two slots (slot, number)"
-                          : !ssm_hosted_has_number(&hosted, number)   ? "named by a slot, and yet free (slot, number)"
-                                                                      : NULL;
+        const char *fault = !possible                               ? "a slot names one that cannot be (slot, number)"
+                          : ssm_holder_set_has(&named, number)      ? "named by two slots (slot, number)"
+                          : !ssm_hosted_has_number(&hosted, number) ? "named by a slot, and yet free (slot, number)"
+                                                                    : NULL;
         if (possible)
             ssm_holder_set_add(&named, number);
         if (fault != NULL) {

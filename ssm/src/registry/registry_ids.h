@@ -24,9 +24,9 @@ int ssm_registry_ids_init(struct ssm_pool *pool); /* of a new pool */
 
 /* The next number; SSM_NIL if all are in use, or all free RMIDs rest. */
 uint32_t ssm_registry_ids_peek(struct ssm_pool *pool, enum ssm_registry_ids which);
-void     ssm_registry_ids_take(struct ssm_pool *pool, enum ssm_registry_ids which, uint32_t number);
+void ssm_registry_ids_take(struct ssm_pool *pool, enum ssm_registry_ids which, uint32_t number);
 uint32_t ssm_registry_ids_alloc(struct ssm_pool *pool, enum ssm_registry_ids which); /* peek and take */
-void     ssm_registry_ids_free(struct ssm_pool *pool, enum ssm_registry_ids which, uint32_t number);
+void ssm_registry_ids_free(struct ssm_pool *pool, enum ssm_registry_ids which, uint32_t number);
 
 /* Makes the allocator agree with the holder table. */
 void ssm_registry_ids_settle(struct ssm_pool *pool, enum ssm_registry_ids which);

@@ -68,7 +68,8 @@ static void take_block(struct ssm_ring *ring, uint32_t block_idx, bool redeliver
     if (ring->table == NULL)
         return;
     ssm_delivery_begin(pool, ring->table, block_idx, pool->delivery_serial);
-    claim->flags = (uint8_t)(redelivered ? claim->flags | SSM_CLAIM_REDELIVERED : claim->flags & ~SSM_CLAIM_REDELIVERED);
+    claim->flags = (uint8_t)(redelivered ? claim->flags | SSM_CLAIM_REDELIVERED
+                                         : claim->flags & ~SSM_CLAIM_REDELIVERED);
 }
 
 /* Step 2 for a chain, from the end to the head (N3). If a process took the end of it and died, frees the rest;
@@ -110,7 +111,8 @@ static void pass_over(struct ssm_ring *ring)
     for (;; tail++) {
         if (tail == head)
             head = ssm_ring_head_beyond(ring, tail);
-        if (head == UINT64_MAX || head == tail || is_queued(ring, ssm_load_relaxed_u64(&ring->shared->slots[tail & ring->mask])))
+        if (head == UINT64_MAX || head == tail ||
+            is_queued(ring, ssm_load_relaxed_u64(&ring->shared->slots[tail & ring->mask])))
             break;
     }
     if (tail != start)
@@ -137,7 +139,8 @@ static uint32_t take_returned(struct ssm_ring *ring, uint32_t count, uint64_t *h
 
 /* Gets up to `count` packets out of up to `slots` slots; returns how many. Slots that are passed over only move the
  * tail. Adds the packets to `counter`. */
-static uint32_t get_queued(struct ssm_ring *ring, uint32_t count, uint64_t slots, struct ssm_u64 *counter, uint64_t *handles_out)
+static uint32_t get_queued(struct ssm_ring *ring, uint32_t count, uint64_t slots, struct ssm_u64 *counter,
+                           uint64_t *handles_out)
 {
     struct ssm_side *consumer = &ring->shared->consumer;
     uint64_t start = ssm_load_relaxed_u64(&consumer->index), tail = start, head = start;
@@ -290,7 +293,10 @@ static SSM_COLD int get_once_more(struct get_call *call, struct ssm_lock_retry r
 static SSM_COLD int get_waiting(struct get_call *call, int64_t timeout_ns)
 {
     const struct ssm_sleep wait = {
-        .attempt = get_attempt, .context = call, .again = -SSM_E_EMPTY, .class_idx = SSM_NIL,
+        .attempt = get_attempt,
+        .context = call,
+        .again = -SSM_E_EMPTY,
+        .class_idx = SSM_NIL,
         .event = &call->ring->shared->not_empty,
     };
     return ssm_sleep_for(call->ring->pool, &wait, timeout_ns);
@@ -303,7 +309,8 @@ static SSM_APART int get_slowly(struct ssm_ring *ring, uint64_t *handles_out, ui
         return -EINVAL;
     int result = 0;
     /* The next owner of an exclusive side first gets the packets that its predecessor had. */
-    if (ring->table != NULL && ring->flags & SSM_ONE_CONSUMER && ssm_lock_owner_is_dead(ring->pool, &ring->shared->consumer.lock))
+    if (ring->table != NULL && ring->flags & SSM_ONE_CONSUMER &&
+        ssm_lock_owner_is_dead(ring->pool, &ring->shared->consumer.lock))
         result = await_returns(ring);
     const struct ssm_lock_retry retry = ssm_lock_retry_begin(ring->pool);
     if (result >= 0)

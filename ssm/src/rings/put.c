@@ -94,7 +94,8 @@ static SSM_COLD int check_chain(const struct ssm_ring *ring, uint32_t head_idx, 
 
 /* Checks that this process holds each packet, that none is in this ring, and none twice in the batch. `flags_out`: the
  * flags of all claims. */
-static SSM_COLD int check_handles(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, bool keep, uint8_t *flags_out)
+static SSM_COLD int check_handles(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, bool keep,
+                                  uint8_t *flags_out)
 {
     struct ssm_pool *pool = ring->pool;
     uint32_t checked = 0;
@@ -103,7 +104,8 @@ static SSM_COLD int check_handles(struct ssm_ring *ring, const uint64_t *handles
         uint32_t block_idx = ssm_claim_find(pool, handles[checked]);
         if (block_idx == SSM_NIL)
             result = -SSM_E_STALE;
-        else if (pool->claims[block_idx].flags & SSM_CLAIM_OF_CHAIN && (result = check_chain(ring, block_idx, keep)) != 0)
+        else if (pool->claims[block_idx].flags & SSM_CLAIM_OF_CHAIN &&
+                 (result = check_chain(ring, block_idx, keep)) != 0)
             continue;
         else if (!keep && !ssm_claim_is_movable(&pool->claims[block_idx]))
             result = -SSM_E_STALE;
@@ -221,7 +223,8 @@ static SSM_COLD void put_all(struct ssm_ring *ring, const struct put_call *call,
     const uint32_t count = call->count;
     const bool keep = call->flags & SSM_KEEP, deliveries = claims & SSM_CLAIM_DELIVERED;
     SSM_ASSERT(count > 0 && count <= ring->capacity);
-    SSM_ASSERT_SHARED(ssm_load_relaxed_u64(&producer->put_intent) == 0 && ssm_load_relaxed_u64(&producer->put_owner) == 0);
+    SSM_ASSERT_SHARED(ssm_load_relaxed_u64(&producer->put_intent) == 0 &&
+                      ssm_load_relaxed_u64(&producer->put_owner) == 0);
     if (SSM_HAS_BUG(INTENT_EARLY))
         ssm_store_release_u64(&producer->put_intent, head + count);
     for (uint32_t i = 0; i < count; i++)
@@ -393,9 +396,9 @@ static SSM_COLD int put_sampling(const struct put_call *call)
 
 /* What a put does that finds the ring full, and does not wait: all that there is to know about a policy. */
 static const struct overflow {
-    const char *name; /* with a number behind a colon, as an example of those that it may have */
-    uint32_t    flag, excludes; /* flags that a ring with this policy cannot have */
-    int       (*put)(const struct put_call *call); /* gives up the producer's right; returns how many were dropped */
+    const char *name;                        /* with a number behind a colon, as an example of those that it may have */
+    uint32_t flag, excludes;                 /* flags that a ring with this policy cannot have */
+    int (*put)(const struct put_call *call); /* gives up the producer's right; returns how many were dropped */
     const char *text;
 } policies[] = {
     {"block", 0, 0, NULL, "waits until there is room"},
@@ -406,10 +409,13 @@ static const struct overflow {
      "of eight packets that there is no room for frees the first seven, and the oldest one in the ring to make room "
      "for the eighth"},
 };
-#define POLICY_MASK ((uint32_t)(SSM_OVERFLOW_MASK % SSM_OVERFLOW_EVERY(1))) /* the rest is its number */
+#define POLICY_MASK  ((uint32_t)(SSM_OVERFLOW_MASK % SSM_OVERFLOW_EVERY(1))) /* the rest is its number */
 #define POLICY_COUNT ((uint32_t)(sizeof policies / sizeof *policies))
 
-static bool has_number(const struct overflow *policy) { return strchr(policy->name, ':') != NULL; }
+static bool has_number(const struct overflow *policy)
+{
+    return strchr(policy->name, ':') != NULL;
+}
 
 /* NULL: there is none; the flags of a ring that exists are from shared memory. */
 static const struct overflow *policy_of(uint32_t flags)
@@ -421,8 +427,14 @@ static const struct overflow *policy_of(uint32_t flags)
     return NULL;
 }
 
-const char *ssm_overflow_name(uint32_t number) { return number < POLICY_COUNT ? policies[number].name : NULL; }
-const char *ssm_overflow_text(uint32_t number) { return number < POLICY_COUNT ? policies[number].text : NULL; }
+const char *ssm_overflow_name(uint32_t number)
+{
+    return number < POLICY_COUNT ? policies[number].name : NULL;
+}
+const char *ssm_overflow_text(uint32_t number)
+{
+    return number < POLICY_COUNT ? policies[number].text : NULL;
+}
 
 #define NO_NUMBER (UINT16_MAX + 1) /* more than fits into the flags */
 
@@ -439,8 +451,8 @@ int ssm_overflow_of_words(const char *words, uint32_t *flags_out)
         const size_t length = strcspn(policies[i].name, ":");
         if (strncmp(words, policies[i].name, length) != 0 || (words[length] == ':') != has_number(&policies[i]))
             continue;
-        const uint32_t number = has_number(&policies[i])  ? number_of(words + length + 1)
-                                : words[length] == '\0' ? 0
+        const uint32_t number = has_number(&policies[i]) ? number_of(words + length + 1)
+                              : words[length] == '\0'    ? 0
                                                          : NO_NUMBER;
         *flags_out = policies[i].flag | SSM_OVERFLOW_EVERY(number);
         if (number <= UINT16_MAX && policy_of(*flags_out) != NULL)
@@ -518,7 +530,10 @@ static SSM_COLD int put_once_more(struct put_call *call, struct ssm_lock_retry r
 static SSM_COLD int put_waiting(struct put_call *call, int64_t timeout_ns)
 {
     const struct ssm_sleep wait = {
-        .attempt = put_attempt, .context = call, .again = -SSM_E_FULL, .class_idx = SSM_NIL,
+        .attempt = put_attempt,
+        .context = call,
+        .again = -SSM_E_FULL,
+        .class_idx = SSM_NIL,
         .event = &call->ring->shared->not_full,
     };
     return ssm_sleep_for(call->ring->pool, &wait, timeout_ns);
@@ -566,7 +581,8 @@ static inline bool put_fast(struct ssm_ring *ring, uint64_t handle)
     return put;
 }
 
-static SSM_APART int put_unnamed(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags, int64_t timeout_ns)
+static SSM_APART int put_unnamed(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags,
+                                 int64_t timeout_ns)
 {
     struct put_call call = {ring, handles, NULL, count, flags};
     return put_slowly(&call, timeout_ns);

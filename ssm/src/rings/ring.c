@@ -55,12 +55,14 @@ static struct ssm_ring_shared *find_shared(const struct ssm_pool *pool, uint32_t
 {
     const struct ssm_geometry *g = &pool->geometry;
     uint64_t start = ssm_load_relaxed_u64(&ssm_holder_at(pool, holder_id)->ring_start);
-    if (start % SSM_NO_SHARING != 0 || start > g->metadata_bytes || g->metadata_bytes - start < sizeof(struct ssm_ring_shared))
+    if (start % SSM_NO_SHARING != 0 || start > g->metadata_bytes ||
+        g->metadata_bytes - start < sizeof(struct ssm_ring_shared))
         return NULL;
     struct ssm_ring_shared *shared = (struct ssm_ring_shared *)(pool->base + g->metadata_start + start);
     uint32_t capacity = shared->capacity, flags = shared->flags, type_bytes = shared->type_bytes;
     if (capacity == 0 || capacity > SSM_RING_MAX || type_bytes >= SSM_TYPE_SIZE ||
-        type_start(pool, capacity, flags) + type_bytes > g->metadata_bytes - start || ssm_ring_slots_now(shared, capacity) == 0)
+        type_start(pool, capacity, flags) + type_bytes > g->metadata_bytes - start ||
+        ssm_ring_slots_now(shared, capacity) == 0)
         return NULL;
     *shape_out = (struct shape){capacity, flags, type_bytes};
     return shared;
@@ -70,7 +72,9 @@ static struct ssm_ring_shared *find_shared(const struct ssm_pool *pool, uint32_t
 struct ssm_ring_shared *ssm_ring_shared_at(const struct ssm_pool *pool, uint32_t holder_id)
 {
     struct shape shape;
-    return ssm_load_acquire_u32(&ssm_holder_at(pool, holder_id)->kind) == SSM_HOLDER_RING ? find_shared(pool, holder_id, &shape) : NULL;
+    return ssm_load_acquire_u32(&ssm_holder_at(pool, holder_id)->kind) == SSM_HOLDER_RING
+             ? find_shared(pool, holder_id, &shape)
+             : NULL;
 }
 
 bool ssm_ring_table(const struct ssm_pool *pool, uint32_t holder_id, struct ssm_redelivery *table_out)
@@ -169,7 +173,8 @@ static int look_up(struct ssm_pool *pool, const char *name, uint32_t *id_out)
     return 0;
 }
 
-static int find_or_create(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options, uint32_t *id_out)
+static int find_or_create(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options,
+                          uint32_t *id_out)
 {
     int result = look_up(pool, name, id_out);
     if (result != 0 || *id_out != SSM_NIL)
@@ -213,11 +218,13 @@ int ssm_ring_matches(struct ssm_ring *ring, const struct ssm_ring_options *optio
     return shared == NULL ? -SSM_E_CORRUPT : matches(ring->pool, shared, &shape, options);
 }
 
-int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options, struct ssm_ring **ring_out)
+int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options,
+                  struct ssm_ring **ring_out)
 {
     uint32_t id = SSM_NIL;
     size_t length = strnlen(name, SSM_NAME_SIZE);
-    if (length == 0 || length == SSM_NAME_SIZE || options->capacity > SSM_RING_MAX || !flags_are_known(options->flags) ||
+    if (length == 0 || length == SSM_NAME_SIZE || options->capacity > SSM_RING_MAX ||
+        !flags_are_known(options->flags) ||
         (options->type != NULL && strnlen(options->type, SSM_TYPE_SIZE) == SSM_TYPE_SIZE))
         return -EINVAL;
     int result = find_or_create(pool, name, options, &id);
@@ -234,12 +241,14 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
     struct ssm_ring *ring = malloc(sizeof *ring);
     if (ring == NULL)
         return -ENOMEM;
-    *ring = (struct ssm_ring){ /* this mask stands for no slots yet: set below */
-        .pool = pool, .shared = shared, .mask = UINT32_MAX, .mark = ssm_mark_of(id), .id = id, .capacity = shape.capacity,
-        .flags = shape.flags,
+    *ring = (struct ssm_ring){
+        /* this mask stands for no slots yet: set below */
+        .pool = pool, .shared = shared,           .mask = UINT32_MAX,   .mark = ssm_mark_of(id),
+        .id = id,     .capacity = shape.capacity, .flags = shape.flags,
     };
     ssm_ring_look_at_slots(ring);
-    SSM_ASSERT(ring->places <= ring->capacity && ring->places <= ring->mask + 1 && (ring->mask & (ring->mask + 1)) == 0);
+    SSM_ASSERT(ring->places <= ring->capacity && ring->places <= ring->mask + 1 &&
+               (ring->mask & (ring->mask + 1)) == 0);
     result = ring->flags & SSM_REDELIVER ? open_table(ring) : 0;
     if (result != 0)
         free(ring);

@@ -8,15 +8,15 @@
 
 /* A process's access to a ring: private memory. */
 struct ssm_ring {
-    struct ssm_pool        *pool;
-    struct ssm_ring_shared *shared;
-    struct ssm_mark         mark;
-    uint32_t                id;        /* holder id */
-    uint32_t                capacity, flags;
-    uint32_t                mask;      /* slots in use - 1, as of the last look: with a right, as they are */
-    uint32_t                places;    /* packets that these have room for */
-    const struct ssm_redelivery *table; /* or NULL: an ordinary ring */
-    uint32_t                class_idx; /* of the last packet that the slow path of get took; a guess for the next one */
+    struct ssm_pool             *pool;
+    struct ssm_ring_shared      *shared;
+    struct ssm_mark              mark;
+    uint32_t                     id; /* holder id */
+    uint32_t                     capacity, flags;
+    uint32_t                     mask;   /* slots in use - 1, as of the last look: with a right, as they are */
+    uint32_t                     places; /* packets that these have room for */
+    const struct ssm_redelivery *table;  /* or NULL: an ordinary ring */
+    uint32_t class_idx; /* of the last packet that the slow path of get took; a guess for the next one */
 };
 
 #define SSM_ACL_DISCARD (UINT32_C(1) << 31) /* shut down at once: queued packets are freed, not delivered */
@@ -53,7 +53,7 @@ static inline void ssm_ring_look_at_slots(struct ssm_ring *ring)
 struct ssm_ring_shared *ssm_ring_shared_at(const struct ssm_pool *pool, uint32_t holder_id);
 
 struct ssm_ring_shared *ssm_ring_shared_of(const struct ssm_ring *ring);
-struct ssm_pool        *ssm_ring_pool(const struct ssm_ring *ring);
+struct ssm_pool *ssm_ring_pool(const struct ssm_ring *ring);
 
 /* Takes over the sides of dead processes, and repairs them. */
 void ssm_ring_scrub(struct ssm_pool *pool, uint32_t holder_id);

@@ -28,7 +28,8 @@ static inline uint64_t ssm_ring_head_beyond(struct ssm_ring *ring, uint64_t tail
 static inline bool ssm_ring_looks_empty(const struct ssm_ring *ring)
 {
     const uint64_t tail = ssm_load_relaxed_u64(&ring->shared->consumer.index);
-    return ssm_load_relaxed_u64(&ring->shared->consumer.peer) == tail && ssm_load_relaxed_u64(&ring->shared->producer.index) == tail;
+    return ssm_load_relaxed_u64(&ring->shared->consumer.peer) == tail &&
+           ssm_load_relaxed_u64(&ring->shared->producer.index) == tail;
 }
 
 #define SSM_RING_FAST_AHEAD 4 /* slots ahead whose descriptors are prefetched: they are still in the producer's cache */
@@ -61,13 +62,15 @@ static inline void ssm_ring_fast_put(struct ssm_ring *ring, const uint64_t *hand
 }
 
 /* Is the packet still the slot's, held by the ring alone, not a chain, and not already held by this process? */
-static inline bool ssm_ring_slot_is_common(const struct ssm_ring *ring, const struct ssm_own_class *class, uint64_t handle)
+static inline bool ssm_ring_slot_is_common(const struct ssm_ring *ring, const struct ssm_own_class *class,
+                                           uint64_t handle)
 {
     const struct ssm_pool *pool = ring->pool;
     if (!ssm_class_has_block(class, (uint32_t)handle) || pool->claims[(uint32_t)handle].references != 0)
         return false;
     const struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
-    return ssm_block_is_sole(pool, block, ring->mark) && ssm_load_relaxed_u32(&block->generation) == handle >> 32 && /* G4 */
+    return ssm_block_is_sole(pool, block, ring->mark) &&
+           ssm_load_relaxed_u32(&block->generation) == handle >> 32 && /* G4 */
            ssm_load_relaxed_u64(&block->next) == SSM_NO_NEXT;
 }
 

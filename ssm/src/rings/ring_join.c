@@ -33,7 +33,7 @@ static int join_attempt(void *context, bool thorough)
     const struct ssm_ring *ring = context;
     (void)thorough;
     SSM_POOL_ENTER(ring->pool);
-    uint64_t done = ssm_load_acquire_u64(&ring->shared->done); /* T2: before the index */
+    uint64_t done = ssm_load_acquire_u64(&ring->shared->done);           /* T2: before the index */
     uint64_t head = ssm_load_acquire_u64(&ring->shared->producer.index); /* T2 */
     return done == head ? 0 : -ETIMEDOUT;
 }
@@ -41,7 +41,11 @@ static int join_attempt(void *context, bool thorough)
 int ssm_ring_join(struct ssm_ring *ring, int64_t timeout_ns)
 {
     const struct ssm_sleep wait = {
-        .attempt = join_attempt, .context = ring, .again = -ETIMEDOUT, .class_idx = SSM_NIL, .event = &ring->shared->all_done,
+        .attempt = join_attempt,
+        .context = ring,
+        .again = -ETIMEDOUT,
+        .class_idx = SSM_NIL,
+        .event = &ring->shared->all_done,
     };
     int result = join_attempt(ring, true);
     return result == -ETIMEDOUT && timeout_ns != 0 ? ssm_sleep_for(ring->pool, &wait, timeout_ns) : result;

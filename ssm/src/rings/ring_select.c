@@ -15,7 +15,10 @@
 #define CROWDED_NS     UINT64_C(1000000)  /* first sleep when not all of the words can be slept on at once */
 #define CROWDED_MAX_NS UINT64_C(10000000) /* longest sleep, after half a second: each costs 75 us in the kernel */
 
-struct ssm_waker { struct ssm_event event; struct ssm_u32 pending; };
+struct ssm_waker {
+    struct ssm_event event;
+    struct ssm_u32   pending;
+};
 
 uint32_t ssm_ring_ready(const struct ssm_interest *interest)
 {
@@ -63,7 +66,8 @@ static uint32_t announce(const struct ssm_interest *interests, uint32_t count, s
 }
 
 /* Sleeps between the hooks of one of the pools. Each pool counts a sleeper. */
-static int sleep_on(const struct ssm_interest *interests, uint32_t count, const struct ssm_watched *watched, uint32_t words, uint64_t until_ns)
+static int sleep_on(const struct ssm_interest *interests, uint32_t count, const struct ssm_watched *watched,
+                    uint32_t words, uint64_t until_ns)
 {
     const struct ssm_pool *first = ssm_ring_pool(interests[0].ring);
     const struct ssm_sleep_hooks *hooks = &first->hooks;
@@ -80,8 +84,8 @@ static int sleep_on(const struct ssm_interest *interests, uint32_t count, const 
 
 /* Sleeps when the kernel cannot take all words at once, and looks now and then at the interests from `beyond` on.
  * Nothing has to be announced anew: a word is still announced, or it has changed and ends the sleep. */
-static int sleep_crowded(struct ssm_interest *interests, uint32_t count, const struct ssm_watched *watched, uint32_t words,
-                         uint32_t beyond, uint64_t *step_ns, uint64_t until_ns)
+static int sleep_crowded(struct ssm_interest *interests, uint32_t count, const struct ssm_watched *watched,
+                         uint32_t words, uint32_t beyond, uint64_t *step_ns, uint64_t until_ns)
 {
     for (;;) {
         const uint64_t wake_ns = ssm_now_ns() + *step_ns;

@@ -78,7 +78,8 @@ bool ssm_side_is_valid(const struct ssm_ring *ring, const struct ssm_side *side)
     const uint64_t done = ssm_load_acquire_u64(&ring->shared->done);
     const uint64_t tail = ssm_load_acquire_u64(&consumer->index); /* first: the peer may move on meanwhile */
     const uint64_t head = ssm_load_acquire_u64(&producer->index), again = ssm_load_acquire_u64(&consumer->index);
-    if (!ssm_lock_is_mine(ring->pool, &side->lock) || done > head || tail > head || again > (side == producer ? head : again))
+    if (!ssm_lock_is_mine(ring->pool, &side->lock) || done > head || tail > head ||
+        again > (side == producer ? head : again))
         return false;
     if (side == consumer)
         return head - tail <= ring->capacity; /* its own index stood still */

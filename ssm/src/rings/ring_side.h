@@ -15,18 +15,23 @@
 
 #include <errno.h>
 
-#define SSM_RING_LOOKS       20                 /* how often a call looks for what another process is about to do */
+#define SSM_RING_LOOKS       20 /* how often a call looks for what another process is about to do */
 #define SSM_RING_LOOK_NAP_NS UINT64_C(500000)
 
-struct ssm_side_of { struct ssm_ring_shared *shared; uint32_t id, capacity; }; /* capacity: when the ring was opened */
+struct ssm_side_of {
+    struct ssm_ring_shared *shared;
+    uint32_t                id, capacity;
+}; /* capacity: when the ring was opened */
 
 int ssm_side_repair_producer(struct ssm_pool *pool, void *context);
 int ssm_side_repair_consumer(struct ssm_pool *pool, void *context);
 
-static inline int ssm_side_take(struct ssm_pool *pool, struct ssm_side_of *of, struct ssm_side *side, uint64_t patience_ns)
+static inline int ssm_side_take(struct ssm_pool *pool, struct ssm_side_of *of, struct ssm_side *side,
+                                uint64_t patience_ns)
 {
     bool producer = side == &of->shared->producer;
-    return ssm_lock_take(pool, &side->lock, patience_ns, producer ? ssm_side_repair_producer : ssm_side_repair_consumer, of);
+    return ssm_lock_take(pool, &side->lock, patience_ns, producer ? ssm_side_repair_producer : ssm_side_repair_consumer,
+                         of);
 }
 
 static inline int ssm_side_take_of(struct ssm_ring *ring, struct ssm_side *side, uint64_t patience_ns)

@@ -13,10 +13,12 @@
 static bool reserve_slots(struct ssm_ring *ring, uint32_t next)
 {
     struct ssm_pool *pool = ring->pool;
-    const uint64_t slots_start = (uint64_t)((uint8_t *)ring->shared->slots - pool->base), slots = ring->mask + UINT64_C(1);
+    const uint64_t slots_start = (uint64_t)((uint8_t *)ring->shared->slots - pool->base),
+                   slots = ring->mask + UINT64_C(1);
     if (pool->grow_again_ns != 0 && ssm_now_ns() < pool->grow_again_ns)
         return false;
-    if (ssm_sparse_reserve(pool, slots_start + slots * sizeof(struct ssm_u64), (next - slots) * sizeof(struct ssm_u64)) == 0)
+    if (ssm_sparse_reserve(pool, slots_start + slots * sizeof(struct ssm_u64),
+                           (next - slots) * sizeof(struct ssm_u64)) == 0)
         return true;
     pool->grow_again_ns = ssm_now_ns() + REST_NS;
     return false;

@@ -24,7 +24,10 @@ struct acquire {
     bool                overslept;
 };
 
-static struct ssm_permits *permits_of(struct acquire *call) { return &call->service->hosted.permits; }
+static struct ssm_permits *permits_of(struct acquire *call)
+{
+    return &call->service->hosted.permits;
+}
 
 /* Grants, releases the lock, and wakes the calls that got a permit. The caller has the lock. */
 static void leave_and_wake(struct acquire *call)

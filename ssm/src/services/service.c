@@ -13,11 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NAP_NS               UINT64_C(100000)
+#define NAP_NS UINT64_C(100000)
 
 
 _Static_assert((int)SSM_RANGE_FIRST == AL_TREE_FIRST && (int)SSM_RANGE_LAST == AL_TREE_LAST &&
-               (int)SSM_RANGE_EXACT == AL_TREE_EXACT, "policies are passed on");
+                   (int)SSM_RANGE_EXACT == AL_TREE_EXACT,
+               "policies are passed on");
 
 /* ---- the directory -------------------------------------------------------------------------------------- */
 
@@ -25,7 +26,9 @@ static struct ssm_service_options options_of(const struct ssm_service_shared *sh
 {
     return (struct ssm_service_options){
         .kind = ssm_load_acquire_u32(&shared->kind), /* S2: pairs with S1 in create() */
-        .flags = shared->flags, .first = shared->first, .last = shared->last,
+        .flags = shared->flags,
+        .first = shared->first,
+        .last = shared->last,
         .ranges = shared->ranges,
     };
 }
@@ -42,8 +45,12 @@ static int map_service(struct ssm_pool *pool, uint32_t service_idx, struct ssm_s
     if (bytes == 0 || start % SSM_NO_SHARING != 0 || start > g->metadata_bytes || bytes > g->metadata_bytes - start)
         return -SSM_E_CORRUPT;
     *service_out = (struct ssm_service){
-        .pool = pool, .shared = shared, .flags = options.flags, .service_idx = service_idx,
-        .core = pool->base + g->metadata_start + start, .core_bytes = ssm_hosted_bare_bytes(&options),
+        .pool = pool,
+        .shared = shared,
+        .flags = options.flags,
+        .service_idx = service_idx,
+        .core = pool->base + g->metadata_start + start,
+        .core_bytes = ssm_hosted_bare_bytes(&options),
     };
     int result = ssm_hosted_attach(&service_out->hosted, &options, pool->base + g->metadata_start + start);
     return result == AL_OK ? 0 : -SSM_E_CORRUPT;
@@ -63,7 +70,8 @@ static uint32_t find(const struct ssm_pool *pool, const char *name, uint32_t *fr
 }
 
 /* Needs the registry locked. The last store makes the entry a service. */
-static int create(struct ssm_pool *pool, const char *name, const struct ssm_service_options *options, uint32_t service_idx)
+static int create(struct ssm_pool *pool, const char *name, const struct ssm_service_options *options,
+                  uint32_t service_idx)
 {
     struct ssm_service_shared *shared = ssm_service_at(pool, service_idx);
     struct ssm_hosted hosted;
@@ -89,8 +97,9 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_serv
 
 static bool is_same(const struct ssm_service_options *there, const struct ssm_service_options *asked)
 {
-    return there->kind == asked->kind && there->flags == ssm_hosted_complete(asked).flags && there->first == asked->first &&
-           there->last == asked->last && (asked->ranges == 0 || asked->ranges == there->ranges);
+    return there->kind == asked->kind && there->flags == ssm_hosted_complete(asked).flags &&
+           there->first == asked->first && there->last == asked->last &&
+           (asked->ranges == 0 || asked->ranges == there->ranges);
 }
 
 static int find_or_create(struct ssm_pool *pool, const char *name, const struct ssm_service_options *options,
@@ -122,7 +131,8 @@ int ssm_service_open(struct ssm_pool *pool, const char *name, const struct ssm_s
 {
     const struct ssm_service_options complete = ssm_hosted_complete(options);
     size_t length = strnlen(name, SSM_NAME_SIZE);
-    if (length == 0 || length == SSM_NAME_SIZE || options->flags & ~(uint32_t)SSM_RECLAIM || ssm_hosted_bytes(&complete) == 0)
+    if (length == 0 || length == SSM_NAME_SIZE || options->flags & ~(uint32_t)SSM_RECLAIM ||
+        ssm_hosted_bytes(&complete) == 0)
         return -EINVAL;
     struct ssm_service *service = malloc(sizeof *service);
     if (service == NULL)
@@ -216,7 +226,8 @@ int ssm_service_try_enter_as_owner(struct ssm_service *service)
 #if SSM_ASSERTS
 bool ssm_service_is_valid(const struct ssm_service *service)
 {
-    return ssm_lock_is_mine(service->pool, &service->shared->lock) && ssm_hosted_check(&service->hosted, NULL, NULL) == 0 &&
+    return ssm_lock_is_mine(service->pool, &service->shared->lock) &&
+           ssm_hosted_check(&service->hosted, NULL, NULL) == 0 &&
            ssm_load_relaxed_u64(&service->shared->used) == ssm_hosted_used(&service->hosted);
 }
 #endif
@@ -268,7 +279,8 @@ int ssm_number_alloc(struct ssm_service *service, uint64_t now_ns, uint32_t *num
 int ssm_number_free(struct ssm_service *service, uint32_t number, uint64_t now_ns)
 {
     int result = ssm_service_enter(service);
-    return result != 0 ? result : ssm_service_finish(service, ssm_hosted_free_number(&service->hosted, number, now_ns), false);
+    return result != 0 ? result
+                       : ssm_service_finish(service, ssm_hosted_free_number(&service->hosted, number, now_ns), false);
 }
 
 int ssm_number_is_allocated(struct ssm_service *service, uint32_t number)
@@ -286,10 +298,15 @@ int ssm_number_is_allocated(struct ssm_service *service, uint32_t number)
 int ssm_range_alloc(struct ssm_service *service, const struct ssm_range_request *request, uint64_t *start_out)
 {
     const struct al_tree_constraint wanted = {
-        .size = request->size, .align = request->align, .min = request->min, .max = request->max, .exact = request->exact,
+        .size = request->size,
+        .align = request->align,
+        .min = request->min,
+        .max = request->max,
+        .exact = request->exact,
         .policy = request->policy,
     };
-    if (service->hosted.ops != &ssm_addresses_ops || wanted.policy > AL_TREE_EXACT || al_tree_constraint_check(&wanted) != AL_OK)
+    if (service->hosted.ops != &ssm_addresses_ops || wanted.policy > AL_TREE_EXACT ||
+        al_tree_constraint_check(&wanted) != AL_OK)
         return -EINVAL;
     int result = ssm_service_enter_as_owner(service);
     if (result != 0)
@@ -303,7 +320,8 @@ int ssm_range_free(struct ssm_service *service, uint64_t start, uint64_t end)
     if (service->hosted.ops != &ssm_addresses_ops || start > end)
         return -EINVAL;
     int result = ssm_service_enter(service);
-    return result != 0 ? result : ssm_service_finish(service, al_tree_free(&service->hosted.addresses, start, end), false);
+    return result != 0 ? result
+                       : ssm_service_finish(service, al_tree_free(&service->hosted.addresses, start, end), false);
 }
 
 /* ---- looking in ----------------------------------------------------------------------------------------- */
@@ -316,7 +334,8 @@ int64_t ssm_service_list(struct ssm_service *service, uint64_t start, uint64_t e
     int result = ssm_service_enter(service);
     if (result != 0)
         return result;
-    for (uint64_t from = start; ssm_hosted_next(&service->hosted, from, &item) && item.start <= end; from = item.end + 1) {
+    for (uint64_t from = start; ssm_hosted_next(&service->hosted, from, &item) && item.start <= end;
+         from = item.end + 1) {
         if ((uint64_t)count < room)
             items_out[count] = item;
         count++;
@@ -382,9 +401,15 @@ int ssm_service_stats(struct ssm_pool *pool, uint32_t service_idx, struct ssm_se
         result = -SSM_E_CORRUPT;
     if (result == 0) {
         *out = (struct ssm_service_stats){
-            .kind = options.kind, .flags = options.flags, .ranges = options.ranges, .first = options.first,
-            .last = options.last, .capacity = ssm_hosted_capacity(&options), .bytes = shared->bytes,
-            .used = ssm_load_relaxed_u64(&shared->used), .allocs = ssm_load_relaxed_u64(&shared->allocs),
+            .kind = options.kind,
+            .flags = options.flags,
+            .ranges = options.ranges,
+            .first = options.first,
+            .last = options.last,
+            .capacity = ssm_hosted_capacity(&options),
+            .bytes = shared->bytes,
+            .used = ssm_load_relaxed_u64(&shared->used),
+            .allocs = ssm_load_relaxed_u64(&shared->allocs),
             .recoveries = ssm_load_relaxed_u32(&shared->recoveries),
         };
         memcpy(out->name, shared->name, sizeof out->name);
@@ -444,7 +469,8 @@ static uint64_t count_orphans(struct ssm_service *service)
 }
 
 uint64_t ssm_service_check(struct ssm_pool *pool, uint32_t service_idx,
-                           void (*report)(void *context, const char *what, uint64_t where, uint64_t value), void *context)
+                           void (*report)(void *context, const char *what, uint64_t where, uint64_t value),
+                           void *context)
 {
     struct ssm_service service;
     int result = map_service(pool, service_idx, &service);
@@ -466,7 +492,8 @@ uint64_t ssm_service_check(struct ssm_pool *pool, uint32_t service_idx,
 uint64_t ssm_service_orphans(struct ssm_pool *pool, uint32_t service_idx)
 {
     struct ssm_service service;
-    if (map_service(pool, service_idx, &service) != 0 || !(service.flags & SSM_RECLAIM) || take_lock(&service, SSM_LOCK_PATIENCE_NS) != 0)
+    if (map_service(pool, service_idx, &service) != 0 || !(service.flags & SSM_RECLAIM) ||
+        take_lock(&service, SSM_LOCK_PATIENCE_NS) != 0)
         return 0;
     uint64_t orphans = count_orphans(&service);
     ssm_lock_release(&service.shared->lock);

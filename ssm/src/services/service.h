@@ -41,7 +41,8 @@ bool ssm_service_is_valid(const struct ssm_service *service);
 
 /* Calls `report` for each broken invariant, with a text and two numbers that say where. Returns how many. */
 uint64_t ssm_service_check(struct ssm_pool *pool, uint32_t service_idx,
-                           void (*report)(void *context, const char *what, uint64_t where, uint64_t value), void *context);
+                           void (*report)(void *context, const char *what, uint64_t where, uint64_t value),
+                           void *context);
 /* Counts the values that nobody would ever give back. Only a hint: a process may be about to join or leave. */
 uint64_t ssm_service_orphans(struct ssm_pool *pool, uint32_t service_idx);
 

@@ -18,7 +18,7 @@ struct {
 SEC("xdp")
 int first_steps(struct xdp_md *context)
 {
-    __u32                  key = 0;
+    __u32 key = 0;
     struct rmid_allocator *allocator = bpf_map_lookup_elem(&allocators, &key);
 
     (void)context;

@@ -111,25 +111,25 @@ static __always_inline void do_recover(struct rmid_allocator *a, struct rmid_req
 
 /* ---- XDP ---- */
 
-#define IN_XDP(operation, place, lookup, allocator, enter, leave)                                                      \
-    SEC("xdp")                                                                                                         \
-    int place##_##operation(struct xdp_md *context)                                                                    \
-    {                                                                                                                  \
-        struct rmid_request *r = the_request(context);                                                                 \
-        lookup;                                                                                                        \
-        if (!r || !v)                                                                                                  \
-            return XDP_ABORTED;                                                                                        \
-        enter;                                                                                                         \
-        do_##operation(allocator, r);                                                                                  \
-        r->used = al_rmid_used_count(&(allocator)->core);                                                              \
-        leave;                                                                                                         \
-        return XDP_PASS;                                                                                               \
+#define IN_XDP(operation, place, lookup, allocator, enter, leave) \
+    SEC("xdp")                                                    \
+    int place##_##operation(struct xdp_md *context)               \
+    {                                                             \
+        struct rmid_request *r = the_request(context);            \
+        lookup;                                                   \
+        if (!r || !v)                                             \
+            return XDP_ABORTED;                                   \
+        enter;                                                    \
+        do_##operation(allocator, r);                             \
+        r->used = al_rmid_used_count(&(allocator)->core);         \
+        leave;                                                    \
+        return XDP_PASS;                                          \
     }
 
-#define EVERYWHERE(operation)                                                                                          \
-    IN_XDP(operation, map, struct rmid_allocator *v = map_value(), v, , )                                              \
-    IN_XDP(operation, global, struct rmid_allocator *v = &global, v, , )                                               \
-    IN_XDP(operation, locked, struct locked_value *v = locked_value(), &v->a, bpf_spin_lock(&v->lock),                 \
+#define EVERYWHERE(operation)                                                                          \
+    IN_XDP(operation, map, struct rmid_allocator *v = map_value(), v, , )                              \
+    IN_XDP(operation, global, struct rmid_allocator *v = &global, v, , )                               \
+    IN_XDP(operation, locked, struct locked_value *v = locked_value(), &v->a, bpf_spin_lock(&v->lock), \
            bpf_spin_unlock(&v->lock))
 
 EVERYWHERE(init)
@@ -163,7 +163,7 @@ SEC("tp_btf/sched_switch")
 int tracing_locked(__u64 *context)
 {
     struct locked_value *v = locked_value();
-    __u64                now = bpf_ktime_get_ns(), x = bpf_get_current_pid_tgid(), y = bpf_get_smp_processor_id();
+    __u64 now = bpf_ktime_get_ns(), x = bpf_get_current_pid_tgid(), y = bpf_get_smp_processor_id();
 
     (void)context;
     if (!v)

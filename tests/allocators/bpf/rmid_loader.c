@@ -19,14 +19,14 @@
 #include "../../c/check.h"
 #include "rmid_request.h"
 
-#define CANNOT 77
+#define CANNOT       77
 #define PROGRAMS_MAX 64
-#define XDP_PASSED 2u
-#define REST 2000000u
+#define XDP_PASSED   2u
+#define REST         2000000u
 
 static struct bpf_object *object;
-static const char        *place; /* of the allocator: the first part of a program's name */
-static char               said[2048]; /* the last that libbpf had to say */
+static const char *place; /* of the allocator: the first part of a program's name */
+static char said[2048];   /* the last that libbpf had to say */
 
 static int say(enum libbpf_print_level level, const char *format, va_list arguments)
 {
@@ -58,19 +58,21 @@ static void cannot_load(const char *file, const char *program, int error)
 /* Each program by itself, so that a rejected one is named and says nothing about the others. */
 static void verify_each(const char *file)
 {
-    char     names[PROGRAMS_MAX][64];
+    char names[PROGRAMS_MAX][64];
     unsigned count = 0, xdp = 0, tracing = 0, raw = 0;
 
     object = open_object(file);
     struct bpf_program *p;
-    bpf_object__for_each_program(p, object) {
+    bpf_object__for_each_program(p, object)
+    {
         CHECK(count < PROGRAMS_MAX);
         (void)snprintf(names[count++], sizeof names[0], "%s", bpf_program__name(p));
     }
     bpf_object__close(object);
     for (unsigned i = 0; i < count; i++) {
         object = open_object(file);
-        bpf_object__for_each_program(p, object) {
+        bpf_object__for_each_program(p, object)
+        {
             bool this = strcmp(bpf_program__name(p), names[i]) == 0;
             bpf_program__set_autoload(p, this);
             if (this) {
@@ -98,8 +100,7 @@ static void load(const char *file)
     struct bpf_program *p;
 
     object = open_object(file);
-    bpf_object__for_each_program(p, object)
-        bpf_program__set_autoload(p, !is_tracing(p));
+    bpf_object__for_each_program(p, object) bpf_program__set_autoload(p, !is_tracing(p));
     int error = -bpf_object__load(object);
     if (error != 0)
         cannot_load(file, "its programs", error);
@@ -251,15 +252,13 @@ static void test_double_free(void)
 /* The kernel's bytes of the allocator. */
 static void read_place(struct al_rmid *out)
 {
-    static char    value[sizeof(struct al_rmid) + 64];
-    bool           global = strcmp(place, "global") == 0;
-    al_rmid_u32    zero = 0;
+    static char value[sizeof(struct al_rmid) + 64];
+    bool global = strcmp(place, "global") == 0;
+    al_rmid_u32 zero = 0;
     struct bpf_map *map = bpf_object__find_map_by_name(object, global ? ".bss" : place);
 
     if (map == NULL) { /* libbpf puts a part of the object's name in front of it */
-        bpf_object__for_each_map(map, object)
-            if (strstr(bpf_map__name(map), ".bss") != NULL)
-                break;
+        bpf_object__for_each_map(map, object) if (strstr(bpf_map__name(map), ".bss") != NULL) break;
     }
     CHECK(map != NULL && bpf_map__value_size(map) <= sizeof value);
     CHECK_EQ(bpf_map_lookup_elem(bpf_map__fd(map), &zero, value), 0);
@@ -270,7 +269,7 @@ static void read_place(struct al_rmid *out)
 static void test_beside_user_space(void)
 {
     static struct al_rmid ours, theirs;
-    al_rmid_u64           now = 0;
+    al_rmid_u64 now = 0;
 
     CHECK(init(10, 50));
     CHECK_EQ(al_rmid_init(&ours, 10, 50), AL_RMID_OK);
@@ -293,14 +292,21 @@ static void test_beside_user_space(void)
 }
 
 static void (*const tests[])(void) = {
-    test_init_bounds, test_allocation, test_the_users_calls, test_exhaustion, test_first_freed_first_reused,
-    test_free_time_boundary, test_invalid_ids, test_double_free, test_beside_user_space,
+    test_init_bounds,
+    test_allocation,
+    test_the_users_calls,
+    test_exhaustion,
+    test_first_freed_first_reused,
+    test_free_time_boundary,
+    test_invalid_ids,
+    test_double_free,
+    test_beside_user_space,
 };
 
 static void behave(const char *file)
 {
     static const char *const places[] = {"map", "locked", "global"};
-    unsigned                 tried = 0;
+    unsigned tried = 0;
 
     load(file);
     if (bpf_object__find_program_by_name(object, "first_steps") != NULL) {

@@ -10,7 +10,7 @@
 #endif
 
 static ALIGNED unsigned char memory[1 << 16];
-static unsigned              wrong;
+static unsigned wrong;
 
 static void expect(bool is_so)
 {
@@ -20,7 +20,7 @@ static void expect(bool is_so)
 static void use_ids(void)
 {
     struct al_id ids;
-    uint32_t     id = 0;
+    uint32_t id = 0;
 
     expect(al_id_init(&ids, memory, sizeof memory, 5, 23, 19) == AL_OK);
     for (uint32_t i = 5; i <= 23; i++)
@@ -34,7 +34,7 @@ static void use_ids(void)
 static void use_pids(void)
 {
     struct al_pid pids;
-    uint32_t      pid = 1;
+    uint32_t pid = 1;
 
     expect(al_pid_init(&pids, memory, sizeof memory, 2) == AL_OK);
     expect(al_pid_alloc(&pids, &pid) == AL_OK && pid == 0 && al_pid_is_allocated(&pids, 0));
@@ -43,9 +43,9 @@ static void use_pids(void)
 
 static void use_ranges(void)
 {
-    struct al_tree            tree;
+    struct al_tree tree;
     struct al_tree_constraint c = {0x1000, 0x1000, 0, UINT64_MAX, 0, AL_TREE_LAST};
-    uint64_t                  start = 0;
+    uint64_t start = 0;
 
     expect(al_tree_init(&tree, memory, sizeof memory, 64) == AL_OK);
     expect(al_tree_insert(&tree, 0x1000, 0x10fff, AL_TREE_FREE, 0, NULL) == AL_OK);
@@ -56,7 +56,7 @@ static void use_ranges(void)
 static void use_rmids(void)
 {
     static struct al_rmid rmids;
-    al_rmid_u32           rmid = 0;
+    al_rmid_u32 rmid = 0;
 
     expect(al_rmid_init(&rmids, 4, AL_RMID_DEFAULT_REST_NS) == AL_RMID_OK);
     expect(al_rmid_alloc(&rmids, 100, &rmid) == AL_RMID_OK && rmid == 1);
