@@ -216,9 +216,9 @@ static uint32_t slots_of(const struct ssm_ring *ring)
 static void put_number(struct ssm_pool *pool, struct ssm_ring *ring, uint64_t number)
 {
     uint64_t handle;
-    CHECK_EQ(ssm_alloc(pool, 3000, 0, &handle), 0);
+    CHECK_EQ(ssm_alloc(pool, 3000, 10000 * (int64_t)MS, &handle), 0); /* it waits where a lock stays taken, */
     memcpy(fixture_view(pool, handle).data, &number, 8);
-    CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, 10000 * (int64_t)MS), 0); /* it waits where a right stays taken */
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, 10000 * (int64_t)MS), 0); /* or a right */
 }
 
 static void get_number(struct ssm_pool *pool, struct ssm_ring *ring, uint64_t number)

@@ -91,7 +91,7 @@ bool ssm_shard_is_valid(const struct ssm_pool *pool, uint32_t class_idx, uint32_
     const uint32_t blocks = ssm_class_blocks_now(pool, class_idx);
     if (!ssm_lock_is_mine(pool, &shard->lock) || free_count > blocks)
         return false;
-    if (blocks > 1024)
+    if (blocks > 256)
         return true; /* at each call, this would take longer than the tests have time */
     for (uint32_t i = 0; i < free_count; i++) {
         const uint32_t block_idx = ssm_load_relaxed_u32(&list[i]);

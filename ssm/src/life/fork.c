@@ -74,8 +74,8 @@ __attribute__((constructor)) static void watch_forks(void)
 
 void ssm_fork_link(struct ssm_pool *pool)
 {
-    SSM_ASSERT(pool->link == NULL);
     pthread_mutex_lock(&list_mutex);
+    SSM_ASSERT(pool->link == NULL);
     pool->next = list_first;
     pool->link = &list_first;
     if (list_first != NULL)
@@ -86,8 +86,8 @@ void ssm_fork_link(struct ssm_pool *pool)
 
 void ssm_fork_unlink(struct ssm_pool *pool)
 {
-    SSM_ASSERT(pool->link != NULL);
     pthread_mutex_lock(&list_mutex);
+    SSM_ASSERT(pool->link != NULL); /* with the lock: its neighbours write it */
     *pool->link = pool->next;
     if (pool->next != NULL)
         pool->next->link = pool->link;
