@@ -414,21 +414,30 @@ static void use_pages(struct hands *hands)
         fault("alloc of a range", result);
 }
 
-/* As many have one as there are, at most; whoever is about to be killed does not count. */
+static bool has_permit(uint64_t word)
+{
+    return is_had((uint32_t)word);
+}
+
+/* As many have one as there are, at most; whoever is about to be killed does not count. Whose word is the same in two looks had
+ * it in between: one look counts a permit that moves from a worker to one further on twice. */
 static void count_permits(void)
 {
+    uint64_t seen[WORKERS_MAX];
     uint32_t count = 0;
     for (uint32_t i = 0; i < WORKERS_MAX; i++)
-        count += is_had(ssm_load_acquire_u32(&ledger->permits[i]));
+        seen[i] = ssm_load_acquire_u64(&ledger->permits[i]);
+    for (uint32_t i = 0; i < WORKERS_MAX; i++)
+        count += has_permit(seen[i]) && ssm_load_acquire_u64(&ledger->permits[i]) == seen[i];
     if (count > PERMITS)
         ssm_add_acqrel_u32(&ledger->twice, 1);
 }
 
 static void use_permits(struct hands *hands)
 {
-    struct ssm_u32 *mine = &ledger->permits[hands->self - ledger->workers];
+    struct ssm_u64 *mine = &ledger->permits[hands->self - ledger->workers];
     if (hands->has_permit) {
-        ssm_store_release_u32(mine, 0);
+        ssm_store_release_u64(mine, 0);
         hands->has_permit = false;
         int result = ssm_semaphore_release(hands->permits, 1);
         if (result != 0)
@@ -437,7 +446,7 @@ static void use_permits(struct hands *hands)
     }
     int result = ssm_semaphore_acquire(hands->permits, patience(hands), NULL);
     if (result == 0) {
-        ssm_store_release_u32(mine, hands->mark);
+        ssm_store_release_u64(mine, (uint64_t)++hands->acquired << 32 | hands->mark);
         hands->has_permit = true;
         ssm_add_acqrel_u64(&ledger->values, 1);
         count_permits();

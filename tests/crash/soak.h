@@ -34,7 +34,7 @@ struct ledger {
     struct ssm_u32 next_serial, torn, twice, faults;
     struct ssm_u64 packets, values;
     struct ssm_u32 ids[IDS + 1], pages[PAGES]; /* who has it: life << 8 | worker + 1; 0: nobody */
-    struct ssm_u32 permits[WORKERS_MAX];       /* of that worker: its life, as above, while it has one */
+    struct ssm_u64 permits[WORKERS_MAX];       /* of that worker: how many it has had, and its life, while it has one */
     char           fault[200];
     struct worker  workers[WORKERS_MAX];
     struct ssm_u64 fates[SERIALS]; /* a byte for each ring */
@@ -57,7 +57,8 @@ struct hands {
     uint32_t            value_counts[2];
     struct ssm_service *permits;
     bool                has_permit;
-    struct ssm_pool    *growing; /* a pool of its own, new in each round; see growing.c */
+    uint32_t            acquired; /* permits, so far */
+    struct ssm_pool    *growing;  /* a pool of its own, new in each round; see growing.c */
     struct ssm_ring    *passing;
     uint32_t            mark; /* of this life */
     uint64_t            random;
