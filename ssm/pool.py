@@ -337,8 +337,10 @@ class Pool(_core.Pool):
         return pool
 
     def _adopt(self, quota: int | None) -> None:
-        self._leaves = self.ephemeral and not self.readonly
         self._lending = Lending()
+        self._leaves = (
+            self.ephemeral and not self.readonly
+        )  # last: __del__ takes it for the sign that all is there
         if quota is not None:
             self._set_quota(quota)
         _here[_Here(self, _forget)] = os.getpid()
