@@ -7,8 +7,13 @@
 
 #include <stdlib.h>
 
-#define KIB(n)  (UINT64_C(1024) * (n))
-#define GIB(n)  (UINT64_C(1024) * 1024 * 1024 * (n))
+#define KIB(n) (UINT64_C(1024) * (n))
+#define GIB(n) (UINT64_C(1024) * 1024 * 1024 * (n))
+#ifdef SSM_EMULATED
+#define GROW GIB(1) /* qemu-user maps no more than the machine has */
+#else
+#define GROW GIB(64)
+#endif
 #define PACKETS 65536u
 
 /* As a queue of objects has it: small classes, and whatever memory there is. */
@@ -19,7 +24,7 @@ static struct ssm_pool_options queue_options(void)
         .holders = 64,
         .cache = 16,
         .metadata_bytes = KIB(4096),
-        .grow_bytes = GIB(64),
+        .grow_bytes = GROW,
         .arena_packets = PACKETS,
     };
     static const uint64_t sizes[] = {64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 2048};
