@@ -84,6 +84,10 @@ def fault_of(name, use):
         return wrong or None
 
 
+one_at_a_time = pytest.mark.xdist_group("temporary names")  # each removes what the other's dead have left
+
+
+@one_at_a_time
 @pytest.mark.parametrize("unnamed", [True, False], ids=["unnamed", "temporary name"])
 @pytest.mark.parametrize("use", [ssm.Pool.create, ssm.Pool.open], ids=lambda f: f.__name__)
 def test_a_creator_is_killed_at_each_system_call(new_name, use, unnamed):
@@ -130,6 +134,7 @@ def temporary_name_of(child):
         time.sleep(0.002)
 
 
+@one_at_a_time
 def test_lists_remove_what_the_killed_left(children, new_name):
     """Where files cannot be without a name; what the living are at stays."""
     killed, living = (children.start(make_slowly, new_name()) for _ in range(2))
