@@ -141,8 +141,8 @@ def test_lists_remove_what_the_killed_left(children, new_name):
     for child in (killed, living):
         child.hear()
     left, kept = (temporary_name_of(child) for child in (killed, living))
-    killed.kill()
     assert left.exists()
+    killed.kill()  # from here on any process that lists pools may remove it
     ssm.list_pools()
     assert not left.exists()
     assert kept.exists()
