@@ -283,18 +283,33 @@ class Books:
                 balance.lost.append(f"{name}: {serial:#x} was neither handed over nor came back")
 
     def check_order(self, name: str, channel: int, balance: Balance) -> None:
-        """What one life put, another life gets in that order; what came back comes before."""
+        """What one life put, another life gets in that order; what came back comes before.
+
+        Who put it counts, not whose serial it is: a packet that is handed over keeps the serial of who made it.
+        """
+        turns = self.turns(channel)
         for life, log in self.by_channel[channel].items():
-            last: dict[int, int] = {}
+            last: dict[int, tuple[int, int]] = {}  # of each producer: the turn of its latest, and the serial
             for entry in log:
-                if entry.what is not What.GOT or entry.count:
+                if entry.what is not What.GOT or entry.count or entry.serial not in turns:
                     continue
-                producer = entry.serial >> 24
-                if entry.serial < last.get(producer, 0):
+                producer, turn = turns[entry.serial]
+                latest, serial = last.get(producer, (-1, 0))
+                if turn < latest:
                     balance.order.append(
-                        f"{name}: life {life} got {entry.serial:#x} behind {last[producer]:#x}, which was put later"
+                        f"{name}: life {life} got {entry.serial:#x} behind {serial:#x}, which was put later"
                     )
-                last[producer] = entry.serial
+                last[producer] = turn, entry.serial
+
+    def turns(self, channel: int) -> dict[int, tuple[int, int]]:
+        """Of each serial: who put it, and as which one of its packets. What is put again was not put before."""
+        turns: dict[int, tuple[int, int]] = {}
+        when: dict[int, int] = {}
+        for life, log in self.by_channel[channel].items():
+            for turn, entry in enumerate(log):
+                if entry.what is What.PUT and entry.time_ns >= when.get(entry.serial, 0):
+                    turns[entry.serial], when[entry.serial] = (life, turn), entry.time_ns
+        return turns
 
     def values(self, channel: int, name: str, ends: dict[int, int], balance: Balance) -> None:
         """Nobody has what somebody else has. `ends`: when the worker of a life was killed."""

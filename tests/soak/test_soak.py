@@ -53,8 +53,9 @@ def test_nobody_is_woken_late_where_nobody_is_killed() -> None:
 
 @pytest.mark.slow
 def test_what_workers_do_wrong_is_found() -> None:
+    """Nobody is killed: then nothing excuses a packet that never came out."""
     wrong = ("lose", "twice", "tear", "swap", "keep")
-    status, figures, _ = soak("--seconds", "8", "--seed", "2", "--bugs", *wrong)
+    status, figures, _ = soak("--seconds", "8", "--seed", "2", "--calm", "--bugs", *wrong)
     assert status == 1
     for column in ("lost", "twice", "torn", "order", "counters", "faults"):
         assert int(figures[column]) > 0, column
@@ -152,6 +153,29 @@ def test_order(story: Story) -> None:
     story.put(1, 5, 6)
     story.get(2, 6, 5)
     assert story.balance(puts=2, gets=2).order
+
+
+def test_order_is_that_of_who_put_it(story: Story) -> None:
+    """Two lives hand over what a third one made: each in its own order, and in none among them."""
+    story.put(1, 6)
+    story.put(2, 5)
+    story.get(3, 6, 5)
+    assert not story.balance(puts=2, gets=2).wrong()
+
+
+def test_order_of_what_is_handed_over(story: Story) -> None:
+    story.put(1, 6, 5)
+    story.get(2, 5, 6)
+    assert story.balance(puts=2, gets=2).order
+
+
+def test_what_was_refused_is_put_later(story: Story) -> None:
+    story.log(1).note(What.PUT, CHANNEL, [5])
+    story.log(1).note(What.REFUSED, CHANNEL, [5])
+    story.put(1, 6)
+    story.put(1, 5)
+    story.get(2, 6, 5)
+    assert not story.balance(puts=2, gets=2).wrong()
 
 
 def test_comes_again_from_the_dead(story: Story) -> None:

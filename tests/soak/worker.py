@@ -199,14 +199,14 @@ class Life:
 
     def put_some(self, channel: int, size: tuple[int, int] = SMALL, most: int = 1) -> None:
         serials = [self.log.serial() for _ in range(self.rng.randint(1, most))]
-        if self.worker.slips("swap", self.rng):
-            serials.reverse()
         packets: list[ssm.Packet] = []
         try:
             for serial in serials:
                 packets.append(self.packet(size, serial))
         except ssm.PoolExhausted:
             serials = serials[: len(packets)]
+        if self.worker.slips("swap", self.rng):
+            packets.reverse()
         if packets:
             self.put(channel, packets, serials)
             if self.worker.slips("twice", self.rng):
