@@ -219,6 +219,7 @@ static void use_cache(void *context)
     struct ssm_pool *pool = fixture_join(f);
     uint64_t handles[4];
     fill_cache(pool); /* there is always something to steal, wherever this process is put aside */
+    board_set(f->board, READY, 1);
     while (board_get(f->board, GO) == 0) {
         CHECK_EQ(ssm_alloc_many(pool, 256, 4, 0, handles), 0);
         for (int i = 0; i < 4; i++)
@@ -232,7 +233,9 @@ static void test_steal_from_a_busy_process(void)
     struct fixture f = open_fixture();
     uint32_t blocks[BLOCKS], stolen = 0;
     pid_t child = child_start(use_cache, &f);
-    for (uint64_t until_ns = ssm_now_ns() + 200 * MS; ssm_now_ns() < until_ns;) {
+    AWAIT(board_get(f.board, READY) == 1);
+    const uint64_t start_ns = ssm_now_ns();
+    for (uint64_t now_ns = start_ns; now_ns < start_ns + (stolen > 0 ? 200 : 20000) * MS; now_ns = ssm_now_ns()) {
         uint32_t count = ssm_cache_steal(f.pool, 0, 2, blocks);
         for (uint32_t i = 0; i < count; i++)
             CHECK(ssm_block_is_exactly(f.pool, ssm_block_at(f.pool, blocks[i]), f.pool->self));
