@@ -242,6 +242,24 @@ static void test_after_a_delivery(void)
     fixture_close(&f);
 }
 
+/* A packet that was given back, and that this process holds still, is not its alone. */
+static void test_after_it_was_given_back(void)
+{
+    struct fixture f = open_fixture();
+    fill(&f);
+    struct ssm_ring *ring = source(f.pool), *to = sink(f.pool);
+    uint64_t handle = take(f.pool, ring, 1, 0);
+    CHECK_EQ(ssm_packet_hold(f.pool, handle), 0);
+    CHECK_EQ(ssm_delivery_return(f.pool, handle, SSM_ANY_DELIVERY), 0);
+    CHECK_EQ(ssm_free(f.pool, handle), 0);
+    CHECK_EQ(ssm_ring_put(to, &handle, 1, 0, 0), 0); /* from one reference: both rings have it now */
+    get(f.pool, ring, 1, 1);
+    get(f.pool, to, 1, 0);
+    ssm_ring_close(ring);
+    ssm_ring_close(to);
+    fixture_close(&f);
+}
+
 static void fork_without_telling(void *context)
 {
     struct fixture *f = context;
@@ -464,6 +482,7 @@ int main(void)
     test_under_way();
     test_references();
     test_after_a_delivery();
+    test_after_it_was_given_back();
     test_fork();
     test_adoption();
     test_repair_under_way();

@@ -2,6 +2,15 @@
  *
  * Claims: which blocks this process holds, and by how many references (struct ssm_claim), in private memory. Other
  * processes see only its bit in a block's holder set. Also counts the bytes that it holds, for the quota.
+ *
+ * A claim says whether this process alone holds the block, so that no fast path has to read the holder set:
+ *   I17  without SSM_CLAIM_SHARED, the holder set is exactly this process
+ * Only a holder adds another one. So a set that was exactly this process stays so until this process itself adds a
+ * holder, and then it sets the flag: put, where it keeps the packet or has other references (hand_to_ring), and giving
+ * a delivery back (ssm_delivery_give_back). A reaper adds a ring only to a block that a dead process holds. A get that
+ * finds other holders beside the ring sets the flag, too (take_block). The flag stays until the last reference is gone,
+ * even if the other holders go before: then only the slow paths look at the set. Whatever makes the first reference
+ * writes all flags anew.
  */
 #ifndef SSM_CLAIM_H
 #define SSM_CLAIM_H
@@ -62,7 +71,7 @@ static inline bool ssm_usage_allows(const struct ssm_pool *pool, uint64_t bytes)
     return bytes <= pool->quota_bytes && pool->held_bytes <= pool->quota_bytes - bytes;
 }
 
-/* Returns the class of a packet that this process holds alone, by one reference, not pinned. NULL for any other
+/* Returns the class of a packet that this process holds alone (I17), by one reference, not pinned. NULL for any other
  * packet. */
 static inline const struct ssm_own_class *ssm_claim_sole_class(const struct ssm_pool *pool, uint64_t handle)
 {
@@ -72,10 +81,10 @@ static inline const struct ssm_own_class *ssm_claim_sole_class(const struct ssm_
     const struct ssm_block *block = ssm_block_at(pool, block_idx);
     const struct ssm_claim *claim = &pool->claims[block_idx];
     const struct ssm_own_class *class = &pool->classes[claim->class_idx];
-    return ssm_claim_as_number(claim) == class->fresh && ssm_load_relaxed_u32(&block->generation) == handle >> 32 &&
-                   ssm_block_is_sole(pool, block, pool->mark)
-             ? class
-             : NULL;
+    if (ssm_claim_as_number(claim) != class->fresh || ssm_load_relaxed_u32(&block->generation) != handle >> 32)
+        return NULL;
+    SSM_ASSERT_SHARED(ssm_block_is_mine(pool, block)); /* I17 */
+    return class;
 }
 
 static inline void ssm_claim_set_fresh(struct ssm_pool *pool, const struct ssm_own_class *class, uint32_t block_idx)

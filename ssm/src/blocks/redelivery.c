@@ -260,8 +260,10 @@ bool ssm_delivery_give_back(struct ssm_pool *pool, const struct ssm_redelivery *
                 !ssm_block_has(block, table->ring_id);
     if (back)
         back = ssm_cas_acqrel_u64(&entry->taken, &seen, entry_for(handle, FRONT)); /* D1 */
-    if (back)
-        ssm_block_add(pool, block, table->ring_id); /* D1: after the entry */
+    if (back) {
+        pool->claims[block_idx].flags |= SSM_CLAIM_SHARED; /* other references may be left */
+        ssm_block_add(pool, block, table->ring_id);        /* D1: after the entry */
+    }
     ssm_delivery_end(pool, table, block_idx);
     return back;
 }

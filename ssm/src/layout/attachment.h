@@ -33,6 +33,7 @@ enum ssm_claim_flags {
     SSM_CLAIM_REDELIVERED = 1u << 2, /* another process had it, and died; not set without references */
     SSM_CLAIM_HEAD        = 1u << 3, /* of a chain */
     SSM_CLAIM_SEGMENT     = 1u << 4, /* of a chain: one of the references is the link's */
+    SSM_CLAIM_SHARED      = 1u << 5, /* other holders may have the block, too; see claim.h */
     SSM_CLAIM_OF_CHAIN    = SSM_CLAIM_HEAD | SSM_CLAIM_SEGMENT,
 };
 

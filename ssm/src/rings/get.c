@@ -50,11 +50,14 @@ static void take_block(struct ssm_ring *ring, uint32_t block_idx, bool redeliver
     struct ssm_block *block = ssm_block_at(pool, block_idx);
     struct ssm_claim *claim = &pool->claims[block_idx];
     SSM_ASSERT_SHARED(ssm_block_has(block, ring->id));
+    if (claim->references == 0)
+        claim->flags = 0;
     if (claim->references > 0) {
         ssm_block_remove(block, ring->id); /* D3: behind the entry */
     } else if (ssm_block_is_exactly(pool, block, ring->id)) {
         ssm_block_swap(block, ring->id, pool->self); /* D3 */
     } else {
+        claim->flags |= SSM_CLAIM_SHARED;
         ssm_block_add(pool, block, pool->self);
         ssm_block_remove(block, ring->id); /* D3 */
     }

@@ -162,6 +162,7 @@ static void hand_to_ring(struct ssm_ring *ring, uint64_t handle, bool keep)
     if (!mine_too && ssm_block_is_mine(pool, block)) {
         ssm_block_swap(block, pool->self, ring->id);
     } else {
+        claim->flags |= SSM_CLAIM_SHARED;
         ssm_block_add(pool, block, ring->id);
         if (!mine_too)
             ssm_block_remove(block, pool->self);
