@@ -56,6 +56,7 @@ from ssm.ready import wait
 from ssm.ring import Ring
 from ssm.semaphore import SemaphoreService
 from ssm.service import AddressService, IdService, PidService, RmidService
+from ssm.slow import slow_wait
 from ssm.stats import (
     ArenaStats,
     ClassStats,
@@ -120,6 +121,7 @@ __all__ = [
     "StaleHandle",
     "Usage",
     "list_pools",
+    "slow_wait",
     "wait",
 ]
 

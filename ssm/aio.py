@@ -26,7 +26,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 from weakref import ref
 
-from ssm import _core
+from ssm import _core, slow
 from ssm.errors import QueueExhausted, RingEmpty, RingFull, RingShutDown
 
 if TYPE_CHECKING:
@@ -36,9 +36,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _Lines: TypeAlias = "dict[tuple[Ring, bool], _Line]"
-_Place: TypeAlias = "tuple[int, asyncio.Future[None]]"  # of who came earlier the number is smaller
+# Of those who came earlier the number is smaller; since when it waits, by the loop's clock.
+_Place: TypeAlias = "tuple[int, asyncio.Future[None], float]"
 
 _LINES = "_ssm_lines"  # the attribute of a loop
+_LOOKS = "_ssm_looks"  # likewise: whether `_tell_slow` is to come
 _AGAIN_S = 0.001  # until the next try, where there is something and it could not be had
 _LOOK_S = 0.02  # between two looks at rings that were ready: another process may have emptied them
 _LINGER_S = 0.1  # for so long the thread outlives what it watched
@@ -60,19 +62,20 @@ class _Line:
     Its methods run in the thread of that loop, but for `tell`, and for what the collector does to a coroutine.
     """
 
-    __slots__ = ("__weakref__", "going", "lines", "loop", "places", "watched")
+    __slots__ = ("__weakref__", "going", "lines", "loop", "places", "told", "watched")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, lines: _Lines, ring: Ring, puts: bool) -> None:
         self.loop = loop
         self.lines = lines  # of the loop
         self.places: deque[_Place] = deque()
         self.going: set[int] = set()  # numbers of those who were let go and have not tried yet
+        self.told = -1  # up to this number, slow waits have been told of
         self.watched = _Watched(self, _forget)
         self.watched.ring, self.watched.puts = ring, puts
 
-    async def turn(self, number: int, again: bool) -> None:
+    async def turn(self, number: int, again: bool, since: float) -> None:
         """Return when it is that one's turn to try."""
-        place = number, self.loop.create_future()
+        place = number, self.loop.create_future(), since
         self._enter(place)
         try:
             if again and self._ready() > 0:
@@ -96,7 +99,7 @@ class _Line:
         """Let as many go as there is something for; if nobody goes, have it watched."""
         while self.places and self._ready() > len(self.going):
             with contextlib.suppress(IndexError):
-                number, future = self.places.popleft()
+                number, future, _ = self.places.popleft()
                 if not future.done():
                     self.going.add(number)
                     future.set_result(None)
@@ -107,7 +110,7 @@ class _Line:
         """Raise that from all who wait."""
         while self.places:
             with contextlib.suppress(IndexError):
-                _, future = self.places.popleft()
+                _, future, _ = self.places.popleft()
                 if not future.done():
                     future.set_exception(error)
 
@@ -121,12 +124,30 @@ class _Line:
 
     def _enter(self, place: _Place) -> None:
         self.lines.setdefault((self.watched.ring, self.watched.puts), self)
+        if _LOOKS not in vars(self.loop):
+            _look_later(self.loop, slow.threshold_s)
         at = 0  # most are the last ones; who comes back, one of the first
         if self.places and self.places[-1][0] < place[0]:
             at = len(self.places)
         while at < len(self.places) and self.places[at][0] < place[0]:
             at += 1
         self.places.insert(at, place)
+
+    def tell_slow(self, threshold_s: float) -> float | None:
+        """Tell of the first wait that is slow, and return when the next one may be, by the loop's clock."""
+        now = self.loop.time()
+        try:
+            places = list(self.places)
+        except RuntimeError:  # the collector closed a coroutine meanwhile
+            return now
+        for number, future, since in places:
+            if number <= self.told or future.done():
+                continue
+            if now - since < threshold_s:
+                return since + threshold_s
+            self.told = number  # the warning is about the ring: one is enough
+            slow.tell_slow("put" if self.watched.puts else "get", self.watched.ring, 0, 1, now - since)
+        return None
 
     def _pass_on(self, how: Callable[[], None]) -> None:
         if self.places:
@@ -136,6 +157,23 @@ class _Line:
 
     def _ready(self) -> int:
         return _core.count_ready(self.watched.ring, self.watched.puts)
+
+
+def _look_later(loop: asyncio.AbstractEventLoop, after_s: float | None) -> None:
+    """Have the loop look for slow waits then: one look for all its lines, so that a wait costs next to nothing."""
+    if after_s is not None:
+        vars(loop)[_LOOKS] = loop.call_later(after_s, _tell_slow, loop)
+
+
+def _tell_slow(loop: asyncio.AbstractEventLoop) -> None:
+    vars(loop).pop(_LOOKS, None)
+    threshold_s = slow.threshold_s
+    lines: _Lines = vars(loop).get(_LINES, {})
+    if threshold_s is None or not lines:
+        return
+    next_looks = [line.tell_slow(threshold_s) for line in list(lines.values())]
+    due = min((at for at in next_looks if at is not None), default=loop.time() + threshold_s)
+    _look_later(loop, max(due - loop.time(), _AGAIN_S))
 
 
 class Told(Protocol):
@@ -304,9 +342,9 @@ async def _in_turn(ring: Ring, puts: bool, attempt: Callable[[], T]) -> T:
             return attempt()
         except (RingEmpty, RingFull):
             line = lines.setdefault((ring, puts), _Line(loop, lines, ring, puts))
-    number, again = next(_numbers), False
+    number, again, since = next(_numbers), False, loop.time()
     while True:
-        await line.turn(number, again)
+        await line.turn(number, again, since)
         try:
             return attempt()
         except (RingEmpty, RingFull):
@@ -348,11 +386,13 @@ async def get_object(queue: _Queue[T]) -> T:
 
 async def put_object(queue: _Queue[T], obj: T) -> None:
     """Await room and memory, and put; what `Queue.aput` is."""
-    nap_s = _AGAIN_S
+    nap_s, wait = _AGAIN_S, None
     while True:
         try:
             await _in_turn(queue._opened(), True, functools.partial(queue.put_nowait, obj))
         except QueueExhausted:  # blocks have no event that a loop can await
+            wait = wait or slow.Wait()
+            wait.look("memory", queue._opened())
             await asyncio.sleep(nap_s)
             nap_s = min(2 * nap_s, _LOOK_S)
         else:

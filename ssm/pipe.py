@@ -21,7 +21,7 @@ import socket
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, Self
 
-from ssm import late
+from ssm import late, slow
 from ssm.errors import RingEmpty
 from ssm.queue import Queue
 from ssm.ready import wait
@@ -80,7 +80,7 @@ class Connection:
             This end is closed, or receives only.
         """
         outgoing = self._writable()
-        look_s = _LOOK_S
+        look_s, told = _LOOK_S, slow.Wait()
         while True:
             if self._hung_up():
                 raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
@@ -89,6 +89,7 @@ class Connection:
             except queue.Full:
                 look_s = min(2 * look_s, _LOOK_MAX_S)
                 self._check_open()
+                told.look("put", outgoing._opened())
             else:
                 return
 
@@ -109,10 +110,13 @@ class Connection:
 
     def _take(self) -> Any:
         incoming = self._readable()
+        told = None
         while True:
             with contextlib.suppress(RingEmpty):
                 return incoming.get(True, _LOOK_S)
             self._check_open()
+            told = told or slow.Wait()
+            told.look("get", incoming._opened())
             if self._hung_up():
                 try:
                     return incoming.get_nowait()  # sent before it went

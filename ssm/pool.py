@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
 from weakref import ref
 
-from ssm import _core, ending, names, semaphore, service
+from ssm import _core, ending, names, semaphore, service, slow
 from ssm.errors import LayoutMismatch, PoolAbandoned, PoolMismatch
 from ssm.lending import Lending
 from ssm.options import (
@@ -252,6 +252,7 @@ class Pool(_core.Pool):
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"'timeout' must be a non-negative number of seconds, or None; not {timeout!r}")
         until = None if timeout is None else time.monotonic() + timeout
+        wait = slow.Wait()
         while True:  # until then, or for ever if that was asked for
             try:
                 return cls._find(name, flags, quota)
@@ -262,6 +263,7 @@ class Pool(_core.Pool):
                     text = "no pool of that name; create it with Pool.create(), or wait for it (timeout=)"
                     raise FileNotFoundError(errno.ENOENT, text, name) from None
             time.sleep(RETRY_S)
+            wait.look("attach", name)
 
     @classmethod
     def open(cls, name: str, **create_arguments: Unpack[CreateArguments]) -> Self:

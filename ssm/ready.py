@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, TypeVar
 
-from ssm import _core
+from ssm import _core, slow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -65,9 +65,11 @@ def wait(rings: Iterable[Source], timeout: SupportsFloat | None = None) -> list[
     if not ends:
         return [given[index] for index in _core.wait_rings(pairs, timeout, None)]
     until = None if timeout is None else time.monotonic() + float(timeout)
+    told = slow.Wait()
     while True:
         gone = {index for index, hung_up in ends if hung_up()}
         left = _LOOK_S if until is None else min(_LOOK_S, max(0.0, until - time.monotonic()))
         ready = {*_core.wait_rings(pairs, 0 if gone else left, None), *gone}
         if ready or (until is not None and time.monotonic() >= until):
             return [given[index] for index in sorted(ready)]
+        told.look("wait", pairs)

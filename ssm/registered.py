@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import allocators
 from allocators import _core as allocators_core
-from ssm import _core, errors, late
+from ssm import _core, errors, late, slow
 
 if TYPE_CHECKING:
     from ssm._core import Packet, PacketBatch
@@ -28,7 +28,8 @@ def _find(name: str) -> Any:
     package, _, error = name.rpartition(".")
     if package:
         return getattr(allocators, error)
-    return {"import_numpy": _import_numpy, "column": _column}.get(name) or getattr(errors, name)
+    functions = {"import_numpy": _import_numpy, "column": _column, "tell_slow": slow.tell_slow}
+    return functions.get(name) or getattr(errors, name)
 
 
 def _refuse(thing: Packet | PacketBatch) -> tuple[Any, ...]:

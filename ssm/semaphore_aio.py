@@ -8,6 +8,8 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING
 
+from ssm import slow
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
@@ -48,12 +50,13 @@ class Waiting:
                 self._give_back(acquired)
 
     def _acquire(self) -> bool:
-        ticket = 0
+        ticket, told = 0, slow.Wait()
         while not self._given_up:
             left = _SLICE_S if self._until is None else min(_SLICE_S, self._until - self._loop.time())
             acquired, ticket = self._semaphore._acquire(max(left, 0), ticket)
             if acquired or left <= 0:
                 return acquired
+            told.look("acquire", self._semaphore)
         return False
 
     def _tell(self, how: Callable[[Any], None], what: object) -> bool:

@@ -236,6 +236,8 @@ class Holder:
     """Blocks that it holds; cached ones are free."""
     bytes: int
     """Their block sizes added up."""
+    age_ns: int
+    """Nanoseconds since the process attached; 0 for a ring."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

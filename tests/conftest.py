@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     import ssm
 
+os.environ["SSM_SLOW_WAIT"] = (
+    "off"  # warnings depend on how busy the machine is; test_slow_wait.py has them on
+)
+
 SHM = Path("/dev/shm")
 SMALL_CLASSES = {256: 64, 2048: 16}  # with SMALL's headroom and tailroom: payloads up to 208 and 2000 bytes
 SMALL: dict[str, Any] = {"classes": SMALL_CLASSES, "headroom": 32, "tailroom": 16}

@@ -56,8 +56,8 @@ PYTHON = {
     """,
     "ssm": """
         _core
-        acl columns ending in_hand late terminal
-        errors stats
+        acl caller columns ending in_hand late terminal
+        errors slow stats
         registered names service records aio ready semaphore_aio lending
         semaphore
         options

@@ -560,6 +560,7 @@ struct ssm_holder_info {
     uint32_t alive;    /* 1 for a ring */
     char     name[SSM_NAME_SIZE];
     uint64_t blocks, bytes; /* block sizes added up; cached blocks do not count */
+    uint64_t age_ns;        /* a process: since it attached; 0 for a ring */
 };
 int ssm_shard_stats(struct ssm_pool *pool, uint32_t class_idx, uint32_t shard_idx, struct ssm_shard_stats *out);
 int ssm_class_stats(struct ssm_pool *pool, uint32_t class_idx, struct ssm_class_stats *out);

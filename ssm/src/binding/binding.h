@@ -68,8 +68,8 @@ struct ring_object;
 #define ALLOCATOR_ERRORS(X) \
     X(Overflow) X(OutOfRange) X(AlreadyReleased) X(NeverAllocated) X(ResourceNotAvailable) X(InvalidStateTransition) \
     X(CorruptionError)
-/* functions. import_numpy imports numpy, column makes a Column of values, a batch and a name. */
-#define FUNCTIONS(X) X(import_numpy) X(column)
+/* functions. import_numpy imports numpy, column makes a Column of values, a batch and a name, tell_slow warns of a wait. */
+#define FUNCTIONS(X) X(import_numpy) X(column) X(tell_slow)
 enum ours {
 #define X(name) ERROR_##name,
     ERROR_CLASSES(X)
@@ -103,6 +103,7 @@ struct module_state {
     const struct allocators_exported *exported;
     PyObject                         *keywords[KEYWORD_COUNT];
     PyObject                         *collect;     /* gc.collect */
+    uint64_t                          slow_ns;     /* a wait that lasts so long is told of; UINT64_MAX: none */
     bool                              numpy_ready; /* numpy was imported in this interpreter */
     struct packet_object             *spare; /* dead Packets for reuse, linked through `pool`; unused without the GIL */
     uint32_t                          spare_count;
@@ -242,6 +243,14 @@ PyObject *core_unlink_locks(PyObject *module, PyObject *args);
 
 extern const struct ssm_sleep_hooks wait_hooks; /* give up the GIL, answer signals */
 
+/* What a call waits for, as ssm/slow.py tells of it. */
+struct wait_subject {
+    const char *what;   /* "alloc", "put", "get", "join", "acquire", "wait"; NULL: nobody is told */
+    PyObject   *object; /* the Pool, the Ring or the service; of "wait", the tuple of pairs. The caller has it */
+    uint64_t    size;   /* of "alloc": bytes of each packet */
+    uint32_t    count;  /* of "alloc" and "put": packets */
+};
+
 /* Brackets a core call that may sleep, so that a close in another thread ends it: the call returns -EINTR then, and
  * the memory stays until it has. wait_begin(): false when the pool is closed already. */
 struct wait_scope {
@@ -252,11 +261,15 @@ struct wait_scope {
     bool (*watch_is_open)(const struct watch *watch); /* false: one of them was closed */
     int (*look)(
         struct pool_object *pool); /* or NULL: called at each look while it sleeps; below 0: with an exception set */
-    bool closing;                  /* it is the close itself: that the pool is closed does not end it */
+    bool                closing;   /* it is the close itself: that the pool is closed does not end it */
+    struct wait_subject subject;
+    uint64_t            since_ns; /* of its first wake-up; 0: it has not slept yet */
+    bool                told;     /* it was slow, and was told of */
 };
 bool wait_begin(struct wait_scope *scope, struct pool_object *pool, const bool *ring_closed);
 void wait_begin_close(struct wait_scope *scope, struct pool_object *pool); /* with POOL_LOCK */
 void wait_end(struct wait_scope *scope);
+PyObject *core_slow_wait(PyObject *module, PyObject *seconds);
 
 /* Brackets a core call that works for long without the GIL; the hooks may run in it. */
 void wait_release_gil(void);

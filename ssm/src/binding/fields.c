@@ -122,15 +122,11 @@ static const struct field service_owner[] = {
 };
 
 static const struct field holder_info[] = {
-    PLAIN(holder_info, id),
-    ROW(holder_info, "kind", kind, read_holder_kind),
-    PLAIN(holder_info, name),
-    PLAIN(holder_info, pid),
-    ALIVE(holder_info),
-    PLAIN(holder_info, rmid),
-    PLAIN(holder_info, blocks),
-    PLAIN(holder_info, bytes),
-    END,
+    PLAIN(holder_info, id),     ROW(holder_info, "kind", kind, read_holder_kind),
+    PLAIN(holder_info, name),   PLAIN(holder_info, pid),
+    ALIVE(holder_info),         PLAIN(holder_info, rmid),
+    PLAIN(holder_info, blocks), PLAIN(holder_info, bytes),
+    PLAIN(holder_info, age_ns), END,
 };
 
 /* pool_usage() adds `blocks`, whose number depends on the pool. */

@@ -80,6 +80,7 @@ static int take_waiting(struct pool_object *pool, const bool *ring_closed, uint6
     if (!wait_begin(&scope, pool, ring_closed))
         return -SSM_E_CLOSED;
     scope.look = look;
+    scope.subject = (struct wait_subject){"alloc", OBJECT(pool), size, count};
     int result = ssm_alloc_many(pool->core, size, count, timeout_ns, handles_out);
     wait_end(&scope);
     return result;

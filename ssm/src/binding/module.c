@@ -155,6 +155,8 @@ static PyMethodDef core_functions[] = {
      "ending($module, /)\n--\n\nThe process is about to end: its status says what becomes of the jobs in hand."},
     {"waker", core_waker, METH_NOARGS, "waker($module, /)\n--\n\nWhat ends a wait_rings() of another thread."},
     {"wake", core_wake, METH_O, "wake($module, waker, /)\n--\n\nThe wait_rings() under way returns, or the next one."},
+    {"slow_wait", core_slow_wait, METH_O,
+     "slow_wait($module, seconds, /)\n--\n\nTell of waits that last so long; None: of none."},
     {"wait_rings", core_wait_rings, METH_VARARGS,
      "wait_rings($module, pairs, timeout, waker, /)\n--\n\nIndices of the pairs (ring, puts) that are worth a try."},
     {"count_ready", core_count_ready, METH_VARARGS,
@@ -168,6 +170,7 @@ static PyMethodDef core_functions[] = {
 static int import_collector(struct module_state *state)
 {
     PyObject *gc = PyImport_ImportModule("gc");
+    state->slow_ns = UINT64_MAX; /* until ssm/slow.py says otherwise */
     state->collect = gc != NULL ? PyObject_GetAttrString(gc, "collect") : NULL;
     Py_XDECREF(gc);
     return state->collect != NULL ? 0 : -1;

@@ -37,6 +37,7 @@ struct watch {
     struct ring_object **rings;
     struct ssm_interest *interests;
     uint32_t             count; /* of rings that were begun */
+    PyObject            *pairs; /* the argument; NULL: nobody is told that the wait is slow */
 };
 
 /* false with an exception set. */
@@ -73,6 +74,8 @@ static int watch_wait(struct watch *watch, struct ssm_waker *waker, int64_t time
     struct wait_scope scope;
     if (!wait_begin(&scope, watch->rings[0]->pool, &watch->rings[0]->closed))
         return -SSM_E_CLOSED;
+    if (watch->pairs != NULL)
+        scope.subject = (struct wait_subject){.what = "wait", .object = watch->pairs};
     scope.watch = watch;
     scope.watch_is_open = watch_is_open;
     int result = ssm_wait_rings(watch->interests, watch->count, waker, timeout_ns);
@@ -151,7 +154,7 @@ PyObject *core_wait_rings(PyObject *module, PyObject *args)
     if (count == 0)
         return sleep_for_waker(waker, timeout_ns);
     struct watch watch = {PyMem_Calloc(count, sizeof(struct ring_object *)),
-                          PyMem_Calloc(count, sizeof(struct ssm_interest)), 0};
+                          PyMem_Calloc(count, sizeof(struct ssm_interest)), 0, waker == NULL ? pairs : NULL};
     bool added = watch.rings != NULL && watch.interests != NULL;
     if (!added)
         PyErr_NoMemory();

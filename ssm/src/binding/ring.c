@@ -233,6 +233,7 @@ static int join(struct ring_object *ring, int64_t timeout_ns)
     struct wait_scope scope;
     if (!wait_begin(&scope, ring->pool, &ring->closed))
         return -SSM_E_CLOSED;
+    scope.subject = (struct wait_subject){.what = "join", .object = OBJECT(ring)};
     int result = ssm_ring_join(ring->core, timeout_ns);
     wait_end(&scope);
     return result;

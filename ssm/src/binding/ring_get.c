@@ -15,6 +15,7 @@ static int take(struct ring_object *ring, uint64_t *handles_out, uint32_t count,
     struct wait_scope scope;
     if (!wait_begin(&scope, ring->pool, &ring->closed))
         return -SSM_E_CLOSED;
+    scope.subject = (struct wait_subject){.what = "get", .object = OBJECT(ring)};
     result = ssm_ring_get(ring->core, handles_out, count, timeout_ns);
     wait_end(&scope);
     return result;

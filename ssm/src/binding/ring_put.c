@@ -72,6 +72,7 @@ static int put_waiting(struct ring_object *ring, struct parcel *parcel, bool kee
     struct wait_scope scope;
     if (!wait_begin(&scope, ring->pool, &ring->closed))
         return -SSM_E_CLOSED;
+    scope.subject = (struct wait_subject){.what = "put", .object = OBJECT(ring), .count = parcel->count};
     parcel->kept = true;
     int result = put(ring, parcel, keep, timeout_ns);
     if (result >= 0 && !keep) {
@@ -110,6 +111,7 @@ static int put_lent(struct ring_object *ring, struct parcel *parcel, int64_t tim
     parcel->kept = false;
     result = -SSM_E_CLOSED;
     if (wait_begin(&scope, ring->pool, &ring->closed)) {
+        scope.subject = (struct wait_subject){.what = "put", .object = OBJECT(ring), .count = parcel->count};
         result = put(ring, parcel, false, timeout_ns);
         wait_end(&scope);
     }

@@ -30,6 +30,7 @@ static PyObject *semaphore_acquire(struct service_object *self, PyObject *args)
     struct wait_scope scope;
     if (!service_begin(self, &scope))
         return NULL;
+    scope.subject = (struct wait_subject){.what = "acquire", .object = OBJECT(self)};
     int result = ssm_semaphore_acquire(self->core, timeout_ns, &ticket);
     service_end(&scope);
     if (result != 0 && result != -SSM_E_UNAVAILABLE)

@@ -41,7 +41,7 @@
 #include "ssm.h"
 
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
-#define SSM_LAYOUT_VERSION 8u
+#define SSM_LAYOUT_VERSION 9u
 #define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard stays locked */
 #define SSM_BLOCK_MAX      (UINT64_C(1) << 31)
 #define SSM_EXTENT_UNIT    SSM_CACHELINE   /* start and size of an extent are multiples of it */
@@ -89,6 +89,7 @@ struct ssm_holder {
     char           name[SSM_NAME_SIZE];
     struct ssm_u32 ring_id;    /* a ring: its number, the smallest that no other ring had */
     struct ssm_u32 has_caches; /* 1: there is memory for the slot's caches, from its first process on; see sparse.h */
+    struct ssm_u64 since_ns;   /* a process: when it attached, by the machine's monotonic clock; for people to read */
     struct ssm_u32 letting_go; /* by its process: 0, or 1 + the block that it clears bits of and then settles */
 };
 #define SSM_LETTING_GO_ANY UINT32_MAX /* it settles a class */

@@ -176,6 +176,8 @@ static void describe(const struct ssm_pool *pool, uint32_t id, struct ssm_holder
     copy_name(info->name, holder->name);
     if (info->kind != SSM_HOLDER_PROCESS)
         return;
+    const uint64_t since_ns = ssm_load_relaxed_u64(&holder->since_ns), now_ns = ssm_clock_ns();
+    info->age_ns = since_ns < now_ns ? now_ns - since_ns : 0;
     for (uint32_t class_idx = 0; class_idx < pool->geometry.fixed_count; class_idx++) {
         uint64_t cached = ssm_cache_held(pool, id, class_idx);
         info->blocks -= cached; /* below 0 until their bits are counted below */

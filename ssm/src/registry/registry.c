@@ -124,6 +124,7 @@ static void write_slot(struct ssm_pool *pool, uint32_t slot)
     ssm_store_relaxed_u32(&holder->waiting, 0);
     ssm_store_relaxed_u32(&holder->letting_go, 0);
     ssm_store_relaxed_u32(&holder->no_membarrier, pool->no_membarrier);
+    ssm_store_relaxed_u64(&holder->since_ns, ssm_clock_ns());
     memcpy(holder->name, pool->name, sizeof holder->name);
     ssm_registry_mark_used(pool, slot);
     /* K1 -> K2 in ssm_holder_slot_is_dead(): the slot is seen whole. */
