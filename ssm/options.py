@@ -54,6 +54,7 @@ class CreateArguments(PoolArguments, total=False):
     prefault: bool
     mlock: bool
     quota: int | None
+    label: str | None
 
 
 class PoolOptions(NamedTuple):
@@ -86,6 +87,7 @@ class Creation(NamedTuple):
     uid: int  # -1: this process's
     gid: int
     quota: int | None
+    label: str | None
 
 
 def number(what: str, value: int | None, default: int, low: int, high: int) -> int:
@@ -223,6 +225,7 @@ def creation(
     prefault: bool = False,
     mlock: bool = False,
     quota: int | None = None,
+    label: str | None = None,
     **parameters: Unpack[PoolArguments],
 ) -> Creation:
     """TypeError, ValueError: it cannot be."""
@@ -234,6 +237,7 @@ def creation(
         -1 if uid is None else number("uid", uid, 0, 0, _U32_MAX - 1),
         -1 if gid is None else number("gid", gid, 0, 0, _U32_MAX - 1),
         quota_of(quota),
+        label,
     )
 
 

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
 from weakref import ref
 
-from ssm import _core, ending, names, semaphore, service, slow
+from ssm import _core, ending, labels, names, semaphore, service, slow
 from ssm.errors import LayoutMismatch, PoolAbandoned, PoolMismatch
 from ssm.lending import Lending
 from ssm.options import (
@@ -52,8 +52,9 @@ class Pool(_core.Pool):
     attach by name. ``with pool:`` closes it at the end, and does not unlink.
     """
 
-    __slots__ = ("_leaves", "_lending")
+    __slots__ = ("_label", "_leaves", "_lending")
 
+    _label: str
     _leaves: bool  # its close may be the end of an ephemeral pool
     _lending: Lending  # what its queues know of its free memory
 
@@ -84,6 +85,7 @@ class Pool(_core.Pool):
         grow: int = 0,
         arena_packets: int | None = None,
         quota: int | None = None,
+        label: str | None = None,
     ) -> Self:
         """Create a pool and attach to it. All its memory is reserved now, but for what the arena may grow by.
 
@@ -139,6 +141,9 @@ class Pool(_core.Pool):
             are used.
         quota : int, optional
             As for `attach`.
+        label : str, optional
+            The name of this process in `holders`, `ssm top`, warnings and errors, up to 47 bytes of UTF-8. By default
+            that of its multiprocessing.Process, or else that of its script. See also `Pool.label`.
 
         Returns
         -------
@@ -180,6 +185,7 @@ class Pool(_core.Pool):
             grow=grow,
             arena_packets=arena_packets,
             quota=quota,
+            label=label,
         )
         for _ in _attempts(name):
             try:
@@ -190,7 +196,7 @@ class Pool(_core.Pool):
                 if not exist_ok:
                     raise
             try:
-                pool = cls._find(name, asked.flags & ~_core.EPHEMERAL, asked.quota)
+                pool = cls._find(name, asked.flags & ~_core.EPHEMERAL, asked.quota, asked.label)
             except FileNotFoundError as error:
                 _give_up(name, error)
             else:
@@ -209,6 +215,7 @@ class Pool(_core.Pool):
         prefault: bool = False,
         mlock: bool = False,
         quota: int | None = None,
+        label: str | None = None,
     ) -> Self:
         """Attach to a pool that is there.
 
@@ -225,6 +232,8 @@ class Pool(_core.Pool):
         quota : int, optional
             Bytes that this attachment may hold, block sizes added up: beyond it, alloc() raises QuotaExceeded. What
             comes out of rings counts, but is never refused.
+        label : str, optional
+            As for `create`.
 
         Returns
         -------
@@ -255,7 +264,7 @@ class Pool(_core.Pool):
         wait = slow.Wait()
         while True:  # until then, or for ever if that was asked for
             try:
-                return cls._find(name, flags, quota)
+                return cls._find(name, flags, quota, label)
             except FileNotFoundError as error:
                 if until is not None and time.monotonic() >= until:
                     if isinstance(error, PoolAbandoned):
@@ -284,7 +293,7 @@ class Pool(_core.Pool):
         asked = creation(**create_arguments)
         for _ in _attempts(name):
             try:
-                return cls._find(name, asked.flags & ~_core.EPHEMERAL, asked.quota)
+                return cls._find(name, asked.flags & ~_core.EPHEMERAL, asked.quota, asked.label)
             except FileNotFoundError as error:
                 _give_up(name, error)
             try:
@@ -315,7 +324,7 @@ class Pool(_core.Pool):
                 raise
             raise explain(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), name, asked) from None
         try:
-            pool._adopt(asked.quota)
+            pool._adopt(asked.quota, asked.label)
             pool._publish(asked.mode, asked.uid, asked.gid)
         except BaseException as error:
             pool._discard()
@@ -327,7 +336,7 @@ class Pool(_core.Pool):
         return pool
 
     @classmethod
-    def _find(cls, name: str, flags: int, quota: int | None) -> Self:
+    def _find(cls, name: str, flags: int, quota: int | None, label: str | None) -> Self:
         """Attach once. FileNotFoundError: there is none, or an ephemeral one that a crash has left."""
         if not flags & _core.READONLY and names.retire(name):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
@@ -335,14 +344,15 @@ class Pool(_core.Pool):
             pool = cls._attach(names.opener(), name, flags)
         except (OSError, LayoutMismatch) as error:
             raise names.explain(error, name) from None
-        pool._adopt(quota)
+        pool._adopt(quota, label)
         return pool
 
-    def _adopt(self, quota: int | None) -> None:
+    def _adopt(self, quota: int | None, label: str | None) -> None:
         self._lending = Lending()
         self._leaves = (
             self.ephemeral and not self.readonly
         )  # last: __del__ takes it for the sign that all is there
+        self.label = labels.default() if label is None else label
         if quota is not None:
             self._set_quota(quota)
         _here[_Here(self, _forget)] = os.getpid()
@@ -390,6 +400,19 @@ class Pool(_core.Pool):
         if gone and self._leaves:
             self._leaves = False
             names.retire(self.name, self)
+
+    @property
+    def label(self) -> str:
+        """The name of this process in `holders`, `ssm top` and errors; can be set, up to 47 bytes of UTF-8.
+
+        A child that multiprocessing forks has its own one, the name of its Process.
+        """
+        return self._label
+
+    @label.setter
+    def label(self, label: str) -> None:
+        self._set_label(labels.encode(label))
+        self._label = label
 
     def unlink(self: Pool | str) -> None:
         """Remove the pool's name; those who are attached keep the pool. Also ``Pool.unlink(name)``.
@@ -711,7 +734,7 @@ class Pool(_core.Pool):
         if pool is not None:
             return pool
         pool = cls._attach(where.open, name, _core.APART)
-        pool._adopt(None)
+        pool._adopt(None, None)
         if pool.generation != generation:
             pool.close()
             raise FileNotFoundError(
@@ -869,13 +892,22 @@ def _join_multiprocessing() -> None:
         return
     if not _joined:
         _joined = True
-        util.register_after_fork(_end_names, _finalize)
+        util.register_after_fork(_end_names, _begin_child)
     parent = sys.modules["multiprocessing.process"].parent_process()
     if parent is not None and _finalized_in != os.getpid():
         _finalize()
 
 
-def _finalize(_: object = None) -> None:
+def _begin_child(_: object) -> None:
+    """Run in a child that multiprocessing has forked, when that knows its name."""
+    _finalize()
+    for here in list(_here):
+        pool = here()
+        if pool is not None and not pool.closed:
+            pool.label = labels.default()
+
+
+def _finalize() -> None:
     global _finalized_in
     util: Any = sys.modules["multiprocessing.util"]
     util.Finalize(None, _end_names, exitpriority=-1000)  # after those of others

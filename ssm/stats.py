@@ -181,7 +181,7 @@ class Owner:
     pid: int
     """Process id, as its own PID namespace has it; 0: not known any more, the slot has been used again."""
     name: str
-    """The process's name as the kernel had it; empty: not known any more."""
+    """The process's label, see `Pool.create`; empty: not known any more."""
     alive: bool
     """Whether it is still attached."""
 
@@ -225,7 +225,7 @@ class Holder:
     kind: Literal["process", "ring"]
     """What it is."""
     name: str
-    """The process's name as the kernel has it, or the ring's."""
+    """The process's label, see `Pool.create`; or the ring's name."""
     pid: int
     """Process id, as its own PID namespace has it; 0 for a ring."""
     alive: bool
@@ -247,7 +247,7 @@ class Usage:
     rmid: int
     """Resource monitoring id: no other process gets it within 2 ms of the end of this one; 0 for none."""
     name: str
-    """The process's name as the kernel has it."""
+    """The process's label, see `Pool.create`."""
     pid: int
     """Process id, as its own PID namespace has it."""
     id: int

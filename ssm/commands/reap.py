@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
 
     with Pool.attach(args.pool, readonly=True) as pool:
         dead = [holder for holder in pool.holders() if not holder.alive]
-    with Pool.attach(args.pool) as pool:
+    with Pool.attach(args.pool, label="ssm reap") as pool:
         reaped = pool.reap()
     processes = max(reaped.processes, len(dead))
     blocks = max(reaped.blocks, sum(holder.blocks for holder in dead))

@@ -184,7 +184,7 @@ def run(args: argparse.Namespace) -> int:
     """Record, until the ring is shut down, the limit is reached, or a signal comes."""
     from ssm import Pool
 
-    with Pool.attach(args.pool) as pool:
+    with Pool.attach(args.pool, label="ssm record") as pool:
         for name in filter(None, (args.ring, args.to)):
             if name not in pool.rings():
                 rings = ", ".join(map(repr, pool.rings())) or "none"

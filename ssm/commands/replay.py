@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
     count = size = 0
     try:
-        with Pool.attach(args.pool) as pool:
+        with Pool.attach(args.pool, label="ssm replay") as pool:
             ring = pool.ring(args.ring)
             for _ in range(args.repeat):
                 clock = _Clock(args.speed)

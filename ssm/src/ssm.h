@@ -209,6 +209,10 @@ uint64_t ssm_lock_file_named_by(int fd);
 /* Gives the lock file of a pool to another user or group, as chown(2). */
 int ssm_lock_file_give(struct ssm_pool *pool, uint32_t uid, uint32_t gid);
 
+/* The attachment's name from now on, for people to read; cut to SSM_NAME_SIZE - 1 bytes. Of a forked child that has no
+ * slot yet, it is that of the slot that the child takes. */
+int ssm_pool_set_name(struct ssm_pool *pool, const char *name);
+
 /* From now on alloc answers SSM_E_QUOTA where this attachment would hold more than so many bytes, block sizes added up.
  * What comes out of rings counts, but is never refused. UINT64_MAX: no quota. */
 int ssm_pool_set_quota(struct ssm_pool *pool, uint64_t bytes);

@@ -406,6 +406,33 @@ static void test_waiting_for_a_batch(void)
     fixture_close(&f);
 }
 
+/* ---- names ----------------------------------------------------------------------------------------- */
+
+/* A name is cut to its room, also where a longer one was before, and what cannot have one says so. */
+static void test_names(void)
+{
+    struct fixture f = open_fixture();
+    const struct ssm_holder *holder = ssm_holder_at(f.pool, f.pool->self);
+    struct ssm_pool *reader = fixture_attach(f.fd, SSM_READONLY);
+    char longest[SSM_NAME_SIZE + 9];
+    memset(longest, 'x', sizeof longest - 1);
+    longest[sizeof longest - 1] = 0;
+    CHECK_EQ(ssm_pool_set_name(f.pool, longest), 0);
+    CHECK_EQ(strlen(holder->name), SSM_NAME_SIZE - 1);
+    CHECK_EQ(ssm_pool_set_name(f.pool, "camera"), 0);
+    CHECK_EQ(strcmp(holder->name, "camera"), 0);
+    for (size_t i = strlen("camera"); i < sizeof holder->name; i++)
+        CHECK_EQ(holder->name[i], 0);
+    CHECK_EQ(ssm_pool_set_name(reader, "looks only"), 0);
+    CHECK_EQ(strcmp(holder->name, "camera"), 0);
+    pool_end(reader);
+    CHECK_EQ(ssm_pool_close(f.pool), 0);
+    CHECK_EQ(ssm_pool_set_name(f.pool, "closed"), -SSM_E_CLOSED);
+    ssm_pool_destroy(f.pool);
+    f.pool = fixture_attach(f.fd, 0);
+    fixture_close(&f);
+}
+
 /* ---- quota -------------------------------------------------------------------------------------------------- */
 
 /* Exactly so many bytes, block sizes added up; what is refused takes nothing, and waits for nothing. */
@@ -584,6 +611,7 @@ int main(void)
     test_killed_waiter();
     test_caches_step_back_for_waiters();
     test_waiting_for_a_batch();
+    test_names();
     test_quota();
     test_quota_and_rings();
     test_quota_and_the_cache();

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Texts that others wrote do not reach the terminal as they are: names of rings, services, processes, pools, files."""
 
-import ctypes
 import io
 import json
 import os
@@ -17,7 +16,6 @@ from ssm.terminal import plain, say
 from tests.ssm.test_commands import ssm_command
 
 ROOT = Path(__file__).resolve().parents[2]
-PR_SET_NAME = 15
 HOSTILE = 'a[/b]\x1b[31m"\\\r\n\u202e\x9b2J'
 
 
@@ -70,12 +68,8 @@ def test_only_say_prints():
 def hostile(make_pool):
     """A pool whose ring, service and process have names that a terminal would obey."""
     pool = make_pool(classes={512: 16})
-    libc = ctypes.CDLL(None)
-    before = ctypes.create_string_buffer(16)
-    libc.prctl(16, before)
-    libc.prctl(PR_SET_NAME, b"\x1b[31m[/b]\xff")
     mine = ssm.Pool.attach(pool.name)
-    libc.prctl(PR_SET_NAME, before.value)
+    mine._set_label(b"\x1b[31m[/b]\xff")
     packets = [mine.alloc(1)]
     pool.ring(HOSTILE, 4).send(b"x")
     pool.ids(HOSTILE, 0, 9)

@@ -217,6 +217,7 @@ PyObject *pool_reap(struct pool_object *self, PyObject *unused);
 /* All holder slots, for PyMem_Free(); or NULL with an exception set. */
 struct ssm_holder_info *pool_holders(struct pool_object *pool);
 PyObject *pool_set_quota(struct pool_object *pool, PyObject *value);
+PyObject *pool_set_label(struct pool_object *pool, PyObject *args);
 PyObject *pool_usage(struct pool_object *pool, PyObject *unused);
 
 /* ---- taking blocks (garbage.c) ------------------------------------------------------------------- */

@@ -251,6 +251,8 @@ static PyMethodDef pool_methods[] = {
     {"_service_stats", (PyCFunction)pool_service_stats, METH_NOARGS,
      "_service_stats($self, /)\n--\n\nAs ServiceStats, of every service."},
     {"_set_quota", (PyCFunction)pool_set_quota, METH_O, "_set_quota($self, bytes, /)\n--\n\nLet alloc go no further."},
+    {"_set_label", (PyCFunction)pool_set_label, METH_VARARGS,
+     "_set_label($self, label, /)\n--\n\nThe name of this process in the holder table."},
     {"_peek_ring", (PyCFunction)pool_peek_ring, METH_VARARGS,
      "_peek_ring($self, holder, limit, /)\n--\n\nHandles of the oldest packets queued in the ring of that holder id."},
     {"_peek_packet", (PyCFunction)pool_peek_packet, METH_VARARGS,

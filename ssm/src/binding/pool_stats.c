@@ -130,6 +130,18 @@ PyObject *pool_set_quota(struct pool_object *pool, PyObject *value)
     RETURN_NONE;
 }
 
+PyObject *pool_set_label(struct pool_object *pool, PyObject *args)
+{
+    const char *label;
+    int result;
+    if (!PyArg_ParseTuple(args, "y:_set_label", &label)) /* ValueError: it contains NUL */
+        return NULL;
+    POOL_CALL(pool, result, ssm_pool_set_name(pool->core, label));
+    if (result < 0)
+        return raise_code(pool, result);
+    RETURN_NONE;
+}
+
 static PyObject *blocks_of(const struct pool_object *pool, const struct ssm_usage *usage)
 {
     PyObject *blocks = PyDict_New();

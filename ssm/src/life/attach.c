@@ -370,6 +370,16 @@ int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm
     return go(pool, result, pool_out);
 }
 
+/* Whoever reads the name meanwhile, or after a death in here, may read a mixture of two. */
+int ssm_pool_set_name(struct ssm_pool *pool, const char *name)
+{
+    SSM_POOL_READ(pool);
+    strncpy(pool->name, name, sizeof pool->name - 1);
+    if (pool->self != SSM_NIL)
+        memcpy(ssm_holder_at(pool, pool->self)->name, pool->name, sizeof pool->name);
+    return 0;
+}
+
 int ssm_pool_set_quota(struct ssm_pool *pool, uint64_t bytes)
 {
     SSM_POOL_READ(pool);
