@@ -69,6 +69,7 @@ from ssm.stats import (
     ShardStats,
     Usage,
 )
+from ssm.tracing import trace
 
 __version__: str
 
@@ -122,6 +123,7 @@ __all__ = [
     "Usage",
     "list_pools",
     "slow_wait",
+    "trace",
     "wait",
 ]
 

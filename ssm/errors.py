@@ -81,8 +81,14 @@ class PoolExhausted(_Told, MemoryError):
     """
 
     _FACTS = 5
+    where: str = ""
+    """Where most of the blocks were taken, if those processes trace; see `ssm.trace`."""
 
     def _text(self) -> str:
+        taken = f". Taken were {self.where}" if self.where else ""
+        return self._why() + taken
+
+    def _why(self) -> str:
         pool: Pool
         size: int
         count: int

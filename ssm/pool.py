@@ -854,6 +854,14 @@ class _Here(ref[Pool]):
 _here: dict[_Here, int] = {}
 
 
+def pools_here() -> Iterator[Pool]:
+    """Yield the pools that are open in this process."""
+    for here in list(_here):
+        pool = here()
+        if pool is not None and not pool.closed:
+            yield pool
+
+
 def _forget(key: ref[Pool]) -> None:
     _here.pop(cast("_Here", key), None)
 
@@ -901,10 +909,8 @@ def _join_multiprocessing() -> None:
 def _begin_child(_: object) -> None:
     """Run in a child that multiprocessing has forked, when that knows its name."""
     _finalize()
-    for here in list(_here):
-        pool = here()
-        if pool is not None and not pool.closed:
-            pool.label = labels.default()
+    for pool in pools_here():
+        pool.label = labels.default()
 
 
 def _finalize() -> None:

@@ -277,7 +277,9 @@ class Queue(Generic[T]):
             else:
                 ring.send(PLAIN + data, block, timeout)
         except PoolExhausted as error:
-            raise QueueExhausted(*error.args) from None
+            exhausted = QueueExhausted(*error.args)
+            exhausted.where = error.where
+            raise exhausted from None
         writer.forget()
         self._writers.append(writer)
 

@@ -199,7 +199,8 @@ def _alloc(pool: Any, size: int, count: int) -> str:
         there = "no block is as large"
     return (
         f"{packets} from pool {pool.name!r}: {there}; held are, of all sizes, {_held(pool)}. Free packets sooner, "
-        "create the pool with more of them, or give up in time (timeout=)"
+        "create the pool with more of them, or give up in time (timeout=); with ssm.trace(True), or SSM_TRACE=1, `ssm "
+        f"holders --where {pool.name[1:]}` shows the lines that took them"
     )
 
 

@@ -63,7 +63,7 @@ PYTHON = {
         options
         ring
         pool
-        readiness
+        readiness tracing
         message
         queue_memory
         queue

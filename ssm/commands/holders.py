@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``ssm holders``: who holds how many blocks, and with ``--packets`` which."""
+"""``ssm holders``: who holds how many blocks, with ``--packets`` which, with ``--where`` since which line."""
 
 from __future__ import annotations
 
@@ -13,12 +13,21 @@ if TYPE_CHECKING:
 
     from ssm import Pool
     from ssm.stats import Holder
+    from ssm.tracing import Taken
+
+_NOT_TRACED = (
+    "not known: ssm.trace(True), or SSM_TRACE=1, in that process, which is of this user and PID namespace"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``ssm holders``."""
     add_pool(parser)
-    parser.add_argument("--packets", action="store_true", help="each packet, and who holds it")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--packets", action="store_true", help="each packet, and who holds it")
+    what.add_argument(
+        "--where", action="store_true", help="the lines of the programs that took them, if they trace"
+    )
     add_json(parser)
 
 
@@ -45,11 +54,34 @@ def packets_of(pool: Pool) -> list[dict[str, Any]]:
     return packets
 
 
+def _seconds(row: Taken) -> str:
+    return "" if row.oldest_s is None else f"{row.oldest_s:,.1f} s"
+
+
+def _print_where(pool: Pool, as_json: bool) -> None:
+    from ssm.tracing import taken
+
+    rows = taken(pool)
+    if as_json:
+        print_json({"where": [dataclasses.asdict(row) for row in rows]})
+        return
+    print_table(
+        ["name", "pid", "blocks", "oldest", "taken at"],
+        [
+            [row.holder.name, str(row.holder.pid), row.blocks, _seconds(row), row.site or _NOT_TRACED]
+            for row in rows
+        ],
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Print the holders."""
     from ssm import Pool
 
     with Pool.attach(args.pool, readonly=True) as pool:
+        if args.where:
+            _print_where(pool, args.json)
+            return 0
         holders = pool.holders()
         packets = packets_of(pool) if args.packets else []
     if args.json:
