@@ -19,6 +19,7 @@ b'hello'
 """
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 if sys.platform != "linux":
     raise ImportError("ssm needs Linux: open-file-description locks and futexes carry its crash safety.")
@@ -71,6 +72,9 @@ from ssm.stats import (
 )
 from ssm.tracing import trace
 
+if TYPE_CHECKING:
+    from ssm.pipeline import Pipeline, PipelineError, PipelineRefused
+
 __version__: str
 
 __all__ = [
@@ -95,6 +99,9 @@ __all__ = [
     "Pid",
     "PidService",
     "Pipe",
+    "Pipeline",
+    "PipelineError",
+    "PipelineRefused",
     "Pool",
     "PoolAbandoned",
     "PoolExhausted",
@@ -128,10 +135,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
-    """Look the version up when it is asked for: importlib.metadata takes longer than the rest of the import."""
+def __getattr__(name: str) -> Any:
+    """Look up what takes longer than the rest of the import: the version, and pipelines."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("ssm-pool")
+    if name in {"Pipeline", "PipelineError", "PipelineRefused"}:
+        from ssm import pipeline
+
+        return getattr(pipeline, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -68,6 +68,7 @@ PYTHON = {
         queue_memory
         queue
         pipe
+        pipeline
         __init__
         captures
         demo
@@ -86,6 +87,16 @@ PYTHON = {
         admission library
         capture headers
         recording
+    """,
+    "ssm.pipeline": """
+        board declared report
+        errors books graph waits values
+        plan freight inlet outlet ledger
+        accounts worker
+        process inline
+        supervisor
+        pipeline
+        __init__
     """,
     "ssm.demo": """
         __init__ errors progress

@@ -13,7 +13,14 @@ FOLDERS = {  # heading, up to its first colon or comma -> the folder that its ta
     "The Python package": "ssm",
     "The package `allocators`": "allocators",
 }
-WHOLE = ("ssm/commands", "ssm/captures", "ssm/demo", "allocators/bpf", "allocators/src/binding")  # as one row
+WHOLE = (  # as one row
+    "ssm/commands",
+    "ssm/captures",
+    "ssm/demo",
+    "ssm/pipeline",
+    "allocators/bpf",
+    "allocators/src/binding",
+)
 SOURCES = {".c", ".h", ".hpp", ".py"}
 
 

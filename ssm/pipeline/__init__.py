@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pipelines: functions in processes of their own, with rings between them; see `ssm.Pipeline`.
+
+::
+
+    declared    rings and stages, as they were declared
+    plan        what is refused, and the sizes that follow
+    freight     what goes to workers, pickled
+    errors      what is raised
+    board       the table in which workers write what they do
+    values      how values lie in packets
+    waits, inlet, outlet    waiting, taking and sending in a worker
+    worker      what a worker does with packets
+    process     its process
+    ledger      what the supervisor writes down of a stage
+    books       whether all packets are accounted for
+    accounts    pool, rings and ledgers of one run
+    report      what a run came to
+    supervisor  starts, watches and ends the workers
+    inline      all in one process
+    graph       as a flowchart
+    pipeline    the class
+"""
+
+from ssm.pipeline.declared import RingSpec
+from ssm.pipeline.errors import PipelineError, PipelineRefused
+from ssm.pipeline.pipeline import Pipeline
+from ssm.pipeline.report import DeadLetter, Report, RingReport, StageReport
+from ssm.pipeline.supervisor import Run
+from ssm.pipeline.worker import Worker, current_worker
+
+__all__ = [
+    "DeadLetter",
+    "Pipeline",
+    "PipelineError",
+    "PipelineRefused",
+    "Report",
+    "RingReport",
+    "RingSpec",
+    "Run",
+    "StageReport",
+    "Worker",
+    "current_worker",
+]

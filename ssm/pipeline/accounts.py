@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run has: its pool and rings, a ledger for each stage, and the report that comes of them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+from ssm.pipeline import board, books, plan
+from ssm.pipeline.ledger import Ledger
+from ssm.pipeline.report import DeadLetter, Report, RingReport, StageReport
+from ssm.pool import Pool
+
+if TYPE_CHECKING:
+    from ssm.pipeline.declared import Declaration
+    from ssm.pipeline.plan import Plan
+
+
+class Accounts:
+    """The pool of one run, and its books. `new_words` makes shared memory for the board, as RawArray does."""
+
+    def __init__(self, declared: Declaration, planned: Plan, new_words: Any) -> None:
+        self.declared = declared
+        self.began = time.monotonic()
+        self.reasons: dict[int, tuple[str, str]] = {}  # of dead letters, by handle: stage, reason
+        self.ledgers = {
+            stage.name: Ledger(stage, new_words("Q", board.size(stage.workers))) for stage in declared.stages
+        }
+        name = f"{declared.name}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.pool = Pool.create(name, ephemeral=True, **planned.pool)
+        try:
+            self.rings = {ring: self.pool.ring(ring, **options) for ring, options in planned.rings.items()}
+            letters, capacity = plan.dead_letter_ring(declared)
+            self.dead = self.pool.ring(letters, capacity=capacity)
+        except BaseException:
+            self.pool.close()
+            raise
+
+    def report(self, *, complete: bool, over: bool, interrupted: bool = False) -> Report:
+        """Return the books. `complete`: all stages came to their end; `over`: no worker is left."""
+        self.pool.reap()
+        letters = self._letters() if over else ()
+        stats = self.pool.stats()
+        rings = {ring.name: ring for ring in stats.rings}
+        left = sum(ring.depth for ring in stats.rings)
+        held = sum(each.held for each in stats.classes) + (stats.arena.held if stats.arena else 0)
+        wrong: list[str] = []
+        if complete:
+            tallies = {name: ledger.tally() for name, ledger in self.ledgers.items()}
+            doubts = [(name, doubt) for name, ledger in self.ledgers.items() for doubt in ledger.doubts]
+            balance = books.balance(self.declared, rings, rings[self.dead.name].puts, tallies, doubts)
+            wrong = [*balance.findings, *self.pool.check()]
+            for name, happened in balance.happened:
+                self.ledgers[name].counted += happened
+        return Report(
+            pipeline=self.declared.name,
+            seconds=time.monotonic() - self.began,
+            stages={name: _stage_report(ledger) for name, ledger in self.ledgers.items()},
+            rings={
+                name: RingReport(
+                    name=name,
+                    capacity=ring.capacity,
+                    put=ring.puts,
+                    left=ring.depth,
+                    redelivered=ring.redelivered,
+                    high_water=ring.high_water,
+                    drops=ring.drops,
+                )
+                for name, ring in ((name, rings[name]) for name in self.declared.rings)
+            },
+            dead=letters,
+            results={
+                name: [value for _, value in sorted(ledger.results.items())]
+                for name, ledger in self.ledgers.items()
+                if ledger.results
+            },
+            missing=max(0, held - left) if complete else 0,
+            findings=tuple(wrong),
+            complete=complete,
+            interrupted=interrupted,
+        )
+
+    def _letters(self) -> tuple[DeadLetter, ...]:
+        letters: list[DeadLetter] = []
+        while not self.dead.empty():
+            with self.dead.get() as packet:
+                stage, reason = self.reasons.get(packet.handle, ("?", "?"))
+                letters.append(DeadLetter(stage, packet.tag, reason, bytes(packet)))
+        return tuple(letters)
+
+
+def _stage_report(ledger: Ledger) -> StageReport:
+    stage, tally = ledger.stage, ledger.tally()
+    life, starved, blocked = ledger.waits()
+    shares = (starved / life, blocked / life) if life else (0.0, 0.0)
+    return StageReport(
+        name=stage.name,
+        kind=stage.kind,
+        workers=stage.workers,
+        packets_in=tally.taken,
+        packets_out=tally.puts,
+        filtered=tally.finished,
+        dead=tally.dead,
+        dropped=tally.dropped,
+        errors=tally.errors,
+        seconds=life / 1e9,
+        busy=1 - sum(shares) if life else 0.0,
+        starved=shares[0],
+        blocked=shares[1],
+        started=ledger.started,
+        killed=ledger.killed,
+        hung=ledger.hung,
+    )

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a pipeline is made of, as it was declared: rings and stages. Nothing here starts, opens or checks anything."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import DTypeLike
+
+OnError: TypeAlias = Literal["stop", "dead", "drop"]
+Kind: TypeAlias = Literal["source", "stage", "sink"]
+
+ON_ERROR = ("stop", "dead", "drop")
+OVERFLOW = ("block", "drop", "overwrite")  # "sample" mixes two of them, which no books can tell apart
+DEAD_LETTERS = "dead letters"  # the ring of packets that no stage could handle
+
+
+@dataclass(frozen=True, eq=False)
+class RingSpec:
+    """A ring of a pipeline, made by `Pipeline.ring`."""
+
+    name: str
+    capacity: int | None
+    size: int | None
+    dtype: DTypeLike | None
+    objects: bool
+    redeliver: bool
+    overflow: str
+
+    def to(self, value: object) -> Routed:
+        """Return what sends a value to this ring alone, when a stage with several outputs returns it."""
+        return Routed(self.name, value)
+
+
+@dataclass(frozen=True)
+class Routed:
+    """A value and the name of the one ring that it goes to; see `RingSpec.to`."""
+
+    ring: str
+    value: object
+
+
+@dataclass(frozen=True, eq=False)
+class StageSpec:
+    """A source, a stage or a sink, as it was declared."""
+
+    name: str
+    kind: Kind
+    work: Callable[..., Any]
+    inputs: tuple[RingSpec, ...]
+    outputs: tuple[RingSpec, ...]
+    workers: int = 1
+    batch: int = 0  # 0: one by one
+    linger: float = 0.0
+    on_error: OnError = "stop"
+    tries: int = 1
+    timeout: float | None = None
+    restart: bool = True  # a worker that was killed may be replaced
+    cpus: tuple[int, ...] = ()
+    headroom: int = 0  # bytes that it puts in front of a packet
+
+    @property
+    def makes(self) -> bool:
+        """Whether `work` makes the callable, once per worker: a class, or a partial of one."""
+        return isinstance(unwrapped(self.work), type)
+
+    @property
+    def in_hand(self) -> int:
+        """Packets that one worker has at a time, results included."""
+        taken = 0 if self.kind == "source" else max(1, self.batch)
+        return taken + (max(1, self.batch) if self.outputs else 0)
+
+
+@dataclass
+class Declaration:
+    """All of a pipeline: what `Pipeline` collects, and everything else reads."""
+
+    name: str
+    start: str
+    stuck: float | None
+    dead_letters: int
+    pool: dict[str, Any]
+    rings: dict[str, RingSpec] = field(default_factory=dict[str, RingSpec])
+    stages: list[StageSpec] = field(default_factory=list[StageSpec])
+
+    def putters(self, ring: RingSpec) -> list[StageSpec]:
+        """Return the stages that put into a ring."""
+        return [stage for stage in self.stages if ring in stage.outputs]
+
+    def getters(self, ring: RingSpec) -> list[StageSpec]:
+        """Return the stages that get from a ring."""
+        return [stage for stage in self.stages if ring in stage.inputs]
+
+    def replaces(self, stage: StageSpec) -> bool:
+        """Whether a worker that was killed is replaced. A source needs a ring to itself, which knows what it sent."""
+        if stage.kind != "source" or not stage.restart:
+            return stage.restart
+        alone = stage.workers == 1 and len(stage.outputs) == 1
+        return alone and stage.outputs[0].overflow == "block" and self.putters(stage.outputs[0]) == [stage]
+
+
+def unwrapped(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what a partial calls."""
+    while isinstance(work, functools.partial):
+        work = work.func
+    return work
+
+
+def name_of(work: Callable[..., Any]) -> str:
+    """Return the name that a stage has unless it is given one."""
+    inner = unwrapped(work)
+    return getattr(inner, "__name__", type(inner).__name__)
+
+
+def takes_start(work: Callable[..., Any]) -> bool:
+    """Whether a source can begin at a number by itself: it has a parameter `start`."""
+    try:
+        return "start" in inspect.signature(work).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def rings_of(given: RingSpec | Sequence[RingSpec] | None, what: str) -> tuple[RingSpec, ...]:
+    """Return one or several rings as a tuple; TypeError for anything else."""
+    rings = () if given is None else (given,) if isinstance(given, RingSpec) else tuple(given)
+    for ring in rings:
+        if not isinstance(ring, RingSpec):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"{what} must be a ring of pipe.ring(), or several, not {ring!r}")
+    return rings

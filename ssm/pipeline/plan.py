@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a declaration comes to: what cannot run is refused, and the sizes of the pool and its rings follow."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ssm import _core
+from ssm.pipeline.declared import DEAD_LETTERS, Declaration, RingSpec, StageSpec
+from ssm.pipeline.errors import PipelineRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CAPACITY = 256  # packets, of a ring that does not say
+SIZE = 2048  # bytes of payload, where no ring says
+SPARE = 8  # holders for those who look on, and blocks beyond what can be under way
+OVERHEAD = 512  # bytes of a message around the object that a ring says is so large
+_ARENA_PACKETS_MIN = 1024
+_GROW_PART = 2  # the arena may take so much of /dev/shm: a half
+_METADATA = 1 << 20
+_TABLE_ENTRY = 16  # bytes of a redelivering ring per block
+_PAGE = 4096
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A declaration that can run."""
+
+    pool: dict[str, Any]  # arguments of Pool.create
+    rings: dict[str, dict[str, Any]]  # of Pool.ring, by name
+    blocks: int  # that can be under way at once
+
+
+def make(declared: Declaration) -> Plan:
+    """Check a declaration and return what it needs.
+
+    Raises
+    ------
+    PipelineRefused
+        It cannot run; the sentence says why and what to change.
+    """
+    _refuse_gaps(declared)
+    _refuse_circles(declared)
+    _refuse_options(declared)
+    capacities = _capacities(declared)
+    blocks = _under_way(declared, capacities)
+    pool = _pool(declared, capacities, blocks)
+    return Plan(
+        pool, {ring.name: _ring(declared, ring, capacities) for ring in declared.rings.values()}, blocks
+    )
+
+
+# ---- what cannot run --------------------------------------------------------------------------------
+
+
+def _refuse_gaps(declared: Declaration) -> None:
+    if not any(stage.kind == "source" for stage in declared.stages):
+        raise PipelineRefused(
+            f"pipeline {declared.name!r} has no source: nothing would begin; add @pipe.source(ring)"
+        )
+    for ring in declared.rings.values():
+        if not declared.putters(ring):
+            raise PipelineRefused(
+                f"nobody puts into ring {ring.name!r}: add a source or a stage that does, or remove it"
+            )
+        if not declared.getters(ring):
+            raise PipelineRefused(
+                f"nobody reads ring {ring.name!r}: its putters would wait for ever; add "
+                f"@pipe.sink({ring.name}), or remove it"
+            )
+    for stage in declared.stages:
+        for ring in (*stage.inputs, *stage.outputs):
+            if declared.rings.get(ring.name) is not ring:
+                raise PipelineRefused(
+                    f"stage {stage.name!r} uses ring {ring.name!r} of another pipeline: make it with "
+                    f"pipe.ring() of this one"
+                )
+
+
+def _refuse_circles(declared: Declaration) -> None:
+    def walk(ring: RingSpec, way: tuple[RingSpec, ...]) -> None:
+        if ring in way:
+            circle = " -> ".join(each.name for each in (*way[way.index(ring) :], ring))
+            raise PipelineRefused(
+                f"rings in a circle: {circle}; when all of them are full nothing moves, and none is ever done. Send "
+                "what has to come again through a stage's own loop"
+            )
+        for stage in declared.getters(ring):
+            for after in stage.outputs:
+                walk(after, (*way, ring))
+
+    for ring in declared.rings.values():
+        walk(ring, ())
+
+
+def _refuse_options(declared: Declaration) -> None:
+    for ring in declared.rings.values():
+        if ring.objects and declared.pool.get("mode", 0o600) & 0o022:
+            raise PipelineRefused(
+                f"ring {ring.name!r} has objects=True, and mode={declared.pool['mode']:#o} lets other users "
+                f"write into the "
+                "pool: what they write would be unpickled, which runs any code. Take a mode without 0o022"
+            )
+    here = os.sched_getaffinity(0)
+    for stage in declared.stages:
+        if not here.issuperset(stage.cpus):
+            raise PipelineRefused(
+                f"stage {stage.name!r} has cpus={list(stage.cpus)}, this process may use {sorted(here)}"
+            )
+
+
+# ---- sizes ------------------------------------------------------------------------------------------
+
+
+def _hands(declared: Declaration) -> int:
+    """Return the packets that workers have at a time, and those that may lie among the dead letters."""
+    return sum(stage.workers * stage.in_hand for stage in declared.stages) + declared.dead_letters
+
+
+def _blocks_given(declared: Declaration) -> int | None:
+    """Return the blocks that the caller asks for; None: that is for us to say, or the arena has room for more."""
+    given: dict[int, int] | None = declared.pool.get("classes") or declared.pool.get("sizes")
+    if given is None or declared.pool.get("grow") or declared.pool.get("arena"):
+        return None
+    return sum(given.values())
+
+
+def _capacities(declared: Declaration) -> dict[str, int]:
+    """Return the capacity of each ring; those that do not say share the blocks that the caller gave."""
+    open_ones = [ring for ring in declared.rings.values() if ring.capacity is None]
+    default, blocks = CAPACITY, _blocks_given(declared)
+    if blocks is not None and open_ones:
+        taken = sum(ring.capacity or 0 for ring in declared.rings.values()) + _hands(declared)
+        default = min(CAPACITY, max(1, (blocks - taken - 1) // len(open_ones)))
+    return {ring.name: ring.capacity or default for ring in declared.rings.values()}
+
+
+def _under_way(declared: Declaration, capacities: dict[str, int]) -> int:
+    """Return how many packets there can be at once; refuse a pool that has not more blocks than that."""
+    need, blocks = sum(capacities.values()) + _hands(declared), _blocks_given(declared)
+    if blocks is not None and blocks <= need:
+        raise PipelineRefused(
+            f"{blocks} blocks are too few: rings take {sum(capacities.values())}, workers "
+            f"{_hands(declared) - declared.dead_letters} (workers x batch), dead letters "
+            f"{declared.dead_letters}, together {need}. "
+            "When all are under way, a stage that needs one for its result waits for itself. Give the pool more blocks "
+            "(classes=, sizes=, grow=), or smaller rings (capacity=)"
+        )
+    return need
+
+
+def _payload(ring: RingSpec) -> int | None:
+    if ring.size is not None:
+        return ring.size + (OVERHEAD if ring.objects else 0)
+    return None if ring.dtype is None else np.dtype(ring.dtype).itemsize
+
+
+def _downstream(declared: Declaration, ring: RingSpec) -> Iterator[RingSpec]:
+    """Yield the ring and those behind it: a packet of it may go through all of them."""
+    yield ring
+    for stage in declared.getters(ring):
+        for after in stage.outputs:
+            yield from _downstream(declared, after)
+
+
+def _sizes(declared: Declaration, capacities: dict[str, int]) -> dict[int, int]:
+    """Return payload sizes, and how many packets of each may be under way."""
+    rings: dict[int, set[str]] = {}
+    for ring in declared.rings.values():
+        size = _payload(ring)
+        if size is not None:
+            rings.setdefault(max(1, size), set()).update(each.name for each in _downstream(declared, ring))
+    spare = _hands(declared) + SPARE
+    return {size: sum(capacities[name] for name in names) + spare for size, names in rings.items()} or {
+        SIZE: sum(capacities.values()) + spare
+    }
+
+
+def _headroom(declared: Declaration) -> int:
+    """Return the bytes that stages put in front of a packet on its longest way."""
+
+    def behind(ring: RingSpec) -> int:
+        return max(
+            (stage.headroom + max(map(behind, stage.outputs), default=0) for stage in declared.getters(ring)),
+            default=0,
+        )
+
+    sources = [stage for stage in declared.stages if stage.kind == "source"]
+    return max(stage.headroom + max(map(behind, stage.outputs), default=0) for stage in sources)
+
+
+def _pool(declared: Declaration, capacities: dict[str, int], blocks: int) -> dict[str, Any]:
+    """Return the arguments of the pool: those of the caller, and what follows for the others."""
+    chosen: dict[str, Any] = {}
+    if any(stage.headroom for stage in declared.stages):
+        chosen["headroom"] = _headroom(declared)
+    if not declared.pool.keys() & {"classes", "sizes"}:
+        chosen["sizes"] = _sizes(declared, capacities)
+        if not declared.pool.keys() & {"arena", "grow"}:
+            chosen |= _arena(blocks)
+    workers = sum(stage.workers for stage in declared.stages)
+    chosen["holders"] = max(_core.defaults()["holders"], 2 * workers + len(declared.rings) + SPARE)
+    pool = chosen | declared.pool
+    tables = sum(ring.redeliver for ring in declared.rings.values())
+    counted: dict[int, int] = pool.get("classes") or pool.get("sizes") or {}
+    packets = sum(counted.values()) + (
+        pool.get("arena_packets") or (1 << 16 if pool.get("grow") else 1 << 12)
+    )
+    slots = 64 * sum(capacities.values()) + _PAGE * (len(capacities) + 1)
+    pool.setdefault("metadata", 2 * _METADATA + (tables + 1) * _TABLE_ENTRY * packets + slots)
+    return pool
+
+
+def _arena(blocks: int) -> dict[str, int]:
+    """Return an arena for packets that are larger than was said, which has no memory until it needs some."""
+    info = os.statvfs("/dev/shm")
+    grow = info.f_bavail * info.f_frsize // _GROW_PART
+    limit = min(1 << 16, max(_ARENA_PACKETS_MIN, 2 * blocks))
+    return {"grow": grow, "arena_packets": limit} if grow > 1 << 20 else {}
+
+
+def _ring(declared: Declaration, ring: RingSpec, capacities: dict[str, int]) -> dict[str, Any]:
+    """Return the arguments of a ring. A side with one worker needs no lock."""
+
+    def side(stages: list[StageSpec]) -> str:
+        return "one" if sum(stage.workers for stage in stages) == 1 and ring.overflow == "block" else "many"
+
+    return {
+        "capacity": capacities[ring.name],
+        "producers": side(declared.putters(ring)),
+        "consumers": side(declared.getters(ring)),
+        "redeliver": ring.redeliver,
+        "overflow": ring.overflow,
+        "dtype": ring.dtype,
+    }
+
+
+def dead_letter_ring(declared: Declaration) -> tuple[str, int]:
+    """Return the name and the capacity of the ring for dead letters."""
+    return DEAD_LETTERS, max(1, declared.dead_letters)

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker's process: how it begins, what it tells its supervisor, and how it ends.
+
+It tells through a pipe, in pickled tuples: ("log", record), ("dead", handle, reason), ("given up", handle),
+("error", Failure), ("done", result). Ctrl-C reaches the supervisor alone. A worker whose supervisor was killed
+removes the pool's name and leaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from multiprocessing import connection
+from typing import TYPE_CHECKING, Any
+
+from ssm.pipeline import board
+from ssm.pipeline.worker import StageError, Worker, set_current
+from ssm.slow import slow_wait
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from ssm.pipeline.declared import StageSpec
+    from ssm.pool import Pool
+
+
+@dataclass(frozen=True)
+class Duty:
+    """What a worker is told when it starts."""
+
+    stage: StageSpec | bytes  # pickled, where the process does not inherit it
+    args: tuple[Any, ...] | bytes
+    number: int
+    dead_letters: str
+    log_level: int
+    start_sent: int = 0  # packets that a source had sent when it was killed
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a worker ended."""
+
+    text: str
+    tag: int | None
+    traceback: str
+    error: bytes | None  # the exception, pickled, if that is possible
+
+
+class Pipe:
+    """The worker's end of the pipe; threads of the function may log through it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._lock = connection, threading.Lock()
+
+    def tell(self, *what: object) -> None:
+        """Send one message."""
+        data = pickle.dumps(what)
+        with self._lock:
+            self._connection.send_bytes(data)
+
+
+class _ToParent(logging.handlers.QueueHandler):
+    """Sends records to the supervisor, which gives them to its own handlers."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        super().__init__(pipe)  # type: ignore[arg-type]
+        self._pipe = pipe
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        self._pipe.tell("log", record)
+
+
+def run(connection: Connection, pool: Pool, raw: Any, workers: int, duty: Duty) -> None:
+    """Be one worker: what a started process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    threading.Thread(target=_leave_with_parent, args=(pool,), daemon=True, name="ssm-parent").start()
+    slow_wait(None)  # waiting is a worker's usual state; the supervisor finds those that wait for each other
+    pipe = Pipe(connection)
+    root = logging.getLogger()
+    root.handlers[:] = [_ToParent(pipe)]
+    root.setLevel(duty.log_level)
+    try:
+        with pool:
+            _work(pipe, pool, raw, workers, duty)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # the supervisor is gone
+            pipe.tell("error", _failure(error))
+        raise SystemExit(1) from None
+
+
+def _work(pipe: Pipe, pool: Pool, raw: Any, workers: int, duty: Duty) -> None:
+    stage: StageSpec = pickle.loads(duty.stage) if isinstance(duty.stage, bytes) else duty.stage
+    words = board.view(raw)
+    row = words[duty.number * board.WORDS : (duty.number + 1) * board.WORDS]
+    if stage.cpus:
+        os.sched_setaffinity(0, {stage.cpus[duty.number % len(stage.cpus)]})
+    dead = pool.ring(duty.dead_letters)
+    worker = Worker(stage, duty.number, pool, dead, row, words[workers * board.WORDS :], pipe.tell)
+    set_current(worker)
+    row[board.READY_NS] = time.monotonic_ns()
+    worker.begin()
+    if stage.kind == "source":
+        args, kwargs = pickle.loads(duty.args) if isinstance(duty.args, bytes) else duty.args
+        worker.produce(args, kwargs, duty.start_sent)
+    else:
+        worker.consume()
+    pipe.tell("done", worker.end())
+
+
+def _failure(error: BaseException) -> Failure:
+    tag = error.tag if isinstance(error, StageError) else None
+    cause = error.__cause__ if isinstance(error, StageError) and error.__cause__ is not None else error
+    text = str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
+    try:
+        pickled = pickle.dumps(cause)
+        pickle.loads(pickled)
+    except Exception:
+        pickled = None
+    return Failure(text, tag, "".join(traceback.format_exception(cause)), pickled)
+
+
+def _leave_with_parent(pool: Pool) -> None:
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    connection.wait([parent.sentinel])
+    with contextlib.suppress(Exception):
+        pool.unlink()
+    os._exit(1)
