@@ -3,7 +3,12 @@
  * The life of an attachment: create, attach, fork, close; the end of a pool. */
 #include "pool_fixture.h"
 
+#include <linux/filter.h>
+#include <linux/membarrier.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 
 #define BLOCKS 16
 
@@ -508,9 +513,68 @@ static void test_retire_races_with_attach(void)
     }
 }
 
+/* ---- what takes long is done without the registry ------------------------------------------------------------- */
+
+static int          registry_fd; /* a description of its own, which the lock of this process conflicts with */
+static volatile int registrations[2]; /* for membarrier: without the lock, and with it */
+
+static void on_registration(int signal_number)
+{
+    (void)signal_number;
+    registrations[ssm_byte_is_locked(registry_fd, SSM_BYTE_REGISTRY)]++;
+}
+
+/* The kernel asks on_registration() instead of registering the process for membarrier. */
+static void watch_registrations(void)
+{
+    const struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {sizeof filter / sizeof filter[0], (struct sock_filter *)filter};
+    CHECK(signal(SIGSYS, on_registration) != SIG_ERR);
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+static void use_in_a_child(void *context)
+{
+    struct ssm_pool *pool = context;
+    const uint64_t handle = fixture_alloc(pool, 256);
+    CHECK(registrations[0] > 1 && registrations[1] == 0);
+    CHECK_EQ(ssm_free(pool, handle), 0);
+    pool_end(pool);
+}
+
+static void attach_and_fork(void *context)
+{
+    const struct fixture *f = context;
+    registry_fd = ssm_file_reopen(f->fd, true);
+    CHECK(registry_fd >= 0);
+    watch_registrations();
+    struct ssm_pool *pool = fixture_attach(f->fd, 0);
+    CHECK(registrations[0] == 1 && registrations[1] == 0);
+    child_finish(child_start(use_in_a_child, pool));
+    pool_end(pool);
+}
+
+/* In a process with threads the kernel registers it after an RCU grace period, which may take seconds. */
+static void test_membarrier_is_registered_without_the_lock(void)
+{
+    struct ssm_pool_options options = fixture_options();
+    struct fixture f = fixture_open(&options);
+    child_finish(child_start(attach_and_fork, &f));
+    fixture_close(&f);
+}
+
 int main(void)
 {
     alarm(WATCHDOG_S);
+    test_membarrier_is_registered_without_the_lock();
     test_create();
     test_create_without_memory();
     test_info();

@@ -101,6 +101,8 @@ static int prepare(int fd, const struct ssm_attach_options *options, struct ssm_
     pool->quota_bytes = UINT64_MAX;
     pool->many_cpus = sysconf(_SC_NPROCESSORS_ONLN) > 1;
     pool->recheck_ns = recheck_ns();
+    if (!(options->flags & SSM_READONLY)) /* without a lock: in a process with threads it may take seconds */
+        pool->no_membarrier = !ssm_membarrier_register();
     ssm_store_relaxed_u32(&pool->linger_rest, 1);
     if (options->name != NULL)
         strncpy(pool->name, options->name, sizeof pool->name - 1);
@@ -163,7 +165,6 @@ static int become_holder(struct ssm_pool *pool, bool at_once)
 {
     struct ssm_reaped reaped;
     bool adopted;
-    pool->no_membarrier = !ssm_membarrier_register();
     ssm_clock_refresh(); /* before times are written into the pool, the first one with its RMID */
     if (ssm_load_acquire_u32(&ssm_superblock_of(pool)->state) != SSM_STATE_READY)
         return -SSM_E_ABANDONED;

@@ -46,6 +46,7 @@ static void become_child(struct ssm_pool *pool)
     ssm_description_disown(&pool->registry, ssm_pool_lock_file(pool));
     ssm_description_disown(&pool->alive, ssm_pool_lock_file(pool));
     ssm_description_disown(&pool->shown, &pool->file);
+    pool->no_membarrier = !ssm_membarrier_register(); /* at once, since the child has one thread */
     pool->self = SSM_NIL;
     pool->pinned = 0;
     pool->held_bytes = pool->unchecked_bytes_max = pool->peak_bytes = 0;
