@@ -515,7 +515,7 @@ static void test_retire_races_with_attach(void)
 
 /* ---- what takes long is done without the registry ------------------------------------------------------------- */
 
-static int          registry_fd; /* a description of its own, which the lock of this process conflicts with */
+static int registry_fd;               /* a description of its own, which the lock of this process conflicts with */
 static volatile int registrations[2]; /* for membarrier: without the lock, and with it */
 
 static void on_registration(int signal_number)
