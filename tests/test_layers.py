@@ -78,7 +78,7 @@ PYTHON = {
     """,
     "ssm.commands": """
         __init__ completion
-        output recording
+        output recording screen
         list stat holders check reap unlink record replay bench
         dump top metrics
     """,

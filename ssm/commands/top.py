@@ -1,27 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """``ssm top``: a pool as it works: rates, depths, who holds what and since when, who waits, who is dead.
 
-Reads only, holds nothing and stops nobody. How long a packet is held counts from when it was first seen here.
+Reads only, holds nothing and stops nobody. Ends when the pool is gone. How long a packet is held counts from when it
+was first seen here.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import signal
+import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ssm.commands.holders import describe
 from ssm.commands.output import add_json, add_pool, print_json_line
-from ssm.terminal import plain
+from ssm.commands.screen import View, has_keyboard, keyboard, screen
+from ssm.names import DIRECTORY
+from ssm.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rich.console import RenderableType
-
     from ssm import Pool
-    from ssm.stats import ArenaStats, Holder, PoolStats
+    from ssm.stats import Holder, PoolStats
 
 OLDEST = 5  # packets that are listed
 
@@ -113,163 +117,62 @@ class Watch:
             yield Held(handle, now - self._since[handle], [names.get(i, f"holder {i}") for i in ids], length)
 
 
-# ---- the screen --------------------------------------------------------------------------------------
+class _GoneError(Exception):
+    """The pool has no name any more."""
 
 
-def _grid(title: str, *columns: str) -> Any:
-    from rich import box
-    from rich.table import Table
+class _Name:
+    """The name of the pool, as long as it leads to that pool."""
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, expand=True)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
-    return table
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._file = self._look()
 
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            status = (DIRECTORY / self._pool.name[1:]).stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
-def _add(grid: Any, *cells: str | RenderableType) -> None:
-    """Add a row. A str is shown as it is: rich would take ``[b]`` in a name for markup."""
-    from rich.text import Text
-
-    grid.add_row(*(Text(plain(cell)) if isinstance(cell, str) else cell for cell in cells))
-
-
-def _alarm(text: str) -> RenderableType:
-    from rich.text import Text
-
-    return Text(text, style="bold red")
-
-
-def _alarming(count: int) -> str | RenderableType:
-    return _alarm(f"{count:,}") if count else "0"
-
-
-def _classes(look: Look) -> Any:
-    grid = _grid(
-        "blocks", "size", "held", "free", "cached", "of", "allocs/s", "waiters", "late wakes", "recoveries"
-    )
-    for each in look.stats.classes:
-        waiters = sum(shard.waiters for shard in each.shards)
-        _add(
-            grid,
-            f"{each.block_size:,}",
-            f"{each.held:,}",
-            f"{each.free:,}",
-            f"{each.cached:,}",
-            f"{each.blocks:,}",
-            f"{look.allocs[each.block_size]:,.0f}",
-            _alarming(waiters),
-            _alarming(each.late_wakes),
-            f"{sum(shard.recoveries for shard in each.shards):,}",
-        )
-    return grid
-
-
-def _arena(arena: ArenaStats) -> Any:
-    grid = _grid(
-        "arena",
-        "bytes",
-        "reserved",
-        "used",
-        "largest free",
-        "held",
-        "of",
-        "waiters",
-        "late wakes",
-        "recoveries",
-    )
-    waiters = sum(shard.waiters for shard in arena.shards)
-    _add(
-        grid,
-        f"{arena.bytes:,}",
-        f"{arena.backed:,}",
-        f"{arena.used:,}",
-        f"{arena.largest_free:,}",
-        f"{arena.held:,}",
-        f"{arena.packets:,}",
-        _alarming(waiters),
-        _alarming(arena.late_wakes),
-        f"{arena.recoveries:,}",
-    )
-    return grid
-
-
-def _rings(look: Look) -> Any:
-    grid = _grid(
-        "rings", "name", "depth", "of", "high water", "puts/s", "gets/s", "drops", "late wakes", "recoveries"
-    )
-    for ring in look.stats.rings:
-        depth = f"{ring.depth:,}"
-        _add(
-            grid,
-            ring.name,
-            _alarm(depth) if ring.depth == ring.capacity else depth,
-            f"{ring.capacity:,}",
-            f"{ring.high_water:,}",
-            f"{look.puts[ring.name]:,.0f}",
-            f"{look.gets[ring.name]:,.0f}",
-            _alarming(ring.drops),
-            _alarming(ring.late_wakes),
-            f"{ring.recoveries:,}",
-        )
-    return grid
-
-
-def _holders(look: Look) -> Any:
-    grid = _grid("processes", "name", "pid", "holds", "bytes", "")
-    for holder in sorted(look.holders, key=lambda holder: -holder.bytes):
-        if holder.kind == "process":
-            state = "" if holder.alive else _alarm("DEAD: ssm reap")
-            _add(grid, holder.name, str(holder.pid), f"{holder.blocks:,}", f"{holder.bytes:,}", state)
-    return grid
-
-
-def _oldest(look: Look) -> Any:
-    grid = _grid("held longest", "packet", "seconds", "bytes", "by")
-    for held in look.oldest:
-        _add(
-            grid, f"{held.handle:#018x}", f"{held.seconds:,.1f}", f"{held.length:,}", ", ".join(held.holders)
-        )
-    return grid
-
-
-def screen(look: Look) -> RenderableType:
-    """Return one look as rich draws it."""
-    from rich.console import Group
-    from rich.text import Text
-
-    stats = look.stats
-    head = Text(
-        f"{plain(stats.name)}  {stats.size:,} bytes  {time.strftime('%H:%M:%S')}  Ctrl-C ends", style="bold"
-    )
-    parts = [head, _classes(look), _holders(look), _oldest(look)]
-    if look.stats.arena is not None:
-        parts.insert(2, _arena(look.stats.arena))
-    if stats.rings:
-        parts.insert(2, _rings(look))
-    return Group(*parts)
+    def check(self, look: Look) -> None:
+        """Raise if it leads nowhere, to another pool, or to one that nobody is in any more."""
+        there = self._look()
+        if there is None:
+            raise _GoneError("its name was removed")
+        if there != self._file:
+            raise _GoneError("its name belongs to another pool now")
+        alive = any(holder.alive for holder in look.holders if holder.kind == "process")
+        if self._pool.ephemeral and not alive:
+            raise _GoneError("its last process has left it")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look until Ctrl-C, or as often as asked."""
+    """Look until Ctrl-C or q, until the pool is gone, or as often as asked."""
     from ssm import Pool
 
     with Pool.attach(args.pool, readonly=True) as pool:
-        looks = _looks(Watch(pool), args.interval, args.count)
-        if args.json:
-            _print_lines(looks)
-        else:
-            _draw(looks)
+        by_keys = not args.json and has_keyboard()
+        looks = _looks(Watch(pool), _Name(pool), args.count, 0 if by_keys else args.interval)
+        try:
+            if args.json:
+                _print_lines(looks)
+            elif by_keys:
+                _interact(looks, args.interval)
+            else:
+                _draw(looks)
+        except _GoneError as error:
+            say(f"ssm top: pool {pool.name!r} is gone: {error}", error=True)
     return 0
 
 
-def _looks(watch: Watch, interval: float, count: int | None) -> Iterator[Look]:
-    number = 0
-    while True:
-        yield watch.look()
-        number += 1
-        if number == count:
-            return
-        time.sleep(interval)
+def _looks(watch: Watch, name: _Name, count: int | None, interval: float) -> Iterator[Look]:
+    for number in itertools.count() if count is None else range(count):
+        if number:
+            time.sleep(interval)
+        look = watch.look()
+        name.check(look)
+        yield look
 
 
 def _print_lines(looks: Iterator[Look]) -> None:
@@ -277,13 +180,40 @@ def _print_lines(looks: Iterator[Look]) -> None:
         print_json_line(look.to_dict())
 
 
-def _draw(looks: Iterator[Look]) -> None:
+def _live(**options: Any) -> Any:
     try:
         from rich.live import Live
     except ModuleNotFoundError as error:
         raise ValueError(
             'the screen is drawn with rich: pip install "ssm-pool[tui]"; or use --json'
         ) from error
-    with Live(screen=False, auto_refresh=False) as live:
+    return Live(auto_refresh=False, **options)
+
+
+def _draw(looks: Iterator[Look]) -> None:
+    with _live(screen=False) as live:
         for look in looks:
             live.update(screen(look), refresh=True)
+
+
+def _end(number: int, _: object) -> None:
+    sys.exit(128 + number)  # the terminal is put back on the way
+
+
+def _interact(looks: Iterator[Look], interval: float) -> None:
+    """Draw, and do what keys say, until the last look has stood for its time."""
+    view, live = View(), _live(screen=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    with keyboard() as keys, live:
+        for look in looks:
+            until = time.monotonic() + interval
+            if not view.stands:
+                view.look = look
+            live.update(view, refresh=True)
+            while (left := until - time.monotonic()) > 0:
+                for key in keys(left):
+                    view.press(key)
+                    live.update(view, refresh=True)
+                if view.done:
+                    return
