@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol, cast
 
 from ssm.commands import completion
-from ssm.errors import SSMError
+from ssm.errors import LayoutMismatch, SSMError
 from ssm.terminal import plain, say
 
 if TYPE_CHECKING:
@@ -113,15 +113,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (OSError, ValueError, SSMError) as error:
-        say(f"ssm {args.command}: {_sentence(error, getattr(args, 'pool', None))}", error=True)
+        say(f"ssm {args.command}: {_sentence(error, args)}", error=True)
         return 2
     return status
 
 
-def _sentence(error: Exception, pool: str | None) -> str:
+def _sentence(error: Exception, args: argparse.Namespace) -> str:
     """Return what an error says, without errno's number, and with the shell's remedies in place of Python's."""
+    pools: list[str] = getattr(args, "pools", None) or [getattr(args, "pool", None) or ""]
+    if isinstance(error, LayoutMismatch) and len(pools) == 1:
+        return (
+            f"{pools[0]!r} is no pool, or one of another release of ssm; 'ssm list' shows those that are there, "
+            f"'ssm unlink {pools[0].removeprefix('/')}' removes it"
+        )
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
-    if isinstance(error, FileNotFoundError) and pool and error.filename == "/" + pool.removeprefix("/"):
-        return f"no pool of the name {pool!r}; 'ssm list' shows those that are there"
+    missing = [pool for pool in pools if error.filename == "/" + pool.removeprefix("/")]
+    if isinstance(error, FileNotFoundError) and missing and missing[0]:
+        return f"no pool of the name {missing[0]!r}; 'ssm list' shows those that are there"
     return f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror

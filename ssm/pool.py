@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
 from weakref import ref
 
-from ssm import _core, ending, labels, names, semaphore, service, slow
+from ssm import _core, ending, labels, late, names, semaphore, service, slow
 from ssm.errors import LayoutMismatch, PoolAbandoned, PoolMismatch
 from ssm.lending import Lending
 from ssm.options import (
@@ -774,6 +774,13 @@ class Pool(_core.Pool):
             if pool is not None and type(pool) is cls and not pool.closed and pool._key() == key:
                 return pool
         return None
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: its statistics."""
+        text = late.load("html").escape(repr(self))
+        return f"<p>{text}</p>" + (
+            "" if self.closed else str(late.load("ssm.stats_text").as_html(self.stats()))
+        )
 
     def __repr__(self) -> str:
         state = ", closed" if self.closed else ", readonly" if self.readonly else ""

@@ -6,6 +6,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ssm import late
+
 if TYPE_CHECKING:
     from ssm.acl import Acl
 
@@ -214,6 +216,14 @@ class PoolStats:
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain dicts, tuples, numbers and strings, fit for json."""
         return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        """Return the text that `ssm stat` prints."""
+        return "\n".join(late.load("ssm.stats_text").lines(self))
+
+    def _repr_html_(self) -> str:
+        """Return the same as tables, for a notebook."""
+        return str(late.load("ssm.stats_text").as_html(self))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ PYTHON = {
     "ssm": """
         _core
         acl caller columns ending in_hand late terminal
+        stats_text
         errors labels slow stats
         registered names service records aio ready semaphore_aio lending
         semaphore

@@ -6,6 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ssm.commands.output import add_json, print_json, print_table
+from ssm.errors import CorruptionError
+from ssm.terminal import say
 
 if TYPE_CHECKING:
     import argparse
@@ -33,7 +35,18 @@ def _look(name: str) -> dict[str, Any]:
                 "error": None,
             }
     except (OSError, SSMError) as error:
-        return {"name": name, "error": str(error)}
+        return {"name": name, "error": str(error), "note": _note(name, error)}
+
+
+def _note(name: str, error: Exception) -> str:
+    """Return in a few words why nothing more can be said of it."""
+    if isinstance(error, PermissionError):
+        return "another user's"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, CorruptionError):
+        return f"damaged; `ssm unlink {name[1:]}` removes it"
+    return f"no pool of this release; `ssm unlink {name[1:]}` removes it"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,12 +58,10 @@ def run(args: argparse.Namespace) -> int:
         print_json(pools)
         return 0
     columns = ["name", "size", "processes", "dead", "rings", "services"]
-    rows = [
-        [pool[column] for column in columns]
-        if pool["error"] is None
-        else [pool["name"], pool["error"], *[""] * 4]
-        for pool in pools
-    ]
+    rows = [[pool[column] for column in columns] for pool in pools if pool["error"] is None]
     if rows:
         print_table(columns, rows)
+    for pool in pools:
+        if pool["error"] is not None:
+            say(f"{pool['name']}: {pool['note']}")
     return 0

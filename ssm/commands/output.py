@@ -7,11 +7,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ssm.commands.completion import completed_by, pool_names
-from ssm.terminal import plain, say
+from ssm.terminal import say, table
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
 
 def add_pool(parser: argparse.ArgumentParser) -> None:
@@ -32,28 +32,6 @@ def print_json(value: Any) -> None:
 def print_json_line(value: Any) -> None:
     """Print one JSON document of several, each on a line."""
     print(json.dumps(value), flush=True)
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """Yield the lines of a table; numbers stand to the right, with commas.
-
-    Parameters
-    ----------
-    columns : sequence of str
-        The head of each column.
-    rows : iterable of sequences
-        What stands below, as long as `columns` each.
-    """
-    kept = list(rows)
-    lines = [[f"{cell:,}" if type(cell) is int else plain(cell) for cell in row] for row in kept]
-    numeric = [bool(kept) and all(type(row[i]) is int for row in kept) for i in range(len(columns))]
-    widths = [max(len(line[i]) for line in [list(columns), *lines]) for i in range(len(columns))]
-    for line in [list(columns), *lines]:
-        cells = (
-            f"{cell:>{width}}" if right else f"{cell:<{width}}"
-            for cell, width, right in zip(line, widths, numeric, strict=True)
-        )
-        yield "  ".join(cells).rstrip()
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -2,6 +2,7 @@
 """The command line, as its users type it: each command in a process of its own, `top` on a pseudo-terminal."""
 
 import contextlib
+import html.parser
 import json
 import os
 import pty
@@ -401,3 +402,58 @@ def test_pool_exhausted_names_who_holds_the_blocks(pool, ring):
     assert "ring 'frames'" in text
     assert f"(pid {os.getpid()})" in text
     ring.get().free()
+
+
+# ---- what others than pools are called ---------------------------------------------------------------
+
+
+def test_list_is_not_wide_where_a_file_is_no_pool(pool, new_name):
+    name = new_name()
+    (Path("/dev/shm") / name).write_bytes(b"pl\x00ssm01" + b"x" * 5000)
+    text = ssm_command("list")
+    lines = text.splitlines()
+    assert f"/{name}: no pool of this release; `ssm unlink {name}` removes it" in lines
+    head = next(line for line in lines if line.startswith("name"))
+    assert head.split() == ["name", "size", "processes", "dead", "rings", "services"]
+    assert len(head) <= max(len(line.split()[0]) for line in lines if line.startswith("/")) + 60
+    (found,) = [each for each in ssm_json("list") if each["name"] == f"/{name}"]
+    assert "is not an ssm pool" in found["error"]
+    says = f"ssm stat: {name!r} is no pool, or one of another release of ssm; 'ssm list' shows those that are there"
+    assert ssm_command("stat", name, status=2).startswith(says)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("unlink",), ("reap",), ("check",), ("holders", "--where"), ("stat", "--json")]
+)
+def test_what_is_not_there_is_said_in_the_words_of_the_shell(arguments):
+    text = ssm_command(*arguments, "no-such-pool", status=2)
+    assert text == (
+        f"ssm {arguments[0]}: no pool of the name 'no-such-pool'; 'ssm list' shows those that are there\n"
+    )
+
+
+# ---- the same in Python ------------------------------------------------------------------------------
+
+
+def test_statistics_print_as_the_command_does(pool, queued):
+    pool.ids("flows", 0, 9)
+    assert f"{pool.stats()}\n" == ssm_command("stat", pool.name)
+    assert repr(pool.stats()).startswith("PoolStats(name=")
+
+
+def test_a_notebook_shows_tables(pool):
+    pool.ring("<b>&x", 4)
+    shown = pool._repr_html_()
+    assert f"&lt;ssm.Pool &#x27;{pool.name}&#x27;" in shown
+    assert pool.stats()._repr_html_() in shown
+    assert "<td>&lt;b&gt;&amp;x</td>" in shown
+    assert f"<td>{pool.stats().classes[0].blocks}</td>" in shown
+    parser = html.parser.HTMLParser()
+    opened: list[str] = []
+    parser.handle_starttag = lambda tag, _: opened.append(tag)
+    parser.handle_endtag = lambda tag: opened.remove(tag)
+    parser.feed(shown)
+    assert opened == []
+    pool.close()
+    assert "closed" in pool._repr_html_()
+    assert "<table>" not in pool._repr_html_()
