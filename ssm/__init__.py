@@ -28,6 +28,7 @@ from ssm import registered as _registered  # noqa: F401  # pyright: ignore[repor
 from ssm._core import Packet, PacketBatch, Pid
 from ssm.acl import Acl
 from ssm.errors import (
+    ConsumersGone,
     CorruptionError,
     HoldersExhausted,
     LayoutMismatch,
@@ -37,6 +38,7 @@ from ssm.errors import (
     PoolAbandoned,
     PoolExhausted,
     PoolMismatch,
+    ProducersGone,
     QueueExhausted,
     QuotaExceeded,
     RecordMismatch,
@@ -44,6 +46,7 @@ from ssm.errors import (
     RingEmpty,
     RingFull,
     RingMismatch,
+    RingOrphaned,
     RingShutDown,
     ServiceMismatch,
     SSMError,
@@ -83,6 +86,7 @@ __all__ = [
     "ArenaStats",
     "ClassStats",
     "Connection",
+    "ConsumersGone",
     "CorruptionError",
     "CreateArguments",
     "Holder",
@@ -107,6 +111,7 @@ __all__ = [
     "PoolExhausted",
     "PoolMismatch",
     "PoolStats",
+    "ProducersGone",
     "Queue",
     "QueueExhausted",
     "QuotaExceeded",
@@ -117,6 +122,7 @@ __all__ = [
     "RingEmpty",
     "RingFull",
     "RingMismatch",
+    "RingOrphaned",
     "RingShutDown",
     "RingStats",
     "RmidService",

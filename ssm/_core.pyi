@@ -30,6 +30,8 @@ ONE_PRODUCER: Final[int]
 ONE_CONSUMER: Final[int]
 REDELIVER: Final[int]
 OVERFLOW_MASK: Final[int]
+WAIT_ANYWAY: Final[int]
+ALIVE_FOR: Final[int]
 NAME_SIZE: Final[int]
 TYPE_SIZE: Final[int]
 CHAIN_MAX: Final[int]
@@ -265,7 +267,15 @@ class PacketBatch:
 class Ring:
     @classmethod
     def _open(
-        cls, pool: Pool, name: str, capacity: int, flags: int, as_it_is: int, type: str | None, /
+        cls,
+        pool: Pool,
+        name: str,
+        capacity: int,
+        flags: int,
+        as_it_is: int,
+        type: str | None,
+        alive_for_ns: int,
+        /,
     ) -> Self: ...
     @property
     def name(self) -> str: ...
@@ -275,6 +285,8 @@ class Ring:
     def capacity(self) -> int: ...
     @property
     def _flags(self) -> int: ...
+    @property
+    def _alive_for_ns(self) -> int: ...
     @property
     def _type(self) -> str: ...
     @property

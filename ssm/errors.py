@@ -8,6 +8,8 @@ StaleHandle         ValueError, as for a released memoryview or a closed file
 RingFull, RingEmpty queue.Full, queue.Empty
 RingShutDown        queue.ShutDown, where the queue module has it (Python 3.13)
 RingBusy            OSError with errno EBUSY, as for a device that somebody else has opened
+ProducersGone       EOFError, and a RingOrphaned: the ring is empty, and nobody is left who puts
+ConsumersGone       BrokenPipeError, and a RingOrphaned: the ring is full, and nobody is left who gets
 RingMismatch        ValueError: the arguments contradict the ring that is there
 RecordMismatch      ValueError: what came out of a ring is no record of its dtype; `packet` has it
 ServiceMismatch     ValueError: the arguments contradict the service that is there
@@ -208,6 +210,21 @@ class RingShutDown(_Told, _ShutDown):
 
 class RingBusy(SSMError, OSError):
     """The exclusive side of the ring belongs to another live process."""
+
+
+class RingOrphaned(SSMError):
+    """The other side of the ring has nobody left: its processes have died, or closed the ring.
+
+    The next process of that side makes the ring usable again. See `peers` and `alive_for` of `Pool.ring`.
+    """
+
+
+class ProducersGone(RingOrphaned, EOFError):
+    """The ring is empty, and nobody is left who puts. What was queued is taken out before."""
+
+
+class ConsumersGone(RingOrphaned, BrokenPipeError):
+    """The ring is full, and nobody is left who takes out. The packet is the caller's as before."""
 
 
 class RingMismatch(SSMError, ValueError):

@@ -458,6 +458,8 @@ class Pool(_core.Pool):
         redeliver: bool | None = None,
         overflow: str | None = None,
         dtype: DTypeLike | None = None,
+        peers: bool | None = None,
+        alive_for: float | None = None,
     ) -> Ring:
         """Open a ring of the pool, or create it if it is not there. It stays as long as the pool.
 
@@ -482,6 +484,13 @@ class Pool(_core.Pool):
         dtype : numpy dtype, optional
             Its packets are records of that dtype: see `Ring.send_record`. It stands with the ring, so other processes
             find it in `Ring.dtype`. By default as it is, or none for a new ring.
+        peers : bool, optional
+            Whether a call ends when nobody is left on the other side: a get from an empty ring with ProducersGone, a
+            put into a full one with ConsumersGone. By default as it is, or for a new ring so where the other side is
+            exclusive: its process has died, or closed the ring. With False calls wait for whoever may come.
+        alive_for : float, optional
+            Seconds that calls still wait after the last process of the other side went, for one that is started again.
+            By default as it is, or 0 for a new ring.
 
         Returns
         -------
@@ -499,7 +508,9 @@ class Pool(_core.Pool):
         TimeoutError
             A stopped process has kept the registry of the pool for ten seconds.
         """
-        return open_ring(self, name, capacity, producers, consumers, redeliver, overflow, dtype)
+        return open_ring(
+            self, name, capacity, producers, consumers, redeliver, overflow, dtype, peers, alive_for
+        )
 
     def rings(self) -> list[str]:
         """Return the names of the pool's rings, in the order in which they were made."""

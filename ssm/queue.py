@@ -316,6 +316,8 @@ class Queue(Generic[T]):
             Nothing came in `timeout`.
         RingShutDown
             The queue is shut down, and drained.
+        ProducersGone
+            The ring was made by `Pool.ring` with ``producers="one"``: it is empty, and that process is gone.
         MessageMismatch
             What came was not put by a Queue. It is gone.
         ValueError

@@ -51,7 +51,8 @@ def wait(rings: Iterable[Source], timeout: SupportsFloat | None = None) -> list[
     Returns
     -------
     list of Ring, Queue and Connection
-        Those that have a packet or an object, are shut down, or whose other side is gone, in the order given; empty
+        Those that have a packet or an object, are shut down, or whose other side is gone for good (the get says so), in
+        the order given; empty
         when none had in `timeout`.
 
     Raises

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _SIDES = ("many", "one")
 _ANY = 2**32 - 1  # every flag
+_EXCLUSIVE = _core.ONE_PRODUCER | _core.ONE_CONSUMER
+_ALIVE_FOR_MAX = 10**9  # seconds
 
 
 class Ring(_core.Ring):
@@ -57,6 +59,16 @@ class Ring(_core.Ring):
     def overflow(self) -> str:
         """What a put does that finds it full, as given to `Pool.ring`."""
         return _core.overflow_words(self._flags)
+
+    @property
+    def peers(self) -> bool:
+        """Whether a call ends when nobody is left on an exclusive other side, as given to `Pool.ring`."""
+        return not self._flags & _core.WAIT_ANYWAY and bool(self._flags & _EXCLUSIVE)
+
+    @property
+    def alive_for(self) -> float:
+        """Seconds that calls still wait after the last process of the other side went."""
+        return self._alive_for_ns / 1e9
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
@@ -196,6 +208,8 @@ def open_ring(
     redeliver: bool | None = None,
     overflow: str | None = None,
     dtype: DTypeLike | None = None,
+    peers: bool | None = None,
+    alive_for: float | None = None,
 ) -> Ring:
     """Open or create; see `Pool.ring`."""
     size = len(str.encode(name))  # TypeError for what is no str
@@ -203,14 +217,15 @@ def open_ring(
         raise ValueError(f"a ring's name has 1 .. {_core.NAME_SIZE - 1} bytes without NUL, not {name!r}")
     wanted = 0 if capacity is None else number("capacity", capacity, 0, 1, _core.RING_MAX)
     flags, as_it_is = _flags(producers, consumers, redeliver, overflow)
+    flags, as_it_is, alive_for_ns = _peers(flags, as_it_is, peers, alive_for)
     text = None if dtype is None else cast("str", _records().text_of(dtype))
     try:
-        ring = Ring._open(pool, name, wanted, flags, as_it_is, text)
+        ring = Ring._open(pool, name, wanted, flags, as_it_is, text, alive_for_ns)
     except RingMismatch:
-        raise RingMismatch(_mismatch(pool, name, wanted, flags, as_it_is, text)) from None
+        raise RingMismatch(_mismatch(pool, name, wanted, flags, as_it_is, text, alive_for_ns)) from None
     except OSError as error:
         if error.errno == errno.EINVAL:
-            raise ValueError(_excluded(flags)) from None
+            raise ValueError(_excluded(flags, alive_for)) from None
         raise
     if ring._flags & _core.REDELIVER:
         ending.watch()
@@ -245,28 +260,63 @@ def _flags(
     return flags | policy, as_it_is
 
 
-def _excluded(flags: int) -> str:
+def _peers(flags: int, as_it_is: int, peers: bool | None, alive_for: float | None) -> tuple[int, int, int]:
+    """Return the flags with those of `peers`, and the nanoseconds of `alive_for`."""
+    if peers is None:
+        as_it_is |= _core.WAIT_ANYWAY
+    elif not peers:
+        flags |= _core.WAIT_ANYWAY
+    if alive_for is None:
+        return flags, as_it_is | _core.ALIVE_FOR, 0
+    seconds = float(alive_for)
+    if not 0 <= seconds <= _ALIVE_FOR_MAX:
+        raise ValueError(f"alive_for must be 0 .. {_ALIVE_FOR_MAX} seconds, not {alive_for!r}")
+    return flags, as_it_is, round(seconds * 1e9)
+
+
+def _excluded(flags: int, alive_for: float | None) -> str:
     """Say why no ring can be made with these flags."""
+    if alive_for and (flags & _core.WAIT_ANYWAY or not flags & _EXCLUSIVE):
+        return (
+            f"alive_for={alive_for!r} is of a ring whose calls end when the other side is gone: make a side exclusive "
+            "(producers='one', consumers='one') and leave out peers=False"
+        )
     overflow = f"overflow={_core.overflow_words(flags)!r}"
     if flags & _core.ONE_CONSUMER:
         return f"{overflow} needs consumers='many': a put takes the oldest packets out; use overflow='drop'"
     return f"{overflow} frees packets that redeliver=True promises; use overflow='drop'"
 
 
-def _mismatch(pool: _core.Pool, name: str, capacity: int, flags: int, as_it_is: int, text: str | None) -> str:
+def _mismatch(
+    pool: _core.Pool, name: str, capacity: int, flags: int, as_it_is: int, text: str | None, alive_for_ns: int
+) -> str:
     """Say how the ring that is there differs from what was asked for."""
-    ring = Ring._open(pool, name, 0, 0, _ANY, None)
+    ring = Ring._open(pool, name, 0, 0, _ANY, None, 0)
+    flags |= ring._flags & as_it_is
     there = _describe(ring.capacity, ring._flags)
-    asked = _describe(capacity or ring.capacity, flags | ring._flags & as_it_is)
+    asked = _describe(capacity or ring.capacity, flags)
     if there != asked:
         return (
             f"ring {name!r} of pool {pool.name!r} exists with (capacity, producers, consumers, redeliver, "
             f"overflow) = {there}, not {asked}; open it without them, or under another name"
         )
+    if as_it_is & _core.ALIVE_FOR:
+        alive_for_ns = ring._alive_for_ns
+    left = _describe_peers(ring._flags, ring._alive_for_ns)
+    asked_left = _describe_peers(flags, alive_for_ns)
+    if left != asked_left:
+        return (
+            f"ring {name!r} of pool {pool.name!r} exists with (peers, alive_for) = {left}, not {asked_left}; open it "
+            "without them, or under another name"
+        )
     return (
         f"ring {name!r} of pool {pool.name!r} exists with dtype {ring._type or None}, not {text}; open it "
         "without dtype=, or under another name"
     )
+
+
+def _describe_peers(flags: int, alive_for_ns: int) -> tuple[bool, float]:
+    return not flags & _core.WAIT_ANYWAY, alive_for_ns / 1e9
 
 
 def _describe(capacity: int, flags: int) -> tuple[int, str, str, bool, str]:

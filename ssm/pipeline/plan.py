@@ -237,6 +237,7 @@ def _ring(declared: Declaration, ring: RingSpec, capacities: dict[str, int]) -> 
         "redeliver": ring.redeliver,
         "overflow": ring.overflow,
         "dtype": ring.dtype,
+        "peers": False,  # the supervisor starts workers again, and shuts the rings down
     }
 
 

@@ -77,7 +77,8 @@ enum ssm_error {
     SSM_E_NO_PROC,          /* /proc is not mounted, or shows another PID namespace */
     SSM_E_NO_LOCKS,         /* the kernel has no open-file-description locks */
     SSM_E_LOCKS_GONE,       /* the pool's lock file has lost its name */
-    SSM_E_MEMLOCK           /* SSM_MLOCK: the process may not lock so much memory (RLIMIT_MEMLOCK) */
+    SSM_E_MEMLOCK,          /* SSM_MLOCK: the process may not lock so much memory (RLIMIT_MEMLOCK) */
+    SSM_E_ORPHANED          /* the processes on the other side of the ring have died or closed it */
 };
 const char *ssm_strerror(int error); /* one short sentence, for either sign */
 
@@ -332,8 +333,12 @@ enum ssm_ring_flags {
     SSM_OVERFLOW_OVERWRITE = 1u << 4,
     /* With SSM_OVERFLOW_EVERY(n): of the packets that find the ring full every n-th one goes in, as with OVERWRITE, the
      * others are freed, as with DROP. It excludes what OVERWRITE does. */
-    SSM_OVERFLOW_SAMPLE = 1u << 5
+    SSM_OVERFLOW_SAMPLE = 1u << 5,
+    /* Calls wait whatever becomes of the other side; without it, a get from an empty ring and a put into a full one end
+     * with SSM_E_ORPHANED when the process of an exclusive other side has died or closed the ring. */
+    SSM_WAIT_ANYWAY = 1u << 9
 };
+#define SSM_ALIVE_FOR         (UINT32_C(1) << 10)   /* in as_it_is: alive_for_ns is not asked for */
 #define SSM_OVERFLOW_EVERY(n) ((uint32_t)(n) << 16) /* 2 .. 65535 */
 #define SSM_OVERFLOW_MASK     UINT32_C(0xffff00f8)  /* of the flags: the policy, and its number from bit 16 on */
 #define SSM_OVERFLOW_SIZE     32                    /* of a policy in words, with its NUL */
@@ -351,9 +356,10 @@ enum ssm_put_flags {
 
 struct ssm_ring;
 struct ssm_ring_options {
-    uint32_t    capacity; /* packets; 0: as it is, or the build's value (SSM_RBUFF_SIZE) for a new ring */
-    uint32_t    flags;    /* enum ssm_ring_flags */
-    uint32_t    as_it_is; /* of these, those that are not asked for: a ring that is there may have them or not */
+    uint32_t    capacity;     /* packets; 0: as it is, or the build's value (SSM_RBUFF_SIZE) for a new ring */
+    uint32_t    flags;        /* enum ssm_ring_flags */
+    uint32_t    as_it_is;     /* of these, those that are not asked for: a ring that is there may have them or not */
+    uint64_t    alive_for_ns; /* how long after the last process of a side went calls of the other one still wait */
     const char *type; /* what its packets are, for programs: any text below SSM_TYPE_SIZE bytes; NULL: any, or none */
 };
 #define SSM_TYPE_SIZE 1024 /* with its NUL */
@@ -386,6 +392,19 @@ int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count,
 int ssm_ring_put_of(struct ssm_ring *ring, const uint64_t *handles, const uint64_t *deliveries, uint32_t count,
                     uint32_t flags, int64_t timeout_ns);
 int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns);
+
+/* SSM_E_ORPHANED: nobody is left who might put into the empty ring, or get from the full one. What is queued is got
+ * before. The next process of that side ends this state. */
+uint64_t ssm_ring_alive_for_ns(const struct ssm_ring *ring);
+/* The process that went last, of the side that the caller waits for (enum ssm_readiness: the producer's for TO_GET).
+ * pid 0: that side never had a process of its own. */
+struct ssm_partner_info {
+    uint32_t pid;     /* as its own PID namespace has it */
+    uint32_t died;    /* 1: it was found dead; 0: it closed the ring, or is there */
+    uint64_t gone_ns; /* how long ago that was; 0: it is there */
+    char     name[SSM_NAME_SIZE];
+};
+void ssm_ring_partner(struct ssm_ring *ring, uint32_t what, struct ssm_partner_info *out);
 
 /* Waiting until all packets that were put are done. A process that got a packet reports it once, when it is done with
  * it. task_done: -EINVAL if as many are done as were put. join: 0 when all are done, or -ETIMEDOUT. Packets that a

@@ -170,6 +170,55 @@ static void shut_down(struct fixture *f, struct ssm_ring *ring)
     CHECK_EQ(ssm_ring_shutdown(ring, 0), 0);
 }
 
+/* This process is the only producer, or consumer, and leaves. */
+static void come_to_put(struct fixture *f, struct ssm_ring *ring)
+{
+    put(f->pool, ring, 1);
+    get(f->pool, ring, 1);
+}
+
+static void come_to_get(struct fixture *f, struct ssm_ring *ring)
+{
+    come_to_put(f, ring);
+    fill(f, ring);
+}
+
+static void leave_sides(struct fixture *f, struct ssm_ring *ring)
+{
+    (void)ring;
+    ssm_ring_release_sides(f->pool, ring_id(f->pool, "ring"));
+}
+
+/* Another process is the only producer, or consumer, dies, and is reaped. */
+static struct ssm_pool *mortal;
+
+static void another_comes_to_put(struct fixture *f, struct ssm_ring *ring)
+{
+    (void)ring;
+    mortal = fixture_attach(f->fd, 0);
+    struct ssm_ring *others = ring_open(mortal, "ring", 1, SSM_ONE_PRODUCER);
+    put(mortal, others, 1);
+    get(mortal, others, 1);
+    ssm_ring_close_spare(others);
+}
+
+static void another_comes_to_get(struct fixture *f, struct ssm_ring *ring)
+{
+    mortal = fixture_attach(f->fd, 0);
+    struct ssm_ring *others = ring_open(mortal, "ring", 1, SSM_ONE_CONSUMER);
+    check_empty(others);
+    ssm_ring_close_spare(others);
+    fill(f, ring);
+}
+
+static void reap_the_other(struct fixture *f, struct ssm_ring *ring)
+{
+    (void)ring;
+    (void)kill_attachment(mortal, f->fd);
+    fixture_harmed = false; /* the wake-ups count */
+    fixture_reap(f->pool);
+}
+
 static void shut_down_at_once(struct fixture *f, struct ssm_ring *ring)
 {
     (void)f;
@@ -223,6 +272,18 @@ static const struct scene scenes[] = {
     {"a put, for who looks for a packet", 1, 0, nothing, to_see_a_packet, 1, not_empty, put_one},
     {"a shutdown, for a packet", 1, 0, nothing, to_get, -SSM_E_SHUTDOWN, not_empty, shut_down},
     {"a shutdown, for a place", 1, 0, fill, to_put, -SSM_E_SHUTDOWN, not_full, shut_down},
+    {"the only producer's close, for a packet", 1, SSM_ONE_PRODUCER, come_to_put, to_get, -SSM_E_ORPHANED, not_empty,
+     leave_sides},
+    {"the only consumer's close, for a place", 1, SSM_ONE_CONSUMER, come_to_get, to_put, -SSM_E_ORPHANED, not_full,
+     leave_sides},
+    {"the only producer's close, for who looks for a packet", 1, SSM_ONE_PRODUCER, come_to_put, to_see_a_packet, 1,
+     not_empty, leave_sides},
+    {"the only consumer's close, for who looks for a place", 1, SSM_ONE_CONSUMER, come_to_get, to_see_a_place, 1,
+     not_full, leave_sides},
+    {"the reaper of the only producer, for a packet", 1, SSM_ONE_PRODUCER, another_comes_to_put, to_get,
+     -SSM_E_ORPHANED, not_empty, reap_the_other},
+    {"the reaper of the only consumer, for a place", 1, SSM_ONE_CONSUMER, another_comes_to_get, to_put, -SSM_E_ORPHANED,
+     not_full, reap_the_other},
     {"the last task that is done", 3, 0, fill, to_join, 0, all_done, finish_all},
     {"the last task that is done, where one gave way", 2, SSM_OVERFLOW_OVERWRITE, overfill, to_join, 0, all_done,
      finish_all},

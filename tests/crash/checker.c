@@ -416,7 +416,7 @@ static void use_up(const struct check *check)
 static bool is_refusal(int result)
 {
     return result > 0 || result == -SSM_E_BUSY || result == -SSM_E_SHUTDOWN || result == -SSM_E_FULL ||
-           result == -SSM_E_EMPTY;
+           result == -SSM_E_EMPTY || result == -SSM_E_ORPHANED;
 }
 
 /* By the survivor, or where the side is the peer's, by that one. */
@@ -508,7 +508,7 @@ static bool drain_one(struct check *check, int ring)
     if (result < 0 && !is_refusal(result))
         complain(check, "get: %s (%d)", ssm_strerror(result), result);
     uint32_t depth = ssm_ring_depth(check->rings[ring]);
-    if (result == -SSM_E_EMPTY && depth != 0)
+    if ((result == -SSM_E_EMPTY || result == -SSM_E_ORPHANED) && depth != 0)
         complain(check, "get says that ring %d is empty, but it has %u packets", ring, depth);
     if (result == 1)
         receive(check, ring, taker, handle);
@@ -733,8 +733,11 @@ void checker_visit(struct world *world, enum actor actor)
 
 /* ---- the blocked: 1 ---------------------------------------------------------------------------------------------- */
 
-void checker_relieve(struct world *world, enum block blocked)
+void checker_relieve(struct world *world, const struct scenario *scenario)
 {
+    const enum block blocked = scenario->blocked;
+    if (scenario->refusal == -SSM_E_ORPHANED)
+        return; /* the call ends because nobody comes */
     uint32_t depth = ssm_ring_depth(world->rings[PEER][RING_MANY]);
     if (blocked == ON_GET && depth == 0)
         visit_to_put(world, PEER, RING_MANY);

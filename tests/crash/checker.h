@@ -32,7 +32,7 @@ extern const char *const manner_names[MANNERS];
 void checker_run(struct world *world, const struct scenario *scenario, enum manner manner);
 
 /* For a survivor who is blocked on a ring, and whom the dead one cannot help any more: the peer does. */
-void checker_relieve(struct world *world, enum block blocked);
+void checker_relieve(struct world *world, const struct scenario *scenario);
 
 /* One of the living uses the rings and the pool: what a recoverer does who knows nothing of a death. */
 void checker_visit(struct world *world, enum actor actor);

@@ -163,7 +163,7 @@ static bool put(struct hands *hands, int ring, const uint64_t *handles, uint32_t
     for (uint32_t i = 0; (int)i < (int)count - result && result >= 0; i++) /* the others were dropped */
         mark(serials[i], ring, PUT_RETURNED);
     ssm_store_release_u32(&hands->self->getting[ring], 0);
-    if (result < 0 && result != -SSM_E_FULL && result != -SSM_E_BUSY)
+    if (result < 0 && result != -SSM_E_FULL && result != -SSM_E_BUSY && result != -SSM_E_ORPHANED)
         fault("put", result);
     return result >= 0;
 }
@@ -227,7 +227,7 @@ static void pass_on(struct hands *hands)
 int take(struct hands *hands, int ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns)
 {
     int got = ssm_ring_get(hands->rings[ring], handles_out, count, timeout_ns);
-    if (got < 0 && got != -SSM_E_EMPTY && got != -SSM_E_BUSY)
+    if (got < 0 && got != -SSM_E_EMPTY && got != -SSM_E_BUSY && got != -SSM_E_ORPHANED)
         fault("get", got);
     for (int i = 0; i < got; i++) {
         uint32_t serial = read_stamp(hands->pool, handles_out[i]);

@@ -524,6 +524,7 @@ static void shutdown_later(struct world *world) { world_returned(world, ssm_ring
 static void flow_down(struct world *world) { world_returned(world, ssm_ring_set_acl(many(world), SSM_ACL_FLOWDOWN)); }
 static void peer_down(struct world *world) { world_returned(world, ssm_ring_set_acl(many(world), SSM_ACL_FLOWPEER)); }
 static void close_ring(struct world *world) { ssm_ring_close(one(world)); world_returned(world, 0); }
+static void close_many(struct world *world) { ssm_ring_close(many(world)); world_returned(world, 0); }
 /* clang-format on */
 
 static void to_shut_down(struct world *world)
@@ -563,6 +564,24 @@ static void both_sides_claimed(struct world *world)
 static void producer_claimed(struct world *world)
 {
     world_queue(world, VICTIM, RING_ONE, 2);
+}
+
+/* The victim is the only producer, and what it put was taken. */
+static void only_producer(struct world *world)
+{
+    uint64_t serial, got, handle = world_alloc(world, VICTIM, &serial);
+    if (ssm_ring_put(many(world), &handle, 1, 0, NOW) != 0 ||
+        ssm_ring_get(world->rings[PEER][RING_MANY], &got, 1, NOW) != 1 || ssm_free(world->pools[PEER], got) != 0)
+        abort();
+}
+
+/* The victim is the only consumer of a full ring. */
+static void only_consumer(struct world *world)
+{
+    uint64_t got;
+    if (ssm_ring_get(many(world), &got, 1, NOW) != -SSM_E_EMPTY)
+        abort();
+    world_queue(world, PEER, RING_MANY, CAPACITY_MANY);
 }
 
 static void open_new(struct world *world)
@@ -827,6 +846,10 @@ const struct scenario pool_scenarios[] = {
      .refusal = -SSM_E_SHUTDOWN},
     {"set_acl: somebody sleeps for a packet", as_it_is, peer_down, .results = {0}, .blocked = ON_GET,
      .refusal = -SSM_E_SHUTDOWN},
+    {"ring_close: somebody sleeps for a packet", only_producer, close_many, .results = {0}, .blocked = ON_GET,
+     .refusal = -SSM_E_ORPHANED, .many_flags = SSM_ONE_PRODUCER},
+    {"ring_close: somebody sleeps for a place", only_consumer, close_many, .results = {0}, .blocked = ON_PUT,
+     .refusal = -SSM_E_ORPHANED, .many_flags = SSM_ONE_CONSUMER},
     {"get: waits, somebody else does, too", as_it_is, await_packet, .results = {-SSM_E_EMPTY}, .blocked = ON_GET},
 };
 

@@ -113,7 +113,7 @@ static void relieve(struct test *test)
 {
     pid_t pid = _Fork();
     if (pid == 0) {
-        checker_relieve(&test->world, test->scenario->blocked);
+        checker_relieve(&test->world, test->scenario);
         _exit(0);
     }
     waitpid(pid, NULL, 0);

@@ -17,6 +17,9 @@
  * SCENE=4  doubts      V1  ssm_event_count_late(): the doubt, a fence, then the word once more
  *                      V2  ssm_event_wake(): the word, a fence, then the doubts
  *          A wait that was counted as late while its signal was on the way is not counted in the end.
+ * SCENE=5  gone_ns     Z1  ssm_partner_goes(): the last packet, then since when the producer is gone
+ *                      Z2  ssm_ring_is_orphaned(): since when it is gone, then the head
+ *          Who is told that nobody puts any more has seen all that the last producer put.
  */
 c_decl {
 \#define LOCATIONS 3
@@ -33,7 +36,8 @@ c_track "&weak" "sizeof(struct weak_memory)"
  * 13  P1: a put looks at the flag before it has the right only
  * 14  F1: the bit goes relaxed   15  F1: the note after the bit   16  F1: the note goes before the block is listed
  * 17  F2: the set is loaded relaxed   18  F2: no look at the set after the note   19  F1: the note goes relaxed
- * 20  V1: the word, then the doubt   21  V2: the doubts, then the word */
+ * 20  V1: the word, then the doubt   21  V2: the doubts, then the word
+ * 22  Z1 relaxed   23  Z2 relaxed   24  Z2: the head, then since when   25  Z1 before the last packet */
 byte ended;
 
 /* ---- SCENE=0: the two entries, 1 when their packet came back; SCENE=1: the set and `listed` ---- */
@@ -299,6 +303,47 @@ inline wake()
     fi
 }
 
+/* ---- SCENE=5; HEAD and RIGHT as in SCENE=2 ---- */
+#define GONE 1 /* gone_ns */
+
+inline put_and_go()
+{
+    store(REL, HEAD, 1);
+    if
+    :: bug == 25 -> store(REL, GONE, 1)
+    :: else -> skip
+    fi;
+    store(REL, HEAD, 2);
+    if
+    :: bug != 25 -> store((bug == 22 -> RLX : REL), GONE, 1) /* Z1 */
+    :: else -> skip
+    fi;
+    atomic { rmw_read(AR, RIGHT, x); rmw_write(AR, RIGHT, 0); x = 0 }
+}
+
+inline get_until_orphaned()
+{
+    do
+    :: i == 2 || over -> break
+    :: else ->
+        i++;
+        if
+        :: bug == 24 -> load(ACQ, HEAD, z); load(ACQ, GONE, y)
+        :: else -> load((bug == 23 -> RLX : ACQ), GONE, y) /* Z2 */
+        fi;
+        load(RLX, RIGHT, x);
+        if
+        :: bug != 24 -> load(ACQ, HEAD, z)
+        :: else -> skip
+        fi;
+        if
+        :: y == 1 && x == 0 -> assert(z == 2); over = true
+        :: else -> skip
+        fi;
+        x = 0; y = 0; z = 0
+    od
+}
+
 /* ---- all of them ---- */
 
 inline finish()
@@ -334,6 +379,8 @@ proctype thread(byte me)
     :: scene == 3 && me == 1 -> check()
     :: scene == 4 && me == 0 -> count_late()
     :: scene == 4 && me == 1 -> wake()
+    :: scene == 5 && me == 0 -> put_and_go()
+    :: scene == 5 && me == 1 -> get_until_orphaned()
     fi;
     finish()
 }
@@ -344,6 +391,7 @@ init
         start();
         c_code {
             weak.messages[0][0].value = now.scene == 1 || now.scene == 3; /* held */
+            weak.messages[2][0].value = now.scene == 5;                   /* the producer's side is claimed */
         };
         run thread(0); run thread(1);
         if

@@ -62,7 +62,7 @@ struct ring_object;
 /* clang-format off */
 #define ERROR_CLASSES(X) \
     X(SSMError) X(PoolExhausted) X(PacketTooLarge) X(StaleHandle) X(RingFull) X(RingEmpty) X(RingShutDown) \
-    X(RingBusy) X(RingMismatch) X(ServiceMismatch) X(HoldersExhausted) X(MetadataExhausted) X(LayoutMismatch) X(CorruptionError) \
+    X(RingBusy) X(RingMismatch) X(ProducersGone) X(ConsumersGone) X(ServiceMismatch) X(HoldersExhausted) X(MetadataExhausted) X(LayoutMismatch) X(CorruptionError) \
     X(PoolAbandoned) X(QuotaExceeded)
 /* classes of allocators/errors.py; */
 #define ALLOCATOR_ERRORS(X) \

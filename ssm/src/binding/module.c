@@ -205,6 +205,8 @@ static int add_constants(PyObject *module)
         {"ONE_CONSUMER", SSM_ONE_CONSUMER},
         {"REDELIVER", SSM_REDELIVER},
         {"OVERFLOW_MASK", SSM_OVERFLOW_MASK},
+        {"WAIT_ANYWAY", SSM_WAIT_ANYWAY},
+        {"ALIVE_FOR", SSM_ALIVE_FOR},
         {"NAME_SIZE", SSM_NAME_SIZE},
         {"TYPE_SIZE", SSM_TYPE_SIZE},
         {"CHAIN_MAX", SSM_CHAIN_MAX},

@@ -118,7 +118,7 @@ static PyObject *raise_open(const struct pool_object *pool, PyObject *name, int 
 }
 
 PyDoc_STRVAR(ring_open_doc,
-"_open($type, pool, name, capacity, flags, as_it_is, type, /)\n--\n\n"
+"_open($type, pool, name, capacity, flags, as_it_is, type, alive_for_ns, /)\n--\n\n"
 "Open or create the ring; capacity 0, flags in as_it_is and type None are not asked for. The Ring that the Pool has open\n"
 "already is given as it is. RingMismatch.");
 
@@ -126,9 +126,11 @@ static PyObject *ring_open(PyTypeObject *type, PyObject *args)
 {
     PyObject *pool_argument, *name, *other = NULL;
     struct ssm_ring_options options = {0};
-    if (!PyArg_ParseTuple(args, "OUIIIz:_open", &pool_argument, &name, &options.capacity, &options.flags,
-                          &options.as_it_is, &options.type))
+    unsigned long long alive_for_ns;
+    if (!PyArg_ParseTuple(args, "OUIIIzK:_open", &pool_argument, &name, &options.capacity, &options.flags,
+                          &options.as_it_is, &options.type, &alive_for_ns))
         return NULL;
+    options.alive_for_ns = alive_for_ns;
     struct pool_object *pool = pool_of(type, pool_argument);
     const char *text = PyUnicode_AsUTF8AndSize(name, NULL);
     if (pool == NULL || text == NULL || pool->closed)
@@ -267,6 +269,7 @@ RING_NUMBER(unfinished)
 RING_NUMBER(capacity)
 RING_NUMBER(flags)
 RING_NUMBER(acl)
+RING_NUMBER(alive_for_ns)
 
 static Py_ssize_t ring_length(struct ring_object *self)
 {
@@ -361,6 +364,7 @@ static PyGetSetDef ring_attributes[] = {
     {"pool", (getter)ring_get_pool, NULL, "Pool : that it was opened through.", NULL},
     {"capacity", (getter)ring_get_capacity, NULL, "int : packets that it takes.", NULL},
     {"_flags", (getter)ring_get_flags, NULL, "int : ONE_PRODUCER and the like.", NULL},
+    {"_alive_for_ns", (getter)ring_get_alive_for_ns, NULL, "int : what alive_for= says.", NULL},
     {"_type", (getter)ring_get_type, NULL, "str : the text that describes the dtype of its records.", NULL},
     {"unfinished", (getter)ring_get_unfinished, NULL,
      "int : packets that were put and are not said to be done; see task_done().", NULL},

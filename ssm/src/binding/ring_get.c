@@ -86,6 +86,7 @@ RING_DOC(ring_get_doc,
 "Raises\n------\n"
 "RingEmpty\n    No packet came in `timeout`.\n"
 "RingShutDown\n    The ring is shut down, and drained.\n"
+"ProducersGone\n    The ring is empty, and the only process that puts into it has died or closed it. See `Pool.ring`.\n"
 "RingBusy\n    The ring has ``consumers=\"one\"``, and that is another live process.");
 
 PyObject *ring_get(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -151,7 +152,7 @@ RING_DOC(ring_get_many_doc,
 "Returns\n-------\n"
 "PacketBatch\n    1 .. `n` packets, in order.\n\n"
 "Raises\n------\n"
-"RingEmpty, RingShutDown, RingBusy\n    As for get().");
+"RingEmpty, RingShutDown, ProducersGone, RingBusy\n    As for get().");
 
 PyObject *ring_get_many(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {

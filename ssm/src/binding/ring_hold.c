@@ -4,6 +4,7 @@
 #include "ring.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* ---- errors -------------------------------------------------------------------------------------- */
 
@@ -35,12 +36,61 @@ static PyObject *raise_state(struct ring_object *ring, enum ours class)
     return NULL;
 }
 
+/* How long ago, in words. */
+static PyObject *age_text(uint64_t ago_ns)
+{
+    const unsigned long long tenths = ago_ns / 100000000;
+    return PyUnicode_FromFormat("%llu.%llu s ago", tenths / 10, tenths % 10);
+}
+
+/* The process that was the ring's last producer, or consumer: which one, and what became of it. */
+static PyObject *partner_text(const struct ssm_partner_info *partner)
+{
+    PyObject *name = PyUnicode_DecodeUTF8(partner->name, (Py_ssize_t)strlen(partner->name), "backslashreplace");
+    PyObject *age = age_text(partner->gone_ns), *text = NULL;
+    if (name != NULL && age != NULL && partner->gone_ns == 0) /* another one came since */
+        text = PyUnicode_FromFormat("process %R (pid %u) has come since", name, partner->pid);
+    else if (name != NULL && age != NULL)
+        text = PyUnicode_FromFormat("process %R (pid %u) %s %U", name, partner->pid,
+                                    partner->died ? "was found dead" : "closed it", age);
+    Py_XDECREF(name);
+    Py_XDECREF(age);
+    return text;
+}
+
+/* The other side has nobody left. */
+static PyObject *raise_orphaned(struct ring_object *ring, bool putting)
+{
+    struct ssm_partner_info partner;
+    if (!ring_begin(ring))
+        return NULL;
+    ssm_ring_partner(ring->core, putting ? SSM_READY_TO_PUT : SSM_READY_TO_GET, &partner);
+    ring_end(ring);
+    PyObject *who = partner_text(&partner);
+    if (who == NULL)
+        return NULL;
+    static const char advice[] = "one makes the ring usable again; with alive_for= calls wait so many seconds for it, "
+                                 "and with peers=False for ever";
+    if (putting)
+        raise_os(
+            ring->state->ours[ERROR_ConsumersGone], EPIPE,
+            "ring %R of pool %R is full, and its only consumer is gone: %U. The packets are yours as before. A new %s",
+            ring->name, ring->pool->name, who, advice);
+    else
+        PyErr_Format(ring->state->ours[ERROR_ProducersGone],
+                     "ring %R of pool %R is empty, and its only producer is gone: %U. A new %s", ring->name,
+                     ring->pool->name, who, advice);
+    Py_DECREF(who);
+    return NULL;
+}
+
 PyObject *ring_raise(struct ring_object *ring, int code, bool putting)
 {
     switch (-code) {
     case SSM_E_FULL:     return raise_state(ring, ERROR_RingFull);
     case SSM_E_EMPTY:    return raise_state(ring, ERROR_RingEmpty);
     case SSM_E_SHUTDOWN: return raise_state(ring, ERROR_RingShutDown);
+    case SSM_E_ORPHANED: return raise_orphaned(ring, putting);
     case SSM_E_QUEUED:
         return PyErr_Format(
             PyExc_ValueError,

@@ -198,6 +198,7 @@ RING_DOC(ring_put_doc,
 "Raises\n------\n"
 "RingFull\n    No slot came free in `timeout`. With `overflow`: a stopped process was in the middle of a call all the time.\n"
 "RingShutDown\n    The ring is shut down.\n"
+"ConsumersGone\n    The ring is full, and the only process that gets from it has died or closed it. See `Pool.ring`.\n"
 "RingBusy\n    The ring has ``producers=\"one\"``, and that is another live process.\n"
 "PermissionError\n    The ring is read-only.\n"
 "ValueError\n    The packet is queued in this ring already, or of another pool; or the ring redelivers, and another process has\n"
@@ -331,7 +332,7 @@ RING_DOC(ring_put_many_doc,
 "Raises\n------\n"
 "ValueError\n    There are more than the ring's capacity, one of them stands there twice, is queued already, or is of another\n"
 "    pool.\n"
-"RingFull, RingShutDown, RingBusy, PermissionError, StaleHandle\n    As for put().");
+"RingFull, RingShutDown, ConsumersGone, RingBusy, PermissionError, StaleHandle\n    As for put().");
 
 PyObject *ring_put_many(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {

@@ -208,6 +208,16 @@ struct ssm_side {
     struct ssm_u64 index; /* next position to write (producer: head) or read (consumer: tail); for the peer */
 };
 
+/* The process that claimed an exclusive side of a ring last. Written by the owner of the side's lock; see
+ * ring_partner.h. ssm_check() verifies
+ *   I18 a side that was claimed and has no owner now says since when its process is gone */
+struct ssm_partner {
+    struct ssm_u64 gone_ns; /* since when it is gone; 0: it is there, or there never was any */
+    struct ssm_u32 pid;     /* 0: nobody has claimed the side yet */
+    struct ssm_u32 died;    /* 1: it was found dead; 0: it closed the ring */
+    char           name[SSM_NAME_SIZE];
+};
+
 /* The entry of one block in a redelivering ring; see redelivery.h. ssm_check() verifies, if the entry has the block's
  * generation:
  *   I10 it names an attached process, and that process or the ring carries the block
@@ -230,12 +240,15 @@ struct ssm_ring_shared {
     struct ssm_u64  redelivered;     /* packets handed out once more; under the consumer's right */
     uint32_t        type_bytes;      /* of the text behind all else that says what its packets are; written once */
     struct ssm_u32  slot_count;      /* slots in use, a power of two; it grows under both rights, see ring_widen.h */
+    uint64_t        alive_for_ns;    /* from when a side has no process on until calls of the other end; written once */
     struct ssm_side producer, consumer;
-    SSM_SHARED_ALIGNED struct ssm_event not_empty;
-    SSM_SHARED_ALIGNED struct ssm_event not_full;
-    SSM_SHARED_ALIGNED struct ssm_event all_done;
-    struct ssm_u64                      done; /* packets whose getter said so; see ring_join.h */
-    SSM_SHARED_ALIGNED struct ssm_u64   slots[];
+    SSM_SHARED_ALIGNED struct ssm_event   not_empty;
+    SSM_SHARED_ALIGNED struct ssm_event   not_full;
+    SSM_SHARED_ALIGNED struct ssm_event   all_done;
+    struct ssm_u64                        done; /* packets whose getter said so; see ring_join.h */
+    SSM_SHARED_ALIGNED struct ssm_partner last_producer;
+    struct ssm_partner                    last_consumer;
+    SSM_SHARED_ALIGNED struct ssm_u64     slots[];
 };
 
 _Static_assert(sizeof(struct ssm_holder) == SSM_NO_SHARING, "holder slots do not share lines");
@@ -245,6 +258,8 @@ _Static_assert(sizeof(struct ssm_arena) == SSM_NO_SHARING, "the arena's lock and
 _Static_assert(sizeof(struct ssm_shard) == 2 * SSM_NO_SHARING, "a shard's lock and its waiters do not share lines");
 _Static_assert(sizeof(struct ssm_side) == 2 * SSM_NO_SHARING,
                "what a side of a ring writes, and what its peer reads of it, do not share lines");
+_Static_assert(2 * sizeof(struct ssm_partner) == SSM_NO_SHARING,
+               "both partners of a ring are one line, which few write");
 _Static_assert(sizeof(struct ssm_block) + 2 * 8 == SSM_CACHELINE, "a descriptor with 128 holders is one line");
 
 /* Where a holder stands in holder sets. */

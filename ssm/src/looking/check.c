@@ -201,7 +201,7 @@ static void check_blocks(struct ssm_pool *pool, uint8_t *suspect, struct finding
     }
 }
 
-/* ---- rings: I7, I8, I14 ---------------------------------------------------------------------------------------- */
+/* ---- rings: I7, I8, I14, I18 ---------------------------------------------------------------------------------------- */
 
 struct positions { uint64_t head, tail, put_intent, slots; };
 
@@ -246,6 +246,15 @@ static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ss
     return strays;
 }
 
+/* I18. A process claims the side and leaves it between two of these loads, or it does not. */
+static void check_partner(uint32_t id, const struct ssm_side *side, const struct ssm_partner *partner,
+                          const char *which, struct findings *f)
+{
+    if (ssm_load_acquire_u32(&partner->pid) != 0 && ssm_load_acquire_u64(&partner->gone_ns) == 0 &&
+        ssm_load_acquire_u64(&side->lock.word) == 0 && ssm_load_acquire_u64(&partner->gone_ns) == 0)
+        find(f, "ring %u: its %s is gone, and it is not known since when", id, which);
+}
+
 static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, struct findings *f)
 {
     const struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, id);
@@ -257,6 +266,8 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
     uint64_t depth = 0, done = ssm_load_acquire_u64(&shared->done); /* before the index: it is never larger */
     if (ssm_load_acquire_u64(&shared->producer.index) - done > INT64_MAX)
         find(f, "ring %u: more packets were done than put", id);
+    check_partner(id, &shared->producer, &shared->last_producer, "producer", f);
+    check_partner(id, &shared->consumer, &shared->last_consumer, "consumer", f);
     for (int look = 0; look < LOOKS; look++) {
         struct positions before = positions_of(shared);
         depth = before.head - before.tail;

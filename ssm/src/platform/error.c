@@ -43,10 +43,11 @@ const char *ssm_strerror(int error)
         [SSM_E_NO_LOCKS - SSM_E_EXHAUSTED] = "the kernel has no open-file-description locks",
         [SSM_E_LOCKS_GONE - SSM_E_EXHAUSTED] = "the pool's lock file has lost its name",
         [SSM_E_MEMLOCK - SSM_E_EXHAUSTED] = "the process may not lock so much memory",
+        [SSM_E_ORPHANED - SSM_E_EXHAUSTED] = "the other side of the ring has died or closed it",
     };
     if (error < 0 && error > INT_MIN)
         error = -error;
-    if (error >= SSM_E_EXHAUSTED && error <= SSM_E_MEMLOCK)
+    if (error >= SSM_E_EXHAUSTED && error <= SSM_E_ORPHANED)
         return sentences[error - SSM_E_EXHAUSTED];
     return strerror(error);
 }

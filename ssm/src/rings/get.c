@@ -22,6 +22,7 @@
 #include "ring.h"
 #include "ring_fast.h"
 #include "ring_join.h"
+#include "ring_partner.h"
 #include "ring_side.h"
 #include "seed_bug.h"
 #include "sleep.h"
@@ -240,6 +241,16 @@ SSM_COLD int ssm_ring_make_room(struct ssm_ring *ring, uint32_t count)
     return 0; /* probably: others may have used the room */
 }
 
+/* Needs the consumer's right. Of a ring that was found empty, and has nobody left who puts, gets what the last producer
+ * put before it went. */
+static SSM_COLD int get_last(const struct get_call *call)
+{
+    if (!ssm_ring_is_orphaned(call->ring, SSM_READY_TO_GET))
+        return -SSM_E_EMPTY;
+    const uint32_t got = get_in_hand(call->ring, call->count, call->handles_out);
+    return got == UINT32_MAX ? -SSM_E_CORRUPT : got == 0 ? -SSM_E_ORPHANED : (int)got;
+}
+
 /* Reads the flags before the index. So it sees every packet that was put before they were set. */
 static int get_attempt(void *context, bool thorough)
 {
@@ -260,7 +271,7 @@ static int get_attempt(void *context, bool thorough)
             got = get_in_hand(ring, call->count, call->handles_out);
         result = got == UINT32_MAX ? -SSM_E_CORRUPT : (int)got;
         if (got == 0)
-            result = acl & (SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER) ? -SSM_E_SHUTDOWN : -SSM_E_EMPTY;
+            result = acl & (SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER) ? -SSM_E_SHUTDOWN : get_last(call);
         SSM_EXPENSIVE(ssm_side_is_valid(ring, consumer));
         SSM_EXPENSIVE(ring->table == NULL || ssm_redelivery_is_valid(ring->pool, ring->table));
         ssm_side_leave(consumer, exclusive);
@@ -322,8 +333,10 @@ static SSM_APART int get_slowly(struct ssm_ring *ring, uint64_t *handles_out, ui
         result = get_once_more(&call, retry);
     if (result == -SSM_E_EMPTY && timeout_ns != 0)
         result = get_waiting(&call, timeout_ns);
+    if (result == -SSM_E_EMPTY && ssm_ring_look_for_partner(ring, SSM_READY_TO_GET))
+        result = get_attempt(&call, true);
     /* Before it reports that no more packets come: dead processes may have had some. */
-    if (result == -SSM_E_SHUTDOWN && ring->table != NULL) {
+    if ((result == -SSM_E_SHUTDOWN || result == -SSM_E_ORPHANED) && ring->table != NULL) {
         int came = await_returns(ring);
         result = came > 0 ? get_attempt(&call, true) : came < 0 ? came : result;
     }

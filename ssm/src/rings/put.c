@@ -45,6 +45,7 @@
 #include "overflow.h"
 #include "redelivery.h"
 #include "ring_fast.h"
+#include "ring_partner.h"
 #include "ring_side.h"
 #include "ring_widen.h"
 #include "seed_bug.h"
@@ -289,6 +290,16 @@ static SSM_COLD int put_again(struct ssm_ring *ring, const struct put_call *call
     return put_in_hand(ring, call);
 }
 
+/* Of a ring that was found full, and has nobody left who gets, uses the room that the last consumer made before it
+ * went. */
+static SSM_COLD int put_last(struct ssm_ring *ring, const struct put_call *call)
+{
+    if (!ssm_ring_is_orphaned(ring, SSM_READY_TO_PUT))
+        return -SSM_E_FULL;
+    const int result = put_again(ring, call);
+    return result == -SSM_E_FULL ? -SSM_E_ORPHANED : result;
+}
+
 /* Puts as many packets as fit; returns how many were left out, or an error. Consumers can only have made more room. */
 static int put_what_fits(const struct put_call *call)
 {
@@ -510,6 +521,8 @@ static int put_attempt(void *context, bool thorough)
         if (result == -SSM_E_FULL && ssm_ring_widen(ring, call->count))
             result = put_again(ring, call);
         SSM_EXPENSIVE(ssm_side_is_valid(ring, producer));
+        if (result == -SSM_E_FULL && ssm_overflow_waits(ring->flags))
+            result = put_last(ring, call);
         if (result == -SSM_E_FULL && !ssm_overflow_waits(ring->flags))
             result = policy_of(ring->flags)->put(call);
         else
@@ -553,6 +566,8 @@ static SSM_APART int put_slowly(struct put_call *call, int64_t timeout_ns)
         result = put_once_more(call, retry);
     if (result == -SSM_E_FULL && timeout_ns != 0)
         result = put_waiting(call, timeout_ns);
+    if (result == -SSM_E_FULL && ssm_overflow_waits(ring->flags) && ssm_ring_look_for_partner(ring, SSM_READY_TO_PUT))
+        result = put_attempt(call, true);
     /* The process that passed it on may be about to end its delivery (step 6), or may have died before. */
     for (int look = 0; ring->table != NULL && result == -SSM_E_QUEUED && look < SSM_RING_LOOKS; look++) {
         ring->pool->on_stall(ring->pool);

@@ -49,7 +49,10 @@ static uint32_t slots_at_first(const struct ssm_pool *pool, uint32_t capacity, u
 }
 
 /* A checked copy of these fields, since another process may write over them meanwhile. */
-struct shape { uint32_t capacity, flags, type_bytes; };
+struct shape {
+    uint32_t capacity, flags, type_bytes;
+    uint64_t alive_for_ns;
+};
 
 static struct ssm_ring_shared *find_shared(const struct ssm_pool *pool, uint32_t holder_id, struct shape *shape_out)
 {
@@ -64,7 +67,7 @@ static struct ssm_ring_shared *find_shared(const struct ssm_pool *pool, uint32_t
         type_start(pool, capacity, flags) + type_bytes > g->metadata_bytes - start ||
         ssm_ring_slots_now(shared, capacity) == 0)
         return NULL;
-    *shape_out = (struct shape){capacity, flags, type_bytes};
+    *shape_out = (struct shape){capacity, flags, type_bytes, shared->alive_for_ns};
     return shared;
 }
 
@@ -133,6 +136,7 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
     shared->capacity = capacity;
     shared->flags = options->flags;
     shared->type_bytes = type_bytes;
+    shared->alive_for_ns = options->alive_for_ns;
     ssm_store_relaxed_u32(&shared->slot_count, slots);
     if (type_bytes > 0)
         memcpy((uint8_t *)shared + before_type, options->type, type_bytes);
@@ -159,7 +163,15 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
 
 static bool flags_are_known(uint32_t flags)
 {
-    return (flags & ~(SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER | ssm_overflow_flags())) == 0;
+    return (flags & ~(SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_WAIT_ANYWAY | ssm_overflow_flags())) ==
+           0;
+}
+
+/* A time of grace is of a ring that tells when a side has nobody left. */
+static bool grace_agrees(const struct ssm_ring_options *options)
+{
+    return options->alive_for_ns == 0 ||
+           (options->flags & (SSM_ONE_PRODUCER | SSM_ONE_CONSUMER) && !(options->flags & SSM_WAIT_ANYWAY));
 }
 
 /* Looks without the registry's lock; *id_out is what find() returns. A ring stays as long as its pool, and find() sees
@@ -179,7 +191,7 @@ static int find_or_create(struct ssm_pool *pool, const char *name, const struct 
     int result = look_up(pool, name, id_out);
     if (result != 0 || *id_out != SSM_NIL)
         return result;
-    if (!ssm_overflow_agrees(options->flags))
+    if (!ssm_overflow_agrees(options->flags) || !grace_agrees(options))
         return -EINVAL;
     result = ssm_registry_begin(pool, SSM_POOL_PATIENCE_NS);
     if (result != 0)
@@ -207,6 +219,7 @@ static bool matches(const struct ssm_pool *pool, const struct ssm_ring_shared *s
 {
     return (options->capacity == 0 || options->capacity == shape->capacity) &&
            ((options->flags ^ shape->flags) & ~options->as_it_is) == 0 &&
+           (options->as_it_is & SSM_ALIVE_FOR || options->alive_for_ns == shape->alive_for_ns) &&
            (options->type == NULL || (strlen(options->type) == shape->type_bytes &&
                                       memcmp(options->type, type_of(pool, shared, shape), shape->type_bytes) == 0));
 }
@@ -244,7 +257,7 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
     *ring = (struct ssm_ring){
         /* this mask stands for no slots yet: set below */
         .pool = pool, .shared = shared,           .mask = UINT32_MAX,   .mark = ssm_mark_of(id),
-        .id = id,     .capacity = shape.capacity, .flags = shape.flags,
+        .id = id,     .capacity = shape.capacity, .flags = shape.flags, .alive_for_ns = shape.alive_for_ns,
     };
     ssm_ring_look_at_slots(ring);
     SSM_ASSERT(ring->places <= ring->capacity && ring->places <= ring->mask + 1 &&

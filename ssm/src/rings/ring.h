@@ -16,6 +16,7 @@ struct ssm_ring {
     uint32_t                     mask;   /* slots in use - 1, as of the last look: with a right, as they are */
     uint32_t                     places; /* packets that these have room for */
     const struct ssm_redelivery *table;  /* or NULL: an ordinary ring */
+    uint64_t                     alive_for_ns;
     uint32_t class_idx; /* of the last packet that the slow path of get took; a guess for the next one */
 };
 

@@ -8,6 +8,7 @@
  */
 #include "ring.h"
 #include "overflow.h"
+#include "ring_partner.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -28,7 +29,9 @@ uint32_t ssm_ring_ready(const struct ssm_interest *interest)
     if (acl & (get ? SSM_ACL_FLOWDOWN | SSM_ACL_FLOWPEER : SSM_ACL_FLOWDOWN | SSM_ACL_RDONLY) ||
         (!get && !ssm_overflow_waits(ssm_ring_flags(ring))))
         return UINT32_MAX;
-    return get ? ssm_ring_depth(ring) : ssm_ring_room(ring);
+    const bool orphaned = ssm_ring_is_orphaned(ring, interest->what); /* before the indices, as in get_last() */
+    const uint32_t count = get ? ssm_ring_depth(ring) : ssm_ring_room(ring);
+    return count == 0 && orphaned ? UINT32_MAX : count;
 }
 
 static struct ssm_event *event_of(const struct ssm_interest *interest)
@@ -114,11 +117,12 @@ static int look_after(const struct ssm_interest *interests, uint32_t count)
     return 0;
 }
 
-/* Counts the rings that are ready without a signal, after a sleep of full length; see eventcount.h. */
+/* Counts the rings that are ready without a signal, after a sleep of full length; see eventcount.h. The end of a time of
+ * grace is not signalled. */
 static void note_late(const struct ssm_interest *interests, uint32_t count, const struct ssm_watched *watched)
 {
     for (uint32_t i = 0; i < count; i++)
-        if (interests[i].ready)
+        if (interests[i].ready && !ssm_ring_is_orphaned(interests[i].ring, interests[i].what))
             ssm_event_count_late(watched[i].event, watched[i].seen,
                                  ssm_ring_pool(interests[i].ring)->recheck_ns == SSM_RECHECK_NS);
 }

@@ -57,16 +57,19 @@ int ssm_side_repair_producer(struct ssm_pool *pool, void *context)
         complete_handover(pool, of, intent, owner);
     ssm_store_release_u64(&producer->put_owner, 0);
     ssm_store_release_u64(&producer->put_intent, 0);
+    ssm_partner_goes(of->shared, producer, true);
     ssm_store_relaxed_u64(&producer->recoveries, ssm_load_relaxed_u64(&producer->recoveries) + 1);
     return 0;
 }
 
-/* Nothing to repair but the count: gets pass over packets that the dead process took. */
+/* Nothing to repair but the counts: gets pass over packets that the dead process took. */
 int ssm_side_repair_consumer(struct ssm_pool *pool, void *context)
 {
-    struct ssm_side *consumer = &((const struct ssm_side_of *)context)->shared->consumer;
+    struct ssm_ring_shared *shared = ((const struct ssm_side_of *)context)->shared;
+    struct ssm_side *consumer = &shared->consumer;
     SSM_ASSERT_SHARED(ssm_lock_is_mine(pool, &consumer->lock));
     (void)pool;
+    ssm_partner_goes(shared, consumer, true);
     ssm_store_relaxed_u64(&consumer->recoveries, ssm_load_relaxed_u64(&consumer->recoveries) + 1);
     return 0;
 }
@@ -110,8 +113,10 @@ void ssm_ring_scrub(struct ssm_pool *pool, uint32_t holder_id)
     struct ssm_side_of of = {shared, holder_id, shared->capacity};
     struct ssm_side *const sides[] = {&shared->producer, &shared->consumer};
     for (int i = 0; i < 2; i++)
-        if (ssm_lock_owner_is_dead(pool, &sides[i]->lock) && ssm_side_take(pool, &of, sides[i], 0) == 0)
+        if (ssm_lock_owner_is_dead(pool, &sides[i]->lock) && ssm_side_take(pool, &of, sides[i], 0) == 0) {
             ssm_lock_release(&sides[i]->lock);
+            ssm_partner_wakes(pool, shared, sides[i]);
+        }
 }
 
 uint32_t ssm_ring_putter(const struct ssm_pool *pool, uint32_t holder_id)

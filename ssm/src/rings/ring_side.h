@@ -12,6 +12,7 @@
 
 #include "lock.h"
 #include "ring_fast.h"
+#include "ring_partner.h"
 
 #include <errno.h>
 
@@ -50,6 +51,8 @@ static inline int ssm_side_enter(struct ssm_ring *ring, struct ssm_side *side, b
     if (exclusive && ssm_lock_is_mine(ring->pool, &side->lock))
         return 0;
     int result = ssm_side_take_of(ring, side, exclusive ? 0 : SSM_LOCK_PATIENCE_NS);
+    if (exclusive && result == 0)
+        ssm_partner_arrives(ring, side);
     return result != -ETIMEDOUT ? result : exclusive ? -SSM_E_BUSY : again;
 }
 
