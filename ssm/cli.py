@@ -44,6 +44,7 @@ COMMANDS = (
     Command("metrics", "a pool's counters for Prometheus, or as lines of JSON", "ssm.commands.metrics"),
     Command("bench", "nanoseconds per operation on this machine", "ssm.commands.bench"),
     Command("completion", "complete commands and names in bash, zsh or fish", "ssm.commands.completion"),
+    Command("run", "run a pipeline out of a file, and report", "ssm.commands.run"),
     Command("demo", "run the packets of a capture through several processes", "ssm.demo.command"),
 )
 

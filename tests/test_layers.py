@@ -80,7 +80,7 @@ PYTHON = {
     "ssm.commands": """
         __init__ completion
         output recording screen
-        list stat holders check reap unlink record replay bench
+        list stat holders check reap unlink record replay bench run
         dump top metrics
     """,
     "ssm.captures": """

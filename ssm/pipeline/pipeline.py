@@ -396,6 +396,10 @@ class Pipeline:
             raise PipelineRefused(
                 "this is a worker that imports the main module: put pipe.run() below if __name__ == '__main__'"
             )
+        if multiprocessing.current_process().daemon:
+            raise PipelineRefused(
+                "this process is a daemon of multiprocessing, which may have no children: start it with daemon=False"
+            )
         planned = plan.make(self._declared)
         return Run(self._declared, planned, freight.pack(self._declared, args, kwargs))
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from ssm.pipeline import board, process
 from ssm.pipeline.accounts import Accounts
-from ssm.pipeline.errors import PipelineError
+from ssm.pipeline.errors import PipelineError, PipelineRefused
 from ssm.pipeline.process import Duty, Failure
 
 if TYPE_CHECKING:
@@ -497,7 +497,13 @@ def _prepare(declared: Declaration) -> None:
         modules = [str(getattr(stage.work, "__module__", None) or "ssm") for stage in declared.stages]
         more = [name for name in dict.fromkeys(["ssm.pipeline.process", *modules]) if name not in loaded]
         forkserver.set_forkserver_preload([*loaded, *more])
-        forkserver.ensure_running()
+        try:
+            forkserver.ensure_running()
+        except ChildProcessError:
+            raise PipelineRefused(
+                "this process was forked from one that has a fork server, which cannot serve both: use "
+                'start="spawn" or start="fork"'
+            ) from None
 
 
 @contextlib.contextmanager

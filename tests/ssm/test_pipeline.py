@@ -842,3 +842,17 @@ def test_a_script_without_a_guard_is_told(tmp_path, name):
 def test_importing_ssm_does_not_import_multiprocessing():
     code = "import sys, ssm; sys.exit('ssm.pipeline' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path("/")).returncode == 0
+
+
+def in_a_daemon(talk, name):
+    pipe = ssm.Pipeline(name, start="fork")
+    a = pipe.ring("a")
+    pipe.source(a)(numbers)
+    pipe.sink(a)(Sum)
+    with pytest.raises(ssm.PipelineRefused, match="daemon") as caught:
+        pipe.run(1)
+    return str(caught.value)
+
+
+def test_a_daemon_is_refused(children, name):
+    assert "daemon=False" in children.run(in_a_daemon, name)

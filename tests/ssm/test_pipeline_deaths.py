@@ -126,21 +126,23 @@ def test_a_source_goes_on_where_its_ring_says_it_was(pipe, tmp_path, takes_start
 
 
 @pytest.mark.parametrize(
-    ("options", "shared"), [({"resume": False}, False), ({"workers": 2}, False), ({}, True)]
+    "how", ["told not to", "two workers", "two putters", "two rings", "a ring that drops"]
 )
-def test_other_sources_end_the_run(pipe, options, shared):
-    a = pipe.ring("a")
+def test_other_sources_end_the_run(pipe, how):
+    a = pipe.ring("a", overflow="drop" if how == "a ring that drops" else "block")
+    b = pipe.ring("b") if how == "two rings" else None
 
-    @pipe.source(a, **options)
+    @pipe.source((a, b) if b else a, resume=how != "told not to", workers=2 if how == "two workers" else 1)
     def read():
         yield b"12345678"
         die()
 
-    if shared:
+    if how == "two putters":
         pipe.source(a, name="other")(list)
-    pipe.sink(a, name="sink")(lambda packet: None)
+    for ring in (a, b) if b else (a,):
+        pipe.sink(ring, name=f"sink of {ring.name}")(lambda packet: None)
     with pytest.raises(
-        ssm.PipelineError, match=r"killed by SIGKILL: a source that was killed goes on only if"
+        ssm.PipelineError, match="SIGKILL: a source that was killed goes on only if"
     ) as caught:
         pipe.run()
     assert caught.value.report.stages["read"].killed == 1
