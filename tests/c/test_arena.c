@@ -70,9 +70,9 @@ static void test_sizes(void)
         CHECK(packet.length == table[i].size && packet.headroom == 40 && packet.block_size == table[i].block_size);
         CHECK_EQ((uintptr_t)(packet.data - 40) % (packet.block_size < 16 * PAGE ? 64 : PAGE), 0);
         memset(packet.data - 40, 0xa5, packet.block_size);
-        CHECK_EQ(f.pool->held_bytes, packet.block_size);
+        CHECK_EQ(ssm_usage_held(f.pool), packet.block_size);
         drop(f.pool, handle);
-        CHECK_EQ(f.pool->held_bytes, 0);
+        CHECK_EQ(ssm_usage_held(f.pool), 0);
     }
     uint64_t handle;
     CHECK_EQ(ssm_alloc(f.pool, ARENA - 63, 0, &handle), -SSM_E_TOO_LARGE);
@@ -268,7 +268,7 @@ static void test_ring_and_death(void)
     for (uint64_t i = 0; i < KIB(100); i++)
         fixture_view(f.pool, handle).data[i] = (uint8_t)i;
     CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, 0), 0);
-    CHECK_EQ(f.pool->held_bytes, 0);
+    CHECK_EQ(ssm_usage_held(f.pool), 0);
     uint8_t bytes[8];
     struct ssm_peek peek;
     CHECK_EQ(ssm_packet_peek(f.pool, handle, bytes, 8, &peek), 0);
@@ -324,11 +324,11 @@ static void test_scribbled_extent(void)
         CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, 0), 0);
         CHECK_EQ(ssm_ring_get(ring, &got, 1, 0), 1);
         CHECK_EQ(ssm_packet_view(f.pool, got, &packet), -SSM_E_CORRUPT);
-        CHECK_EQ(f.pool->held_bytes, 0);
+        CHECK_EQ(ssm_usage_held(f.pool), 0);
         *extent = was;
         CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, 0), 0);
         CHECK_EQ(ssm_ring_get(ring, &got, 1, 0), 1);
-        CHECK_EQ(f.pool->held_bytes, KIB(8));
+        CHECK_EQ(ssm_usage_held(f.pool), KIB(8));
     }
     drop(f.pool, handle);
     ssm_ring_close(ring);

@@ -321,7 +321,8 @@ static void slot_is_released_twice(struct ssm_pool *pool, bool damaged)
 static void more_bytes_go_than_there_are(struct ssm_pool *pool, bool damaged)
 {
     const uint64_t handle = alloc(pool, 8);
-    pool->held_bytes = damaged ? 1 : pool->held_bytes;
+    if (damaged)
+        pool->left_bytes = (int64_t)pool->unchecked_bytes_max - 1;
     CHECK_EQ(ssm_free(pool, handle), 0);
 }
 

@@ -169,7 +169,7 @@ static void reap_slowly(void *context)
     bool adopted;
     CHECK_EQ(ssm_registry_lock(pool, 1000 * MS), 0); /* like fixture_join(), but without its reaping */
     CHECK_EQ(ssm_registry_take(pool, true, &adopted), 0);
-    pool->status = SSM_STATUS_OPEN;
+    ssm_pool_set_status(pool, SSM_STATUS_OPEN);
     step(f);
     CHECK_EQ(ssm_cache_seal(pool, victim), 0);
     for (uint32_t i = 0; i < pool->geometry.block_total; i++) {

@@ -214,7 +214,7 @@ static void die(struct run *r)
     if (user->pool == NULL)
         return;
     ssm_description_drop(&user->pool->alive, &user->pool->file);
-    user->pool->status |= SSM_STATUS_CLOSED;
+    ssm_pool_set_status(user->pool, user->pool->status | SSM_STATUS_CLOSED);
     let_go(user);
 }
 

@@ -169,7 +169,7 @@ static inline uint64_t hand_out(struct ssm_pool *pool, const struct ssm_own_clas
     ssm_store_relaxed_u64(&block->tag, 0);
     ssm_store_relaxed_u64(&block->next, SSM_NO_NEXT); /* a process may have died with a chain that it was part of */
     ssm_store_release_u32(&block->home, pool->home);  /* G1, H1: the claim is seen before this home */
-    ssm_claim_set_fresh(pool, class, (uint32_t)handle);
+    ssm_claim_set_sole(pool, class, handle);
     return handle;
 }
 
@@ -216,11 +216,12 @@ static int take_furnished(struct alloc_call *call, const struct source *from, bo
 static void hand_out_furnished(const struct alloc_call *call, const struct source *from)
 {
     struct ssm_pool *pool = call->pool;
-    const struct ssm_claim claim = {.references = 1, .class_idx = (uint8_t)from->class->class_idx};
+    const uint32_t class_idx = from->class->class_idx;
     hand_out_all(pool, from->class, call->handles_out, call->count, call->size);
     for (uint32_t i = 0; i < call->count; i++) {
-        pool->claims[(uint32_t)call->handles_out[i]] = claim;
-        const uint64_t bytes = ssm_memory_take(pool, claim.class_idx, (uint32_t)call->handles_out[i]).bytes;
+        const uint32_t block_idx = (uint32_t)call->handles_out[i];
+        pool->claims[block_idx].flags = SSM_CLAIM_ARENA;
+        const uint64_t bytes = ssm_memory_take(pool, class_idx, block_idx).bytes;
         SSM_ASSERT_SHARED(bytes == from->bytes);
         ssm_usage_add(pool, bytes); /* as much as will be subtracted, even if the extent was damaged */
     }
@@ -256,7 +257,7 @@ static int alloc_attempt(void *context, bool thorough)
         result = alloc_from(call, &call->spill, thorough);
     if (result == -SSM_E_EXHAUSTED && spills && thorough)
         result = alloc_from(call, &call->first, true);
-    SSM_ASSERT_SHARED(result != 0 || pool->held_bytes <= pool->quota_bytes);
+    SSM_ASSERT_SHARED(result != 0 || ssm_usage_held(pool) <= pool->quota_bytes);
     return result;
 }
 
@@ -295,24 +296,33 @@ static int alloc_waiting(struct alloc_call *call, int64_t timeout_ns)
     return result;
 }
 
-/* The common case: one packet, from the cache. False: use the slow path. (Neither this nor free_fast() calls a
- * function: a register that outlives a call costs a push and a pop.) */
-static inline bool alloc_fast(struct ssm_pool *pool, uint64_t size, uint64_t *handle_out)
+/* ssm_class_for() of the last size costs one comparison. The caller has the attachment for itself. */
+static inline const struct ssm_own_class *class_for_again(struct ssm_pool *pool, uint64_t size)
 {
-    const struct ssm_own_class *class = ssm_class_for(pool, size);
+    if (SSM_LIKELY(size == pool->last_size))
+        return pool->last_class;
+    pool->last_size = size;
+    return pool->last_class = ssm_class_for(pool, size);
+}
+
+/* The common case: one packet, from the cache. False: use the slow path. (Neither this nor free_fast() calls a
+ * function: a register that outlives a call costs a push and a pop.) `fenced`: see ssm_cache_try_enter(). */
+static inline bool alloc_fast(struct ssm_pool *pool, uint64_t size, uint64_t *handle_out, bool fenced)
+{
+    const struct ssm_own_class *class = class_for_again(pool, size);
     struct ssm_cache *const cache = class->cache;
-    const uint64_t held_bytes = pool->held_bytes + class->block_size;
+    const int64_t left_bytes = pool->left_bytes - (int64_t)class->block_size;
     struct ssm_block *block;
     uint64_t handle;
-    if (cache == NULL || held_bytes > pool->unchecked_bytes_max || !ssm_cache_try_enter(pool, cache))
+    if (left_bytes < 0 || !ssm_cache_try_enter(cache, fenced))
         return false;
     bool taken = ssm_cache_pop_one(pool, class, cache, &handle, &block);
     ssm_cache_leave(cache);
     if (!taken)
         return false;
-    SSM_ASSERT(held_bytes <= pool->quota_bytes && !ssm_class_is_arena(pool, class->class_idx));
+    SSM_ASSERT(ssm_usage_allows(pool, class->block_size) && !ssm_class_is_arena(pool, class->class_idx));
     *handle_out = hand_out(pool, class, block, handle, size);
-    pool->held_bytes = held_bytes;
+    pool->left_bytes = left_bytes;
     return true;
 }
 
@@ -373,7 +383,7 @@ static SSM_COLD int alloc_guarded(struct ssm_pool *pool, uint64_t size, int64_t 
     int result = ssm_pool_enter(pool);
     if (result != 0)
         return result;
-    bool done = alloc_fast(pool, size, handle_out);
+    bool done = alloc_fast(pool, size, handle_out, pool->no_membarrier);
     ssm_pool_leave(pool);
     return done ? 0 : alloc_slowly(pool, size, 1, timeout_ns, handle_out);
 }
@@ -381,7 +391,7 @@ static SSM_COLD int alloc_guarded(struct ssm_pool *pool, uint64_t size, int64_t 
 int ssm_alloc(struct ssm_pool *pool, uint64_t size, int64_t timeout_ns, uint64_t *handle_out)
 {
     if (SSM_LIKELY(ssm_pool_needs_no_lock(pool)))
-        return alloc_fast(pool, size, handle_out) ? 0 : alloc_slowly(pool, size, 1, timeout_ns, handle_out);
+        return alloc_fast(pool, size, handle_out, false) ? 0 : alloc_slowly(pool, size, 1, timeout_ns, handle_out);
     return alloc_guarded(pool, size, timeout_ns, handle_out);
 }
 

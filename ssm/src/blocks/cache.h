@@ -26,11 +26,11 @@
 #include "lock.h"
 
 /* Returns false, not entered, if a thief holds the cache or died holding it. */
-static inline bool ssm_cache_try_enter(const struct ssm_pool *pool, struct ssm_cache *cache)
+static inline bool ssm_cache_try_enter(struct ssm_cache *cache, bool no_membarrier)
 {
     SSM_ASSERT_SHARED(ssm_load_relaxed_u32(&cache->busy) == 0); /* its owner is not in it already */
     ssm_store_relaxed_u32(&cache->busy, 1);
-    ssm_fence_light(pool->no_membarrier); /* C1 -> C2 in wait_for_owner(): busy is visible before thief is looked at */
+    ssm_fence_light(no_membarrier); /* C1 -> C2 in wait_for_owner(): busy is visible before thief is looked at */
     if (SSM_LIKELY(ssm_load_acquire_u64(&cache->thief.word) == 0))
         return true;
     ssm_store_release_u32(&cache->busy, 0);
@@ -42,7 +42,7 @@ SSM_COLD bool ssm_cache_enter_later(struct ssm_pool *pool, struct ssm_cache *cac
 
 static inline bool ssm_cache_enter(struct ssm_pool *pool, struct ssm_cache *cache)
 {
-    return ssm_cache_try_enter(pool, cache) || ssm_cache_enter_later(pool, cache);
+    return ssm_cache_try_enter(cache, pool->no_membarrier) || ssm_cache_enter_later(pool, cache);
 }
 
 static inline void ssm_cache_leave(struct ssm_cache *cache)
@@ -57,7 +57,7 @@ static inline bool ssm_cache_entry_counts(const struct ssm_pool *pool, const str
                                           struct ssm_mark mark, uint64_t handle, struct ssm_block **block_out)
 {
     if (!ssm_class_has_block(class, (uint32_t)handle) ||
-        (class->fresh == SSM_ARENA_FRESH && !ssm_block_exists(pool, (uint32_t)handle)))
+        (class->block_size == SSM_NO_BLOCK_SIZE && !ssm_block_exists(pool, (uint32_t)handle)))
         return false;
     struct ssm_block *block = *block_out = ssm_block_at(pool, (uint32_t)handle);
     /* G4: the bit, then the generation, which had changed when the bit was set anew; pairs with G3 in claim_locked() */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Claims: which blocks this process holds, and by how many references (struct ssm_claim), in private memory. Other
- * processes see only its bit in a block's holder set. Also counts the bytes that it holds, for the quota.
+ * processes see only its bit in a block's holder set. The bytes that it holds are counted in usage.h.
  *
  * A claim says whether this process alone holds the block, so that no fast path has to read the holder set:
  *   I17  without SSM_CLAIM_SHARED, the holder set is exactly this process
@@ -16,14 +16,16 @@
 #define SSM_CLAIM_H
 
 #include "block.h"
+#include "usage.h"
 
 /* Returns the block of a handle that this process holds. SSM_NIL: the handle is stale. */
 static inline uint32_t ssm_claim_find(const struct ssm_pool *pool, uint64_t handle)
 {
     uint32_t block_idx = (uint32_t)handle;
-    if (block_idx >= pool->geometry.block_total || pool->claims[block_idx].references == 0 ||
-        ssm_load_relaxed_u32(&ssm_block_at(pool, block_idx)->generation) != handle >> 32) /* mine: it stays */
+    if (block_idx >= pool->geometry.block_total || pool->claims[block_idx].handle != handle ||
+        pool->claims[block_idx].references == 0)
         return SSM_NIL;
+    SSM_ASSERT_SHARED(ssm_handle_now(pool, block_idx) == handle);
     return block_idx;
 }
 
@@ -48,29 +50,6 @@ static inline uint32_t ssm_chain_next(const struct ssm_pool *pool, uint32_t bloc
     return next == SSM_NIL || pool->claims[next].flags & SSM_CLAIM_SEGMENT ? next : SSM_NIL;
 }
 
-/* Called when a claim's references leave 0 and reach 0: the sum of the sizes of held blocks. */
-static inline void ssm_usage_add(struct ssm_pool *pool, uint64_t bytes)
-{
-    SSM_ASSERT(pool->held_bytes + bytes >= bytes);
-    pool->held_bytes += bytes;
-    if (pool->held_bytes > pool->peak_bytes) {
-        pool->peak_bytes = pool->held_bytes;
-        pool->unchecked_bytes_max = pool->peak_bytes < pool->quota_bytes ? pool->peak_bytes : pool->quota_bytes;
-        ssm_store_relaxed_u64(&ssm_holder_at(pool, pool->self)->peak_bytes, pool->peak_bytes); /* for people to read */
-    }
-}
-
-static inline void ssm_usage_subtract(struct ssm_pool *pool, uint64_t bytes)
-{
-    SSM_ASSERT(pool->held_bytes >= bytes);
-    pool->held_bytes -= bytes;
-}
-
-static inline bool ssm_usage_allows(const struct ssm_pool *pool, uint64_t bytes)
-{
-    return bytes <= pool->quota_bytes && pool->held_bytes <= pool->quota_bytes - bytes;
-}
-
 /* Returns the class of a packet that this process holds alone (I17), by one reference, not pinned. NULL for any other
  * packet. */
 static inline const struct ssm_own_class *ssm_claim_sole_class(const struct ssm_pool *pool, uint64_t handle)
@@ -78,20 +57,24 @@ static inline const struct ssm_own_class *ssm_claim_sole_class(const struct ssm_
     const uint32_t block_idx = (uint32_t)handle;
     if (block_idx >= pool->geometry.block_total)
         return NULL;
-    const struct ssm_block *block = ssm_block_at(pool, block_idx);
     const struct ssm_claim *claim = &pool->claims[block_idx];
-    const struct ssm_own_class *class = &pool->classes[claim->class_idx];
-    if (ssm_claim_as_number(claim) != class->fresh || ssm_load_relaxed_u32(&block->generation) != handle >> 32)
+    const uint64_t word = ssm_claim_word(claim);
+    if (claim->handle != handle || !ssm_claim_word_is_sole(word))
         return NULL;
-    SSM_ASSERT_SHARED(ssm_block_is_mine(pool, block)); /* I17 */
-    return class;
+    SSM_ASSERT_SHARED(ssm_handle_now(pool, block_idx) == handle &&
+                      ssm_block_is_mine(pool, ssm_block_at(pool, block_idx)));
+    return &pool->classes[word >> 56];
 }
 
-static inline void ssm_claim_set_fresh(struct ssm_pool *pool, const struct ssm_own_class *class, uint32_t block_idx)
+/* Claims a packet that this process alone holds from now on. */
+static inline void ssm_claim_set_sole(struct ssm_pool *pool, const struct ssm_own_class *class, uint64_t handle)
 {
-    SSM_ASSERT(ssm_class_has_block(class, block_idx));
-    SSM_ASSERT_SHARED(pool->claims[block_idx].references == 0); /* this process did not have it */
-    memcpy(&pool->claims[block_idx], &class->fresh, sizeof class->fresh);
+    struct ssm_claim *claim = &pool->claims[(uint32_t)handle];
+    const uint64_t word = ssm_claim_word_sole(class->class_idx);
+    SSM_ASSERT(ssm_class_has_block(class, (uint32_t)handle));
+    SSM_ASSERT_SHARED(claim->references == 0); /* this process did not have it */
+    claim->handle = handle;
+    memcpy(&claim->references, &word, sizeof word);
 }
 
 /* Drops the reference of each packet if all are sole (see above) and none is listed twice; otherwise changes nothing.

@@ -60,13 +60,13 @@ SSM_COLD void ssm_chain_release(struct ssm_pool *pool, uint32_t head_idx)
 
 /* The common case: a packet that this process alone holds, by one reference, goes into the cache. False: use the slow
  * path. */
-static inline bool free_fast(struct ssm_pool *pool, uint64_t handle)
+static inline bool free_fast(struct ssm_pool *pool, uint64_t handle, bool fenced)
 {
     const struct ssm_own_class *class = ssm_claim_sole_class(pool, handle);
     if (class == NULL || ssm_class_is_awaited(class))
         return false;
     struct ssm_cache *const cache = class->cache;
-    if (!ssm_cache_try_enter(pool, cache))
+    if (!ssm_cache_try_enter(cache, fenced))
         return false;
     uint32_t kept = ssm_cache_push(cache, &handle, 1, class->cache_blocks);
     ssm_cache_leave(cache);
@@ -89,7 +89,7 @@ static int free_one(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, b
 static SSM_COLD int free_guarded(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, bool done)
 {
     SSM_POOL_ENTER(pool);
-    if (free_fast(pool, handle))
+    if (free_fast(pool, handle, pool->no_membarrier))
         return 0;
     const int result = free_one(pool, handle, delivery, done);
     ssm_arena_trim_in_turn(pool);
@@ -98,14 +98,14 @@ static SSM_COLD int free_guarded(struct ssm_pool *pool, uint64_t handle, uint64_
 
 int ssm_free(struct ssm_pool *pool, uint64_t handle)
 {
-    if (SSM_LIKELY(ssm_pool_needs_no_lock(pool) && free_fast(pool, handle)))
+    if (SSM_LIKELY(ssm_pool_needs_no_lock(pool) && free_fast(pool, handle, false)))
         return 0;
     return free_guarded(pool, handle, SSM_ANY_DELIVERY, true);
 }
 
 int ssm_free_of(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, int done)
 {
-    if (SSM_LIKELY(ssm_pool_needs_no_lock(pool) && free_fast(pool, handle))) /* no fast path takes a delivery */
+    if (SSM_LIKELY(ssm_pool_needs_no_lock(pool) && free_fast(pool, handle, false))) /* it takes no delivery */
         return 0;
     return free_guarded(pool, handle, delivery, done);
 }
@@ -163,7 +163,7 @@ static bool free_sole(struct ssm_pool *pool, const uint64_t *handles, uint32_t c
 int ssm_free_many_of(struct ssm_pool *pool, const uint64_t *handles, uint32_t count, uint64_t delivery, int done)
 {
     SSM_POOL_ENTER(pool);
-    if (count == 1 ? free_fast(pool, handles[0]) : free_sole(pool, handles, count)) {
+    if (count == 1 ? free_fast(pool, handles[0], pool->no_membarrier) : free_sole(pool, handles, count)) {
         return 0;
     }
     int result = take_references(pool, handles, count);

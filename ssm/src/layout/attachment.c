@@ -27,20 +27,24 @@ static void prepare_classes(struct ssm_pool *pool)
     for (uint32_t i = 0; i < g->class_count; i++) {
         const bool is_arena = ssm_class_is_arena(pool, i);
         const struct ssm_class_geometry *c = &g->classes[i];
-        const struct ssm_claim fresh = {.references = 1, .class_idx = (uint8_t)i};
         useless += c->block_size < overhead;
         pool->classes[i] = (struct ssm_own_class){
             .size_max = c->block_size - overhead,
-            .block_size = is_arena ? SSM_ARENA_BLOCK_SIZE : c->block_size,
+            .block_size = is_arena ? SSM_NO_BLOCK_SIZE : c->block_size,
             .shared = ssm_class_at(pool, i),
             .first_block = c->first_block,
             .block_count = c->block_count,
             .cache_blocks = c->cache_blocks,
             .class_idx = i,
-            .fresh = is_arena ? SSM_ARENA_FRESH : ssm_claim_as_number(&fresh),
         };
     }
-    pool->classes[g->class_count] = (struct ssm_own_class){.size_max = UINT64_MAX, .class_idx = g->class_count};
+    pool->classes[g->class_count] = (struct ssm_own_class){
+        .size_max = UINT64_MAX,
+        .block_size = SSM_NO_BLOCK_SIZE,
+        .class_idx = g->class_count,
+    };
+    pool->last_size = UINT64_MAX;
+    pool->last_class = &pool->classes[g->class_count];
     index_classes(pool, &pool->classes[useless]);
 }
 
@@ -59,6 +63,20 @@ void ssm_pool_set_base(struct ssm_pool *pool, uint8_t *base)
     prepare_classes(pool);
     if (pool->self != SSM_NIL)
         ssm_pool_own_classes(pool);
+}
+
+void ssm_pool_set_status(struct ssm_pool *pool, uint32_t status)
+{
+    static const char never = 0, always = 1;
+    const char *go = status != SSM_STATUS_OPEN || pool->no_membarrier ? &never
+                   : pool->flags & SSM_SERIAL                         ? &always
+#ifdef SSM_HAS_SINGLE_THREADED
+                                              : &__libc_single_threaded;
+#else
+                                              : &never;
+#endif
+    pool->status = status;
+    ssm_store_relaxed_u64(&pool->go, (uint64_t)(uintptr_t)go);
 }
 
 int ssm_pool_nap(struct ssm_pool *pool, uint64_t duration_ns)

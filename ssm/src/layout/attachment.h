@@ -16,15 +16,17 @@
 #include "segment.h"
 #include "thread_lock.h"
 
+#include <stddef.h>
 #include <string.h>
 
 /* This process's references to one block. The process's bit in the holder set is set while references > 0, and also
- * while the block is in the private cache (references == 0). */
+ * while the block is in the private cache (references == 0). Handle and class are valid while references > 0. */
 struct ssm_claim {
-    uint32_t references;
-    uint16_t pins;      /* of the references: those that outlive ssm_pool_close() */
-    uint8_t  class_idx; /* valid while references > 0 */
-    uint8_t  flags;     /* enum ssm_claim_flags */
+    uint64_t handle;     /* of its packet: a stale handle is told from it without reading the descriptor */
+    uint32_t references; /* this word, number, pins, flags and class, is also read as one number: ssm_claim_word() */
+    uint16_t pins;       /* of the references: those that outlive ssm_pool_close() */
+    uint8_t  flags;      /* enum ssm_claim_flags */
+    uint8_t  class_idx;
 };
 
 enum ssm_claim_flags {
@@ -34,36 +36,48 @@ enum ssm_claim_flags {
     SSM_CLAIM_HEAD        = 1u << 3, /* of a chain */
     SSM_CLAIM_SEGMENT     = 1u << 4, /* of a chain: one of the references is the link's */
     SSM_CLAIM_SHARED      = 1u << 5, /* other holders may have the block, too; see claim.h */
+    SSM_CLAIM_ARENA       = 1u << 6, /* its memory is an extent, which only the slow paths know */
     SSM_CLAIM_OF_CHAIN    = SSM_CLAIM_HEAD | SSM_CLAIM_SEGMENT,
 };
 
 /* The memory of a block. */
 struct ssm_memory { uint64_t start, bytes; }; /* in the segment; no bytes: it has none */
 
-/* Values of the arena's class in the two fields by which the fast paths recognise a class: no quota allows so much, and
- * no claim has this value. So packets of the arena always take the slow path, which reads their extent. */
-#define SSM_ARENA_BLOCK_SIZE (UINT64_C(1) << 63)
-#define SSM_ARENA_FRESH      UINT64_MAX
+/* The block size of the arena's class, and of the class that stands for none: no quota allows so much. So the fast path
+ * of alloc never takes them. */
+#define SSM_NO_BLOCK_SIZE (UINT64_C(1) << 62)
 
 /* A size class, as the fast paths need it, in one cache line of private memory. */
 struct ssm_own_class {
     __attribute__((aligned(SSM_CACHELINE))) uint64_t size_max; /* of a packet: block_size less headroom and tailroom */
-    uint64_t                                         block_size; /* or SSM_ARENA_BLOCK_SIZE */
+    uint64_t                                         block_size; /* or SSM_NO_BLOCK_SIZE */
     struct ssm_cache                                *cache;      /* this process's; NULL while it is no holder */
     struct ssm_class                                *shared;
     uint32_t                                         first_block, block_count;
     uint32_t                                         cache_blocks;
     uint32_t                                         class_idx;
-    uint64_t fresh; /* struct ssm_claim of a packet just handed out, as a number; or SSM_ARENA_FRESH */
 };
 
-_Static_assert(sizeof(struct ssm_claim) == sizeof(uint64_t), "a claim is compared as a number");
+_Static_assert(offsetof(struct ssm_claim, references) == 8 && offsetof(struct ssm_claim, class_idx) == 15 &&
+                   sizeof(struct ssm_claim) == 16,
+               "what stands beside the handle is one word, the class its highest byte");
 
-static inline uint64_t ssm_claim_as_number(const struct ssm_claim *claim)
+static inline uint64_t ssm_claim_word(const struct ssm_claim *claim)
 {
-    uint64_t number;
-    memcpy(&number, claim, sizeof number);
-    return number;
+    uint64_t word;
+    memcpy(&word, &claim->references, sizeof word);
+    return word;
+}
+
+/* One reference, and nothing else: the packet is this process's alone, not pinned, of no chain, delivery or arena. */
+static inline bool ssm_claim_word_is_sole(uint64_t word)
+{
+    return word << 8 == UINT64_C(1) << 8;
+}
+
+static inline uint64_t ssm_claim_word_sole(uint32_t class_idx)
+{
+    return (uint64_t)class_idx << 56 | 1;
 }
 
 enum ssm_status {
@@ -75,7 +89,8 @@ enum ssm_status {
 
 struct ssm_pool {
     /* what the fast paths touch */
-    uint32_t               status; /* enum ssm_status; 0: go ahead */
+    struct ssm_u64         go; /* the address of a byte: not 0: ssm_pool_needs_no_lock(). See ssm_pool_set_status() */
+    uint32_t               status; /* enum ssm_status; 0: open. Written by ssm_pool_set_status() */
     uint32_t               flags;  /* SSM_SERIAL ... as attached */
     uint32_t               self;   /* this process's holder slot, or SSM_NIL */
     uint32_t               home;   /* this process's own shard: pid % shards */
@@ -88,12 +103,14 @@ struct ssm_pool {
     bool                   no_membarrier; /* see struct ssm_holder */
     struct ssm_thread_lock thread_lock;
 
-    uint64_t             held_bytes;                 /* block sizes of what it holds */
-    uint64_t             unchecked_bytes_max;        /* min(peak, quota): below it neither has to be looked at */
-    uint64_t             peak_bytes;                 /* the most it ever held */
-    uint64_t             quota_bytes;                /* alloc does not go beyond */
-    uint8_t              class_from[65];             /* by the bits of a size: no class before it is large enough */
-    struct ssm_own_class classes[SSM_CLASS_MAX + 2]; /* the last one is for all sizes, and no class */
+    int64_t                     left_bytes;          /* unchecked_bytes_max less the block sizes of what it holds */
+    uint64_t                    last_size;           /* of the last fast alloc, */
+    const struct ssm_own_class *last_class;          /* and its class */
+    uint64_t                    unchecked_bytes_max; /* min(peak, quota): below it neither has to be looked at */
+    uint64_t                    peak_bytes;          /* the most it ever held */
+    uint64_t                    quota_bytes;         /* alloc does not go beyond */
+    uint8_t                     class_from[65];      /* by the bits of a size: no class before it is large enough */
+    struct ssm_own_class        classes[SSM_CLASS_MAX + 2]; /* the last one is for all sizes, and no class */
 
     struct ssm_geometry    geometry;
     struct ssm_segment     segment;
@@ -147,11 +164,16 @@ static inline int ssm_pool_enter(struct ssm_pool *pool)
     return pool->status == SSM_STATUS_OPEN ? 0 : ssm_pool_enter_slowly(pool);
 }
 
-/* May a call begin without ssm_pool_enter(), since neither other threads nor the status forbid it? */
+/* May a call begin without ssm_pool_enter(), since neither other threads nor the status forbid it? Then the process
+ * also takes part in membarrier. */
 static inline bool ssm_pool_needs_no_lock(const struct ssm_pool *pool)
 {
-    return (pool->flags & SSM_SERIAL || ssm_process_is_single_threaded()) && pool->status == SSM_STATUS_OPEN;
+    return *(const char *)(uintptr_t)ssm_load_relaxed_u64(&pool->go) != 0; /* stale: another thread is there */
 }
+
+/* Sets the status, and what ssm_pool_needs_no_lock() asks: one byte, which is the C library's where the threads are
+ * still to be counted. Needs to know whether the process takes part in membarrier. */
+void ssm_pool_set_status(struct ssm_pool *pool, uint32_t status);
 
 static inline void ssm_pool_leave(struct ssm_pool *pool)
 {

@@ -19,6 +19,7 @@
 #include "redelivery.h"
 #include "registry.h"
 #include "registry_ids.h"
+#include "usage.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -103,6 +104,7 @@ static int prepare(int fd, const struct ssm_attach_options *options, struct ssm_
     pool->recheck_ns = recheck_ns();
     if (!(options->flags & SSM_READONLY)) /* without a lock: in a process with threads it may take seconds */
         pool->no_membarrier = !ssm_membarrier_register();
+    ssm_pool_set_status(pool, SSM_STATUS_OPEN);
     ssm_store_relaxed_u32(&pool->linger_rest, 1);
     if (options->name != NULL)
         strncpy(pool->name, options->name, sizeof pool->name - 1);
@@ -175,7 +177,7 @@ static int become_holder(struct ssm_pool *pool, bool at_once)
         ssm_registry_abandon(pool);
         return -SSM_E_HOLDERS;
     }
-    SSM_ASSERT(pool->held_bytes == 0 && pool->pinned == 0 && pool->self != SSM_NIL);
+    SSM_ASSERT(ssm_usage_held(pool) == 0 && pool->pinned == 0 && pool->self != SSM_NIL);
     ssm_cache_reset(pool);
     ssm_recovery_reap_locked(pool, false, &reaped);
     return 0;
@@ -192,7 +194,7 @@ static int revive(struct ssm_pool *pool)
     pool->rested = result == -EAGAIN;
     ssm_registry_unlock(pool);
     if (result == 0)
-        pool->status &= ~(uint32_t)SSM_STATUS_FORKED;
+        ssm_pool_set_status(pool, pool->status & ~(uint32_t)SSM_STATUS_FORKED);
     return result;
 }
 
@@ -364,7 +366,7 @@ int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm
     if (result == 0 && !ssm_arena_is_backed(pool))
         result = -SSM_E_CORRUPT;
     if (result == 0 && options->flags & SSM_READONLY) {
-        pool->status = SSM_STATUS_READONLY;
+        ssm_pool_set_status(pool, SSM_STATUS_READONLY);
     } else if (result == 0) {
         result = join(pool, patience_ns(options));
     }
@@ -384,8 +386,7 @@ int ssm_pool_set_name(struct ssm_pool *pool, const char *name)
 int ssm_pool_set_quota(struct ssm_pool *pool, uint64_t bytes)
 {
     SSM_POOL_READ(pool);
-    pool->quota_bytes = bytes;
-    pool->unchecked_bytes_max = pool->peak_bytes < bytes ? pool->peak_bytes : bytes;
+    ssm_usage_set_limits(pool, bytes, pool->peak_bytes);
     return 0;
 }
 

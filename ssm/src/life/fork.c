@@ -4,6 +4,7 @@
 #include "fork.h"
 
 #include "redelivery.h"
+#include "usage.h"
 
 #include <pthread.h>
 
@@ -49,12 +50,13 @@ static void become_child(struct ssm_pool *pool)
     pool->no_membarrier = !ssm_membarrier_register(); /* at once, since the child has one thread */
     pool->self = SSM_NIL;
     pool->pinned = 0;
-    pool->held_bytes = pool->unchecked_bytes_max = pool->peak_bytes = 0;
+    pool->left_bytes = 0;
+    pool->unchecked_bytes_max = pool->peak_bytes = 0;
     ssm_store_relaxed_u32(&pool->sleepers, 0); /* the sleeping threads are the parent's */
     if (pool->claims != NULL)                  /* NULL if another thread of the parent was making it */
         ssm_private_clear(pool->claims, pool->geometry.block_total * sizeof *pool->claims);
     ssm_redelivery_forget(pool);
-    pool->status = (pool->status & SSM_STATUS_CLOSED) | SSM_STATUS_FORKED;
+    ssm_pool_set_status(pool, (pool->status & SSM_STATUS_CLOSED) | SSM_STATUS_FORKED);
 }
 
 static void in_child(void)
@@ -105,7 +107,7 @@ uint64_t ssm_pool_held_here(struct ssm_pool *pool)
             continue;
         if (!(each->flags & SSM_SERIAL))
             ssm_thread_lock_take(&each->thread_lock);
-        held_bytes += each->held_bytes;
+        held_bytes += ssm_usage_held(each);
         if (!(each->flags & SSM_SERIAL))
             ssm_thread_lock_release(&each->thread_lock);
     }

@@ -7,6 +7,7 @@
 #include "redelivery.h"
 #include "registry.h"
 #include "ring.h"
+#include "usage.h"
 
 #include <errno.h>
 
@@ -78,9 +79,9 @@ static int close_pool(struct ssm_pool *pool, bool hooks)
                     ssm_ring_release_sides(pool, id);
             release_claims(pool);
         }
-        pool->status |= SSM_STATUS_CLOSED;
+        ssm_pool_set_status(pool, pool->status | SSM_STATUS_CLOSED);
         /* Shared: a scribbled cache hands out a block that this process has already, and that block counts twice. */
-        SSM_ASSERT_SHARED(pool->pinned > 0 || pool->held_bytes == 0 || !ssm_pool_is_whole(pool));
+        SSM_ASSERT_SHARED(pool->pinned > 0 || ssm_usage_held(pool) == 0 || !ssm_pool_is_whole(pool));
         if (pool->pinned == 0)
             leave_pool(pool, hooks);
     }

@@ -51,8 +51,10 @@ static void take_block(struct ssm_ring *ring, uint32_t block_idx, bool redeliver
     struct ssm_block *block = ssm_block_at(pool, block_idx);
     struct ssm_claim *claim = &pool->claims[block_idx];
     SSM_ASSERT_SHARED(ssm_block_has(block, ring->id));
-    if (claim->references == 0)
+    if (claim->references == 0) {
         claim->flags = 0;
+        claim->handle = ssm_handle_now(pool, block_idx);
+    }
     if (claim->references > 0) {
         ssm_block_remove(block, ring->id); /* D3: behind the entry */
     } else if (ssm_block_is_exactly(pool, block, ring->id)) {
@@ -65,7 +67,9 @@ static void take_block(struct ssm_ring *ring, uint32_t block_idx, bool redeliver
     SSM_ASSERT(claim->references < UINT32_MAX && claim->pins <= claim->references);
     if (claim->references++ == 0) {
         claim->class_idx = (uint8_t)ssm_class_of_block(pool, block_idx);
-        if (!ssm_class_is_arena(pool, claim->class_idx)) /* the fast path never takes those */
+        if (ssm_class_is_arena(pool, claim->class_idx))
+            claim->flags |= SSM_CLAIM_ARENA;
+        else /* the fast path never takes those of the arena */
             ring->class_idx = claim->class_idx;
         ssm_usage_add(pool, ssm_memory_take(pool, claim->class_idx, block_idx).bytes);
     }

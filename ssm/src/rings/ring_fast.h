@@ -94,7 +94,7 @@ static inline uint32_t ssm_ring_fast_get(struct ssm_ring *ring, uint64_t *handle
         if (SSM_HAS_BUG(TAIL_EARLY))
             ssm_store_release_u64(&consumer->index, tail + 1);
         ssm_block_pass(ssm_block_at(pool, (uint32_t)handle), ring->mark, pool->mark);
-        ssm_claim_set_fresh(pool, class, (uint32_t)handle);
+        ssm_claim_set_sole(pool, class, handle);
         handles_out[tail - start] = handle;
     }
     if (tail == start)
