@@ -63,32 +63,43 @@ static void test_push_and_pop(void)
     uint32_t block_idx;
     CHECK_EQ(ssm_shard_take(f.pool, 0, 0, 1, 0, &block_idx), 1);
     uint32_t generation = ssm_load_relaxed_u32(&ssm_block_at(f.pool, block_idx)->generation);
-    CHECK(ssm_cache_enter(f.pool, cache));
+    CHECK(ssm_cache_enter(f.pool, 0));
     const struct ssm_own_class *class = &f.pool->classes[0];
     const uint64_t handle = ssm_handle_of(generation, block_idx);
-    const uint64_t void_handles[] = {
-        ssm_handle_of(generation - 1, block_idx), /* another packet */
-        ssm_handle_of(generation, block_idx + 1), /* not this process's */
-        ssm_handle_of(generation, BLOCKS),        /* of another class */
-        UINT64_MAX,
-    };
-    struct ssm_block *block;
     uint64_t taken[2];
-    CHECK(!ssm_cache_pop_one(f.pool, class, cache, taken, &block));
+    CHECK(!ssm_cache_pop_one(f.pool, class, cache, taken));
     CHECK_EQ(ssm_cache_pop(f.pool, class, cache, 2, taken), 0);
     CHECK_EQ(ssm_cache_push(cache, &handle, 1, 1), 1);
     CHECK_EQ(ssm_cache_push(cache, &handle, 1, 1), 0); /* the limit */
-    CHECK(ssm_cache_pop_one(f.pool, class, cache, taken, &block) && taken[0] == handle &&
-          block == ssm_block_at(f.pool, block_idx));
-    CHECK_EQ(ssm_cache_push(cache, &handle, 1, LIMIT), 1);
-    CHECK_EQ(ssm_cache_push(cache, void_handles, 4, LIMIT), 4);
-    CHECK(!ssm_cache_pop_one(f.pool, class, cache, taken,
-                             &block)); /* the one on top is void: the long way passes over it */
-    CHECK_EQ(cached_blocks(f.pool, 0), 5);
-    CHECK(ssm_cache_pop(f.pool, class, cache, 2, taken) == 1 && taken[0] == handle); /* passes over all of them */
-    CHECK_EQ(cached_blocks(f.pool, 0), 0);
+    CHECK(ssm_cache_pop_one(f.pool, class, cache, taken) && taken[0] == handle);
     CHECK_EQ(ssm_cache_push(cache, &handle, 1, LIMIT), 1);
     ssm_cache_leave(cache);
+    check_all_there(f.pool, 0);
+    fixture_close(&f);
+}
+
+/* Entries that somebody wrote over: of no block of the class, and of one that this process has. */
+static void test_garbage_entries(void)
+{
+    EXPECT_DAMAGE;
+    struct fixture f = open_fixture();
+    struct ssm_cache *cache = cache_of(f.pool);
+    const struct ssm_own_class *class = &f.pool->classes[0];
+    uint64_t held, handle, taken[2];
+    CHECK_EQ(ssm_alloc(f.pool, 256, 0, &held), 0);
+    fill_cache(f.pool);
+    CHECK(ssm_cache_enter(f.pool, 0));
+    CHECK_EQ(ssm_cache_pop(f.pool, class, cache, 1, &handle), 1);
+    const uint64_t garbage[] = {ssm_handle_of(1, BLOCKS), UINT64_MAX, held};
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(ssm_cache_push(cache, &handle, 1, LIMIT), 1);
+        CHECK_EQ(ssm_cache_push(cache, &garbage[i], 1, LIMIT + 1), 1);
+        CHECK(!ssm_cache_pop_one(f.pool, class, cache, taken));                          /* the fast path leaves it */
+        CHECK(ssm_cache_pop(f.pool, class, cache, 1, taken) == 1 && taken[0] == handle); /* this passes over it */
+    }
+    CHECK_EQ(ssm_cache_push(cache, &handle, 1, LIMIT), 1);
+    ssm_cache_leave(cache);
+    CHECK_EQ(ssm_free(f.pool, held), 0);
     check_all_there(f.pool, 0);
     fixture_close(&f);
 }
@@ -185,12 +196,11 @@ static void stay_inside(void *context)
     struct fixture *f = context;
     struct ssm_pool *pool = fixture_join(f);
     fill_cache(pool);
-    CHECK(ssm_cache_enter(pool, cache_of(pool)));
+    CHECK(ssm_cache_enter(pool, 0));
     board_set(f->board, READY, 1);
     AWAIT(board_get(f->board, GO) == 1);
-    struct ssm_block *block;
     uint64_t handle;
-    CHECK(ssm_cache_pop_one(pool, &pool->classes[0], cache_of(pool), &handle, &block)); /* still its own */
+    CHECK(ssm_cache_pop_one(pool, &pool->classes[0], cache_of(pool), &handle)); /* still its own */
     ssm_cache_leave(cache_of(pool));
 }
 
@@ -273,6 +283,8 @@ static void steal_slowly(void *context)
     struct ssm_cache *cache = ssm_cache_at(pool, owner, 0);
     step(f);
     CHECK_EQ(ssm_lock_take(pool, &cache->thief, 0, no_repair, NULL), 0);
+    step(f);
+    ssm_store_release_u32(&cache->stealing, 1);
     for (uint32_t count = LIMIT; count > LIMIT - 3;) {
         uint64_t handle = ssm_load_relaxed_u64(&cache->handles[count - 1]);
         struct ssm_block *block;
@@ -285,17 +297,30 @@ static void steal_slowly(void *context)
         ssm_store_release_u32(&cache->count, --count);
     }
     step(f);
+    ssm_store_release_u32(&cache->stealing, 0);
+    step(f);
     ssm_lock_release(&cache->thief);
     step(f);
+}
+
+/* Each entry counts: the owner takes them without a look. */
+static void check_entries(struct ssm_pool *pool)
+{
+    struct ssm_cache *cache = cache_of(pool);
+    struct ssm_block *block;
+    CHECK_EQ(ssm_load_relaxed_u32(&cache->stealing), 0);
+    for (uint32_t i = 0; i < ssm_load_relaxed_u32(&cache->count); i++)
+        CHECK(ssm_cache_entry_counts(pool, &pool->classes[0], pool->mark, ssm_load_relaxed_u64(&cache->handles[i]),
+                                     &block));
 }
 
 static void check_after_thief(struct fixture *f)
 {
     struct ssm_cache *cache = cache_of(f->pool);
-    if (ssm_cache_enter(f->pool,
-                        cache)) /* or it finds the name of the dead, scrubs it, and stays outside for this time */
+    if (ssm_cache_enter(f->pool, 0)) /* or it finds the name of the dead, scrubs it, and stays outside for this time */
         ssm_cache_leave(cache);
-    CHECK(ssm_cache_enter(f->pool, cache));
+    CHECK(ssm_cache_enter(f->pool, 0));
+    check_entries(f->pool);
     ssm_cache_leave(cache);
     check_all_there(f->pool, 0); /* it reaps on its way */
 }
@@ -304,6 +329,7 @@ static void check_after_thief_by_reaper(struct fixture *f)
 {
     fixture_reap(f->pool);
     CHECK_EQ(ssm_load_relaxed_u64(&cache_of(f->pool)->thief.word), 0);
+    check_entries(f->pool);
     CHECK_EQ(free_blocks(f->pool, 0) + held_by(f->pool, 0, f->pool->self), BLOCKS);
     check_all_there(f->pool, 0);
 }
@@ -324,7 +350,7 @@ static void test_recover(void)
     CHECK_EQ(ssm_cache_recover(f.pool, other->self, 0), 0);
     ssm_store_release_u64(word, f.pool->lock_word);
     CHECK_EQ(ssm_cache_recover(other, other->self, 0), 0); /* a living thief */
-    CHECK(!ssm_cache_enter(other, cache_of(other)));
+    CHECK(!ssm_cache_enter(other, 0));
     CHECK_EQ(ssm_load_relaxed_u32(&cache_of(other)->busy), 0);
     ssm_store_release_u64(word, f.pool->lock_word - (UINT64_C(1) << 32));
     CHECK_EQ(ssm_cache_recover(f.pool, other->self, 0), 1);
@@ -345,12 +371,12 @@ static void test_seal(void)
     CHECK_EQ(ssm_cache_seal(f.pool, other->self), 0);
     struct ssm_pool *third = fixture_attach(f.fd, 0);
     CHECK_EQ(ssm_cache_steal(third, 0, 1, blocks), 0);
-    CHECK(!ssm_cache_enter(other, cache_of(other)));
+    CHECK(!ssm_cache_enter(other, 0));
     CHECK_EQ(ssm_alloc(other, 256, 0, &handle), 0); /* waits for nobody */
     CHECK_EQ(ssm_free(other, handle), 0);
     CHECK_EQ(cached_blocks(other, 0), LIMIT);
     ssm_cache_unseal(f.pool, other->self);
-    CHECK(ssm_cache_enter(other, cache_of(other)));
+    CHECK(ssm_cache_enter(other, 0));
     ssm_cache_leave(cache_of(other));
     CHECK_EQ(ssm_cache_steal(third, 0, 1, blocks), 1);
     CHECK_EQ(ssm_shard_give(third, 0, blocks, 1, 0), 0);
@@ -425,6 +451,7 @@ int main(void)
     alarm(WATCHDOG_S);
     test_keeps_and_flushes();
     test_push_and_pop();
+    test_garbage_entries();
     test_reset();
     test_steal_from_an_idle_process();
     test_steal_counts();

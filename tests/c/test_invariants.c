@@ -129,7 +129,7 @@ static void cached_block_is_claimed(struct ssm_pool *pool, bool damaged)
 static void cache_is_left_twice(struct ssm_pool *pool, bool damaged)
 {
     struct ssm_cache *cache = ssm_cache_at(pool, pool->self, 0);
-    CHECK(ssm_cache_enter(pool, cache));
+    CHECK(ssm_cache_enter(pool, 0));
     ssm_cache_leave(cache);
     if (damaged)
         ssm_cache_leave(cache);

@@ -84,7 +84,7 @@ static void be_in_the_way(void *context)
     default:      /* inside a cache that has blocks */
         CHECK_EQ(ssm_alloc_many(pool, 256, 4, 0, handles), 0);
         CHECK_EQ(ssm_free_many(pool, handles, 4), 0);
-        CHECK(ssm_cache_enter(pool, pool->classes[0].cache));
+        CHECK(ssm_cache_enter(pool, 0));
     }
     board_set(f->board, 0, 1);
     for (;;)

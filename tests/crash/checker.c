@@ -228,12 +228,26 @@ static uint32_t next_holder(const struct check *check, const struct ssm_block *b
     return SSM_NIL;
 }
 
+/* An owner takes from its cache without a look: each entry counts. */
+static void balance_cache(const struct check *check, uint32_t id)
+{
+    const struct ssm_cache *cache = ssm_cache_at(check->self, id, 0);
+    for (uint32_t i = 0; i < ssm_load_acquire_u32(&cache->count); i++) {
+        const uint32_t block_idx = (uint32_t)ssm_load_acquire_u64(&cache->handles[i]);
+        if (block_idx >= BLOCKS || !ssm_block_has(ssm_block_at(check->self, block_idx), id) ||
+            times_cached(check, id, block_idx) != 1)
+            complain(check, "the cache of slot %u has block %u, which is not its own", id, block_idx);
+    }
+}
+
 /* After a reap. Returns how many blocks of the class can be allocated: those that are free, and those in caches. */
 static uint32_t balance(const struct check *check)
 {
     uint32_t available = 0;
     balance_slots(check);
     balance_numbers(check);
+    for (uint32_t k = 0; k < check->living_count; k++)
+        balance_cache(check, check->living[k]->self);
     for (uint32_t i = 0; i < ssm_blocks_now(check->self); i++) {
         const struct ssm_block *block = ssm_block_at(check->self, i);
         bool free = true;
@@ -861,6 +875,8 @@ static void reap(const struct check *check)
     int result = TIMED(check, ssm_reap(check->self, &reaped));
     if (result != 0)
         complain(check, "reap: %d", result);
+    for (uint32_t k = 0; k < check->living_count; k++) /* before other thieves come */
+        balance_cache(check, check->living[k]->self);
 }
 
 static void become_newcomer(struct check *check)

@@ -160,7 +160,7 @@ static void take(const char *thing)
         take_lock(&ssm_arena_of(pool)->lock, thing);
     else if (strcmp(what, "caches") == 0)
         for (uint32_t i = 0; i < pool->geometry.class_count; i++)
-            need(ssm_cache_enter(pool, pool->classes[i].cache), thing, 0);
+            need(ssm_cache_enter(pool, i), thing, 0);
     else
         pass_packet(name, strcmp(what, "put") == 0, thing);
 }

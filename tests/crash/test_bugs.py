@@ -35,6 +35,7 @@ FOUND = {
     "VIEW_DELAYS": ("redelivering get: free, viewed", "came back although they had been freed"),
     "TRUSTED_LEFTOVER": ("growing arena alloc: an extent", "units that are not reserved"),
     "WIDE_EARLY": ("growing ring put: more slots", "are the ring's, but are not queued"),
+    "KEEP_STOLEN": ("alloc: from another process's cache", "which is not its own"),
 }
 SOON = {
     "NO_INTENT",

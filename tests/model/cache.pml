@@ -8,9 +8,11 @@
  *   L1, L2  the thief's lock
  *
  * SCENE=1: an owner that takes no part in membarrier and pays for the fence itself (`no_membarrier`).
+ * SCENE=2: what a thief leaves when it dies between the swap of a holder set and the count (`half`): the one that takes
+ *          its lock over repairs that, without waiting for the owner, before the owner is inside once more (`stealing`).
  */
 c_decl {
-\#define LOCATIONS 3
+\#define LOCATIONS 4
 \#define MESSAGES 14
 \#define THREADS 3
 \#include "weak_memory.h"
@@ -21,12 +23,15 @@ c_track "&weak" "sizeof(struct weak_memory)"
 #define BUSY 0 /* busy */
 #define THIEF 1 /* word */
 #define COUNT 2
+#define STEALING 3
 
 /* 1  no membarrier at C2   2  C3 relaxed   3  the owner looks for a thief, then is busy   4  L1 relaxed   5  C4 relaxed
  * 6  the thief looks at busy, then takes its lock   7  C1 of a fenced owner missing (SCENE=1)
- * 8  the owner loads thief relaxed: it misses what the last thief wrote */
+ * 8  the owner loads thief relaxed: it misses what the last thief wrote
+ * SCENE=2:   9  the repair does not look at stealing   10  nothing is repaired   11  stealing = 1 before the owner is out
+ * 12  the swap, then stealing = 1   13  stealing = 0, then the count */
 byte inside; /* mask */
-bool killed, dead;
+bool killed, dead, half;
 
 inline use()
 {
@@ -60,7 +65,7 @@ proctype owner(byte me)
         :: else -> skip
         fi;
         if
-        :: thief == 0 -> use()
+        :: thief == 0 -> assert(!half); use()
         :: else -> skip /* steps back */
         fi;
         thief = 0;
@@ -72,7 +77,7 @@ proctype owner(byte me)
 proctype thief(byte me)
 {
     byte x, y, busy = 1, found;
-    bool took;
+    bool took, stole;
     {
         if
         :: bug == 6 -> load(ACQ, BUSY, busy)
@@ -84,20 +89,45 @@ proctype thief(byte me)
             :: found == 0 -> rmw_write(AR, THIEF, me + 1); took = true /* L2 */
             :: found == 2 && dead ->
                 c_code { weak_death(2, 1); };
-                rmw_write(AR, THIEF, me + 1); took = true /* L2 */
+                rmw_write(AR, THIEF, me + 1); took = true; stole = true /* L2 */
             :: else -> skip /* another thief is at it */
             fi;
             found = 0
         };
         if
         :: took ->
+            if
+            :: scene == 2 && stole && bug != 10 ->
+                load(RLX, STEALING, x);
+                if
+                :: x == 1 || bug == 9 -> use(); half = false; store(REL, STEALING, 0)
+                :: else -> skip /* the owner may be inside */
+                fi;
+                x = 0
+            :: else -> skip
+            fi;
+            if
+            :: scene == 2 && bug == 11 -> store(REL, STEALING, 1)
+            :: else -> skip
+            fi;
             fence_seqcst(); /* C2 */
             if
-            :: scene == 0 && bug != 1 -> membarrier() /* C2 */
+            :: scene != 1 && bug != 1 -> membarrier() /* C2 */
             :: else -> skip
             fi;
             do
-            :: busy == 0 -> use(); break
+            :: busy == 0 && scene != 2 -> use(); break
+            :: busy == 0 && scene == 2 ->
+                if
+                :: bug == 11 -> half = true
+                :: bug == 12 -> half = true; store(REL, STEALING, 1)
+                :: else -> store(REL, STEALING, 1); half = true
+                fi;
+                if
+                :: bug == 13 -> store(REL, STEALING, 0); use(); half = false
+                :: else -> use(); half = false; store(REL, STEALING, 0)
+                fi;
+                break
             :: busy != 0 -> load((bug == 5 -> RLX : ACQ), BUSY, busy) /* C4 */
             :: busy != 0 -> break /* out of patience */
             od;
@@ -110,7 +140,7 @@ proctype thief(byte me)
         :: killed && me == 1 -> dead = true; inside = inside & 253
         :: else -> end()
         fi;
-        x = 0; y = 0; busy = 0; found = 0; took = false
+        x = 0; y = 0; busy = 0; found = 0; took = false; stole = false
     }
 }
 

@@ -140,7 +140,7 @@ static int take_blocks(struct alloc_call *call, const struct source *from, bool 
     uint64_t *handles_out = call->handles_out;
     struct ssm_cache *cache = pool->classes[class_idx].cache;
     uint32_t taken = 0;
-    if (ssm_cache_enter(pool, cache)) {
+    if (ssm_cache_enter(pool, class_idx)) {
         taken = ssm_cache_pop(pool, &pool->classes[class_idx], cache, count, handles_out);
         ssm_cache_leave(cache);
     }
@@ -312,18 +312,46 @@ static inline bool alloc_fast(struct ssm_pool *pool, uint64_t size, uint64_t *ha
     const struct ssm_own_class *class = class_for_again(pool, size);
     struct ssm_cache *const cache = class->cache;
     const int64_t left_bytes = pool->left_bytes - (int64_t)class->block_size;
-    struct ssm_block *block;
     uint64_t handle;
     if (left_bytes < 0 || !ssm_cache_try_enter(cache, fenced))
         return false;
-    bool taken = ssm_cache_pop_one(pool, class, cache, &handle, &block);
+    bool taken = ssm_cache_pop_one(pool, class, cache, &handle);
     ssm_cache_leave(cache);
     if (!taken)
         return false;
     SSM_ASSERT(ssm_usage_allows(pool, class->block_size) && !ssm_class_is_arena(pool, class->class_idx));
-    *handle_out = hand_out(pool, class, block, handle, size);
+    *handle_out = hand_out(pool, class, ssm_block_at(pool, (uint32_t)handle), handle, size);
     pool->left_bytes = left_bytes;
     return true;
+}
+
+/* The same for several. They are handed out while they are in the cache still: no thief is there meanwhile, and a death
+ * leaves blocks with this process's bit, wherever else they stand. False: nothing has changed. */
+static inline bool alloc_many_fast(struct ssm_pool *pool, uint64_t size, uint32_t count, uint64_t *handles_out)
+{
+    const struct ssm_own_class *class = class_for_again(pool, size);
+    struct ssm_cache *const cache = class->cache;
+    const uint64_t bytes = class->block_size * count;
+    if ((int64_t)class->block_size > pool->left_bytes || (int64_t)bytes > pool->left_bytes ||
+        !ssm_cache_try_enter(cache, pool->no_membarrier))
+        return false;
+    SSM_EXPENSIVE(ssm_cache_is_valid(pool, class, cache));
+    const uint32_t top = ssm_cache_count(pool, cache);
+    uint32_t sound = 0;
+    while (sound < count && sound < top &&
+           ssm_cache_entry_is_sound(pool, class, ssm_load_relaxed_u64(&cache->handles[top - 1 - sound])))
+        sound++;
+    const bool taken = sound == count;
+    for (uint32_t i = 0; taken && i < count; i++) {
+        const uint64_t handle = ssm_load_relaxed_u64(&cache->handles[top - 1 - i]);
+        handles_out[i] = hand_out(pool, class, ssm_block_at(pool, (uint32_t)handle), handle, size);
+    }
+    if (taken) {
+        ssm_store_relaxed_u32(&cache->count, top - count);
+        pool->left_bytes -= (int64_t)bytes;
+    }
+    ssm_cache_leave(cache);
+    return taken;
 }
 
 /* Refuses a request that can never be met. A closed or read-only attachment reports that first. */
@@ -397,6 +425,12 @@ int ssm_alloc(struct ssm_pool *pool, uint64_t size, int64_t timeout_ns, uint64_t
 
 int ssm_alloc_many(struct ssm_pool *pool, uint64_t size, uint32_t count, int64_t timeout_ns, uint64_t *handles_out)
 {
-    return count == 1 ? ssm_alloc(pool, size, timeout_ns, handles_out)
-                      : alloc_slowly(pool, size, count, timeout_ns, handles_out);
+    if (count == 1)
+        return ssm_alloc(pool, size, timeout_ns, handles_out);
+    int result = ssm_pool_enter(pool);
+    if (result != 0)
+        return result;
+    const bool done = count > 0 && alloc_many_fast(pool, size, count, handles_out);
+    ssm_pool_leave(pool);
+    return done ? 0 : alloc_slowly(pool, size, count, timeout_ns, handles_out);
 }

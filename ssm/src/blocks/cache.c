@@ -9,9 +9,25 @@
 #define OWNER_SPINS 2000
 #define FLUSH_BATCH 64
 
-static int nothing_to_repair(struct ssm_pool *pool, void *context)
+struct whose { uint32_t slot, class_idx; }; /* a cache */
+
+/* Takes off what a dead thief has taken. */
+static int drop_stolen(struct ssm_pool *pool, void *context)
 {
-    (void)pool, (void)context;
+    const struct whose *whose = context;
+    struct ssm_cache *cache = ssm_cache_at(pool, whose->slot, whose->class_idx);
+    const struct ssm_own_class *class = &pool->classes[whose->class_idx];
+    const struct ssm_mark mark = ssm_mark_of(whose->slot);
+    struct ssm_block *block;
+    SSM_ASSERT_SHARED(ssm_lock_is_mine(pool, &cache->thief));
+    if (ssm_load_relaxed_u32(&cache->stealing) == 0 || SSM_HAS_BUG(KEEP_STOLEN))
+        return 0; /* the owner may be inside */
+    for (uint32_t count = ssm_cache_count(pool, cache); count > 0; count--) {
+        if (ssm_cache_entry_counts(pool, class, mark, ssm_load_relaxed_u64(&cache->handles[count - 1]), &block))
+            break;
+        ssm_store_release_u32(&cache->count, count - 1);
+    }
+    ssm_store_release_u32(&cache->stealing, 0);
     return 0;
 }
 
@@ -25,7 +41,7 @@ bool ssm_cache_is_valid(const struct ssm_pool *pool, const struct ssm_own_class 
         const uint64_t handle = ssm_load_relaxed_u64(&cache->handles[i]);
         struct ssm_block *block;
         if (!ssm_cache_entry_counts(pool, class, pool->mark, handle, &block))
-            continue; /* a thief took it */
+            return false;
         if (pool->claims[(uint32_t)handle].references != 0 || ssm_load_relaxed_u32(&block->listed) != 0)
             return false;
         for (uint32_t j = 0; j < i; j++)
@@ -36,9 +52,10 @@ bool ssm_cache_is_valid(const struct ssm_pool *pool, const struct ssm_own_class 
 }
 #endif
 
-static int lock_out(struct ssm_pool *pool, struct ssm_cache *cache, uint64_t patience_ns)
+static int lock_out(struct ssm_pool *pool, uint32_t slot, uint32_t class_idx, uint64_t patience_ns)
 {
-    return ssm_lock_take(pool, &cache->thief, patience_ns, nothing_to_repair, NULL);
+    struct whose whose = {slot, class_idx};
+    return ssm_lock_take(pool, &ssm_cache_at(pool, slot, class_idx)->thief, patience_ns, drop_stolen, &whose);
 }
 
 int ssm_cache_recover(struct ssm_pool *pool, uint32_t slot, uint32_t class_idx)
@@ -46,15 +63,14 @@ int ssm_cache_recover(struct ssm_pool *pool, uint32_t slot, uint32_t class_idx)
     struct ssm_cache *cache = ssm_cache_at(pool, slot, class_idx);
     if (!ssm_lock_owner_is_dead(pool, &cache->thief))
         return 0;
-    if (lock_out(pool, cache, 0) == 0)
+    if (lock_out(pool, slot, class_idx, 0) == 0)
         ssm_lock_release(&cache->thief);
     return 1;
 }
 
-bool ssm_cache_enter_later(struct ssm_pool *pool, struct ssm_cache *cache)
+bool ssm_cache_enter_later(struct ssm_pool *pool, uint32_t class_idx)
 {
-    if (ssm_lock_owner_is_dead(pool, &cache->thief) && lock_out(pool, cache, 0) == 0)
-        ssm_lock_release(&cache->thief);
+    (void)ssm_cache_recover(pool, pool->self, class_idx);
     return false;
 }
 
@@ -92,7 +108,8 @@ static uint32_t take_entries(struct ssm_pool *pool, uint32_t class_idx, uint32_t
     struct ssm_cache *cache = ssm_cache_at(pool, slot, class_idx);
     uint32_t count = ssm_cache_count(pool, cache), taken = 0;
     SSM_ASSERT(slot != pool->self);
-    SSM_ASSERT_SHARED(ssm_lock_is_mine(pool, &cache->thief));
+    SSM_ASSERT_SHARED(ssm_lock_is_mine(pool, &cache->thief) && ssm_load_relaxed_u32(&cache->stealing) == 0);
+    ssm_store_release_u32(&cache->stealing, 1);
     while (taken < wanted && count > 0) {
         uint64_t handle = ssm_load_relaxed_u64(&cache->handles[count - 1]);
         struct ssm_block *block;
@@ -106,6 +123,7 @@ static uint32_t take_entries(struct ssm_pool *pool, uint32_t class_idx, uint32_t
         }
         ssm_store_release_u32(&cache->count, --count);
     }
+    ssm_store_release_u32(&cache->stealing, 0);
     SSM_ASSERT(taken <= wanted);
     return taken;
 }
@@ -119,7 +137,7 @@ uint32_t ssm_cache_steal(struct ssm_pool *pool, uint32_t class_idx, uint32_t cou
         if (slot == pool->self || ssm_load_acquire_u32(&owner->kind) != SSM_HOLDER_PROCESS ||
             ssm_load_relaxed_u32(&cache->count) == 0) /* stale: found next time */
             continue;
-        if (lock_out(pool, cache, 0) != 0)
+        if (lock_out(pool, slot, class_idx, 0) != 0)
             continue; /* another thief is at it */
         if (ssm_load_acquire_u32(&owner->kind) == SSM_HOLDER_PROCESS && wait_for_owner(pool, slot, cache))
             taken += take_entries(pool, class_idx, slot, count - taken, blocks_out + taken);
@@ -150,7 +168,7 @@ static void flush_in_hand(struct ssm_pool *pool, uint32_t class_idx, uint32_t ke
 void ssm_cache_flush(struct ssm_pool *pool, uint32_t class_idx, uint32_t keep)
 {
     struct ssm_cache *cache = pool->classes[class_idx].cache;
-    if (!ssm_cache_enter(pool, cache))
+    if (!ssm_cache_enter(pool, class_idx))
         return;
     flush_in_hand(pool, class_idx, keep);
     ssm_cache_leave(cache);
@@ -159,7 +177,7 @@ void ssm_cache_flush(struct ssm_pool *pool, uint32_t class_idx, uint32_t keep)
 int ssm_cache_seal(struct ssm_pool *pool, uint32_t slot)
 {
     for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {
-        int result = lock_out(pool, ssm_cache_at(pool, slot, class_idx), SSM_LOCK_PATIENCE_NS);
+        int result = lock_out(pool, slot, class_idx, SSM_LOCK_PATIENCE_NS);
         if (result == 0)
             continue;
         while (class_idx-- > 0)
@@ -198,8 +216,8 @@ void ssm_cache_reset(struct ssm_pool *pool)
     for (uint32_t class_idx = 0; class_idx < pool->geometry.class_count; class_idx++) {
         struct ssm_cache *cache = pool->classes[class_idx].cache;
         ssm_store_relaxed_u32(&cache->busy, 0);
-        if (lock_out(pool, cache, 0) != 0)
-            continue; /* a thief was faster: all entries are void, so it takes none */
+        if (lock_out(pool, pool->self, class_idx, 0) != 0)
+            continue; /* a thief was faster; it finds no entries */
         ssm_store_relaxed_u32(&cache->count, 0);
         ssm_lock_release(&cache->thief);
     }

@@ -8,7 +8,7 @@ static uint32_t keep_in_cache(struct ssm_pool *pool, uint32_t class_idx, const u
                               uint32_t limit)
 {
     struct ssm_cache *cache = pool->classes[class_idx].cache;
-    if (!ssm_cache_enter(pool, cache))
+    if (!ssm_cache_enter(pool, class_idx))
         return 0;
     SSM_ASSERT(limit <= pool->geometry.cache_slots);
     uint32_t kept = ssm_cache_push(cache, handles, count, limit);

@@ -41,7 +41,7 @@
 #include "ssm.h"
 
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
-#define SSM_LAYOUT_VERSION 9u
+#define SSM_LAYOUT_VERSION 10u
 #define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard stays locked */
 #define SSM_BLOCK_MAX      (UINT64_C(1) << 31)
 #define SSM_EXTENT_UNIT    SSM_CACHELINE   /* start and size of an extent are multiples of it */
@@ -185,11 +185,14 @@ struct ssm_arena {
 /* The private cache of one process for one class: free blocks that carry only the process's bit. It is in shared
  * memory, so that other processes can take the blocks when all others are in use.
  * Written by its process while `busy`, or by the owner of `thief` once `busy` is 0; see cache.h.
- *   I6  an entry counts only while the block carries the process's bit and the entry's generation */
+ *   I6  an entry counts while the block carries the process's bit and the entry's generation; all of them do, but for
+ *       the one on top while a thief takes it (`stealing`), and those of a process that is being reaped */
 struct ssm_cache {
     struct ssm_lock thief;
     struct ssm_u32  busy;
     struct ssm_u32  count;
+    struct ssm_u32  stealing; /* by the owner of `thief`: 1 while it takes entries off */
+    uint32_t        reserved;
     struct ssm_u64  handles[];
 };
 

@@ -31,7 +31,8 @@ enum ssm_seed_bug {
     SSM_BUG_SILENT_RELEASE,   /* a process does not announce that it is about to clear the last bit of a block */
     SSM_BUG_VIEW_DELAYS,      /* free: a delivery ends only with the last reference to its block */
     SSM_BUG_TRUSTED_LEFTOVER, /* an extent of the right size is used although its units may not be reserved */
-    SSM_BUG_WIDE_EARLY        /* a ring says that it has more slots before the packets stand in them */
+    SSM_BUG_WIDE_EARLY,       /* a ring says that it has more slots before the packets stand in them */
+    SSM_BUG_KEEP_STOLEN       /* the name of a dead thief is scrubbed, what it had taken stays in the cache */
 };
 
 #define SSM_HAS_BUG(name) (SSM_SEED_BUG == SSM_BUG_##name)
