@@ -123,7 +123,7 @@ static void get_slowly(void *context)
     CHECK_EQ(ssm_lock_take(pool, &shared->consumer.lock, 0, no_repair, NULL), 0);
     uint64_t tail = ssm_load_relaxed_u64(&shared->consumer.index);
     for (uint32_t i = 0; i < 3; i++) {
-        struct ssm_block *block = ssm_block_at(pool, block_of(ssm_load_relaxed_u64(&shared->slots[(tail + i) & 3])));
+        struct ssm_block *block = ssm_block_at(pool, block_of(ssm_slot_handle(&shared->slots[(tail + i) & 3])));
         step(f);
         if (i < 2) {
             ssm_block_swap(block, id, pool->self);
@@ -186,7 +186,7 @@ static void take_all_but_the_index(void *context)
     struct ssm_ring_shared *shared = shared_of(pool);
     CHECK_EQ(ssm_lock_take(pool, &shared->consumer.lock, 0, no_repair, NULL), 0);
     for (uint32_t i = 0; i < 4; i++) {
-        uint64_t handle = ssm_load_relaxed_u64(&shared->slots[i]);
+        uint64_t handle = ssm_slot_handle(&shared->slots[i]);
         ssm_block_swap(ssm_block_at(pool, block_of(handle)), ring_id(pool, "ring"), pool->self);
     }
     die_here();
@@ -220,7 +220,7 @@ static void test_garbage_in_slots(void)
     CHECK_EQ(ssm_ring_put(ring, &first, 1, 0, 0), 0);
     for (uint64_t i = 2; i < 7; i++)
         put(f.pool, ring, i);
-    uint64_t second = ssm_load_relaxed_u64(&shared->slots[1]);
+    uint64_t second = ssm_slot_handle(&shared->slots[1]);
     ssm_store_relaxed_u64(&shared->slots[1], UINT64_MAX);
     ssm_store_relaxed_u64(&shared->slots[2], first);                        /* a second time */
     ssm_store_relaxed_u64(&shared->slots[3], held);                         /* somebody's who did not put it */

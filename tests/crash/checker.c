@@ -123,7 +123,7 @@ static uint32_t times_queued(const struct check *check, uint32_t id, uint32_t bl
         ssm_redelivery_is_returned(&table, ssm_handle_of(generation, block_idx)))
         return 1; /* at the front; slots do not count */
     for (uint64_t at = ssm_load_acquire_u64(&shared->consumer.index); at != head; at++)
-        times += times_in_chain(check, id, ssm_load_acquire_u64(&shared->slots[at % slots]),
+        times += times_in_chain(check, id, ssm_slot_handle(&shared->slots[at % slots]),
                                 ssm_handle_of(generation, block_idx));
     return times;
 }

@@ -32,8 +32,15 @@ static inline bool ssm_block_is_queued(const struct ssm_pool *pool, uint32_t rin
     return ssm_block_has(block, ring_id) && ssm_load_relaxed_u32(&block->generation) == handle >> 32; /* G4 */
 }
 
-/* Compares word by word, not at one moment. Words are in pairs: in a set of an odd number of words, the neighbour of
- * the last one is padding of the descriptor, and empty. */
+/* Compares a word and its neighbour, not at one moment. Words are in pairs: in a set of an odd number of words, the
+ * neighbour of the last one is padding of the descriptor, and empty. */
+static inline bool ssm_block_pair_is(const struct ssm_block *block, struct ssm_mark mark)
+{
+    const uint64_t other = ssm_load_acquire_u64(&block->holders[mark.word]) ^ mark.bit; /* G4 */
+    return (other | ssm_load_acquire_u64(&block->holders[mark.word ^ 1])) == 0;
+}
+
+/* Compares word by word, not at one moment. */
 static inline bool ssm_block_words_are(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark)
 {
     uint64_t rest = ssm_load_acquire_u64(&block->holders[mark.word]) ^ mark.bit;
@@ -53,13 +60,6 @@ static inline bool ssm_block_seems_exactly(const struct ssm_pool *pool, const st
     ssm_fence_acquire(); /* B2: the words are read before moves is read again; pairs with B1 */
     *moved_out = ssm_load_relaxed_u32(&block->moves) != moves;
     return exactly; /* false is certain: a word with another value excludes the set that is asked for */
-}
-
-/* For fast paths, where it is nearly always true. Also false when it is not certain. */
-static inline bool ssm_block_is_sole(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark)
-{
-    bool moved, exactly = ssm_block_seems_exactly(pool, block, mark, &moved);
-    return exactly & !moved;
 }
 
 SSM_COLD bool ssm_block_look_again(const struct ssm_pool *pool, const struct ssm_block *block, struct ssm_mark mark);

@@ -4,7 +4,7 @@
  * processes see only its bit in a block's holder set. The bytes that it holds are counted in usage.h.
  *
  * A claim says whether this process alone holds the block, so that no fast path has to read the holder set:
- *   I17  without SSM_CLAIM_SHARED, the holder set is exactly this process
+ *   I17  without SSM_CLAIM_SHARED, no other living process and no ring holds the block
  * Only a holder adds another one. So a set that was exactly this process stays so until this process itself adds a
  * holder, and then it sets the flag: put, where it keeps the packet or has other references (hand_to_ring), and giving
  * a delivery back (ssm_delivery_give_back). A reaper adds a ring only to a block that a dead process holds. A get that
@@ -62,7 +62,7 @@ static inline const struct ssm_own_class *ssm_claim_sole_class(const struct ssm_
     if (claim->handle != handle || !ssm_claim_word_is_sole(word))
         return NULL;
     SSM_ASSERT_SHARED(ssm_handle_now(pool, block_idx) == handle &&
-                      ssm_block_is_mine(pool, ssm_block_at(pool, block_idx)));
+                      ssm_block_pair_is(ssm_block_at(pool, block_idx), pool->mark));
     return &pool->classes[word >> 56];
 }
 

@@ -235,7 +235,9 @@ struct ssm_delivery {
  *   I7  tail <= head <= tail + capacity
  *   I8  a block carries the ring's bit exactly when one slot between tail and head, or between head and put_intent,
  *       has its handle; or it is a segment of the chain of such a block; or its entry says that it was returned
- *   I14 done <= head: all is done when they are equal */
+ *   I14 done <= head: all is done when they are equal
+ *   I19 a slot with SSM_SLOT_COMMON between them is of a packet that no other living process, and no other ring,
+ *       holds, and that is no chain; or of one that a process took out before it died */
 struct ssm_ring_shared {
     uint32_t        capacity, flags; /* written once */
     struct ssm_u32  acl;             /* enum ssm_acl and SSM_ACL_DISCARD; anybody writes */
@@ -251,8 +253,17 @@ struct ssm_ring_shared {
     struct ssm_u64                        done; /* packets whose getter said so; see ring_join.h */
     SSM_SHARED_ALIGNED struct ssm_partner last_producer;
     struct ssm_partner                    last_consumer;
-    SSM_SHARED_ALIGNED struct ssm_u64     slots[];
+    SSM_SHARED_ALIGNED struct ssm_u64     slots[]; /* handles, or handle | SSM_SLOT_COMMON: ssm_slot_handle() */
 };
+
+/* In the low half of a handle, above all block indices: the packet was put by the fast path (I19). */
+#define SSM_SLOT_COMMON UINT64_C(0x80000000)
+_Static_assert(SSM_BLOCK_MAX <= SSM_SLOT_COMMON, "the mark is no part of an index");
+
+static inline uint64_t ssm_slot_handle(const struct ssm_u64 *slot)
+{
+    return ssm_load_relaxed_u64(slot) & ~SSM_SLOT_COMMON; /* the ring's indices order it */
+}
 
 _Static_assert(sizeof(struct ssm_holder) == SSM_NO_SHARING, "holder slots do not share lines");
 _Static_assert(sizeof(struct ssm_service_shared) == SSM_NO_SHARING, "services do not share lines");

@@ -228,7 +228,7 @@ static uint32_t count_strays(struct ssm_pool *pool, uint32_t id, const struct ss
     const bool taking = redelivers && (ssm_load_acquire_u64(&shared->consumer.lock.word) != 0 || anybody_is_dead(pool));
     memset(queued, 0, total);
     for (uint64_t i = at.tail; i != at.head; i++) {
-        uint64_t handle = ssm_load_relaxed_u64(&shared->slots[i & (at.slots - 1)]);
+        uint64_t handle = ssm_slot_handle(&shared->slots[i & (at.slots - 1)]);
         while ((uint32_t)handle < total && !queued[(uint32_t)handle]) {
             const struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
             queued[(uint32_t)handle] = 1;

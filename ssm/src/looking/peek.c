@@ -33,7 +33,7 @@ int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_o
         uint32_t capacity = shared->capacity, slots = ssm_ring_slots_now(shared, capacity), mask = slots - 1;
         uint64_t depth = head - tail < slots ? head - tail : slots;
         for (uint64_t i = 0; i < depth && found < room; i++) {
-            uint64_t handle = ssm_load_relaxed_u64(&shared->slots[(tail + i) & mask]);
+            uint64_t handle = ssm_slot_handle(&shared->slots[(tail + i) & mask]);
             if (ssm_block_is_queued(pool, holder_id, handle))
                 handles_out[found++] = handle;
         }

@@ -120,7 +120,7 @@ static void pass_over(struct ssm_ring *ring)
         if (tail == head)
             head = ssm_ring_head_beyond(ring, tail);
         if (head == UINT64_MAX || head == tail ||
-            is_queued(ring, ssm_load_relaxed_u64(&ring->shared->slots[tail & ring->mask])))
+            is_queued(ring, ssm_slot_handle(&ring->shared->slots[tail & ring->mask])))
             break;
     }
     if (tail != start)
@@ -161,7 +161,7 @@ static uint32_t get_queued(struct ssm_ring *ring, uint32_t count, uint64_t slots
             if (head == UINT64_MAX || head == tail)
                 break;
         }
-        uint64_t at = tail++, handle = ssm_load_relaxed_u64(&ring->shared->slots[at & ring->mask]);
+        uint64_t at = tail++, handle = ssm_slot_handle(&ring->shared->slots[at & ring->mask]);
         if (SSM_HAS_BUG(TAIL_EARLY))
             ssm_store_release_u64(&consumer->index, tail);
         if (take_slot(ring, handle, at))

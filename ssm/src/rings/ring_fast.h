@@ -46,7 +46,7 @@ static inline void ssm_ring_fast_put(struct ssm_ring *ring, const uint64_t *hand
     if (SSM_HAS_BUG(INTENT_EARLY))
         ssm_store_release_u64(&producer->put_intent, head + count);
     for (uint32_t i = 0; i < count; i++)
-        ssm_store_relaxed_u64(&ring->shared->slots[(head + i) & ring->mask], handles[i]);
+        ssm_store_relaxed_u64(&ring->shared->slots[(head + i) & ring->mask], handles[i] | SSM_SLOT_COMMON);
     if (!SSM_HAS_BUG(NO_INTENT))
         ssm_store_release_u64(&producer->put_intent, head + count);
     if (SSM_HAS_BUG(HEAD_EARLY))
@@ -61,7 +61,14 @@ static inline void ssm_ring_fast_put(struct ssm_ring *ring, const uint64_t *hand
     ssm_usage_subtract(pool, bytes);
 }
 
-/* Is the packet still the slot's, held by the ring alone, not a chain, and not already held by this process? */
+/* Is the packet of a slot, less its mark, still there, held by the ring alone, and not already held by this process?
+ * Without the mark it is no index of the class.
+ *
+ * When a marked slot was published, the set was exactly the ring: its producer had held the block alone (I17), and had
+ * passed it on. Only a holder adds a holder, so from then on the set changes by gets alone. A consumer that died in one
+ * left the ring's bit and its own, or its own alone: one look at the ring's word and its neighbour finds that, at
+ * whatever moments they are read. Of sets with more words the others are not read: there a dead consumer's bit may
+ * stay, until its reaper clears it. No living process relies on it. */
 static inline bool ssm_ring_slot_is_common(const struct ssm_ring *ring, const struct ssm_own_class *class,
                                            uint64_t handle)
 {
@@ -69,9 +76,8 @@ static inline bool ssm_ring_slot_is_common(const struct ssm_ring *ring, const st
     if (!ssm_class_has_block(class, (uint32_t)handle) || pool->claims[(uint32_t)handle].references != 0)
         return false;
     const struct ssm_block *block = ssm_block_at(pool, (uint32_t)handle);
-    return ssm_block_is_sole(pool, block, ring->mark) &&
-           ssm_load_relaxed_u32(&block->generation) == handle >> 32 && /* G4 */
-           ssm_load_relaxed_u64(&block->next) == SSM_NO_NEXT;
+    return ssm_block_pair_is(block, ring->mark) &&
+           ssm_load_relaxed_u32(&block->generation) == handle >> 32; /* read behind the set */
 }
 
 /* Steps 1 to 3 of get, up to the first slot that needs the slow path; returns how many. Needs the consumer's right. */
@@ -86,9 +92,9 @@ static inline uint32_t ssm_ring_fast_get(struct ssm_ring *ring, uint64_t *handle
     for (; tail - start < count; tail++) {
         if (tail == head && ((head = ssm_ring_head_beyond(ring, tail)) == tail || head == UINT64_MAX))
             break;
-        const uint64_t handle = ssm_load_relaxed_u64(&slots[tail & mask]);
+        const uint64_t handle = ssm_load_relaxed_u64(&slots[tail & mask]) ^ SSM_SLOT_COMMON;
         if (head - tail > SSM_RING_FAST_AHEAD)
-            ssm_block_prefetch(pool, (uint32_t)ssm_load_relaxed_u64(&slots[(tail + SSM_RING_FAST_AHEAD) & mask]));
+            ssm_block_prefetch(pool, (uint32_t)ssm_slot_handle(&slots[(tail + SSM_RING_FAST_AHEAD) & mask]));
         if (!ssm_ring_slot_is_common(ring, class, handle))
             break;
         if (SSM_HAS_BUG(TAIL_EARLY))

@@ -23,7 +23,7 @@ static void complete_handover(struct ssm_pool *pool, const struct ssm_side_of *o
         return;
     for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
         for (uint64_t at = intent - count; ssm_ring_table(pool, id, &table) && at != intent; at++) {
-            uint64_t handle = ssm_load_relaxed_u64(&of->shared->slots[at & mask]);
+            uint64_t handle = ssm_slot_handle(&of->shared->slots[at & mask]);
             if (ssm_block_exists(pool, (uint32_t)handle))
                 ssm_redelivery_complete(&table, handle, (uint32_t)(owner >> 32));
         }
@@ -37,7 +37,7 @@ static void undo_put(struct ssm_pool *pool, const struct ssm_side_of *of, uint64
     uint64_t handles[SSM_CHAIN_MAX];
     bool whole;
     for (uint64_t at = head; at < intent && at - head < slots; at++) {
-        uint64_t handle = ssm_load_relaxed_u64(&of->shared->slots[at & (slots - 1)]);
+        uint64_t handle = ssm_slot_handle(&of->shared->slots[at & (slots - 1)]);
         uint32_t count = ssm_chain_collect(pool, of->id, handle, handles, &whole); /* 0: the bit was not set yet */
         ssm_chain_drop(pool, of->id, handles, count);
     }
