@@ -42,8 +42,8 @@ static int bind_keywords(const struct module_state *state, const struct paramete
     return 0;
 }
 
-int arguments_bind(const struct module_state *state, const struct parameters *p, PyObject *const *args,
-                   Py_ssize_t nargs, PyObject *kwnames, PyObject **out)
+int arguments_bind_slowly(const struct module_state *state, const struct parameters *p, PyObject *const *args,
+                          Py_ssize_t nargs, PyObject *kwnames, PyObject **out)
 {
     if (nargs > p->positional) {
         PyErr_Format(PyExc_TypeError, "%s() takes at most %d positional argument%s (%zd given)", p->function,
@@ -81,10 +81,8 @@ static int whole_seconds(PyObject *value, int64_t *ns_out)
     return 0;
 }
 
-int argument_timeout(PyObject *value, int64_t *ns_out)
+int argument_timeout_given(PyObject *value, int64_t *ns_out)
 {
-    if (value == NULL)
-        return 0;
     if (value == Py_None) {
         *ns_out = SSM_FOREVER;
         return 0;
@@ -104,24 +102,13 @@ int argument_timeout(PyObject *value, int64_t *ns_out)
     return 0;
 }
 
-int argument_flag(PyObject *value, bool *flag_out)
+int argument_flag_given(PyObject *value, bool *flag_out)
 {
-    if (value == NULL)
-        return 0;
     int truth = PyObject_IsTrue(value);
     if (truth < 0)
         return -1;
     *flag_out = truth != 0;
     return 0;
-}
-
-int argument_wait(PyObject *block, PyObject *timeout, int64_t *ns_out)
-{
-    bool blocking = true;
-    if (argument_flag(block, &blocking) < 0)
-        return -1;
-    *ns_out = blocking ? SSM_FOREVER : 0;
-    return blocking ? argument_timeout(timeout, ns_out) : 0;
 }
 
 int argument_u64(PyObject *value, uint64_t *out)

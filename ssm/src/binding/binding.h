@@ -126,14 +126,57 @@ struct parameters {
     uint8_t     names[4]; /* enum keyword */
     uint8_t     count, positional, required;
 };
-/* Sorts vectorcall arguments into out[count]; what was not given is NULL. */
-int arguments_bind(const struct module_state *state, const struct parameters *parameters, PyObject *const *args,
-                   Py_ssize_t nargs, PyObject *kwnames, PyObject **out);
+int arguments_bind_slowly(const struct module_state *state, const struct parameters *parameters, PyObject *const *args,
+                          Py_ssize_t nargs, PyObject *kwnames, PyObject **out);
+
+/* Sorts vectorcall arguments into out[count]; what was not given is NULL. Inline for calls without keywords: there the
+ * compiler knows `parameters`. */
+static inline int arguments_bind(const struct module_state *state, const struct parameters *parameters,
+                                 PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **out)
+{
+    if (kwnames != NULL || nargs < parameters->required || nargs > parameters->positional)
+        return arguments_bind_slowly(state, parameters, args, nargs, kwnames, out);
+    for (int i = 0; i < parameters->count; i++)
+        out[i] = i < nargs ? args[i] : NULL;
+    return 0;
+}
+int argument_timeout_given(PyObject *value, int64_t *ns_out);
+int argument_flag_given(PyObject *value, bool *flag_out);
+
 /* Seconds, or None, as nanoseconds. NULL leaves *ns_out alone. */
-int argument_timeout(PyObject *value, int64_t *ns_out);
+static inline int argument_timeout(PyObject *value, int64_t *ns_out)
+{
+    return value == NULL ? 0 : argument_timeout_given(value, ns_out);
+}
+
+/* NULL leaves *flag_out alone. */
+static inline int argument_flag(PyObject *value, bool *flag_out)
+{
+    return value == NULL ? 0 : argument_flag_given(value, flag_out);
+}
+
 /* `block` and `timeout` as queue.Queue has them; either may be NULL. */
-int argument_wait(PyObject *block, PyObject *timeout, int64_t *ns_out);
-int argument_flag(PyObject *value, bool *flag_out); /* NULL leaves *flag_out alone */
+static inline int argument_wait(PyObject *block, PyObject *timeout, int64_t *ns_out)
+{
+    bool blocking = true;
+    if (block != Py_True && argument_flag(block, &blocking) < 0)
+        return -1;
+    *ns_out = blocking ? SSM_FOREVER : 0;
+    return blocking ? argument_timeout(timeout, ns_out) : 0;
+}
+
+/* An index that is an int, and no larger than a packet may be: then no exception can be meant by -1. */
+static inline bool argument_is_index(PyObject *value, Py_ssize_t *index_out)
+{
+    if (!PyLong_CheckExact(value))
+        return false;
+    *index_out = PyLong_AsSsize_t(value);
+    if (*index_out != -1 || PyErr_Occurred() == NULL)
+        return true;
+    PyErr_Clear();
+    return false;
+}
+
 /* An integer as uint64_t: 0, -1 error, or 1: it is below 0, 2: above 2^64 - 1. */
 int argument_u64(PyObject *value, uint64_t *out);
 
@@ -340,10 +383,22 @@ void packet_unexport(struct packet_object *packet);
 int packet_raise_readonly(PyObject *class); /* -1 */
 
 /* For a look or a copy that runs no Python code in between. */
-int packet_open(struct packet_object *packet, struct ssm_packet *window_out);
 #ifdef Py_GIL_DISABLED
+static inline int packet_open(struct packet_object *packet, struct ssm_packet *window_out)
+{
+    return packet_export(packet, window_out);
+}
 #define packet_shut packet_unexport
 #else
+int packet_raise_unopened(struct packet_object *packet, int result); /* -1 */
+
+static inline int packet_open(struct packet_object *packet, struct ssm_packet *window_out)
+{
+    int result = packet_is_live(packet) ? ssm_packet_view(packet->pool->core, packet->handle, window_out)
+                                        : -SSM_E_STALE;
+    return result == 0 ? 0 : packet_raise_unopened(packet, result);
+}
+
 static inline void packet_shut(struct packet_object *packet)
 {
     (void)packet;

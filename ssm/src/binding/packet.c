@@ -230,12 +230,17 @@ static PyObject *packet_read_slice(struct packet_object *self, PyObject *slice)
 static PyObject *packet_subscript(struct packet_object *self, PyObject *key)
 {
     struct ssm_packet window;
-    if (PySlice_Check(key))
-        return packet_read_slice(self, key);
-    if (!PyIndex_Check(key))
-        return PyErr_Format(PyExc_TypeError, "packet indices must be integers or slices, not %R", Py_TYPE(key));
-    Py_ssize_t i = PyNumber_AsSsize_t(key, PyExc_IndexError);
-    if ((i == -1 && PyErr_Occurred()) || packet_open(self, &window) < 0)
+    Py_ssize_t i;
+    if (!argument_is_index(key, &i)) {
+        if (PySlice_Check(key))
+            return packet_read_slice(self, key);
+        if (!PyIndex_Check(key))
+            return PyErr_Format(PyExc_TypeError, "packet indices must be integers or slices, not %R", Py_TYPE(key));
+        i = PyNumber_AsSsize_t(key, PyExc_IndexError);
+        if (i == -1 && PyErr_Occurred())
+            return NULL;
+    }
+    if (packet_open(self, &window) < 0)
         return NULL;
     Py_ssize_t at = i < 0 ? i + (Py_ssize_t)window.length : i;
     bool inside = at >= 0 && at < (Py_ssize_t)window.length;
@@ -248,9 +253,12 @@ static int write_item(struct packet_object *self, PyObject *key, PyObject *value
 {
     struct ssm_packet window;
     uint64_t byte;
-    Py_ssize_t i = PyNumber_AsSsize_t(key, PyExc_IndexError);
-    if (i == -1 && PyErr_Occurred())
-        return -1;
+    Py_ssize_t i;
+    if (!argument_is_index(key, &i)) {
+        i = PyNumber_AsSsize_t(key, PyExc_IndexError);
+        if (i == -1 && PyErr_Occurred())
+            return -1;
+    }
     int range = argument_u64(value, &byte);
     if (range < 0)
         return -1;
@@ -344,7 +352,7 @@ static int packet_ass_subscript(struct packet_object *self, PyObject *key, PyObj
         packet_raise_readonly(PyExc_TypeError);
     else if (PySlice_Check(key))
         return write_slice(self, key, value);
-    else if (PyIndex_Check(key))
+    else if (PyLong_CheckExact(key) || PyIndex_Check(key))
         return write_item(self, key, value);
     else
         PyErr_Format(PyExc_TypeError, "packet indices must be integers or slices, not %R", Py_TYPE(key));

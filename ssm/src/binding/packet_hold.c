@@ -231,18 +231,9 @@ void packet_unexport(struct packet_object *packet)
     POOL_UNLOCK()
 }
 
-#ifdef Py_GIL_DISABLED
-int packet_open(struct packet_object *packet, struct ssm_packet *window_out)
+#ifndef Py_GIL_DISABLED
+int packet_raise_unopened(struct packet_object *packet, int result)
 {
-    return packet_export(packet, window_out);
-}
-#else
-int packet_open(struct packet_object *packet, struct ssm_packet *window_out)
-{
-    int result = packet_is_live(packet) ? ssm_packet_view(packet->pool->core, packet->handle, window_out)
-                                        : -SSM_E_STALE;
-    if (result == 0)
-        return 0;
     packet_raise(packet, result);
     return -1;
 }
