@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fills the tables of docs/performance.md from the newest recorded results.
+"""Fills the tables of docs/performance.md and docs/goals.md from the newest recorded results.
 
     python -m benchmarks.performance
 
@@ -18,9 +18,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from benchmarks.bench import HERE, RESULTS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-DOCS = HERE.parent / "docs" / "performance.md"
+DOCS = HERE.parent / "docs"
+PAGES = {
+    DOCS / "performance.md": ("c", "python", "peers", "growth", "profile"),
+    DOCS / "goals.md": ("c-goals", "python-goals"),
+}
 PROFILE = RESULTS / "profile" / "callgrind.json"
 PEERS_PICTURES = """\
 ![Messages per second of each peer](images/peers-rate.svg)
@@ -112,22 +117,47 @@ def in_words(ns: float, show: str) -> str:
     return f"{value:,.{digits if value < 100 else 0}f} {show}"
 
 
-def against_goals(document: dict[str, Any], rows: tuple[Row, ...], language: str) -> str:
+class Figures(NamedTuple):
+    """A row with what was measured, in words."""
+
+    row: Row
+    bare: str
+    ours: str
+    fastest: str
+    slowest: str
+    missed: bool
+
+
+def figures(document: dict[str, Any], rows: tuple[Row, ...], language: str) -> Iterator[Figures]:
     runs = {r["name"]: r["runs"] for r in document["results"] if r["language"] == language}
-    lines = [
-        "| | elsewhere | bare, same run | goal | ours | from | to | |",
-        "|---|---|--:|--:|--:|--:|--:|---|",
-    ]
     for row in rows:
         floor = statistics.median(runs[row.floor]) if row.floor else 0
         ours = [ns * row.times for ns in runs[row.result]]
         median = statistics.median(ours)
-        missed = median > row.limit * (floor if row.of_floor else 1)
-        figures = [in_words(ns, row.show) for ns in (median, min(ours), max(ours))]
-        bare = in_words(floor, row.show) if row.floor else ""
-        lines.append(
-            f"| {row.what} | {row.given} | {bare} | {row.goal} | {' | '.join(figures)} | {'**missed**' * missed} |"
+        yield Figures(
+            row,
+            in_words(floor, row.show) if row.floor else "",
+            *(in_words(ns, row.show) for ns in (median, min(ours), max(ours))),
+            missed=median > row.limit * (floor if row.of_floor else 1),
         )
+
+
+def measured(document: dict[str, Any], rows: tuple[Row, ...], language: str) -> str:
+    lines = ["| | elsewhere | bare, same run | ours | from | to |", "|---|---|--:|--:|--:|--:|"]
+    lines += [
+        f"| {each.row.what} | {each.row.given} | {each.bare} | {each.ours} | {each.fastest} | {each.slowest} |"
+        for each in figures(document, rows, language)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def against_goals(document: dict[str, Any], rows: tuple[Row, ...], language: str) -> str:
+    lines = ["| | goal | ours | from | to | |", "|---|--:|--:|--:|--:|---|"]
+    lines += [
+        f"| {each.row.what} | {each.row.goal} | {each.ours} | {each.fastest} | {each.slowest} "
+        f"| {'**missed**' * each.missed} |"
+        for each in figures(document, rows, language)
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -181,8 +211,10 @@ def sections() -> dict[str, str]:
     ours, peers, growth = newest(RESULTS), newest(RESULTS / "peers"), newest(RESULTS / "growth")
     profile = json.loads(PROFILE.read_text(encoding="utf-8")) if PROFILE.exists() else None
     return {
-        "c": f"{measured_on(ours, 'make bench')}\n{against_goals(ours, C, 'C')}" if ours else NOT_YET,
-        "python": against_goals(ours, PYTHON, "Python") if ours else NOT_YET,
+        "c": f"{measured_on(ours, 'make bench')}\n{measured(ours, C, 'C')}" if ours else NOT_YET,
+        "python": measured(ours, PYTHON, "Python") if ours else NOT_YET,
+        "c-goals": f"{measured_on(ours, 'make bench')}\n{against_goals(ours, C, 'C')}" if ours else NOT_YET,
+        "python-goals": against_goals(ours, PYTHON, "Python") if ours else NOT_YET,
         "peers": f"{measured_on(peers, 'make bench-peers')}\n{PEERS_PICTURES}{peers_table(peers)}"
         if peers
         else NOT_YET,
@@ -193,20 +225,23 @@ def sections() -> dict[str, str]:
     }
 
 
-def filled(text: str) -> str:
-    for name, section in sections().items():
+def filled(page: Path) -> str:
+    """Return the text of a page with its tables as they are now."""
+    text, now = page.read_text(encoding="utf-8"), sections()
+    for name in PAGES[page]:
         begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
         before, found, rest = text.partition(begin)
         _, found_end, after = rest.partition(end)
         if not (found and found_end):
-            sys.exit(f"{DOCS} has no place for {name}: {begin}{end}")
-        text = f"{before}{begin}{section}{end}{after}"
+            sys.exit(f"{page} has no place for {name}: {begin}{end}")
+        text = f"{before}{begin}{now[name]}{end}{after}"
     return text
 
 
 def main() -> int:
-    DOCS.write_text(filled(DOCS.read_text(encoding="utf-8")), encoding="utf-8")
-    print(f"filled {DOCS.relative_to(HERE.parent)}")
+    for page in PAGES:
+        page.write_text(filled(page), encoding="utf-8")
+        print(f"filled {page.relative_to(HERE.parent)}")
     return 0
 
 

@@ -9,7 +9,8 @@ copyright = "the ssm authors, Apache-2.0"
 version = release = version_of("ssm-pool")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+exclude_patterns = ["package.md"]  # the description of the package, for its index
 myst_heading_anchors = 3
 
 html_theme = "furo"

@@ -112,7 +112,8 @@ class Pool(_core.Pool):
         holders : int, optional
             Processes and rings that can keep blocks, up to 4096; rounded up to a multiple of 64.
         mode : int
-            Permissions of the shared memory object, exactly; the umask does not cut them.
+            Permissions of the shared memory object, exactly; the umask does not cut them. 0o600, the default, is for
+            processes of this user alone; 0o660 shares with the group, 0o644 lets others look (``readonly=True``).
         uid, gid : int, optional
             The user and the group that the object belongs to, as a daemon needs it that makes pools for users. Only
             root can give it to another user. From then on that user may attach, and end or unlink it; root may unlink

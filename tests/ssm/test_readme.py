@@ -4,6 +4,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,3 +90,20 @@ def test_finding_blocks():
     found = list(blocks_of(ROOT / "x.md", text))
     assert [b.code for b in found] == ["a = 1\n", "d = '''\n```\n'''\n"]
     assert [b.line for b in found] == [2, 8]
+
+
+def test_what_a_package_index_shows_needs_no_repository():
+    """Its links would lead nowhere there; its program is that of the README."""
+    described = (ROOT / tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["readme"]).read_text()
+    links = re.findall(r"\]\(([^)]*)\)", described)
+    assert [link for link in links if not link.startswith("https://")] == []
+    program = (ROOT / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    assert program in described
+
+
+def test_pictures_are_there_and_load_nothing():
+    for page in documents():
+        for name in re.findall(r"!\[[^]]*\]\(([^)]*)\)", page.read_text()):
+            picture = (page.parent / name).read_text()
+            assert "@font-face" not in picture
+            assert not re.search(r"(href|src|url)\W{1,3}https?:", picture)
