@@ -48,6 +48,7 @@ def make(declared: Declaration) -> Plan:
     _refuse_circles(declared)
     _refuse_options(declared)
     capacities = _capacities(declared)
+    _refuse_large_batches(declared, capacities)
     blocks = _under_way(declared, capacities)
     pool = _pool(declared, capacities, blocks)
     return Plan(
@@ -114,6 +115,18 @@ def _refuse_options(declared: Declaration) -> None:
             )
 
 
+def _refuse_large_batches(declared: Declaration, capacities: dict[str, int]) -> None:
+    """Refuse batches that their ring cannot take: a batch is put in one commit."""
+    for stage in declared.stages:
+        for ring in stage.outputs:
+            if stage.batch > capacities[ring.name]:
+                raise PipelineRefused(
+                    f"stage {stage.name!r} has batch={stage.batch}, and ring {ring.name!r} takes "
+                    f"{capacities[ring.name]} packets: a batch is put as a whole. Give the ring a larger capacity=, or "
+                    "the pool more blocks"
+                )
+
+
 # ---- sizes ------------------------------------------------------------------------------------------
 
 
@@ -137,7 +150,16 @@ def _capacities(declared: Declaration) -> dict[str, int]:
     if blocks is not None and open_ones:
         taken = sum(ring.capacity or 0 for ring in declared.rings.values()) + _hands(declared)
         default = min(CAPACITY, max(1, (blocks - taken - 1) // len(open_ones)))
-    return {ring.name: ring.capacity or default for ring in declared.rings.values()}
+    if blocks is not None:
+        return {ring.name: ring.capacity or default for ring in declared.rings.values()}
+    return {
+        ring.name: ring.capacity or max(default, _batch(declared, ring)) for ring in declared.rings.values()
+    }
+
+
+def _batch(declared: Declaration, ring: RingSpec) -> int:
+    """Return the largest batch that is put into a ring or taken out."""
+    return max(stage.batch for stage in (*declared.putters(ring), *declared.getters(ring)))
 
 
 def _under_way(declared: Declaration, capacities: dict[str, int]) -> int:

@@ -205,7 +205,9 @@ def _stage_line(stage: StageReport) -> str:
 
 
 def _ring_line(ring: RingReport) -> str:
-    text = f"  ring {ring.name!r}: put {ring.put:,}, left {ring.left:,}, at most {ring.high_water:,} of "
-    f"{ring.capacity:,}"
+    text = (
+        f"  ring {ring.name!r}: put {ring.put:,}, left {ring.left:,}, at most {ring.high_water:,} of "
+        f"{ring.capacity:,}"
+    )
     more = {"redelivered": ring.redelivered, "lost when full": ring.drops}
     return text + "".join(f", {name} {count:,}" for name, count in more.items() if count)

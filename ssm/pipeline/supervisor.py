@@ -296,8 +296,9 @@ class Run:
         stage = ledger.stage
         row = ledger.row(number)
         began = row[board.READY_NS] != 0
-        in_hand = row[board.CURRENT] if row[board.STATE] != board.STARVED else 0
-        taken = board.tally(row).taken > 0 or in_hand or board.doubt(row) is not None
+        waits = row[board.STATE] != board.BUSY  # that is no fault of the packet
+        in_hand = 0 if waits else row[board.CURRENT]
+        taken = board.tally(row).taken > 0 or row[board.CURRENT] or board.doubt(row) is not None
         _end(member.process, time.monotonic() + GRACE_S)
         how = _describe_end(member.process.exitcode)
         who = f"stage {stage.name!r}, worker {number} (pid {member.process.pid}), {how}"

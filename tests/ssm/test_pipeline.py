@@ -104,6 +104,8 @@ def test_each_packet_is_accounted_for(name, method):
     )
     assert report.rings["frames"].put == 2000
     assert report.rings["flows"].left == 0
+    assert "ring 'flows': put 1,000, left 0, at most " in str(report)
+    assert " of 256" in str(report)
     for each in report.stages.values():
         assert each.busy + each.starved + each.blocked == pytest.approx(1)
         assert min(each.busy, each.starved, each.blocked) >= 0
@@ -741,6 +743,22 @@ def test_too_few_blocks_are_refused(name):
     pipe.stage(a, b, workers=2)(even)
     pipe.sink(b)(Sum)
     refused(pipe, "64 blocks are too few: rings take 64, workers 6 .*dead letters 64, together 134")
+
+
+def test_batches_that_no_ring_takes_are_refused(pipe):
+    a, b, c = pipe.ring("a"), pipe.ring("b"), pipe.ring("c", 4)
+    pipe.source(a)(numbers)
+    pipe.stage(a, b, batch=1000)(even)
+    pipe.stage(b, c, batch=5, name="other")(even)
+    pipe.sink(c)(Sum)
+    refused(pipe, "stage 'other' has batch=5, and ring 'c' takes 4 packets")
+
+
+def test_rings_take_the_batches_of_their_stages(pipe):
+    a = pipe.ring("a")
+    pipe.source(a)(numbers)
+    pipe.sink(a, batch=1000, name="sink")(lambda batch: None)
+    assert pipe.run(3, inline=True).rings["a"].capacity == 1000
 
 
 def test_rings_share_the_blocks_that_are_given(name):

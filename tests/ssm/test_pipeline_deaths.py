@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import ssm
-from ssm.pipeline import books, current_worker, supervisor
+from ssm.pipeline import board, books, current_worker, supervisor
 from ssm.pipeline.board import Tally
 from ssm.pipeline.outlet import Outlet
 from tests.effort import seconds
@@ -138,7 +138,7 @@ def test_other_sources_end_the_run(pipe, how):
         die()
 
     if how == "two putters":
-        pipe.source(a, name="other")(list)
+        pipe.source(a, name="other")(lambda: numbers(0))
     for ring in (a, b) if b else (a,):
         pipe.sink(ring, name=f"sink of {ring.name}")(lambda packet: None)
     with pytest.raises(
@@ -567,3 +567,35 @@ def test_a_worker_knows_who_it_is(pipe):
             return worker.stage, worker.number, worker.workers, multiprocessing.current_process().name
 
     assert pipe.run(1).results["Who"] == [("Who", 0, 2, "Who-0"), ("Who", 1, 2, "Who-1")]
+
+
+def test_waiting_workers_are_killed_through_no_fault_of_their_packet(pipe, tmp_path):
+    """One that waits for room, packet in hand, is killed more often than a packet may kill."""
+    a, b = pipe.ring("a"), pipe.ring("b", 1)
+    pipe.source(a)(numbers)
+    pipe.stage(a, b)(same)
+    gate = tmp_path / "open"
+
+    @pipe.sink(b)
+    class Sink(Seen):
+        def __call__(self, packet):
+            until = time.monotonic() + 60
+            while not gate.exists() and time.monotonic() < until:
+                time.sleep(0.01)
+            super().__call__(packet)
+
+    killed = set()
+
+    def tick(run):
+        row = run._ledgers["same"].row(0)
+        if len(killed) == 6:
+            gate.touch()
+        elif row[board.STATE] == board.BLOCKED and (pids := set(run.pids("same")) - killed):
+            killed.update(pids)
+            os.kill(pids.pop(), signal.SIGKILL)
+
+    with pipe.start(20) as run:
+        report = run.wait(tick)
+    assert report.exact, str(report)
+    assert report.stages["same"].killed == 6
+    assert report.results["Sink"] == [list(range(20))]
