@@ -25,7 +25,7 @@ from ssm.options import (
     quota_of,
     ring_stats,
 )
-from ssm.ring import open_ring
+from ssm.ring import open_ring, unlink_ring
 from ssm.stats import ArenaStats, ClassStats, Holder, PoolStats, Reaped, RingStats, ShardStats, Usage
 
 if TYPE_CHECKING:
@@ -462,7 +462,7 @@ class Pool(_core.Pool):
         peers: bool | None = None,
         alive_for: float | None = None,
     ) -> Ring:
-        """Open a ring of the pool, or create it if it is not there. It stays as long as the pool.
+        """Open a ring of the pool, or create it if it is not there. It stays until it is unlinked, or the pool ends.
 
         Parameters
         ----------
@@ -505,7 +505,7 @@ class Pool(_core.Pool):
         ValueError
             They cannot be, or exclude each other.
         HoldersExhausted, MetadataExhausted
-            There is no room for another ring.
+            There is no room for another ring. Of the pool's holder slots, an eighth is kept for processes.
         TimeoutError
             A stopped process has kept the registry of the pool for ten seconds.
         """
@@ -513,12 +513,32 @@ class Pool(_core.Pool):
             self, name, capacity, producers, consumers, redeliver, overflow, dtype, peers, alive_for
         )
 
+    def unlink_ring(self, name: str) -> bool:
+        """Take the name of a ring away, as `Ring.unlink` does, whether or not this process has it open.
+
+        Parameters
+        ----------
+        name : str
+            1 .. 47 bytes.
+
+        Returns
+        -------
+        bool
+            False: no ring has that name (any more).
+
+        Raises
+        ------
+        TimeoutError
+            A stopped process has kept the registry of the pool for ten seconds.
+        """
+        return unlink_ring(self, name)
+
     def rings(self) -> list[str]:
         """Return the names of the pool's rings, in the order in which they were made."""
-        return [ring.name for ring in self._rings_in_order()]
+        return [ring.name for ring in self._rings_in_order() if not ring.unlinked]
 
     def _rings_in_order(self) -> list[RingStats]:
-        return sorted((ring_stats(**ring) for ring in self._ring_stats()), key=lambda ring: ring.id)
+        return [ring_stats(**ring) for ring in self._ring_stats()]
 
     # ---- services -----------------------------------------------------------------------------
 

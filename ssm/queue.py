@@ -97,8 +97,8 @@ class Queue(Generic[T]):
         Objects that it takes. Without, or with one below 1, as many as there is memory for, at most 65,536: `put` waits
         where multiprocessing would take more and more.
     pool : Pool, optional
-        Whose packets it uses; the queue is a ring of it, and rings stay as long as their pool: give it a name. By
-        default it has a pool of its own, whose name goes away with its last process.
+        Whose packets it uses; the queue is a ring of it, and stays until it is unlinked, or as long as the pool: give
+        it a name. By default it has a pool of its own, whose name goes away with its last process.
     name : str, optional
         Of the ring in `pool`, or else of the pool of its own. Whoever opens a queue by the same name has the same
         queue. By default a name that nobody else has.
@@ -482,6 +482,19 @@ class Queue(Generic[T]):
             self._in_hand.give_back()
         self._ring = self._ready = self._lends = None
         self._writers.clear()
+
+    def unlink(self) -> bool:
+        """Take the queue's name away, for everybody and at once; see `Ring.unlink`.
+
+        Processes that have it open go on with it; no other one finds it any more, so it is sent to others before. With
+        the last of them its memory, and what is still in it, goes back to the pool.
+
+        Returns
+        -------
+        bool
+            False: it had no name any more.
+        """
+        return self._opened().unlink()
 
     def join_thread(self) -> None:
         """Do nothing: there is no thread, and what put() has queued is there. Only after close(), as elsewhere."""

@@ -76,6 +76,11 @@ class Ring(_core.Ring):
         return cast("np.dtype[Any] | None", _records().dtype_of(self))
 
     @property
+    def unlinked(self) -> bool:
+        """Whether it has no name any more; see `unlink`."""
+        return bool(self._unlinked)
+
+    @property
     def acl(self) -> Acl:
         """Flags for every process; setting them wakes those who wait."""
         return Acl(self._acl)
@@ -171,11 +176,16 @@ class Ring(_core.Ring):
     # ---- to other processes -------------------------------------------------------------------
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self.unlinked:
+            raise ValueError(
+                f"ring {self.name!r} of pool {self.pool.name!r} was unlinked, so no other process can open it; send it "
+                "before it is unlinked"
+            )
         return _reopen, (self.pool, self.name)
 
     def __repr__(self) -> str:
         try:
-            state = f"{self.qsize()} of {self.capacity}"
+            state = f"{self.qsize()} of {self.capacity}{', unlinked' * self.unlinked}"
         except ValueError:
             state = "closed"
         return f"<ssm.{type(self).__name__} {self.name!r} of pool {self.pool.name!r}: {state}>"
@@ -193,7 +203,9 @@ def _records() -> Any:
 
 
 def _reopen(pool: _core.Pool, name: str) -> Ring:
-    return open_ring(pool, name)
+    ring = Ring._open(pool, name, 0, 0, _ANY, None, 0, True)  # a new one would have no sender
+    _watch(ring)
+    return ring
 
 
 # ---- opening ----------------------------------------------------------------------------------------
@@ -212,9 +224,7 @@ def open_ring(
     alive_for: float | None = None,
 ) -> Ring:
     """Open or create; see `Pool.ring`."""
-    size = len(str.encode(name))  # TypeError for what is no str
-    if not 1 <= size < _core.NAME_SIZE or "\0" in name:
-        raise ValueError(f"a ring's name has 1 .. {_core.NAME_SIZE - 1} bytes without NUL, not {name!r}")
+    _check_name(name)
     wanted = 0 if capacity is None else number("capacity", capacity, 0, 1, _core.RING_MAX)
     flags, as_it_is = _flags(producers, consumers, redeliver, overflow)
     flags, as_it_is, alive_for_ns = _peers(flags, as_it_is, peers, alive_for)
@@ -227,9 +237,25 @@ def open_ring(
         if error.errno == errno.EINVAL:
             raise ValueError(_excluded(flags, alive_for)) from None
         raise
+    _watch(ring)
+    return ring
+
+
+def unlink_ring(pool: _core.Pool, name: str) -> bool:
+    """Take the name away; see `Pool.unlink_ring`."""
+    _check_name(name)
+    return pool._unlink_ring(name)
+
+
+def _check_name(name: str) -> None:
+    size = len(str.encode(name))  # TypeError for what is no str
+    if not 1 <= size < _core.NAME_SIZE or "\0" in name:
+        raise ValueError(f"a ring's name has 1 .. {_core.NAME_SIZE - 1} bytes without NUL, not {name!r}")
+
+
+def _watch(ring: Ring) -> None:
     if ring._flags & _core.REDELIVER:
         ending.watch()
-    return ring
 
 
 def _flags(
@@ -291,7 +317,10 @@ def _mismatch(
     pool: _core.Pool, name: str, capacity: int, flags: int, as_it_is: int, text: str | None, alive_for_ns: int
 ) -> str:
     """Say how the ring that is there differs from what was asked for."""
-    ring = Ring._open(pool, name, 0, 0, _ANY, None, 0)
+    try:
+        ring = Ring._open(pool, name, 0, 0, _ANY, None, 0, True)
+    except FileNotFoundError:
+        return f"ring {name!r} of pool {pool.name!r} had other parameters, and was unlinked just now; open it again"
     flags |= ring._flags & as_it_is
     there = _describe(ring.capacity, ring._flags)
     asked = _describe(capacity or ring.capacity, flags)

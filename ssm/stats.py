@@ -94,7 +94,7 @@ class RingStats:
     name: str
     """Its name."""
     id: int
-    """Its number: the smallest that no other ring of the pool has. Rings are listed in this order."""
+    """Its number: the smallest that no other ring of the pool had when it was made."""
     capacity: int
     """Packets that it takes."""
     producers: Literal["many", "one"]
@@ -126,6 +126,15 @@ class RingStats:
     """Waits for a packet, a place or the last task that lasted on although it was there: as `ClassStats.late_wakes`."""
     holder: int
     """Its slot in the holder table, see `Holder.id`."""
+    users: int
+    """Processes that have it open; the dead are among them until they are reaped."""
+    unlinked: bool
+    """Whether its name was taken away: it goes with the last of its users, and another ring may have the name."""
+
+    @property
+    def label(self) -> str:
+        """Its name, with a word where that may be another ring's by now."""
+        return f"{self.name} (unlinked)" if self.unlinked else self.name
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -203,7 +212,7 @@ class PoolStats:
     arena: ArenaStats | None
     """Its arena, if it has one."""
     rings: tuple[RingStats, ...]
-    """Its rings, in the order of their ids."""
+    """Its rings, in the order in which they were made."""
     services: tuple[ServiceStats, ...]
     """Its services, in the order of their creation."""
     collections: int

@@ -105,6 +105,7 @@ def _rings(stats: Any) -> Section:
             "redelivered",
             "producers",
             "consumers",
+            "users",
             "flags",
             "overflow",
             "drops",
@@ -113,7 +114,7 @@ def _rings(stats: Any) -> Section:
         ],
         [
             [
-                ring.name,
+                ring.label,
                 ring.depth,
                 ring.capacity,
                 ring.high_water,
@@ -122,6 +123,7 @@ def _rings(stats: Any) -> Section:
                 ring.redelivered,
                 ring.producers,
                 ring.consumers,
+                ring.users,
                 str(ring.acl.name),
                 ring.overflow,
                 ring.drops,

@@ -47,7 +47,7 @@ def hex_lines(data: bytes) -> Iterator[str]:
 def handles_of(pool: Pool, what: str, count: int) -> list[int]:
     """Return the handles that are meant: those queued in a ring, or the one that was given."""
     for ring in pool.stats().rings:
-        if ring.name == what:
+        if ring.name == what and not ring.unlinked:
             return pool._peek_ring(ring.holder, max(0, min(count, ring.capacity)))
     try:
         return [int(what, 0)]

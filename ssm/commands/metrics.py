@@ -77,6 +77,7 @@ _RING: list[tuple[str, str, str, Callable[[RingStats], int]]] = [
     ("ssm_ring_gets", "Packets taken out.", "counter", lambda r: r.gets),
     ("ssm_ring_redelivered", "Packets that a dead process had.", "counter", lambda r: r.redelivered),
     ("ssm_ring_drops", "Packets lost because it was full.", "counter", lambda r: r.drops),
+    ("ssm_ring_users", "Processes that have it open.", "gauge", lambda r: r.users),
     ("ssm_ring_late_wakes", "Waits that nobody ended.", "counter", lambda r: r.late_wakes),
     ("ssm_ring_recoveries", "Sides taken over from the dead.", "counter", lambda r: r.recoveries),
 ]
@@ -126,6 +127,8 @@ def collect(names: list[str]) -> Iterator[Any]:
                 break
             add(arena_row, {"pool": stats.name}, arena_row[3](stats.arena))
         for ring in stats.rings:
+            if ring.unlinked:
+                continue  # its name may be another ring's
             for ring_row in _RING:
                 add(ring_row, {"pool": stats.name, "ring": ring.name}, ring_row[3](ring))
         for service in stats.services:

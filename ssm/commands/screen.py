@@ -155,17 +155,28 @@ def _arena(arena: ArenaStats) -> Grid:
 
 def _rings(look: Look, order: Callable[[RingStats], Any]) -> Grid:
     grid = Grid(
-        "rings", "name", "depth", "of", "puts/s", "gets/s", "drops", "high water", "late wakes", "recoveries"
+        "rings",
+        "name",
+        "depth",
+        "of",
+        "puts/s",
+        "gets/s",
+        "drops",
+        "users",
+        "high water",
+        "late wakes",
+        "recoveries",
     )
     for ring in sorted(look.stats.rings, key=order):
         depth = f"{ring.depth:,}"
         grid.add(
-            ring.name,
+            ring.label,
             _alarm(depth) if ring.depth == ring.capacity else depth,
             f"{ring.capacity:,}",
-            f"{look.puts[ring.name]:,.0f}",
-            f"{look.gets[ring.name]:,.0f}",
+            f"{look.puts[ring.label]:,.0f}",
+            f"{look.gets[ring.label]:,.0f}",
             _alarming(ring.drops),
+            f"{ring.users:,}",
             f"{ring.high_water:,}",
             _alarming(ring.late_wakes),
             f"{ring.recoveries:,}",
@@ -200,15 +211,19 @@ class Order:
     rings: Callable[[Look], Callable[[RingStats], Any]]
 
 
+def _as_made(_: Look) -> Callable[[RingStats], int]:
+    return lambda _ring: 0  # as they are listed
+
+
 ORDERS = {
-    "b": Order("bytes held", lambda holder: -holder.bytes, lambda _: lambda ring: ring.id),
+    "b": Order("bytes held", lambda holder: -holder.bytes, _as_made),
     "n": Order("name", lambda holder: holder.name, lambda _: lambda ring: ring.name),
-    "p": Order("pid, and when rings were made", lambda holder: holder.pid, lambda _: lambda ring: ring.id),
+    "p": Order("pid, and when rings were made", lambda holder: holder.pid, _as_made),
     "d": Order("depth of rings", lambda holder: -holder.bytes, lambda _: lambda ring: -ring.depth),
     "r": Order(
         "rate of rings",
         lambda holder: -holder.bytes,
-        lambda look: lambda ring: -(look.puts[ring.name] + look.gets[ring.name]),
+        lambda look: lambda ring: -(look.puts[ring.label] + look.gets[ring.label]),
     ),
 }
 

@@ -90,7 +90,7 @@ class Watch:
         then, before = self._last or (now, stats)
         self._last = now, stats
         seconds = max(now - then, 1e-9)
-        rings = {ring.name: ring for ring in before.rings}
+        rings = {(ring.holder, ring.name): ring for ring in before.rings}
         return Look(
             stats=stats,
             holders=holders,
@@ -99,8 +99,14 @@ class Watch:
                 - sum(s.allocs for s in old.shards) / seconds
                 for new, old in zip(stats.classes, before.classes, strict=True)
             },
-            puts={ring.name: (ring.puts - rings.get(ring.name, ring).puts) / seconds for ring in stats.rings},
-            gets={ring.name: (ring.gets - rings.get(ring.name, ring).gets) / seconds for ring in stats.rings},
+            puts={
+                ring.label: (ring.puts - rings.get((ring.holder, ring.name), ring).puts) / seconds
+                for ring in stats.rings
+            },
+            gets={
+                ring.label: (ring.gets - rings.get((ring.holder, ring.name), ring).gets) / seconds
+                for ring in stats.rings
+            },
             oldest=list(self._oldest(now, {holder.id: describe(holder) for holder in holders})),
         )
 

@@ -78,7 +78,9 @@ enum ssm_error {
     SSM_E_NO_LOCKS,         /* the kernel has no open-file-description locks */
     SSM_E_LOCKS_GONE,       /* the pool's lock file has lost its name */
     SSM_E_MEMLOCK,          /* SSM_MLOCK: the process may not lock so much memory (RLIMIT_MEMLOCK) */
-    SSM_E_ORPHANED          /* the processes on the other side of the ring have died or closed it */
+    SSM_E_ORPHANED,         /* the processes on the other side of the ring have died or closed it */
+    SSM_E_RINGS,            /* the pool has as many rings as it may have; the other holder slots are for processes */
+    SSM_E_UNLINKED          /* the ring was unlinked, and is gone */
 };
 const char *ssm_strerror(int error); /* one short sentence, for either sign */
 
@@ -231,6 +233,7 @@ struct ssm_pool_info {
     uint32_t locks_apart; /* it has a lock file */
     uint32_t self;        /* this attachment's holder id; UINT32_MAX when it has none */
     uint32_t arena_packets;
+    uint32_t rings_max;      /* of the holders, so many can be rings: the others are kept for processes */
     uint64_t arena_bytes;    /* 0: the pool has no arena. Where a class_idx is asked for, the arena's is class_count */
     uint64_t arena_reserved; /* of these, reserved when the pool was made; less where the arena grows */
     struct ssm_class_spec classes[SSM_CLASS_MAX];
@@ -361,10 +364,12 @@ struct ssm_ring_options {
     uint32_t    as_it_is;     /* of these, those that are not asked for: a ring that is there may have them or not */
     uint64_t    alive_for_ns; /* how long after the last process of a side went calls of the other one still wait */
     const char *type; /* what its packets are, for programs: any text below SSM_TYPE_SIZE bytes; NULL: any, or none */
+    uint32_t    existing; /* 1: no ring is made; -ENOENT if there is none of that name */
 };
 #define SSM_TYPE_SIZE 1024 /* with its NUL */
 
-/* Opens the ring of that name, or creates it. SSM_E_MISMATCH: it exists with another capacity, flags or type. -EINVAL:
+/* Opens the ring of that name, or creates it. SSM_E_RINGS, SSM_E_HOLDERS: there is no slot for another ring;
+ * SSM_E_MISMATCH: it exists with another capacity, flags or type. -EINVAL:
  * no ring can have these flags, or a new ring's flags exclude each other. Opening an existing ring takes no lock, and a
  * time that depends on the holders in use, not on the slots that the pool has for them. */
 int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options,
@@ -374,6 +379,17 @@ int ssm_ring_matches(struct ssm_ring *ring, const struct ssm_ring_options *optio
 int ssm_ring_type(struct ssm_ring *ring, char text_out[SSM_TYPE_SIZE]); /* its length; 0: none was given */
 void ssm_ring_close(struct ssm_ring *ring);       /* gives exclusive sides back; before ssm_pool_destroy() */
 void ssm_ring_close_spare(struct ssm_ring *ring); /* of one that this process has open once more: it keeps its sides */
+
+/* Takes the ring's name away, at once: nobody opens it any more, and a new ring may have the name. Processes that have
+ * it open go on with it. When the last of them has closed it, or has died and was reaped, what is queued in it is freed,
+ * and its holder slot and memory are there for others. A process with a packet that a death would return to the ring
+ * counts as having it open. A forked child counts from its first call on; if the ring is gone by then, put and get answer
+ * SSM_E_UNLINKED. 0; -ENOENT: it has no name any more, or no ring has that name; -ETIMEDOUT: a stopped process has
+ * kept the registry for ten seconds. */
+int ssm_ring_unlink(struct ssm_ring *ring);
+int ssm_ring_unlink_name(struct ssm_pool *pool, const char *name);
+int ssm_ring_is_unlinked(const struct ssm_ring *ring);                         /* 1 or 0 */
+int ssm_ring_is_same(const struct ssm_ring *ring, const struct ssm_ring *one); /* of one attachment: 1 or 0 */
 
 /* A policy in words, such as "drop", and as flags. `number`: of the row, from 0 on; NULL: there are no more. 0, or
  * -EINVAL: no ring has this policy. 0 as flags, "block" in words: a put waits. */
@@ -567,15 +583,23 @@ struct ssm_arena_stats {
 };
 struct ssm_ring_stats {
     char     name[SSM_NAME_SIZE];
-    uint32_t id;     /* the smallest that no other ring had when it was made: ids tell the order in which rings came */
-    uint32_t holder; /* holder id */
+    uint32_t id;       /* the smallest that no other ring had when it was made */
+    uint32_t holder;   /* holder id */
+    uint32_t users;    /* processes that have it open, those included that died and were not reaped yet */
+    uint32_t unlinked; /* 1: its name is another ring's, or nobody's */
+    uint64_t serial;   /* tells the order in which rings were made */
     uint32_t capacity, flags, acl;
     uint64_t depth, high_water, puts, gets, recoveries;
     uint64_t redelivered; /* of `gets`: packets that another process had before, and died */
     uint64_t drops;       /* lost because it was full: not counted in `puts` (DROP) or in `gets` (OVERWRITE) */
     uint64_t late_wakes;  /* forgotten wake-ups: 0, unless a process died or was stopped */
 };
-enum ssm_holder_kind { SSM_HOLDER_NONE, SSM_HOLDER_PROCESS, SSM_HOLDER_RING };
+enum ssm_holder_kind {
+    SSM_HOLDER_NONE,
+    SSM_HOLDER_PROCESS,
+    SSM_HOLDER_RING,
+    SSM_HOLDER_UNLINKED /* a ring without a name, which some process has open */
+};
 struct ssm_holder_info {
     uint32_t id, kind; /* enum ssm_holder_kind; NONE: the slot is free, the rest is zero */
     uint32_t pid;      /* as its own PID namespace has it; 0 for a ring */

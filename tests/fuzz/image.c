@@ -69,6 +69,8 @@ static void use_services(struct ssm_pool *pool)
     }
 }
 
+static struct ssm_ring *open_ones[2]; /* that the maker has open when it dies, in that image */
+
 /* Packets in all rings, some held by this process too, some in its cache. */
 static void use_rings(struct ssm_pool *pool)
 {
@@ -81,11 +83,21 @@ static void use_rings(struct ssm_pool *pool)
         CHECK_EQ(ssm_ring_put(ring, handles + 3, 1, SSM_KEEP, 0), 0);
         CHECK_EQ(ssm_ring_get(ring, handles, 1, 0), 1);
         CHECK_EQ(ssm_free(pool, handles[5]), 0);
-        if (!(image_rings[i].flags & SSM_ONE_PRODUCER))
-            ssm_ring_close(ring);
+        if (image_rings[i].flags & SSM_ONE_PRODUCER)
+            open_ones[0] = ring; /* its exclusive sides stay this process's */
         else
-            free(ring); /* its exclusive sides stay this process's */
+            ssm_ring_close(ring);
     }
+}
+
+/* A ring without a name: this process has it open, and a packet is queued in it. */
+static void unlink_ring(struct ssm_pool *pool)
+{
+    uint64_t handle;
+    CHECK_EQ(ssm_ring_open(pool, "unlinked", &(struct ssm_ring_options){.capacity = 4}, &open_ones[1]), 0);
+    CHECK_EQ(ssm_alloc(pool, 20, 0, &handle), 0);
+    CHECK_EQ(ssm_ring_put(open_ones[1], &handle, 1, 0, 0), 0);
+    CHECK_EQ(ssm_ring_unlink(open_ones[1]), 0);
 }
 
 /* One packet queued, one in hand, and what a third one has left. */
@@ -118,6 +130,7 @@ static void make_images(void)
     ssm_store_relaxed_u32(&((struct ssm_holder *)(pool->base + geometry.holders_start))[pool->self].pid, 1);
     use_services(pool);
     use_rings(pool);
+    unlink_ring(pool);
     use_arena(pool);
     struct ssm_u64 *arena_lock = &((struct ssm_arena *)(pool->base + geometry.arena_start))->lock.word;
     CHECK_EQ(ssm_shard_lock(pool, 1, 0, 0), 0);
@@ -125,6 +138,8 @@ static void make_images(void)
     keep(fd, IMAGE_DEAD);
     ssm_lock_release(&ssm_shard_at(pool, 1, 0)->lock);
     ssm_store_release_u64(arena_lock, 0);
+    ssm_ring_close(open_ones[0]);
+    ssm_ring_close(open_ones[1]);
     ssm_pool_destroy(pool);
     keep(fd, IMAGE_QUIET);
     close(fd);

@@ -170,6 +170,22 @@ def test_unlink_spares_what_is_in_use(make_pool, new_name):
     assert not Path(f"/dev/shm/{name}").exists()
 
 
+def test_unlink_rings(pool, queued):
+    assert "'frames' has 1 processes that have it open" in ssm_command(
+        "unlink", pool.name, "--ring", "frames", status=1
+    )
+    pool.ring("old", capacity=2).close()
+    assert ssm_json("unlink", pool.name, "--ring", "old") == {"removed": ["old"], "in_use": {}}
+    assert ssm_json("unlink", pool.name, "--ring", "frames", "--force") == {
+        "removed": ["frames"],
+        "in_use": {},
+    }
+    assert pool.rings() == []
+    assert "frames (unlinked)" in ssm_command("stat", pool.name)
+    assert "no ring 'frames'" in ssm_command("unlink", pool.name, "--ring", "frames", status=2)
+    assert ssm_json("check", pool.name) == []
+
+
 def test_dump_shows_what_is_queued_and_takes_nothing(pool, queued):
     text = ssm_command("dump", pool.name, "frames")
     assert "70 61 63 6b 65 74 20 31" in text

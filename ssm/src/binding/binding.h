@@ -254,6 +254,7 @@ PyObject *pool_shard_stats(struct pool_object *self, PyObject *args);
 PyObject *pool_class_stats(struct pool_object *self, PyObject *args);
 PyObject *pool_arena_stats(struct pool_object *self, PyObject *unused);
 PyObject *pool_ring_stats(struct pool_object *self, PyObject *unused);
+PyObject *pool_unlink_ring(struct pool_object *self, PyObject *name);
 PyObject *pool_service_stats(struct pool_object *self, PyObject *unused);
 PyObject *pool_holder_list(struct pool_object *self, PyObject *unused);
 PyObject *pool_reap(struct pool_object *self, PyObject *unused);

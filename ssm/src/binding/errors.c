@@ -66,6 +66,12 @@ PyObject *raise_code(const struct pool_object *pool, int code)
                         "every holder slot of pool %R is taken by a live process or a ring; end some, or create the "
                         "pool with a larger holders=",
                         pool->name);
+    case SSM_E_RINGS:
+        return raise_os(errors[ERROR_HoldersExhausted], EUSERS,
+                        "pool %R has %u rings, the most for its %u holder slots: the other %u are kept for processes; "
+                        "end rings that are done with by ring.unlink(), or create the pool with a larger holders=",
+                        pool->name, pool->info.rings_max, pool->info.holders,
+                        pool->info.holders - pool->info.rings_max);
     case SSM_E_METADATA:
         return raise_os(
             errors[ERROR_MetadataExhausted], ENOSPC,

@@ -24,7 +24,7 @@ static PyObject *most_held(struct ssm_holder_info *holders, uint32_t count)
                 most = &holders[i];
         if (most->blocks == 0 || named == HELD_MAX)
             return Py_BuildValue("(NN)", held, PyBool_FromLong(most->blocks != 0));
-        PyObject *one = Py_BuildValue("((KNNIN))", most->blocks, PyBool_FromLong(most->kind == SSM_HOLDER_RING),
+        PyObject *one = Py_BuildValue("((KNNIN))", most->blocks, PyBool_FromLong(most->kind != SSM_HOLDER_PROCESS),
                                       name_object(most->name), most->pid, PyBool_FromLong(most->alive != 0));
         PyObject *longer = one != NULL ? PySequence_Concat(held, one) : NULL;
         Py_XDECREF(one);

@@ -35,7 +35,7 @@ static PyObject *read_service_kind(const void *at)
 
 static PyObject *read_holder_kind(const void *at)
 {
-    return PyUnicode_FromString(*(const uint32_t *)at == SSM_HOLDER_RING ? "ring" : "process");
+    return PyUnicode_FromString(*(const uint32_t *)at == SSM_HOLDER_PROCESS ? "process" : "ring");
 }
 
 static PyObject *read_next(const void *at)
@@ -91,11 +91,23 @@ static const struct field arena_stats[] = {
 
 /* ring_stats() of ssm/options.py makes words of the flags. */
 static const struct field ring_stats[] = {
-    PLAIN(ring_stats, name),       PLAIN(ring_stats, id),          PLAIN(ring_stats, capacity),
-    PLAIN(ring_stats, flags),      PLAIN(ring_stats, acl),         PLAIN(ring_stats, depth),
-    PLAIN(ring_stats, high_water), PLAIN(ring_stats, puts),        PLAIN(ring_stats, gets),
-    PLAIN(ring_stats, recoveries), PLAIN(ring_stats, redelivered), PLAIN(ring_stats, drops),
-    PLAIN(ring_stats, late_wakes), PLAIN(ring_stats, holder),      END,
+    PLAIN(ring_stats, name),
+    PLAIN(ring_stats, id),
+    PLAIN(ring_stats, capacity),
+    PLAIN(ring_stats, flags),
+    PLAIN(ring_stats, acl),
+    PLAIN(ring_stats, depth),
+    PLAIN(ring_stats, high_water),
+    PLAIN(ring_stats, puts),
+    PLAIN(ring_stats, gets),
+    PLAIN(ring_stats, recoveries),
+    PLAIN(ring_stats, redelivered),
+    PLAIN(ring_stats, drops),
+    PLAIN(ring_stats, late_wakes),
+    PLAIN(ring_stats, holder),
+    PLAIN(ring_stats, users),
+    ROW(ring_stats, "unlinked", unlinked, read_bool),
+    END,
 };
 
 static const struct field service_stats[] = {

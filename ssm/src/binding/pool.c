@@ -245,6 +245,8 @@ static PyMethodDef pool_methods[] = {
      "_class_stats($self, class_idx, /)\n--\n\nAs ClassStats."},
     {"_arena_stats", (PyCFunction)pool_arena_stats, METH_NOARGS,
      "_arena_stats($self, /)\n--\n\nAs ArenaStats; None: there is no arena."},
+    {"_unlink_ring", (PyCFunction)pool_unlink_ring, METH_O,
+     "_unlink_ring($self, name, /)\n--\n\nTake the name of a ring away. False: no ring has it."},
     {"_ring_stats", (PyCFunction)pool_ring_stats, METH_NOARGS,
      "_ring_stats($self, /)\n--\n\nOf every ring, for ring_stats()."},
     {"_collections", (PyCFunction)pool_collections, METH_NOARGS, pool_collections_doc},

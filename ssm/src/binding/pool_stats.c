@@ -4,6 +4,7 @@
 #include "fields.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 /* What the core answered, as a dict; or NULL. */
 static PyObject *answer(const struct pool_object *pool, int result, enum record record, const void *values)
@@ -44,17 +45,40 @@ PyObject *pool_arena_stats(struct pool_object *self, PyObject *unused)
     return answer(self, result, RECORD_arena_stats, &stats);
 }
 
+static int by_serial(const void *one, const void *other)
+{
+    const struct ssm_ring_stats *a = one, *b = other;
+    return (a->serial > b->serial) - (a->serial < b->serial);
+}
+
+/* The statistics of all rings, in the order in which these were made: how many there are, or -1 with an exception set. */
+static int all_rings(struct pool_object *pool, struct ssm_ring_stats *out)
+{
+    int count = 0;
+    for (uint32_t id = 0; id < pool->info.holders; id++) {
+        int result;
+        POOL_CALL(pool, result, ssm_ring_stats(pool->core, id, &out[count]));
+        if (result < 0 && result != -ENOENT) {
+            raise_code(pool, result);
+            return -1;
+        }
+        count += result == 0;
+    }
+    qsort(out, (size_t)count, sizeof *out, by_serial);
+    return count;
+}
+
 PyObject *pool_ring_stats(struct pool_object *self, PyObject *unused)
 {
     (void)unused;
-    PyObject *rings = PyList_New(0);
-    for (uint32_t id = 0; rings != NULL && id < self->info.holders; id++) {
-        struct ssm_ring_stats stats;
-        int result;
-        POOL_CALL(self, result, ssm_ring_stats(self->core, id, &stats));
-        if (result != -ENOENT)
-            list_add(&rings, answer(self, result, RECORD_ring_stats, &stats));
-    }
+    struct ssm_ring_stats *all = PyMem_Calloc(self->info.holders, sizeof *all);
+    if (all == NULL)
+        return PyErr_NoMemory();
+    const int count = all_rings(self, all);
+    PyObject *rings = count >= 0 ? PyList_New(0) : NULL;
+    for (int i = 0; rings != NULL && i < count; i++)
+        list_add(&rings, fields_dict(RECORD_ring_stats, &all[i]));
+    PyMem_Free(all);
     return rings;
 }
 
@@ -98,6 +122,19 @@ PyObject *pool_holder_list(struct pool_object *self, PyObject *unused)
             list_add(&list, fields_dict(RECORD_holder_info, &holders[i]));
     PyMem_Free(holders);
     return list;
+}
+
+PyObject *pool_unlink_ring(struct pool_object *self, PyObject *name)
+{
+    struct wait_scope scope;
+    const char *text = PyUnicode_AsUTF8AndSize(name, NULL);
+    if (text == NULL)
+        return NULL;
+    if (!wait_begin(&scope, self, NULL))
+        return raise_closed(self);
+    int result = ssm_ring_unlink_name(self->core, text);
+    wait_end(&scope);
+    return result == 0 || result == -ENOENT ? PyBool_FromLong(result == 0) : raise_code(self, result);
 }
 
 PyObject *pool_reap(struct pool_object *self, PyObject *unused)

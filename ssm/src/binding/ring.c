@@ -36,12 +36,13 @@ static PyObject *strong_reference(const struct ring_object *ring)
 #endif
 }
 
-/* A new reference to the open Ring of that name, or NULL. With POOL_LOCK; runs no Python code. */
+/* A new reference to the open Ring of that name, or NULL: one that was unlinked has none. With POOL_LOCK; runs no Python
+ * code. */
 static PyObject *find_open(const struct pool_object *pool, PyObject *name)
 {
     PyObject *found = NULL;
     for (struct ring_object *ring = pool->rings; ring != NULL && found == NULL && !pool->closed; ring = ring->next)
-        if (!ring->closed && PyUnicode_Compare(ring->name, name) == 0)
+        if (!ring->closed && PyUnicode_Compare(ring->name, name) == 0 && !ssm_ring_is_unlinked(ring->core))
             found = strong_reference(ring);
     return found;
 }
@@ -50,7 +51,11 @@ static PyObject *find_open(const struct pool_object *pool, PyObject *name)
  * slept: a new reference to that. With POOL_LOCK. */
 static PyObject *take_over(struct ring_object *ring, struct ssm_ring *core)
 {
-    PyObject *other = find_open(ring->pool, ring->name);
+    PyObject *other = NULL;
+    for (struct ring_object *each = ring->pool->rings; each != NULL && other == NULL && !ring->pool->closed;
+         each = each->next)
+        if (!each->closed && ssm_ring_is_same(each->core, core))
+            other = strong_reference(each);
     if (other != NULL) {
         ssm_ring_close_spare(core);
         return other;
@@ -111,6 +116,9 @@ static PyObject *opened(struct pool_object *pool, PyObject *name, const struct s
 
 static PyObject *raise_open(const struct pool_object *pool, PyObject *name, int code)
 {
+    if (code == -ENOENT)
+        return raise_os(PyExc_FileNotFoundError, ENOENT,
+                        "there is no ring %R in pool %R (any more); make one with pool.ring()", name, pool->name);
     if (code != -SSM_E_MISMATCH)
         return raise_code(pool, code);
     return PyErr_Format(pool->state->ours[ERROR_RingMismatch], "ring %R of pool %R exists with other parameters", name,
@@ -118,19 +126,21 @@ static PyObject *raise_open(const struct pool_object *pool, PyObject *name, int 
 }
 
 PyDoc_STRVAR(ring_open_doc,
-"_open($type, pool, name, capacity, flags, as_it_is, type, alive_for_ns, /)\n--\n\n"
+"_open($type, pool, name, capacity, flags, as_it_is, type, alive_for_ns, existing=False, /)\n--\n\n"
 "Open or create the ring; capacity 0, flags in as_it_is and type None are not asked for. The Ring that the Pool has open\n"
-"already is given as it is. RingMismatch.");
+"already is given as it is. RingMismatch. FileNotFoundError, where it is to exist and does not.");
 
 static PyObject *ring_open(PyTypeObject *type, PyObject *args)
 {
     PyObject *pool_argument, *name, *other = NULL;
     struct ssm_ring_options options = {0};
     unsigned long long alive_for_ns;
-    if (!PyArg_ParseTuple(args, "OUIIIzK:_open", &pool_argument, &name, &options.capacity, &options.flags,
-                          &options.as_it_is, &options.type, &alive_for_ns))
+    int existing = 0;
+    if (!PyArg_ParseTuple(args, "OUIIIzK|p:_open", &pool_argument, &name, &options.capacity, &options.flags,
+                          &options.as_it_is, &options.type, &alive_for_ns, &existing))
         return NULL;
     options.alive_for_ns = alive_for_ns;
+    options.existing = existing != 0;
     struct pool_object *pool = pool_of(type, pool_argument);
     const char *text = PyUnicode_AsUTF8AndSize(name, NULL);
     if (pool == NULL || text == NULL || pool->closed)
@@ -159,7 +169,8 @@ static PyObject *ring_refuse(PyTypeObject *type, PyObject *args, PyObject *kwarg
 
 PyDoc_STRVAR(ring_close_doc,
 "close($self, /)\n--\n\n"
-"Leave the ring: sides that are exclusive to this process become free. The ring itself stays in the pool.");
+"Leave the ring: sides that are exclusive to this process become free. The ring itself stays in the pool, until it is\n"
+"unlinked.");
 
 static PyObject *ring_close(struct ring_object *self, PyObject *unused)
 {
@@ -169,6 +180,31 @@ static PyObject *ring_close(struct ring_object *self, PyObject *unused)
     ring_settle(self);
     POOL_UNLOCK()
     RETURN_NONE;
+}
+
+PyDoc_STRVAR(ring_unlink_doc,
+"unlink($self, /)\n--\n\n"
+"Take the ring's name away, for everybody and at once: the next `Pool.ring` of that name makes a new one.\n\n"
+"Processes that have the ring open go on with it, this one included. When the last of them has closed it or died, what\n"
+"is queued in it is freed, and its memory and its holder slot are there for others.\n\n"
+"Returns\n-------\n"
+"bool\n    False: it had no name any more.\n\n"
+"Raises\n------\n"
+"TimeoutError\n    A stopped process has kept the registry of the pool for ten seconds.");
+
+static PyObject *ring_unlink(struct ring_object *self, PyObject *unused)
+{
+    (void)unused;
+    struct wait_scope scope;
+    int result = -SSM_E_CLOSED;
+    if (!ring_begin(self))
+        return NULL;
+    if (wait_begin(&scope, self->pool, &self->closed)) {
+        result = ssm_ring_unlink(self->core);
+        wait_end(&scope);
+    }
+    ring_end(self);
+    return result == 0 || result == -ENOENT ? PyBool_FromLong(result == 0) : ring_raise(self, result, false);
 }
 
 /* ---- the rest ------------------------------------------------------------------------------------- */
@@ -265,6 +301,7 @@ static PyObject *ring_join(struct ring_object *self, PyObject *const *args, Py_s
         ring_end(self);                                                      \
         return PyLong_FromUnsignedLongLong(value);                           \
     }
+RING_NUMBER(is_unlinked)
 RING_NUMBER(unfinished)
 RING_NUMBER(capacity)
 RING_NUMBER(flags)
@@ -365,6 +402,7 @@ static PyGetSetDef ring_attributes[] = {
     {"capacity", (getter)ring_get_capacity, NULL, "int : packets that it takes.", NULL},
     {"_flags", (getter)ring_get_flags, NULL, "int : ONE_PRODUCER and the like.", NULL},
     {"_alive_for_ns", (getter)ring_get_alive_for_ns, NULL, "int : what alive_for= says.", NULL},
+    {"_unlinked", (getter)ring_get_is_unlinked, NULL, "int : 1: it has no name any more.", NULL},
     {"_type", (getter)ring_get_type, NULL, "str : the text that describes the dtype of its records.", NULL},
     {"unfinished", (getter)ring_get_unfinished, NULL,
      "int : packets that were put and are not said to be done; see task_done().", NULL},
@@ -394,6 +432,7 @@ static PyMethodDef ring_methods[] = {
     {"empty", (PyCFunction)ring_empty, METH_NOARGS, ring_empty_doc},
     {"full", (PyCFunction)ring_full, METH_NOARGS, ring_full_doc},
     {"close", (PyCFunction)ring_close, METH_NOARGS, ring_close_doc},
+    {"unlink", (PyCFunction)ring_unlink, METH_NOARGS, ring_unlink_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -130,6 +130,11 @@ PyObject *ring_raise(struct ring_object *ring, int code, bool putting)
             "the %s side of ring %R belongs to another live process (%s=\"one\"); it is free when that process "
             "closes the ring or ends",
             putting ? "producer" : "consumer", ring->name, putting ? "producers" : "consumers");
+    case SSM_E_UNLINKED:
+        return raise_os(PyExc_FileNotFoundError, ENOENT,
+                        "ring %R was unlinked, and its last user had closed it before this forked process used it for "
+                        "the first time; open the ring of that name with pool.ring()",
+                        ring->name);
     case EINTR:
         if (PyErr_Occurred())
             return NULL;

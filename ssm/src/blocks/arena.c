@@ -833,8 +833,7 @@ static void check_extent(const struct ssm_pool *pool, const struct al_tree *tree
 static bool is_in_a_ring(const struct ssm_pool *pool, uint32_t block_idx)
 {
     for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
-        if (ssm_block_has(ssm_block_at(pool, block_idx), id) &&
-            ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) == SSM_HOLDER_RING)
+        if (ssm_block_has(ssm_block_at(pool, block_idx), id) && ssm_holder_is_ring(pool, id))
             return true;
     return false;
 }

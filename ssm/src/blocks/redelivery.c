@@ -22,13 +22,28 @@ uint32_t ssm_redelivery_self(const struct ssm_pool *pool)
     return ssm_owner_self(pool) & OWNER;
 }
 
-struct ssm_redelivery *ssm_redelivery_open(struct ssm_pool *pool, uint32_t ring_id, struct ssm_delivery *entries)
+static struct ssm_redelivery *table_of(const struct ssm_pool *pool, uint32_t ring_id)
 {
     struct ssm_redelivery *table = pool->redeliveries;
     while (table != NULL && table->ring_id != ring_id)
         table = table->next;
-    if (table != NULL)
+    return table;
+}
+
+bool ssm_redelivery_is_open(const struct ssm_pool *pool, uint32_t ring_id)
+{
+    const struct ssm_redelivery *table = table_of(pool, ring_id);
+    return table != NULL && table->open > 0;
+}
+
+struct ssm_redelivery *ssm_redelivery_open(struct ssm_pool *pool, uint32_t ring_id, struct ssm_delivery *entries)
+{
+    struct ssm_redelivery *table = table_of(pool, ring_id);
+    SSM_ASSERT(table == NULL || table->open == 0 || table->entries == entries);
+    if (table != NULL) {
+        table->entries = entries;
         return table;
+    }
     table = malloc(sizeof *table);
     struct ssm_own_delivery *own = ssm_private_map(pool->geometry.block_total * sizeof *own);
     if (table == NULL || own == NULL) {
@@ -53,8 +68,10 @@ void ssm_redelivery_dispose(struct ssm_pool *pool)
 
 void ssm_redelivery_forget(struct ssm_pool *pool)
 {
-    for (struct ssm_redelivery *table = pool->redeliveries; table != NULL; table = table->next)
+    for (struct ssm_redelivery *table = pool->redeliveries; table != NULL; table = table->next) {
         ssm_private_clear(table->own, pool->geometry.block_total * sizeof *table->own);
+        table->open = 0;
+    }
 }
 
 static struct ssm_delivery *entry_of(const struct ssm_redelivery *table, uint64_t handle)
@@ -195,6 +212,8 @@ void ssm_redelivery_complete(const struct ssm_redelivery *table, uint64_t handle
 void ssm_delivery_begin(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx, uint32_t serial)
 {
     SSM_ASSERT(pool->claims[block_idx].references > 0);
+    if (table->own[block_idx].references == 0)
+        table_of(pool, table->ring_id)->open++; /* `table` itself, which callers only read */
     table->own[block_idx] = (struct ssm_own_delivery){.serial = serial, .references = 1};
     pool->claims[block_idx].flags |= SSM_CLAIM_DELIVERED;
 }
@@ -235,13 +254,22 @@ void ssm_delivery_leave(const struct ssm_pool *pool, const struct ssm_redelivery
         ssm_cas_acqrel_u64(&entry->taken, &seen, seen | LEAVING); /* may fail as in make_void() */
 }
 
-void ssm_delivery_end(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx)
+void ssm_delivery_end_at_last(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx)
 {
     SSM_ASSERT(table->own[block_idx].references > 0 && pool->claims[block_idx].flags & SSM_CLAIM_DELIVERED);
+    SSM_ASSERT(table->open > 0);
     make_void(table, ssm_handle_now(pool, block_idx), ssm_redelivery_self(pool), false);
     table->own[block_idx].references = 0;
+    table_of(pool, table->ring_id)->open--;
     if (ssm_delivery_find(pool, block_idx, SSM_ANY_DELIVERY) == NULL)
         pool->claims[block_idx].flags &= (uint8_t)~SSM_CLAIM_DELIVERED;
+}
+
+void ssm_delivery_end(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx)
+{
+    ssm_delivery_end_at_last(pool, table, block_idx);
+    if (table->open == 0)
+        pool->on_deliveries_done(pool, table->ring_id);
 }
 
 void ssm_delivery_end_all(struct ssm_pool *pool, uint32_t block_idx)
@@ -264,7 +292,7 @@ bool ssm_delivery_give_back(struct ssm_pool *pool, const struct ssm_redelivery *
         pool->claims[block_idx].flags |= SSM_CLAIM_SHARED; /* other references may be left */
         ssm_block_add(pool, block, table->ring_id);        /* D1: after the entry */
     }
-    ssm_delivery_end(pool, table, block_idx);
+    ssm_delivery_end_at_last(pool, table, block_idx); /* the caller has the registry locked */
     return back;
 }
 

@@ -50,14 +50,18 @@ struct ssm_redelivery {
     struct ssm_delivery     *entries;
     struct ssm_own_delivery *own; /* one per block; NULL in a view that only reads */
     uint32_t                 ring_id;
+    uint32_t                 open; /* deliveries that have not ended: while there are any, the ring stays */
 };
 
 /* The name of this process in entries. */
 uint32_t ssm_redelivery_self(const struct ssm_pool *pool);
 
-/* Opens a ring's table. The attachment keeps it for good: packets that were taken through a ring that is closed since
- * have to become void, too. NULL if there is no memory. */
+/* Opens a ring's table. The attachment keeps it when the ring is closed: packets that were taken through it have to
+ * become void, too. The next ring of that holder id takes it over, for by then none is open. NULL if there is no
+ * memory. */
 struct ssm_redelivery *ssm_redelivery_open(struct ssm_pool *pool, uint32_t ring_id, struct ssm_delivery *entries);
+/* Has this process a delivery of that ring that has not ended? */
+bool ssm_redelivery_is_open(const struct ssm_pool *pool, uint32_t ring_id);
 void ssm_redelivery_dispose(struct ssm_pool *pool);
 void ssm_redelivery_forget(struct ssm_pool *pool); /* in a forked child: the deliveries are the parent's */
 
@@ -97,8 +101,10 @@ void ssm_delivery_leave(const struct ssm_pool *pool, const struct ssm_redelivery
 /* Ends the delivery, before this process's bit is cleared: its ring gets nothing back. */
 void ssm_delivery_end(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx);
 void ssm_delivery_end_all(struct ssm_pool *pool, uint32_t block_idx);
+/* The same as ssm_delivery_end() for a process that is about to end, which stays a user of the ring until it is gone. */
+void ssm_delivery_end_at_last(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx);
 /* Ends the delivery and returns the packet, unless it was put back already. This process's bit stays. True if it was
- * returned. Needs the registry locked. */
+ * returned. Needs the registry locked; without it, the caller then calls on_deliveries_done() if none is open. */
 bool ssm_delivery_give_back(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx,
                             bool discard);
 /* Drops a reference that belongs to the delivery. With `done`, or with the last one, the delivery ends. */

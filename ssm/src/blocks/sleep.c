@@ -79,10 +79,30 @@ static uint64_t next_look_ns(const struct ssm_sleep *wait, uint64_t look_ns, uin
 
 /* Counts the end of a wait as late if it slept for its full length, after a membarrier and a look that saw everything,
  * and nobody signalled since. */
-static void note_late(const struct ssm_pool *pool, const struct ssm_sleep *wait, uint32_t announced, int result)
+static void note_late(struct ssm_pool *pool, const struct ssm_sleep *wait, uint32_t announced, int result)
 {
-    if (result >= 0 || result == -SSM_E_SHUTDOWN) /* nobody signals other results, such as a closed attachment */
+    if (result < 0 && result != -SSM_E_SHUTDOWN) /* nobody signals other results, such as a closed attachment */
+        return;
+    if (ssm_pool_enter(pool) != 0)
+        return;
+    if (wait->gone == NULL || !*wait->gone)
         ssm_event_count_late(wait->event, announced, pool->recheck_ns == SSM_RECHECK_NS);
+    ssm_pool_leave(pool);
+}
+
+/* Announces a waiter. Entered: another thread may close the attachment, and the event may be a ring's, which is freed
+ * then. An error: the attempt says the same, and nothing was announced. */
+static int announce(struct ssm_pool *pool, const struct ssm_sleep *wait, uint32_t *announced_out)
+{
+    SSM_POOL_ENTER(pool);
+    if (wait->gone != NULL && *wait->gone)
+        return -SSM_E_UNLINKED;
+    *announced_out = ssm_event_announce(wait->event);
+    if (wait->class_idx != SSM_NIL)
+        ssm_class_announce(pool, wait->class_idx);
+    if (wait->class_idx != SSM_NIL && wait->other_idx != wait->class_idx)
+        ssm_class_announce(pool, wait->other_idx);
+    return 0;
 }
 
 int ssm_sleep_for(struct ssm_pool *pool, const struct ssm_sleep *wait, int64_t timeout_ns)
@@ -96,13 +116,11 @@ int ssm_sleep_for(struct ssm_pool *pool, const struct ssm_sleep *wait, int64_t t
     for (bool brief = true; result == wait->again; brief = false) {
         const uint32_t stayed = ssm_lock_stayed_count(pool);
         const uint32_t evasions = ssm_load_relaxed_u32(&pool->evasions); /* other threads' count, too */
-        const uint32_t announced = ssm_event_announce(wait->event);
+        uint32_t announced = 0;
+        if (announce(pool, wait, &announced) != 0)
+            return wait->attempt(wait->context, true);
         overslept &= announced == ((seen + SSM_EVENT_STEP) | SSM_EVENT_WAITERS);
         seen = announced;
-        if (wait->class_idx != SSM_NIL)
-            ssm_class_announce(pool, wait->class_idx);
-        if (wait->class_idx != SSM_NIL && wait->other_idx != wait->class_idx)
-            ssm_class_announce(pool, wait->other_idx);
         /* E1: before the look, on the processor of every signaller; pairs with E2. */
         const bool membarrier_ran = !brief && ssm_membarrier();
         result = wait->attempt(wait->context, true);

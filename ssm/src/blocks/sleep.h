@@ -18,6 +18,7 @@ struct ssm_sleep {
     uint32_t          class_idx; /* the class whose blocks are waited for, or SSM_NIL */
     uint32_t          other_idx; /* with a class: another one whose blocks would do as well, or the same */
     const uint64_t   *look_ns;   /* when to look again without a wake-up, set by the attempt; or NULL */
+    const bool       *gone;      /* set once the event is not there any more (struct ssm_ring); or NULL */
 };
 int ssm_sleep_for(struct ssm_pool *pool, const struct ssm_sleep *wait, int64_t timeout_ns);
 

@@ -134,7 +134,8 @@ struct ssm_pool {
     struct ssm_memory     *extents;   /* of the arena's blocks, as they were checked when a claim's references left 0 */
     bool                   rested;    /* a forked child has waited for an RMID, and takes none if there is none now */
     bool                   many_cpus; /* spinning for another process can help */
-    struct ssm_redelivery *redeliveries;    /* the redelivering rings that this process ever opened */
+    struct ssm_ring       *rings;     /* that this process has open */
+    struct ssm_redelivery *redeliveries;    /* tables of redelivering rings that this process ever opened */
     uint32_t               delivery_serial; /* of the last get from one of them */
     uint64_t               recheck_ns;  /* first sleep without a look: SSM_RECHECK_NS, or what SSM_RECHECK_MS says */
     struct ssm_u32         evasions;    /* locks that stayed taken and were passed over: the look said nothing */
@@ -142,7 +143,8 @@ struct ssm_pool {
     char                   name[SSM_NAME_SIZE];
     int (*revive)(struct ssm_pool *pool);    /* a forked child takes its own slot; -EAGAIN: not now */
     bool (*on_stall)(struct ssm_pool *pool); /* nothing came: look for the dead; true: there was something to reap */
-    struct ssm_u64 looked_ns;                /* when on_stall last did so */
+    void (*on_deliveries_done)(struct ssm_pool *pool, uint32_t ring_id); /* the last open one of that ring has ended */
+    struct ssm_u64 looked_ns;                                            /* when on_stall last did so */
     uint64_t       arena_freed_bytes; /* by this process, since it last looked whether the arena has too much memory */
     uint64_t       grow_again_ns;     /* memory could not be had: the arena does not try to grow before */
     uint64_t       stayed_ns;         /* when a lock last stayed taken for longer than a call waits in here */
@@ -261,6 +263,27 @@ static inline struct ssm_holder *ssm_holder_at(const struct ssm_pool *pool, uint
 {
     SSM_ASSERT(slot < pool->geometry.holders);
     return (struct ssm_holder *)(pool->base + pool->geometry.holders_start) + slot;
+}
+
+/* Is the holder a ring, with or without a name? */
+static inline bool ssm_holder_is_ring(const struct ssm_pool *pool, uint32_t id)
+{
+    return ssm_kind_is_ring(ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind));
+}
+
+/* The word of a process's row of open rings that has the ring's bit. */
+static inline struct ssm_u64 *ssm_opened_at(const struct ssm_pool *pool, uint32_t slot, uint32_t ring_id)
+{
+    SSM_ASSERT(slot < pool->geometry.holders && ring_id < pool->geometry.holders);
+    return (struct ssm_u64 *)(pool->base + pool->geometry.opened_start) + (uint64_t)slot * pool->geometry.holder_words +
+           ring_id / 64;
+}
+
+/* Has the process of that slot the ring open? */
+static inline bool ssm_ring_is_opened_by(const struct ssm_pool *pool, uint32_t slot, uint32_t ring_id)
+{
+    const struct ssm_u64 *opened = ssm_opened_at(pool, slot, ring_id);
+    return ssm_load_acquire_u64(opened) >> ring_id % 64 & 1; /* O4: before what follows from its being clear */
 }
 
 /* Of all waiting calls, in all processes, one looks for dead processes in each SSM_RECHECK_NS, since testing every

@@ -169,6 +169,8 @@ static bool lay_out_fixed(struct ssm_geometry *g, uint64_t *end)
 {
     const uint32_t fixed_blocks = g->block_total - g->arena_packets;
     bool fits = take(end, g->holders, sizeof(struct ssm_holder), PAGE, &g->holders_start) &&
+                take(end, (uint64_t)g->holders * g->holder_words, sizeof(struct ssm_u64), SSM_NO_SHARING,
+                     &g->opened_start) &&
                 take(end, g->class_count, sizeof(struct ssm_class), SSM_NO_SHARING, &g->classes_start) &&
                 take(end, (uint64_t)g->class_count * g->shards, sizeof(struct ssm_shard), SSM_NO_SHARING,
                      &g->shards_start);

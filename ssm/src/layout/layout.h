@@ -2,7 +2,7 @@
  *
  * The layout of the segment: every struct that lives in shared memory, and what stands where.
  *
- *     superblock | holder slots | classes | shards | free lists | services | numbers | arena | payload | block descriptors |
+ *     superblock | holder slots | open rings | classes | shards | free lists | services | numbers | arena | payload | block descriptors |
  *     the arena's lists, extents, tree and bits | carver | caches | metadata | the arena's memory
  *
  * Where the arena grows, everything from the arena's descriptors on is sparse: see sparse.h.
@@ -56,7 +56,7 @@
 
 enum ssm_state { SSM_STATE_READY = 0x79646572, SSM_STATE_POISONED = 0x6e736f70 };
 
-struct ssm_superblock {   /* written once, by the creator, but for the last three fields */
+struct ssm_superblock {   /* written once, by the creator, but for the last fields */
     struct ssm_u64 magic; /* written last of all: a file without it is no pool */
     uint64_t layout_hash; /* version, struct sizes and constants of the build that made the pool */
     uint64_t params_hash; /* of all that follows but the state: a scribbled superblock is told from a pool */
@@ -69,6 +69,7 @@ struct ssm_superblock {   /* written once, by the creator, but for the last thre
     struct ssm_u32 state;       /* enum ssm_state; this and holder_high change under the registry's byte lock */
     struct ssm_u32 holder_high; /* holder slots from here on were never used */
     struct ssm_u64 looked_ns;   /* of the last look for the dead: ssm_pool_look_in_turn() */
+    struct ssm_u64 rings_made;  /* ever; under the registry's byte lock */
 };
 
 /* Who holds it: see lock.h. */
@@ -117,6 +118,11 @@ struct ssm_reservations {
     struct ssm_u64 turn;                   /* until when others step back; without a slot: until when nobody does */
     struct ssm_u64 asking[SSM_ASKING_MAX]; /* from when on somebody may have a turn; 0: nobody asks */
 };
+
+/* Open rings: a table of one row per holder slot, one bit per holder id. A bit says that the process of that slot has the
+ * ring of that id open, or a packet of it that a death would return. Written by the process itself; by a reaper after
+ * its death; see ring_unlink.h. ssm_check() verifies:
+ *   I19 each bit is in the row of a process, and names a ring */
 
 /* What the shards of one class share. Any process writes it. */
 struct ssm_class {
@@ -243,6 +249,7 @@ struct ssm_ring_shared {
     struct ssm_u32  acl;             /* enum ssm_acl and SSM_ACL_DISCARD; anybody writes */
     struct ssm_u32  returned;        /* 1: a get looks for returned packets first; set by reapers */
     struct ssm_u64  redelivered;     /* packets handed out once more; under the consumer's right */
+    uint64_t        serial;          /* how many rings were made before it; written once */
     uint32_t        type_bytes;      /* of the text behind all else that says what its packets are; written once */
     struct ssm_u32  slot_count;      /* slots in use, a power of two; it grows under both rights, see ring_widen.h */
     uint64_t        alive_for_ns;    /* from when a side has no process on until calls of the other end; written once */
@@ -263,6 +270,18 @@ _Static_assert(SSM_BLOCK_MAX <= SSM_SLOT_COMMON, "the mark is no part of an inde
 static inline uint64_t ssm_slot_handle(const struct ssm_u64 *slot)
 {
     return ssm_load_relaxed_u64(slot) & ~SSM_SLOT_COMMON; /* the ring's indices order it */
+}
+
+/* How many of the holder slots rings may have: an eighth is kept for processes. */
+static inline uint32_t ssm_rings_max(uint32_t holders)
+{
+    return holders - holders / 8;
+}
+
+/* A ring whose name is gone is one, too. */
+static inline bool ssm_kind_is_ring(uint32_t kind)
+{
+    return kind == SSM_HOLDER_RING || kind == SSM_HOLDER_UNLINKED;
 }
 
 _Static_assert(sizeof(struct ssm_holder) == SSM_NO_SHARING, "holder slots do not share lines");
@@ -311,7 +330,7 @@ struct ssm_geometry {
     uint32_t cache_slots; /* of each private cache */
     uint32_t cache_bytes;
     uint64_t metadata_bytes;
-    uint64_t holders_start, classes_start, shards_start, blocks_start, caches_start, metadata_start;
+    uint64_t holders_start, opened_start, classes_start, shards_start, blocks_start, caches_start, metadata_start;
     uint64_t services_start, carver_start, carver_bytes, rmids_start, slots_start, ring_ids_start;
     uint32_t carver_nodes;   /* enough for a range per holder slot and service, and the gaps between them */
     uint32_t arena_nodes;    /* enough for a range per block of the arena, and the gaps */

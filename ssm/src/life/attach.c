@@ -19,6 +19,7 @@
 #include "redelivery.h"
 #include "registry.h"
 #include "registry_ids.h"
+#include "ring_unlink.h"
 #include "usage.h"
 
 #include <errno.h>
@@ -192,6 +193,8 @@ static int revive(struct ssm_pool *pool)
         return result == -ETIMEDOUT ? -EAGAIN : result;
     result = become_holder(pool, pool->rested);
     pool->rested = result == -EAGAIN;
+    if (result == 0)
+        ssm_rings_renew(pool);
     ssm_registry_unlock(pool);
     if (result == 0)
         ssm_pool_set_status(pool, pool->status & ~(uint32_t)SSM_STATUS_FORKED);
@@ -223,6 +226,7 @@ static int go(struct ssm_pool *pool, int result, struct ssm_pool **pool_out)
     SSM_ASSERT(pool->base != NULL && (pool->self != SSM_NIL || pool->flags & SSM_READONLY));
     pool->revive = revive;
     pool->on_stall = ssm_recovery_try;
+    pool->on_deliveries_done = ssm_ring_deliveries_done;
     *pool_out = pool;
     return 0;
 }
@@ -421,6 +425,7 @@ int ssm_pool_info(struct ssm_pool *pool, struct ssm_pool_info *info_out)
         .locks_apart = (g->flags & SSM_LOCKS_APART) != 0,
         .self = pool->self,
         .arena_packets = g->arena_packets,
+        .rings_max = ssm_rings_max(g->holders),
         .arena_bytes = g->arena_bytes,
         .arena_reserved = g->arena_reserved,
     };

@@ -6,7 +6,7 @@
 #include "recovery.h"
 #include "redelivery.h"
 #include "registry.h"
-#include "ring.h"
+#include "ring_unlink.h"
 #include "usage.h"
 
 #include <errno.h>
@@ -75,9 +75,10 @@ static int close_pool(struct ssm_pool *pool, bool hooks)
     if (!(pool->status & SSM_STATUS_CLOSED)) {
         if (pool->self != SSM_NIL && ssm_pool_is_whole(pool)) {
             for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
-                if (ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) == SSM_HOLDER_RING)
+                if (ssm_ring_is_opened_by(pool, pool->self, id))
                     ssm_ring_release_sides(pool, id);
             release_claims(pool);
+            ssm_rings_leave(pool); /* a pinned packet may keep the slot; the next process that looks frees the rings */
         }
         ssm_pool_set_status(pool, pool->status | SSM_STATUS_CLOSED);
         /* Shared: a scribbled cache hands out a block that this process has already, and that block counts twice. */

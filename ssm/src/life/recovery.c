@@ -9,7 +9,7 @@
 #include "registry.h"
 #include "registry_ids.h"
 #include "reservation.h"
-#include "ring.h"
+#include "ring_unlink.h"
 #include "seed_bug.h"
 #include "service.h"
 #include "shard.h"
@@ -34,7 +34,7 @@ static void scrub_locks(struct ssm_pool *pool)
 {
     const struct ssm_geometry *g = &pool->geometry;
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++) {
-        if (ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->kind) == SSM_HOLDER_RING)
+        if (ssm_holder_is_ring(pool, slot))
             ssm_ring_scrub(pool, slot);
         for (uint32_t class_idx = 0; ssm_slot_has_caches(pool, slot) && class_idx < g->class_count; class_idx++)
             ssm_cache_recover(pool, slot, class_idx);
@@ -52,7 +52,7 @@ static void scrub_locks(struct ssm_pool *pool)
 static void leave_out_putters(const struct ssm_pool *pool, struct ssm_holder_set *dead)
 {
     for (uint32_t id = 0; id < ssm_holder_high(pool); id++) {
-        if (ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) != SSM_HOLDER_RING)
+        if (!ssm_holder_is_ring(pool, id))
             continue;
         uint32_t slot = ssm_ring_putter(pool, id);
         if (slot < SSM_HOLDER_MAX)
@@ -183,8 +183,10 @@ void ssm_recovery_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reap
     *out = (struct ssm_reaped){0};
     bool any = find_dead(pool, &dead);
     SSM_ASSERT_SHARED(!ssm_holder_set_has(&dead, pool->self));
-    if (!any && !audit)
+    if (!any && !audit) {
+        ssm_rings_collect(pool); /* their last user may have died before it did so */
         return;
+    }
     if (!SSM_HAS_BUG(NO_SCRUB))
         scrub_locks(pool);
     leave_out_putters(pool, &dead);
@@ -199,6 +201,9 @@ void ssm_recovery_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reap
     out->blocks = reclaim_blocks(pool, &dead);
     /* As ssm_holder_list() counts. `cached` is larger only if caches are damaged. */
     out->blocks -= cached < out->blocks ? cached : out->blocks;
+    if (!SSM_HAS_BUG(NO_FORGET))
+        ssm_rings_forget(pool, &dead);
+    ssm_rings_collect(pool);
     out->processes = free_slots(pool, &dead, &late);
     for (int which = 0; audit && which < SSM_REGISTRY_IDS_KINDS; which++)
         ssm_registry_ids_audit(pool, (enum ssm_registry_ids)which);
@@ -231,6 +236,8 @@ static bool empty_own_slot(struct ssm_pool *pool)
         return false;
     forget_reservations(pool, &own);
     reclaim_blocks(pool, &own);
+    ssm_rings_forget(pool, &own);
+    ssm_rings_collect(pool);
     ssm_cache_forget(pool, pool->self);
     SSM_EXPENSIVE(holds_nothing(pool));
     if (!ssm_holder_set_has(&late, pool->self))
@@ -272,7 +279,7 @@ bool ssm_recovery_try(struct ssm_pool *pool)
         return false;
     ssm_store_relaxed_u64(&pool->looked_ns, now_ns); /* stale: there is one look more */
     const bool whole = ssm_pool_is_whole(pool);
-    if (whole && find_dead(pool, &dead) && ssm_registry_lock(pool, 0) == 0) {
+    if (whole && (find_dead(pool, &dead) || ssm_rings_are_left(pool)) && ssm_registry_lock(pool, 0) == 0) {
         ssm_recovery_reap_locked(pool, false, &reaped);
         ssm_registry_unlock(pool);
     }

@@ -10,7 +10,8 @@
  *      processes that may own values there go through 4 and 5, and keep their slots for the next reaper
  *   4  its caches are sealed, so that no thief is active in them
  *   5  its bit is cleared everywhere; every free block that is not listed is settled
- *   6  its slot becomes free
+ *   6  it has no ring open any more; rings without a name that nobody has open are freed
+ *   7  its slot becomes free
  */
 #ifndef SSM_RECOVERY_H
 #define SSM_RECOVERY_H

@@ -11,7 +11,7 @@
 #include "carver.h"
 #include "registry.h"
 #include "registry_ids.h"
-#include "ring.h"
+#include "ring_unlink.h"
 #include "service.h"
 #include "shard.h"
 
@@ -257,14 +257,18 @@ static void check_partner(uint32_t id, const struct ssm_side *side, const struct
 
 static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, struct findings *f)
 {
-    const struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, id);
-    if (shared == NULL) {
-        find(f, "ring %u: what stands in its place cannot be a ring", id);
+    struct ssm_ring_seen seen;
+    const int result = ssm_ring_see(pool, id, &seen);
+    if (result != 0) {
+        if (result != -ENOENT)
+            find(f, "ring %u: what stands in its place cannot be a ring", id);
         return;
     }
+    const struct ssm_ring_shared *shared = seen.shared;
     uint32_t capacity = shared->capacity, strays = 0;
     uint64_t depth = 0, done = ssm_load_acquire_u64(&shared->done); /* before the index: it is never larger */
-    if (ssm_load_acquire_u64(&shared->producer.index) - done > INT64_MAX)
+    const bool overdone = ssm_load_acquire_u64(&shared->producer.index) - done > INT64_MAX;
+    if (overdone && ssm_ring_seen_is_there(pool, &seen))
         find(f, "ring %u: more packets were done than put", id);
     check_partner(id, &shared->producer, &shared->last_producer, "producer", f);
     check_partner(id, &shared->consumer, &shared->last_consumer, "consumer", f);
@@ -274,6 +278,8 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
         strays = depth <= capacity && before.slots > 0 ? count_strays(pool, id, shared, before, queued) : 0;
         struct positions after = positions_of(shared);
         bool quiet = memcmp(&before, &after, sizeof before) == 0 && before.put_intent == 0;
+        if (!ssm_ring_seen_is_there(pool, &seen))
+            return; /* it was freed */
         if (depth <= capacity && (strays == 0 || ssm_lock_owner_is_dead(pool, &shared->producer.lock)))
             return;
         if (!quiet)
@@ -285,6 +291,42 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
         find(f, "ring %u: %lu packets in %u places", id, (unsigned long)depth, capacity);
     if (strays > 0)
         find(f, "ring %u: %u blocks are the ring's, but are not queued in it", id, strays);
+}
+
+/* ---- who has which ring open: I19 ------------------------------------------------------------------------------ */
+
+/* A process that is just opening a ring may have set the bit of a slot that is none any more. */
+static bool is_open_in_vain(const struct ssm_pool *pool, uint32_t slot, uint32_t id)
+{
+    return ssm_ring_is_opened_by(pool, slot, id) &&
+           (!ssm_holder_is_ring(pool, id) ||
+            ssm_load_acquire_u32(&ssm_holder_at(pool, slot)->kind) != SSM_HOLDER_PROCESS) &&
+           !ssm_holder_slot_is_dead(pool, slot);
+}
+
+static void check_bit(struct ssm_pool *pool, uint32_t slot, uint32_t id, struct findings *f)
+{
+    int look = 0;
+    while (is_open_in_vain(pool, slot, id) && ++look < LOOKS)
+        if (!rest(pool, f))
+            return;
+    if (look == LOOKS)
+        find(f, "holder %u: it has ring %u open, which is none, or it is no process", slot, id);
+}
+
+/* I19, of one row. */
+static void check_row(struct ssm_pool *pool, uint32_t slot, struct findings *f)
+{
+    for (uint32_t id = 0; id < pool->geometry.holders; id += 64)
+        for (uint64_t bits = ssm_load_acquire_u64(ssm_opened_at(pool, slot, id)); f->stopped == 0 && bits != 0;
+             bits &= bits - 1)
+            check_bit(pool, slot, id + (uint32_t)__builtin_ctzll(bits), f);
+}
+
+static void check_open_rings(struct ssm_pool *pool, struct findings *f)
+{
+    for (uint32_t slot = 0; f->stopped == 0 && slot < ssm_holder_high(pool); slot++)
+        check_row(pool, slot, f);
 }
 
 /* ---- deliveries: I10, I11 ----------------------------------------------------------------------------------- */
@@ -312,9 +354,10 @@ static bool is_forgotten(const struct ssm_pool *pool, const struct ssm_ring_shar
 static void check_deliveries(struct ssm_pool *pool, uint32_t id, uint8_t *suspect, struct findings *f)
 {
     struct ssm_redelivery table;
-    if (!ssm_ring_table(pool, id, &table))
+    struct ssm_ring_seen seen;
+    if (ssm_ring_see(pool, id, &seen) != 0 || !ssm_ring_table(pool, id, &table) || !ssm_ring_seen_is_there(pool, &seen))
         return;
-    const struct ssm_ring_shared *shared = ssm_ring_shared_at(pool, id);
+    const struct ssm_ring_shared *shared = seen.shared;
     const uint32_t total = ssm_blocks_now(pool);
     memset(suspect, 1, total);
     bool forgotten = true;
@@ -322,7 +365,8 @@ static void check_deliveries(struct ssm_pool *pool, uint32_t id, uint8_t *suspec
         if (look > 0 && !rest(pool, f))
             return;
         forgotten = forgotten && is_forgotten(pool, shared, &table);
-        if ((keep_suspects(pool, &table, suspect, total) == 0 && !forgotten) || anybody_is_dead(pool))
+        if ((keep_suspects(pool, &table, suspect, total) == 0 && !forgotten) || anybody_is_dead(pool) ||
+            !ssm_ring_seen_is_there(pool, &seen))
             return;
     }
     for (uint32_t i = 0; i < total; i++) {
@@ -405,8 +449,10 @@ int ssm_check(struct ssm_pool *pool, void (*report)(void *context, const char *s
         check_metadata(pool, &findings);
     if (findings.stopped == 0)
         check_blocks(pool, scratch, &findings);
+    if (findings.stopped == 0)
+        check_open_rings(pool, &findings);
     for (uint32_t id = 0; findings.stopped == 0 && id < ssm_holder_high(pool); id++)
-        if (ssm_load_acquire_u32(&ssm_holder_at(pool, id)->kind) == SSM_HOLDER_RING) {
+        if (ssm_holder_is_ring(pool, id)) {
             check_ring(pool, id, scratch, &findings);
             if (findings.stopped == 0)
                 check_deliveries(pool, id, scratch, &findings);

@@ -7,7 +7,7 @@
  */
 #include "cache.h"
 #include "registry.h"
-#include "ring.h"
+#include "ring_unlink.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -20,23 +20,20 @@ int ssm_ring_peek(struct ssm_pool *pool, uint32_t holder_id, uint64_t *handles_o
     if (holder_id >= pool->geometry.holders)
         return -EINVAL;
     SSM_POOL_READ(pool);
-    int result = 0;
-    const struct ssm_ring_shared *shared = NULL;
+    struct ssm_ring_seen seen;
+    int result = ssm_ring_see(pool, holder_id, &seen);
     uint32_t found = 0;
-    if (ssm_load_acquire_u32(&ssm_holder_at(pool, holder_id)->kind) != SSM_HOLDER_RING)
-        result = -ENOENT;
-    else if ((shared = ssm_ring_shared_at(pool, holder_id)) == NULL)
-        result = -SSM_E_CORRUPT;
     if (result == 0) {
+        const struct ssm_ring_shared *shared = seen.shared;
         uint64_t tail = ssm_load_acquire_u64(&shared->consumer.index);
         uint64_t head = ssm_load_acquire_u64(&shared->producer.index); /* A1: pairs with R1 in put_all() */
-        uint32_t capacity = shared->capacity, slots = ssm_ring_slots_now(shared, capacity), mask = slots - 1;
-        uint64_t depth = head - tail < slots ? head - tail : slots;
+        uint64_t depth = head - tail < seen.slots ? head - tail : seen.slots;
         for (uint64_t i = 0; i < depth && found < room; i++) {
-            uint64_t handle = ssm_slot_handle(&shared->slots[(tail + i) & mask]);
+            uint64_t handle = ssm_slot_handle(&shared->slots[(tail + i) & (seen.slots - 1)]);
             if (ssm_block_is_queued(pool, holder_id, handle))
                 handles_out[found++] = handle;
         }
+        result = ssm_ring_seen_is_there(pool, &seen) ? 0 : -ENOENT;
     }
     return result != 0 ? result : (int)found;
 }

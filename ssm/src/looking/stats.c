@@ -6,7 +6,7 @@
 #include "cache.h"
 #include "registry.h"
 #include "reservation.h"
-#include "ring.h"
+#include "ring_unlink.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -128,40 +128,45 @@ static void copy_name(char *to, const char *from)
     to[SSM_NAME_SIZE - 1] = 0; /* another process wrote it */
 }
 
+static struct ssm_ring_stats ring_stats_of(const struct ssm_pool *pool, uint32_t id,
+                                           const struct ssm_ring_shared *shared)
+{
+    const struct ssm_holder *holder = ssm_holder_at(pool, id);
+    const uint64_t depth = ssm_ring_depth_of(pool, id, shared); /* before the puts: never more than they are */
+    struct ssm_ring_stats stats = {
+        .id = ssm_load_relaxed_u32(&holder->ring_id),
+        .holder = id,
+        .users = ssm_ring_users(pool, id, NULL),
+        .unlinked = ssm_load_relaxed_u32(&holder->kind) == SSM_HOLDER_UNLINKED,
+        .serial = shared->serial,
+        .capacity = shared->capacity,
+        .flags = shared->flags,
+        .acl = ssm_load_relaxed_u32(&shared->acl) & ~SSM_ACL_DISCARD,
+        .depth = depth,
+        .high_water = ssm_load_relaxed_u64(&shared->producer.count),
+        .puts = ssm_load_acquire_u64(&shared->producer.index),
+        .gets = ssm_load_relaxed_u64(&shared->consumer.count),
+        .recoveries = ssm_load_relaxed_u64(&shared->producer.recoveries) +
+                      ssm_load_relaxed_u64(&shared->consumer.recoveries),
+        .redelivered = ssm_load_relaxed_u64(&shared->redelivered),
+        .drops = ssm_load_relaxed_u64(&shared->producer.drops) + ssm_load_relaxed_u64(&shared->consumer.drops),
+        .late_wakes = (uint64_t)ssm_load_relaxed_u32(&shared->not_empty.late) +
+                      ssm_load_relaxed_u32(&shared->not_full.late) + ssm_load_relaxed_u32(&shared->all_done.late),
+    };
+    copy_name(stats.name, holder->name);
+    return stats;
+}
+
 int ssm_ring_stats(struct ssm_pool *pool, uint32_t holder_id, struct ssm_ring_stats *out)
 {
     if (holder_id >= pool->geometry.holders)
         return -EINVAL;
     SSM_POOL_READ(pool);
-    int result = 0;
-    const struct ssm_holder *holder = ssm_holder_at(pool, holder_id);
-    const struct ssm_ring_shared *shared = NULL;
-    if (ssm_load_acquire_u32(&holder->kind) != SSM_HOLDER_RING)
-        result = -ENOENT;
-    else if ((shared = ssm_ring_shared_at(pool, holder_id)) == NULL)
-        result = -SSM_E_CORRUPT;
-    if (result == 0) {
-        uint64_t depth = ssm_ring_depth_of(pool, holder_id, shared); /* before the puts: never more than they are */
-        *out = (struct ssm_ring_stats){
-            .id = ssm_load_relaxed_u32(&holder->ring_id),
-            .holder = holder_id,
-            .capacity = shared->capacity,
-            .flags = shared->flags,
-            .acl = ssm_load_relaxed_u32(&shared->acl) & ~SSM_ACL_DISCARD,
-            .depth = depth,
-            .high_water = ssm_load_relaxed_u64(&shared->producer.count),
-            .puts = ssm_load_acquire_u64(&shared->producer.index),
-            .gets = ssm_load_relaxed_u64(&shared->consumer.count),
-            .recoveries = ssm_load_relaxed_u64(&shared->producer.recoveries) +
-                          ssm_load_relaxed_u64(&shared->consumer.recoveries),
-            .redelivered = ssm_load_relaxed_u64(&shared->redelivered),
-            .drops = ssm_load_relaxed_u64(&shared->producer.drops) + ssm_load_relaxed_u64(&shared->consumer.drops),
-            .late_wakes = (uint64_t)ssm_load_relaxed_u32(&shared->not_empty.late) +
-                          ssm_load_relaxed_u32(&shared->not_full.late) + ssm_load_relaxed_u32(&shared->all_done.late),
-        };
-        copy_name(out->name, holder->name);
-    }
-    return result;
+    struct ssm_ring_seen seen;
+    int result = ssm_ring_see(pool, holder_id, &seen);
+    if (result == 0)
+        *out = ring_stats_of(pool, holder_id, seen.shared);
+    return result == 0 && !ssm_ring_seen_is_there(pool, &seen) ? -ENOENT : result;
 }
 
 static void describe(const struct ssm_pool *pool, uint32_t id, struct ssm_holder_info *info)
@@ -172,7 +177,7 @@ static void describe(const struct ssm_pool *pool, uint32_t id, struct ssm_holder
         return;
     info->pid = ssm_load_relaxed_u32(&holder->pid);
     info->rmid = ssm_load_relaxed_u32(&holder->rmid);
-    info->alive = info->kind == SSM_HOLDER_RING || !ssm_holder_slot_is_dead(pool, id);
+    info->alive = ssm_kind_is_ring(info->kind) || !ssm_holder_slot_is_dead(pool, id);
     copy_name(info->name, holder->name);
     if (info->kind != SSM_HOLDER_PROCESS)
         return;

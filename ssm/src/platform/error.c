@@ -44,6 +44,8 @@ const char *ssm_strerror(int error)
         [SSM_E_LOCKS_GONE - SSM_E_EXHAUSTED] = "the pool's lock file has lost its name",
         [SSM_E_MEMLOCK - SSM_E_EXHAUSTED] = "the process may not lock so much memory",
         [SSM_E_ORPHANED - SSM_E_EXHAUSTED] = "the other side of the ring has died or closed it",
+        [SSM_E_RINGS - SSM_E_EXHAUSTED] = "the pool has as many rings as it may have",
+        [SSM_E_UNLINKED - SSM_E_EXHAUSTED] = "the ring was unlinked, and is gone",
     };
     if (error < 0 && error > INT_MIN)
         error = -error;

@@ -32,7 +32,10 @@ enum ssm_seed_bug {
     SSM_BUG_VIEW_DELAYS,      /* free: a delivery ends only with the last reference to its block */
     SSM_BUG_TRUSTED_LEFTOVER, /* an extent of the right size is used although its units may not be reserved */
     SSM_BUG_WIDE_EARLY,       /* a ring says that it has more slots before the packets stand in them */
-    SSM_BUG_KEEP_STOLEN       /* the name of a dead thief is scrubbed, what it had taken stays in the cache */
+    SSM_BUG_KEEP_STOLEN,      /* the name of a dead thief is scrubbed, what it had taken stays in the cache */
+    SSM_BUG_UNLINK_USED,      /* a ring whose name is gone is freed although processes have it open */
+    SSM_BUG_UNLINK_QUEUED,    /* a ring is freed with the packets that are queued in it */
+    SSM_BUG_NO_FORGET         /* a dead process has its rings open for ever */
 };
 
 #define SSM_HAS_BUG(name) (SSM_SEED_BUG == SSM_BUG_##name)

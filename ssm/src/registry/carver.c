@@ -42,8 +42,7 @@ static bool is_owned(const struct ssm_pool *pool, const struct al_tree_node *ran
         return service_idx < SSM_SERVICE_MAX &&
                ssm_load_acquire_u32(&ssm_service_at(pool, service_idx)->kind) != SSM_SERVICE_NONE;
     }
-    return range->owner < pool->geometry.holders &&
-           ssm_load_acquire_u32(&ssm_holder_at(pool, range->owner)->kind) == SSM_HOLDER_RING;
+    return range->owner < pool->geometry.holders && ssm_holder_is_ring(pool, range->owner);
 }
 
 static bool find_leftover(const struct ssm_pool *pool, const struct al_tree *carver, struct al_tree_node *range_out)
@@ -56,17 +55,31 @@ static bool find_leftover(const struct ssm_pool *pool, const struct al_tree *car
     return false;
 }
 
+static int free_leftovers(const struct ssm_pool *pool, struct al_tree *carver)
+{
+    struct al_tree_node leftover;
+    for (uint32_t most = carver->capacity; find_leftover(pool, carver, &leftover); most--)
+        if (most == 0 || al_tree_free(carver, leftover.start, leftover.end) != AL_OK)
+            return -SSM_E_CORRUPT; /* more leftovers than nodes: somebody writes into the tree */
+    return 0;
+}
+
+void ssm_carver_collect(struct ssm_pool *pool)
+{
+    struct al_tree carver;
+    if (open_carver(pool, &carver) == 0)
+        (void)free_leftovers(pool, &carver); /* if it fails, the next carving says so */
+}
+
 int ssm_carver_alloc(struct ssm_pool *pool, uint64_t bytes, uint64_t reserved, uint32_t owner, uint64_t *start_out)
 {
     struct al_tree_constraint wanted = {.align = SSM_NO_SHARING, .policy = AL_TREE_FIRST};
     struct al_tree carver;
-    struct al_tree_node leftover;
     int result = open_carver(pool, &carver);
+    if (result == 0)
+        result = free_leftovers(pool, &carver);
     if (result != 0)
         return result;
-    for (uint32_t most = carver.capacity; find_leftover(pool, &carver, &leftover); most--)
-        if (most == 0 || al_tree_free(&carver, leftover.start, leftover.end) != AL_OK)
-            return -SSM_E_CORRUPT; /* more leftovers than nodes: somebody writes into the tree */
     if (bytes > pool->geometry.metadata_bytes || pool->geometry.metadata_bytes == 0)
         return -SSM_E_METADATA;
     wanted.size = round_up(bytes);

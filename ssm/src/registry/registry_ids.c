@@ -20,7 +20,7 @@ static bool reads(const struct ssm_pool *pool, uint32_t slot, enum ssm_registry_
                 : which == SSM_REGISTRY_IDS_RINGS ? ssm_load_relaxed_u32(&holder->ring_id)
                                                   : ssm_load_relaxed_u32(&holder->rmid);
     return which == SSM_REGISTRY_IDS_SLOTS ? kind != SSM_HOLDER_NONE
-         : which == SSM_REGISTRY_IDS_RINGS ? kind == SSM_HOLDER_RING
+         : which == SSM_REGISTRY_IDS_RINGS ? ssm_kind_is_ring(kind)
                                            : kind == SSM_HOLDER_PROCESS && *number_out != 0; /* 0: no RMID was free */
 }
 

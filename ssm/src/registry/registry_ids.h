@@ -5,7 +5,7 @@
  *
  * The holder table is the truth. A number is in use exactly when a slot names it:
  *   a holder slot   by its own kind, when that is not NONE
- *   a ring's id     by ring_id, where the kind is RING
+ *   a ring's id     by ring_id, where the kind is RING or UNLINKED
  *   an RMID         by rmid, where the kind is PROCESS
  * The allocators are caches of this truth. A number is taken before a slot names it, and freed after no slot names it
  * any more, so a death in between leaves it taken and unnamed: a leftover. Leftovers are freed when numbers run short,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Closing a ring: the sides that this process has are given up. */
-#include "ring_side.h"
+ * Closing a ring: the sides that this process has are given up, and the process is no user of the ring any more. */
+#include "ring_partner.h"
+#include "ring_unlink.h"
 
 #include <stdlib.h>
 
@@ -23,21 +24,32 @@ void ssm_ring_release_sides(struct ssm_pool *pool, uint32_t holder_id)
     release_if_mine(pool, shared, &shared->consumer);
 }
 
+/* A closed attachment has no bits any more, and a forked child that is no holder yet has nothing to give up. */
+static void close_ring(struct ssm_ring *ring, bool sides)
+{
+    struct ssm_pool *pool = ring->pool;
+    if (!(pool->flags & SSM_SERIAL))
+        ssm_thread_lock_take(&pool->thread_lock);
+    const bool open = pool->status == SSM_STATUS_OPEN && pool->self != SSM_NIL && !ring->gone &&
+                      ssm_pool_is_whole(pool);
+    if (open && sides) {
+        release_if_mine(pool, ring->shared, &ring->shared->producer);
+        release_if_mine(pool, ring->shared, &ring->shared->consumer);
+    }
+    ssm_ring_remove_handle(ring);
+    if (open)
+        ssm_ring_leave(pool, ring->id);
+    ssm_pool_leave(pool);
+    free(ring);
+}
+
 void ssm_ring_close(struct ssm_ring *ring)
 {
-    if (ring == NULL)
-        return;
-    if (ssm_pool_enter_reader(ring->pool) == 0) { /* a forked child that is no holder yet has nothing to give up */
-        if (ring->pool->self != SSM_NIL) {
-            release_if_mine(ring->pool, ring->shared, &ring->shared->producer);
-            release_if_mine(ring->pool, ring->shared, &ring->shared->consumer);
-        }
-        ssm_pool_leave(ring->pool);
-    }
-    ssm_ring_close_spare(ring);
+    if (ring != NULL)
+        close_ring(ring, true);
 }
 
 void ssm_ring_close_spare(struct ssm_ring *ring)
 {
-    free(ring);
+    close_ring(ring, false);
 }

@@ -264,7 +264,7 @@ static int get_attempt(void *context, bool thorough)
     bool exclusive = ring->flags & SSM_ONE_CONSUMER;
     (void)thorough;
     SSM_POOL_ENTER(ring->pool);
-    int result = ssm_side_enter(ring, consumer, exclusive, -SSM_E_EMPTY);
+    int result = ring->gone ? -SSM_E_UNLINKED : ssm_side_enter(ring, consumer, exclusive, -SSM_E_EMPTY);
     if (result == 0) {
         uint32_t acl = ssm_load_acquire_u32(&ring->shared->acl); /* P2: before the head */
         uint32_t got = 0;
@@ -279,6 +279,8 @@ static int get_attempt(void *context, bool thorough)
         SSM_EXPENSIVE(ssm_side_is_valid(ring, consumer));
         SSM_EXPENSIVE(ring->table == NULL || ssm_redelivery_is_valid(ring->pool, ring->table));
         ssm_side_leave(consumer, exclusive);
+        if (result > 0) /* entered: the ring is still there */
+            ssm_event_signal(&ring->shared->not_full, (uint32_t)result, ring->pool->no_membarrier);
     }
     return result;
 }
@@ -289,9 +291,11 @@ static int await_returns(struct ssm_ring *ring)
     for (int look = 0; look < SSM_RING_LOOKS; look++) {
         if (ssm_pool_enter(ring->pool) != 0)
             return 0;
-        bool owed = ssm_redelivery_is_owed(ring->pool, ring->table);
+        /* no table: this forked child has just found the ring gone */
+        const bool owed = ring->table != NULL && ssm_redelivery_is_owed(ring->pool, ring->table);
+        const bool came = ssm_load_acquire_u32(&ring->shared->returned) != 0;
         ssm_pool_leave(ring->pool);
-        if (!owed || ssm_load_acquire_u32(&ring->shared->returned) != 0)
+        if (!owed || came)
             return owed || look > 0;
         if (!ring->pool->on_stall(ring->pool) && ssm_pool_nap(ring->pool, SSM_RING_LOOK_NAP_NS) != 0)
             return -EINTR;
@@ -316,6 +320,7 @@ static SSM_COLD int get_waiting(struct get_call *call, int64_t timeout_ns)
         .again = -SSM_E_EMPTY,
         .class_idx = SSM_NIL,
         .event = &call->ring->shared->not_empty,
+        .gone = &call->ring->gone,
     };
     return ssm_sleep_for(call->ring->pool, &wait, timeout_ns);
 }
@@ -344,8 +349,6 @@ static SSM_APART int get_slowly(struct ssm_ring *ring, uint64_t *handles_out, ui
         int came = await_returns(ring);
         result = came > 0 ? get_attempt(&call, true) : came < 0 ? came : result;
     }
-    if (result > 0)
-        ssm_event_signal(&ring->shared->not_full, (uint32_t)result, ring->pool->no_membarrier);
     return result;
 }
 

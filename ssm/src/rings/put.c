@@ -305,7 +305,7 @@ static int put_what_fits(const struct put_call *call)
 {
     struct ssm_side *producer = &call->ring->shared->producer;
     struct put_call part = *call;
-    uint32_t room = ssm_ring_room(call->ring);
+    uint32_t room = ssm_ring_room_now(call->ring);
     part.count = room < call->count ? room : call->count;
     int result = part.count > 0 ? put_again(call->ring, &part) : 0;
     if (result != 0)
@@ -368,7 +368,7 @@ static int sample(const struct put_call *one)
 {
     struct ssm_ring *ring = one->ring;
     struct ssm_side *producer = &ring->shared->producer;
-    if (ssm_ring_room(ring) > 0)
+    if (ssm_ring_room_now(ring) > 0)
         return put_dropping(one);
     const uint64_t found_full = ssm_load_relaxed_u64(&producer->found_full) + 1;
     ssm_store_relaxed_u64(&producer->found_full, found_full);
@@ -512,7 +512,7 @@ static int put_attempt(void *context, bool thorough)
     bool exclusive = ring->flags & SSM_ONE_PRODUCER;
     (void)thorough;
     SSM_POOL_ENTER(ring->pool);
-    int result = may_put(ring);
+    int result = ring->gone ? -SSM_E_UNLINKED : may_put(ring);
     if (result == 0)
         result = ssm_side_enter(ring, producer, exclusive, -SSM_E_FULL);
     if (result == 0) {
@@ -527,6 +527,8 @@ static int put_attempt(void *context, bool thorough)
             result = policy_of(ring->flags)->put(call);
         else
             ssm_side_leave(producer, exclusive);
+        if (result >= 0 && (uint32_t)result < call->count) /* entered: the ring is still there */
+            ssm_event_signal(&ring->shared->not_empty, call->count - (uint32_t)result, ring->pool->no_membarrier);
     }
     return result;
 }
@@ -549,6 +551,7 @@ static SSM_COLD int put_waiting(struct put_call *call, int64_t timeout_ns)
         .again = -SSM_E_FULL,
         .class_idx = SSM_NIL,
         .event = &call->ring->shared->not_full,
+        .gone = &call->ring->gone,
     };
     return ssm_sleep_for(call->ring->pool, &wait, timeout_ns);
 }
@@ -573,8 +576,6 @@ static SSM_APART int put_slowly(struct put_call *call, int64_t timeout_ns)
         ring->pool->on_stall(ring->pool);
         result = ssm_pool_nap(ring->pool, SSM_RING_LOOK_NAP_NS) != 0 ? -EINTR : put_attempt(call, true);
     }
-    if (result >= 0 && (uint32_t)result < count)
-        ssm_event_signal(&ring->shared->not_empty, count - (uint32_t)result, ring->pool->no_membarrier);
     return result;
 }
 

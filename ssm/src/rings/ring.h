@@ -17,7 +17,10 @@ struct ssm_ring {
     uint32_t                     places; /* packets that these have room for */
     const struct ssm_redelivery *table;  /* or NULL: an ordinary ring */
     uint64_t                     alive_for_ns;
-    uint32_t class_idx; /* of the last packet that the slow path of get took; a guess for the next one */
+    uint32_t         class_idx;    /* of the last packet that the slow path of get took; a guess for the next one */
+    uint32_t         incarnation;  /* of the ring's holder slot: that of another ring is another one */
+    bool             gone;         /* a forked child found it freed: `shared` is nobody's; see ring_unlink.h */
+    struct ssm_ring *next, **link; /* the open rings of the attachment */
 };
 
 #define SSM_ACL_DISCARD (UINT32_C(1) << 31) /* shut down at once: queued packets are freed, not delivered */
@@ -50,6 +53,20 @@ static inline void ssm_ring_look_at_slots(struct ssm_ring *ring)
     }
 }
 
+/* A checked copy of these fields, since another process may write over them meanwhile. */
+struct ssm_ring_shape {
+    uint32_t capacity, flags, type_bytes;
+    uint64_t alive_for_ns;
+};
+/* The shared part of the ring with that holder id, which is a ring; NULL: it is damaged. */
+struct ssm_ring_shared *ssm_ring_shape_of(const struct ssm_pool *pool, uint32_t holder_id,
+                                          struct ssm_ring_shape *shape_out);
+/* Offsets in a ring's memory: of a redelivering ring's entries, and of the text of its type, behind them. */
+uint64_t ssm_ring_table_start(uint32_t capacity);
+uint64_t ssm_ring_type_start(const struct ssm_pool *pool, uint32_t capacity, uint32_t flags);
+
+/* The holder id of the ring of that name, or SSM_NIL. */
+uint32_t ssm_ring_find(const struct ssm_pool *pool, const char *name);
 /* The shared part of the ring with that holder id, or NULL if there is no valid ring. */
 struct ssm_ring_shared *ssm_ring_shared_at(const struct ssm_pool *pool, uint32_t holder_id);
 
@@ -66,6 +83,8 @@ uint32_t ssm_ring_putter(const struct ssm_pool *pool, uint32_t holder_id);
 void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const struct ssm_holder_set *dead);
 /* Packets in the ring now, including returned ones. */
 uint64_t ssm_ring_depth_of(const struct ssm_pool *pool, uint32_t holder_id, const struct ssm_ring_shared *shared);
+/* Packets that can be put now. Entered. */
+uint32_t ssm_ring_room_now(const struct ssm_ring *ring);
 /* Releases the sides that this process has. */
 void ssm_ring_release_sides(struct ssm_pool *pool, uint32_t holder_id);
 

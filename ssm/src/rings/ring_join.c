@@ -3,6 +3,7 @@
  * Tasks that are done; see ring_join.h. */
 #include "ring_join.h"
 
+#include "ring_unlink.h"
 #include "sleep.h"
 
 #include <errno.h>
@@ -46,6 +47,7 @@ int ssm_ring_join(struct ssm_ring *ring, int64_t timeout_ns)
         .again = -ETIMEDOUT,
         .class_idx = SSM_NIL,
         .event = &ring->shared->all_done,
+        .gone = &ring->gone,
     };
     int result = join_attempt(ring, true);
     return result == -ETIMEDOUT && timeout_ns != 0 ? ssm_sleep_for(ring->pool, &wait, timeout_ns) : result;
@@ -53,6 +55,9 @@ int ssm_ring_join(struct ssm_ring *ring, int64_t timeout_ns)
 
 uint64_t ssm_ring_unfinished(struct ssm_ring *ring)
 {
-    uint64_t done = ssm_load_acquire_u64(&ring->shared->done);
-    return ssm_load_acquire_u64(&ring->shared->producer.index) - done;
+    if (!ssm_ring_look_begin(ring))
+        return 0;
+    const uint64_t done = ssm_load_acquire_u64(&ring->shared->done);
+    const uint64_t unfinished = ssm_load_acquire_u64(&ring->shared->producer.index) - done;
+    return ssm_ring_look_end(ring) ? unfinished : 0;
 }

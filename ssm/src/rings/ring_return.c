@@ -5,7 +5,7 @@
 #include "claim.h"
 #include "redelivery.h"
 #include "registry.h"
-#include "ring.h"
+#include "ring_unlink.h"
 
 void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const struct ssm_holder_set *dead)
 {
@@ -32,6 +32,14 @@ static void give_back(struct ssm_pool *pool, const struct ssm_redelivery *table,
     ssm_event_signal(&shared->not_empty, 1, pool->no_membarrier);
 }
 
+/* After packets were given back, with the registry unlocked: rings of which this process has nothing open any more. */
+static void leave_rings(struct ssm_pool *pool)
+{
+    for (const struct ssm_redelivery *table = pool->redeliveries; table != NULL; table = table->next)
+        if (table->open == 0)
+            ssm_ring_leave(pool, table->ring_id);
+}
+
 int ssm_delivery_return(struct ssm_pool *pool, uint64_t handle, uint64_t delivery)
 {
     SSM_POOL_ENTER(pool);
@@ -43,6 +51,7 @@ int ssm_delivery_return(struct ssm_pool *pool, uint64_t handle, uint64_t deliver
     else if (table != NULL && (result = ssm_registry_lock(pool, 0)) == 0) {
         give_back(pool, table, block_idx);
         ssm_registry_unlock(pool);
+        leave_rings(pool);
     }
     return result;
 }
@@ -76,7 +85,7 @@ uint32_t ssm_deliveries_open(struct ssm_pool *pool)
 void ssm_deliveries_finish(struct ssm_pool *pool)
 {
     if (pool->status == SSM_STATUS_OPEN && ssm_pool_is_whole(pool))
-        for_each_delivery(pool, ssm_delivery_end);
+        for_each_delivery(pool, ssm_delivery_end_at_last);
 }
 
 int ssm_deliveries_return(struct ssm_pool *pool)
@@ -86,6 +95,7 @@ int ssm_deliveries_return(struct ssm_pool *pool)
     if (for_each_delivery(pool, NULL) > 0 && (result = ssm_registry_lock(pool, 0)) == 0) {
         for_each_delivery(pool, give_back);
         ssm_registry_unlock(pool);
+        leave_rings(pool);
     }
     return result;
 }

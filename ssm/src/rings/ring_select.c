@@ -6,9 +6,9 @@
  * steps. Nothing is taken, so a ring that was ready may be empty when the caller gets there. A caller that is woken and
  * takes nothing has used up a wake-up that another waiter of that ring might have had. That waiter looks again in time.
  */
-#include "ring.h"
 #include "overflow.h"
 #include "ring_partner.h"
+#include "ring_unlink.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -44,6 +44,8 @@ static int look(struct ssm_interest *interests, uint32_t count)
 {
     int ready = 0;
     for (uint32_t i = 0; i < count; i++) {
+        if (ssm_ring_pool(interests[i].ring)->status & SSM_STATUS_CLOSED)
+            return -SSM_E_CLOSED;
         interests[i].ready = ssm_ring_ready(&interests[i]) != 0;
         ready += interests[i].ready != 0;
     }
@@ -60,8 +62,11 @@ static uint32_t announce(const struct ssm_interest *interests, uint32_t count, s
         watched[words++].seen = ssm_event_announce(&waker->event);
     }
     for (uint32_t i = 0; i < count && words < SSM_WATCHED_MAX; i++) {
+        const bool there = ssm_ring_look_begin(interests[i].ring); /* entered: see announce() in sleep.c */
         watched[words].event = event_of(&interests[i]);
-        watched[words].seen = ssm_event_announce(watched[words].event);
+        watched[words].seen = there ? ssm_event_announce(watched[words].event) : 0; /* no: the look says why */
+        if (there)
+            ssm_ring_look_end(interests[i].ring);
         words++;
     }
     *membarrier_ran_out = ssm_membarrier(); /* E1 */
@@ -121,10 +126,14 @@ static int look_after(const struct ssm_interest *interests, uint32_t count)
  * grace is not signalled. */
 static void note_late(const struct ssm_interest *interests, uint32_t count, const struct ssm_watched *watched)
 {
-    for (uint32_t i = 0; i < count; i++)
-        if (interests[i].ready && !ssm_ring_is_orphaned(interests[i].ring, interests[i].what))
-            ssm_event_count_late(watched[i].event, watched[i].seen,
-                                 ssm_ring_pool(interests[i].ring)->recheck_ns == SSM_RECHECK_NS);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!interests[i].ready || ssm_ring_is_orphaned(interests[i].ring, interests[i].what) ||
+            !ssm_ring_look_begin(interests[i].ring))
+            continue;
+        ssm_event_count_late(watched[i].event, watched[i].seen,
+                             ssm_ring_pool(interests[i].ring)->recheck_ns == SSM_RECHECK_NS);
+        ssm_ring_look_end(interests[i].ring);
+    }
 }
 
 int ssm_wait_rings(struct ssm_interest *interests, uint32_t count, struct ssm_waker *waker, int64_t timeout_ns)

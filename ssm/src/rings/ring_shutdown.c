@@ -7,6 +7,7 @@
 
 #include <errno.h>
 
+/* Entered, so that the ring is still there. */
 static void wake_everyone(struct ssm_ring *ring)
 {
     ssm_event_signal(&ring->shared->not_empty, UINT32_MAX, ring->pool->no_membarrier);
@@ -20,10 +21,13 @@ int ssm_ring_set_acl(struct ssm_ring *ring, uint32_t acl)
     int result = ssm_pool_enter(ring->pool);
     if (result != 0)
         return result;
-    ssm_store_release_u32(&ring->shared->acl, acl);
+    if (!ring->gone) {
+        ssm_store_release_u32(&ring->shared->acl, acl);
+        wake_everyone(ring);
+    }
+    result = ring->gone ? -SSM_E_UNLINKED : 0;
     ssm_pool_leave(ring->pool);
-    wake_everyone(ring);
-    return 0;
+    return result;
 }
 
 /* Enters, and takes the right to a side if it comes free soon. Returns 1 with the right, 0 without, or an error. */
@@ -32,6 +36,10 @@ static int enter_with(struct ssm_ring *ring, struct ssm_side *side, bool *mine)
     struct ssm_lock_retry retry = ssm_lock_retry_begin(ring->pool);
     for (int again = 1;;) {
         int result = ssm_pool_enter(ring->pool);
+        if (result == 0 && ring->gone) {
+            ssm_pool_leave(ring->pool);
+            result = -SSM_E_UNLINKED;
+        }
         if (result != 0)
             return result;
         if (ssm_side_borrow(ring, side, mine))
@@ -64,8 +72,10 @@ int ssm_ring_shutdown(struct ssm_ring *ring, int immediate)
         ssm_ring_discard(ring);
         ssm_side_return(consumer, mine);
     }
-    if (borrowed >= 0)
+    if (borrowed >= 0 || ssm_pool_enter(ring->pool) == 0) { /* closed meanwhile: others wake within 50 ms */
+        if (!ring->gone)
+            wake_everyone(ring);
         ssm_pool_leave(ring->pool);
-    wake_everyone(ring);
+    }
     return borrowed == -EINTR ? borrowed : 0;
 }

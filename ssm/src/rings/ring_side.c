@@ -14,19 +14,24 @@
 /* ---- repair ------------------------------------------------------------------------------------------- */
 
 /* Step 6 of a put that was published, in the name of the process that died. The slots are as it left them: only the
- * owner of the right writes them. */
+ * owner of the right writes them. The rings that it took deliveries from are still there: its row has their bits, until
+ * put_owner is 0 and it is reaped. */
 static void complete_handover(struct ssm_pool *pool, const struct ssm_side_of *of, uint64_t intent, uint64_t owner)
 {
     uint64_t mask = ssm_ring_slots_now(of->shared, of->capacity) - UINT64_C(1), count = (uint32_t)owner;
     struct ssm_redelivery table;
     if (count > intent || count > mask + 1) /* 0 slots: damaged */
         return;
-    for (uint32_t id = 0; id < ssm_holder_high(pool); id++)
-        for (uint64_t at = intent - count; ssm_ring_table(pool, id, &table) && at != intent; at++) {
+    const uint32_t slot = ssm_owner_slot((uint32_t)(owner >> 32));
+    for (uint32_t id = 0; slot < pool->geometry.holders && id < ssm_holder_high(pool); id++) {
+        if (!ssm_ring_is_opened_by(pool, slot, id) || !ssm_ring_table(pool, id, &table))
+            continue;
+        for (uint64_t at = intent - count; at != intent; at++) {
             uint64_t handle = ssm_slot_handle(&of->shared->slots[at & mask]);
             if (ssm_block_exists(pool, (uint32_t)handle))
                 ssm_redelivery_complete(&table, handle, (uint32_t)(owner >> 32));
         }
+    }
 }
 
 /* Clears the ring's bit of the slots [head, put_intent), for a put that was not published; chains from end to head
