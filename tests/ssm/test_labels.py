@@ -91,11 +91,13 @@ def test_a_child_of_os_fork_keeps_the_label_until_it_is_set(pool: ssm.Pool) -> N
     inside, outside = os.pipe()
     pid = os.fork()
     if pid == 0:
-        before = pool.label
-        pool.alloc(1).free()
-        pool.label = "child"
-        os.write(outside, json.dumps([before, names(pool)[os.getpid()]]).encode())
-        os._exit(0)
+        try:
+            before = pool.label
+            pool.alloc(1).free()
+            pool.label = "child"
+            os.write(outside, json.dumps([before, names(pool)[os.getpid()]]).encode())
+        finally:
+            os._exit(0)
     os.waitpid(pid, 0)
     assert json.loads(os.read(inside, 1000)) == ["parent", "child"]
     os.close(inside)
