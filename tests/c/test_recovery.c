@@ -3,6 +3,8 @@
  * Reaping: what the dead held comes back, once and all of it, whoever reaps and wherever the reaper dies. */
 #include "pool_fixture.h"
 
+#include "ring_unlink.h"
+
 #define BLOCKS 64
 #define LIMIT  8 /* of a cache */
 
@@ -182,6 +184,10 @@ static void reap_slowly(void *context)
         if (ssm_block_is_free(pool, block))
             ssm_block_settle(pool, i);
     }
+    step(f);
+    struct ssm_holder_set dead = {0};
+    ssm_holder_set_add(&dead, victim);
+    ssm_rings_forget(pool, &dead);
     step(f);
     ssm_store_release_u32(&ssm_holder_at(pool, victim)->kind, SSM_HOLDER_NONE);
     step(f);

@@ -337,7 +337,7 @@ static void test_check(void)
     struct fixture f = open_fixture();
     bool found = false;
     struct ssm_u64 *opened = ssm_opened_at(f.pool, f.pool->self, 1);
-    ssm_store_relaxed_u64(opened, 2); /* I19 */
+    ssm_store_relaxed_u64(opened, 2); /* I20 */
     CHECK_EQ(ssm_check(f.pool, report, &found), 1);
     CHECK(found);
     ssm_store_relaxed_u64(opened, 0);

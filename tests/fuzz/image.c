@@ -22,7 +22,7 @@ static const struct ssm_pool_options options = {
     .tailroom = 8,
     .cache = 4,
     .holders = 64,
-    .metadata_bytes = 49152,
+    .metadata_bytes = 65536,
     .arena_bytes = 16384,
     .arena_packets = 6,
 };

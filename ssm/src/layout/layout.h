@@ -41,7 +41,7 @@
 #include "ssm.h"
 
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
-#define SSM_LAYOUT_VERSION 10u
+#define SSM_LAYOUT_VERSION 11u
 #define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard stays locked */
 #define SSM_BLOCK_MAX      (UINT64_C(1) << 31)
 #define SSM_EXTENT_UNIT    SSM_CACHELINE   /* start and size of an extent are multiples of it */
@@ -122,7 +122,7 @@ struct ssm_reservations {
 /* Open rings: a table of one row per holder slot, one bit per holder id. A bit says that the process of that slot has the
  * ring of that id open, or a packet of it that a death would return. Written by the process itself; by a reaper after
  * its death; see ring_unlink.h. ssm_check() verifies:
- *   I19 each bit is in the row of a process, and names a ring */
+ *   I20 each bit is in the row of a process, and names a ring */
 
 /* What the shards of one class share. Any process writes it. */
 struct ssm_class {

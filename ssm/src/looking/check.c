@@ -293,7 +293,7 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
         find(f, "ring %u: %u blocks are the ring's, but are not queued in it", id, strays);
 }
 
-/* ---- who has which ring open: I19 ------------------------------------------------------------------------------ */
+/* ---- who has which ring open: I20 ------------------------------------------------------------------------------ */
 
 /* A process that is just opening a ring may have set the bit of a slot that is none any more. */
 static bool is_open_in_vain(const struct ssm_pool *pool, uint32_t slot, uint32_t id)
@@ -314,7 +314,7 @@ static void check_bit(struct ssm_pool *pool, uint32_t slot, uint32_t id, struct 
         find(f, "holder %u: it has ring %u open, which is none, or it is no process", slot, id);
 }
 
-/* I19, of one row. */
+/* I20, of one row. */
 static void check_row(struct ssm_pool *pool, uint32_t slot, struct findings *f)
 {
     for (uint32_t id = 0; id < pool->geometry.holders; id += 64)
