@@ -12,7 +12,7 @@
 #include "lock.h"
 #include "redelivery.h"
 #include "reservation.h"
-#include "ring.h"
+#include "ring_unlink.h"
 #include "still.h"
 
 #include <stdarg.h>
@@ -132,7 +132,7 @@ static uint32_t times_queued(const struct check *check, uint32_t id, uint32_t bl
 static void balance_holder(const struct check *check, uint32_t block_idx, uint32_t id)
 {
     uint32_t kind = ssm_load_acquire_u32(&ssm_holder_at(check->self, id)->kind);
-    if (kind == SSM_HOLDER_RING) {
+    if (ssm_kind_is_ring(kind)) {
         uint32_t times = times_queued(check, id, block_idx);
         if (times != 1)
             complain(check, "block %u carries ring %u, which has it %u times", block_idx, id, times);
@@ -170,8 +170,10 @@ static void look_at_ring_slot(const struct check *check, uint32_t id)
     const struct ssm_holder *ring = ssm_holder_at(check->self, id);
     if (ring->name[0] == 0)
         complain(check, "ring %u has no name", id);
+    if (ssm_load_acquire_u32(&ring->kind) == SSM_HOLDER_UNLINKED && ssm_ring_users(check->self, id, NULL) == 0)
+        complain(check, "ring %u was unlinked, nobody has it open, and it is still there", id);
     for (uint32_t other = 0; other < id; other++)
-        if (ssm_load_acquire_u32(&ssm_holder_at(check->self, other)->kind) == SSM_HOLDER_RING &&
+        if (ssm_holder_is_ring(check->self, other) &&
             ssm_load_acquire_u64(&ssm_holder_at(check->self, other)->ring_start) ==
                 ssm_load_acquire_u64(&ring->ring_start))
             complain(check, "rings %u and %u are in the same place", other, id);
@@ -180,7 +182,7 @@ static void look_at_ring_slot(const struct check *check, uint32_t id)
 static void balance_slots(const struct check *check)
 {
     for (uint32_t id = 0; id < check->self->geometry.holders; id++)
-        if (ssm_load_acquire_u32(&ssm_holder_at(check->self, id)->kind) == SSM_HOLDER_RING)
+        if (ssm_holder_is_ring(check->self, id))
             look_at_ring_slot(check, id);
     for (uint32_t id = 0; id < check->self->geometry.holders; id++)
         if (id != check->self->self &&
@@ -202,7 +204,7 @@ static void balance_numbers(const struct check *check)
     for (uint32_t id = 0; id < g->holders; id++) {
         uint32_t kind = ssm_load_acquire_u32(&ssm_holder_at(check->self, id)->kind);
         named[SSM_REGISTRY_IDS_SLOTS] += kind != SSM_HOLDER_NONE;
-        named[SSM_REGISTRY_IDS_RINGS] += kind == SSM_HOLDER_RING;
+        named[SSM_REGISTRY_IDS_RINGS] += ssm_kind_is_ring(kind);
         named[SSM_REGISTRY_IDS_RMIDS] += kind == SSM_HOLDER_PROCESS &&
                                          ssm_load_relaxed_u32(&ssm_holder_at(check->self, id)->rmid) != 0;
     }
@@ -289,7 +291,7 @@ static void look_at_locks(const struct check *check)
         const struct ssm_ring_shared *shared = NULL;
         if (ssm_load_acquire_u64(&ssm_cache_at(check->self, id, 0)->thief.word) != 0)
             complain(check, "the cache of slot %u is still locked", id);
-        if (ssm_load_acquire_u32(&ssm_holder_at(check->self, id)->kind) == SSM_HOLDER_RING)
+        if (ssm_holder_is_ring(check->self, id))
             shared = ssm_ring_shared_at(check->self, id);
         if (shared != NULL && !(shared->flags & (SSM_ONE_PRODUCER | SSM_ONE_CONSUMER)) &&
             (ssm_load_acquire_u64(&shared->producer.lock.word) != 0 ||
@@ -848,6 +850,7 @@ static void as_good_as_new(struct check *check)
     for (int ring = 0; ring < RINGS; ring++)
         pass_capacity(check, ring);
     pass_new_ring(check);
+    (void)ssm_ring_unlink_name(check->self, "spare"); /* if the operation was to unlink it, and did not come to it */
     uint32_t available = balance(check);
     if (available != BLOCKS)
         complain(check, "%u of %u blocks are free in the end", available, (uint32_t)BLOCKS);

@@ -602,6 +602,54 @@ static void open_known(struct world *world)
     world_returned(world, ssm_ring_open(me(world), "many", &options, &world->opened));
 }
 
+/* A ring of its own for the packets, which no book has. */
+static struct ssm_ring *spare(struct world *world, enum actor actor)
+{
+    struct ssm_ring_options options = {.capacity = 2};
+    struct ssm_ring *ring;
+    uint64_t serial, handle = world_alloc(world, actor, &serial);
+    if (ssm_ring_open(world->pools[actor], "spare", &options, &ring) != 0 ||
+        ssm_ring_put(ring, &handle, 1, 0, NOW) != 0)
+        abort();
+    return ring;
+}
+
+static void spare_of_nobody(struct world *world)
+{
+    ssm_ring_close(spare(world, PEER));
+}
+static void spare_of_the_peer(struct world *world)
+{
+    uint64_t got;
+    if (ssm_ring_get(spare(world, PEER), &got, 1, NOW) != 1 || ssm_free(world->pools[PEER], got) != 0)
+        abort();
+}
+static void spare_without_a_name(struct world *world)
+{
+    world->opened = spare(world, VICTIM);
+    if (ssm_ring_unlink(world->opened) != 0)
+        abort();
+}
+
+static void unlink_spare(struct world *world)
+{
+    world_returned(world, ssm_ring_unlink_name(me(world), "spare"));
+}
+static void close_spare(struct world *world)
+{
+    ssm_ring_close(world->opened);
+    world_returned(world, 0);
+}
+
+static void open_and_unlink(struct world *world)
+{
+    open_new(world);
+    world_returned(world, ssm_ring_unlink(world->opened));
+    ssm_ring_close(world->opened);
+    world->opened = NULL;
+    world_returned(world, 0);
+}
+
 /* ---- coming and going -------------------------------------------------------------------------------------------- */
 
 static void attach(struct world *world)
@@ -819,6 +867,10 @@ const struct scenario pool_scenarios[] = {
     {"ring_open: new", as_it_is, open_new, .results = {0}},
     {"ring_open: new, of a type", as_it_is, open_typed, .results = {0}},
     {"ring_open: known", two_queued, open_known, .results = {0}},
+    {"ring_open: new, unlinked, closed", as_it_is, open_and_unlink, .results = {0, 0, 0}},
+    {"unlink: a ring that nobody has", spare_of_nobody, unlink_spare, .results = {0}},
+    {"unlink: a ring that the peer has", spare_of_the_peer, unlink_spare, .results = {0}},
+    {"ring_close: the last user of a ring without a name", spare_without_a_name, close_spare, .results = {0}},
     {"ring_close: both sides claimed", both_sides_claimed, close_ring, .results = {0}},
     {"ring_close: one side claimed", producer_claimed, close_ring, .results = {0}},
 

@@ -36,6 +36,9 @@ FOUND = {
     "TRUSTED_LEFTOVER": ("growing arena alloc: an extent", "units that are not reserved"),
     "WIDE_EARLY": ("growing ring put: more slots", "are the ring's, but are not queued"),
     "KEEP_STOLEN": ("alloc: from another process's cache", "which is not its own"),
+    "UNLINK_USED": ("unlink: a ring that the peer has", "which is none"),
+    "UNLINK_QUEUED": ("unlink: a ring that nobody has", "a holder slot that nobody has"),
+    "NO_FORGET": ("ring_close: the last user", "which is none, or it is no process"),
 }
 SOON = {
     "NO_INTENT",
