@@ -247,6 +247,12 @@ def unlink_ring(pool: _core.Pool, name: str) -> bool:
     return pool._unlink_ring(name)
 
 
+def end_ring(ring: Ring) -> None:
+    """End a ring that goes with this process, as a reaper would: what is queued is freed, and the name is gone."""
+    ring.shutdown(immediate=True)
+    ring.unlink()
+
+
 def _check_name(name: str) -> None:
     size = len(str.encode(name))  # TypeError for what is no str
     if not 1 <= size < _core.NAME_SIZE or "\0" in name:
@@ -262,7 +268,7 @@ def _flags(
     producers: str | None, consumers: str | None, redeliver: bool | None, overflow: str | None
 ) -> tuple[int, int]:
     """Return the core's flags, and those that were not asked for."""
-    flags = as_it_is = 0
+    flags, as_it_is = 0, _core.OWNED
     for value, flag, what in (
         (producers, _core.ONE_PRODUCER, "producers"),
         (consumers, _core.ONE_CONSUMER, "consumers"),

@@ -34,6 +34,7 @@ BINDING = """
     packet batch
     pool_alloc ring_hold
     ring_put ring_get ready life service
+    ring_roster
     ring service_numbers service_semaphore pool
     module
 """
@@ -60,11 +61,11 @@ PYTHON = {
         stats_text
         errors labels slow stats
         registered names service records aio ready semaphore_aio lending
-        semaphore
+        semaphore readiness
         options
         ring
         pool
-        readiness tracing
+        tracing
         message
         queue_memory
         queue

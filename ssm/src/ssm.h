@@ -337,6 +337,9 @@ enum ssm_ring_flags {
     /* With SSM_OVERFLOW_EVERY(n): of the packets that find the ring full every n-th one goes in, as with OVERWRITE, the
      * others are freed, as with DROP. It excludes what OVERWRITE does. */
     SSM_OVERFLOW_SAMPLE = 1u << 5,
+    /* It goes with the process that creates it: when that closes the pool or dies, the ring is shut down at once, what
+     * is queued is freed, and its name is taken away. Not with SSM_REDELIVER. */
+    SSM_OWNED = 1u << 8,
     /* Calls wait whatever becomes of the other side; without it, a get from an empty ring and a put into a full one end
      * with SSM_E_ORPHANED when the process of an exclusive other side has died or closed the ring. */
     SSM_WAIT_ANYWAY = 1u << 9
@@ -428,6 +431,19 @@ void ssm_ring_partner(struct ssm_ring *ring, uint32_t what, struct ssm_partner_i
 int ssm_ring_task_done(struct ssm_ring *ring);
 int ssm_ring_join(struct ssm_ring *ring, int64_t timeout_ns);
 uint64_t ssm_ring_unfinished(struct ssm_ring *ring);
+
+/* A topic: one ring has its latest packets, and each subscription is a ring of its own. That of the topic neither
+ * redelivers nor has an exclusive side.
+ * publish: put with SSM_KEEP. `roster_out`: how many subscriptions were counted when the packet went in.
+ * enrol: puts the latest `count` packets into the subscription's ring, which is new and as large, and counts it, at one
+ * moment; they stay in the topic's ring. Returns how many these were. `room`: for `count` handles, while it works. So
+ * each packet is either among these, or was published with a roster that is not below the number of this subscription.
+ * roster: how many were counted; if more than `known`, the rings of all of them are there to be found. number: of a
+ * subscription's ring; 0: it was not counted yet. -ETIMEDOUT: a stopped process has a right to the topic's ring. */
+int ssm_ring_publish(struct ssm_ring *topic, uint64_t handle, int64_t timeout_ns, uint32_t *roster_out);
+int ssm_ring_enrol(struct ssm_ring *topic, struct ssm_ring *subscription, uint32_t count, uint64_t *room);
+int ssm_ring_roster(struct ssm_ring *topic, uint32_t known, uint32_t *roster_out);
+uint32_t ssm_ring_number(struct ssm_ring *subscription);
 
 uint32_t ssm_ring_depth(struct ssm_ring *ring); /* returned packets included: so it may exceed the capacity */
 uint32_t ssm_ring_room(struct ssm_ring *ring);  /* packets that can be put now */

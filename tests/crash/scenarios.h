@@ -23,8 +23,8 @@ struct scenario {
 };
 
 extern const struct scenario pool_scenarios[], chain_scenarios[], redelivery_scenarios[], overflow_scenarios[],
-    arena_scenarios[], service_scenarios[];
+    topic_scenarios[], arena_scenarios[], service_scenarios[];
 extern const uint32_t pool_scenario_count, chain_scenario_count, redelivery_scenario_count, overflow_scenario_count,
-    arena_scenario_count, service_scenario_count;
+    topic_scenario_count, arena_scenario_count, service_scenario_count;
 
 #endif

@@ -207,6 +207,7 @@ static int add_constants(PyObject *module)
         {"OVERFLOW_MASK", SSM_OVERFLOW_MASK},
         {"WAIT_ANYWAY", SSM_WAIT_ANYWAY},
         {"ALIVE_FOR", SSM_ALIVE_FOR},
+        {"OWNED", SSM_OWNED},
         {"NAME_SIZE", SSM_NAME_SIZE},
         {"TYPE_SIZE", SSM_TYPE_SIZE},
         {"CHAIN_MAX", SSM_CHAIN_MAX},

@@ -307,6 +307,7 @@ RING_NUMBER(capacity)
 RING_NUMBER(flags)
 RING_NUMBER(acl)
 RING_NUMBER(alive_for_ns)
+RING_NUMBER(number)
 
 static Py_ssize_t ring_length(struct ring_object *self)
 {
@@ -406,6 +407,8 @@ static PyGetSetDef ring_attributes[] = {
     {"_type", (getter)ring_get_type, NULL, "str : the text that describes the dtype of its records.", NULL},
     {"unfinished", (getter)ring_get_unfinished, NULL,
      "int : packets that were put and are not said to be done; see task_done().", NULL},
+    {"_number", (getter)ring_get_number, NULL, "int : of the subscription of a topic, or 0: it is not counted yet.",
+     NULL},
     {"_acl", (getter)ring_get_acl, (setter)ring_set_acl, "int : ssm.Acl.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -425,6 +428,9 @@ static PyMethodDef ring_methods[] = {
     {"get", FAST(ring_get), METH_FASTCALL | METH_KEYWORDS, ring_get_doc},
     {"get_nowait", FAST(ring_get_nowait), METH_FASTCALL | METH_KEYWORDS, ring_get_nowait_doc},
     {"get_many", FAST(ring_get_many), METH_FASTCALL | METH_KEYWORDS, ring_get_many_doc},
+    {"_publish", (PyCFunction)ring_publish, METH_VARARGS, ring_publish_doc},
+    {"_enrol", (PyCFunction)ring_enrol, METH_VARARGS, ring_enrol_doc},
+    {"_roster", (PyCFunction)ring_roster, METH_O, ring_roster_doc},
     {"shutdown", FAST(ring_shutdown), METH_FASTCALL | METH_KEYWORDS, ring_shutdown_doc},
     {"task_done", (PyCFunction)ring_task_done, METH_NOARGS, ring_task_done_doc},
     {"join", FAST(ring_join), METH_FASTCALL | METH_KEYWORDS, ring_join_doc},

@@ -19,6 +19,16 @@ PyObject *ring_put_nowait(struct ring_object *self, PyObject *const *args, Py_ss
 PyObject *ring_put_many(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *ring_send(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 
+/* -1 with an exception set: the ring was opened through another Pool object. */
+int ring_check_pool(const struct ring_object *ring, const struct pool_object *pool, const char *what);
+
+/* ---- ring_roster.c -------------------------------------------------------------------------------- */
+
+extern const char ring_publish_doc[], ring_enrol_doc[], ring_roster_doc[];
+PyObject *ring_publish(struct ring_object *self, PyObject *args);
+PyObject *ring_enrol(struct ring_object *self, PyObject *args);
+PyObject *ring_roster(struct ring_object *self, PyObject *argument);
+
 /* ---- ring_get.c ---------------------------------------------------------------------------------- */
 
 extern const char ring_get_doc[], ring_get_nowait_doc[], ring_get_many_doc[];

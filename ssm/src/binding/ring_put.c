@@ -135,7 +135,7 @@ static int deliver(struct ring_object *ring, struct parcel *parcel, bool keep, i
     return result;
 }
 
-static int check_pool(const struct ring_object *ring, const struct pool_object *pool, const char *what)
+int ring_check_pool(const struct ring_object *ring, const struct pool_object *pool, const char *what)
 {
     if (ring->pool == pool)
         return 0;
@@ -170,7 +170,7 @@ static PyObject *put_one(struct ring_object *ring, PyObject *object, bool keep, 
         return PyErr_Format(PyExc_TypeError,
                             "a ring takes a Packet, not %R; use send() for bytes and put_many() for a batch",
                             Py_TYPE(object));
-    if (check_pool(ring, packet->pool, "packet is") < 0)
+    if (ring_check_pool(ring, packet->pool, "packet is") < 0)
         return NULL;
     int result = keep ? -1 : put_at_once(ring, packet);
     if (result >= 0)
@@ -250,7 +250,7 @@ static int check_capacity(const struct ring_object *ring, Py_ssize_t count)
 static PyObject *put_batch(struct ring_object *ring, struct batch_object *batch, bool keep, int64_t timeout_ns)
 {
     struct parcel parcel = {batch->handles, &batch->delivery, .count = batch->count, .batch = batch};
-    if (check_pool(ring, batch->pool, "batch is") < 0 || !ring_begin(ring))
+    if (ring_check_pool(ring, batch->pool, "batch is") < 0 || !ring_begin(ring))
         return NULL;
     bool fits = check_capacity(ring, batch->count) == 0;
     int result = fits ? deliver(ring, &parcel, keep, timeout_ns) : -EINVAL;
@@ -274,7 +274,7 @@ static int collect(struct ring_object *ring, PyObject *objects, uint64_t *handle
             return -1;
         }
         packets[i] = (struct packet_object *)object;
-        if (check_pool(ring, packets[i]->pool, "packet is") < 0)
+        if (ring_check_pool(ring, packets[i]->pool, "packet is") < 0)
             return -1;
         if (!packet_check(packets[i])) {
             packet_raise_stale(packets[i]);

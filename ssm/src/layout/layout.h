@@ -253,6 +253,8 @@ struct ssm_ring_shared {
     uint32_t        type_bytes;      /* of the text behind all else that says what its packets are; written once */
     struct ssm_u32  slot_count;      /* slots in use, a power of two; it grows under both rights, see ring_widen.h */
     uint64_t        alive_for_ns;    /* from when a side has no process on until calls of the other end; written once */
+    struct ssm_u64  owner;           /* SSM_OWNED: the lock word of the process that it goes with; 0: none, or ended */
+    struct ssm_u32  roster; /* of a topic: subscriptions ever counted; of one of these: its number; ring_roster.c */
     struct ssm_side producer, consumer;
     SSM_SHARED_ALIGNED struct ssm_event   not_empty;
     SSM_SHARED_ALIGNED struct ssm_event   not_full;

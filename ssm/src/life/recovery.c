@@ -9,6 +9,7 @@
 #include "registry.h"
 #include "registry_ids.h"
 #include "reservation.h"
+#include "ring_owned.h"
 #include "ring_unlink.h"
 #include "seed_bug.h"
 #include "service.h"
@@ -57,6 +58,16 @@ static void leave_out_putters(const struct ssm_pool *pool, struct ssm_holder_set
         uint32_t slot = ssm_ring_putter(pool, id);
         if (slot < SSM_HOLDER_MAX)
             ssm_holder_set_remove(dead, slot);
+    }
+}
+
+/* Leaves a dead process for the next reaper while a stopped process is in the way of one of its rings. */
+static void end_owned_rings(struct ssm_pool *pool, struct ssm_holder_set *dead)
+{
+    for (uint32_t id = 0; id < ssm_holder_high(pool); id++) {
+        const uint32_t late = ssm_ring_end_owned(pool, id, dead);
+        if (late != SSM_NIL)
+            ssm_holder_set_remove(dead, late);
     }
 }
 
@@ -190,6 +201,7 @@ void ssm_recovery_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reap
     if (!SSM_HAS_BUG(NO_SCRUB))
         scrub_locks(pool);
     leave_out_putters(pool, &dead);
+    end_owned_rings(pool, &dead);
     if (!SSM_HAS_BUG(NO_RETURN))
         return_deliveries(pool, &dead);
     reclaim_services(pool, &dead, &late);
@@ -230,6 +242,9 @@ static struct ssm_holder_set own_slot(const struct ssm_pool *pool)
 static bool empty_own_slot(struct ssm_pool *pool)
 {
     struct ssm_holder_set own = own_slot(pool), late;
+    end_owned_rings(pool, &own);
+    if (!ssm_holder_set_has(&own, pool->self))
+        return false;
     reclaim_services(pool, &own, &late);
     seal_caches(pool, &own);
     if (!ssm_holder_set_has(&own, pool->self))

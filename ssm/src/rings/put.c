@@ -63,6 +63,7 @@ struct put_call {
     const uint64_t  *handles;
     const uint64_t  *deliveries; /* one per handle, or one for all (SSM_ONE_DELIVERY); NULL: the latest of each */
     uint32_t         count, flags;
+    uint32_t        *roster_out; /* of ssm_ring_publish(), or NULL */
 };
 
 /* Is the packet in this ring, or on its way out of it? Reads the bit first: see redelivery.h (D4). */
@@ -246,6 +247,8 @@ static SSM_COLD void put_all(struct ssm_ring *ring, const struct put_call *call,
             hand_to_ring(ring, call->handles[i], keep);
     /* R1 -> A1 in ssm_ring_head_beyond(): slots, holder sets and payload are written before the index is seen. */
     ssm_store_release_u64(&producer->index, head + count);
+    if (call->roster_out != NULL) /* changes under this right only */
+        *call->roster_out = ssm_load_relaxed_u32(&ring->shared->roster);
     if (deliveries) {
         finish_deliveries(call);
         ssm_store_release_u64(&producer->put_owner, 0);
@@ -504,14 +507,11 @@ bool ssm_overflow_waits(uint32_t flags)
     return policy == NULL || policy->put == NULL;
 }
 
-static int put_attempt(void *context, bool thorough)
+static inline int put_entered(const struct put_call *call)
 {
-    const struct put_call *call = context;
     struct ssm_ring *ring = call->ring;
     struct ssm_side *producer = &ring->shared->producer;
     bool exclusive = ring->flags & SSM_ONE_PRODUCER;
-    (void)thorough;
-    SSM_POOL_ENTER(ring->pool);
     int result = ring->gone ? -SSM_E_UNLINKED : may_put(ring);
     if (result == 0)
         result = ssm_side_enter(ring, producer, exclusive, -SSM_E_FULL);
@@ -531,6 +531,20 @@ static int put_attempt(void *context, bool thorough)
             ssm_event_signal(&ring->shared->not_empty, call->count - (uint32_t)result, ring->pool->no_membarrier);
     }
     return result;
+}
+
+static int put_attempt(void *context, bool thorough)
+{
+    const struct put_call *call = context;
+    (void)thorough;
+    SSM_POOL_ENTER(call->ring->pool);
+    return put_entered(call);
+}
+
+int ssm_ring_put_entered(struct ssm_ring *ring, const uint64_t *handles, uint32_t count)
+{
+    const struct put_call call = {ring, handles, NULL, count, 0, NULL};
+    return put_entered(&call);
 }
 
 /* Tries again while the right stays taken for a moment: that does not make the ring full. */
@@ -601,7 +615,13 @@ static inline bool put_fast(struct ssm_ring *ring, uint64_t handle)
 static SSM_APART int put_unnamed(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags,
                                  int64_t timeout_ns)
 {
-    struct put_call call = {ring, handles, NULL, count, flags};
+    struct put_call call = {ring, handles, NULL, count, flags, NULL};
+    return put_slowly(&call, timeout_ns);
+}
+
+int ssm_ring_publish(struct ssm_ring *ring, uint64_t handle, int64_t timeout_ns, uint32_t *roster_out)
+{
+    struct put_call call = {ring, &handle, NULL, 1, SSM_KEEP, roster_out};
     return put_slowly(&call, timeout_ns);
 }
 
@@ -617,7 +637,7 @@ int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count,
 int ssm_ring_put_of(struct ssm_ring *ring, const uint64_t *handles, const uint64_t *deliveries, uint32_t count,
                     uint32_t flags, int64_t timeout_ns)
 {
-    struct put_call call = {ring, handles, deliveries, count, flags};
+    struct put_call call = {ring, handles, deliveries, count, flags, NULL};
     if (count == 1 && flags == 0 && put_fast(ring, handles[0])) {
         ssm_event_signal(&ring->shared->not_empty, 1, ring->pool->no_membarrier);
         return 0;

@@ -70,8 +70,15 @@ uint32_t ssm_ring_find(const struct ssm_pool *pool, const char *name);
 /* The shared part of the ring with that holder id, or NULL if there is no valid ring. */
 struct ssm_ring_shared *ssm_ring_shared_at(const struct ssm_pool *pool, uint32_t holder_id);
 
+/* A process's access to a ring that does not redeliver, for the length of one call of a process that has the registry
+ * locked. False: there is no such ring. */
+bool ssm_ring_borrow_access(struct ssm_pool *pool, uint32_t holder_id, struct ssm_ring *ring_out);
+
 struct ssm_ring_shared *ssm_ring_shared_of(const struct ssm_ring *ring);
 struct ssm_pool *ssm_ring_pool(const struct ssm_ring *ring);
+
+/* One attempt to put, of a caller that has entered the pool. Wakes nobody. */
+int ssm_ring_put_entered(struct ssm_ring *ring, const uint64_t *handles, uint32_t count);
 
 /* Takes over the sides of dead processes, and repairs them. */
 void ssm_ring_scrub(struct ssm_pool *pool, uint32_t holder_id);

@@ -72,6 +72,7 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
     memset((uint8_t *)shared + before_table, 0, bytes - before_table);
     shared->capacity = capacity;
     shared->flags = options->flags;
+    ssm_store_relaxed_u64(&shared->owner, options->flags & SSM_OWNED ? pool->lock_word : 0);
     shared->type_bytes = type_bytes;
     shared->serial = take_serial(pool);
     shared->alive_for_ns = options->alive_for_ns;
@@ -101,8 +102,8 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
 
 static bool flags_are_known(uint32_t flags)
 {
-    return (flags & ~(SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_WAIT_ANYWAY | ssm_overflow_flags())) ==
-           0;
+    const uint32_t plain = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_WAIT_ANYWAY | SSM_OWNED;
+    return (flags & ~(plain | ssm_overflow_flags())) == 0;
 }
 
 /* A time of grace is of a ring that tells when a side has nobody left. */
@@ -164,6 +165,39 @@ static int open_table(struct ssm_ring *ring)
     return ring->table != NULL ? 0 : -ENOMEM;
 }
 
+/* A process's access to a ring, without its table. */
+static struct ssm_ring access_to(struct ssm_pool *pool, uint32_t id, struct ssm_ring_shared *shared,
+                                 const struct ssm_ring_shape *shape)
+{
+    struct ssm_ring ring = {
+        /* this mask stands for no slots yet: set below */
+        .pool = pool,
+        .shared = shared,
+        .mask = UINT32_MAX,
+        .mark = ssm_mark_of(id),
+        .id = id,
+        .capacity = shape->capacity,
+        .flags = shape->flags,
+        .alive_for_ns = shape->alive_for_ns,
+    };
+    ring.incarnation = ssm_load_relaxed_u32(&ssm_holder_at(pool, id)->incarnation); /* it stays as long as the ring */
+    ssm_ring_look_at_slots(&ring);
+    SSM_ASSERT(ring.places <= ring.capacity && ring.places <= ring.mask + 1 && (ring.mask & (ring.mask + 1)) == 0);
+    return ring;
+}
+
+bool ssm_ring_borrow_access(struct ssm_pool *pool, uint32_t holder_id, struct ssm_ring *ring_out)
+{
+    struct ssm_ring_shape shape;
+    struct ssm_ring_shared *shared = NULL;
+    if (ssm_holder_is_ring(pool, holder_id))
+        shared = ssm_ring_shape_of(pool, holder_id, &shape);
+    if (shared == NULL || shape.flags & SSM_REDELIVER)
+        return false;
+    *ring_out = access_to(pool, holder_id, shared, &shape);
+    return true;
+}
+
 /* Fills in the handle of a ring whose bit this process has set. */
 static int fill_in(struct ssm_pool *pool, uint32_t id, const struct ssm_ring_options *options, struct ssm_ring *ring)
 {
@@ -173,15 +207,7 @@ static int fill_in(struct ssm_pool *pool, uint32_t id, const struct ssm_ring_opt
         return -SSM_E_CORRUPT;
     if (!matches(pool, shared, &shape, options))
         return -SSM_E_MISMATCH;
-    *ring = (struct ssm_ring){
-        /* this mask stands for no slots yet: set below */
-        .pool = pool, .shared = shared,           .mask = UINT32_MAX,   .mark = ssm_mark_of(id),
-        .id = id,     .capacity = shape.capacity, .flags = shape.flags, .alive_for_ns = shape.alive_for_ns,
-    };
-    ring->incarnation = ssm_load_relaxed_u32(&ssm_holder_at(pool, id)->incarnation); /* it stays as long as the ring */
-    ssm_ring_look_at_slots(ring);
-    SSM_ASSERT(ring->places <= ring->capacity && ring->places <= ring->mask + 1 &&
-               (ring->mask & (ring->mask + 1)) == 0);
+    *ring = access_to(pool, id, shared, &shape);
     int result = ring->flags & SSM_REDELIVER ? open_table(ring) : 0;
     if (result == 0)
         ssm_ring_add_handle(ring);
@@ -236,7 +262,8 @@ static int find_or_create(struct ssm_pool *pool, const char *name, const struct 
     int result = open_existing(pool, name, options, ring);
     if (result != 0)
         return result > 0 ? 0 : result;
-    if (!ssm_overflow_agrees(options->flags) || !grace_agrees(options))
+    if (!ssm_overflow_agrees(options->flags) || !grace_agrees(options) ||
+        (options->flags & SSM_OWNED && options->flags & SSM_REDELIVER))
         return -EINVAL;
     result = ssm_registry_begin(pool, SSM_POOL_PATIENCE_NS);
     if (result != 0)

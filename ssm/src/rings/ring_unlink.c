@@ -231,10 +231,15 @@ uint32_t ssm_rings_collect(struct ssm_pool *pool)
     return freed;
 }
 
+void ssm_ring_unlink_locked(struct ssm_pool *pool, uint32_t ring_id)
+{
+    ssm_store_release_u32(&ssm_holder_at(pool, ring_id)->kind, SSM_HOLDER_UNLINKED);
+}
+
 /* Step 1. Needs the registry locked. */
 static void take_name(struct ssm_pool *pool, uint32_t id)
 {
-    ssm_store_release_u32(&ssm_holder_at(pool, id)->kind, SSM_HOLDER_UNLINKED);
+    ssm_ring_unlink_locked(pool, id);
     ssm_rings_collect(pool);
 }
 

@@ -61,6 +61,8 @@ void ssm_rings_forget(struct ssm_pool *pool, const struct ssm_holder_set *dead);
 /* In a forked child that has just got a slot: sets the bits of the handles that it has. Needs the registry locked. */
 void ssm_rings_renew(struct ssm_pool *pool);
 
+/* Step 1 of unlinking alone, for a reaper, which collects rings later. Needs the registry locked. */
+void ssm_ring_unlink_locked(struct ssm_pool *pool, uint32_t ring_id);
 /* Is there a ring without a name and without users? */
 bool ssm_rings_are_left(const struct ssm_pool *pool);
 /* Frees all of these; returns how many. Needs the registry locked. */
