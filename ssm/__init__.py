@@ -73,6 +73,7 @@ from ssm.stats import (
     ShardStats,
     Usage,
 )
+from ssm.topic import Subscription, Topic
 from ssm.tracing import trace
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ __all__ = [
     "ShardStats",
     "SimpleQueue",
     "StaleHandle",
+    "Subscription",
+    "Topic",
     "Usage",
     "list_pools",
     "slow_wait",

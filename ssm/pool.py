@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
 from weakref import ref
 
-from ssm import _core, ending, labels, late, names, semaphore, service, slow
+from ssm import _core, ending, labels, late, names, semaphore, service, slow, topic
 from ssm.errors import LayoutMismatch, PoolAbandoned, PoolMismatch
 from ssm.lending import Lending
 from ssm.options import (
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ssm.ring import Ring
     from ssm.semaphore import SemaphoreService
     from ssm.service import AddressService, IdService, PidService, RmidService
+    from ssm.topic import Topic
 
 RETRY_S = 0.01  # between two looks for a pool that is not there yet
 COMING_AND_GOING_S = 10.0  # so long a name may come and go between two looks
@@ -532,6 +533,31 @@ class Pool(_core.Pool):
             A stopped process has kept the registry of the pool for ten seconds.
         """
         return unlink_ring(self, name)
+
+    def topic(self, name: str, history: int | None = None) -> Topic:
+        """Open a topic of the pool, or create it if it is not there: each subscriber gets all that is published.
+
+        Parameters
+        ----------
+        name : str
+            1 .. 34 bytes, without ``>``.
+        history : int, optional
+            How many of the latest packets the topic keeps for subscribers that come later. By default as it is, or 0
+            for a new topic.
+
+        Returns
+        -------
+        Topic
+            It takes one ring of the pool, and each subscription one more.
+
+        Raises
+        ------
+        RingMismatch
+            The topic exists with another history.
+        HoldersExhausted, MetadataExhausted
+            There is no room for its ring.
+        """
+        return topic.open_topic(self, name, history)
 
     def rings(self) -> list[str]:
         """Return the names of the pool's rings, in the order in which they were made."""

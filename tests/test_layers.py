@@ -64,6 +64,7 @@ PYTHON = {
         semaphore readiness
         options
         ring
+        topic
         pool
         tracing
         message

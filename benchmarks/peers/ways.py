@@ -116,6 +116,50 @@ class Ssm(Peer):
         self.pool.close()
 
 
+class SsmTopic(Ssm):
+    """Publish and subscribe, beside iceoryx2's."""
+
+    name = "ssm, topic"
+
+    def __init__(self, size: int, *, fill: bool = False) -> None:
+        super().__init__(size, fill=fill)
+        self.topic = self.pool.topic("t")
+        self.subscription: Any = None
+
+    def sender(self) -> Send:
+        alloc, publish, size, fill, data = (
+            self.pool.alloc,
+            self.topic.publish,
+            self.size,
+            self.fill,
+            self.data,
+        )
+
+        def send() -> None:
+            packet = alloc(size, None)
+            if fill:
+                packet[:] = data
+            else:
+                packet[0] = packet[-1] = 1
+            publish(packet)
+
+        return send
+
+    def receiver(self) -> Receive:
+        self.subscription = self.topic.subscribe(capacity=DEPTH)
+        get = self.subscription.get
+
+        def receive() -> int:
+            packet = get()
+            return packet[0] + packet[-1]
+
+        return receive
+
+    def leave(self) -> None:
+        if self.subscription is not None:
+            self.subscription.close()
+
+
 class SsmPolling(Ssm):
     name = "ssm, polling"
     polls = True
@@ -485,6 +529,6 @@ class Iceoryx2Events(Iceoryx2):
 
 
 PEERS: tuple[type[Peer], ...] = (
-    Ssm, SsmPolling, SsmBatch, SsmQueue, SharedMemoryRing, Iceoryx2, Iceoryx2Events, Zmq, FasterFifo, PosixIpcQueue,
-    MpPipe, MpSimpleQueue, MpQueue,
+    Ssm, SsmTopic, SsmPolling, SsmBatch, SsmQueue, SharedMemoryRing, Iceoryx2, Iceoryx2Events, Zmq, FasterFifo,
+    PosixIpcQueue, MpPipe, MpSimpleQueue, MpQueue,
 )  # fmt: skip
