@@ -48,6 +48,7 @@ from ssm.errors import (
     RingMismatch,
     RingOrphaned,
     RingShutDown,
+    RpcError,
     ServiceMismatch,
     SSMError,
     StaleHandle,
@@ -58,6 +59,7 @@ from ssm.pool import Pool, list_pools
 from ssm.queue import JoinableQueue, Queue, SimpleQueue
 from ssm.ready import wait
 from ssm.ring import Ring
+from ssm.rpc import Rpc
 from ssm.semaphore import SemaphoreService
 from ssm.service import AddressService, IdService, PidService, RmidService
 from ssm.slow import slow_wait
@@ -127,6 +129,8 @@ __all__ = [
     "RingShutDown",
     "RingStats",
     "RmidService",
+    "Rpc",
+    "RpcError",
     "SSMError",
     "SemaphoreService",
     "ServiceMismatch",

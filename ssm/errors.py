@@ -22,6 +22,7 @@ LayoutMismatch      ValueError: what has that name is no pool, or one of another
 PoolAbandoned       FileNotFoundError: the name is there, the pool is over
 CorruptionError     RuntimeError
 QuotaExceeded       MemoryError
+RpcError            RuntimeError: the handler of a call raised
 =================== ==============================================================================================
 
 Those that a loop may meet often are raised by C with the facts of that moment, and make words of them when somebody
@@ -277,3 +278,18 @@ class CorruptionError(SSMError, RuntimeError):
 
 class QuotaExceeded(SSMError, MemoryError):
     """As many blocks are held by this process as it may hold."""
+
+
+class RpcError(SSMError, RuntimeError):
+    """The handler of a call raised, in the worker's process; it comes as text, of which nothing is unpickled."""
+
+    kind: str  #: the name of its class
+    message: str  #: its text
+    traceback: str  #: where it was raised, in the words of the worker's interpreter
+
+    def __init__(self, kind: str, message: str = "", traceback: str = "") -> None:
+        super().__init__(kind, message, traceback)
+        self.kind, self.message, self.traceback = kind, message, traceback
+
+    def __str__(self) -> str:
+        return f"the handler raised {self.kind}: {self.message}\n\n{self.traceback}".rstrip()

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
 from weakref import ref
 
-from ssm import _core, ending, labels, late, names, semaphore, service, slow, topic
+from ssm import _core, ending, labels, late, names, rpc, semaphore, service, slow, topic
 from ssm.errors import LayoutMismatch, PoolAbandoned, PoolMismatch
 from ssm.lending import Lending
 from ssm.options import (
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from ssm.ring import Ring
+    from ssm.rpc import Rpc
     from ssm.semaphore import SemaphoreService
     from ssm.service import AddressService, IdService, PidService, RmidService
     from ssm.topic import Topic
@@ -558,6 +559,30 @@ class Pool(_core.Pool):
             There is no room for its ring.
         """
         return topic.open_topic(self, name, history)
+
+    def rpc(self, name: str, capacity: int | None = None) -> Rpc:
+        """Open a service that processes call and workers answer, or create it if it is not there.
+
+        Parameters
+        ----------
+        name : str
+            1 .. 30 bytes.
+        capacity : int, optional
+            Requests that may wait. By default as it is, or the build's value for a new one.
+
+        Returns
+        -------
+        Rpc
+            It takes one ring of the pool, which redelivers, and one more for each call that waits, or event loop.
+
+        Raises
+        ------
+        RingMismatch
+            It exists with another capacity.
+        HoldersExhausted, MetadataExhausted
+            There is no room for its ring.
+        """
+        return rpc.open_rpc(self, name, capacity)
 
     def rings(self) -> list[str]:
         """Return the names of the pool's rings, in the order in which they were made."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import allocators, bench, callgrind, check, growth, hosted, performance
+from benchmarks import allocators, bench, callgrind, calls, check, growth, hosted, performance
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers import crew, ways
 
@@ -39,6 +39,15 @@ def test_bench_writes_its_results(tmp_path):
         assert result["what"] in printed
 
 
+def test_calls_writes_its_results(tmp_path):
+    options = ("--rounds", "1", "--calls", "80")
+    printed, document = run(tmp_path / "results.json", "benchmarks.calls", *options)
+    assert len(document["results"]) == len(calls.CASES)
+    for result in document["results"]:
+        assert result["median"] > 0
+        assert result["what"] in printed
+
+
 @pytest.mark.parametrize(
     ("program", "options", "measured", "folder"),
     [
@@ -46,6 +55,7 @@ def test_bench_writes_its_results(tmp_path):
         (growth, ["--python-only"], ("pool_cases", []), "growth"),
         (allocators, ["--python-only"], ("measure", {}), "allocators"),
         (peers, [], ("questions", []), "peers"),
+        (calls, [], ("measure", {}), "calls"),
     ],
 )
 def test_figures_stand_among_the_committed_ones_only_if_asked_to(

@@ -64,7 +64,9 @@ PYTHON = {
         semaphore readiness
         options
         ring
-        topic
+        topic replies
+        rpc_aio
+        rpc
         pool
         tracing
         message

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+# pyright: reportPrivateUsage=false
+"""What calls and replies are made of: the head of their packets, and rings of replies; see rpc.py.
+
+A head is at the front of the headroom of its block, and has the number of a ring of replies, that of the call, and the
+place of the payload: a worker that dies may have moved the window of the packet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import struct
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from ssm import _core
+from ssm.errors import RpcError
+from ssm.ring import Ring, end_ring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Buffer
+
+    from ssm._core import Packet, Pool
+
+MARK = "!"  # stands before the number in the name of a ring of replies
+NUMBER_DIGITS = 16
+REQUEST, REPLY, FAILURE = range(1, 4)
+SPARE = 16  # places for replies that nobody waits for
+
+
+def until_of(timeout: float | None) -> float | None:
+    """Return when that time-out is over."""
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def left_of(until: float | None) -> float | None:
+    """Return the seconds that are left."""
+    return None if until is None else max(0.0, until - time.monotonic())
+
+
+# ---- the head of a packet -----------------------------------------------------------------------------
+
+
+class Head(NamedTuple):
+    """What a packet is, and of which call."""
+
+    kind: int
+    ring: int  # the number in the name of the ring of replies
+    call: int
+
+
+# Magic, kind, ring, call; then of the payload: where it begins, and its length.
+_HEAD = struct.Struct("<8sQQQQQ")
+_MAGIC = b"ssm rpc\x01"
+
+
+def write_head(pool: Pool, pkt: Packet, head: Head, until: float | None) -> Packet:
+    """Write a head in front of the payload, and return the packet; a copy, where there is no room for the head."""
+    if pkt.headroom < _HEAD.size:
+        with memoryview(pkt) as view:
+            pkt = copy_of(pool, view, until)
+    start, length = pkt.headroom, pkt.nbytes
+    with pkt.prepend(start) as view:
+        _HEAD.pack_into(view, 0, _MAGIC, *head, start, length)
+    pkt.trim_front(start).release()
+    return pkt
+
+
+def copy_of(pool: Pool, data: Buffer, until: float | None) -> Packet:
+    """Copy bytes into a packet with room for a head. PoolExhausted, PacketTooLarge."""
+    short = max(0, _HEAD.size - pool.headroom)
+    with memoryview(data) as view:
+        try:
+            flat: memoryview | bytes = view.cast("B")
+        except TypeError:  # numpy's structures, strides, or an empty array
+            flat = view.tobytes()
+        pkt = pool.alloc(max(1, len(flat) + short), left_of(until))
+        pkt.trim_front(short).release()
+        pkt.truncate(len(flat))
+        pkt[:] = flat
+    return pkt
+
+
+def copied_max(pool: Pool) -> int:
+    """Return how many bytes copy_of() takes."""
+    return pool.max_size - max(0, _HEAD.size - pool.headroom)
+
+
+def read_head(pkt: Packet) -> Head | None:
+    """Return the head, and set the window to the payload; None: there is no head."""
+    if pkt.headroom:
+        pkt.prepend(pkt.headroom).release()
+    if pkt.nbytes < _HEAD.size:
+        return None
+    with memoryview(pkt) as view:
+        magic, kind, ring, call, start, length = _HEAD.unpack_from(view)
+    if (
+        magic != _MAGIC
+        or start < _HEAD.size
+        or start > pkt.nbytes
+        or length > pkt.nbytes + pkt.tailroom - start
+    ):
+        return None
+    pkt.trim_front(start).release()
+    resize(pkt, length)
+    return Head(kind, ring, call)
+
+
+def resize(pkt: Packet, length: int) -> None:
+    """Move the end of the window."""
+    if length < pkt.nbytes:
+        pkt.truncate(length)
+    elif length > pkt.nbytes:
+        pkt.append(length - pkt.nbytes).release()
+
+
+# ---- rings of replies ---------------------------------------------------------------------------------
+
+
+class Line:
+    """A ring of replies that this process has made. It goes with the process, or when nothing refers to it."""
+
+    __slots__ = ("_pid", "number", "numbers", "ring")
+
+    def __init__(self, pool: Pool, rpc: str, capacity: int) -> None:
+        self._pid = os.getpid()
+        self.number = int.from_bytes(os.urandom(8))
+        self.numbers = itertools.count(1)
+        overwrite = cast("int", _core.overflow_flags("overwrite"))
+        name = f"{rpc}{MARK}{self.number:0{NUMBER_DIGITS}x}"
+        self.ring = Ring._open(pool, name, capacity, _core.OWNED | overwrite, 0, None, 0)
+
+    def is_mine(self) -> bool:
+        """Return whether this process has made it: a forked child has its parent's, and must not end that."""
+        return self._pid == os.getpid()
+
+    def end(self) -> None:
+        """Free what is in there; what comes later is freed by those who would put it."""
+        if self.is_mine() and not self.ring.closed and not self.ring.pool.closed:
+            end_ring(self.ring)
+
+    def __del__(self, _suppress: Callable[..., Any] = contextlib.suppress) -> None:
+        with _suppress(Exception):
+            self.end()
+
+    def wait_for(self, call: int, timeout: float | None) -> tuple[Head, Packet]:
+        """Return the reply to this call; free others. RingEmpty."""
+        until = until_of(timeout)
+        while True:
+            pkt = self.ring.get(True, left_of(until))
+            head = read_head(pkt)
+            if head is not None and head.call == call:
+                return head, pkt
+            pkt.free()
+
+
+def result_of(head: Head, reply: Packet) -> Packet:
+    """Return the reply; RpcError: it is an error of the handler."""
+    if head.kind != FAILURE:
+        return reply
+    with reply:
+        kind, _, rest = bytes(reply).decode(errors="replace").partition("\0")
+    message, _, trace = rest.partition("\0")
+    raise RpcError(kind, message, trace)
