@@ -8,10 +8,10 @@
  * Only a holder adds another one. So a set that was exactly this process stays so until this process itself adds a
  * holder, and then it sets the flag: put, where it keeps the packet or has other references (hand_to_ring), and giving
  * a delivery back (ssm_delivery_give_back). A reaper adds a ring only to a block that a dead process holds. A get that
- * finds other holders beside the ring sets the flag, too (take_block), and so does a process that takes a packet that stays in
- * its ring (ring_roster.c): it does so with both rights to the ring, while the ring is a holder. The flag stays until the last reference is gone,
- * even if the other holders go before: then only the slow paths look at the set. Whatever makes the first reference
- * writes all flags anew.
+ * finds other holders beside the ring sets the flag, too (take_block), and so does a process that takes a packet which
+ * stays in its ring (ring_roster.c), with both rights to the ring. The flag stays until the last reference is gone, even
+ * if the other holders go before: then only the slow paths look at the set. Whatever makes the first reference writes
+ * all flags anew.
  */
 #ifndef SSM_CLAIM_H
 #define SSM_CLAIM_H

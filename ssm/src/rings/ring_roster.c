@@ -46,8 +46,11 @@ static void take_reference(struct ssm_pool *pool, uint32_t block_idx)
         return;
     }
     claim->flags = SSM_CLAIM_SHARED;
+    claim->handle = ssm_handle_now(pool, block_idx);
     ssm_block_add(pool, ssm_block_at(pool, block_idx), pool->self);
     claim->class_idx = (uint8_t)ssm_class_of_block(pool, block_idx);
+    if (ssm_class_is_arena(pool, claim->class_idx))
+        claim->flags |= SSM_CLAIM_ARENA;
     ssm_usage_add(pool, ssm_memory_take(pool, claim->class_idx, block_idx).bytes);
 }
 
@@ -62,9 +65,11 @@ static int take_latest(const struct enrol_call *call)
     if (head - tail > topic->capacity)
         return -SSM_E_CORRUPT;
     for (uint64_t at = head - tail > call->count ? head - call->count : tail; at != head; at++) {
-        const uint64_t handle = ssm_load_relaxed_u64(&topic->shared->slots[at & topic->mask]);
+        struct ssm_u64 *slot = &topic->shared->slots[at & topic->mask];
+        const uint64_t handle = ssm_slot_handle(slot);
         if (!ssm_block_is_queued(pool, topic->id, handle)) /* a process took it and died */
             continue;
+        ssm_store_relaxed_u64(slot, handle); /* I19: without a mark, since the packet gets a holder more */
         take_reference(pool, (uint32_t)handle);
         call->handles[got++] = handle;
     }
