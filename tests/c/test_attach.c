@@ -536,7 +536,8 @@ static void watch_registrations(void)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     const struct sock_fprog program = {sizeof filter / sizeof filter[0], (struct sock_filter *)filter};
-    CHECK(signal(SIGSYS, on_registration) != SIG_ERR);
+    const struct sigaction action = {.sa_handler = on_registration};
+    CHECK(sigaction(SIGSYS, &action, NULL) == 0);
     CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
 }
