@@ -163,7 +163,7 @@ uint32_t ssm_ring_users(const struct ssm_pool *pool, uint32_t ring_id, struct ss
 
 static bool is_left(const struct ssm_pool *pool, uint32_t id)
 {
-    if (!has_no_name(pool, id))
+    if (id == pool->self || !has_no_name(pool, id)) /* the own slot is no ring, whatever was written over it */
         return false;
     ssm_fence_seqcst(); /* O2: the kind is there before the bits are read; pairs with O1 in ssm_ring_use() */
     return SSM_HAS_BUG(UNLINK_USED) || ssm_ring_users(pool, id, NULL) == 0;
