@@ -357,8 +357,11 @@ static void look_after(const struct operation *o)
     check_exact(&doctor);
 
     doctor_comes();
+    const uint64_t rings = slots_of_kind(&doctor, SSM_HOLDER_RING);
     CHECK_EQ(ssm_ring_open(&doctor, "another", &(struct ssm_ring_options){.capacity = 2, .flags = 0}, &ring),
-             full ? -SSM_E_HOLDERS : 0);
+             rings >= ssm_rings_max(doctor.geometry.holders) ? -SSM_E_RINGS
+             : full                                          ? -SSM_E_HOLDERS
+                                                             : 0);
     ssm_ring_close(ring);
     ssm_recovery_reap_locked(&doctor, true, &reaped);
     check_exact(&doctor);

@@ -20,7 +20,7 @@ FOUND = {
     "NO_UNDO": ("put: empty ring", "carries ring"),
     "TAIL_EARLY": ("get: one of two", "are the ring's, but are not queued"),
     "NO_REBUILD": ("alloc: refill", "contradicts itself"),
-    "NO_SCRUB": ("alloc: from another process's cache", "still locked"),
+    "NO_SCRUB": ("alloc: lock of a dead process", "still locked"),
     "SLOT_EARLY": ("alloc: from the cache", "where nobody lives"),
     "LONG_SLEEP": ("free: somebody sleeps", "the blocked call went on"),
     "RING_EARLY": ("ring_open: new", "has no name"),
