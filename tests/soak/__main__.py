@@ -291,7 +291,7 @@ class Supervisor:
         """What is queued, and what comes back from the dead."""
         self.pool.reap()
         for channel, ring in enumerate(self.rings):
-            with contextlib.suppress(ssm.RingEmpty, ssm.RingBusy):
+            with contextlib.suppress(*worker.EMPTY):
                 while True:
                     packet = ring.get_nowait()
                     with memoryview(packet) as view:

@@ -64,7 +64,9 @@ BATCH = 6
 BULK = 64  # packets in one call, without a line of Python for each: most of such a call's time is spent in the core
 HELD, VALUES, VIEWS = 6, 5, 4
 FULL = (ssm.RingFull, ssm.PoolExhausted, ssm.QueueExhausted)
-NOTHING = (ssm.RingEmpty, *FULL, ssm.RingBusy, ResourceNotAvailable, ssm.HoldersExhausted)
+REFUSED = (ssm.RingFull, ssm.RingBusy, ssm.ConsumersGone)
+EMPTY = (ssm.RingEmpty, ssm.RingBusy, ssm.ProducersGone)
+NOTHING = (*EMPTY, *FULL, ssm.ConsumersGone, ResourceNotAvailable, ssm.HoldersExhausted)
 # Done wrong on purpose, so that the books can be seen to find it.
 BUGS = ("lose", "twice", "tear", "swap", "grant", "undone", "hang", "keep")
 
@@ -185,7 +187,7 @@ class Life:
                 placed = ring.put_many(list(packets), timeout=self.patience())
             else:
                 placed = int(ring.put(packets[0], timeout=self.patience()))
-        except (ssm.RingFull, ssm.RingBusy):
+        except REFUSED:
             self.log.note(What.REFUSED, channel, serials)
             for packet in packets:
                 packet.free()
@@ -290,7 +292,7 @@ class Life:
         try:
             get = ring.get_many if count > 1 else lambda _, timeout: [ring.get(timeout=timeout)]
             packets = list(get(count, timeout=self.patience()))
-        except (ssm.RingEmpty, ssm.RingBusy):
+        except EMPTY:
             packets = []
         self.look(channel, packets)
         return packets
@@ -360,7 +362,7 @@ class Life:
             self.log.note(What.PUT, to, [serial])
             try:
                 self.worker.rings[to].put(packet, timeout=self.patience())
-            except (ssm.RingFull, ssm.RingBusy):
+            except REFUSED:
                 self.log.note(What.REFUSED, to, [serial])
                 packet.free()
             else:
