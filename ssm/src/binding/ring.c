@@ -297,7 +297,7 @@ static PyObject *ring_join(struct ring_object *self, PyObject *const *args, Py_s
         (void)unused;                                                        \
         if (!ring_begin(self))                                               \
             return NULL;                                                     \
-        const uint64_t value = ssm_ring_##name(self->core);                  \
+        const uint64_t value = (uint64_t)ssm_ring_##name(self->core);        \
         ring_end(self);                                                      \
         return PyLong_FromUnsignedLongLong(value);                           \
     }
