@@ -11,7 +11,7 @@ from ssm.terminal import say, table
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 
 def add_pool(parser: argparse.ArgumentParser) -> None:
@@ -24,9 +24,9 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON document."""
-    print(json.dumps(value, indent=2))
+def print_json(value: Any, default: Callable[[Any], str] | None = None) -> None:
+    """Print one JSON document; `default` makes a text of what JSON does not know."""
+    print(json.dumps(value, indent=2, default=default))
 
 
 def print_json_line(value: Any) -> None:

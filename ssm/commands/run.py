@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssm.commands.output import add_json
+from ssm.commands.output import add_json, print_json
 from ssm.terminal import plain, say
 
 if TYPE_CHECKING:
@@ -72,9 +72,7 @@ def run(args: argparse.Namespace) -> int:
             return NOT_EXACT
         report = error.report
     if args.json:
-        import json
-
-        print(json.dumps(report.to_dict(), indent=2, default=repr))
+        print_json(report.to_dict(), default=repr)
     else:
         say_lines(str(report))
         for name, results in report.results.items():
