@@ -91,6 +91,8 @@ def main(path: str | None, *, kill: bool, top: bool) -> None:
             parsers[0].kill()
         for process in (*parsers, reader):
             process.join()
+        if kill:
+            parse(pool)  # what came back when the other parser had ended already
         parsed.shutdown()
         table.join()
         if top:
