@@ -336,6 +336,8 @@ class Rpc:
 
 def open_rpc(pool: Pool, name: str, capacity: int | None = None) -> Rpc:
     """Open or create; see `Pool.rpc`."""
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"a service's name is a str, not {type(name).__name__}")
     if not 1 <= len(name.encode()) <= NAME_MAX or "\0" in name:
         raise ValueError(f"a service's name has 1 .. {NAME_MAX} bytes without NUL, not {name!r}")
     return Rpc(open_ring(pool, name + _MARK, capacity, redeliver=True))

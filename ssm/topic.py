@@ -512,6 +512,8 @@ def _own_ring(pool: Pool, prefix: str, capacity: int | None, overflow: str) -> R
 
 def open_topic(pool: Pool, name: str, history: int | None = None) -> Topic:
     """Open or create; see `Pool.topic`."""
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"a topic's name is a str, not {type(name).__name__}")
     if not 1 <= len(name.encode()) <= NAME_MAX or "\0" in name or _MARK in name:
         raise ValueError(f"a topic's name has 1 .. {NAME_MAX} bytes without NUL and {_MARK!r}, not {name!r}")
     wanted = None if history is None else number("history", history, 0, 0, _core.RING_MAX)
