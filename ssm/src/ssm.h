@@ -305,6 +305,10 @@ int ssm_packet_set_tag(struct ssm_pool *pool, uint64_t handle, uint64_t tag);
 
 /* 1: it came out of a redelivering ring, and another process had it before and died; else 0. SSM_E_STALE. */
 int ssm_packet_redelivered(struct ssm_pool *pool, uint64_t handle);
+/* 1, and the packet's position in the redelivering ring that it was taken from: how many packets were put into that ring
+ * before it. A redelivered packet has the position that it was put at. 0: the delivery is none of this packet's, or the
+ * packet has come out of that ring once more since. SSM_E_STALE. */
+int ssm_packet_position(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, uint64_t *position_out);
 
 /* A message that does not fit into one block: a chain of packets. Its first one, the head, goes by its handle through
  * rings, as one packet that takes one place; the others, its segments, go with it, and are freed with it. */

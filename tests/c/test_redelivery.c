@@ -60,6 +60,38 @@ static void test_twice(void)
     fixture_close(&f);
 }
 
+/* The index that a packet was put at names it, also when it comes back. */
+static void test_position(void)
+{
+    struct fixture f = open_fixture();
+    fill(&f);
+    uint64_t handles[2], position = 77;
+    struct ssm_ring *ring = source(f.pool);
+    child_died(child_start(take_3_and_die, &f));
+    fixture_reap(f.pool);
+    CHECK_EQ(ssm_ring_get(ring, handles, 1, 0), 1);
+    const uint64_t first = ssm_packet_delivery(f.pool, handles[0]);
+    CHECK_EQ(ssm_packet_position(f.pool, handles[0], SSM_NO_DELIVERY, &position), 0);
+    CHECK_EQ(position, 77);
+    CHECK_EQ(ssm_packet_position(f.pool, handles[0], first, &position), 1);
+    CHECK_EQ(position, 0);
+    CHECK_EQ(ssm_ring_get(ring, handles + 1, 1, 0), 1);
+    CHECK_EQ(ssm_packet_position(f.pool, handles[1], SSM_ANY_DELIVERY, &position), 1);
+    CHECK_EQ(position, 2);
+    CHECK_EQ(ssm_packet_position(f.pool, handles[1], first, &position), 0);
+    CHECK_EQ(ssm_ring_put(ring, handles, 1, 0, 0), 0);
+    CHECK_EQ(ssm_packet_position(f.pool, handles[0], first, &position), -SSM_E_STALE);
+    CHECK_EQ(ssm_free(f.pool, handles[1]), 0);
+    get(f.pool, ring, 4, 0);
+    handles[0] = take(f.pool, ring, 1, 0);
+    CHECK_EQ(ssm_packet_position(f.pool, handles[0], SSM_ANY_DELIVERY, &position), 1);
+    CHECK_EQ(position, PACKETS); /* it was put once more */
+    CHECK_EQ(ssm_packet_position(f.pool, handles[0], first, &position), 0);
+    CHECK_EQ(ssm_free(f.pool, handles[0]), 0);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
 static void test_close_gives_nothing_back(void)
 {
     struct fixture f = open_fixture();
@@ -474,6 +506,7 @@ int main(void)
     alarm(280);
     test_front_and_order();
     test_twice();
+    test_position();
     test_close_gives_nothing_back();
     test_ring_closed_before_free();
     test_shutdown();

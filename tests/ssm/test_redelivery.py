@@ -113,6 +113,71 @@ def take_and_return(talk, name):
     return serial_of(ssm.Pool.attach(name).ring("jobs").get())
 
 
+def test_a_packet_has_the_position_that_it_was_put_at(make_pool, children):
+    pool = make_pool(classes={64: 64}, headroom=0, tailroom=0)
+    ring = pool.ring("jobs", capacity=4, redeliver=True)
+    for serials in (range(3), range(3, 6)):  # the positions go on where the slots begin anew
+        send(ring, *serials)
+        batch = ring.get_many(3)
+        assert batch.positions.dtype == np.uint64
+        assert batch.positions.tolist() == list(serials)
+        batch.free()
+    send(ring, 6, 7, 8)
+    worker = children.start(take, pool.name, 2)
+    worker.hear()
+    worker.kill()
+    pool.reap()
+    with ring.get() as packet, pool.packet(packet.handle) as another:
+        assert (packet.redelivered, packet.position, another.position) == (True, 6, 6)
+        done = pool.ring("done", redeliver=True)
+        assert done.put(packet, keep=True)
+        assert packet.position == 6  # not that in the other ring
+    batch = ring.get_many(2)
+    first = batch[0]
+    assert (first.position, batch.positions.tolist()) == (7, [7, 8])
+    first.free()
+    with pytest.raises(ssm.StaleHandle):
+        _ = first.position
+    assert batch.positions.tolist() == [7, 8]  # also of what is done
+    batch.free()
+    with pytest.raises(ssm.StaleHandle):
+        _ = batch.positions
+    assert done.get().position == 0
+    assert_all_is_there(pool)
+
+
+def test_a_packet_that_came_back_meanwhile_has_its_last_position_only(jobs):
+    pool, ring = jobs
+    send(ring, 0, 1)
+    first = ring.get()
+    view = memoryview(first)
+    ring.put(first, keep=True)  # behind the other one
+    ring.get().free()
+    again = ring.get()
+    assert (again.handle, again.position) == (first.handle, 2)
+    assert first.position is None
+    view.release()
+    again.free()
+    first.free()
+    assert_all_is_there(pool)
+
+
+def test_a_packet_that_no_redelivering_ring_gave_has_no_position(make_pool):
+    pool = make_pool(classes={64: 64}, headroom=0, tailroom=0)
+    plain, jobs = pool.ring("plain"), pool.ring("jobs", redeliver=True)
+    with pool.alloc(8) as packet:
+        assert packet.position is None
+        jobs.put(packet, keep=True)
+        assert packet.position is None  # it was put there, not taken from there
+    with pool.alloc_many(2, 8) as batch:
+        assert batch.positions is None
+        plain.put_many(batch, keep=True)
+    assert plain.get_many(1).positions is None
+    assert plain.get().position is None
+    jobs.get().free()
+    assert_all_is_there(pool)
+
+
 def test_an_ordinary_ring_does_not_redeliver(make_pool, children):
     pool = make_pool(classes={64: 64}, headroom=0, tailroom=0)
     ring = pool.ring("jobs", capacity=8)

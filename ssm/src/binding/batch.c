@@ -238,6 +238,25 @@ static PyObject *batch_get_redelivered(struct batch_object *self, void *unused)
     return raise_batch(self, result);
 }
 
+/* All packets of a batch were taken out of one ring, or none was. */
+static PyObject *batch_get_positions(struct batch_object *self, void *unused)
+{
+    uint64_t *values;
+    (void)unused;
+    if (!batch_check(self))
+        return batch_raise_stale(self);
+    if (self->delivery == SSM_NO_DELIVERY)
+        RETURN_NONE;
+    PyObject *array = array_new_u64(self->state, self->count, &values);
+    int result = 1;
+    for (uint32_t i = 0; array != NULL && result > 0 && i < self->count; i++)
+        BATCH_CALL(self, result, ssm_packet_position(self->pool->core, self->handles[i], self->delivery, &values[i]));
+    if (result > 0)
+        return array;
+    Py_DECREF(array);
+    return result < 0 ? raise_batch(self, result) : Py_NewRef(Py_None);
+}
+
 static int set_length_locked(struct ssm_pool *core, uint64_t handle, uint64_t length)
 {
     struct ssm_packet window;
@@ -548,6 +567,10 @@ static PyGetSetDef batch_attributes[] = {
     {"tags", (getter)batch_get_tags, (setter)batch_set_tags,
      "numpy.ndarray of uint64 : `Packet.tag` of each. Assign to it, or to parts of it.", NULL},
     {"redelivered", (getter)batch_get_redelivered, NULL, "numpy.ndarray of bool : `Packet.redelivered` of each.", NULL},
+    {"positions", (getter)batch_get_positions, NULL,
+     "numpy.ndarray of uint64, or None : `Packet.position` of each; None unless they were taken out of a ring with\n"
+     "``redeliver=True``.",
+     NULL},
     {"readonly", (getter)batch_get_readonly, NULL, "bool : its packets are `Packet.readonly`; see `Ring.get_many`.",
      NULL},
     {NULL, NULL, NULL, NULL, NULL},

@@ -520,6 +520,19 @@ static PyObject *packet_get_redelivered(struct packet_object *self, void *unused
     return result < 0 ? packet_raise(self, result) : PyBool_FromLong(result);
 }
 
+static PyObject *packet_get_position(struct packet_object *self, void *unused)
+{
+    uint64_t position;
+    int result;
+    (void)unused;
+    POOL_CALL(self->pool, result,
+              packet_is_live(self) ? ssm_packet_position(self->pool->core, self->handle, self->delivery, &position)
+                                   : -SSM_E_STALE);
+    if (result < 0)
+        return packet_raise(self, result);
+    return result > 0 ? PyLong_FromUnsignedLongLong(position) : Py_NewRef(Py_None);
+}
+
 static PyObject *packet_get_readonly(struct packet_object *self, void *unused)
 {
     (void)unused;
@@ -548,6 +561,10 @@ static PyGetSetDef packet_attributes[] = {
     {"chain", (getter)packet_get_chain, (setter)packet_set_chain, packet_chain_doc, NULL},
     {"redelivered", (getter)packet_get_redelivered, NULL,
      "bool : another process had taken it from the same ring, and died; see `Pool.ring`.", NULL},
+    {"position", (getter)packet_get_position, NULL,
+     "int or None : how many packets were put into its ring before it; the same when it is redelivered. None unless it was\n"
+     "taken out of a ring with ``redeliver=True``.",
+     NULL},
     {"readonly", (getter)packet_get_readonly, NULL,
      "bool : views and arrays of it cannot be written to; see `Ring.get`. Its window and its tag are as of any packet.",
      NULL},

@@ -143,6 +143,13 @@ int ssm_packet_redelivered(struct ssm_pool *pool, uint64_t handle)
     return block_idx == SSM_NIL ? -SSM_E_STALE : (pool->claims[block_idx].flags & SSM_CLAIM_REDELIVERED) != 0;
 }
 
+int ssm_packet_position(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, uint64_t *position_out)
+{
+    SSM_POOL_ENTER(pool);
+    uint32_t block_idx = ssm_claim_find(pool, handle);
+    return block_idx == SSM_NIL ? -SSM_E_STALE : ssm_delivery_position(pool, block_idx, delivery, position_out);
+}
+
 uint64_t ssm_packet_delivery(struct ssm_pool *pool, uint64_t handle)
 {
     if (ssm_pool_enter(pool) != 0)

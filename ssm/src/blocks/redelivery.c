@@ -214,13 +214,24 @@ void ssm_delivery_begin(struct ssm_pool *pool, const struct ssm_redelivery *tabl
     SSM_ASSERT(pool->claims[block_idx].references > 0);
     if (table->own[block_idx].references == 0)
         table_of(pool, table->ring_id)->open++; /* `table` itself, which callers only read */
-    table->own[block_idx] = (struct ssm_own_delivery){.serial = serial, .references = 1};
+    const uint64_t position = ssm_load_relaxed_u64(&table->entries[block_idx].position); /* mine, as the entry is */
+    table->own[block_idx] = (struct ssm_own_delivery){.serial = serial, .references = 1, .position = position};
     pool->claims[block_idx].flags |= SSM_CLAIM_DELIVERED;
 }
 
 uint64_t ssm_delivery_name(const struct ssm_redelivery *table, uint32_t block_idx)
 {
     return (uint64_t)(table->ring_id + 1) << 32 | table->own[block_idx].serial;
+}
+
+bool ssm_delivery_position(const struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery, uint64_t *position_out)
+{
+    const struct ssm_redelivery *table = delivery == SSM_ANY_DELIVERY ? ssm_delivery_find(pool, block_idx, delivery)
+                                                                      : table_of(pool, (uint32_t)(delivery >> 32) - 1);
+    if (table == NULL || (delivery != SSM_ANY_DELIVERY && ssm_delivery_name(table, block_idx) != delivery))
+        return false;
+    *position_out = table->own[block_idx].position;
+    return true;
 }
 
 const struct ssm_redelivery *ssm_delivery_find(const struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery)

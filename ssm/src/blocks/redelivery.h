@@ -42,6 +42,7 @@
 struct ssm_own_delivery {
     uint32_t serial;     /* of the call that took it out */
     uint32_t references; /* of this process, that belong to the delivery; 0: it has ended */
+    uint64_t position;   /* the index at which it was put into the ring: also of one that has ended */
 };
 
 /* A ring's table, as this process sees it. */
@@ -94,6 +95,9 @@ void ssm_delivery_begin(struct ssm_pool *pool, const struct ssm_redelivery *tabl
  * ended. */
 const struct ssm_redelivery *ssm_delivery_find(const struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery);
 uint64_t ssm_delivery_name(const struct ssm_redelivery *table, uint32_t block_idx);
+/* Where the packet of the delivery with that name stood in its ring. False: there is no such delivery of the block, or
+ * the ring has delivered the block to this process again since. */
+bool ssm_delivery_position(const struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery, uint64_t *position_out);
 /* Adds a reference to the delivery, if it is open. */
 void ssm_delivery_share(const struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery);
 /* Marks the delivery as leaving, for a put that cannot fail any more. */
