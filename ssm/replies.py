@@ -2,8 +2,12 @@
 # pyright: reportPrivateUsage=false
 """What calls and replies are made of: the head of their packets, and rings of replies; see rpc.py.
 
-A head is at the front of the headroom of its block, and has the number of a ring of replies, that of the call, and the
-place of the payload: a worker that dies may have moved the window of the packet.
+A head is at the front of the headroom of its block. It has the number of a ring of replies, that of the call, and where
+the payload of the request is: a worker that dies may have moved the window of the packet.
+
+A reply in the packet of its request keeps the head of the request, and changes the kind alone. So a worker may die at
+any moment before its reply is in its ring, and the next worker finds the request, whatever the kind is. If that is
+FAILURE, the text of an error has taken the place of the payload.
 """
 
 from __future__ import annotations
@@ -46,28 +50,56 @@ def left_of(until: float | None) -> float | None:
 
 
 class Head(NamedTuple):
-    """What a packet is, and of which call."""
+    """Of which call a packet is, and what."""
 
-    kind: int
     ring: int  # the number in the name of the ring of replies
     call: int
+    kind: int
 
 
-# Magic, kind, ring, call; then of the payload: where it begins, and its length.
+# Magic, ring, call; where the payload of the request begins, and its length; last the kind, aligned.
 _HEAD = struct.Struct("<8sQQQQQ")
-_MAGIC = b"ssm rpc\x01"
+_MAGIC = b"ssm rpc\x02"
+_CALL = struct.Struct("<8sQQ")
+_KIND = struct.Struct("<Q")
+_KIND_AT = _HEAD.size - _KIND.size
 
 
-def write_head(pool: Pool, pkt: Packet, head: Head, until: float | None) -> Packet:
+def write_request(pool: Pool, pkt: Packet, head: Head, until: float | None) -> Packet:
     """Write a head in front of the payload, and return the packet; a copy, where there is no room for the head."""
-    if pkt.headroom < _HEAD.size:
-        with memoryview(pkt) as view:
-            pkt = copy_of(pool, view, until)
+    pkt = _with_room(pool, pkt, until)
     start, length = pkt.headroom, pkt.nbytes
     with pkt.prepend(start) as view:
-        _HEAD.pack_into(view, 0, _MAGIC, *head, start, length)
+        _HEAD.pack_into(view, 0, _MAGIC, head.ring, head.call, start, length, head.kind)
     pkt.trim_front(start).release()
     return pkt
+
+
+def write_reply(pool: Pool, pkt: Packet, head: Head) -> Packet:
+    """Do the same for a reply. In the packet of its request, the place of the payload stays in the head."""
+    pkt = _with_room(pool, pkt, None)
+    stamp(pkt, head)
+    return pkt
+
+
+def stamp(pkt: Packet, head: Head) -> None:
+    """Say what a packet of that call is, if there is room for a head."""
+    start = pkt.headroom
+    if start < _HEAD.size:
+        return
+    with pkt.prepend(start) as view:
+        call = _CALL.pack(_MAGIC, head.ring, head.call)
+        if bytes(view[: _CALL.size]) != call:  # another packet
+            view[: _HEAD.size] = call + bytes(_HEAD.size - _CALL.size)
+        view[_KIND_AT : _HEAD.size] = _KIND.pack(head.kind)  # one store
+    pkt.trim_front(start).release()
+
+
+def _with_room(pool: Pool, pkt: Packet, until: float | None) -> Packet:
+    if pkt.headroom >= _HEAD.size:
+        return pkt
+    with memoryview(pkt) as view:
+        return copy_of(pool, view, until)
 
 
 def copy_of(pool: Pool, data: Buffer, until: float | None) -> Packet:
@@ -90,14 +122,14 @@ def copied_max(pool: Pool) -> int:
     return pool.max_size - max(0, _HEAD.size - pool.headroom)
 
 
-def read_head(pkt: Packet) -> Head | None:
-    """Return the head, and set the window to the payload; None: there is no head."""
+def read_request(pkt: Packet) -> Head | None:
+    """Return the head, and set the window to the payload that was sent; None: there is no head."""
     if pkt.headroom:
         pkt.prepend(pkt.headroom).release()
     if pkt.nbytes < _HEAD.size:
         return None
     with memoryview(pkt) as view:
-        magic, kind, ring, call, start, length = _HEAD.unpack_from(view)
+        magic, ring, call, start, length, kind = _HEAD.unpack_from(view)
     if (
         magic != _MAGIC
         or start < _HEAD.size
@@ -107,7 +139,18 @@ def read_head(pkt: Packet) -> Head | None:
         return None
     pkt.trim_front(start).release()
     resize(pkt, length)
-    return Head(kind, ring, call)
+    return Head(ring, call, kind)
+
+
+def read_reply(pkt: Packet) -> Head | None:
+    """Return the head, and leave the window as it is; None: there is no head."""
+    start = pkt.headroom
+    if start < _HEAD.size:
+        return None
+    with pkt.prepend(start) as view:
+        magic, ring, call, _, _, kind = _HEAD.unpack_from(view)
+    pkt.trim_front(start).release()
+    return Head(ring, call, kind) if magic == _MAGIC else None
 
 
 def resize(pkt: Packet, length: int) -> None:
@@ -152,7 +195,7 @@ class Line:
         until = until_of(timeout)
         while True:
             pkt = self.ring.get(True, left_of(until))
-            head = read_head(pkt)
+            head = read_reply(pkt)
             if head is not None and head.call == call:
                 return head, pkt
             pkt.free()

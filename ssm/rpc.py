@@ -32,11 +32,13 @@ from ssm.replies import (
     copied_max,
     copy_of,
     left_of,
-    read_head,
+    read_request,
     resize,
     result_of,
+    stamp,
     until_of,
-    write_head,
+    write_reply,
+    write_request,
 )
 from ssm.ring import Ring, open_ring
 
@@ -54,6 +56,7 @@ NAME_MAX = _core.NAME_SIZE - 1 - len(MARK) - NUMBER_DIGITS
 _ANY = 2**32 - 1  # every flag
 _IDLE_MAX = 16  # rings of replies that are kept for the next calls
 _OPEN_MAX = 64  # rings of replies that a worker keeps open
+_LOST = "the handler raised, and its worker died before it said what: no packet was free for the text"
 _LINGER_S = 0.2  # for so long a worker that waits keeps rings open that may have ended
 
 
@@ -130,7 +133,7 @@ class Rpc:
         line = self._take_line()
         try:
             call = next(line.numbers)
-            pkt, copied = self._prepare(request, Head(REQUEST, line.number, call), until)
+            pkt, copied = self._prepare(request, Head(line.number, call, REQUEST), until)
             self._requests.put(pkt, True, left_of(until))
             if copied and isinstance(request, _core.Packet):
                 request.free()
@@ -156,7 +159,7 @@ class Rpc:
     def _prepare(self, request: Packet | Buffer, head: Head, until: float | None) -> tuple[Packet, bool]:
         """Return the packet to send, and whether it is another one than that which was given."""
         given = request if isinstance(request, _core.Packet) else copy_of(self.pool, request, until)
-        pkt = write_head(self.pool, given, head, until)
+        pkt = write_request(self.pool, given, head, until)
         return pkt, pkt is not request
 
     def _too_late(self, timeout: float | None) -> TimeoutError:
@@ -252,15 +255,17 @@ class Rpc:
         self.close()
 
     def _answer(self, request: Packet, handler: Handler) -> None:
-        head = read_head(request)
-        if head is None or head.kind != REQUEST:  # nobody's call
+        head = read_request(request)
+        if head is None:  # nobody's call
             request.free()
             return
         try:
             try:
+                if head.kind == FAILURE:
+                    raise RuntimeError(_LOST)
                 self._send(head, REPLY, self._reply_of(handler(request), request), request)
             except Exception as error:  # also of a reply that cannot be sent
-                self._send(head, FAILURE, self._failure(error, request), request)
+                self._send(head, FAILURE, self._failure(error, head, request), request)
         except BaseException as error:
             with contextlib.suppress(StaleHandle):
                 request.__exit__(type(error), error, None)  # to another worker
@@ -277,7 +282,7 @@ class Rpc:
             return copy_of(self.pool, b"", None)
         return request
 
-    def _failure(self, error: Exception, request: Packet) -> Packet:
+    def _failure(self, error: Exception, head: Head, request: Packet) -> Packet:
         """Return a packet with the error as text; that of the request, with as much as fits, if there is no other."""
         trace = error.__traceback__ and error.__traceback__.tb_next  # from the handler on
         lines = late.load("traceback").format_exception(type(error), error, trace)
@@ -286,6 +291,7 @@ class Rpc:
         with contextlib.suppress(PoolExhausted, PacketTooLarge):
             return copy_of(self.pool, data, 0.0)
         try:
+            stamp(request, head._replace(kind=FAILURE))  # before the payload makes way for the text
             data = data[: request.nbytes + request.tailroom]
             resize(request, len(data))
             request[:] = data
@@ -294,7 +300,7 @@ class Rpc:
         return request
 
     def _send(self, to: Head, kind: int, reply: Packet, request: Packet) -> None:
-        pkt = write_head(self.pool, reply, Head(kind, to.ring, to.call), None)
+        pkt = write_reply(self.pool, reply, to._replace(kind=kind))
         ring = self._ring_of(to.ring)
         try:
             if ring is None or not ring.put(pkt):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ssm import _core
 from ssm.errors import PoolExhausted
-from ssm.replies import REQUEST, Head, Line, read_head, result_of
+from ssm.replies import REQUEST, Head, Line, read_reply, result_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -67,7 +67,7 @@ class _Line(Line):
 
     async def reply_to(self, call: int) -> tuple[Head, Packet]:
         """Await the reply."""
-        if self._task is None:
+        if self._task is None or self._task.done():  # done: it has failed
             self._task = asyncio.get_running_loop().create_task(self._take())
         return await self.pending[call]
 
@@ -95,7 +95,7 @@ class _Line(Line):
                     future.set_exception(error)
 
     def _hand(self, pkt: Packet) -> None:
-        head = read_head(pkt)
+        head = read_reply(pkt)
         future = None if head is None else self.pending.get(head.call)
         if head is None or future is None or future.done():
             pkt.free()
@@ -141,7 +141,7 @@ async def _prepare(rpc: _Rpc, request: Packet | Buffer, head: Head) -> tuple[Pac
 async def _exchange(rpc: _Rpc, line: _Line, request: Packet | Buffer) -> tuple[Head, Packet]:
     call, sent = line.begin(), False
     try:
-        pkt, copied = await _prepare(rpc, request, Head(REQUEST, line.number, call))
+        pkt, copied = await _prepare(rpc, request, Head(line.number, call, REQUEST))
         await rpc._requests.aput(pkt)
         sent = True
         if copied and isinstance(request, _core.Packet):

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import itertools
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import types
@@ -16,6 +19,7 @@ import numpy as np
 import pytest
 
 import ssm
+from ssm import replies as replies_module
 from ssm import rpc as rpc_module
 from tests.effort import seconds
 from tests.processes import wait_until
@@ -343,6 +347,80 @@ def _answer_and_die(talk, rpc):
     rpc.serve_one(lambda _: b"first", 60)
 
 
+RAISES = "the handler raises"
+
+
+@pytest.mark.parametrize(
+    "what", ["the same packet", "another packet", RAISES, "the handler raises, no packet is free"]
+)
+@pytest.mark.parametrize("event", ["line", pytest.param("opcode", marks=pytest.mark.slow)])
+def test_a_worker_may_die_at_any_step(make_pool, children, what, event):
+    """At the lines of an answer, and at instructions: the next worker gets the request, and the caller one reply."""
+    pool = make_pool(classes={512: 4}, headroom=96)
+    rpc = pool.rpc("upper")
+    step = 7 if event == "opcode" else 1 if what == "the same packet" else 3
+    for at in itertools.count(1, step):
+        replies, seen = [], []
+        caller = threading.Thread(target=lambda replies=replies: replies.append(_ask_or_error(rpc)))
+        caller.start()
+        wait_until(rpc.qsize, "the request is there")
+        kept = [pool.alloc(1) for _ in range(3)] if what.endswith("no packet is free") else []
+        child = children.start(_answer_until, pool, what, event, at)
+        child.join()
+        pool.reap()
+        rpc.serve_one(lambda packet, seen=seen: seen.append(bytes(packet)) or _answer_as(what, packet), 0)
+        caller.join(60)
+        assert seen in ([], [b"hello"]) or (seen == [b"HELLO"] and what == "the same packet"), at
+        right = [RAISES] if what.startswith(RAISES) else [b"HELLO"]
+        assert replies == right or (kept and replies == [rpc_module._LOST]), at
+        for packet in kept:
+            packet.free()
+        if child.process.exitcode == 0:
+            break
+        assert child.process.exitcode == -signal.SIGKILL
+    assert at > 25
+    rpc.close()
+    check_all_is_free(pool)
+
+
+def _ask_or_error(rpc):
+    try:
+        return ask(rpc, b"hello")
+    except ssm.RpcError as error:
+        return str(error).splitlines()[0].partition(": ")[2]
+
+
+def _answer_as(what, packet):
+    if what.startswith(RAISES):
+        raise LookupError(RAISES)
+    if what == "another packet":
+        return bytes(packet).upper()
+    packet[:] = bytes(packet).upper()
+    packet.trim_front(3).release()  # the window of the reply is another one
+    packet.prepend(3).release()
+    return packet
+
+
+def _answer_until(talk, pool, what, event, left):
+    """Answer one request; be killed at that line, or instruction, of rpc.py and replies.py."""
+    rpc = pool.rpc("upper")
+
+    def count(frame, seen, _):
+        nonlocal left
+        left -= seen == event
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return count
+
+    def trace(frame, _event, _):
+        frame.f_trace_opcodes = event == "opcode"
+        return count if frame.f_code.co_filename in {rpc_module.__file__, replies_module.__file__} else None
+
+    sys.settrace(trace)
+    rpc.serve_one(functools.partial(_answer_as, what), 60)
+    sys.settrace(None)
+
+
 def test_a_killed_caller_leaves_nothing_and_its_worker_goes_on(big, children):
     start(children, big)
     rpc = big.rpc("upper")
@@ -362,10 +440,6 @@ def _call_and_wait(talk, rpc):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=False,
-    reason="seen once: a call had no reply although no request waited; not explained yet, see docs/guide/calls.md",
-)
 def test_callers_and_workers_are_killed_all_the_time(big, children):
     """Each call of a survivor has its own reply, and in the end nothing is left."""
     rpc = big.rpc("upper")
