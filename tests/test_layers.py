@@ -75,6 +75,7 @@ PYTHON = {
         pipe
         pipeline
         __init__
+        bridge
         captures
         demo
         commands
@@ -86,6 +87,11 @@ PYTHON = {
         output recording screen
         list stat holders check reap unlink record replay bench run
         dump top metrics
+    """,
+    "ssm.bridge": """
+        __init__ errors memory
+        carrier
+        over_zmq over_zenoh
     """,
     "ssm.captures": """
         __init__ errors flow

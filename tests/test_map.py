@@ -14,6 +14,7 @@ FOLDERS = {  # heading, up to its first colon or comma -> the folder that its ta
     "The package `allocators`": "allocators",
 }
 WHOLE = (  # as one row
+    "ssm/bridge",
     "ssm/commands",
     "ssm/captures",
     "ssm/demo",
