@@ -48,10 +48,10 @@ export PATH := $(abspath $(BIN)):$(PATH)
 demo: $(VENV)/.installed
 	$(BIN)/ssm demo --kill-parser 1 $(ARGS)
 
-test: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-examples
+test: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-engines $(VENV)/.group-examples
 	$(TEST) -m 'not slow' $(ARGS)
 
-test-all: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-examples
+test-all: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-engines $(VENV)/.group-examples
 	SSM_TEST_ALL=1 $(TEST) $(ARGS)
 
 lint: $(VENV)/.installed $(VENV)/.group-lint
@@ -154,6 +154,11 @@ $(VENV)/.python:
 
 $(VENV)/.group-%: pyproject.toml | $(VENV)/.python
 	$(PIP) install --quiet --group $*
+	@touch $@
+
+# What bridges need, and nothing else; where an interpreter has no wheel of it, their tests are skipped.
+$(VENV)/.group-engines: pyproject.toml | $(VENV)/.python
+	$(PIP) install --quiet --only-binary :all: --group engines || echo 'Some tests of bridges will be skipped.'
 	@touch $@
 
 # What examples need and others do not; where an interpreter has no wheel of it, those examples are skipped.

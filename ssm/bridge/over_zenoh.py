@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The carrier over zenoh: finds peers and goes through routers, over TCP, TLS or QUIC.
 
-Each end publishes under ``ssm/bridge/LINK/NAME``, and hears what others publish under ``ssm/bridge/LINK/*``. The parts of
-a message become one payload, with their sizes in front, since zenoh takes one buffer.
+Each end publishes under ``ssm/bridge/LINK/NAME``, and hears what others publish under ``ssm/bridge/LINK/*``. The parts
+of a message become one payload, with their sizes in front, since zenoh takes one buffer.
 """
 
 from __future__ import annotations

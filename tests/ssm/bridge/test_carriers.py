@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import socket
 import threading
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PATIENCE_S = 30.0
+needs_zmq = pytest.mark.skipif(importlib.util.find_spec("zmq") is None, reason="pyzmq has no wheel here")
+needs_zenoh = pytest.mark.skipif(importlib.util.find_spec("zenoh") is None, reason="zenoh has no wheel here")
 
 
 def free_port() -> int:
@@ -61,7 +64,9 @@ class Link:
         self.b.close()
 
 
-@pytest.fixture(params=["memory", "zmq", "zenoh"])
+@pytest.fixture(
+    params=["memory", pytest.param("zmq", marks=needs_zmq), pytest.param("zenoh", marks=needs_zenoh)]
+)
 def link(request: pytest.FixtureRequest) -> Iterator[Link]:
     made = Link(request.param)
     try:
@@ -222,6 +227,7 @@ def make_keys(tmp_path: Any) -> Callable[[str], tuple[Any, Any]]:
     return make
 
 
+@needs_zmq
 @pytest.mark.parametrize("right", [True, False])
 def test_only_known_keys_are_heard(right: bool, make_keys: Callable[[str], tuple[Any, Any]]) -> None:
     (public_a, secret_a), (public_b, secret_b), (_, other) = (make_keys(name) for name in "abc")
@@ -238,6 +244,7 @@ def test_only_known_keys_are_heard(right: bool, make_keys: Callable[[str], tuple
         a.close()
 
 
+@needs_zmq
 def test_a_public_key_is_no_secret_one(make_keys: Callable[[str], tuple[Any, Any]]) -> None:
     public, _ = make_keys("a")
     with pytest.raises(BridgeError, match="no secret key"):
@@ -247,6 +254,8 @@ def test_a_public_key_is_no_secret_one(make_keys: Callable[[str], tuple[Any, Any
 # ---- what is asked for -----------------------------------------------------------------------------------
 
 
+@needs_zmq
+@needs_zenoh
 def test_endpoints_that_are_none() -> None:
     with pytest.raises(BridgeError, match=r"cannot connect to nowhere.*tcp://"):
         over_zmq.OverZmq("nowhere", listen=False, name=b"a")
