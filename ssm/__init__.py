@@ -27,6 +27,7 @@ if sys.platform != "linux":
 from ssm import registered as _registered  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from ssm._core import Packet, PacketBatch, Pid
 from ssm.acl import Acl
+from ssm.board import Board
 from ssm.errors import (
     ConsumersGone,
     CorruptionError,
@@ -87,6 +88,7 @@ __all__ = [
     "Acl",
     "AddressService",
     "ArenaStats",
+    "Board",
     "ClassStats",
     "Connection",
     "ConsumersGone",

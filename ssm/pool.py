@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
 from weakref import ref
 
-from ssm import _core, ending, labels, late, names, rpc, semaphore, service, slow, topic
+from ssm import _core, board, ending, labels, late, names, rpc, semaphore, service, slow, topic
 from ssm.errors import LayoutMismatch, PoolAbandoned, PoolMismatch
 from ssm.lending import Lending
 from ssm.options import (
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
+    from ssm.board import Board
     from ssm.ring import Ring
     from ssm.rpc import Rpc
     from ssm.semaphore import SemaphoreService
@@ -734,6 +735,37 @@ class Pool(_core.Pool):
             There cannot be so many permits.
         """
         return semaphore.semaphore(self, name, permits)
+
+    def board(self, name: str, dtype: DTypeLike, rows: int) -> Board:
+        """Open a small table that processes share, or create it if it is not there: for progress, settings, counts.
+
+        The table is of zeros at first, and stays as long as the pool. What a process wrote is there when it has died.
+
+        Parameters
+        ----------
+        name : str
+            1 .. 47 bytes; boards and services have one name each.
+        dtype : numpy dtype
+            Of a row: a number, or a record of fixed size without Python objects.
+        rows : int
+            How many. They take rows x itemsize bytes of the metadata area, see `metadata` of `create`.
+
+        Returns
+        -------
+        Board
+            ``board.array`` is the table, as a numpy array of shape ``(rows,)``; read-only in a pool that is attached
+            readonly.
+
+        Raises
+        ------
+        ServiceMismatch
+            It exists with another dtype or other rows, or the name is a service's (also a ValueError).
+        MetadataExhausted
+            The pool has no room for it.
+        FileNotFoundError
+            It is not there, and this pool is attached readonly, and so cannot make it.
+        """
+        return board.board(self, name, dtype, rows)
 
     def services(self) -> list[str]:
         """Return the names of the pool's services."""

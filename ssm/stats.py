@@ -144,20 +144,21 @@ class ServiceStats:
     name: str
     """Its name."""
     kind: str
-    """Which allocator it is: "ids", "addresses", "pids", "rmids" or "semaphore"."""
+    """Which allocator it is: "ids", "addresses", "pids", "rmids" or "semaphore"; or "board", a table."""
     reclaim: bool
     """Whether what a process has goes back when that leaves or dies."""
     first: int
     """Of ids and addresses, the first one; of pids, the order; of rmids, the highest one; of a semaphore, its
-    permits."""
+    permits; of a board, its rows."""
     last: int
-    """Of ids and addresses, the last one; of rmids, how long each rests, in nanoseconds; otherwise 0."""
+    """Of ids and addresses, the last one; of rmids, how long each rests, in nanoseconds; of a board, a number for its
+    dtype; otherwise 0."""
     ranges: int
-    """Of addresses, how many ranges can be allocated at once; otherwise 0."""
+    """Of addresses, how many ranges can be allocated at once; of a board, bytes of a row; otherwise 0."""
     capacity: int
-    """Values, or ranges, that can be allocated at once."""
+    """Values, or ranges, that can be allocated at once; of a board, its rows."""
     used: int
-    """Those that are allocated now."""
+    """Those that are allocated now; of a board, 0."""
     allocs: int
     """Those that ever were."""
     recoveries: int
@@ -179,8 +180,10 @@ class ServiceStats:
             "pids": f"order={first}",
             "rmids": f"{first}, min_free_time_ns={last}",
             "semaphore": f"{first}",
+            "board": f"dtype #{last:016x} of {ranges} bytes, rows={first}",
         }[kind]
-        return f"{kind}({parameters})" if kind == "semaphore" else f"{kind}({parameters}, reclaim={reclaim})"
+        plain = kind in ("semaphore", "board")
+        return f"{kind}({parameters})" if plain else f"{kind}({parameters}, reclaim={reclaim})"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ BINDING = """
     pool_alloc ring_hold
     ring_put ring_get ready life service
     ring_roster
-    ring service_numbers service_semaphore pool
+    ring service_numbers service_semaphore service_board pool
     module
 """
 # Packages and modules of Python the same way, each package with the order of what is in it.
@@ -61,7 +61,7 @@ PYTHON = {
         stats_text
         errors labels slow stats
         registered names service records aio ready semaphore_aio lending
-        semaphore readiness
+        semaphore board readiness
         options
         ring
         topic replies

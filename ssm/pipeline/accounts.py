@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ssm.pipeline import board, books, plan
 from ssm.pipeline.ledger import Ledger
@@ -14,29 +14,38 @@ from ssm.pipeline.report import DeadLetter, Report, RingReport, StageReport
 from ssm.pool import Pool
 
 if TYPE_CHECKING:
+    from ssm.pipeline.board import Words
     from ssm.pipeline.declared import Declaration
     from ssm.pipeline.plan import Plan
 
 
 class Accounts:
-    """The pool of one run, and its books. `new_words` makes shared memory for the board, as RawArray does."""
+    """The pool of one run, and its books."""
 
-    def __init__(self, declared: Declaration, planned: Plan, new_words: Any) -> None:
+    def __init__(self, declared: Declaration, planned: Plan) -> None:
         self.declared = declared
         self.began = time.monotonic()
         self.reasons: dict[int, tuple[str, str]] = {}  # of dead letters, by handle: stage, reason
-        self.ledgers = {
-            stage.name: Ledger(stage, new_words("Q", board.size(stage.workers))) for stage in declared.stages
-        }
         name = f"{declared.name}-{os.getpid()}-{secrets.token_hex(3)}"
         self.pool = Pool.create(name, ephemeral=True, **planned.pool)
         try:
             self.rings = {ring: self.pool.ring(ring, **options) for ring, options in planned.rings.items()}
             letters, capacity = plan.dead_letter_ring(declared)
             self.dead = self.pool.ring(letters, capacity=capacity)
+            self.board = board.make(self.pool, [stage.workers for stage in declared.stages])
+            self.ledgers = self._ledgers(board.view(self.board))
         except BaseException:
             self.pool.close()
             raise
+
+    def _ledgers(self, words: Words) -> dict[str, Ledger]:
+        """Return one for each stage, with its part of the board."""
+        ledgers: dict[str, Ledger] = {}
+        first = 0
+        for stage in self.declared.stages:
+            ledgers[stage.name] = Ledger(stage, words, first)
+            first += board.size(stage.workers)
+        return ledgers
 
     def report(self, *, complete: bool, over: bool, interrupted: bool = False) -> Report:
         """Return the books. `complete`: all stages came to their end; `over`: no worker is left."""

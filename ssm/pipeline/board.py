@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The board: a small table in shared memory where workers write what they do, and their supervisor reads it.
+"""What workers write of what they do, and their supervisor reads: a board of the pool, with a row for each worker.
 
-Each worker has a row of words; it alone writes them, except `STOP`. Behind the rows of a stage are `POISON` more words:
+Its worker alone writes a row, except `STOP`. Behind the rows of a stage are `POISON` more words:
 handles of packets that have killed workers. The supervisor writes them, and the worker that takes such a packet out
 of the way clears its word.
 
@@ -17,11 +17,17 @@ happened; the rings can, see books.py.
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ssm.board import Board
+    from ssm.pool import Pool
+
     Words: TypeAlias = "memoryview[int]"
 
+NAME = "pipeline"  # of the board
 WORDS = 32  # of a row: 256 bytes, so workers do not share cache lines
 POISON = 64
 
@@ -52,9 +58,14 @@ BUSY, STARVED, BLOCKED, NO_BLOCK = range(4)  # states
 KIND_BITS = 8
 
 
-def view(raw: Any) -> Words:
-    """Return the words of a RawArray."""
-    return memoryview(raw).cast("B").cast("Q")
+def make(pool: Pool, workers: Iterable[int]) -> Board:
+    """Return the board for all stages, one behind the other; `workers`: of each."""
+    return pool.board(NAME, "u8", sum(map(size, workers)))
+
+
+def view(table: Board) -> Words:
+    """Return the words of a board."""
+    return memoryview(table).cast("Q")
 
 
 def size(workers: int) -> int:

@@ -7,7 +7,6 @@ behind it work first.
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,7 +47,7 @@ class _Inline:
     """One run."""
 
     def __init__(self, declared: Declaration, planned: Plan) -> None:
-        self.accounts = Accounts(declared, planned, _new_words)
+        self.accounts = Accounts(declared, planned)
         self.workers: list[Worker] = []
         for number, stage in enumerate(_in_order(declared)):
             self.workers.append(self._worker(number, stage))
@@ -146,10 +145,6 @@ def run(declared: Declaration, planned: Plan, args: tuple[Any, ...], kwargs: dic
         As for `Run.wait`; the cause is the exception itself.
     """
     return _Inline(declared, planned).run(args, kwargs)
-
-
-def _new_words(_: str, count: int) -> Any:
-    return (ctypes.c_uint64 * count)()
 
 
 def _in_order(declared: Declaration) -> list[StageSpec]:

@@ -31,7 +31,8 @@ class Ledger:
     """One stage: its rows on the board, and the sums of those that are closed."""
 
     stage: StageSpec
-    raw: Any  # a RawArray, which goes to its workers
+    words: Words  # of the whole board
+    first: int  # where those of this stage begin
     counted: Tally = field(default_factory=Tally)
     doubts: list[Tally] = field(default_factory=list[Tally])
     results: dict[int, Any] = field(default_factory=dict[int, Any])
@@ -46,7 +47,7 @@ class Ledger:
     moved: tuple[int, ...] = (0, 0)  # what had been counted at the last death
 
     def __post_init__(self) -> None:
-        self._words = board.view(self.raw)
+        self._words = self.words[self.first : self.first + board.size(self.stage.workers)]
 
     @property
     def is_done(self) -> bool:

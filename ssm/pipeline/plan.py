@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssm import _core
+from ssm.pipeline import board
 from ssm.pipeline.declared import DEAD_LETTERS, Declaration, RingSpec, StageSpec
 from ssm.pipeline.errors import PipelineRefused
 
@@ -234,7 +235,8 @@ def _pool(declared: Declaration, capacities: dict[str, int], blocks: int) -> dic
         pool.get("arena_packets") or (1 << 16 if pool.get("grow") else 1 << 12)
     )
     slots = 64 * sum(capacities.values()) + _PAGE * (len(capacities) + 1)
-    pool.setdefault("metadata", 2 * _METADATA + (tables + 1) * _TABLE_ENTRY * packets + slots)
+    words = sum(board.size(stage.workers) for stage in declared.stages)
+    pool.setdefault("metadata", 2 * _METADATA + (tables + 1) * _TABLE_ENTRY * packets + slots + 8 * words)
     return pool
 
 

@@ -23,12 +23,14 @@ from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from ssm.pipeline import board
+from ssm.pipeline.ledger import Ledger
 from ssm.pipeline.worker import StageError, Worker, set_current
 from ssm.slow import slow_wait
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+    from ssm.board import Board
     from ssm.pipeline.declared import StageSpec
     from ssm.pool import Pool
 
@@ -40,6 +42,7 @@ class Duty:
     stage: StageSpec | bytes  # pickled, where the process does not inherit it
     args: tuple[Any, ...] | bytes
     number: int
+    first_word: int  # of its stage, on the board
     dead_letters: str
     log_level: int
     start_sent: int = 0  # packets that a source had sent when it was killed
@@ -79,7 +82,7 @@ class _ToParent(logging.handlers.QueueHandler):
         self._pipe.tell("log", record)
 
 
-def run(connection: Connection, pool: Pool, raw: Any, workers: int, duty: Duty) -> None:
+def run(connection: Connection, pool: Pool, table: Board, duty: Duty) -> None:
     """Be one worker: what a started process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -92,21 +95,21 @@ def run(connection: Connection, pool: Pool, raw: Any, workers: int, duty: Duty) 
     root.setLevel(duty.log_level)
     try:
         with pool:
-            _work(pipe, pool, raw, workers, duty)
+            _work(pipe, pool, table, duty)
     except BaseException as error:
         with contextlib.suppress(OSError):  # the supervisor is gone
             pipe.tell("error", _failure(error))
         raise SystemExit(1) from None
 
 
-def _work(pipe: Pipe, pool: Pool, raw: Any, workers: int, duty: Duty) -> None:
+def _work(pipe: Pipe, pool: Pool, table: Board, duty: Duty) -> None:
     stage: StageSpec = pickle.loads(duty.stage) if isinstance(duty.stage, bytes) else duty.stage
-    words = board.view(raw)
-    row = words[duty.number * board.WORDS : (duty.number + 1) * board.WORDS]
+    ledger = Ledger(stage, board.view(table), duty.first_word)
+    row = ledger.row(duty.number)
     if stage.cpus:
         os.sched_setaffinity(0, {stage.cpus[duty.number % len(stage.cpus)]})
     dead = pool.ring(duty.dead_letters)
-    worker = Worker(stage, duty.number, pool, dead, row, words[workers * board.WORDS :], pipe.tell)
+    worker = Worker(stage, duty.number, pool, dead, row, ledger.poisons, pipe.tell)
     set_current(worker)
     row[board.READY_NS] = time.monotonic_ns()
     worker.begin()

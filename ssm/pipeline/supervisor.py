@@ -89,7 +89,7 @@ class Run:
     def __init__(self, declared: Declaration, planned: Plan, freight: Freight) -> None:
         self._declared, self._freight = declared, freight
         self._context: Any = multiprocessing.get_context(declared.start)
-        self._accounts = Accounts(declared, planned, self._context.RawArray)
+        self._accounts = Accounts(declared, planned)
         self.pool, self._ledgers = self._accounts.pool, self._accounts.ledgers
         self._members: dict[Connection, _Member] = {}
         self._due: list[tuple[float, Ledger, int, int]] = []  # when, and which worker is to be started again
@@ -191,6 +191,7 @@ class Run:
             self._freight.stages[stage.name],
             self._freight.args if stage.kind == "source" else ((), {}),
             number,
+            ledger.first,
             self._accounts.dead.name,
             logging.getLogger().level,
             sent,
@@ -199,7 +200,7 @@ class Run:
         with theirs, _interrupts_held():
             worker = self._context.Process(
                 target=process.run,
-                args=(theirs, self.pool, ledger.raw, stage.workers, duty),
+                args=(theirs, self.pool, self._accounts.board, duty),
                 name=f"{stage.name}-{number}",
                 daemon=True,
             )

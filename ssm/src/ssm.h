@@ -487,7 +487,8 @@ enum ssm_service_kind {
     SSM_SERVICE_RMIDS,     /* numbers from 1 on, the first freed first, each after a rest */
     SSM_SERVICE_ADDRESSES, /* ranges of an address space */
     SSM_SERVICE_SEMAPHORE, /* permits, of which each process has some; always with SSM_RECLAIM */
-    SSM_SERVICE_KIND_MAX = SSM_SERVICE_SEMAPHORE
+    SSM_SERVICE_BOARD,     /* rows of plain memory; never with SSM_RECLAIM */
+    SSM_SERVICE_KIND_MAX = SSM_SERVICE_BOARD
 };
 const char *ssm_service_kind_name(uint32_t kind); /* "ids" ...; NULL: there is no such kind */
 
@@ -497,12 +498,15 @@ struct ssm_service;
 struct ssm_service_options {
     uint32_t kind, flags;
     uint64_t first, last; /* ids, addresses: the range, both included; pids: order, 0; rmids: the highest, rest in ns;
-                           * semaphore: permits, at most SSM_PERMITS_MAX, 0 */
-    uint32_t ranges;      /* addresses: the most at once; 0: as it is, or 1024 for a new service */
+                           * semaphore: permits, at most SSM_PERMITS_MAX, 0; board: rows, a number that says what
+                           * they are */
+    uint32_t ranges;      /* addresses: the most at once; 0: as it is, or 1024 for a new service. board: bytes of a
+                           * row */
 };
 
 /* Opens the service of that name, or creates it. -EINVAL: such parameters cannot be. SSM_E_MISMATCH: it exists with
- * others. SSM_E_METADATA: no room in the metadata area, or in the directory. */
+ * others. SSM_E_METADATA: no room in the metadata area, or in the directory. In a pool attached with SSM_READONLY only
+ * boards can be opened: those that are there; -ENOENT: there is none of that name. */
 int ssm_service_open(struct ssm_pool *pool, const char *name, const struct ssm_service_options *options,
                      struct ssm_service **service_out);
 void ssm_service_close(struct ssm_service *service); /* what was allocated stays so */
@@ -539,6 +543,11 @@ int ssm_range_free(struct ssm_service *service, uint64_t start, uint64_t end);
 int ssm_semaphore_acquire(struct ssm_service *service, int64_t timeout_ns, uint64_t *ticket);
 int ssm_semaphore_release(struct ssm_service *service, uint32_t number);
 int ssm_semaphore_held(struct ssm_service *service);
+
+/* Boards: the rows, for as long as the pool is attached; with SSM_READONLY they cannot be written to. Zero at first.
+ * What a process has written is there whatever becomes of it; a death within a write leaves a part of it. */
+#define SSM_BOARD_BYTES_MAX (UINT64_C(1) << 40)
+int ssm_board_memory(struct ssm_service *service, void **memory_out, uint64_t *bytes_out);
 
 /* What is allocated, and of an address space the free ranges, too, in order. */
 struct ssm_service_item {

@@ -75,6 +75,10 @@ static void test_parameters(void)
     WRONG(.kind = SSM_SERVICE_SEMAPHORE);
     WRONG(.kind = SSM_SERVICE_SEMAPHORE, .first = SSM_PERMITS_MAX + 1);
     WRONG(.kind = SSM_SERVICE_SEMAPHORE, .first = 1, .last = 1);
+    WRONG(.kind = SSM_SERVICE_BOARD, .ranges = 8);
+    WRONG(.kind = SSM_SERVICE_BOARD, .first = 1, .ranges = 8, .flags = SSM_RECLAIM);
+    WRONG(.kind = SSM_SERVICE_BOARD, .first = UINT64_C(1) << 63, .ranges = 8);
+    WRONG(.kind = SSM_SERVICE_BOARD, .first = SSM_BOARD_BYTES_MAX / 8 + 1, .ranges = 8);
     WRONG(.kind = SSM_SERVICE_IDS, .first = 1, .last = 0);
     WRONG(.kind = SSM_SERVICE_IDS, .last = UINT64_C(1) << 32);
     WRONG(.kind = SSM_SERVICE_IDS, .last = 3, .ranges = 3);
@@ -113,6 +117,46 @@ static void test_mismatch(void)
     more.ranges++;
     CHECK_EQ(try_open(f.pool, "d", any), 0);
     CHECK_EQ(try_open(f.pool, "d", more), -SSM_E_MISMATCH);
+    fixture_close(&f);
+}
+
+/* Rows that all attachments see; one that only looks finds them, and makes none. */
+static void test_board(void)
+{
+    struct fixture f = open_fixture();
+    const struct ssm_service_options board = {.kind = SSM_SERVICE_BOARD, .first = 3, .last = 77, .ranges = 40};
+    struct ssm_service_options other = board;
+    struct ssm_service *service, *seen;
+    void *rows, *there;
+    uint64_t bytes;
+    struct ssm_pool *reader = fixture_attach(f.fd, SSM_READONLY);
+    CHECK_EQ(ssm_service_open(reader, "board", &board, &seen), -ENOENT);
+    CHECK_EQ(ssm_service_open(f.pool, "board", &board, &service), 0);
+    CHECK_EQ(ssm_board_memory(service, &rows, &bytes), 0);
+    CHECK_EQ(bytes, 120);
+    for (uint64_t i = 0; i < bytes; i++)
+        CHECK_EQ(((const uint8_t *)rows)[i], 0);
+    memset(rows, 0xa5, bytes);
+    CHECK_EQ(ssm_service_open(reader, "board", &board, &seen), 0);
+    CHECK_EQ(ssm_board_memory(seen, &there, &bytes), 0);
+    CHECK(memcmp(rows, there, bytes) == 0);
+    ssm_service_close(seen);
+    other.last++;
+    CHECK_EQ(try_open(f.pool, "board", other), -SSM_E_MISMATCH);
+    CHECK_EQ(try_open(reader, "board", other), -SSM_E_MISMATCH);
+    CHECK_EQ(try_open(reader, "ids", IDS), -EACCES);
+    other = board;
+    other.ranges = 41;
+    CHECK_EQ(try_open(f.pool, "board", other), -SSM_E_MISMATCH);
+    uint32_t number;
+    CHECK_EQ(ssm_number_alloc(service, 0, &number), -SSM_E_UNMANAGED);
+    CHECK_EQ(ssm_service_list(service, 0, UINT64_MAX, NULL, 0), 0);
+    CHECK_EQ(used(f.pool, 0), 0);
+    ssm_service_close(service);
+    CHECK_EQ(ssm_service_open(f.pool, "ids", &IDS, &service), 0);
+    CHECK_EQ(ssm_board_memory(service, &rows, &bytes), -EINVAL);
+    ssm_service_close(service);
+    ssm_pool_destroy(reader);
     fixture_close(&f);
 }
 
@@ -678,6 +722,7 @@ int main(void)
     check_seed();
     test_parameters();
     test_mismatch();
+    test_board();
     test_directory();
     test_registry_ids();
     test_snapshot();

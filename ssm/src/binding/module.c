@@ -243,6 +243,7 @@ static int add_services(PyObject *module, struct module_state *state)
         [SSM_SERVICE_RMIDS] = &rmids_spec,
         [SSM_SERVICE_ADDRESSES] = &addresses_spec,
         [SSM_SERVICE_SEMAPHORE] = &semaphore_spec,
+        [SSM_SERVICE_BOARD] = &board_spec,
     };
     _Static_assert(sizeof(specs) / sizeof(*specs) == SSM_SERVICE_KIND_MAX + 1, "every kind has a type");
     PyTypeObject **types = state->service_types;

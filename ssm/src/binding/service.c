@@ -49,6 +49,11 @@ static PyObject *raise_open(const struct service_object *service, int code)
             "pool %R has no room left for service %R of that size, or %d services already; ask for less, or create "
             "the pool with a larger metadata=",
             pool->name, service->name, SSM_SERVICE_MAX);
+    case -ENOENT:
+        return raise_os(PyExc_FileNotFoundError, ENOENT,
+                        "pool %R has no board %R, and cannot make one: it is attached readonly; a process that is not "
+                        "has to open the board first",
+                        pool->name, service->name);
     case -EINVAL: return PyErr_Format(PyExc_ValueError, "service %R: such parameters cannot be", service->name);
     default:      return service_raise(service, code);
     }
@@ -130,7 +135,7 @@ static PyObject *service_refuse(PyTypeObject *type, PyObject *args, PyObject *kw
 {
     (void)args, (void)kwargs;
     return PyErr_Format(PyExc_TypeError,
-                        "%R is not called: use pool.ids(), addresses(), pids(), rmids() or semaphore()", type);
+                        "%R is not called: use pool.ids(), addresses(), pids(), rmids(), semaphore() or board()", type);
 }
 
 /* ---- what is allocated ----------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Services as Python objects: what their files share. service.c has the base class, the directory, and ranges;
- * service_numbers.c has ids, pids, rmids, and Pid; service_semaphore.c semaphores.
+ * service_numbers.c has ids, pids, rmids, and Pid; service_semaphore.c semaphores; service_board.c boards.
  *
  * A service object is immutable once it is open. Its calls may wait for a lock that another process has, without the
  * GIL; service_begin() and service_end() keep the pool's memory meanwhile. Nothing is to be closed: the core's struct
@@ -39,6 +39,6 @@ PyObject *service_raise(const struct service_object *service, int code);
 PyObject *service_raise_error(const struct service_object *service, enum ours class, const char *format, ...);
 
 /* Types: one for each kind, and those that belong to one of them. */
-extern PyType_Spec service_spec, ids_spec, pids_spec, rmids_spec, addresses_spec, semaphore_spec, pid_spec;
+extern PyType_Spec service_spec, ids_spec, pids_spec, rmids_spec, addresses_spec, semaphore_spec, board_spec, pid_spec;
 
 #endif

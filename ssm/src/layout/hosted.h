@@ -21,7 +21,8 @@
 #include "ssm.h"
 
 /* All kinds: the name in enum ssm_service_kind, and that of the row, which people read as well. */
-#define SSM_SERVICE_KINDS(X) X(IDS, ids) X(PIDS, pids) X(RMIDS, rmids) X(ADDRESSES, addresses) X(SEMAPHORE, semaphore)
+#define SSM_SERVICE_KINDS(X)                                                                                  \
+    X(IDS, ids) X(PIDS, pids) X(RMIDS, rmids) X(ADDRESSES, addresses) X(SEMAPHORE, semaphore) X(BOARD, board)
 
 struct ssm_hosted {
     const struct ssm_service_ops *ops;
@@ -32,6 +33,7 @@ struct ssm_hosted {
         struct al_rmid    *rmids;
         struct al_tree     addresses;
         struct ssm_permits permits;
+        uint8_t           *board; /* its rows */
     };
     uint32_t *owners; /* of numbers: [number - first] */
 };

@@ -41,7 +41,7 @@
 #include "ssm.h"
 
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
-#define SSM_LAYOUT_VERSION 11u
+#define SSM_LAYOUT_VERSION 12u
 #define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard stays locked */
 #define SSM_BLOCK_MAX      (UINT64_C(1) << 31)
 #define SSM_EXTENT_UNIT    SSM_CACHELINE   /* start and size of an extent are multiples of it */

@@ -102,6 +102,27 @@ static bool is_same(const struct ssm_service_options *there, const struct ssm_se
            (asked->ranges == 0 || asked->ranges == there->ranges);
 }
 
+/* The service of an entry, if it is the one that was asked for. */
+static int open_entry(struct ssm_pool *pool, uint32_t service_idx, const struct ssm_service_options *options,
+                      struct ssm_service *service_out)
+{
+    int result = map_service(pool, service_idx, service_out);
+    if (result != 0)
+        return result;
+    const struct ssm_service_options there = options_of(service_out->shared);
+    return is_same(&there, options) ? 0 : -SSM_E_MISMATCH;
+}
+
+/* Entries stay as long as the pool, so one that is there can be read without the registry's lock. */
+static int find_existing(struct ssm_pool *pool, const char *name, const struct ssm_service_options *options,
+                         struct ssm_service *service_out)
+{
+    uint32_t unused;
+    SSM_POOL_READ(pool);
+    const uint32_t service_idx = find(pool, name, &unused);
+    return service_idx == SSM_NIL ? -ENOENT : open_entry(pool, service_idx, options, service_out);
+}
+
 static int find_or_create(struct ssm_pool *pool, const char *name, const struct ssm_service_options *options,
                           struct ssm_service *service_out)
 {
@@ -117,11 +138,7 @@ static int find_or_create(struct ssm_pool *pool, const char *name, const struct 
     }
     ssm_registry_unlock(pool);
     if (result == 0)
-        result = map_service(pool, service_idx, service_out);
-    if (result == 0) {
-        struct ssm_service_options there = options_of(service_out->shared);
-        result = is_same(&there, options) ? 0 : -SSM_E_MISMATCH;
-    }
+        result = open_entry(pool, service_idx, options, service_out);
     ssm_pool_leave(pool);
     return result;
 }
@@ -137,7 +154,8 @@ int ssm_service_open(struct ssm_pool *pool, const char *name, const struct ssm_s
     struct ssm_service *service = malloc(sizeof *service);
     if (service == NULL)
         return -ENOMEM;
-    int result = find_or_create(pool, name, options, service);
+    const bool only_looks = pool->flags & SSM_READONLY && options->kind == SSM_SERVICE_BOARD;
+    int result = (only_looks ? find_existing : find_or_create)(pool, name, options, service);
     if (result != 0)
         free(service);
     else
@@ -322,6 +340,17 @@ int ssm_range_free(struct ssm_service *service, uint64_t start, uint64_t end)
     int result = ssm_service_enter(service);
     return result != 0 ? result
                        : ssm_service_finish(service, al_tree_free(&service->hosted.addresses, start, end), false);
+}
+
+/* ---- boards --------------------------------------------------------------------------------------------- */
+
+int ssm_board_memory(struct ssm_service *service, void **memory_out, uint64_t *bytes_out)
+{
+    if (service->hosted.ops != &ssm_board_ops)
+        return -EINVAL;
+    *memory_out = service->hosted.board;
+    *bytes_out = service->core_bytes;
+    return 0;
 }
 
 /* ---- looking in ----------------------------------------------------------------------------------------- */
