@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -65,7 +66,7 @@ def board(pool: Pool, name: str, dtype: DTypeLike, rows: int) -> Board:
     """Open or create; see `Pool.board`."""
     count = operator.index(rows)
     records: Any = late.load("ssm.records")
-    number = late.load("hashlib").blake2b(records.text_of(dtype).encode(), digest_size=8).digest()
+    number = hashlib.blake2b(records.text_of(dtype).encode(), digest_size=8).digest()
     kind: np.dtype[Any] = late.load("numpy").dtype(dtype)
     most = BYTES_MAX // kind.itemsize
     if not 1 <= count <= most:

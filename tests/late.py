@@ -29,7 +29,6 @@ CALLS = {
     "numpy": lambda pool: pool.alloc(8).asarray(),
     "ssm.columns": lambda pool: pool.alloc_many(2, 8).lengths,
     "ssm.records": lambda pool: pool.ring("records", 4, dtype="u8"),
-    "hashlib": lambda pool: pool.board("board", "u8", 1),
     "ssm.semaphore_aio": wait_for_permit,
     "ssm.aio": lambda pool: pool.ring("awaited", 4).aget().close(),
     "multiprocessing.reduction": lambda pool: ssm.Queue(4, pool=pool, name="queue").put(1),
