@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _U32_MAX = 2**32 - 1
 _ROOM_FOR_RINGS = 1 << 20  # bytes of the metadata area, unless asked otherwise:
-_ROOM_PER_BLOCK = 2 * 16  # with these, two rings can redeliver
+_ROOM_PER_BLOCK = 2 * 24  # with these, two rings can redeliver
 _BLOCK_STEP = 64  # a cache line
 _ARENA_PAGE = 4096  # an arena is a multiple of it,
 _GROW_UNIT = 65536  # one that grows, of this,

@@ -478,7 +478,7 @@ class Pool(_core.Pool):
             locks. By default as it is, or "many" for a new ring.
         redeliver : bool, optional
             What a process took out of the ring, and neither freed nor put into a ring before it died, comes out once
-            more, at the front and in the order in which it was taken; `Packet.redelivered` tells. Takes 16 bytes of
+            more, at the front and in the order in which it was taken; `Packet.redelivered` tells. Takes 24 bytes of
             the metadata area for each block of the pool. By default as it is, or False for a new ring.
         overflow : str, optional
             What a put does that finds the ring full. "block" waits; "drop" frees the new packet, and says so; with

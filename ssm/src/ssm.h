@@ -309,6 +309,8 @@ int ssm_packet_redelivered(struct ssm_pool *pool, uint64_t handle);
  * before it. A redelivered packet has the position that it was put at. 0: the delivery is none of this packet's, or the
  * packet has come out of that ring once more since. SSM_E_STALE. */
 int ssm_packet_position(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, uint64_t *position_out);
+/* 1, and how often that ring has handed the packet out since it was put, this time included; otherwise as above. */
+int ssm_packet_deliveries(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, uint64_t *count_out);
 
 /* A message that does not fit into one block: a chain of packets. Its first one, the head, goes by its handle through
  * rings, as one packet that takes one place; the others, its segments, go with it, and are freed with it. */
@@ -329,8 +331,9 @@ enum ssm_ring_flags {
     SSM_ONE_PRODUCER = 1u << 0, /* exclusive to the first process that puts, as long as it lives */
     SSM_ONE_CONSUMER = 1u << 1,
     /* What a dead process took out and neither freed nor put into a ring comes out once more, before all that is
-     * queued, in the order in which it was taken. 16 bytes of metadata per block of the pool. A packet that another
-     * process took out of it and has still cannot be put into it: SSM_E_QUEUED. */
+     * queued, in the order in which it was taken, and one by one: a call that asks for more gets one. 24 bytes of
+     * metadata per block of the pool. A packet that another process took out of it and has still cannot be put into it:
+     * SSM_E_QUEUED. */
     SSM_REDELIVER = 1u << 2,
     /* What a put does that finds the ring full, instead of waiting; one of them at most. DROP: as many packets as there
      * is room for go in, the first ones; the others are freed. OVERWRITE: the oldest packets in the ring are freed to

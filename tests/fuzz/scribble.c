@@ -73,7 +73,8 @@ static const struct field cache[] = {
     FIELD(ssm_cache, thief), FIELD(ssm_cache, busy), FIELD(ssm_cache, count), FIELD(ssm_cache, handles[0]),
     FIELD(ssm_cache, handles[1]), END,
 };
-static const struct field delivery[] = {FIELD(ssm_delivery, taken), FIELD(ssm_delivery, position), END};
+static const struct field delivery[] = {FIELD(ssm_delivery, taken), FIELD(ssm_delivery, position),
+                                        FIELD(ssm_delivery, handed_out), END};
 static const struct field ring[] = {
     FIELD(ssm_ring_shared, capacity), FIELD(ssm_ring_shared, flags), FIELD(ssm_ring_shared, acl),
     FIELD(ssm_ring_shared, returned), FIELD(ssm_ring_shared, redelivered), FIELD(ssm_ring_shared, producer.put_owner),

@@ -554,7 +554,7 @@ class Model(Explorer):
         """For those that come while it scans the flag is set after it: the scan is one step."""
         r = s[p + RING]
         found = self._returned(s, r)
-        if found and not s[p + K1] and (not s[p + K0] or self.c.batch > 1):
+        if found and not s[p + K0]:  # it comes alone
             s[p + B] = found[0]
             s[p] = self.G_AGAIN
         else:

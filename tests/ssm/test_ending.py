@@ -160,7 +160,7 @@ def test_what_an_exception_keeps_from_being_bound_goes_back(jobs):
     """A signal handler may raise between get() and the assignment; here a call between them does."""
     send(jobs, 3)
 
-    for take in (jobs.get, lambda: jobs.get_many(2), lambda: next(jobs)):
+    for take in (lambda: jobs.get_many(2), jobs.get, lambda: next(jobs)):
         with pytest.raises(BoomError):
             (take(), interrupt())
         assert len(jobs) == 3

@@ -79,12 +79,16 @@ def test_what_a_killed_worker_had_comes_first_and_in_order(make_pool, children, 
     send(ring, *range(6, 10))
     assert ring.qsize() == 10  # more than its capacity: what came back is in no slot
     assert not ring.full()
+    for serial in range(4):
+        batch = ring.get_many(5)  # they come one by one
+        assert [serial_of(packet) for packet in batch] == [serial]
+        assert batch.redelivered.dtype == np.bool_
+        assert batch.redelivered.tolist() == [True]
+        batch.free()
     batch = ring.get_many(5)
-    assert [serial_of(packet) for packet in batch] == [0, 1, 2, 3, 4]
-    assert batch.redelivered.dtype == np.bool_
-    assert batch.redelivered.tolist() == [True] * 4 + [False]
+    assert batch.redelivered.tolist() == [False] * 5
     batch.free()
-    assert drain(ring) == [(serial, False) for serial in range(5, 10)]
+    assert drain(ring) == [(9, False)]
     stats = next(ring for ring in pool.stats().rings if ring.name == "jobs")
     assert (stats.puts, stats.gets, stats.redeliver, stats.redelivered) == (10, 14, True, 4)
     assert_all_is_there(pool)
@@ -132,17 +136,78 @@ def test_a_packet_has_the_position_that_it_was_put_at(make_pool, children):
         done = pool.ring("done", redeliver=True)
         assert done.put(packet, keep=True)
         assert packet.position == 6  # not that in the other ring
-    batch = ring.get_many(2)
+    send(ring, 9)
+    with ring.get_many(4) as batch:
+        assert batch.positions.tolist() == [7]
+    batch = ring.get_many(4)
     first = batch[0]
-    assert (first.position, batch.positions.tolist()) == (7, [7, 8])
+    assert (first.position, batch.positions.tolist()) == (8, [8, 9])
     first.free()
     with pytest.raises(ssm.StaleHandle):
         _ = first.position
-    assert batch.positions.tolist() == [7, 8]  # also of what is done
+    assert batch.positions.tolist() == [8, 9]  # also of what is done
     batch.free()
     with pytest.raises(ssm.StaleHandle):
         _ = batch.positions
     assert done.get().position == 0
+    assert_all_is_there(pool)
+
+
+def take_batches_until_killed(talk, name):
+    """Holds a batch, and says which packets it has, and which delivery of each it is."""
+    ring = ssm.Pool.attach(name).ring("jobs")
+    with ring.get_many(8) as batch:
+        talk.send([(serial_of(packet), packet.deliveries) for packet in batch])
+        time.sleep(1000)
+
+
+def test_deliveries_are_counted_across_deaths_and_without_blame_of_others(jobs, children):
+    pool, ring = jobs
+    send(ring, *range(4))
+    for expected in (
+        [(0, 1), (1, 1), (2, 1), (3, 1)],
+        [(0, 2)],  # from here on alone: what kills a worker is counted, and nothing else is
+        [(0, 3)],
+    ):
+        worker = children.start(take_batches_until_killed, pool.name)
+        assert worker.hear() == expected
+        worker.kill()
+        pool.reap()
+    found = []
+    for _ in range(4):
+        with ring.get_many(8) as batch:
+            assert len(batch) == 1
+            found.append((serial_of(batch[0]), batch[0].deliveries))
+    assert found == [(0, 4), (1, 2), (2, 2), (3, 2)]
+    assert ring.empty()
+    assert_all_is_there(pool)
+
+
+def test_deliveries_begin_anew_with_each_put(jobs):
+    pool, ring = jobs
+    send(ring, 5)
+    with pytest.raises(KeyError), ring.get() as packet:
+        assert packet.deliveries == 1
+        raise KeyError
+    packet = ring.get()
+    assert (packet.deliveries, packet.redelivered) == (2, True)
+    assert pool.packet(packet.handle).deliveries == 2
+    ring.put(packet)
+    with ring.get() as packet:
+        assert packet.deliveries == 1
+    assert_all_is_there(pool)
+
+
+def test_a_packet_that_no_redelivering_ring_gave_was_not_handed_out(make_pool):
+    pool = make_pool(classes={64: 64}, headroom=0, tailroom=0)
+    ring = pool.ring("plain")
+    with pool.alloc(8) as packet:
+        assert packet.deliveries == 0
+        ring.put(packet, keep=True)
+    with ring.get() as packet:
+        assert packet.deliveries == 0
+    with pytest.raises(ssm.StaleHandle):
+        _ = packet.deliveries
     assert_all_is_there(pool)
 
 
@@ -385,7 +450,7 @@ def test_fixed_at_creation(make_pool):
 def test_no_room_says_what_it_takes(make_pool):
     pool = make_pool(classes={64: 1000}, metadata=8192)
     pool.ring("small", capacity=16)
-    with pytest.raises(ssm.MetadataExhausted, match="16 bytes for each block"):
+    with pytest.raises(ssm.MetadataExhausted, match="24 bytes for each block"):
         pool.ring("large", capacity=16, redeliver=True)
     assert pool.rings() == ["small"]
 

@@ -77,7 +77,7 @@ PyObject *raise_code(const struct pool_object *pool, int code)
             errors[ERROR_MetadataExhausted], ENOSPC,
             "pool %R has no room left for another ring of that capacity; use a smaller capacity=, or create "
             "the pool with a larger metadata= (a ring takes 8 bytes for each packet of its capacity, rounded up "
-            "to a power of two, and with redeliver= 16 bytes for each block of the pool)",
+            "to a power of two, and with redeliver= 24 bytes for each block of the pool)",
             pool->name);
     case SSM_E_LAYOUT:
         return PyErr_Format(errors[ERROR_LayoutMismatch],

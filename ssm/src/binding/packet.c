@@ -533,6 +533,17 @@ static PyObject *packet_get_position(struct packet_object *self, void *unused)
     return result > 0 ? PyLong_FromUnsignedLongLong(position) : Py_NewRef(Py_None);
 }
 
+static PyObject *packet_get_deliveries(struct packet_object *self, void *unused)
+{
+    uint64_t count = 0;
+    int result;
+    (void)unused;
+    POOL_CALL(self->pool, result,
+              packet_is_live(self) ? ssm_packet_deliveries(self->pool->core, self->handle, self->delivery, &count)
+                                   : -SSM_E_STALE);
+    return result < 0 ? packet_raise(self, result) : PyLong_FromUnsignedLongLong(count);
+}
+
 static PyObject *packet_get_readonly(struct packet_object *self, void *unused)
 {
     (void)unused;
@@ -561,6 +572,10 @@ static PyGetSetDef packet_attributes[] = {
     {"chain", (getter)packet_get_chain, (setter)packet_set_chain, packet_chain_doc, NULL},
     {"redelivered", (getter)packet_get_redelivered, NULL,
      "bool : another process had taken it from the same ring, and died; see `Pool.ring`.", NULL},
+    {"deliveries", (getter)packet_get_deliveries, NULL,
+     "int : how often its ring has handed it out since it was put, this time included: 1, and one more for each process\n"
+     "that had it and died, or gave it back. 0 unless it was taken out of a ring with ``redeliver=True``.",
+     NULL},
     {"position", (getter)packet_get_position, NULL,
      "int or None : how many packets were put into its ring before it; the same when it is redelivered. None unless it was\n"
      "taken out of a ring with ``redeliver=True``.",

@@ -143,11 +143,36 @@ int ssm_packet_redelivered(struct ssm_pool *pool, uint64_t handle)
     return block_idx == SSM_NIL ? -SSM_E_STALE : (pool->claims[block_idx].flags & SSM_CLAIM_REDELIVERED) != 0;
 }
 
-int ssm_packet_position(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, uint64_t *position_out)
+/* Copies what is known of a delivery: 1; 0: it is none of this packet's; or -SSM_E_STALE. */
+static int look_at_delivery(struct ssm_pool *pool, uint64_t handle, uint64_t delivery,
+                            struct ssm_own_delivery *delivery_out)
 {
     SSM_POOL_ENTER(pool);
-    uint32_t block_idx = ssm_claim_find(pool, handle);
-    return block_idx == SSM_NIL ? -SSM_E_STALE : ssm_delivery_position(pool, block_idx, delivery, position_out);
+    const uint32_t block_idx = ssm_claim_find(pool, handle);
+    if (block_idx == SSM_NIL)
+        return -SSM_E_STALE;
+    const struct ssm_own_delivery *found = ssm_delivery_look(pool, block_idx, delivery);
+    if (found != NULL)
+        *delivery_out = *found;
+    return found != NULL;
+}
+
+int ssm_packet_position(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, uint64_t *position_out)
+{
+    struct ssm_own_delivery found = {0};
+    const int result = look_at_delivery(pool, handle, delivery, &found);
+    if (result > 0)
+        *position_out = found.position;
+    return result;
+}
+
+int ssm_packet_deliveries(struct ssm_pool *pool, uint64_t handle, uint64_t delivery, uint64_t *count_out)
+{
+    struct ssm_own_delivery found = {0};
+    const int result = look_at_delivery(pool, handle, delivery, &found);
+    if (result > 0)
+        *count_out = found.handed_out;
+    return result;
 }
 
 uint64_t ssm_packet_delivery(struct ssm_pool *pool, uint64_t handle)

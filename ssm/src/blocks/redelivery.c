@@ -106,6 +106,7 @@ bool ssm_redelivery_take(const struct ssm_pool *pool, const struct ssm_redeliver
     uint64_t seen = ssm_load_acquire_u64(&entry->taken), mine = entry_for(handle, HELD | ssm_redelivery_self(pool));
     while (said_of(seen, handle) != FRONT) {
         ssm_store_relaxed_u64(&entry->position, position);
+        ssm_store_relaxed_u64(&entry->handed_out, 1);
         if (ssm_cas_acqrel_u64(&entry->taken, &seen, mine)) /* D3: before the own bit is set and the ring's cleared */
             return true;
         /* The process that put it back here has just made its entry void, or a reaper did so for a dead one. */
@@ -143,9 +144,13 @@ bool ssm_redelivery_take_first(const struct ssm_pool *pool, const struct ssm_red
     *left_out = found == 0 ? 0 : found - 1;
     if (found == 0)
         return false;
+    struct ssm_delivery *entry = entry_of(table, *handle_out);
     uint64_t seen = entry_for(*handle_out, FRONT);
     uint64_t mine = entry_for(*handle_out, FRONT | HELD | ssm_redelivery_self(pool));
-    return ssm_cas_acqrel_u64(&entry_of(table, *handle_out)->taken, &seen, mine); /* D3; fails if it is damaged */
+    if (!ssm_cas_acqrel_u64(&entry->taken, &seen, mine)) /* D3; fails if it is damaged */
+        return false;
+    ssm_store_relaxed_u64(&entry->handed_out, ssm_load_relaxed_u64(&entry->handed_out) + 1);
+    return true;
 }
 
 bool ssm_redelivery_is_returned(const struct ssm_redelivery *table, uint64_t handle)
@@ -214,8 +219,13 @@ void ssm_delivery_begin(struct ssm_pool *pool, const struct ssm_redelivery *tabl
     SSM_ASSERT(pool->claims[block_idx].references > 0);
     if (table->own[block_idx].references == 0)
         table_of(pool, table->ring_id)->open++; /* `table` itself, which callers only read */
-    const uint64_t position = ssm_load_relaxed_u64(&table->entries[block_idx].position); /* mine, as the entry is */
-    table->own[block_idx] = (struct ssm_own_delivery){.serial = serial, .references = 1, .position = position};
+    const struct ssm_delivery *entry = &table->entries[block_idx];
+    table->own[block_idx] = (struct ssm_own_delivery){
+        .serial = serial,
+        .references = 1,
+        .position = ssm_load_relaxed_u64(&entry->position), /* both are mine, as the entry is */
+        .handed_out = ssm_load_relaxed_u64(&entry->handed_out),
+    };
     pool->claims[block_idx].flags |= SSM_CLAIM_DELIVERED;
 }
 
@@ -224,14 +234,13 @@ uint64_t ssm_delivery_name(const struct ssm_redelivery *table, uint32_t block_id
     return (uint64_t)(table->ring_id + 1) << 32 | table->own[block_idx].serial;
 }
 
-bool ssm_delivery_position(const struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery, uint64_t *position_out)
+const struct ssm_own_delivery *ssm_delivery_look(const struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery)
 {
     const struct ssm_redelivery *table = delivery == SSM_ANY_DELIVERY ? ssm_delivery_find(pool, block_idx, delivery)
                                                                       : table_of(pool, (uint32_t)(delivery >> 32) - 1);
     if (table == NULL || (delivery != SSM_ANY_DELIVERY && ssm_delivery_name(table, block_idx) != delivery))
-        return false;
-    *position_out = table->own[block_idx].position;
-    return true;
+        return NULL;
+    return &table->own[block_idx];
 }
 
 const struct ssm_redelivery *ssm_delivery_find(const struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery)

@@ -31,7 +31,9 @@
  *   give back    HELD|me -> FRONT, then ring's bit set, then own cleared    the next reaper sets the ring's bit, and
  *                                                                           the flag
  *
- * Returned packets come out in the order in which they were taken: `position` is written before the entry is. */
+ * Returned packets come out in the order in which they were taken: `position` is written before the entry is.
+ * `handed_out` is 1 when a packet is taken from a slot, which is written before the entry, too. A returned packet is
+ * counted after the entry names its new owner: a death in between leaves a packet that no caller has seen once more. */
 #ifndef SSM_REDELIVERY_H
 #define SSM_REDELIVERY_H
 
@@ -42,7 +44,8 @@
 struct ssm_own_delivery {
     uint32_t serial;     /* of the call that took it out */
     uint32_t references; /* of this process, that belong to the delivery; 0: it has ended */
-    uint64_t position;   /* the index at which it was put into the ring: also of one that has ended */
+    uint64_t position;   /* the index at which it was put into the ring, */
+    uint64_t handed_out; /* and which delivery of the packet this is, from 1 on: both also of one that has ended */
 };
 
 /* A ring's table, as this process sees it. */
@@ -95,9 +98,9 @@ void ssm_delivery_begin(struct ssm_pool *pool, const struct ssm_redelivery *tabl
  * ended. */
 const struct ssm_redelivery *ssm_delivery_find(const struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery);
 uint64_t ssm_delivery_name(const struct ssm_redelivery *table, uint32_t block_idx);
-/* Where the packet of the delivery with that name stood in its ring. False: there is no such delivery of the block, or
- * the ring has delivered the block to this process again since. */
-bool ssm_delivery_position(const struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery, uint64_t *position_out);
+/* What is known of the delivery with that name, also when it has ended; with SSM_ANY_DELIVERY of the latest open one.
+ * NULL: there is no such delivery of the block, or the ring has delivered the block to this process again since. */
+const struct ssm_own_delivery *ssm_delivery_look(const struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery);
 /* Adds a reference to the delivery, if it is open. */
 void ssm_delivery_share(const struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery);
 /* Marks the delivery as leaving, for a put that cannot fail any more. */

@@ -232,8 +232,9 @@ struct ssm_partner {
  *   I10 it names an attached process, and that process or the ring carries the block
  *   I11 returned: the ring carries the block, and `returned` of the ring is set */
 struct ssm_delivery {
-    struct ssm_u64 taken;    /* generation << 32 | state and owner */
-    struct ssm_u64 position; /* the index at which it was taken: the order at the front */
+    struct ssm_u64 taken;      /* generation << 32 | state and owner */
+    struct ssm_u64 position;   /* the index at which it was taken: the order at the front */
+    struct ssm_u64 handed_out; /* how often, since it was put; written by its owner */
 };
 
 /* A ring: a power-of-two array of handles, and when it redelivers, an entry for each block of the pool behind it.

@@ -127,17 +127,17 @@ static void pass_over(struct ssm_ring *ring)
         ssm_store_release_u64(&consumer->index, tail); /* R2 -> A2 in look_for_room() */
 }
 
-/* Takes up to `count` returned packets. Clears the flag before it scans the table: a reaper that returns more meanwhile
- * sets it again, and so does the reaper of this process. */
-static uint32_t take_returned(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
+/* Takes the first returned packet; false if there is none. Clears the flag before it scans the table: a reaper that
+ * returns more meanwhile sets it again, and so does the reaper of this process. */
+static bool take_returned(struct ssm_ring *ring, uint64_t *handle_out)
 {
     struct ssm_ring_shared *shared = ring->shared;
-    uint32_t got = 0, left = 1;
+    uint32_t left;
     ssm_exchange_acqrel_u32(&shared->returned, 0); /* D6: pairs with D5 in ssm_ring_return() */
     pass_over(ring);
-    while (got < count && left > 0 && ssm_redelivery_take_first(ring->pool, ring->table, &handles_out[got], &left))
-        take_block(ring, (uint32_t)handles_out[got++], true);
-    SSM_ASSERT(got <= count);
+    const bool got = ssm_redelivery_take_first(ring->pool, ring->table, handle_out, &left);
+    if (got)
+        take_block(ring, (uint32_t)*handle_out, true);
     if (left > 0)
         ssm_store_release_u32(&shared->returned, 1);
     ssm_store_relaxed_u64(&shared->redelivered, ssm_load_relaxed_u64(&shared->redelivered) + got);
@@ -175,15 +175,14 @@ static uint32_t get_queued(struct ssm_ring *ring, uint32_t count, uint64_t slots
     return got;
 }
 
-/* UINT32_MAX: the ring contradicts itself. */
+/* A returned packet comes alone: if it kills this process, too, no other packet is counted as handed out with it.
+ * UINT32_MAX: the ring contradicts itself. */
 static SSM_COLD uint32_t get_some(struct ssm_ring *ring, uint32_t count, uint64_t *handles_out)
 {
-    uint32_t got = 0, queued;
     ring->pool->delivery_serial++;
-    if (ring->table != NULL && ssm_load_acquire_u32(&ring->shared->returned) != 0)
-        got = take_returned(ring, count, handles_out);
-    queued = get_queued(ring, count - got, UINT64_MAX, &ring->shared->consumer.count, handles_out + got);
-    return queued != UINT32_MAX ? got + queued : got > 0 ? got : UINT32_MAX;
+    if (ring->table != NULL && ssm_load_acquire_u32(&ring->shared->returned) != 0 && take_returned(ring, handles_out))
+        return 1;
+    return get_queued(ring, count, UINT64_MAX, &ring->shared->consumer.count, handles_out);
 }
 
 /* Needs the consumer's right. Returns what get_some() does. */
