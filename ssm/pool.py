@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pool: making, finding and leaving pools, and looking in. What is hot is in C, see src/binding/pool.c."""
+"""Pool: making and finding pools, their rings, and looking in. What is hot is in C, see src/binding/pool.c."""
 
 from __future__ import annotations
 
-import atexit
 import errno
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
-from weakref import ref
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
-from ssm import _core, board, ending, labels, late, names, rpc, semaphore, service, slow, topic
+from ssm import _core, late, names, rpc, service, slow, topic
+from ssm.attachment import Attachment
 from ssm.errors import LayoutMismatch, PoolAbandoned, PoolMismatch
 from ssm.lending import Lending
 from ssm.options import (
@@ -25,40 +24,33 @@ from ssm.options import (
     quota_of,
     ring_stats,
 )
+from ssm.pool_services import PoolServices
 from ssm.ring import open_ring, unlink_ring
 from ssm.stats import ArenaStats, ClassStats, Holder, PoolStats, Reaped, RingStats, ShardStats, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from types import TracebackType
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import DTypeLike
 
-    from ssm.board import Board
     from ssm.ring import Ring
     from ssm.rpc import Rpc
-    from ssm.semaphore import SemaphoreService
-    from ssm.service import AddressService, IdService, PidService, RmidService
     from ssm.topic import Topic
 
 RETRY_S = 0.01  # between two looks for a pool that is not there yet
 COMING_AND_GOING_S = 10.0  # so long a name may come and go between two looks
 CROWDED_S = 0.1  # for a change, where there is no room, but may be once other creators have given up
-_RETURN_TRIES = 100  # to give jobs back, while a process that may be stopped is in the way; and naps
-_RETURN_NAP_S = 0.005
 
 
-class Pool(_core.Pool):
+class Pool(Attachment, PoolServices):
     """A pool of packet buffers in POSIX shared memory, as this process is attached to it.
 
     Made by `create`, `attach` and `open`. A Pool can be sent to other processes (fork, forkserver, spawn): they
     attach by name. ``with pool:`` closes it at the end, and does not unlink.
     """
 
-    __slots__ = ("_label", "_leaves", "_lending")
+    __slots__ = ("_lending",)
 
-    _label: str
-    _leaves: bool  # its close may be the end of an ephemeral pool
     _lending: Lending  # what its queues know of its free memory
 
     # ---- making and finding -------------------------------------------------------------------
@@ -353,18 +345,7 @@ class Pool(_core.Pool):
 
     def _adopt(self, quota: int | None, label: str | None) -> None:
         self._lending = Lending()
-        self._leaves = (
-            self.ephemeral and not self.readonly
-        )  # last: __del__ takes it for the sign that all is there
-        self.label = labels.default() if label is None else label
-        if quota is not None:
-            self._set_quota(quota)
-        _here[_Here(self, _forget)] = os.getpid()
-        if self._leaves:
-            _join_multiprocessing()
-
-    def _key(self) -> tuple[str, int, bool]:
-        return self.name, self.generation, self.readonly
+        super()._adopt(quota, label)
 
     def _expect(self, options: PoolOptions) -> None:
         asked = options._replace(holders=-(-options.holders // 64) * 64, metadata=0)
@@ -392,31 +373,7 @@ class Pool(_core.Pool):
                 + "; use Pool.open() to take it as it is"
             )
 
-    # ---- leaving ------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Leave the pool: what this process holds goes back, the pool stays for the others.
-
-        Blocks under live memoryviews and arrays stay until the last of them is gone, and so does the memory.
-        Closing twice is fine. The last close of an ephemeral pool removes its name.
-        """
-        gone = self._close()
-        if gone and self._leaves:
-            self._leaves = False
-            names.retire(self.name, self)
-
-    @property
-    def label(self) -> str:
-        """The name of this process in `holders`, `ssm top` and errors; can be set, up to 47 bytes of UTF-8.
-
-        A child that multiprocessing forks has its own one, the name of its Process.
-        """
-        return self._label
-
-    @label.setter
-    def label(self, label: str) -> None:
-        self._set_label(labels.encode(label))
-        self._label = label
+    # ---- its name, and rings ---------------------------------------------------------------------
 
     def unlink(self: Pool | str) -> None:
         """Remove the pool's name; those who are attached keep the pool. Also ``Pool.unlink(name)``.
@@ -427,31 +384,6 @@ class Pool(_core.Pool):
             There is no such name.
         """
         names.unlink(self.name if isinstance(self, Pool) else names.normalize(self))
-
-    def __enter__(self) -> Self:
-        if self.closed:
-            raise ValueError(f"pool is closed: {self.name!r}; attach to it again")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if ending.is_failure(error):
-            self._give_back()
-        self.close()
-
-    def _give_back(self) -> None:
-        """Return the jobs in hand to their rings: the block that had them did not come to its end."""
-        for _ in range(_RETURN_TRIES):
-            if self.closed or self._return_jobs():
-                return
-            time.sleep(_RETURN_NAP_S)  # another process is at the registry
-
-    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        if not _is_finalizing() and hasattr(self, "_leaves"):  # globals may be gone; C closes it in any case
-            self.close()
-
-    # ---- rings --------------------------------------------------------------------------------
 
     def ring(
         self,
@@ -592,185 +524,6 @@ class Pool(_core.Pool):
     def _rings_in_order(self) -> list[RingStats]:
         return [ring_stats(**ring) for ring in self._ring_stats()]
 
-    # ---- services -----------------------------------------------------------------------------
-
-    def ids(self, name: str, range_base: int, range_end: int, *, reclaim: bool = False) -> IdService:
-        """Open a shared id allocator of the pool, or create it if it is not there.
-
-        Parameters
-        ----------
-        name : str
-            1 .. 47 bytes.
-        range_base, range_end : int
-            ``0 <= range_base <= range_end < 2**32``, both included. Each id takes 4.2 bytes of the metadata area.
-        reclaim : bool
-            What a process has goes back when that closes the pool or dies. Otherwise it stays allocated until
-            somebody frees it; see `IdService.owned`.
-
-        Returns
-        -------
-        IdService
-            With the methods of `allocators.IdAllocator`.
-
-        Raises
-        ------
-        ServiceMismatch
-            A service of that name exists with other parameters.
-        MetadataExhausted
-            There is no room for it: create the pool with a larger ``metadata=``.
-        InvalidRange
-            The range is none.
-        """
-        return service.ids(self, name, range_base, range_end, reclaim)
-
-    def addresses(
-        self, name: str, base: int, size: int, *, ranges: int | None = None, reclaim: bool = False
-    ) -> AddressService:
-        """Open a shared address space of the pool, or create it if it is not there.
-
-        Parameters
-        ----------
-        name : str
-            1 .. 47 bytes.
-        base, size : int
-            First address, and how many there are; the last one is below ``2**64``.
-        ranges : int, optional
-            The most ranges that are allocated at once; each takes 128 bytes of the metadata area. By default as it
-            is, or 1024 for a new one.
-        reclaim : bool
-            As for `ids`.
-
-        Returns
-        -------
-        AddressService
-            With the methods of `allocators.AddressAllocator`.
-
-        Raises
-        ------
-        ServiceMismatch, MetadataExhausted
-            As for `ids`.
-        Underflow, Overflow, InvalidRange
-            As `allocators.AddressAllocator` raises them.
-        """
-        return service.addresses(self, name, base, size, ranges, reclaim)
-
-    def pids(self, name: str, order: int, *, reclaim: bool = False) -> PidService:
-        """Open a shared pid allocator of the pool, or create it if it is not there.
-
-        Parameters
-        ----------
-        name : str
-            1 .. 47 bytes.
-        order : int
-            There are ``order * 64`` pids; each takes 4.2 bytes of the metadata area.
-        reclaim : bool
-            As for `ids`.
-
-        Returns
-        -------
-        PidService
-            With the methods of `allocators.PidAllocator`. A Pid that a child inherits by fork is its parent's.
-
-        Raises
-        ------
-        ServiceMismatch, MetadataExhausted
-            As for `ids`.
-        InvalidSize
-            The order is none.
-        """
-        return service.pids(self, name, order, reclaim)
-
-    def rmids(
-        self, name: str, max_rmid: int, min_free_time_ns: int = 2_000_000, *, reclaim: bool = False
-    ) -> RmidService:
-        """Open a shared RMID allocator of the pool, or create it if it is not there.
-
-        Parameters
-        ----------
-        name : str
-            1 .. 47 bytes.
-        max_rmid : int
-            RMIDs 1 .. max_rmid, at most 1024.
-        min_free_time_ns : int
-            How long an RMID rests after it was freed, by CLOCK_MONOTONIC of the machine: that of the initial
-            time namespace, whatever namespace the process is in.
-        reclaim : bool
-            As for `ids`.
-
-        Returns
-        -------
-        RmidService
-            With the methods of `allocators.RmidAllocator`.
-
-        Raises
-        ------
-        ServiceMismatch, MetadataExhausted
-            As for `ids`.
-        InvalidRange, OutOfRange
-            As `allocators.RmidAllocator` raises them.
-        """
-        return service.rmids(self, name, max_rmid, min_free_time_ns, reclaim)
-
-    def semaphore(self, name: str, permits: int) -> SemaphoreService:
-        """Open a shared counting semaphore of the pool, or create it if it is not there.
-
-        Parameters
-        ----------
-        name : str
-            1 .. 47 bytes.
-        permits : int
-            How many there are, at most 65535. A semaphore takes 4.2 kB of the metadata area, and 8 bytes for
-            each permit.
-
-        Returns
-        -------
-        SemaphoreService
-            Like a `threading.Semaphore`. What a process has of it comes back when that closes the pool or dies.
-
-        Raises
-        ------
-        ServiceMismatch, MetadataExhausted
-            As for `ids`.
-        InvalidSize
-            There cannot be so many permits.
-        """
-        return semaphore.semaphore(self, name, permits)
-
-    def board(self, name: str, dtype: DTypeLike, rows: int) -> Board:
-        """Open a small table that processes share, or create it if it is not there: for progress, settings, counts.
-
-        The table is of zeros at first, and stays as long as the pool. What a process wrote is there when it has died.
-
-        Parameters
-        ----------
-        name : str
-            1 .. 47 bytes; boards and services have one name each.
-        dtype : numpy dtype
-            Of a row: a number, or a record of fixed size without Python objects.
-        rows : int
-            How many. They take rows x itemsize bytes of the metadata area, see `metadata` of `create`.
-
-        Returns
-        -------
-        Board
-            ``board.array`` is the table, as a numpy array of shape ``(rows,)``; read-only in a pool that is attached
-            readonly.
-
-        Raises
-        ------
-        ServiceMismatch
-            It exists with another dtype or other rows, or the name is a service's (also a ValueError).
-        MetadataExhausted
-            The pool has no room for it.
-        FileNotFoundError
-            It is not there, and this pool is attached readonly, and so cannot make it.
-        """
-        return board.board(self, name, dtype, rows)
-
-    def services(self) -> list[str]:
-        """Return the names of the pool's services."""
-        return [entry["name"] for entry in self._service_stats()]
-
     # ---- looking in, and recovery -------------------------------------------------------------
 
     def stats(self) -> PoolStats:
@@ -878,18 +631,6 @@ class Pool(_core.Pool):
             raise FileNotFoundError(errno.ENOENT, text, name)
         return cls._first_open(key) or pool  # not closed: whoever found this one meanwhile keeps it
 
-    @classmethod
-    def _first_open(cls, key: tuple[str, int, bool]) -> Pool | None:
-        """Return the open Pool of this class, and that name, generation and mode, which was attached first.
-
-        The order decides, so that threads that attach at once agree on one.
-        """
-        for here in list(_here):
-            pool = here()
-            if pool is not None and type(pool) is cls and not pool.closed and pool._key() == key:
-                return pool
-        return None
-
     def _repr_html_(self) -> str:
         """Return what a notebook shows: its statistics."""
         text = late.load("html").escape(repr(self))
@@ -958,88 +699,3 @@ def list_pools() -> list[str]:
     Ephemeral pools that a crash has left are removed first.
     """
     return [name for name in names.list_names() if not names.retire(name)]
-
-
-# ---- the pools of this process -----------------------------------------------------------------------
-
-
-class _Here(ref[Pool]):
-    """A key of `_here`: compared by itself, so that no class of a user's has a say, nor runs code."""
-
-    __slots__ = ()
-    __hash__ = object.__hash__
-    __eq__ = object.__eq__
-
-
-# -> the process that attached it; in the order in which they were attached. No lock: a signal handler, the collector or
-# another thread comes in between two calls of dict only, and a child that is forked has it whole.
-_here: dict[_Here, int] = {}
-
-
-def pools_here() -> Iterator[Pool]:
-    """Yield the pools that are open in this process."""
-    for here in list(_here):
-        pool = here()
-        if pool is not None and not pool.closed:
-            yield pool
-
-
-def _forget(key: ref[Pool]) -> None:
-    _here.pop(cast("_Here", key), None)
-
-
-@atexit.register
-def _close_all() -> None:
-    """Leave the pools of this process; what a forked child has inherited is its parent's to close."""
-    _core.ending()
-    for here, pid in list(_here.items()):
-        pool = here()
-        if pool is None or pid != os.getpid() or pool._has_jobs():  # pyright: ignore[reportPrivateUsage]
-            continue  # with jobs, the status of the process decides
-        pool.close()
-    _end_names()
-
-
-def _end_names() -> None:
-    """Remove the names of ephemeral pools that nobody but this process is in: it is about to end."""
-    for here in list(_here):
-        pool = here()
-        if pool is not None and pool._leaves:  # pyright: ignore[reportPrivateUsage]
-            names.retire(pool.name, pool)
-
-
-# A process that multiprocessing forks, or its fork server, ends by os._exit, without atexit. It runs finalizers, those
-# that were made since the fork. Its threads may be at work still, so nothing is closed there.
-_joined = False  # here, or in the process from which this one was forked
-_finalized_in = 0  # the process
-
-
-def _join_multiprocessing() -> None:
-    """See to it that `_end_names` runs where multiprocessing ends a process: this one, and those forked from it."""
-    global _joined
-    util: Any = sys.modules.get("multiprocessing.util")
-    if not hasattr(util, "_exit_function"):  # it is not there, or another thread imports it just now
-        return
-    if not _joined:
-        _joined = True
-        util.register_after_fork(_end_names, _begin_child)
-    parent = sys.modules["multiprocessing.process"].parent_process()
-    if parent is not None and _finalized_in != os.getpid():
-        _finalize()
-
-
-def _begin_child(_: object) -> None:
-    """Run in a child that multiprocessing has forked, when that knows its name."""
-    _finalize()
-    for pool in pools_here():
-        pool.label = labels.default()
-
-
-def _finalize() -> None:
-    global _finalized_in
-    util: Any = sys.modules["multiprocessing.util"]
-    util.Finalize(None, _end_names, exitpriority=-1000)  # after those of others
-    _finalized_in = os.getpid()
-
-
-os.register_at_fork(before=_join_multiprocessing)

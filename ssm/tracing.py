@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssm import _core, caller, late
+from ssm.attachment import pools_here
 from ssm.errors import PoolExhausted, StaleHandle
-from ssm.pool import Pool, pools_here
+from ssm.pool import Pool
 from ssm.ring import Ring
 from ssm.slow import describe
 

@@ -67,6 +67,7 @@ PYTHON = {
         topic replies
         rpc_aio
         rpc
+        attachment pool_services
         pool
         tracing
         message

@@ -465,8 +465,12 @@ static PyType_Spec ring_spec = {
 PyObject *core_own_methods(PyObject *module, PyObject *type)
 {
     (void)module;
-    PyTypeObject *base = PyType_Check(type) ? PyType_GetSlot((PyTypeObject *)type, Py_tp_base) : NULL;
-    PyMethodDef *methods = base != NULL ? PyType_GetSlot(base, Py_tp_methods) : NULL;
+    PyTypeObject *base = PyType_Check(type) ? (PyTypeObject *)type : NULL;
+    PyMethodDef *methods = NULL;
+    while (base != NULL && methods == NULL) { /* a class written in Python has no table of methods */
+        base = PyType_GetSlot(base, Py_tp_base);
+        methods = base != NULL ? PyType_GetSlot(base, Py_tp_methods) : NULL;
+    }
     for (PyMethodDef *def = methods; def != NULL && def->ml_name != NULL; def++) {
         if (!(def->ml_flags & METH_FASTCALL))
             continue;
