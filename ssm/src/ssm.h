@@ -21,6 +21,9 @@
  * Fork: the child is a new holder from its first call on; it holds nothing that its parent held.
  *
  * Errors: 0 (or a count) is success, a failure is a negative errno or a negative SSM_E_*.
+ * Options begin with `size`, their sizeof as the caller was compiled. So a later release can add fields: those that the
+ * caller does not know are zero. size 0 means the struct as it was first. Options that are larger than the library
+ * knows, with anything but zeros there, are -E2BIG; a size that no release had is -EINVAL.
  * Time-outs are nanoseconds: 0 does not wait, SSM_FOREVER does not give up.
  */
 #ifndef SSM_H
@@ -43,46 +46,55 @@ extern "C" {
 #define SSM_RING_MAX          16777216 /* packets that a ring can take */
 #define SSM_SERVICE_MAX       64       /* services of a pool */
 
+/* A number never gets another meaning; new ones follow at the end. */
 enum ssm_error {
-    SSM_E_EXHAUSTED = 4097, /* no block of the class is free, or no room in the arena */
-    SSM_E_TOO_LARGE,        /* no class is large enough, nor the arena */
-    SSM_E_STALE,            /* this process does not hold that packet (any more) */
-    SSM_E_FULL,             /* the ring is full */
-    SSM_E_EMPTY,            /* the ring is empty */
-    SSM_E_SHUTDOWN,         /* the ring is shut down, or its flow or peer is down */
-    SSM_E_BUSY,             /* the exclusive side of the ring belongs to another live process */
-    SSM_E_RDONLY,           /* the ring is read-only */
-    SSM_E_QUEUED,           /* the packet is in this ring already */
-    SSM_E_HOLDERS,          /* every holder slot is taken by a live process or a ring */
-    SSM_E_LAYOUT,           /* not a pool, or of another layout version */
-    SSM_E_CORRUPT,          /* the segment contradicts itself */
-    SSM_E_ABANDONED,        /* the pool was retired: see ssm_pool_retire() */
-    SSM_E_MISMATCH,         /* it exists with other parameters */
-    SSM_E_ROOM,             /* not enough headroom, tailroom or data */
-    SSM_E_METADATA,         /* the pool's metadata area is used up */
-    SSM_E_CLOSED,           /* the attachment is closed */
-    SSM_E_UNAVAILABLE,      /* service: nothing free that fits, or no such range */
-    SSM_E_OVERFLOW,         /* service: the largest id there is has been handed out */
-    SSM_E_UNMANAGED,        /* service: not one of its values */
-    SSM_E_RELEASED,         /* service: free already */
-    SSM_E_NEVER,            /* service: never handed out */
-    SSM_E_RESTING,          /* service: free, but not for long enough */
-    SSM_E_CROWDED,          /* service: as many ranges as it has room for */
-    SSM_E_QUOTA,            /* it would hold more than ssm_pool_set_quota() allows */
-    SSM_E_SEGMENT,          /* the packet is a segment of a chain, or stands in the call twice */
-    SSM_E_CHAIN,            /* a chain goes with SSM_KEEP into no ring, and into none that redelivers */
-    SSM_E_SHARED,           /* somebody else holds the packet as well, or this process does so more than once */
-    SSM_E_PINNED,           /* there are views of the packet */
-    SSM_E_NO_SHM,           /* the system has no directory /dev/shm */
-    SSM_E_NO_PROC,          /* /proc is not mounted, or shows another PID namespace */
-    SSM_E_NO_LOCKS,         /* the kernel has no open-file-description locks */
-    SSM_E_LOCKS_GONE,       /* the pool's lock file has lost its name */
-    SSM_E_MEMLOCK,          /* SSM_MLOCK: the process may not lock so much memory (RLIMIT_MEMLOCK) */
-    SSM_E_ORPHANED,         /* the processes on the other side of the ring have died or closed it */
-    SSM_E_RINGS,            /* the pool has as many rings as it may have; the other holder slots are for processes */
-    SSM_E_UNLINKED          /* the ring was unlinked, and is gone */
+    SSM_E_EXHAUSTED   = 4097, /* no block of the class is free, or no room in the arena */
+    SSM_E_TOO_LARGE   = 4098, /* no class is large enough, nor the arena */
+    SSM_E_STALE       = 4099, /* this process does not hold that packet (any more) */
+    SSM_E_FULL        = 4100, /* the ring is full */
+    SSM_E_EMPTY       = 4101, /* the ring is empty */
+    SSM_E_SHUTDOWN    = 4102, /* the ring is shut down, or its flow or peer is down */
+    SSM_E_BUSY        = 4103, /* the exclusive side of the ring belongs to another live process */
+    SSM_E_RDONLY      = 4104, /* the ring is read-only */
+    SSM_E_QUEUED      = 4105, /* the packet is in this ring already */
+    SSM_E_HOLDERS     = 4106, /* every holder slot is taken by a live process or a ring */
+    SSM_E_LAYOUT      = 4107, /* not a pool, or of another layout version */
+    SSM_E_CORRUPT     = 4108, /* the segment contradicts itself */
+    SSM_E_ABANDONED   = 4109, /* the pool was retired: see ssm_pool_retire() */
+    SSM_E_MISMATCH    = 4110, /* it exists with other parameters */
+    SSM_E_ROOM        = 4111, /* not enough headroom, tailroom or data */
+    SSM_E_METADATA    = 4112, /* the pool's metadata area is used up */
+    SSM_E_CLOSED      = 4113, /* the attachment is closed */
+    SSM_E_UNAVAILABLE = 4114, /* service: nothing free that fits, or no such range */
+    SSM_E_OVERFLOW    = 4115, /* service: the largest id there is has been handed out */
+    SSM_E_UNMANAGED   = 4116, /* service: not one of its values */
+    SSM_E_RELEASED    = 4117, /* service: free already */
+    SSM_E_NEVER       = 4118, /* service: never handed out */
+    SSM_E_RESTING     = 4119, /* service: free, but not for long enough */
+    SSM_E_CROWDED     = 4120, /* service: as many ranges as it has room for */
+    SSM_E_QUOTA       = 4121, /* it would hold more than ssm_pool_set_quota() allows */
+    SSM_E_SEGMENT     = 4122, /* the packet is a segment of a chain, or stands in the call twice */
+    SSM_E_CHAIN       = 4123, /* a chain goes with SSM_KEEP into no ring, and into none that redelivers */
+    SSM_E_SHARED      = 4124, /* somebody else holds the packet as well, or this process does so more than once */
+    SSM_E_PINNED      = 4125, /* there are views of the packet */
+    SSM_E_NO_SHM      = 4126, /* the system has no directory /dev/shm */
+    SSM_E_NO_PROC     = 4127, /* /proc is not mounted, or shows another PID namespace */
+    SSM_E_NO_LOCKS    = 4128, /* the kernel has no open-file-description locks */
+    SSM_E_LOCKS_GONE  = 4129, /* the pool's lock file has lost its name */
+    SSM_E_MEMLOCK     = 4130, /* SSM_MLOCK: the process may not lock so much memory (RLIMIT_MEMLOCK) */
+    SSM_E_ORPHANED    = 4131, /* the processes on the other side of the ring have died or closed it */
+    SSM_E_RINGS       = 4132, /* the pool has as many rings as it may have; the other holder slots are for processes */
+    SSM_E_UNLINKED    = 4133  /* the ring was unlinked, and is gone */
 };
 const char *ssm_strerror(int error); /* one short sentence, for either sign */
+
+/* Which release this header is of, and the library that runs: for 1.2.3, 10203. The library does whatever the header of
+ * an earlier release of the same major version asks for (while that is 0: of the same minor version). */
+#define SSM_VERSION_MAJOR 0
+#define SSM_VERSION_MINOR 1
+#define SSM_VERSION_PATCH 0
+#define SSM_VERSION       (SSM_VERSION_MAJOR * 10000 + SSM_VERSION_MINOR * 100 + SSM_VERSION_PATCH)
+int ssm_version(void);
 
 /* ---- shared memory objects -------------------------------------------------------------------- */
 
@@ -124,6 +136,7 @@ enum ssm_pool_flags {
 };
 
 struct ssm_pool_options {
+    size_t                size;                   /* of this struct, or 0: see the top of this file */
     struct ssm_class_spec classes[SSM_CLASS_MAX]; /* ascending by block_size, no size twice */
     uint32_t              class_count;
     uint32_t              shards;         /* per class */
@@ -142,8 +155,13 @@ struct ssm_pool_options {
      * writers by read locks. Each who may write to the pool may read and write that file, nobody else. 0: none. */
     uint32_t locks_mode;
 };
-void ssm_pool_options_default(struct ssm_pool_options *options); /* the values of the build */
-int64_t ssm_pool_bytes(const struct ssm_pool_options *options);  /* that such a pool takes; or -EINVAL, -EOVERFLOW */
+/* The values of the build, and `size`: sizeof of the struct, as the caller was compiled. */
+void ssm_pool_options_init(struct ssm_pool_options *options, size_t size);
+static inline void ssm_pool_options_default(struct ssm_pool_options *options)
+{
+    ssm_pool_options_init(options, sizeof *options);
+}
+int64_t ssm_pool_bytes(const struct ssm_pool_options *options); /* that such a pool takes; or -EINVAL, -EOVERFLOW */
 
 /* Called around every sleep, and now and then in calls that work for long; `after` returns non-zero to give up with
  * -EINTR. Either may be NULL. */
@@ -153,6 +171,7 @@ struct ssm_sleep_hooks {
 };
 
 struct ssm_attach_options {
+    size_t                 size;       /* of this struct, or 0 */
     const char            *name;       /* of this process, for people to read; NULL: the kernel's name for it */
     uint32_t               flags;      /* SSM_READONLY | SSM_SERIAL | SSM_HUGEPAGES | SSM_PREFAULT | SSM_MLOCK */
     int64_t                timeout_ns; /* how long to wait for a live process that is in the way; 0: 10 s */
@@ -292,6 +311,14 @@ struct ssm_packet {
 };
 /* SSM_E_STALE unless this process holds it. */
 int ssm_packet_view(struct ssm_pool *pool, uint64_t handle, struct ssm_packet *packet_out);
+/* Of `count` packets: where the data of each begin, how long they are, and its tag. Any of the three may be NULL. After
+ * an error, which is that of the first packet that has one, the arrays mean nothing. */
+int ssm_packet_view_many(struct ssm_pool *pool, const uint64_t *handles, uint32_t count, uint8_t **data_out,
+                         uint64_t *lengths_out, uint64_t *tags_out);
+/* 1: no other process and no ring holds the packet, and this process has one reference to it; so nobody else can write to
+ * it until this process gives it on. 0: somebody does, or did a moment ago, or died holding it and was not reaped yet.
+ * SSM_E_STALE. */
+int ssm_packet_is_alone(struct ssm_pool *pool, uint64_t handle);
 
 /* Move an edge of the window. SSM_E_ROOM, and nothing changed, where there is no room. `bytes_out` (may be
  * NULL) is where the bytes added or removed begin. */
@@ -369,24 +396,26 @@ enum ssm_put_flags {
 
 struct ssm_ring;
 struct ssm_ring_options {
-    uint32_t    capacity;     /* packets; 0: as it is, or the build's value (SSM_RBUFF_SIZE) for a new ring */
-    uint32_t    flags;        /* enum ssm_ring_flags */
-    uint32_t    as_it_is;     /* of these, those that are not asked for: a ring that is there may have them or not */
-    uint64_t    alive_for_ns; /* how long after the last process of a side went calls of the other one still wait */
-    const char *type; /* what its packets are, for programs: any text below SSM_TYPE_SIZE bytes; NULL: any, or none */
-    uint32_t    existing; /* 1: no ring is made; -ENOENT if there is none of that name */
+    size_t   size;         /* of this struct, or 0 */
+    uint32_t capacity;     /* packets; 0: as it is, or the build's value (SSM_RBUFF_SIZE) for a new ring */
+    uint32_t flags;        /* enum ssm_ring_flags */
+    uint32_t as_it_is;     /* of these, those that are not asked for: a ring that is there may have them or not */
+    uint64_t alive_for_ns; /* how long after the last process of a side went calls of the other one still wait */
+    const char
+            *content;  /* what its packets are, for programs: any text below SSM_TYPE_SIZE bytes; NULL: any, or none */
+    uint32_t existing; /* 1: no ring is made; -ENOENT if there is none of that name */
 };
 #define SSM_TYPE_SIZE 1024 /* with its NUL */
 
 /* Opens the ring of that name, or creates it. SSM_E_RINGS, SSM_E_HOLDERS: there is no slot for another ring;
- * SSM_E_MISMATCH: it exists with another capacity, flags or type. -EINVAL:
+ * SSM_E_MISMATCH: it exists with another capacity, flags or content. -EINVAL:
  * no ring can have these flags, or a new ring's flags exclude each other. Opening an existing ring takes no lock, and a
  * time that depends on the holders in use, not on the slots that the pool has for them. */
 int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring_options *options,
                   struct ssm_ring **ring_out);
 /* Is an open ring as asked for: 1; 0; or SSM_E_CORRUPT. */
 int ssm_ring_matches(struct ssm_ring *ring, const struct ssm_ring_options *options);
-int ssm_ring_type(struct ssm_ring *ring, char text_out[SSM_TYPE_SIZE]); /* its length; 0: none was given */
+int ssm_ring_type(struct ssm_ring *ring, char text_out[SSM_TYPE_SIZE]); /* its content: the length; 0: none was given */
 void ssm_ring_close(struct ssm_ring *ring);       /* gives exclusive sides back; before ssm_pool_destroy() */
 void ssm_ring_close_spare(struct ssm_ring *ring); /* of one that this process has open once more: it keeps its sides */
 
@@ -499,6 +528,7 @@ enum ssm_service_flags { SSM_RECLAIM = 1u << 0 }; /* what a process has goes bac
 
 struct ssm_service;
 struct ssm_service_options {
+    size_t   size; /* of this struct, or 0 */
     uint32_t kind, flags;
     uint64_t first, last; /* ids, addresses: the range, both included; pids: order, 0; rmids: the highest, rest in ns;
                            * semaphore: permits, at most SSM_PERMITS_MAX, 0; board: rows, a number that says what

@@ -196,10 +196,67 @@ static void test_more_pins_than_references(void)
     fixture_close(&f);
 }
 
+/* ---- many, and alone ---------------------------------------------------------------------------------------- */
+
+static void test_view_many(void)
+{
+    struct fixture f = open_fixture();
+    uint64_t handles[3], lengths[3], tags[3], none = UINT64_MAX;
+    uint8_t *data[3];
+    for (uint32_t i = 0; i < 3; i++) {
+        handles[i] = fixture_alloc(f.pool, 100 + i);
+        CHECK_EQ(ssm_packet_set_tag(f.pool, handles[i], none - i), 0);
+    }
+    CHECK_EQ(ssm_packet_trim_front(f.pool, handles[2], 7, NULL), 0);
+    CHECK_EQ(ssm_packet_view_many(f.pool, handles, 3, data, lengths, tags), 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        const struct ssm_packet p = fixture_view(f.pool, handles[i]);
+        CHECK(data[i] == p.data && lengths[i] == p.length && tags[i] == none - i);
+    }
+    CHECK(lengths[0] == 100 && lengths[2] == 95);
+    CHECK_EQ(ssm_packet_view_many(f.pool, handles, 3, NULL, NULL, NULL), 0);
+    CHECK_EQ(ssm_packet_view_many(f.pool, NULL, 0, NULL, NULL, NULL), 0);
+    CHECK_EQ(ssm_free(f.pool, handles[1]), 0);
+    CHECK_EQ(ssm_packet_view_many(f.pool, handles, 3, data, lengths, tags), -SSM_E_STALE);
+    CHECK_EQ(ssm_packet_view_many(f.pool, handles, 1, data, NULL, NULL), 0);
+    CHECK_EQ(ssm_free(f.pool, handles[0]), 0);
+    CHECK_EQ(ssm_free(f.pool, handles[2]), 0);
+    fixture_close(&f);
+}
+
+static void test_alone(void)
+{
+    struct fixture f = open_fixture();
+    struct ssm_pool *other = fixture_attach(f.fd, 0);
+    struct ssm_ring *ring, *there;
+    const struct ssm_ring_options options = {.capacity = 4};
+    uint64_t handle = fixture_alloc(f.pool, 100), got;
+    CHECK_EQ(ssm_ring_open(f.pool, "ring", &options, &ring), 0);
+    CHECK_EQ(ssm_ring_open(other, "ring", &options, &there), 0);
+    CHECK_EQ(ssm_packet_is_alone(f.pool, handle), 1);
+    CHECK_EQ(ssm_packet_hold(f.pool, handle), 0);
+    CHECK_EQ(ssm_packet_is_alone(f.pool, handle), 0); /* two references of this process */
+    CHECK_EQ(ssm_free(f.pool, handle), 0);
+    CHECK_EQ(ssm_ring_put(ring, &handle, 1, SSM_KEEP, 0), 0);
+    CHECK_EQ(ssm_packet_is_alone(f.pool, handle), 0); /* the ring */
+    CHECK_EQ(ssm_ring_get(there, &got, 1, 0), 1);
+    CHECK_EQ(ssm_packet_is_alone(f.pool, handle), 0); /* the other holder */
+    CHECK_EQ(ssm_packet_is_alone(other, got), 0);
+    CHECK_EQ(ssm_free(f.pool, handle), 0);
+    CHECK_EQ(ssm_packet_is_alone(other, got), 1);
+    CHECK_EQ(ssm_packet_is_alone(f.pool, handle), -SSM_E_STALE);
+    ssm_ring_close(ring);
+    ssm_ring_close(there);
+    pool_end(other);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     alarm(WATCHDOG_S);
     test_fresh();
+    test_view_many();
+    test_alone();
     test_edges();
     test_no_room();
     test_memory_is_ones_own();

@@ -7,7 +7,7 @@ static struct ssm_ring_shared *shared; /* of the ring that was opened last */
 
 static int try_type(struct ssm_pool *pool, const char *type, uint32_t flags, char text_out[SSM_TYPE_SIZE])
 {
-    struct ssm_ring_options options = {.capacity = 4, .flags = flags, .type = type};
+    struct ssm_ring_options options = {.capacity = 4, .flags = flags, .content = type};
     struct ssm_ring *ring;
     int result = ssm_ring_open(pool, "typed", &options, &ring);
     if (result != 0)

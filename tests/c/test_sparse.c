@@ -47,7 +47,7 @@ static uint64_t bytes_of(const struct fixture *f)
 static struct ssm_ring *open_ring(struct ssm_pool *pool, const char *name, uint32_t capacity, uint32_t flags)
 {
     struct ssm_ring *ring;
-    const struct ssm_ring_options options = {.capacity = capacity, .flags = flags, .type = "objects"};
+    const struct ssm_ring_options options = {.capacity = capacity, .flags = flags, .content = "objects"};
     CHECK_EQ(ssm_ring_open(pool, name, &options, &ring), 0);
     return ring;
 }

@@ -592,7 +592,7 @@ static void open_new(struct world *world)
 
 static void open_typed(struct world *world)
 {
-    struct ssm_ring_options options = {.capacity = 4, .type = NEW_TYPE};
+    struct ssm_ring_options options = {.capacity = 4, .content = NEW_TYPE};
     world_returned(world, ssm_ring_open(me(world), "new", &options, &world->opened));
 }
 

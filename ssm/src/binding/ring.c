@@ -137,7 +137,7 @@ static PyObject *ring_open(PyTypeObject *type, PyObject *args)
     unsigned long long alive_for_ns;
     int existing = 0;
     if (!PyArg_ParseTuple(args, "OUIIIzK|p:_open", &pool_argument, &name, &options.capacity, &options.flags,
-                          &options.as_it_is, &options.type, &alive_for_ns, &existing))
+                          &options.as_it_is, &options.content, &alive_for_ns, &existing))
         return NULL;
     options.alive_for_ns = alive_for_ns;
     options.existing = existing != 0;

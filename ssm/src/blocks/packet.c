@@ -59,6 +59,23 @@ int ssm_packet_view(struct ssm_pool *pool, uint64_t handle, struct ssm_packet *p
     return view(pool, handle, packet_out);
 }
 
+int ssm_packet_view_many(struct ssm_pool *pool, const uint64_t *handles, uint32_t count, uint8_t **data_out,
+                         uint64_t *lengths_out, uint64_t *tags_out)
+{
+    struct window w;
+    int result = 0;
+    SSM_POOL_ENTER(pool);
+    for (uint32_t i = 0; i < count && (result = window_of(pool, handles[i], &w)) == 0; i++) {
+        if (data_out != NULL)
+            data_out[i] = w.base + w.start;
+        if (lengths_out != NULL)
+            lengths_out[i] = w.length;
+        if (tags_out != NULL)
+            tags_out[i] = ssm_load_relaxed_u64(&w.block->tag);
+    }
+    return result;
+}
+
 enum edge { FRONT, BACK };
 
 /* Moves an edge outwards (bytes added) or inwards (removed). */
@@ -173,6 +190,15 @@ int ssm_packet_deliveries(struct ssm_pool *pool, uint64_t handle, uint64_t deliv
     if (result > 0)
         *count_out = found.handed_out;
     return result;
+}
+
+int ssm_packet_is_alone(struct ssm_pool *pool, uint64_t handle)
+{
+    SSM_POOL_ENTER(pool);
+    const uint32_t block_idx = ssm_claim_find(pool, handle);
+    if (block_idx == SSM_NIL)
+        return -SSM_E_STALE;
+    return pool->claims[block_idx].references == 1 && ssm_block_is_mine(pool, ssm_block_at(pool, block_idx));
 }
 
 uint64_t ssm_packet_delivery(struct ssm_pool *pool, uint64_t handle)

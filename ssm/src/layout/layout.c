@@ -28,9 +28,10 @@ static const struct ssm_class_spec default_classes[] = {
 #define DEFAULT_RINGS    16u
 #define RING_BYTES       ((uint64_t)SSM_RBUFF_SIZE * 2 * sizeof(uint64_t)) /* rounded up to a power of two */
 
-void ssm_pool_options_default(struct ssm_pool_options *options)
+static struct ssm_pool_options defaults(size_t size)
 {
-    *options = (struct ssm_pool_options){
+    struct ssm_pool_options options = {
+        .size = size,
         .shards = SSM_POOL_SHARDS,
         .headroom = SSM_PK_BUFF_HEADSPACE,
         .tailroom = SSM_PK_BUFF_TAILSPACE,
@@ -40,7 +41,15 @@ void ssm_pool_options_default(struct ssm_pool_options *options)
     };
     for (uint32_t i = 0; i < sizeof default_classes / sizeof *default_classes; i++)
         if (default_classes[i].block_count > 0)
-            options->classes[options->class_count++] = default_classes[i];
+            options.classes[options.class_count++] = default_classes[i];
+    return options;
+}
+
+void ssm_pool_options_init(struct ssm_pool_options *options, size_t size)
+{
+    const struct ssm_pool_options all = defaults(size);
+    memset(options, 0, size);
+    memcpy(options, &all, size < sizeof all ? size : sizeof all);
 }
 
 static uint64_t round_up(uint64_t value, uint64_t to)

@@ -15,6 +15,7 @@
 #include "clock.h"
 #include "fork.h"
 #include "lock_file.h"
+#include "options.h"
 #include "recovery.h"
 #include "redelivery.h"
 #include "registry.h"
@@ -90,6 +91,9 @@ static uint64_t recheck_ns(void)
 
 static int prepare(int fd, const struct ssm_attach_options *options, struct ssm_pool **pool_out)
 {
+    const int known = ssm_options_check(options, sizeof *options);
+    if (known != 0)
+        return known;
     int64_t size = ssm_segment_file_size(fd); /* first: opening a FIFO anew might wait for ever */
     if (size < 0)
         return (int)size;
@@ -297,7 +301,9 @@ int ssm_pool_create(int fd, const struct ssm_pool_options *options, const struct
     attach = attach != NULL ? attach : &plain;
     if (attach->flags & SSM_READONLY)
         return -EINVAL;
-    int result = prepare(fd, attach, &pool);
+    int result = ssm_options_check(options, sizeof *options);
+    if (result == 0)
+        result = prepare(fd, attach, &pool);
     if (result != 0)
         return result;
     struct ssm_pool_options wanted = *options;
@@ -397,7 +403,9 @@ int ssm_pool_set_quota(struct ssm_pool *pool, uint64_t bytes)
 int64_t ssm_pool_bytes(const struct ssm_pool_options *options)
 {
     struct ssm_geometry geometry;
-    int result = ssm_layout_compute(options, &geometry);
+    int result = ssm_options_check(options, sizeof *options);
+    if (result == 0)
+        result = ssm_layout_compute(options, &geometry);
     return result == 0 ? (int64_t)geometry.size_bytes : result;
 }
 

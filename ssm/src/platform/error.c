@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Error codes as sentences. */
+ * Error codes as sentences; the version. */
 #include "ssm.h"
 
 #include <limits.h>
@@ -49,7 +49,11 @@ const char *ssm_strerror(int error)
     };
     if (error < 0 && error > INT_MIN)
         error = -error;
-    if (error >= SSM_E_EXHAUSTED && error <= SSM_E_ORPHANED)
-        return sentences[error - SSM_E_EXHAUSTED];
-    return strerror(error);
+    const int row = error >= SSM_E_EXHAUSTED ? error - SSM_E_EXHAUSTED : -1;
+    return row >= 0 && row < (int)(sizeof sentences / sizeof *sentences) ? sentences[row] : strerror(error);
+}
+
+int ssm_version(void)
+{
+    return SSM_VERSION;
 }

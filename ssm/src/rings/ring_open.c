@@ -3,6 +3,7 @@
  * Opening rings: found by name, or created; their options; and what a process sees of a ring that it has open. Who uses a
  * ring, and how it ends, is in ring_unlink.h. */
 #include "carver.h"
+#include "options.h"
 #include "overflow.h"
 #include "registry.h"
 #include "registry_ids.h"
@@ -60,7 +61,7 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
     const uint64_t before_table = ssm_ring_table_start(capacity),
                    before_type = ssm_ring_type_start(pool, capacity, options->flags);
     const uint64_t in_front = sizeof(struct ssm_ring_shared) + slots * sizeof(struct ssm_u64);
-    uint32_t type_bytes = options->type != NULL ? (uint32_t)strlen(options->type) : 0;
+    uint32_t type_bytes = options->content != NULL ? (uint32_t)strlen(options->content) : 0;
     uint64_t bytes = before_type + type_bytes;
     int result = ssm_carver_alloc(pool, bytes, in_front, id, &start);
     if (result == 0)
@@ -78,7 +79,7 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
     shared->alive_for_ns = options->alive_for_ns;
     ssm_store_relaxed_u32(&shared->slot_count, slots);
     if (type_bytes > 0)
-        memcpy((uint8_t *)shared + before_type, options->type, type_bytes);
+        memcpy((uint8_t *)shared + before_type, options->content, type_bytes);
     uint32_t ring_id = ssm_registry_ids_alloc(pool, SSM_REGISTRY_IDS_RINGS);
     if (ring_id == SSM_NIL)
         return -SSM_E_CORRUPT; /* impossible: there are as many ids as slots */
@@ -127,8 +128,9 @@ static bool matches(const struct ssm_pool *pool, const struct ssm_ring_shared *s
     return (options->capacity == 0 || options->capacity == shape->capacity) &&
            ((options->flags ^ shape->flags) & ~options->as_it_is) == 0 &&
            (options->as_it_is & SSM_ALIVE_FOR || options->alive_for_ns == shape->alive_for_ns) &&
-           (options->type == NULL || (strlen(options->type) == shape->type_bytes &&
-                                      memcmp(options->type, type_of(pool, shared, shape), shape->type_bytes) == 0));
+           (options->content == NULL ||
+            (strlen(options->content) == shape->type_bytes &&
+             memcmp(options->content, type_of(pool, shared, shape), shape->type_bytes) == 0));
 }
 
 /* Begins a look at the ring's options and type, which are found by its holder id. 0, or why not. */
@@ -147,7 +149,9 @@ int ssm_ring_matches(struct ssm_ring *ring, const struct ssm_ring_options *optio
 {
     struct ssm_ring_shape shape;
     struct ssm_ring_shared *shared;
-    int result = look_at(ring, &shared, &shape);
+    int result = ssm_options_check(options, sizeof *options);
+    if (result == 0)
+        result = look_at(ring, &shared, &shape);
     if (result != 0)
         return result;
     result = matches(ring->pool, shared, &shape, options);
@@ -282,8 +286,11 @@ int ssm_ring_open(struct ssm_pool *pool, const char *name, const struct ssm_ring
     size_t length = strnlen(name, SSM_NAME_SIZE);
     if (length == 0 || length == SSM_NAME_SIZE || options->capacity > SSM_RING_MAX ||
         !flags_are_known(options->flags) ||
-        (options->type != NULL && strnlen(options->type, SSM_TYPE_SIZE) == SSM_TYPE_SIZE))
+        (options->content != NULL && strnlen(options->content, SSM_TYPE_SIZE) == SSM_TYPE_SIZE))
         return -EINVAL;
+    const int known = ssm_options_check(options, sizeof *options);
+    if (known != 0)
+        return known;
     struct ssm_ring *ring = malloc(sizeof *ring);
     if (ring == NULL)
         return -ENOMEM;

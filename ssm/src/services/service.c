@@ -6,6 +6,7 @@
 #include "carver.h"
 #include "hosted.h"
 #include "lock.h"
+#include "options.h"
 #include "owner.h"
 #include "seed_bug.h"
 
@@ -146,6 +147,9 @@ static int find_or_create(struct ssm_pool *pool, const char *name, const struct 
 int ssm_service_open(struct ssm_pool *pool, const char *name, const struct ssm_service_options *options,
                      struct ssm_service **service_out)
 {
+    const int known = ssm_options_check(options, sizeof *options);
+    if (known != 0)
+        return known;
     const struct ssm_service_options complete = ssm_hosted_complete(options);
     size_t length = strnlen(name, SSM_NAME_SIZE);
     if (length == 0 || length == SSM_NAME_SIZE || options->flags & ~(uint32_t)SSM_RECLAIM ||
