@@ -57,7 +57,7 @@ PYTHON = {
     """,
     "ssm": """
         _core
-        acl caller columns ending in_hand late terminal
+        acl caller columns ending in_hand late progress terminal
         stats_text
         errors labels slow stats
         registered names service records aio ready semaphore_aio lending
@@ -97,8 +97,8 @@ PYTHON = {
     "ssm.captures": """
         __init__ errors flow
         admission library
-        capture headers
-        recording
+        capture headers table
+        recording survey traffic
     """,
     "ssm.pipeline": """
         board declared report
@@ -111,11 +111,7 @@ PYTHON = {
         __init__
     """,
     "ssm.demo": """
-        __init__ errors progress
-        mark table crew
-        settings source survey
-        stages
-        verdict
+        __init__ stages
         lab report
         command
     """,

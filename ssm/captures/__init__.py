@@ -9,5 +9,8 @@
     admission   which frames fit into a packet, and what happens to those that do not
     flow        what frames of one conversation have in common
     headers     from the bytes of a frame to its flow
+    table       a row per flow
+    survey      what a file holds, counted
+    traffic     files for those who have none
     recording   what ``ssm record`` writes and ``ssm replay`` reads
 """

@@ -8,36 +8,27 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssm.captures.admission import Oversize
 from ssm.captures.errors import CaptureError
-from ssm.demo.errors import CrewError, DemoError
-from ssm.demo.settings import BATCH_MAX, CLASSES, KILLS_MAX, PARSERS, RING_CAPACITY, TOP, Settings
+from ssm.pipeline.errors import PipelineError
 from ssm.terminal import say
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from contextlib import AbstractContextManager
-    from types import FrameType
 
-    from ssm.demo.source import Source
+    from ssm.captures.traffic import Source
 
 EXACT, NOT_EXACT, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 START_METHODS = ("spawn", "fork", "forkserver")
+CLASSES = {256: 4096, 2048: 2048, 65536: 128}
+KILLS_MAX = 100
 
-CAPTURE_HELP = (
-    "a pcap or pcapng file, gzipped or not (without one: own traffic on loopback, or made-up frames)"
-)
+CAPTURE_HELP = "a pcap or pcapng file, gzipped or not (without one: own traffic, or made-up frames)"
 OVERSIZE_HELP = "what to do with packets that fit no size class: error, truncate or skip (%(default)s)"
-KILL_HELP = (
-    "kill a parser with SIGKILL in the middle of its work, N times (without N: once): another one takes its place, "
-    "and the result is as exact"
-)
+KILL_HELP = "kill a parser in the middle of its work, N times (without N: once); the result is as exact"
 CLASSES_HELP = f"block sizes and numbers ({','.join(f'{size}:{count}' for size, count in CLASSES.items())})"
 
 
@@ -46,29 +37,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("capture", nargs="?", type=Path, metavar="CAPTURE", help=CAPTURE_HELP)
     add("--synthetic", type=_count, metavar="N", help="without a file: a capture of N made-up frames")
-    add("--parsers", type=_count, metavar="N", default=PARSERS, help="parser processes (%(default)s)")
+    add("--parsers", type=_count, metavar="N", default=2, help="parser processes (%(default)s)")
     add("--kill-parser", type=_kills, metavar="N", nargs="?", const=1, default=0, help=KILL_HELP)
-    add("--top", type=int, metavar="N", default=TOP, help="flows to show, 0 for all (%(default)s)")
+    add("--top", type=int, metavar="N", default=10, help="flows to show, 0 for all (%(default)s)")
     add("--oversize", choices=list(Oversize), default=Oversize.ERROR, help=OVERSIZE_HELP)
     add("--classes", type=_classes, metavar="SIZE:BLOCKS,...", default=CLASSES, help=CLASSES_HELP)
-    add("--ring", type=_count, metavar="N", default=RING_CAPACITY, help="packets per ring (%(default)s)")
-    add("--batch", type=_count, metavar="N", default=BATCH_MAX, help="packets per hand-over (%(default)s)")
+    add("--ring", type=_count, metavar="N", default=1024, help="packets per ring (%(default)s)")
+    add("--batch", type=_count, metavar="N", default=64, help="packets per hand-over (%(default)s)")
     add("--start-method", choices=START_METHODS, default=START_METHODS[0], help="of multiprocessing")
     add("--json", action="store_true", help="print the result as JSON")
 
 
-def _count(text: str) -> int:
+def _count(text: str, least: int = 1, most: int = 1 << 40) -> int:
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"{value} is not in {least} .. {most}")
     return value
 
 
 def _kills(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= KILLS_MAX:
-        raise argparse.ArgumentTypeError(f"{value} is not in 0 .. {KILLS_MAX}")
-    return value
+    return _count(text, 0, KILLS_MAX)
 
 
 def _classes(text: str) -> dict[int, int]:
@@ -82,11 +70,10 @@ def _classes(text: str) -> dict[int, int]:
 def run(args: argparse.Namespace) -> int:
     """Run the demo and print what came of it."""
     try:
-        with _signals_raise():
-            return _run(args)
-    except (CaptureError, DemoError) as error:
+        return _run(args)
+    except CaptureError as error:
         status, message = WRONG_INPUT, str(error)
-    except CrewError as error:
+    except PipelineError as error:
         status, message = NOT_EXACT, f"{error}; the other processes were ended and the pool removed"
     except KeyboardInterrupt:
         status, message = INTERRUPTED, "interrupted; all processes were ended and the pool removed"
@@ -97,56 +84,21 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from ssm.demo import lab, report  # they need dpkt, an extra; where it is missing, CaptureError says so
 
-    settings = _settings(args)
     with _source(args) as source:
         if not args.json:
             say(f"Input: {source.description}.")
-        result = lab.run(source.path, settings)
+        result = lab.run(source.path, args)
     if args.json:
-        print(report.as_json(result, source.description))
+        print(report.as_json(result, source.description, args.top))
     else:
-        for line in report.as_text(result).split("\n"):
+        for line in report.as_text(result, args.top).split("\n"):
             say(line)
-    return EXACT if result.exact else NOT_EXACT
-
-
-def _settings(args: argparse.Namespace) -> Settings:
-    return Settings(
-        classes=args.classes,
-        parsers=args.parsers,
-        ring_capacity=args.ring,
-        batch_max=args.batch,
-        kills=args.kill_parser,
-        top=args.top,
-        oversize=Oversize(args.oversize),
-        start_method=args.start_method,
-    )
+    return NOT_EXACT if result.findings else EXACT
 
 
 def _source(args: argparse.Namespace) -> AbstractContextManager[Source]:
-    from ssm.demo import source
+    from ssm.captures import traffic
 
     if args.capture is not None:
-        return source.file_source(args.capture)
-    if args.synthetic is not None:
-        return source.synthetic_source(args.synthetic)
-    return source.default_source()
-
-
-@contextmanager
-def _signals_raise() -> Generator[None]:
-    """Turn SIGTERM and SIGHUP into exceptions, so that they clean up as Ctrl-C does."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, leave) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        return traffic.file_source(args.capture)
+    return traffic.default_source() if args.synthetic is None else traffic.synthetic_source(args.synthetic)

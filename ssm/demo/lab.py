@@ -1,137 +1,106 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The run: a pool, two rings and a crew; at the end the books are closed."""
+"""The run: the pipeline, what came out of it, and what does not agree."""
 
 from __future__ import annotations
 
-import os
-import secrets
-from contextlib import suppress
+import signal
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ssm
-from ssm.demo.crew import Crew
-from ssm.demo.errors import CrewError, DemoError
-from ssm.demo.mark import HEADROOM
-from ssm.demo.progress import progress
-from ssm.demo.stages import FRAMES, PARSED, parse, read, tabulate
-from ssm.demo.survey import survey
-from ssm.demo.verdict import ClassLeft, LeftOver, Result, RingLeft
+from ssm.captures.admission import Admission, Oversize
+from ssm.captures.errors import CaptureError
+from ssm.captures.survey import Survey, survey
+from ssm.demo.stages import HEADROOM, TIME, Table, parse, read
+from ssm.progress import progress
 
 if TYPE_CHECKING:
-    from typing import Any
+    import argparse
+    from collections.abc import Iterator
 
-    from ssm.demo.settings import Settings
-    from ssm.demo.survey import Survey
+    from ssm.pipeline import Report, Run
 
-SHM = Path("/dev/shm")
-READER, TABLE = "reader", "flow table"
-REPLACEMENTS_MAX = 200  # a machine that kills so many has no memory for this
+READER, PARSER, TABLE = "reader", "parser", "flow table"
 
 
-def run(path: Path, settings: Settings) -> Result:
-    """Send the frames of a capture file through a pool.
+@dataclass(frozen=True)
+class Result:
+    """One run."""
 
-    Parameters
-    ----------
-    path : Path
-        A pcap or pcapng file, gzipped or not.
-    settings : Settings
-        Sizes and rules of the run.
+    pool: str  # its name
+    admission: Admission
+    file: Survey
+    table: dict[str, Any]  # of stages.Table
+    report: Report
+    in_shm: bool  # whether the pool's file outlived its last process
 
-    Returns
-    -------
-    Result
-        What went in, came out and was left; `Result.exact` is the verdict.
+    @property
+    def findings(self) -> list[str]:
+        """One sentence for each thing that is not as it must be; none: exactly what the file holds came out."""
+        in_shm = ["the pool is still in /dev/shm"] if self.in_shm else []
+        return [*_wrong_counts(self), *self.report.findings, *in_shm]
+
+
+def run(path: Path, args: argparse.Namespace) -> Result:
+    """Send the frames of a capture file through a pipeline; `args` are those of the command.
 
     Raises
     ------
     CaptureError
-        The file cannot be read; no process was started.
-    DemoError
-        The settings are no good, or the file holds what they do not allow; no process was started.
-    CrewError
-        A process failed or died; the others were ended and the pool is gone.
+        The file cannot be read, or the settings do not suit it; no process was started.
+    PipelineError
+        A process failed, or one died that cannot be replaced; the others were ended and the pool is gone.
+    KeyboardInterrupt, SystemExit
+        After Ctrl-C, and after SIGTERM and SIGHUP, likewise.
     """
-    file = survey(path, settings.admission)
-    pool = _create_pool(settings)
+    admission = Admission(max(0, max(args.classes) - HEADROOM - TIME.size), Oversize(args.oversize))
+    with progress("counting", path.stat().st_size if path.exists() else 0) as show:
+        file = survey(path, admission, show)
     try:
-        with pool:
-            reports = _work(pool, path, file, settings)
-            look = _look(pool)
-        in_shm = (SHM / pool.name.lstrip("/")).exists()
-    finally:
-        with suppress(FileNotFoundError):  # ephemeral: it went with its last process
-            pool.unlink()
-    parsers = tuple(reports[name] for name in reports if name not in (READER, TABLE))
-    left = LeftOver(*look, in_shm)
-    return Result(pool.name, settings, file, reports[READER], parsers, reports[TABLE], left)
-
-
-def _create_pool(settings: Settings) -> ssm.Pool:
-    name = f"ssm-demo-{os.getpid()}-{secrets.token_hex(3)}"
-    try:
-        return ssm.Pool.create(
-            name, classes=dict(settings.classes), headroom=HEADROOM, tailroom=0, ephemeral=True
-        )
+        running = _pipeline(file, args).start(path, admission)
     except (OSError, ValueError, ssm.SSMError) as error:
-        raise DemoError(f"the pool could not be created: {error}") from error
+        raise CaptureError(f"the pool could not be created: {error}") from error
+    with running, progress("packets", file.expected_packets) as show:
+        report = running.wait(lambda run: show(_arrived(run)))
+    if running.signal is not None:
+        raise KeyboardInterrupt if running.signal == signal.SIGINT else SystemExit(128 + running.signal)
+    in_shm = Path("/dev/shm", running.pool.name.lstrip("/")).exists()
+    return Result(running.pool.name, admission, file, report.results[TABLE][0], report, in_shm)
 
 
-def _work(pool: ssm.Pool, path: Path, file: Survey, settings: Settings) -> dict[str, Any]:
-    """Start the processes, wait for their reports, return them by name, the parsers in the order of their numbers.
-
-    The report of a parser that was killed is None; another one takes its place.
-    """
-    frames = pool.ring(FRAMES, capacity=settings.ring_capacity, redeliver=True)
-    parsed = pool.ring(PARSED, capacity=settings.ring_capacity)
-    batch_max = min(settings.batch_max, frames.capacity)
-    fatal = frozenset(file.packets * i // (settings.kills + 1) for i in range(1, settings.kills + 1))
-    reports: dict[str, Any] = {}
-    working: set[str] = {READER}  # those who may put into a ring
-    with (
-        Crew(settings.start_method) as crew,
-        progress("packets", file.expected_packets) as show,
-    ):
-        crew.start(READER, read, pool, path, settings.admission, batch_max)
-
-        def start_parser() -> None:
-            number = sum(name not in (READER, TABLE) for name in reports)
-            if number == settings.parsers + REPLACEMENTS_MAX:
-                raise CrewError(f"parsers were killed {REPLACEMENTS_MAX + 1} times")
-            name = f"parser {number + 1}"
-            crew.start(name, parse, pool, number, file.link_type, batch_max, fatal, replaceable=True)
-            reports[name] = None
-            working.add(name)
-
-        for _ in range(settings.parsers):
-            start_parser()
-        crew.start(TABLE, tabulate, pool, file.packets, batch_max, settings.top)
-        crew.begin()
-        for name, report in crew.reports(tick=lambda: show(_arrived(pool))):
-            reports[name] = report
-            working.discard(name)
-            if report is None:
-                start_parser()
-                crew.begin()
-            if not working:
-                parsed.shutdown()  # nobody puts any more: the table may finish
-    return reports
+def _pipeline(file: Survey, args: argparse.Namespace) -> ssm.Pipeline:
+    """Declare the line. Packets go on as they are, so no stage but the reader needs a block, however few there are."""
+    pool: dict[str, Any] = {"classes": args.classes, "headroom": HEADROOM, "tailroom": 0, "grow": 1 << 20}
+    pipe = ssm.Pipeline("ssm-demo", start=args.start_method, dead_letters=0, **pool)
+    frames, parsed = pipe.ring("frames", args.ring), pipe.ring("parsed", args.ring)
+    batch = min(args.batch, args.ring)
+    fatal = frozenset(file.packets * i // (args.kill_parser + 1) for i in range(1, args.kill_parser + 1))
+    parser = partial(parse, file.link_type, fatal)
+    pipe.source(frames, name=READER)(read)
+    pipe.stage(frames, parsed, name=PARSER, workers=args.parsers, batch=batch)(parser)
+    pipe.sink(parsed, name=TABLE, batch=batch)(partial(Table, file.packets, args.parsers))
+    return pipe
 
 
-def _arrived(pool: ssm.Pool) -> int:
+def _arrived(run: Run) -> int:
     """Return how many packets have reached the end of the line."""
-    return sum(ring.gets for ring in pool.stats().rings if ring.name == PARSED)
+    return sum(ring.gets for ring in run.pool.stats().rings if ring.name == "parsed")
 
 
-def _look(pool: ssm.Pool) -> tuple[tuple[ClassLeft, ...], tuple[RingLeft, ...], tuple[str, ...]]:
-    """See what is in the pool now that everybody else has left."""
-    stats = pool.stats()
-    classes = (ClassLeft(each.block_size, each.blocks, each.free + each.cached) for each in stats.classes)
-    rings = (
-        RingLeft(
-            each.name, each.capacity, each.high_water, each.puts, each.gets, each.depth, each.redelivered
-        )
-        for each in stats.rings
-    )
-    return tuple(classes), tuple(rings), tuple(pool.check())
+def _wrong_counts(result: Result) -> Iterator[str]:
+    file, table = result.file, result.table
+    lost = file.expected_packets - table["once"] - table["repeated"]
+    if lost > 0:
+        yield f"{lost:,} packets were lost"
+    if table["repeated"]:
+        yield f"{table['repeated']:,} packets arrived more than once"
+    if table["strangers"] or lost < 0:
+        yield f"{table['strangers'] + max(-lost, 0):,} packets arrived that should not have"
+    if table["digest"] != file.digest:
+        yield "the contents of the packets are not those of the file"
+    for what, expected in (("packets", file.expected_packets), ("bytes", file.expected_bytes)):
+        for where, count in (("at", table[what]), ("in the rows of", table[f"flow_{what}"])):
+            if count != expected:
+                yield f"{what} {where} the flow table: {count:,} instead of {expected:,}"

@@ -25,11 +25,12 @@
 from ssm.pipeline.declared import RingSpec
 from ssm.pipeline.errors import PipelineError, PipelineRefused
 from ssm.pipeline.pipeline import Pipeline
-from ssm.pipeline.report import DeadLetter, Report, RingReport, StageReport
+from ssm.pipeline.report import BlockReport, DeadLetter, Report, RingReport, StageReport
 from ssm.pipeline.supervisor import Run
 from ssm.pipeline.worker import Worker, current_worker
 
 __all__ = [
+    "BlockReport",
     "DeadLetter",
     "Pipeline",
     "PipelineError",

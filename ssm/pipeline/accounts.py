@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 from ssm.pipeline import board, books, plan
 from ssm.pipeline.ledger import Ledger
-from ssm.pipeline.report import DeadLetter, Report, RingReport, StageReport
+from ssm.pipeline.report import BlockReport, DeadLetter, Report, RingReport, StageReport
 from ssm.pool import Pool
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from ssm.pipeline.board import Words
     from ssm.pipeline.declared import Declaration
     from ssm.pipeline.plan import Plan
+    from ssm.stats import RingStats
 
 
 class Accounts:
@@ -60,7 +63,7 @@ class Accounts:
             tallies = {name: ledger.tally() for name, ledger in self.ledgers.items()}
             doubts = [(name, doubt) for name, ledger in self.ledgers.items() for doubt in ledger.doubts]
             balance = books.balance(self.declared, rings, rings[self.dead.name].puts, tallies, doubts)
-            wrong = [*balance.findings, *self.pool.check()]
+            wrong = [*balance.findings, *_left_over(stats.rings, held - left), *self.pool.check()]
             for name, happened in balance.happened:
                 self.ledgers[name].counted += happened
         return Report(
@@ -85,6 +88,9 @@ class Accounts:
                 for name, ledger in self.ledgers.items()
                 if ledger.results
             },
+            blocks=tuple(
+                BlockReport(each.block_size, each.blocks, each.free + each.cached) for each in stats.classes
+            ),
             missing=max(0, held - left) if complete else 0,
             findings=tuple(wrong),
             complete=complete,
@@ -98,6 +104,14 @@ class Accounts:
                 stage, reason = self.reasons.get(packet.handle, ("?", "?"))
                 letters.append(DeadLetter(stage, packet.tag, reason, bytes(packet)))
         return tuple(letters)
+
+
+def _left_over(rings: Iterable[RingStats], missing: int) -> Iterator[str]:
+    for ring in rings:
+        if ring.depth:
+            yield f"ring {ring.label!r}: {ring.depth:,} packets are left of {ring.puts:,}"
+    if missing > 0:
+        yield f"{missing:,} blocks did not come back to the pool"
 
 
 def _stage_report(ledger: Ledger) -> StageReport:

@@ -72,6 +72,18 @@ class RingReport:
 
 
 @dataclass(frozen=True)
+class BlockReport:
+    """One size class of the pool."""
+
+    block_size: int
+    """Bytes of a block."""
+    blocks: int
+    """How many there are."""
+    free: int
+    """Those that nobody has."""
+
+
+@dataclass(frozen=True)
 class DeadLetter:
     """A packet that a stage could not handle."""
 
@@ -101,10 +113,13 @@ class Report:
     """Packets that no stage could handle."""
     results: dict[str, list[Any]]
     """By stage, what ``close()`` of each worker's object returned, in the order of the workers."""
+    blocks: tuple[BlockReport, ...]
+    """The blocks of the pool, by size class, from the smallest on."""
     missing: int
     """Blocks that did not come back."""
     findings: tuple[str, ...]
-    """One sentence for each sum that does not agree, and for each thing that `Pool.check` found."""
+    """One sentence for each sum that does not agree, for packets and blocks that are left, and for each thing that
+    `Pool.check` found."""
     complete: bool
     """Whether the run came to its end: False if it failed."""
     interrupted: bool
@@ -115,12 +130,12 @@ class Report:
     @property
     def exact(self) -> bool:
         """Whether each packet that was put into a ring is accounted for once, and nothing is left."""
-        return (
-            self.complete
-            and not self.missing
-            and not self.findings
-            and all(ring.left == 0 for ring in self.rings.values())
-        )
+        return self.complete and not self.findings
+
+    @property
+    def redelivered(self) -> int:
+        """Times that a packet of any ring came out once more; see `RingReport.redelivered`."""
+        return sum(ring.redelivered for ring in self.rings.values())
 
     @property
     def bottleneck(self) -> str:
@@ -164,6 +179,7 @@ class Report:
         """Return the same as plain dicts and lists, with `exact` and `bottleneck`; results are as they were."""
         return dataclasses.asdict(dataclasses.replace(self, results={})) | {
             "results": self.results,
+            "blocks": [dataclasses.asdict(each) for each in self.blocks],
             "dead": [dataclasses.asdict(letter) | {"data": letter.data.hex()} for letter in self.dead],
             "findings": list(self.findings),
             "exact": self.exact,
@@ -178,8 +194,6 @@ class Report:
         lines += [_stage_line(stage) for stage in self.stages.values()]
         lines += [_ring_line(ring) for ring in self.rings.values()]
         lines += [f"  {finding}" for finding in self.findings]
-        if self.missing:
-            lines.append(f"  {self.missing:,} blocks did not come back")
         for letter in self.dead[:_LETTERS]:
             reason = letter.reason.strip().splitlines()[-1:] or [""]
             lines.append(f"  dead letter of {letter.stage!r}, tag {letter.tag}: {reason[0]}")

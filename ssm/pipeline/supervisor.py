@@ -44,6 +44,7 @@ BARREN = 10  # deaths of a stage in a row without any progress, for each of its 
 BACK_OFF_S = 0.05  # doubled with each of them, up to
 BACK_OFF_MOST_S = 2.0
 BEGIN_S = 120.0  # for a process to come up
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _STATES = {
     board.STARVED: "waits for packets of",
@@ -96,6 +97,7 @@ class Run:
         self._attempts: Counter[tuple[str, int]] = Counter()  # kills, by stage and handle
         self._ends: dict[int, str] = {}  # how the last of these workers died, by handle
         self._signals = 0
+        self.signal: int | None = None  # that told it to stop
         self._stopping = self._closed = False
         self._moved: tuple[float, object] = (time.monotonic(), None)
         try:
@@ -112,8 +114,8 @@ class Run:
     def wait(self, tick: Callable[[Run], object] | None = None) -> Report:
         """Wait for the end, and return the report.
 
-        The first Ctrl-C or SIGTERM tells the sources to end, and what is under way is finished; the second one ends
-        the run at once.
+        The first Ctrl-C, SIGTERM or SIGHUP tells the sources to end, and what is under way is finished; the second one
+        ends the run at once.
 
         Parameters
         ----------
@@ -410,17 +412,18 @@ class Run:
 
     @contextlib.contextmanager
     def _signals_counted(self) -> Generator[None]:
-        """Count Ctrl-C and SIGTERM instead of obeying them, in the main thread."""
+        """Count Ctrl-C, SIGTERM and SIGHUP instead of obeying them, in the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def count(number: int, _: FrameType | None) -> None:
             self._signals += 1
+            self.signal = number
             if self._signals > 1:
                 raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
-        numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+        numbers = [n for n in STOPS if signal.getsignal(n) is not signal.SIG_IGN]
         before = {number: signal.signal(number, count) for number in numbers}
         try:
             yield

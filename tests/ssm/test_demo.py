@@ -281,7 +281,7 @@ sys.exit(main(["demo", sys.argv[1], "--start-method", "fork"]))
     _, err = process.communicate(timeout=ENOUGH_S)
     assert process.returncode == 1
     assert re.fullmatch(
-        r"ssm demo: parser [12] failed: ValueError: no parser today; "
+        r"ssm demo: stage 'parser', worker [01] \(pid \d+\), packet with tag \d+: ValueError: no parser today; "
         r"the other processes were ended and the pool removed\n",
         err,
     )
@@ -374,15 +374,31 @@ def test_terminate(demo, number, status):
     assert pools_of(demo.process.pid) == []
 
 
-def test_killed_reader(demo):
+def test_killed_table(demo):
     assert len(demo.members) == 4
-    os.kill(demo.members[0], signal.SIGKILL)
+    os.kill(demo.members[3], signal.SIGKILL)
     status, err = demo.end()
     assert status == 1
-    assert err == (
-        "ssm demo: reader died (killed by SIGKILL); the other processes were ended and the pool removed\n"
+    assert re.fullmatch(
+        r"ssm demo: stage 'flow table', worker 0 \(pid \d+\), was killed by SIGKILL: its state died with it, .*; "
+        r"the other processes were ended and the pool removed\n",
+        err,
     )
     assert pools_of(demo.process.pid) == []
+
+
+def test_killed_reader():
+    """Another one goes on where the ring says that it was."""
+    args = command("--synthetic", 20_000, "--ring", 64, "--batch", 16, "--json")
+    process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: has_traffic(process.pid), "packets on their way")
+    os.kill(children_of(process.pid)[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=ENOUGH_S)
+    assert (err, process.returncode) == ("", 0), out
+    result = json.loads(out)
+    assert result["exact"]
+    assert result["table"]["once"] == 20_000
+    assert result["stages"]["reader"]["killed"] == 1
 
 
 @pytest.mark.parametrize("settings", ["--parsers 2", "--parsers 1 --batch 7 --ring 8"])

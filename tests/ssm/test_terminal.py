@@ -53,7 +53,7 @@ def test_only_say_prints():
         "ssm/commands/completion.py": 1,  # code for a shell
         "ssm/commands/output.py": 2,  # JSON
         "ssm/demo/command.py": 1,  # JSON
-        "ssm/demo/progress.py": 2,  # its own words
+        "ssm/progress.py": 2,  # its own words
     }
     found = {}
     for path in sorted((ROOT / "ssm").rglob("*.py")):

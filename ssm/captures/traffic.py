@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where frames come from when no file is given.
+"""Capture files for those who have none.
 
 Traffic that this process sends to itself on 127.0.0.1, captured from the loopback interface where that is
 permitted (it needs CAP_NET_RAW); otherwise a capture of made-up traffic. Either way a file is written, so

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ssm.demo import progress as module
-from ssm.demo.progress import progress
+from ssm import progress as module
+from ssm.progress import progress
 
 
 class Terminal(io.StringIO):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the file holds, counted in this process before any other is started: the measure of the run."""
+"""What a capture file holds: the measure of a run that sends it somewhere."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from ssm.captures.admission import Oversize
 from ssm.captures.capture import Capture
-from ssm.demo.errors import DemoError
-from ssm.demo.progress import progress
+from ssm.captures.errors import CaptureError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ssm.captures.admission import Admission
@@ -40,18 +40,16 @@ class Survey:
     digest: int  # sum of frame_digest() over the frames as they are to arrive
 
 
-def survey(path: Path, admission: Admission) -> Survey:
-    """Count the frames of a file.
+def survey(path: Path, admission: Admission, show: Callable[[int], object]) -> Survey:
+    """Count the frames of a file; `show` is told the position in it from time to time.
 
     Raises
     ------
     CaptureError
-        The file is no capture, or is damaged.
-    DemoError
-        It holds a frame that does not fit and may not be cut.
+        The file is no capture, or is damaged, or holds a frame that does not fit and may not be cut.
     """
     packets = size = largest = oversize = arriving = arriving_bytes = digest = 0
-    with Capture(path) as capture, progress("counting", path.stat().st_size) as show:
+    with Capture(path) as capture:
         for frame in capture:
             packets += 1
             size += len(frame.data)
@@ -65,7 +63,7 @@ def survey(path: Path, admission: Admission) -> Survey:
                 show(capture.position())
         link_type = capture.link_type
     if oversize and admission.oversize is Oversize.ERROR:
-        raise DemoError(
+        raise CaptureError(
             f"{path} holds {oversize:,} packets that fit no size class: the largest has {largest:,} bytes, "
             f"the limit is {admission.limit:,}; give larger --classes, or choose --oversize truncate or skip"
         )

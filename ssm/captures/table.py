@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The flow table: one row per flow, as the last process of the line keeps it."""
+"""The flow table: one row per flow."""
 
 from __future__ import annotations
 
