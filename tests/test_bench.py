@@ -8,11 +8,12 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks import allocators, bench, callgrind, calls, check, growth, hosted, performance
+from benchmarks import allocators, bench, callgrind, calls, check, growth, hosted, in_place, performance
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers import crew, ways
 
@@ -56,6 +57,7 @@ def test_calls_writes_its_results(tmp_path):
         (allocators, ["--python-only"], ("measure", {}), "allocators"),
         (peers, [], ("questions", []), "peers"),
         (calls, [], ("measure", {}), "calls"),
+        (in_place, [], ("measure", {"results": [], "missing": []}), "in_place"),
     ],
 )
 def test_figures_stand_among_the_committed_ones_only_if_asked_to(
@@ -93,6 +95,21 @@ def test_growth(tmp_path):
     printed, document = run(tmp_path / "results.json", "benchmarks.growth", "--short", "--python-only")
     assert {r["of"] for r in document["results"]} == {"MiB", "blocks"}
     assert all(r["median"] > 0 and r["what"] in printed for r in document["results"])
+
+
+def test_in_place():
+    """Both in one run; a program whose package is not there says so."""
+    document = in_place.measure(["logging"], 1, quick=True)
+    assert [r["with"] for r in document["results"]] == ["ssm", "multiprocessing"]
+    assert all(r["median"] > 0 for r in document["results"])
+    program = replace(in_place.PROGRAMS["logging"], needs=("a_package_that_nobody_has",))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(in_place.PROGRAMS, "logging", program)
+        document = in_place.measure(["logging"], 1, quick=True)
+    assert document == {
+        "results": [],
+        "missing": [{"program": "logging", "reason": "a_package_that_nobody_has is not installed"}],
+    }
 
 
 def test_peers(tmp_path):
