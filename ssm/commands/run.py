@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--inline", action="store_true", help="run all in this process, for debuggers")
     add("--check", action="store_true", help="only say whether it can run")
     add("--graph", action="store_true", help="only print it, as a Mermaid flowchart")
+    add("--svg", action="store_true", help="only print it, as a picture in SVG")
+    add("--workers", action="append", default=[], metavar="STAGE=N", help="other workers than declared")
+    add("--at", metavar="ROLE", help="run as a host of that role: stages of other roles are refused")
     add_json(parser)
 
 
@@ -52,9 +55,15 @@ def run(args: argparse.Namespace) -> int:
     from ssm.pipeline import PipelineError, PipelineRefused
 
     pipe = _find(_load(args.file), args.file, args.name)
-    if args.graph:
-        say_lines(pipe.graph())
+    for text in args.workers:
+        stage, _, count = text.rpartition("=")
+        if not stage or not count.isdecimal():
+            raise PipelineRefused(f"--workers {text}: give a stage and a number, as in --workers parse=8")
+        pipe.resize(stage, int(count))
+    if args.graph or args.svg:
+        say_lines(pipe.graph("svg" if args.svg else "mermaid"))
         return EXACT
+    pipe.at(args.at)
     if args.check:
         pipe.check()
         say(f"{args.file}: the pipeline can run")

@@ -121,7 +121,7 @@ def _stage_report(ledger: Ledger) -> StageReport:
     return StageReport(
         name=stage.name,
         kind=stage.kind,
-        workers=stage.workers,
+        workers=ledger.active,
         packets_in=tally.taken,
         packets_out=tally.puts,
         filtered=tally.finished,

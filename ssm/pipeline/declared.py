@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class StageSpec:
     inputs: tuple[RingSpec, ...]
     outputs: tuple[RingSpec, ...]
     workers: int = 1
+    least: int = 1  # of workers, at first; more are started when its rings fill
     batch: int = 0  # 0: one by one
     linger: float = 0.0
     on_error: OnError = "stop"
@@ -64,6 +65,7 @@ class StageSpec:
     restart: bool = True  # a worker that was killed may be replaced
     cpus: tuple[int, ...] = ()
     headroom: int = 0  # bytes that it puts in front of a packet
+    at: str | None = None  # the role of the hosts that it runs on; None: any
 
     @property
     def makes(self) -> bool:
@@ -86,8 +88,19 @@ class Declaration:
     stuck: float | None
     dead_letters: int
     pool: dict[str, Any]
+    role: str | None = None  # of this host; None: all
     rings: dict[str, RingSpec] = field(default_factory=dict[str, RingSpec])
     stages: list[StageSpec] = field(default_factory=list[StageSpec])
+
+    def resize(self, name: str, workers: int) -> None:
+        """Give a stage another number of workers; ValueError if there is no such stage."""
+        for number, stage in enumerate(self.stages):
+            if stage.name == name:
+                self.stages[number] = replace(stage, workers=workers, least=workers)
+                return
+        raise ValueError(
+            f"pipeline {self.name!r} has no stage {name!r}, but {', '.join(stage.name for stage in self.stages)}"
+        )
 
     def putters(self, ring: RingSpec) -> list[StageSpec]:
         """Return the stages that put into a ring."""

@@ -46,13 +46,17 @@ class Ledger:
     barren: int = 0  # deaths in a row between which nothing moved
     moved: tuple[int, ...] = (0, 0)  # what had been counted at the last death
 
+    active: int = 0  # workers that it has by now, the numbers 0 .. active - 1
+    crowded: int = 0  # ticks in a row in which its rings were more than half full
+
     def __post_init__(self) -> None:
+        self.active = self.stage.least
         self._words = self.words[self.first : self.first + board.size(self.stage.workers)]
 
     @property
     def is_done(self) -> bool:
         """Whether all its workers came to their end."""
-        return len(self.done) == self.stage.workers
+        return len(self.done) == self.active
 
     def row(self, number: int) -> Words:
         """Return the row of a worker."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 _MANY = 1 << 20
+_WORKERS = 4096
 
 
 class Pipeline:
@@ -145,6 +146,7 @@ class Pipeline:
         timeout: float | None = None,
         cpus: Iterable[int] = (),
         headroom: int = 0,
+        at: str | None = None,
     ) -> Callable[[F], F]:
         """Declare the decorated generator function as a source: what it yields is sent.
 
@@ -157,7 +159,7 @@ class Pipeline:
         ----------
         out : RingSpec, or several
             Where it goes: into all of them, unless ``ring.to(value)`` says into which.
-        name, workers, timeout, cpus, headroom
+        name, workers, timeout, cpus, headroom, at
             As for `stage`. Each worker calls the function; `current_worker` tells it which part is its.
         resume : bool
             See above.
@@ -173,6 +175,7 @@ class Pipeline:
             cpus=cpus,
             headroom=headroom,
             restart=resume,
+            at=at,
         )
 
     def stage(
@@ -181,7 +184,7 @@ class Pipeline:
         out: Rings | None = None,
         *,
         name: str | None = None,
-        workers: int = 1,
+        workers: int | tuple[int, int] = 1,
         batch: int = 0,
         linger: float = 0.0,
         on_error: OnError = "stop",
@@ -190,6 +193,7 @@ class Pipeline:
         state: Literal["memory", "outside"] | None = None,
         cpus: Iterable[int] = (),
         headroom: int = 0,
+        at: str | None = None,
     ) -> Callable[[F], F]:
         """Declare the decorated function as a stage: it gets packets of a ring, and its results go into another.
 
@@ -203,8 +207,9 @@ class Pipeline:
             Where packets come from, and go to: into all of them, unless ``ring.to(value)`` says into which.
         name : str, optional
             By default that of the function.
-        workers : int
-            Processes that it runs in.
+        workers : int, or (int, int)
+            Processes that it runs in. With ``(1, 8)`` there is one at first; one more is started while its rings stay
+            more than half full, up to eight.
         batch : int
             The function gets a PacketBatch of so many packets at most: an array of records, a list of objects.
         linger : float
@@ -223,6 +228,8 @@ class Pipeline:
             Processors that the workers are bound to, in turn.
         headroom : int
             Bytes that it puts in front of a packet (`Packet.prepend`).
+        at : str, optional
+            The role of the hosts that it runs on, such as "gpu"; see `Pipeline.at`.
         """
         return self._decorator(
             "stage" if out is not None else "sink",
@@ -238,6 +245,7 @@ class Pipeline:
             state=state,
             cpus=cpus,
             headroom=headroom,
+            at=at,
         )
 
     def sink(
@@ -245,7 +253,7 @@ class Pipeline:
         inp: Rings,
         *,
         name: str | None = None,
-        workers: int = 1,
+        workers: int | tuple[int, int] = 1,
         batch: int = 0,
         linger: float = 0.0,
         on_error: OnError = "stop",
@@ -253,6 +261,7 @@ class Pipeline:
         timeout: float | None = None,
         state: Literal["memory", "outside"] | None = None,
         cpus: Iterable[int] = (),
+        at: str | None = None,
     ) -> Callable[[F], F]:
         """Declare the decorated function or class as a sink: a stage without outputs. What it returns is ignored.
 
@@ -271,6 +280,7 @@ class Pipeline:
             timeout=timeout,
             state=state,
             cpus=cpus,
+            at=at,
         )
 
     def chain(self, *works: Any) -> Self:
@@ -306,7 +316,7 @@ class Pipeline:
         outputs: tuple[RingSpec, ...],
         *,
         name: str | None,
-        workers: int,
+        workers: int | tuple[int, int],
         timeout: float | None,
         cpus: Iterable[int],
         batch: int = 0,
@@ -315,6 +325,7 @@ class Pipeline:
         tries: int = 1,
         state: str | None = None,
         headroom: int = 0,
+        at: str | None = None,
         restart: bool = True,
     ) -> Callable[[F], F]:
         if on_error not in ON_ERROR:
@@ -335,6 +346,8 @@ class Pipeline:
             keeps = state == "memory" or (
                 state is None and kind == "sink" and isinstance(unwrapped(work), type)
             )
+            least, most = workers if isinstance(workers, tuple) else (workers, workers)
+            most = number("workers", most, 1, 1, _WORKERS)
             self._declared.stages.append(
                 StageSpec(
                     name=own,
@@ -342,7 +355,8 @@ class Pipeline:
                     work=work,
                     inputs=inputs,
                     outputs=outputs,
-                    workers=number("workers", workers, 1, 1, 4096),
+                    workers=most,
+                    least=number("the least of workers", least, 1, 1, most),
                     batch=number("batch", batch, 0, 0, _MANY),
                     linger=linger,
                     on_error=on_error,
@@ -351,6 +365,7 @@ class Pipeline:
                     restart=restart and not keeps,
                     cpus=tuple(cpus),
                     headroom=number("headroom", headroom, 0, 0, _MANY),
+                    at=at,
                 )
             )
             return work
@@ -403,6 +418,20 @@ class Pipeline:
         planned = plan.make(self._declared)
         return Run(self._declared, planned, freight.pack(self._declared, args, kwargs))
 
+    def resize(self, stage: str, workers: int) -> None:
+        """Give a stage another number of workers than was declared.
+
+        Raises
+        ------
+        ValueError
+            There is no such stage.
+        """
+        self._declared.resize(stage, number("workers", workers, 1, 1, _WORKERS))
+
+    def at(self, role: str | None) -> None:
+        """Say which role this host has; a run refuses stages of other roles. None: it has all roles."""
+        self._declared.role = role
+
     def check(self) -> None:
         """Refuse what cannot run, without running it.
 
@@ -414,9 +443,11 @@ class Pipeline:
         plan.make(self._declared)
         freight.pack(self._declared, (), {})
 
-    def graph(self) -> str:
-        """Return the pipeline as a Mermaid flowchart."""
-        return graph.mermaid(self._declared)
+    def graph(self, form: Literal["mermaid", "svg"] = "mermaid") -> str:
+        """Return the pipeline as a Mermaid flowchart, or as an SVG picture: stages as boxes, rings as arrows."""
+        if form not in ("mermaid", "svg"):
+            raise ValueError(f"form must be 'mermaid' or 'svg', not {form!r}")
+        return graph.mermaid(self._declared) if form == "mermaid" else graph.svg(self._declared)
 
     def __repr__(self) -> str:
         return (

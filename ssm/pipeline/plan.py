@@ -108,6 +108,13 @@ def _refuse_options(declared: Declaration) -> None:
                 f"write into the "
                 "pool: what they write would be unpickled, which runs any code. Take a mode without 0o022"
             )
+    elsewhere = [stage for stage in declared.stages if stage.at not in (None, declared.role)]
+    if declared.role is not None and elsewhere:
+        there = ", ".join(f"{stage.name!r} at {stage.at!r}" for stage in elsewhere)
+        raise PipelineRefused(
+            f"this host has the role {declared.role!r}, and there is {there}: rings between hosts need a bridge, which "
+            "a pipeline does not start; run all roles on one host, without --at"
+        )
     here = os.sched_getaffinity(0)
     for stage in declared.stages:
         if not here.issuperset(stage.cpus):

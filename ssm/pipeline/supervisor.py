@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ssm.pipeline.report import Report
 
 TICK_S = 0.1
+CROWDED = 3  # ticks, of a stage that gets one more worker
 GRACE_S = 5.0  # from SIGTERM to SIGKILL
 KILLS = 3  # workers that one packet may kill
 BARREN = 10  # deaths of a stage in a row without any progress, for each of its workers
@@ -103,7 +104,7 @@ class Run:
         try:
             _prepare(declared)
             for ledger in self._ledgers.values():
-                for number in range(ledger.stage.workers):
+                for number in range(ledger.active):
                     self._start(ledger, number, 0)
         except BaseException:
             self.close()
@@ -133,6 +134,7 @@ class Run:
                     self._hear(self._until_due())
                     self._start_due()
                     self._watch()
+                    self._grow()
                     self._obey()
                     if tick is not None:
                         tick(self)
@@ -209,6 +211,21 @@ class Run:
             worker.start()
         self._members[ours] = _Member(worker, ours, ledger, number, time.monotonic())
         ledger.started += 1
+
+    def _grow(self) -> None:
+        """Start one more worker of each stage whose rings stay more than half full, up to its limit."""
+        for ledger in self._ledgers.values():
+            stage = ledger.stage
+            if ledger.active == stage.workers or ledger.done or self._stopping:
+                continue
+            rings = [self._accounts.rings[ring.name] for ring in stage.inputs]
+            ready = all(row[board.READY_NS] for row in ledger.rows()[: ledger.active])
+            full = 2 * sum(map(len, rings)) > sum(ring.capacity for ring in rings)
+            ledger.crowded = ledger.crowded + 1 if ready and full else 0
+            if ledger.crowded >= CROWDED:
+                ledger.crowded = 0
+                ledger.active += 1
+                self._start(ledger, ledger.active - 1, 0)
 
     def _until_due(self) -> float:
         """Return the seconds until there is something to do, at most a tick."""

@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -672,6 +673,29 @@ def test_a_stage_that_ended_early_is_no_bottleneck():
         cores=2,
     )
     assert report.bottleneck.startswith("Sink 'count'")
+
+
+def slow_sink(packet):
+    time.sleep(0.02)
+
+
+def test_more_workers_while_a_ring_is_full(pipe):
+    """One at first; the source is faster than three of them."""
+    ring = pipe.ring("numbers", 8, size=8)
+    pipe.source(ring)(numbers)
+    pipe.sink(ring, workers=(1, 3))(slow_sink)
+    with pipe.start(400) as running:
+        assert len(running.pids("slow_sink")) == 1
+        report = running.wait()
+    assert report.exact, report
+    assert report.stages["slow_sink"].workers == report.stages["slow_sink"].started
+    assert 2 <= report.stages["slow_sink"].started <= 3
+
+
+@pytest.mark.parametrize("workers", [(0, 2), (3, 2), (1, 5000)])
+def test_numbers_of_workers_that_cannot_be(pipe, workers):
+    with pytest.raises(ValueError, match="workers"):
+        pipe.sink(pipe.ring("numbers"), workers=workers)(slow_sink)
 
 
 def test_graph(pipe):

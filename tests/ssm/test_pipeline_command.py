@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from xml.etree import ElementTree
 
 import pytest
 
@@ -55,6 +56,42 @@ def test_it_runs(file, how):
     assert "exact" in done.stdout
     assert "['word 0', 'word 1', 'word 2']" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_other_workers(file, capsys):
+    assert main(["run", str(file), "3", "--workers", "Keep=2", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["stages"]["Keep"]["workers"] == report["stages"]["Keep"]["started"] == 2
+    assert sorted(each for part in report["results"]["Keep"] for each in part) == ["x 0", "x 1", "x 2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--workers", "Keep"], "give a stage and a number, as in --workers parse=8"),
+        (["--workers", "Keep=0"], "workers"),
+        (["--workers", "Kept=2"], "no stage 'Kept', but read, Keep"),
+    ],
+)
+def test_workers_that_cannot_be(file, capsys, options, said):
+    assert main(["run", str(file), *options, "--check"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_picture_in_svg(file, capsys):
+    assert main(["run", str(file), "--workers", "Keep=3", "--svg"]) == 0
+    picture = ElementTree.fromstring(capsys.readouterr().out)
+    words = [each.text for each in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert words == ["numbers", "read", "Keep x3"]
+
+
+def test_roles(file, capsys):
+    file.write_text(file.read_text().replace("@pipe.sink(ring)", '@pipe.sink(ring, at="disk")'))
+    assert main(["run", str(file), "--at", "disk", "--check"]) == 0
+    sys.modules.pop(file.stem)  # as a process of its own would not have it
+    assert main(["run", str(file), "--at", "gpu", "--check"]) == 2
+    assert "this host has the role 'gpu', and there is 'Keep' at 'disk'" in capsys.readouterr().err
 
 
 def test_json(file, capsys):
