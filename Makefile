@@ -8,6 +8,7 @@
 #   make bench    nanoseconds, packets per second, growth; into build/results
 #   make bench-peers   the same questions to other ways between processes, in an environment under build/
 #   make neighbours    programs of other projects with our queues and pipes in them, in an environment under build/; minutes
+#   make bench-pipelines    what a stage of a pipeline costs, and pipelines beside pools of processes; ARGS=--quick
 #   make bench-neighbours   such programs with ours beside the same with multiprocessing's; ARGS=--quick
 #   make bench-check   fails where something became slower than in benchmarks/results
 #   make bench-docs    measures everything anew, into benchmarks/results and docs/performance.md; about eight minutes
@@ -43,7 +44,7 @@ NATIVE := $(wildcard ssm/src/*.h ssm/src/*/*.[ch] allocators/src/*.[ch] allocato
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test test-all lint format bench bench-peers neighbours bench-neighbours bench-check bench-docs callgrind verifier docs fuzz fuzz-corpus kill mutants soak clean install
+.PHONY: demo test test-all lint format bench bench-pipelines bench-peers neighbours bench-neighbours bench-check bench-docs callgrind verifier docs fuzz fuzz-corpus kill mutants soak clean install
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -86,6 +87,9 @@ neighbours: $(NEIGHBOURS)/.installed
 
 bench-neighbours: $(NEIGHBOURS)/.installed
 	$(NEIGHBOURS)/bin/python -m benchmarks.in_place $(ARGS)
+
+bench-pipelines: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.pipelines $(ARGS)
 
 bench-check: $(VENV)/.installed $(VENV)/.group-bench
 	$(BIN)/python -m benchmarks.check $(ARGS)

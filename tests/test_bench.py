@@ -13,7 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import allocators, bench, callgrind, calls, check, growth, hosted, in_place, performance
+from benchmarks import (
+    allocators,
+    bench,
+    callgrind,
+    calls,
+    check,
+    growth,
+    hosted,
+    in_place,
+    performance,
+    pipelines,
+)
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers import crew, ways
 
@@ -58,6 +69,7 @@ def test_calls_writes_its_results(tmp_path):
         (peers, [], ("questions", []), "peers"),
         (calls, [], ("measure", {}), "calls"),
         (in_place, [], ("measure", {"results": [], "missing": []}), "in_place"),
+        (pipelines, [], ("measure", {"overhead": [], "tasks": []}), "pipelines"),
     ],
 )
 def test_figures_stand_among_the_committed_ones_only_if_asked_to(
@@ -73,6 +85,22 @@ def test_figures_stand_among_the_committed_ones_only_if_asked_to(
     assert program.main([*options, "--record"]) == 0
     recorded = tmp_path / "benchmarks/results" / folder
     assert [file.parent for file in (tmp_path / "benchmarks").rglob("*.json")] == [recorded]
+
+
+def test_pipelines(tmp_path):
+    printed, document = run(tmp_path / "results.json", "benchmarks.pipelines", "--rounds", "1", "--quick")
+    assert [each["what"] for each in document["overhead"]] == [
+        "raw, singly",
+        "stage, singly",
+        "raw, batches of 64",
+        "stage, batches of 64",
+    ]
+    ways = {each["with"] for each in document["tasks"]}
+    assert ways >= {"ssm.Pipeline", "multiprocessing.Pool", "concurrent.futures"}
+    assert len(document["tasks"]) == len(ways) * len(pipelines.TASKS)
+    for each in document["overhead"] + document["tasks"]:
+        assert each["median"] > 0
+        assert each["what"] in printed
 
 
 def test_allocators(tmp_path):
