@@ -130,6 +130,8 @@ class RingStats:
     """Processes that have it open; the dead are among them until they are reaped."""
     unlinked: bool
     """Whether its name was taken away: it goes with the last of its users, and another ring may have the name."""
+    serial: int
+    """How many rings the pool had made before it: with the pool's generation, a number that no other ring ever has."""
 
     @property
     def label(self) -> str:

@@ -90,9 +90,12 @@ PYTHON = {
         dump top metrics
     """,
     "ssm.bridge": """
-        __init__ errors memory
-        carrier
-        over_zmq over_zenoh
+        errors memory
+        carrier wire journal
+        over_zmq over_zenoh sender receiver
+        session
+        bridge
+        __init__
     """,
     "ssm.captures": """
         __init__ errors flow

@@ -1,9 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bridges: rings that end on another host.
+"""Bridges: rings that end on another host, see `Bridge`.
 
 ::
 
     errors                          what is raised
     carrier                         what a bridge expects of the engine that moves its messages
     memory, over_zmq, over_zenoh    the carriers
+    wire                            the messages, and their parser
+    journal                         what a receiver has to know after it was killed
+    sender, receiver                the two ends of one ring
+    session                         what two bridges say to each other
+    bridge                          the loop around all of it
 """
+
+from ssm.bridge.bridge import Bridge, Exported, Imported, Status
+from ssm.bridge.errors import BridgeError, VersionMismatch, WireError
+
+__all__ = ["Bridge", "BridgeError", "Exported", "Imported", "Status", "VersionMismatch", "WireError"]

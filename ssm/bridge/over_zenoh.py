@@ -121,7 +121,7 @@ class OverZenoh:
             if not self._arrived:
                 return None
             parts = self._arrived.popleft()
-            self._bytes -= _SIZE.size * (1 + len(parts)) + sum(part.nbytes for part in parts)
+            self._bytes -= _size(parts)
             return parts
 
     def close(self) -> None:
@@ -153,6 +153,11 @@ def _settings(
     if not given or discover:
         settings += [("scouting/multicast/enabled", discover), ("scouting/gossip/enabled", discover)]
     return settings
+
+
+def _size(parts: list[memoryview]) -> int:
+    """Return what a message that waits takes, about."""
+    return sum(_SIZE.size + part.nbytes for part in parts)
 
 
 def join(parts: Sequence[Buffer]) -> bytes:

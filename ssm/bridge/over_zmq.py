@@ -184,7 +184,7 @@ class OverZmq:
             self._check()
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._changed)
-            while True:
+            for _ in range(DEPTH):  # of peers that are not heard
                 try:
                     frames = self._socket.recv_multipart(self._zmq.DONTWAIT, copy=False)
                 except self._zmq.Again:
@@ -194,6 +194,8 @@ class OverZmq:
                     return parts
                 if self._peer.hears(bytes(parts[0])):
                     return parts[1:]
+            os.eventfd_write(self._changed, 1)  # there may be more
+            return None
 
     def _check(self) -> None:
         if self._closed:
@@ -214,7 +216,7 @@ class OverZmq:
             self._doorman.stop()
         self._context.destroy(linger=0)
 
-    def __del__(self) -> None:
+    def __del__(self) -> None:  # and not before: another thread may wait for it
         with contextlib.suppress(AttributeError, OSError):
             os.close(self._changed)
 

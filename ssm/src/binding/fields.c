@@ -91,23 +91,15 @@ static const struct field arena_stats[] = {
 
 /* ring_stats() of ssm/options.py makes words of the flags. */
 static const struct field ring_stats[] = {
-    PLAIN(ring_stats, name),
-    PLAIN(ring_stats, id),
-    PLAIN(ring_stats, capacity),
-    PLAIN(ring_stats, flags),
-    PLAIN(ring_stats, acl),
-    PLAIN(ring_stats, depth),
-    PLAIN(ring_stats, high_water),
-    PLAIN(ring_stats, puts),
-    PLAIN(ring_stats, gets),
-    PLAIN(ring_stats, recoveries),
-    PLAIN(ring_stats, redelivered),
-    PLAIN(ring_stats, drops),
-    PLAIN(ring_stats, late_wakes),
-    PLAIN(ring_stats, holder),
-    PLAIN(ring_stats, users),
-    ROW(ring_stats, "unlinked", unlinked, read_bool),
-    END,
+    PLAIN(ring_stats, name),        PLAIN(ring_stats, id),
+    PLAIN(ring_stats, capacity),    PLAIN(ring_stats, flags),
+    PLAIN(ring_stats, acl),         PLAIN(ring_stats, depth),
+    PLAIN(ring_stats, high_water),  PLAIN(ring_stats, puts),
+    PLAIN(ring_stats, gets),        PLAIN(ring_stats, recoveries),
+    PLAIN(ring_stats, redelivered), PLAIN(ring_stats, drops),
+    PLAIN(ring_stats, late_wakes),  PLAIN(ring_stats, holder),
+    PLAIN(ring_stats, users),       ROW(ring_stats, "unlinked", unlinked, read_bool),
+    PLAIN(ring_stats, serial),      END,
 };
 
 static const struct field service_stats[] = {

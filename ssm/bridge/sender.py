@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of a bridge that takes packets out of a ring, and keeps each until the other host has it in its pool.
+
+Custody: a packet that was taken stays a delivery of the ring until the receiver's `have` is behind it. So if this
+process is killed, the ring hands out again what is not known to be there, in order, and with the positions that it
+had; the receiver knows by the position what it has already. A ring that fills because the other host takes nothing
+makes its producers wait.
+
+What is sent and not confirmed is sent again, from what has arrived on, when nothing has arrived for a while.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ssm.bridge import wire
+from ssm.bridge.errors import BridgeError
+from ssm.bridge.wire import too_large
+from ssm.errors import RingEmpty, RingShutDown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from typing_extensions import Buffer
+
+    from ssm import PacketBatch, Ring
+
+BATCH = 512  # packets of one message
+BATCH_BYTES = 1 << 20  # likewise, unless one packet alone is larger
+APART_BYTES = 64 << 10  # packets as large as that, on average, go as parts of their own, uncopied
+PATIENCE_S, PATIENCE_MAX_S = 1.0, 30.0  # for something new to have arrived, before all is sent again
+
+
+@dataclasses.dataclass(slots=True)
+class _Kept:
+    """Packets that one message has, low .. high - 1 of a batch."""
+
+    batch: PacketBatch
+    low: int
+    high: int
+    first: int
+    after: int
+    nbytes: int
+    last: bool  # of its batch: then the batch is freed
+
+    @property
+    def end(self) -> int:
+        return self.first + self.high - self.low
+
+
+@dataclasses.dataclass(slots=True)
+class Sent:
+    """What a sender has done."""
+
+    packets: int = 0
+    """Packets that the other host has."""
+    nbytes: int = 0
+    """Bytes of these."""
+    resent: int = 0
+    """Packets that were sent again."""
+    known: int = 0
+    """Packets that came out of the ring again, and were there already."""
+
+
+class Sender:
+    """One exported ring."""
+
+    def __init__(self, ring: Ring, name: str) -> None:
+        self.ring, self.name = ring, name
+        stats = next(each for each in ring.pool.stats().rings if each.name == ring.name and not each.unlinked)
+        self.type = ring._type  # pyright: ignore[reportPrivateUsage]
+        self.exact = stats.redeliver and stats.consumers == "one"
+        self._serial = stats.serial
+        self.sent = Sent()
+        self.largest = 0  # bytes of a packet that the other host takes
+        self.refused = ""  # why the other host does not take the packets
+        self.ended = False  # shut down, and the other host knows
+        self._kept: deque[_Kept] = deque()
+        self._drained = False  # shut down, and nothing is left in the ring
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a stream: of a ring with positions the one that it always is, of others a new one."""
+        own = np.random.default_rng().integers(1, 1 << 63)
+        self.stream = stream_of(self.ring.pool.generation, self._serial) if self.exact else int(own)
+        self._next = 0  # the position behind the last one that was taken
+        self.rewind()
+
+    # ---- with the other host --------------------------------------------------------------------------
+
+    def rewind(self) -> None:
+        """Begin anew: there is another process at the other end, or none."""
+        self._open = False  # an ACK says what the other end has
+        self._cursor = 0  # how many of those kept were sent
+        self._have = self._got = self._room = self._room_bytes = 0
+        self._patience, self._heard = PATIENCE_S, time.monotonic()
+        self._end_sent = 0.0
+
+    def hurry(self) -> None:
+        """Something may be lost: send what is not known to have arrived again, now."""
+        self._patience, self._heard = PATIENCE_S, 0.0
+
+    def on_ack(self, ack: wire.Ack) -> None:
+        """Let go of what the other host has."""
+        if not self._open:
+            self._check(ack.have)
+        self._open = True
+        if ack.got > self._got:
+            self._patience, self._heard = PATIENCE_S, time.monotonic()
+        self._have, self._got = max(self._have, ack.have), max(self._got, ack.got)
+        self._room, self._room_bytes = ack.room, ack.room_bytes
+        while self._kept and self._kept[0].end <= self._have:
+            kept = self._kept.popleft()
+            self._cursor = max(0, self._cursor - 1)
+            self.sent.packets += kept.high - kept.low
+            self.sent.nbytes += kept.nbytes
+            if kept.last:
+                kept.batch.free()
+        self.ended |= ack.ended and self._drained and not self._kept
+        if ack.closed and not self._drained:
+            self.ring.shutdown()  # as the ring there: nothing more is taken, and producers are told
+
+    def _check(self, have: int) -> None:
+        """Refuse a receiver that has more than there ever was."""
+        puts = next(each.puts for each in self.ring.pool.stats().rings if each.name == self.ring.name)
+        if have > max(puts, self._next):
+            raise BridgeError(
+                f"the other host has {have} packets of ring {self.ring.name!r}, of which there were only {puts}: do "
+                "two bridges send to one ring?"
+            )
+
+    def greet(self, there: wire.Import) -> None:
+        """Take note of what the other host takes; it compares the types, and says if they differ."""
+        self.refused, self.largest = "", there.largest
+
+    def on_refuse(self, why: str) -> None:
+        """Send no more, until the other end is another process."""
+        self.refused = why
+
+    # ---- taking and sending ---------------------------------------------------------------------------
+
+    @property
+    def in_flight(self) -> int:
+        """Packets that are kept for the other host."""
+        return sum(kept.high - kept.low for kept in self._kept)
+
+    @property
+    def wants_packets(self) -> bool:
+        """Whether it would send more, if the ring had more."""
+        return (
+            self._open
+            and not self.refused
+            and not self._drained
+            and self._cursor == len(self._kept)
+            and self._fits()
+        )
+
+    def pump(self, transmit: Callable[[list[Buffer]], bool], head: tuple[int, int, int]) -> bool:
+        """Send what there is room for; return whether anything was sent.
+
+        Parameters
+        ----------
+        transmit : callable
+            Hands a message to the carrier; returns whether the carrier took it.
+        head : tuple of int
+            Sender, receiver and channel of its messages.
+        """
+        if not self._open or self.refused:
+            return False
+        self._look_again()
+        moved = False
+        while self._fits():
+            if self._cursor == len(self._kept) and not self._take():
+                break
+            kept = self._kept[self._cursor]
+            if kept.end <= self._got:  # arrived by an earlier message
+                self._cursor += 1
+                continue
+            if not self._fits(kept) or not transmit(self._message(kept, head)):
+                break
+            if self._cursor == 0 or self._unheard == 0:
+                self._heard = max(self._heard, time.monotonic())
+            self._cursor += 1
+            moved = True
+        return self._send_end(transmit, head) or moved
+
+    @property
+    def _unheard(self) -> int:
+        """How many messages are under way."""
+        return sum(1 for i in range(self._cursor) if self._kept[i].end > self._got)
+
+    def _fits(self, kept: _Kept | None = None) -> bool:
+        """Whether the other host has room for that, or for anything, besides what is under way."""
+        packets = size = 0
+        for i in range(self._cursor):
+            if self._kept[i].end > self._got:
+                packets += self._kept[i].high - self._kept[i].low
+                size += self._kept[i].nbytes
+        if packets == 0:
+            return self._room > 0
+        if kept is None:
+            return packets < self._room and size < self._room_bytes
+        return packets + kept.high - kept.low <= self._room and size + kept.nbytes <= self._room_bytes
+
+    def _take(self) -> bool:
+        """Take packets out of the ring and keep them; False: there are none."""
+        if self._drained:
+            return False
+        try:
+            batch = self.ring.get_many(max(1, min(BATCH, self._room)), block=False)
+        except RingShutDown:
+            self._drained = True
+            return False
+        except (RingEmpty, EOFError):  # without a producer, too: another one may come
+            return False
+        kept = list(self._messages(batch))
+        self._kept.extend(kept)
+        self._next = kept[-1].end
+        largest = int(batch.lengths.max())
+        if largest > self.largest:
+            self.refused = too_large(self.name, largest, self.largest)
+            return False
+        while self._kept and self._kept[0].end <= self._have and self._cursor == 0:
+            known = self._kept.popleft()
+            self.sent.known += known.high - known.low
+            if known.last:
+                known.batch.free()
+        return bool(self._kept)
+
+    def _messages(self, batch: PacketBatch) -> Iterator[_Kept]:
+        """Divide a batch where positions are missing, and where a message would become too large."""
+        lengths, count = batch.lengths, len(batch)
+        positions: Any = batch.positions if self.exact else None
+        if positions is None:
+            positions = np.arange(self._next, self._next + count, dtype="u8")
+        if int(positions[0]) < self._next:
+            self._kept.append(_Kept(batch, 0, count, self._next, self._next, 0, True))
+            raise BridgeError(
+                f"ring {self.ring.name!r} hands out position {positions[0]} after {self._next}: another process had "
+                "taken it. A bridge has to be the only consumer of its ring"
+            )
+        sums, low, after = np.cumsum(lengths), 0, self._next
+        while low < count:
+            high = low + 1
+            base = int(sums[low]) - int(lengths[low])
+            while high < count and int(positions[high]) == int(positions[high - 1]) + 1:
+                if int(sums[high]) - base > BATCH_BYTES:
+                    break
+                high += 1
+            first = int(positions[low])
+            yield _Kept(batch, low, high, first, after, int(sums[high - 1]) - base, high == count)
+            low, after = high, first + high - low
+
+    def _message(self, kept: _Kept, head: tuple[int, int, int]) -> list[Buffer]:
+        batch, low, high = kept.batch, kept.low, kept.high
+        lengths = batch.lengths[low:high]
+        table = np.empty(high - low, wire.TABLE)
+        table["length"], table["tag"] = lengths, batch.tags[low:high]
+        size = int(lengths[0])
+        uniform = size > 0 and bool((lengths == size).all())
+        payload: list[Buffer]
+        if kept.nbytes >= APART_BYTES * (high - low):
+            payload = [memoryview(batch[i]) for i in range(low, high)]
+        elif uniform and high - low == len(batch):
+            payload = [batch.gather().data.cast("B")]
+        else:
+            payload = [b"".join([memoryview(batch[i]) for i in range(low, high)])]
+        # In front of the oldest one nothing is missing: a receiver that is new does not know that, and is told.
+        after = 0 if kept is self._kept[0] else kept.after
+        return wire.pack_data(*head, (after, kept.first, size if uniform else 0), table.tobytes(), payload)
+
+    def _look_again(self) -> None:
+        """Go back to the first one that has not arrived, if nothing arrived for long."""
+        if self._cursor == 0 or self._unheard == 0 or time.monotonic() - self._heard < self._patience:
+            return
+        self._patience, self._heard = min(2 * self._patience, PATIENCE_MAX_S), time.monotonic()
+        while self._cursor and self._kept[self._cursor - 1].end > self._got:
+            self._cursor -= 1
+            self.sent.resent += self._kept[self._cursor].high - self._kept[self._cursor].low
+
+    def _send_end(self, transmit: Callable[[list[Buffer]], bool], head: tuple[int, int, int]) -> bool:
+        """Tell that the ring is shut down, when the other host has all of it; again from time to time."""
+        if not self._drained or self._kept or self.ended or time.monotonic() - self._end_sent < PATIENCE_S:
+            return False
+        sender, receiver, channel = head
+        end = wire.End(max(self._next, self._have))
+        if transmit(wire.pack(wire.Message(sender, receiver, channel, end))):
+            self._end_sent = time.monotonic()
+        return False
+
+    def give_back(self) -> None:
+        """Return what is kept to the ring, for the bridge that comes next."""
+        kept = {id(each.batch): each.batch for each in self._kept}
+        self._kept.clear()
+        self._open = False
+        for batch in kept.values():
+            batch.__exit__(BridgeError, BridgeError("the bridge ends"), None)
+
+
+def stream_of(generation: int, serial: int) -> int:
+    """Return a number that tells this ring from every other one, never 0."""
+    mixed = np.random.SeedSequence([generation, serial]).generate_state(1, np.uint64)
+    return int(mixed[0]) or 1
