@@ -36,6 +36,7 @@ BIN    := $(VENV)/bin
 TIDY   := xargs -n 8 -P $(JOBS) $(BIN)/clang-tidy --quiet -p
 PEERS  := build/peers
 NEIGHBOURS := build/neighbours
+OPTIONAL := $(addprefix $(VENV)/.group-,engines examples browser)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 # The tests start hundreds of interpreters: each would compile what it imports, were bytecode not written.
 TEST   := PYTHONDONTWRITEBYTECODE= PYTHONDEVMODE=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
@@ -50,10 +51,10 @@ export PATH := $(abspath $(BIN)):$(PATH)
 demo: $(VENV)/.installed
 	$(BIN)/ssm demo --kill-parser 1 $(ARGS)
 
-test: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-engines $(VENV)/.group-examples
+test: $(VENV)/.installed $(VENV)/.group-test $(OPTIONAL)
 	$(TEST) -m 'not slow' $(ARGS)
 
-test-all: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-engines $(VENV)/.group-examples
+test-all: $(VENV)/.installed $(VENV)/.group-test $(OPTIONAL)
 	SSM_TEST_ALL=1 $(TEST) $(ARGS)
 
 lint: $(VENV)/.installed $(VENV)/.group-lint
@@ -164,14 +165,10 @@ $(VENV)/.group-%: pyproject.toml | $(VENV)/.python
 	$(PIP) install --quiet --group $*
 	@touch $@
 
-# What bridges need, and nothing else; where an interpreter has no wheel of it, their tests are skipped.
-$(VENV)/.group-engines: pyproject.toml | $(VENV)/.python
-	$(PIP) install --quiet --only-binary :all: --group engines || echo 'Some tests of bridges will be skipped.'
-	@touch $@
-
-# What examples need and others do not; where an interpreter has no wheel of it, those examples are skipped.
-$(VENV)/.group-examples: pyproject.toml | $(VENV)/.python
-	$(PIP) install --quiet --only-binary :all: --group examples || echo 'Some examples will be skipped.'
+# What bridges, some examples and the tests in a browser need, and nothing else; where an interpreter has no wheel of it, they
+# are skipped.
+$(OPTIONAL): $(VENV)/.group-%: pyproject.toml | $(VENV)/.python
+	$(PIP) install --quiet --only-binary :all: --group $* || echo 'Some tests of $* will be skipped.'
 	@touch $@
 
 $(VENV)/.installed: $(NATIVE) | $(VENV)/.group-build

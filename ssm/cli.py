@@ -34,6 +34,7 @@ COMMANDS = (
     Command("list", "the pools on this machine", "ssm.commands.list"),
     Command("stat", "the counters of a pool", "ssm.commands.stat"),
     Command("top", "the same, live: rates, depths, who holds what and for how long", "ssm.commands.top"),
+    Command("web", "the same, and the graph of a pipeline, as a page for a browser", "ssm.commands.web"),
     Command("holders", "who holds how many blocks, or which", "ssm.commands.holders"),
     Command("check", "does a pool contradict itself?", "ssm.commands.check"),
     Command("reap", "take back what dead processes held", "ssm.commands.reap"),

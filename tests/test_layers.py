@@ -69,12 +69,13 @@ PYTHON = {
         rpc
         attachment pool_services
         pool
-        tracing
+        tracing presence
         message
         queue_memory
         queue
         pipe
         pipeline
+        web
         __init__
         bridge
         captures
@@ -87,7 +88,13 @@ PYTHON = {
         __init__ completion
         output recording screen
         list stat holders check reap unlink record replay bench run
-        dump top metrics
+        dump top metrics web
+    """,
+    "ssm.web": """
+        __init__ verdict
+        view
+        feed
+        server
     """,
     "ssm.bridge": """
         errors memory
@@ -104,11 +111,11 @@ PYTHON = {
         recording survey traffic
     """,
     "ssm.pipeline": """
-        board declared report
-        errors books graph waits values
+        board bulletin declared layout report
+        errors books graph pace waits values
         plan freight inlet outlet ledger
         accounts worker
-        process inline
+        process inline teller
         supervisor
         pipeline
         __init__

@@ -19,6 +19,7 @@ WHOLE = (  # as one row
     "ssm/captures",
     "ssm/demo",
     "ssm/pipeline",
+    "ssm/web",
     "allocators/bpf",
     "allocators/src/binding",
 )

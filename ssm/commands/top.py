@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ssm.commands.holders import describe
 from ssm.commands.output import add_json, add_pool, print_json_line
 from ssm.commands.screen import View, has_keyboard, keyboard, screen
-from ssm.names import DIRECTORY
+from ssm.presence import Presence, resolve
 from ssm.terminal import say
 
 if TYPE_CHECKING:
@@ -127,39 +127,13 @@ class _GoneError(Exception):
     """The pool has no name any more."""
 
 
-class _Name:
-    """The name of the pool, as long as it leads to that pool."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._file = self._look()
-
-    def _look(self) -> tuple[int, int] | None:
-        try:
-            status = (DIRECTORY / self._pool.name[1:]).stat()
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
-
-    def check(self, look: Look) -> None:
-        """Raise if it leads nowhere, to another pool, or to one that nobody is in any more."""
-        there = self._look()
-        if there is None:
-            raise _GoneError("its name was removed")
-        if there != self._file:
-            raise _GoneError("its name belongs to another pool now")
-        alive = any(holder.alive for holder in look.holders if holder.kind == "process")
-        if self._pool.ephemeral and not alive:
-            raise _GoneError("its last process has left it")
-
-
 def run(args: argparse.Namespace) -> int:
     """Look until Ctrl-C or q, until the pool is gone, or as often as asked."""
     from ssm import Pool
 
-    with Pool.attach(args.pool, readonly=True) as pool:
+    with Pool.attach(resolve(args.pool), readonly=True) as pool:
         by_keys = not args.json and has_keyboard()
-        looks = _looks(Watch(pool), _Name(pool), args.count, 0 if by_keys else args.interval)
+        looks = _looks(Watch(pool), Presence(pool), args.count, 0 if by_keys else args.interval)
         try:
             if args.json:
                 _print_lines(looks)
@@ -172,12 +146,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _looks(watch: Watch, name: _Name, count: int | None, interval: float) -> Iterator[Look]:
+def _looks(watch: Watch, presence: Presence, count: int | None, interval: float) -> Iterator[Look]:
     for number in itertools.count() if count is None else range(count):
         if number:
             time.sleep(interval)
         look = watch.look()
-        name.check(look)
+        why = presence.gone(look.holders)
+        if why is not None:
+            raise _GoneError(why)
         yield look
 
 

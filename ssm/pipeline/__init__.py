@@ -16,6 +16,10 @@
     books       whether all packets are accounted for
     accounts    pool, rings and ledgers of one run
     report      what a run came to
+    bulletin    what a run tells those outside, and how they read it
+    teller      what the supervisor puts into it
+    pace        rates and shares of the last seconds
+    layout      where stages and rings stand in a picture
     supervisor  starts, watches and ends the workers
     inline      all in one process
     graph       as a flowchart

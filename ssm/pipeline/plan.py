@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssm import _core
-from ssm.pipeline import board
+from ssm.pipeline import board, bulletin
 from ssm.pipeline.declared import DEAD_LETTERS, Declaration, RingSpec, StageSpec
 from ssm.pipeline.errors import PipelineRefused
 
@@ -243,7 +243,8 @@ def _pool(declared: Declaration, capacities: dict[str, int], blocks: int) -> dic
     )
     slots = 64 * sum(capacities.values()) + _PAGE * (len(capacities) + 1)
     words = sum(board.size(stage.workers) for stage in declared.stages)
-    pool.setdefault("metadata", 2 * _METADATA + (tables + 1) * _TABLE_ENTRY * packets + slots + 8 * words)
+    boards = 8 * words + bulletin.SIZE
+    pool.setdefault("metadata", 2 * _METADATA + (tables + 1) * _TABLE_ENTRY * packets + slots + boards)
     return pool
 
 

@@ -24,6 +24,7 @@ from ssm.pipeline import board, process
 from ssm.pipeline.accounts import Accounts
 from ssm.pipeline.errors import PipelineError, PipelineRefused
 from ssm.pipeline.process import Duty, Failure
+from ssm.pipeline.teller import Teller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
     from types import FrameType
 
+    from ssm.pipeline.bulletin import News
     from ssm.pipeline.declared import Declaration, StageSpec
     from ssm.pipeline.freight import Freight
     from ssm.pipeline.ledger import Ledger
@@ -101,6 +103,7 @@ class Run:
         self.signal: int | None = None  # that told it to stop
         self._stopping = self._closed = False
         self._moved: tuple[float, object] = (time.monotonic(), None)
+        self._teller = Teller(self._accounts)
         try:
             _prepare(declared)
             for ledger in self._ledgers.values():
@@ -136,6 +139,7 @@ class Run:
                     self._watch()
                     self._grow()
                     self._obey()
+                    self._teller.tell(self.news)
                     if tick is not None:
                         tick(self)
             return self._accounts.report(complete=True, over=True, interrupted=self._stopping)
@@ -155,6 +159,14 @@ class Run:
     def report(self) -> Report:
         """Return the books as they are now, while workers go on."""
         return self._accounts.report(complete=False, over=False, interrupted=self._stopping)
+
+    def news(self) -> News:
+        """Return what others are told of the run: counts and workers as they are now, and what happened."""
+        processes = {
+            (member.ledger.stage.name, member.number): member.process.pid or 0
+            for member in list(self._members.values())
+        }
+        return self._teller.news(processes, stopping=self._stopping)
 
     def pids(self, stage: str | None = None) -> list[int]:
         """Return the processes of a stage, or all."""
@@ -178,6 +190,7 @@ class Run:
             member.pipe.close()
         self._members.clear()
         self._due.clear()
+        self._teller.close()
         self.pool.close()
 
     def __enter__(self) -> Self:
@@ -211,6 +224,7 @@ class Run:
             worker.start()
         self._members[ours] = _Member(worker, ours, ledger, number, time.monotonic())
         ledger.started += 1
+        self._teller.note("start", stage.name, number, f"started, pid {worker.pid}")
 
     def _grow(self) -> None:
         """Start one more worker of each stage whose rings stay more than half full, up to its limit."""
@@ -293,6 +307,7 @@ class Run:
 
     def _done(self, member: _Member, result: object) -> None:
         ledger = member.ledger
+        self._teller.note("end", ledger.stage.name, member.number, f"pid {member.process.pid} has ended")
         if ledger.stage.makes:
             ledger.results[member.number] = result
         self._leave(member)
@@ -322,6 +337,7 @@ class Run:
         _end(member.process, time.monotonic() + GRACE_S)
         how = _describe_end(member.process.exitcode)
         who = f"stage {stage.name!r}, worker {number} (pid {member.process.pid}), {how}"
+        self._teller.note("death", stage.name, number, f"pid {member.process.pid} {how}")
         self._leave(member)
         ledger.killed += 1
         ledger.hung += member.was_hung

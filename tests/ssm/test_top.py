@@ -22,6 +22,7 @@ import pytest
 
 import ssm
 from ssm.commands import top
+from ssm.presence import Presence
 from tests.processes import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
@@ -195,12 +196,11 @@ def test_a_pool_that_is_gone_ends_it(
 
 def test_other_ends_of_a_pool(make_pool: Callable[..., ssm.Pool], new_name: Callable[[], str]) -> None:
     with ssm.Pool.create(new_name(), classes={512: 1}) as pool:
-        name, watch = top._Name(pool), top.Watch(pool)
-        name.check(watch.look())
+        presence = Presence(pool)
+        assert presence.gone(pool.holders()) is None
         pool.unlink()
         with ssm.Pool.create(pool.name, classes={512: 1}) as other:
-            with pytest.raises(top._GoneError, match="belongs to another pool"):
-                name.check(watch.look())
+            assert presence.gone(pool.holders()) == "its name belongs to another pool now"
             other.unlink()
 
 
