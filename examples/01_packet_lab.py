@@ -1,33 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A packet lab on one page: a reader, two parsers and a flow table, each its own process.
+"""A packet lab on one page: a pipeline of a reader, two parsers and a flow table, each its own process.
 
     python 01_packet_lab.py [CAPTURE.pcap] [--kill] [--top]
 
 The reader copies each frame once, behind room for its flow. The parsers decode it where it lies, with dpkt, and write
-the flow in front; the table counts flows. With --kill one parser is killed on the way: what it had is delivered once
-more, so the table is the same. With --top the pool is watched meanwhile, as by `ssm top packet-lab` in another
+the flow in front; the table counts flows. With --kill one parser is killed on the way and replaced: what it had is
+delivered once more, so the table is the same. With --top the pool is watched meanwhile, as by `ssm top` in another
 terminal. `ssm demo` is the same with batches, checks and a verdict.
 """
 
-import argparse
-import multiprocessing
+import os
 import signal
 import struct
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import dpkt
 
 import ssm
+from ssm.pipeline import current_worker
 
 FLOW = struct.Struct("!4sH4sH")  # source, port, destination, port
 
+pipe = ssm.Pipeline("packet-lab")
+frames, parsed = pipe.ring("frames"), pipe.ring("parsed")
 
-def frames_of(path: str | None) -> Iterator[bytes]:
+
+def frames_of(path):
     if path is not None:
         with Path(path).open("rb") as file:
             yield from (frame for _, frame in dpkt.pcap.Reader(file))
@@ -38,74 +40,55 @@ def frames_of(path: str | None) -> Iterator[bytes]:
         yield bytes(dpkt.ethernet.Ethernet(data=dpkt.ip.IP(p=dpkt.ip.IP_PROTO_UDP, data=udp, **addresses)))
 
 
-def read(pool: ssm.Pool, path: str | None) -> None:
-    frames = pool.ring("frames")
+@pipe.source(frames)
+def read(path):
     for frame in frames_of(path):
-        packet = pool.alloc(FLOW.size + len(frame), timeout=None)
+        packet = current_worker().alloc(FLOW.size + len(frame))
         packet[FLOW.size :] = frame
-        frames.put(packet)
-    frames.shutdown()
+        yield packet
 
 
-def parse(pool: ssm.Pool) -> None:
-    parsed = pool.ring("parsed")
-    for packet in pool.ring("frames"):  # until it is shut down and drained
-        packet[: FLOW.size] = flow_of(memoryview(packet)[FLOW.size :])  # where a killed parser may have, too
-        parsed.put(packet)
+@pipe.stage(frames, parsed, workers=2)
+def parse(packet):
+    ip = dpkt.ethernet.Ethernet(memoryview(packet)[FLOW.size :]).data
+    known = isinstance(ip, dpkt.ip.IP) and isinstance(ip.data, (dpkt.tcp.TCP, dpkt.udp.UDP))
+    packet[: FLOW.size] = (
+        FLOW.pack(ip.src, ip.data.sport, ip.dst, ip.data.dport) if known else bytes(FLOW.size)
+    )
+    return packet  # the same: no copy
 
 
-def flow_of(frame: memoryview) -> bytes:
-    ip = dpkt.ethernet.Ethernet(frame).data
-    if isinstance(ip, dpkt.ip.IP) and isinstance(ip.data, (dpkt.tcp.TCP, dpkt.udp.UDP)):
-        return FLOW.pack(ip.src, ip.data.sport, ip.dst, ip.data.dport)
-    return bytes(FLOW.size)
+@pipe.sink(parsed)
+class Table:
+    def __init__(self):
+        self.flows = Counter()
+
+    def __call__(self, packet):
+        self.flows[bytes(packet[: FLOW.size])] += 1
+
+    def close(self):
+        return self.flows
 
 
-def tabulate(pool: ssm.Pool) -> None:
-    flows = Counter(bytes(packet[: FLOW.size]) for packet in pool.ring("parsed"))
+def main(path, options):
+    with pipe.start(path) as running:
+        if "--top" in options:
+            subprocess.run(
+                [sys.executable, "-m", "ssm", "top", running.pool.name, "--count", "1"], check=True
+            )
+        if "--kill" in options:
+            os.kill(running.pids("parse")[0], signal.SIGKILL)
+        report = running.wait()
+    assert report.exact, report
+    (flows,) = report.results["Table"]
     for flow, packets in flows.most_common(10):
         source, source_port, destination, port = FLOW.unpack(flow)
         print(f"{packets:>8,}  {IPv4Address(source)}:{source_port} > {IPv4Address(destination)}:{port}")
     print(f"{flows.total():>8,}  packets in {len(flows):,} flows")
-
-
-def main(path: str | None, *, kill: bool, top: bool) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    with ssm.Pool.create("packet-lab", ephemeral=True) as pool:
-        parsed = pool.ring("parsed")
-        pool.ring("frames", redeliver=True)
-        parsers = [spawn.Process(target=parse, args=(pool,)) for _ in range(2)]
-        reader = spawn.Process(target=read, args=(pool, path))
-        table = spawn.Process(target=tabulate, args=(pool,))
-        if top:
-            command = [sys.executable, "-m", "ssm", "top", "packet-lab"]
-            subprocess.run(
-                [*command, "--count", "1"], check=True
-            )  # a short capture is over before the next look
-            screen = subprocess.Popen([*command, "--interval", "0.2"])
-        for process in (*parsers, reader, table):
-            process.start()
-        if kill:
-            while pool.stats().rings[0].gets < 10 and parsers[0].is_alive():
-                pass
-            parsers[0].kill()
-        for process in (*parsers, reader):
-            process.join()
-        if kill:
-            parse(pool)  # what came back when the other parser had ended already
-        parsed.shutdown()
-        table.join()
-        if top:
-            screen.send_signal(signal.SIGINT)  # as Ctrl-C
-            screen.wait()
+    if killed := report.stages["parse"].killed:
+        print(f"{killed:>8,}  parser killed by SIGKILL, {report.redelivered} packets delivered once more")
 
 
 if __name__ == "__main__":
-    arguments = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    arguments.add_argument("capture", nargs="?")
-    arguments.add_argument("--kill", action="store_true")
-    arguments.add_argument("--top", action="store_true")
-    chosen = arguments.parse_args()
-    main(chosen.capture, kill=chosen.kill, top=chosen.top)
+    given = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
+    main(given[0] if given else None, sys.argv[1:])

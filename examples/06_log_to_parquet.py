@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log lines to Parquet, with back-pressure: readers never run ahead of the writer by more than the ring holds.
+"""Log lines to Parquet, with back-pressure: the reader never runs ahead of the writer by more than the ring holds.
 
     python 06_log_to_parquet.py [LOGFILE [OUTPUT.parquet]]
 
-Two readers split the lines between them and send each as a packet; the writer takes them out in batches and writes
-row groups. While the disk is slow the ring fills, `send` waits, and the readers stop reading: nothing is dropped and
-nothing piles up. Needs pyarrow; says so where it is missing.
+The reader sends each line as a packet, numbered by its tag; the writer makes row groups of batches. While the disk is
+slow the ring fills, and the reader waits: nothing is dropped and nothing piles up. Needs pyarrow.
 """
 
-import multiprocessing
 import sys
 import tempfile
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import ssm
@@ -20,80 +18,43 @@ try:
     import pyarrow as pa
     import pyarrow.parquet as pq
 except ModuleNotFoundError:
-    pa = None
+    sys.exit(print("skipped: pyarrow is not installed (pip install pyarrow)"))
 
-READERS = 2
-ROWS = 4096  # per row group
+SCHEMA = pa.schema([("number", pa.uint64()), ("line", pa.string())])
 
 
-def lines_of(path: str | None) -> Iterator[str]:
+def read(path):
     if path is not None:
-        with Path(path).open(encoding="utf-8", errors="replace") as file:
-            yield from (line.rstrip("\n") for line in file)
+        with Path(path).open("rb") as file:
+            yield from (line.rstrip(b"\n") for line in file)
         return
     for number in range(20_000):
-        level = ("INFO", "INFO", "WARN", "ERROR")[number % 4]
-        yield f"2026-01-01T00:00:{number % 60:02d}Z {level} request {number} took {number * 7 % 900} ms"
+        yield b"2026-01-01T00:00:%02dZ INFO request %d took %d ms" % (number % 60, number, number * 7 % 900)
 
 
-def read(ring: ssm.Ring, path: str | None, share: int) -> None:
-    for number, line in enumerate(lines_of(path)):
-        if number % READERS == share:
-            packet = ring.pool.alloc(max(1, len(data := line.encode())), timeout=None)
-            packet.truncate(len(data))
-            packet[:] = data
-            packet.tag = number
-            ring.put(packet)
+class Write:
+    def __init__(self, output):
+        self.parquet = pq.ParquetWriter(output, SCHEMA)
 
+    def __call__(self, batch):
+        lines = [bytes(packet).decode(errors="replace") for packet in batch]
+        self.parquet.write_table(pa.table([batch.tags, lines], schema=SCHEMA))
 
-def write(ring: ssm.Ring, output: str) -> None:
-    schema = pa.schema([("number", pa.uint64()), ("line", pa.string())])
-    numbers, lines = [], []
-
-    def flush() -> None:
-        parquet.write_table(pa.table([numbers, lines], schema=schema))
-        numbers.clear()
-        lines.clear()
-
-    with pq.ParquetWriter(output, schema) as parquet:
-        while True:
-            try:
-                batch = ring.get_many(256)
-            except ssm.RingShutDown:
-                break
-            numbers += batch.tags.tolist()
-            lines += [bytes(packet).decode() for packet in batch]
-            if len(lines) >= ROWS:
-                flush()
-        flush()
-
-
-def main(path: str | None, output: str) -> None:
-    if pa is None:
-        print("skipped: pyarrow is not installed (pip install pyarrow)")
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ssm.Pool.create("log-to-parquet", classes={512: 512, 4096: 64, 65536: 16}, ephemeral=True) as pool:
-        ring = pool.ring("lines", capacity=256)
-        readers = [spawn.Process(target=read, args=(ring, path, share)) for share in range(READERS)]
-        writer = spawn.Process(target=write, args=(ring, output))
-        for process in (*readers, writer):
-            process.start()
-        for reader in readers:
-            reader.join()
-        ring.shutdown()
-        writer.join()
-        (stats,) = pool.stats().rings
-    table = pq.read_table(output)
-    expected = sum(1 for _ in lines_of(path))
-    assert sorted(table["number"].to_pylist()) == list(range(expected)), "lines are missing"
-    print(
-        f"{table.num_rows:,} lines, {Path(output).stat().st_size:,} bytes of Parquet; never more than "
-        f"{stats.high_water} of {stats.capacity} in the ring"
-    )
+    def close(self):
+        self.parquet.close()
 
 
 if __name__ == "__main__":
     given = dict(enumerate(sys.argv[1:]))
     with tempfile.TemporaryDirectory() as folder:
-        main(given.get(0), given.get(1, f"{folder}/lines.parquet"))
+        path, output = given.get(0), given.get(1, f"{folder}/lines.parquet")
+        pipe = ssm.Pipeline("log-to-parquet")
+        ring = pipe.ring("lines", size=500)
+        pipe.source(ring)(read)
+        pipe.sink(ring, batch=4096, linger=1.0)(partial(Write, output))
+        report = pipe.run(path)
+        assert report.exact, report
+        numbers = pq.read_table(output)["number"].to_pylist()
+        assert numbers == list(range(report.rings["lines"].put)), "lines are missing"
+        most, size = report.rings["lines"].high_water, Path(output).stat().st_size
+        print(f"{len(numbers):,} lines, {size:,} bytes of Parquet; never more than {most} in the ring")
