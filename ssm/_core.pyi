@@ -143,7 +143,7 @@ class Pool:
         grow: int,
         arena_packets: int,
         flags: int,
-        locks_mode: int,
+        mode: int,
         /,
     ) -> Self: ...
     def _publish(self, mode: int, uid: int, gid: int, /) -> None: ...

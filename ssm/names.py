@@ -73,15 +73,6 @@ def free_bytes() -> tuple[int, int]:
     return shm.f_bavail * shm.f_frsize, shm.f_blocks * shm.f_frsize
 
 
-def locks_mode(mode: int) -> int:
-    """Return the mode of the lock file of a pool of that mode, 0 where it needs none: whoever may read it may write.
-
-    Those who may only read can hold read locks on the pool's file, and would stop the writers.
-    """
-    only_readers = any(mode >> shift & 6 == 4 for shift in (0, 3))
-    return (mode & 0o222) | (mode & 0o222) << 1 | 0o600 if only_readers else 0
-
-
 def unlink(name: str) -> None:
     """Remove the name; what has it open or mapped keeps the memory. FileNotFoundError."""
     locks = _core.locks_of(name)

@@ -310,7 +310,7 @@ class Pool(Attachment, PoolServices):
         if names.exists(name):
             raise _taken(name)
         try:
-            pool = cls._create(name, *asked.options[:-1], asked.flags, names.locks_mode(asked.mode))
+            pool = cls._create(name, *asked.options[:-1], asked.flags, asked.mode)
         except OSError as error:
             if error.errno == errno.ENOSPC and _is_crowded(name, asked):
                 raise _taken(name) from None

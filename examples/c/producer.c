@@ -4,22 +4,16 @@
  * ring "frames", then shuts the ring down. In Python:
  *
  *     pool = ssm.Pool.create("lab")
- *     subprocess.Popen(["producer", "/lab", "1000"])
+ *     subprocess.Popen(["producer", "lab", "1000"])
  *     for pkt in pool.ring("frames"):
  *         body, checksum = pkt[:-4], int.from_bytes(pkt[-4:], "little")
  *         assert zlib.adler32(body) == checksum and pkt.tag == int.from_bytes(body[:8], "little")
  *
  * Each packet is a number (64 bits, little-endian; in the tag as well), filling, and the Adler-32 of both. */
-#define _GNU_SOURCE
 #include <ssm.h>
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 enum { BATCH = 32, SMALLEST = 64, LARGEST = 1500 };
 
@@ -70,13 +64,13 @@ static int produce(struct ssm_pool *pool, struct ssm_ring *ring, uint64_t first,
     return error;
 }
 
-static int run(int fd, uint64_t total)
+static int run(const char *name, uint64_t total)
 {
-    struct ssm_attach_options options = {.name = "producer"};
-    struct ssm_ring_options as_it_is = {.capacity = 0};
+    struct ssm_attach_options options = {.size = sizeof options, .name = "producer"};
+    struct ssm_ring_options as_it_is = {.size = sizeof as_it_is};
     struct ssm_pool *pool;
     struct ssm_ring *ring;
-    int error = ssm_pool_attach(fd, &options, &pool);
+    int error = ssm_attach_name(name, &options, 0, &pool);
     if (error < 0)
         return error;
     error = ssm_ring_open(pool, "frames", &as_it_is, &ring);
@@ -88,24 +82,17 @@ static int run(int fd, uint64_t total)
         error = ssm_ring_shutdown(ring, 0);
     ssm_ring_close(ring);
 close_pool:
-    ssm_pool_close(pool);
-    ssm_pool_destroy(pool);
+    ssm_close_name(name, pool);
     return error;
 }
 
 int main(int argc, char **argv)
 {
     if (argc != 3) {
-        fprintf(stderr, "usage: %s /POOL COUNT\n", argv[0]);
+        fprintf(stderr, "usage: %s POOL COUNT\n", argv[0]);
         return 2;
     }
-    int fd = shm_open(argv[1], O_RDWR, 0);
-    if (fd < 0) {
-        fprintf(stderr, "%s: %s\n", argv[1], strerror(errno));
-        return 1;
-    }
-    int error = run(fd, strtoull(argv[2], NULL, 10));
-    close(fd);
+    int error = run(argv[1], strtoull(argv[2], NULL, 10));
     if (error < 0) {
         fprintf(stderr, "%s: %s\n", argv[1], ssm_strerror(error));
         return 1;

@@ -202,6 +202,49 @@ int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm
  * SSM_PREFAULT or SSM_MLOCK, which would have to be done once more. */
 void ssm_pool_remap(struct ssm_pool *pool, int fd);
 
+/* Pools by name: all that the calls above leave to the caller. `name` is as for ssm_object_link(). A new pool is found
+ * when it is ready, and not before; a death on the way leaves nothing. A name that an ephemeral pool of this user has,
+ * which no process uses any more, is as good as free.
+ *     struct ssm_name_options options = {.size = sizeof options, .mode = 0660};
+ *     if (ssm_open_name("lab", &options, &pool) == 0) {
+ *         ...
+ *         ssm_close_name("lab", pool);
+ *     } */
+enum ssm_name_flags {
+    SSM_GIVE_USER  = 1u << 0, /* a new pool belongs to `uid`; for root */
+    SSM_GIVE_GROUP = 1u << 1, /* ... to `gid` */
+    SSM_MODE_ZERO  = 1u << 2  /* `mode` 0 means no permissions at all */
+};
+struct ssm_name_options {
+    size_t                           size;   /* of this struct, or 0 */
+    const struct ssm_pool_options   *pool;   /* what a new pool is; NULL: the values of the build */
+    const struct ssm_attach_options *attach; /* NULL: none is set */
+    uint32_t                         mode;   /* of a new pool, exactly: the umask does not cut it; 0: 0600 */
+    uint32_t                         flags;  /* enum ssm_name_flags */
+    uint32_t                         uid, gid;
+};
+/* create: -EEXIST where something has the name. open: attaches, or creates it if it is not there; safe where several
+ * processes do so at once. attach: -ENOENT if no pool of that name comes in time. Options may be NULL. All: the errors
+ * of ssm_pool_create() and ssm_pool_attach(); -EINVAL, a name that cannot be; -EACCES; -ETIMEDOUT: for ten seconds others
+ * have created and removed pools of that name. */
+int ssm_create_name(const char *name, const struct ssm_name_options *options, struct ssm_pool **pool_out);
+int ssm_open_name(const char *name, const struct ssm_name_options *options, struct ssm_pool **pool_out);
+int ssm_attach_name(const char *name, const struct ssm_attach_options *attach, int64_t timeout_ns,
+                    struct ssm_pool **pool_out);
+/* Removes the name, and the lock file with it; those who are attached keep the pool. -ENOENT. */
+int ssm_unlink_name(const char *name);
+/* Closes the pool and destroys the attachment; the last process of an ephemeral one removes the name. Returns what
+ * ssm_pool_close() returns: if that is not 0, the attachment is closed and not destroyed, for there are pinned packets. */
+int ssm_close_name(const char *name, struct ssm_pool *pool);
+
+/* The parts of these calls, for programs with signal handlers that may run in between. publish: gives a pool that was
+ * made in `fd` its owner and its mode, and then its name (NULL: none). retire_name: ssm_pool_retire(), or with a
+ * generation in `made` ssm_pool_retire_made(), and removes the name: 1; 0 if it is not over, or may not be removed.
+ * locks_mode: ssm_pool_options.locks_mode of a pool of that mode. */
+int ssm_pool_publish(struct ssm_pool *pool, int fd, const char *name, const struct ssm_name_options *options);
+int ssm_pool_retire_name(int fd, const char *name, const struct ssm_pool *leaving, uint64_t made);
+uint32_t ssm_locks_mode(uint32_t mode);
+
 /* Gives every packet back that is not pinned. Returns the number of pinned blocks, and of sleeping calls: while it is
  * not 0 the process stays a holder and the memory stays mapped; the unpin of the last one finishes the close. Where a
  * stopped process keeps it from leaving in order for a second, it leaves as one that died: others take back what is

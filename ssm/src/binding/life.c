@@ -100,18 +100,19 @@ PyObject *pool_create(PyTypeObject *type, PyObject *args)
 {
     struct ssm_pool_options options = {0};
     struct ssm_attach_options attach = {.hooks = wait_hooks};
-    unsigned int flags;
+    unsigned int flags, mode;
     unsigned long long metadata_bytes, arena_bytes, grow_bytes;
     PyObject *name, *classes;
     if (!PyArg_ParseTuple(args, "UO!IIIIIKKKIII:_create", &name, &PyTuple_Type, &classes, &options.shards,
                           &options.headroom, &options.tailroom, &options.cache, &options.holders, &metadata_bytes,
-                          &arena_bytes, &grow_bytes, &options.arena_packets, &flags, &options.locks_mode) ||
+                          &arena_bytes, &grow_bytes, &options.arena_packets, &flags, &mode) ||
         parse_classes(classes, &options) < 0)
         return NULL;
     options.metadata_bytes = metadata_bytes;
     options.arena_bytes = arena_bytes;
     options.grow_bytes = grow_bytes;
     options.flags = flags & SSM_EPHEMERAL;
+    options.locks_mode = ssm_locks_mode(mode);
     attach.flags = ATTACH_FLAGS | (flags & COMFORTS);
     PyObject *path = path_of(name, &attach); /* where it will be */
     struct pool_object *self = path != NULL ? pool_new(type, name) : NULL;
@@ -130,33 +131,21 @@ PyObject *pool_create(PyTypeObject *type, PyObject *args)
 static int publish(struct pool_object *self, const char *name, unsigned int mode, uid_t uid, gid_t gid)
 {
     struct stat st;
-    const uid_t nobody = (uid_t)-1; /* as chown(2) has it: leave it as it is */
-    if (uid != nobody || gid != (gid_t)-1) {
-        if (fchown(self->newborn, uid, gid) != 0)
-            return -errno;
-        int given = ssm_lock_file_give(self->core, uid, gid);
-        if (given != 0)
-            return given;
-    }
-    if (fchmod(self->newborn, mode) != 0 || fstat(self->newborn, &st) != 0) /* after fchown, which takes bits away */
+    const struct ssm_name_options options = {
+        .size = sizeof options,
+        .mode = mode,
+        .flags = SSM_MODE_ZERO | (uid != (uid_t)-1 ? SSM_GIVE_USER : 0u) | (gid != (gid_t)-1 ? SSM_GIVE_GROUP : 0u),
+        .uid = uid,
+        .gid = gid,
+    };
+    if (fstat(self->newborn, &st) != 0)
         return -errno;
     self->device = st.st_dev; /* before anybody can see it */
     self->inode = st.st_ino;
-    if (self->apart)
-        return 0;
-    int result = ssm_object_link(self->newborn, name);
+    int result = ssm_pool_publish(self->core, self->newborn, self->apart ? NULL : name, &options);
     if (result != 0)
         self->inode = 0;
     return result;
-}
-
-static void show_name(struct pool_object *self, const char *name)
-{
-    int fd = ssm_object_open(name, 1);
-    if (fd >= 0) {
-        ssm_pool_remap(self->core, fd);
-        close(fd);
-    }
 }
 
 PyObject *pool_publish(struct pool_object *self, PyObject *args)
@@ -177,7 +166,6 @@ PyObject *pool_publish(struct pool_object *self, PyObject *args)
     if (!self->apart) {
         close(self->newborn);
         self->newborn = -1;
-        show_name(self, bytes);
     }
     Py_DECREF(name);
     RETURN_NONE;
@@ -277,17 +265,11 @@ PyObject *pool_attach(PyTypeObject *type, PyObject *args)
 static int retire(int fd, const char *name, const struct pool_object *leaving)
 {
     int result;
+    /* Made here, and nothing is left of it here. */
+    const bool made = leaving != NULL && leaving->core == NULL && leaving->inode != 0;
     Py_BEGIN_ALLOW_THREADS
-    if (leaving != NULL && leaving->core == NULL && leaving->inode != 0) /* made here, and nothing is left of it here */
-        result = ssm_pool_retire_made(fd, leaving->info.generation);
-    else
-        result = ssm_pool_retire(fd, leaving != NULL ? leaving->core : NULL);
-    if (result == 1) {
-        const uint64_t generation = ssm_lock_file_named_by(fd);
-        result = ssm_object_unlink(fd, name) < 0 ? 0 : 1; /* its user removes it */
-        if (result == 1 && generation != 0)
-            ssm_lock_file_unlink(generation);
-    }
+    result = ssm_pool_retire_name(fd, name, leaving != NULL ? leaving->core : NULL,
+                                  made ? leaving->info.generation : 0);
     close(fd);
     Py_END_ALLOW_THREADS
     return result;

@@ -226,7 +226,7 @@ static PyMethodDef pool_methods[] = {
     {"check", (PyCFunction)pool_check, METH_NOARGS, pool_check_doc},
     {"_create", (PyCFunction)pool_create, METH_VARARGS | METH_CLASS,
      "_create($type, name, classes, shards, headroom, tailroom, cache, holders, metadata_bytes, arena, grow,\n"
-     "arena_packets, flags, locks_mode, /)\n--\n\nMake a pool that has no name yet."},
+     "arena_packets, flags, mode, /)\n--\n\nMake a pool that has no name yet."},
     {"_publish", (PyCFunction)pool_publish, METH_VARARGS,
      "_publish($self, mode, uid, gid, /)\n--\n\nGive it its name; -1: the owner is who made it. FileExistsError."},
     {"_discard", (PyCFunction)pool_discard, METH_NOARGS,

@@ -18,24 +18,23 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DIRECTORY  "/dev/shm" /* where shm_open(3) puts objects, in every C library of Linux */
-#define TEMPORARY  ".ssm-new-"
-#define PATH_BYTES (sizeof DIRECTORY + NAME_MAX + 1)
-#define ATTEMPTS   64 /* a sweeper may take a temporary name away, but never so often in a row */
+#define DIRECTORY "/dev/shm" /* where shm_open(3) puts objects, in every C library of Linux */
+#define TEMPORARY ".ssm-new-"
+#define ATTEMPTS  64 /* a sweeper may take a temporary name away, but never so often in a row */
 
 static bool begins(const char *text, const char *with)
 {
     return strncmp(text, with, strlen(with)) == 0;
 }
 
-static int path_of(const char *name, char path_out[PATH_BYTES])
+int ssm_object_path(const char *name, char path_out[SSM_OBJECT_PATH_BYTES])
 {
     name += *name == '/';
     size_t length = strlen(name);
     if (length == 0 || length > NAME_MAX || strchr(name, '/') != NULL || strcmp(name, ".") == 0 ||
         strcmp(name, "..") == 0 || begins(name, TEMPORARY))
         return -EINVAL;
-    snprintf(path_out, PATH_BYTES, DIRECTORY "/%s", name);
+    snprintf(path_out, SSM_OBJECT_PATH_BYTES, DIRECTORY "/%s", name);
     return 0;
 }
 
@@ -67,7 +66,7 @@ static bool leads_to(const char *path, const struct stat *object)
  * -errno. */
 static int new_named(void)
 {
-    char path[PATH_BYTES];
+    char path[SSM_OBJECT_PATH_BYTES];
     struct stat st;
     snprintf(path, sizeof path, DIRECTORY "/" TEMPORARY "%016" PRIx64, ssm_random_u64());
     int fd = ssm_descriptor_open(path, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW);
@@ -97,7 +96,7 @@ static void sweep(const char *path)
 
 void ssm_object_sweep(void)
 {
-    char path[PATH_BYTES];
+    char path[SSM_OBJECT_PATH_BYTES];
     DIR *directory = opendir(DIRECTORY);
     if (directory == NULL)
         return;
@@ -131,9 +130,9 @@ int ssm_object_new_apart(void)
 
 int ssm_object_link(int fd, const char *name)
 {
-    char link_path[32], from[PATH_BYTES] = "", to[PATH_BYTES];
+    char link_path[32], from[SSM_OBJECT_PATH_BYTES] = "", to[SSM_OBJECT_PATH_BYTES];
     struct stat st;
-    int result = path_of(name, to);
+    int result = ssm_object_path(name, to);
     if (result != 0)
         return result;
     if (fstat(fd, &st) != 0)
@@ -158,9 +157,9 @@ static int refuse(int error)
 
 int ssm_object_open(const char *name, int writable)
 {
-    char path[PATH_BYTES];
+    char path[SSM_OBJECT_PATH_BYTES];
     struct stat st;
-    int result = path_of(name, path);
+    int result = ssm_object_path(name, path);
     if (result != 0)
         return result;
     int fd = ssm_descriptor_open(path, (writable ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
@@ -174,9 +173,9 @@ int ssm_object_open(const char *name, int writable)
 
 int ssm_object_unlink(int fd, const char *name)
 {
-    char path[PATH_BYTES];
+    char path[SSM_OBJECT_PATH_BYTES];
     struct stat st;
-    int result = path_of(name, path);
+    int result = ssm_object_path(name, path);
     if (result != 0)
         return result;
     if (fstat(fd, &st) != 0)

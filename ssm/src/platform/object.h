@@ -22,4 +22,9 @@
 
 #include "ssm.h"
 
+#define SSM_OBJECT_PATH_BYTES 272 /* the directory, a name of 255 bytes, the final NUL */
+
+/* The path of an object's name, which may begin with a slash. -EINVAL: no object can have it. */
+int ssm_object_path(const char *name, char path_out[SSM_OBJECT_PATH_BYTES]);
+
 #endif
