@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Installs the header, both libraries, the CMake package (ssm::ssm shared, ssm::ssm_static) and ssm.pc.
+# Installs the headers, both libraries, the CMake package (ssm::ssm shared, ssm::ssm_static) and ssm.pc.
 
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
@@ -10,7 +10,7 @@ install(TARGETS ssm ssm_static EXPORT ssm
         LIBRARY COMPONENT library NAMELINK_COMPONENT development
         ARCHIVE COMPONENT development
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-install(FILES ssm/src/ssm.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development)
+install(FILES ssm/src/ssm.h ssm/src/ssm.hpp DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development)
 install(EXPORT ssm NAMESPACE ssm:: FILE ssmTargets.cmake DESTINATION ${package_dir} COMPONENT development)
 
 configure_package_config_file(cmake/ssmConfig.cmake.in ${PROJECT_BINARY_DIR}/ssmConfig.cmake

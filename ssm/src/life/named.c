@@ -16,11 +16,11 @@
 #include <unistd.h>
 
 #define COMING_AND_GOING_NS UINT64_C(10000000000) /* so long a name may come and go between two looks */
-#define CROWDED_NS          UINT64_C(100000000)   /* for others to name their pool, where there is no memory for a second one */
-#define LOOK_NS             UINT64_C(10000000)    /* between two looks for a name that is not there yet */
+#define CROWDED_NS UINT64_C(100000000) /* for others to name their pool, where there is no memory for a second one */
+#define LOOK_NS    UINT64_C(10000000)  /* between two looks for a name that is not there yet */
 
 static const struct ssm_attach_options plain_attach;
-static const struct ssm_name_options   plain;
+static const struct ssm_name_options plain;
 
 /* ---- whose it is, and its end ------------------------------------------------------------------------------------ */
 
