@@ -304,23 +304,33 @@ static bool is_open_in_vain(const struct ssm_pool *pool, uint32_t slot, uint32_t
            !ssm_holder_slot_is_dead(pool, slot);
 }
 
-static void check_bit(struct ssm_pool *pool, uint32_t slot, uint32_t id, struct findings *f)
+/* Keeps and counts the suspects whose bits are set, and look wrong now. */
+static uint32_t keep_vain(const struct ssm_pool *pool, uint32_t slot, struct ssm_holder_set *suspects)
 {
-    int look = 0;
-    while (is_open_in_vain(pool, slot, id) && ++look < LOOKS)
-        if (!rest(pool, f))
-            return;
-    if (look == LOOKS)
-        find(f, "holder %u: it has ring %u open, which is none, or it is no process", slot, id);
+    for (uint32_t id = 0; id < pool->geometry.holders; id += 64) {
+        uint64_t bits = ssm_load_acquire_u64(ssm_opened_at(pool, slot, id)) & suspects->words[id / 64];
+        suspects->words[id / 64] = 0;
+        for (; bits != 0; bits &= bits - 1)
+            if (is_open_in_vain(pool, slot, id + (uint32_t)__builtin_ctzll(bits)))
+                ssm_holder_set_add(suspects, id + (uint32_t)__builtin_ctzll(bits));
+    }
+    return ssm_holder_set_count(suspects);
 }
 
-/* I20, of one row. */
+/* I20, of one row. All its bits are looked at together: a row that was written over has a hundred and more. */
 static void check_row(struct ssm_pool *pool, uint32_t slot, struct findings *f)
 {
-    for (uint32_t id = 0; id < pool->geometry.holders; id += 64)
-        for (uint64_t bits = ssm_load_acquire_u64(ssm_opened_at(pool, slot, id)); f->stopped == 0 && bits != 0;
-             bits &= bits - 1)
-            check_bit(pool, slot, id + (uint32_t)__builtin_ctzll(bits), f);
+    struct ssm_holder_set suspects = {{0}};
+    memset(suspects.words, 0xff, pool->geometry.holder_words * sizeof *suspects.words);
+    uint32_t left = keep_vain(pool, slot, &suspects);
+    for (int look = 1; look < LOOKS && left > 0; look++) {
+        if (!rest(pool, f))
+            return;
+        left = keep_vain(pool, slot, &suspects);
+    }
+    for (uint32_t id = 0; left > 0 && id < pool->geometry.holders; id++)
+        if (ssm_holder_set_has(&suspects, id))
+            find(f, "holder %u: it has ring %u open, which is none, or it is no process", slot, id);
 }
 
 static void check_open_rings(struct ssm_pool *pool, struct findings *f)
