@@ -422,8 +422,9 @@ class Pool(Attachment, PoolServices):
             find it in `Ring.dtype`. By default as it is, or none for a new ring.
         peers : bool, optional
             Whether a call ends when nobody is left on the other side: a get from an empty ring with ProducersGone, a
-            put into a full one with ConsumersGone. By default as it is, or for a new ring so where the other side is
-            exclusive: its process has died, or closed the ring. With False calls wait for whoever may come.
+            put into a full one with ConsumersGone. With True of every side: all processes that have used it, or that
+            have the ring open and used neither side yet, have died or closed it. With False calls wait for whoever may
+            come. By default as it is, or for a new ring so of exclusive sides.
         alive_for : float, optional
             Seconds that calls still wait after the last process of the other side went, for one that is started again.
             By default as it is, or 0 for a new ring.

@@ -62,8 +62,9 @@ class Ring(_core.Ring):
 
     @property
     def peers(self) -> bool:
-        """Whether a call ends when nobody is left on an exclusive other side, as given to `Pool.ring`."""
-        return not self._flags & _core.WAIT_ANYWAY and bool(self._flags & _EXCLUSIVE)
+        """Whether calls end when nobody is left on the other side: on any, or on an exclusive one."""
+        flags = self._flags
+        return bool(flags & (_core.PEERS | _EXCLUSIVE)) and not flags & _core.WAIT_ANYWAY
 
     @property
     def alive_for(self) -> float:
@@ -295,9 +296,9 @@ def _flags(
 def _peers(flags: int, as_it_is: int, peers: bool | None, alive_for: float | None) -> tuple[int, int, int]:
     """Return the flags with those of `peers`, and the nanoseconds of `alive_for`."""
     if peers is None:
-        as_it_is |= _core.WAIT_ANYWAY
-    elif not peers:
-        flags |= _core.WAIT_ANYWAY
+        as_it_is |= _core.WAIT_ANYWAY | _core.PEERS
+    else:
+        flags |= _core.PEERS if peers else _core.WAIT_ANYWAY
     if alive_for is None:
         return flags, as_it_is | _core.ALIVE_FOR, 0
     seconds = float(alive_for)
@@ -308,10 +309,10 @@ def _peers(flags: int, as_it_is: int, peers: bool | None, alive_for: float | Non
 
 def _excluded(flags: int, alive_for: float | None) -> str:
     """Say why no ring can be made with these flags."""
-    if alive_for and (flags & _core.WAIT_ANYWAY or not flags & _EXCLUSIVE):
+    if alive_for and (flags & _core.WAIT_ANYWAY or not flags & (_EXCLUSIVE | _core.PEERS)):
         return (
-            f"alive_for={alive_for!r} is of a ring whose calls end when the other side is gone: make a side exclusive "
-            "(producers='one', consumers='one') and leave out peers=False"
+            f"alive_for={alive_for!r} is of a ring whose calls end when the other side is gone: give peers=True, too, "
+            "or make a side exclusive (producers='one', consumers='one') and leave out peers=False"
         )
     overflow = f"overflow={_core.overflow_words(flags)!r}"
     if flags & _core.ONE_CONSUMER:
@@ -350,8 +351,8 @@ def _mismatch(
     )
 
 
-def _describe_peers(flags: int, alive_for_ns: int) -> tuple[bool, float]:
-    return not flags & _core.WAIT_ANYWAY, alive_for_ns / 1e9
+def _describe_peers(flags: int, alive_for_ns: int) -> tuple[bool | None, float]:
+    return (True if flags & _core.PEERS else False if flags & _core.WAIT_ANYWAY else None), alive_for_ns / 1e9
 
 
 def _describe(capacity: int, flags: int) -> tuple[int, str, str, bool, str]:

@@ -419,7 +419,11 @@ enum ssm_ring_flags {
     SSM_OWNED = 1u << 8,
     /* Calls wait whatever becomes of the other side; without it, a get from an empty ring and a put into a full one end
      * with SSM_E_ORPHANED when the process of an exclusive other side has died or closed the ring. */
-    SSM_WAIT_ANYWAY = 1u << 9
+    SSM_WAIT_ANYWAY = 1u << 9,
+    /* Calls end so for a side that is shared, too: when all processes that have used it, and all that have the ring open
+     * and have used neither side, have died or closed it. Two bits of metadata for each holder of the pool. Not with
+     * SSM_WAIT_ANYWAY. Asked for of a ring with an exclusive side that is there, it is as it is. */
+    SSM_PEERS = 1u << 11
 };
 #define SSM_ALIVE_FOR         (UINT32_C(1) << 10)   /* in as_it_is: alive_for_ns is not asked for */
 #define SSM_OVERFLOW_EVERY(n) ((uint32_t)(n) << 16) /* 2 .. 65535 */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * When a call ends because nobody is left on the other side of a ring, and when it does not. */
+#include "ring.h"
 #include "ring_fixture.h"
 
 #define BOTH (SSM_ONE_PRODUCER | SSM_ONE_CONSUMER)
@@ -246,6 +247,80 @@ static void test_deliveries_come_back_first(void)
     end(&two);
 }
 
+/* Shared sides, on request: while one of the processes that used the side is left, calls wait. */
+static void test_shared_sides(void)
+{
+    struct two two = begin(SSM_PEERS, 0);
+    struct ssm_partner_info partner;
+    CHECK_EQ(try_get(two.ring), -SSM_E_EMPTY);
+    put(two.other, two.others, 1);
+    put(two.f.pool, two.ring, 2);
+    get(two.f.pool, two.ring, 1);
+    get(two.f.pool, two.ring, 2);
+    others_close(&two);
+    CHECK_EQ(try_get(two.ring), -SSM_E_EMPTY); /* this process has put, too */
+    ssm_ring_close(two.ring);
+    two.ring = ring_open(two.f.pool, "ring", 2, SSM_PEERS);
+    CHECK_EQ(try_get(two.ring), -SSM_E_ORPHANED);
+    two.others = ring_open(two.other, "ring", 2, SSM_PEERS);
+    put(two.other, two.others, 3);
+    get(two.f.pool, two.ring, 3);
+    CHECK_EQ(try_get(two.ring), -SSM_E_EMPTY);
+    (void)kill_attachment(two.other, two.f.fd);
+    CHECK_EQ(is_ready(two.ring, SSM_READY_TO_GET), 0);
+    fixture_reap(two.f.pool);
+    ssm_ring_close_spare(two.others); /* of the dead: it has no bits any more */
+    CHECK_EQ(is_ready(two.ring, SSM_READY_TO_GET), 1);
+    CHECK_EQ(try_get(two.ring), -SSM_E_ORPHANED);
+    ssm_ring_partner(two.ring, SSM_READY_TO_GET, &partner);
+    CHECK(partner.pid == (uint32_t)getpid() && partner.died == 1);
+    two.others = NULL;
+    two.other = NULL;
+    end(&two);
+}
+
+/* A process that has the ring open and has used neither side is waited for, until it takes a packet or closes the ring. */
+static void test_who_may_come(void)
+{
+    struct two two = begin(SSM_PEERS, 0);
+    put(two.f.pool, two.ring, 1);
+    put(two.f.pool, two.ring, 2);
+    ssm_ring_close(two.ring);
+    two.ring = ring_open(two.f.pool, "ring", 2, SSM_PEERS);
+    get(two.f.pool, two.ring, 1);
+    struct ssm_ring *again = ring_open(two.f.pool, "ring", 2, SSM_PEERS);
+    get(two.other, two.others, 2);
+    CHECK_EQ(try_get(two.ring), -SSM_E_EMPTY); /* another thread may put, by the other handle */
+    CHECK_EQ(is_ready(again, SSM_READY_TO_GET), 1);
+    ssm_ring_close(again);
+    CHECK_EQ(try_get(two.ring), -SSM_E_ORPHANED);
+    CHECK_EQ(try_get(two.others), -SSM_E_ORPHANED);
+    struct ssm_ring *third = ring_open(two.other, "ring", 2, SSM_PEERS);
+    CHECK_EQ(try_get(two.ring), -SSM_E_EMPTY);
+    put(two.other, third, 3);
+    get(two.f.pool, two.ring, 3);
+    ssm_ring_close(third);
+    CHECK_EQ(try_get(two.ring), -SSM_E_ORPHANED);
+    end(&two);
+}
+
+/* The time of grace begins when the last process that might have come goes, whatever it has done. */
+static void test_grace_of_shared_sides(void)
+{
+    struct two two = begin(SSM_PEERS, UINT64_C(3600000000000));
+    put(two.other, two.others, 1);
+    get(two.f.pool, two.ring, 1);
+    others_close(&two);
+    CHECK_EQ(try_get(two.ring), -SSM_E_EMPTY);
+    const struct ssm_u64 *gone_ns = &ssm_ring_shared_of(two.ring)->last_producer.gone_ns;
+    const uint64_t first_ns = ssm_load_relaxed_u64(gone_ns);
+    const struct ssm_ring_options any = {.as_it_is = UINT32_MAX};
+    CHECK_EQ(ssm_ring_open(two.other, "ring", &any, &two.others), 0);
+    others_close(&two);
+    CHECK(first_ns > 0 && ssm_load_relaxed_u64(gone_ns) > first_ns);
+    end(&two);
+}
+
 static void test_options(void)
 {
     struct fixture f = open_fixture();
@@ -254,6 +329,10 @@ static void test_options(void)
     CHECK_EQ(ssm_ring_open(f.pool, "ring", &options, &ring), -EINVAL); /* which side? */
     options.flags = SSM_ONE_PRODUCER | SSM_WAIT_ANYWAY;
     CHECK_EQ(ssm_ring_open(f.pool, "ring", &options, &ring), -EINVAL);
+    options.flags = SSM_PEERS | SSM_WAIT_ANYWAY;
+    options.alive_for_ns = 0;
+    CHECK_EQ(ssm_ring_open(f.pool, "ring", &options, &ring), -EINVAL);
+    options.alive_for_ns = 1;
     options.flags = SSM_ONE_PRODUCER | SSM_ALIVE_FOR; /* which says what is not asked for */
     CHECK_EQ(ssm_ring_open(f.pool, "ring", &options, &ring), -EINVAL);
     options.flags = SSM_ONE_PRODUCER;
@@ -282,6 +361,9 @@ int main(void)
     test_wait_anyway();
     test_a_ring_that_overflows_never_waits();
     test_deliveries_come_back_first();
+    test_shared_sides();
+    test_who_may_come();
+    test_grace_of_shared_sides();
     test_options();
     return 0;
 }

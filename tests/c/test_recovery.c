@@ -187,7 +187,7 @@ static void reap_slowly(void *context)
     step(f);
     struct ssm_holder_set dead = {0};
     ssm_holder_set_add(&dead, victim);
-    ssm_rings_forget(pool, &dead);
+    ssm_rings_forget(pool, &dead, true);
     step(f);
     ssm_store_release_u32(&ssm_holder_at(pool, victim)->kind, SSM_HOLDER_NONE);
     step(f);

@@ -3,6 +3,7 @@
  * Everything that can be waited for wakes its waiter. Here nobody looks by himself for half a minute, so a wake-up that is
  * forgotten is a child that does not end. */
 #include "ring_fixture.h"
+#include "ring_unlink.h"
 
 #include <pthread.h>
 
@@ -189,6 +190,13 @@ static void leave_sides(struct fixture *f, struct ssm_ring *ring)
     ssm_ring_release_sides(f->pool, ring_id(f->pool, "ring"));
 }
 
+/* This process, with other ones, is a user of the ring, and leaves. */
+static void leave_rings(struct fixture *f, struct ssm_ring *ring)
+{
+    (void)ring;
+    ssm_rings_leave(f->pool);
+}
+
 /* Another process is the only producer, or consumer, dies, and is reaped. */
 static struct ssm_pool *mortal;
 
@@ -280,6 +288,10 @@ static const struct scene scenes[] = {
      not_empty, leave_sides},
     {"the only consumer's close, for who looks for a place", 1, SSM_ONE_CONSUMER, come_to_get, to_see_a_place, 1,
      not_full, leave_sides},
+    {"the last producer's close, for a packet", 1, SSM_PEERS, come_to_put, to_get, -SSM_E_ORPHANED, not_empty,
+     leave_rings},
+    {"the last consumer's close, for a place", 1, SSM_PEERS, come_to_get, to_put, -SSM_E_ORPHANED, not_full,
+     leave_rings},
     {"the reaper of the only producer, for a packet", 1, SSM_ONE_PRODUCER, another_comes_to_put, to_get,
      -SSM_E_ORPHANED, not_empty, reap_the_other},
     {"the reaper of the only consumer, for a place", 1, SSM_ONE_CONSUMER, another_comes_to_get, to_put, -SSM_E_ORPHANED,
@@ -304,7 +316,9 @@ struct run {
 static void be_woken(void *context)
 {
     struct run *run = context;
-    struct ssm_pool *pool = fixture_join(&run->f);
+    /* The handle that this process has inherited may be put into as well: it would be waited for. */
+    struct ssm_pool *pool = run->scene->flags & SSM_PEERS ? fixture_attach(run->f.fd, 0) : fixture_join(&run->f);
+    pool->recheck_ns = run->f.pool->recheck_ns;
     struct ssm_ring *ring = ring_open(pool, "ring", run->scene->capacity, run->scene->flags);
     CHECK_EQ(run->scene->wait(pool, ring), run->scene->result);
     ssm_store_release_u64(&run->f.board->value[0], 1);

@@ -584,6 +584,13 @@ static void only_consumer(struct world *world)
     world_queue(world, PEER, RING_MANY, CAPACITY_MANY);
 }
 
+/* The victim is one of two producers of a ring. */
+static void two_peers(struct world *world)
+{
+    world_queue(world, VICTIM, RING_MANY, 1);
+    world_queue(world, PEER, RING_MANY, 1);
+}
+
 static void open_new(struct world *world)
 {
     struct ssm_ring_options options = {.capacity = 4};
@@ -598,7 +605,7 @@ static void open_typed(struct world *world)
 
 static void open_known(struct world *world)
 {
-    struct ssm_ring_options options = {.capacity = CAPACITY_MANY};
+    struct ssm_ring_options options = {.capacity = CAPACITY_MANY, .as_it_is = SSM_PEERS};
     world_returned(world, ssm_ring_open(me(world), "many", &options, &world->opened));
 }
 
@@ -902,6 +909,10 @@ const struct scenario pool_scenarios[] = {
      .refusal = -SSM_E_ORPHANED, .many_flags = SSM_ONE_PRODUCER},
     {"ring_close: somebody sleeps for a place", only_consumer, close_many, .results = {0}, .blocked = ON_PUT,
      .refusal = -SSM_E_ORPHANED, .many_flags = SSM_ONE_CONSUMER},
+    {"ring_close: of a ring with peers", two_peers, close_many, .results = {0}, .many_flags = SSM_PEERS},
+    {"ring_open: of a ring with peers", as_it_is, open_known, .results = {0}, .many_flags = SSM_PEERS},
+    {"put: first use, with peers", to_put, put, .results = {0}, .many_flags = SSM_PEERS},
+    {"get: first use, with peers", to_get, get, .results = {1}, .many_flags = SSM_PEERS},
     {"get: waits, somebody else does, too", as_it_is, await_packet, .results = {-SSM_E_EMPTY}, .blocked = ON_GET},
 };
 

@@ -20,6 +20,9 @@
  * SCENE=5  gone_ns     Z1  ssm_partner_goes(): the last packet, then since when the producer is gone
  *                      Z2  ssm_ring_is_orphaned(): since when it is gone, then the head
  *          Who is told that nobody puts any more has seen all that the last producer put.
+ * SCENE=6  putters     Z3  take_out(): its packets, then the own bit goes
+ *                      Z4  has_no_peer(): the set, then the head
+ *          The same of two producers, either of which may be the last one.
  */
 c_decl {
 \#define LOCATIONS 3
@@ -37,7 +40,8 @@ c_track "&weak" "sizeof(struct weak_memory)"
  * 14  F1: the bit goes relaxed   15  F1: the note after the bit   16  F1: the note goes before the block is listed
  * 17  F2: the set is loaded relaxed   18  F2: no look at the set after the note   19  F1: the note goes relaxed
  * 20  V1: the word, then the doubt   21  V2: the doubts, then the word
- * 22  Z1 relaxed   23  Z2 relaxed   24  Z2: the head, then since when   25  Z1 before the last packet */
+ * 22  Z1 relaxed   23  Z2 relaxed   24  Z2: the head, then since when   25  Z1 before the last packet
+ * 26  Z3 relaxed   27  Z4 relaxed   28  Z4: the head, then the set   29  Z3 before the packet */
 byte ended;
 
 /* ---- SCENE=0: the two entries, 1 when their packet came back; SCENE=1: the set and `listed` ---- */
@@ -344,6 +348,42 @@ inline get_until_orphaned()
     od
 }
 
+/* ---- SCENE=6; HEAD and RIGHT as in SCENE=2 ---- */
+#define PEERS 1 /* set */
+
+inline put_and_leave(own)
+{
+    if
+    :: bug == 29 -> fetch_and_not(AR, PEERS, own, x)
+    :: else -> skip
+    fi;
+    fetch_add(AR, HEAD, 1, z); z = 0;
+    if
+    :: bug != 29 -> fetch_and_not((bug == 26 -> RLX : AR), PEERS, own, x) /* Z3 */
+    :: else -> skip
+    fi
+}
+
+inline get_until_nobody_is_left()
+{
+    do
+    :: i == 2 || over -> break
+    :: else ->
+        i++;
+        if
+        :: bug == 28 -> load(ACQ, HEAD, z); load(ACQ, PEERS, y)
+        :: else ->
+        load((bug == 27 -> RLX : ACQ), PEERS, y); /* Z4 */
+        load(ACQ, HEAD, z)
+        fi;
+        if
+        :: y == 0 -> assert(z == 2); over = true
+        :: else -> skip
+        fi;
+        y = 0; z = 0
+    od
+}
+
 /* ---- all of them ---- */
 
 inline finish()
@@ -381,6 +421,9 @@ proctype thread(byte me)
     :: scene == 4 && me == 1 -> wake()
     :: scene == 5 && me == 0 -> put_and_go()
     :: scene == 5 && me == 1 -> get_until_orphaned()
+    :: scene == 6 && me == 0 -> put_and_leave(1)
+    :: scene == 6 && me == 1 -> put_and_leave(2)
+    :: scene == 6 && me == 2 -> get_until_nobody_is_left()
     fi;
     finish()
 }
@@ -392,10 +435,11 @@ init
         c_code {
             weak.messages[0][0].value = now.scene == 1 || now.scene == 3; /* held */
             weak.messages[2][0].value = now.scene == 5;                   /* the producer's side is claimed */
+            weak.messages[1][0].value = now.scene == 6 ? 3 : 0;           /* two producers */
         };
         run thread(0); run thread(1);
         if
-        :: scene == 2 -> run thread(2)
+        :: scene == 2 || scene == 6 -> run thread(2)
         :: else -> c_code { weak_end(2); }
         fi
     }

@@ -2,6 +2,7 @@
 """The other side of a ring is gone: calls that only it could answer end, and no call ends while somebody may come."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import pickle
@@ -399,6 +400,190 @@ def shut_down(talk, name):
         ring.shutdown()
 
 
+# ---- shared sides, on request -----------------------------------------------------------------------
+
+
+def test_the_last_of_several_producers(pool, children):
+    """One dies and one closes; while one is left, getters wait."""
+    ring = pool.ring("r", capacity=8, peers=True)
+    first, second = (children.start(produce, pool.name, how, 1) for how in ("kill", "close"))
+    assert [first.hear(), second.hear()] == ["put", "put"]
+    for _ in range(2):
+        ring.get(timeout=SOON_S).free()
+    _, answers = in_thread(ring.get)
+    go(first, "kill")
+    pool.reap()
+    with pytest.raises(ssm.RingEmpty):
+        ring.get(timeout=0.1)
+    assert answers.empty()
+    go(second, "close")
+    error = raised(answers, ssm.ProducersGone)
+    assert "its last producer is gone: process" in str(error)
+    assert f"pid {second.pid}" in str(error)
+    second.say()
+    third = children.start(produce, pool.name, "kill", 1)
+    assert third.hear() == "put"
+    ring.get(timeout=SOON_S).free()
+    with pytest.raises(ssm.RingEmpty):
+        ring.get(timeout=0.05)
+    go(third, "kill")
+    with pytest.raises(ssm.ProducersGone, match=f"pid {third.pid}"):
+        ring.get()
+
+
+def test_the_last_of_several_consumers(pool, children):
+    ring = pool.ring("r", capacity=2, peers=True)
+    takers = []
+    for _ in range(2):
+        child = children.start(consume, pool.name, "kill", 1)
+        ring.send(b"for it")
+        assert child.hear() == "got"
+        takers.append(child)
+    ring.send(b"1")
+    ring.send(b"2")
+    go(takers[0], "kill")
+    pool.reap()
+    with pytest.raises(ssm.RingFull):
+        ring.send(b"3", timeout=0.1)
+    _, answers = in_thread(lambda: ring.send(b"3"))
+    go(takers[1], "kill")
+    raised(answers, ssm.ConsumersGone)
+    assert bytes(ring.get()) == b"1"
+
+
+def test_a_process_that_has_the_ring_open_may_come(pool, children):
+    """Until it takes a packet; and workers do not wait for each other."""
+    ring = pool.ring("r", capacity=8, peers=True)
+    producer = children.start(produce, pool.name, "kill", 2)
+    idle = children.start(open_then_get, pool.name)
+    assert producer.hear() == "put"
+    assert idle.hear() == "open"
+    ring.get(timeout=SOON_S).free()
+    _, answers = in_thread(ring.get)
+    go(producer, "kill")
+    assert answers.get(timeout=SOON_S) is not None  # the second packet
+    pool.reap()
+    with pytest.raises(ssm.RingEmpty):
+        ring.get(timeout=0.1)
+    with pytest.raises(ssm.RingEmpty):
+        ring.get_nowait()
+    ring.send(b"one for the other process")
+    own = pool.ring("r")
+    assert own is ring
+    idle.say()
+    assert idle.hear() == "got"
+    with pytest.raises(ssm.RingEmpty):
+        ring.get(timeout=0.05)  # this process has put: another thread of it may do so again
+    _, others = in_thread(idle.result)
+    ring.close()
+    assert others.get(timeout=SOON_S) == "ProducersGone"
+
+
+def open_then_get(talk, name):
+    with ssm.Pool.attach(name) as pool:
+        ring = pool.ring("r")
+        talk.send("open")
+        talk.recv()
+        ring.get().free()
+        talk.send("got")
+        try:
+            ring.get(timeout=SOON_S)
+        except ssm.ProducersGone as error:
+            return type(error).__name__
+
+
+def test_peers_in_asyncio(pool, children):
+    ring = pool.ring("r", capacity=8, peers=True)
+    producer = children.start(produce, pool.name, "kill", 1)
+    assert producer.hear() == "put"
+
+    async def take():
+        (await ring.aget()).free()
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(ring.aget(), 0.05)
+        waiting = asyncio.create_task(ring.aget())
+        await asyncio.sleep(0.02)
+        go(producer, "kill")
+        with pytest.raises(ssm.ProducersGone):
+            await asyncio.wait_for(waiting, SOON_S)
+
+    asyncio.run(take())
+
+
+def test_peers_and_a_time_of_grace(pool, children):
+    ring = pool.ring("r", capacity=8, peers=True, alive_for=0.3)
+    producer = children.start(produce, pool.name, "close", 1)
+    assert producer.hear() == "put"
+    ring.get(timeout=SOON_S).free()
+    go(producer, "close")
+    producer.say()
+    begin = time.monotonic()
+    with pytest.raises(ssm.ProducersGone):
+        ring.get(timeout=SOON_S)
+    assert time.monotonic() - begin < SOON_S
+    second = children.start(produce, pool.name, "close", 1)
+    assert second.hear() == "put"
+    ring.get(timeout=SOON_S).free()
+
+
+def test_peers_and_a_process_that_is_killed_while_it_comes(pool, children):
+    """At whatever instruction: in the end a get finds nobody."""
+    ring = pool.ring("r", capacity=4, peers=True)
+    producer = children.start(produce, pool.name, "kill", 1)
+    assert producer.hear() == "put"
+    go(producer, "kill")
+    for turn in range(12):
+        child = children.start(open_and_put, pool.name)
+        child.hear()
+        time.sleep(turn * 0.0003)
+        child.kill()
+        with pytest.raises(ssm.ProducersGone):
+            take_for_ever(ring)
+        assert pool.check() == []
+
+
+def take_for_ever(ring):
+    while True:
+        ring.get(timeout=SOON_S).free()
+
+
+def open_and_put(talk, name):
+    with ssm.Pool.attach(name) as pool:
+        talk.send(None)
+        while True:
+            ring = pool.ring("r")
+            with contextlib.suppress(ssm.RingFull):
+                ring.send(b"1", block=False)
+            ring.close()
+
+
+def test_peers_of_one_process_and_its_forked_child(pool, children):
+    """The child is a producer of its own, although its parent has put through the Ring that it inherits."""
+    ring = pool.ring("r", capacity=4, peers=True)
+    ring.send(b"parent's")
+    ring.get().free()
+    with pytest.raises(ssm.RingEmpty):
+        ring.get(timeout=0.05)  # another thread of this process may put
+    child = children.start(put_inherited, ring, method="fork")
+    assert child.hear() == "put"
+    assert bytes(ring.get()) == b"child's"
+    ring.close()
+    again = pool.ring("r")
+    with pytest.raises(ssm.RingEmpty):
+        again.get(timeout=0.05)  # the child is there
+    child.say()
+    child.result()
+    with pytest.raises(ssm.ProducersGone, match=f"pid {child.pid}"):
+        again.get()
+
+
+def put_inherited(talk, ring):
+    ring.pool.alloc(1).free()  # takes a slot of its own by another call than the put
+    ring.send(b"child's")
+    talk.send("put")
+    talk.recv()
+
+
 # ---- other rings ------------------------------------------------------------------------------------
 
 
@@ -453,15 +638,20 @@ def test_options_stand_with_the_ring(pool):
     for other in ({"alive_for": 2}, {"alive_for": 0}, {"peers": False}):
         with pytest.raises(ssm.RingMismatch, match=r"peers, alive_for"):
             pool.ring("r", **other)
-    assert pool.ring("r", peers=True, alive_for=1.5) is ring
+    both = pool.ring("both", peers=True, alive_for=1.5)
+    assert both.peers
+    assert pool.ring("both", peers=True, alive_for=1.5) is both
+    assert pool.ring("r", peers=True, alive_for=1.5) is ring  # as it is
     assert pool.ring("r") is ring
     assert not pool.ring("shared").peers
+    with pytest.raises(ssm.RingMismatch, match=r"peers, alive_for"):
+        pool.ring("shared", peers=True)
     assert pool.ring("shared").alive_for == 0
 
 
 def test_options_that_cannot_be(pool):
     for options in ({"alive_for": 1}, {"alive_for": 1, "producers": "one", "peers": False}):
-        with pytest.raises(ValueError, match="make a side exclusive"):
+        with pytest.raises(ValueError, match="give peers=True, too, or make a side exclusive"):
             pool.ring("r", **options)
     for seconds in (-1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="alive_for must be"):

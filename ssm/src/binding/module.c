@@ -206,6 +206,7 @@ static int add_constants(PyObject *module)
         {"REDELIVER", SSM_REDELIVER},
         {"OVERFLOW_MASK", SSM_OVERFLOW_MASK},
         {"WAIT_ANYWAY", SSM_WAIT_ANYWAY},
+        {"PEERS", SSM_PEERS},
         {"ALIVE_FOR", SSM_ALIVE_FOR},
         {"OWNED", SSM_OWNED},
         {"NAME_SIZE", SSM_NAME_SIZE},

@@ -48,7 +48,9 @@ static PyObject *partner_text(const struct ssm_partner_info *partner)
 {
     PyObject *name = PyUnicode_DecodeUTF8(partner->name, (Py_ssize_t)strlen(partner->name), "backslashreplace");
     PyObject *age = age_text(partner->gone_ns), *text = NULL;
-    if (name != NULL && age != NULL && partner->gone_ns == 0) /* another one came since */
+    if (name != NULL && age != NULL && partner->pid == 0)
+        text = PyUnicode_FromFormat("it is not known which process, found dead %U", age);
+    else if (name != NULL && age != NULL && partner->gone_ns == 0) /* another one came since */
         text = PyUnicode_FromFormat("process %R (pid %u) has come since", name, partner->pid);
     else if (name != NULL && age != NULL)
         text = PyUnicode_FromFormat("process %R (pid %u) %s %U", name, partner->pid,
@@ -64,22 +66,23 @@ static PyObject *raise_orphaned(struct ring_object *ring, bool putting)
     struct ssm_partner_info partner;
     if (!ring_begin(ring))
         return NULL;
+    const uint32_t flags = ssm_ring_flags(ring->core);
     ssm_ring_partner(ring->core, putting ? SSM_READY_TO_PUT : SSM_READY_TO_GET, &partner);
     ring_end(ring);
     PyObject *who = partner_text(&partner);
     if (who == NULL)
         return NULL;
+    const bool only = flags & (putting ? SSM_ONE_CONSUMER : SSM_ONE_PRODUCER);
     static const char advice[] = "one makes the ring usable again; with alive_for= calls wait so many seconds for it, "
                                  "and with peers=False for ever";
     if (putting)
-        raise_os(
-            ring->state->ours[ERROR_ConsumersGone], EPIPE,
-            "ring %R of pool %R is full, and its only consumer is gone: %U. The packets are yours as before. A new %s",
-            ring->name, ring->pool->name, who, advice);
+        raise_os(ring->state->ours[ERROR_ConsumersGone], EPIPE,
+                 "ring %R of pool %R is full, and its %s is gone: %U. The packets are yours as before. A new %s",
+                 ring->name, ring->pool->name, only ? "only consumer" : "last consumer", who, advice);
     else
         PyErr_Format(ring->state->ours[ERROR_ProducersGone],
-                     "ring %R of pool %R is empty, and its only producer is gone: %U. A new %s", ring->name,
-                     ring->pool->name, who, advice);
+                     "ring %R of pool %R is empty, and its %s is gone: %U. A new %s", ring->name, ring->pool->name,
+                     only ? "only producer" : "last producer", who, advice);
     Py_DECREF(who);
     return NULL;
 }

@@ -41,7 +41,7 @@
 #include "ssm.h"
 
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
-#define SSM_LAYOUT_VERSION 12u
+#define SSM_LAYOUT_VERSION 13u
 #define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard stays locked */
 #define SSM_BLOCK_MAX      (UINT64_C(1) << 31)
 #define SSM_EXTENT_UNIT    SSM_CACHELINE   /* start and size of an extent are multiples of it */
@@ -244,7 +244,8 @@ struct ssm_delivery {
  *       has its handle; or it is a segment of the chain of such a block; or its entry says that it was returned
  *   I14 done <= head: all is done when they are equal
  *   I19 a slot with SSM_SLOT_COMMON between them is of a packet that no other living process, and no other ring,
- *       holds, and that is no chain; or of one that a process took out before it died */
+ *       holds, and that is no chain; or of one that a process took out before it died
+ *   I21 a process in one of the sets of a ring with SSM_PEERS has the ring open */
 struct ssm_ring_shared {
     uint32_t        capacity, flags; /* written once */
     struct ssm_u32  acl;             /* enum ssm_acl and SSM_ACL_DISCARD; anybody writes */

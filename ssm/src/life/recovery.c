@@ -214,7 +214,7 @@ void ssm_recovery_reap_locked(struct ssm_pool *pool, bool audit, struct ssm_reap
     /* As ssm_holder_list() counts. `cached` is larger only if caches are damaged. */
     out->blocks -= cached < out->blocks ? cached : out->blocks;
     if (!SSM_HAS_BUG(NO_FORGET))
-        ssm_rings_forget(pool, &dead);
+        ssm_rings_forget(pool, &dead, true);
     ssm_rings_collect(pool);
     out->processes = free_slots(pool, &dead, &late);
     for (int which = 0; audit && which < SSM_REGISTRY_IDS_KINDS; which++)
@@ -251,7 +251,7 @@ static bool empty_own_slot(struct ssm_pool *pool)
         return false;
     forget_reservations(pool, &own);
     reclaim_blocks(pool, &own);
-    ssm_rings_forget(pool, &own);
+    ssm_rings_forget(pool, &own, true); /* the former owner's: when this process leaves, its row is clear already */
     ssm_rings_collect(pool);
     ssm_cache_forget(pool, pool->self);
     SSM_EXPENSIVE(holds_nothing(pool));

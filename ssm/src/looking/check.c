@@ -255,6 +255,32 @@ static void check_partner(uint32_t id, const struct ssm_side *side, const struct
         find(f, "ring %u: its %s is gone, and it is not known since when", id, which);
 }
 
+/* Is a process in one of the sets of a ring that it does not have open? It leaves the sets first. */
+static bool is_in_vain(const struct ssm_pool *pool, const struct ssm_ring_seen *seen, uint32_t slot)
+{
+    const struct ssm_mark mark = ssm_mark_of(slot);
+    for (int putters = 0; putters < 2; putters++) {
+        const struct ssm_u64 *set = ssm_ring_peers(pool, seen->id, putters);
+        if (set != NULL && ssm_load_acquire_u64(&set[mark.word]) & mark.bit &&
+            !ssm_ring_is_opened_by(pool, slot, seen->id) && ssm_load_acquire_u64(&set[mark.word]) & mark.bit)
+            return ssm_ring_seen_is_there(pool, seen);
+    }
+    return false;
+}
+
+/* I21 */
+static void check_peers(struct ssm_pool *pool, const struct ssm_ring_seen *seen, struct findings *f)
+{
+    for (uint32_t slot = 0; slot < pool->geometry.holders; slot++) {
+        int look = 0;
+        while (is_in_vain(pool, seen, slot) && ++look < LOOKS)
+            if (!rest(pool, f))
+                return;
+        if (look == LOOKS)
+            find(f, "ring %u: holder %u may put or get, and does not have it open", seen->id, slot);
+    }
+}
+
 static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, struct findings *f)
 {
     struct ssm_ring_seen seen;
@@ -270,8 +296,12 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
     const bool overdone = ssm_load_acquire_u64(&shared->producer.index) - done > INT64_MAX;
     if (overdone && ssm_ring_seen_is_there(pool, &seen))
         find(f, "ring %u: more packets were done than put", id);
-    check_partner(id, &shared->producer, &shared->last_producer, "producer", f);
-    check_partner(id, &shared->consumer, &shared->last_consumer, "consumer", f);
+    if (shared->flags & SSM_ONE_PRODUCER)
+        check_partner(id, &shared->producer, &shared->last_producer, "producer", f);
+    if (shared->flags & SSM_ONE_CONSUMER)
+        check_partner(id, &shared->consumer, &shared->last_consumer, "consumer", f);
+    if (shared->flags & SSM_PEERS)
+        check_peers(pool, &seen, f);
     for (int look = 0; look < LOOKS; look++) {
         struct positions before = positions_of(shared);
         depth = before.head - before.tail;

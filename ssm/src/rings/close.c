@@ -37,8 +37,10 @@ static void close_ring(struct ssm_ring *ring, bool sides)
         release_if_mine(pool, ring->shared, &ring->shared->consumer);
     }
     ssm_ring_remove_handle(ring);
-    if (open)
+    if (open) {
+        ssm_peer_closes(ring);
         ssm_ring_leave(pool, ring->id);
+    }
     ssm_pool_leave(pool);
     free(ring);
 }

@@ -268,6 +268,8 @@ static int get_attempt(void *context, bool thorough)
         uint32_t acl = ssm_load_acquire_u32(&ring->shared->acl); /* P2: before the head */
         uint32_t got = 0;
         SSM_EXPENSIVE(ssm_side_is_valid(ring, consumer));
+        if (!ring->has_got)
+            ssm_peer_comes(ring, SSM_READY_TO_GET);
         if (acl & SSM_ACL_DISCARD)
             ssm_ring_discard(ring);
         else
@@ -356,7 +358,7 @@ static inline bool get_fast(struct ssm_ring *ring, uint64_t *handle_out)
 {
     struct ssm_side *consumer = &ring->shared->consumer;
     const bool exclusive = ring->flags & SSM_ONE_CONSUMER;
-    if (!ssm_pool_needs_no_lock(ring->pool) || ring->table != NULL || (!exclusive && ssm_ring_looks_empty(ring)) ||
+    if (!ssm_pool_needs_no_lock(ring->pool) || !ring->get_fast || (!exclusive && ssm_ring_looks_empty(ring)) ||
         !ssm_side_try(ring, consumer, exclusive))
         return false;
     bool got = ssm_load_acquire_u32(&ring->shared->acl) == 0 && ssm_ring_fast_get(ring, handle_out, 1) == 1;

@@ -517,6 +517,8 @@ static inline int put_entered(const struct put_call *call)
         result = ssm_side_enter(ring, producer, exclusive, -SSM_E_FULL);
     if (result == 0) {
         SSM_EXPENSIVE(ssm_side_is_valid(ring, producer));
+        if (!ring->has_put)
+            ssm_peer_comes(ring, SSM_READY_TO_PUT);
         result = put_in_hand(ring, call);
         if (result == -SSM_E_FULL && ssm_ring_widen(ring, call->count))
             result = put_again(ring, call);
@@ -598,7 +600,7 @@ static inline bool put_fast(struct ssm_ring *ring, uint64_t handle)
 {
     struct ssm_side *producer = &ring->shared->producer;
     const bool exclusive = ring->flags & SSM_ONE_PRODUCER;
-    if (!ssm_pool_needs_no_lock(ring->pool) || ring->table != NULL || !ssm_side_try(ring, producer, exclusive))
+    if (!ssm_pool_needs_no_lock(ring->pool) || !ring->put_fast || !ssm_side_try(ring, producer, exclusive))
         return false;
     bool put = ssm_load_acquire_u32(&ring->shared->acl) == 0 && ssm_claims_take_sole(ring->pool, &handle, 1);
     if (put && look_for_room(ring, ssm_load_relaxed_u64(&producer->index), 1) != 0) {

@@ -20,10 +20,17 @@ uint64_t ssm_ring_table_start(uint32_t capacity)
     return (bytes + SSM_NO_SHARING - 1) / SSM_NO_SHARING * SSM_NO_SHARING;
 }
 
-uint64_t ssm_ring_type_start(const struct ssm_pool *pool, uint32_t capacity, uint32_t flags)
+/* The offset of the sets of processes that put, and that get, behind the entries. */
+static uint64_t peers_start(const struct ssm_pool *pool, uint32_t capacity, uint32_t flags)
 {
     uint64_t entries = flags & SSM_REDELIVER ? pool->geometry.block_total : 0;
     return ssm_ring_table_start(capacity) + entries * sizeof(struct ssm_delivery);
+}
+
+uint64_t ssm_ring_type_start(const struct ssm_pool *pool, uint32_t capacity, uint32_t flags)
+{
+    uint64_t words = flags & SSM_PEERS ? UINT64_C(2) * pool->geometry.holder_words : 0;
+    return peers_start(pool, capacity, flags) + words * sizeof(struct ssm_u64);
 }
 
 struct ssm_ring_shared *ssm_ring_shape_of(const struct ssm_pool *pool, uint32_t holder_id,
@@ -62,6 +69,18 @@ bool ssm_ring_table(const struct ssm_pool *pool, uint32_t holder_id, struct ssm_
     struct ssm_delivery *entries = (struct ssm_delivery *)((uint8_t *)shared + ssm_ring_table_start(shape.capacity));
     *table_out = (struct ssm_redelivery){.entries = entries, .ring_id = holder_id};
     return true;
+}
+
+struct ssm_u64 *ssm_ring_peers(const struct ssm_pool *pool, uint32_t holder_id, bool putters)
+{
+    struct ssm_ring_shape shape;
+    struct ssm_ring_shared *shared = NULL;
+    if (ssm_holder_is_ring(pool, holder_id))
+        shared = ssm_ring_shape_of(pool, holder_id, &shape);
+    if (shared == NULL || !(shape.flags & SSM_PEERS))
+        return NULL;
+    struct ssm_u64 *sets = (struct ssm_u64 *)((uint8_t *)shared + peers_start(pool, shape.capacity, shape.flags));
+    return putters ? sets : sets + pool->geometry.holder_words;
 }
 
 uint32_t ssm_ring_find(const struct ssm_pool *pool, const char *name)

@@ -17,6 +17,9 @@ struct ssm_ring {
     uint32_t                     places; /* packets that these have room for */
     const struct ssm_redelivery *table;  /* or NULL: an ordinary ring */
     uint64_t                     alive_for_ns;
+    struct ssm_u64              *putters, *getters;  /* a ring with SSM_PEERS: see ring_partner.h; else NULL */
+    bool                         has_put, has_got;   /* by this handle, since the process is what it is */
+    bool                         put_fast, get_fast; /* the same, and it is an ordinary ring */
     uint32_t         class_idx;    /* of the last packet that the slow path of get took; a guess for the next one */
     uint32_t         incarnation;  /* of the ring's holder slot: that of another ring is another one */
     bool             gone;         /* a forked child found it freed: `shared` is nobody's; see ring_unlink.h */
@@ -61,7 +64,7 @@ struct ssm_ring_shape {
 /* The shared part of the ring with that holder id, which is a ring; NULL: it is damaged. */
 struct ssm_ring_shared *ssm_ring_shape_of(const struct ssm_pool *pool, uint32_t holder_id,
                                           struct ssm_ring_shape *shape_out);
-/* Offsets in a ring's memory: of a redelivering ring's entries, and of the text of its type, behind them. */
+/* Offsets in a ring's memory: of a redelivering ring's entries, and of the text of its type, behind all else. */
 uint64_t ssm_ring_table_start(uint32_t capacity);
 uint64_t ssm_ring_type_start(const struct ssm_pool *pool, uint32_t capacity, uint32_t flags);
 
@@ -92,6 +95,8 @@ void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const struct ssm
 uint64_t ssm_ring_depth_of(const struct ssm_pool *pool, uint32_t holder_id, const struct ssm_ring_shared *shared);
 /* Packets that can be put now. Entered. */
 uint32_t ssm_ring_room_now(const struct ssm_ring *ring);
+/* The processes that may use one side of a ring with SSM_PEERS, a holder set; NULL for any other ring. */
+struct ssm_u64 *ssm_ring_peers(const struct ssm_pool *pool, uint32_t holder_id, bool putters);
 /* Releases the sides that this process has. */
 void ssm_ring_release_sides(struct ssm_pool *pool, uint32_t holder_id);
 

@@ -7,6 +7,7 @@
 #include "overflow.h"
 #include "registry.h"
 #include "registry_ids.h"
+#include "ring_partner.h"
 #include "ring_unlink.h"
 #include "seed_bug.h"
 #include "sparse.h"
@@ -103,15 +104,17 @@ static int create(struct ssm_pool *pool, const char *name, const struct ssm_ring
 
 static bool flags_are_known(uint32_t flags)
 {
-    const uint32_t plain = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_WAIT_ANYWAY | SSM_OWNED;
+    const uint32_t plain = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_REDELIVER | SSM_WAIT_ANYWAY | SSM_OWNED |
+                           SSM_PEERS;
     return (flags & ~(plain | ssm_overflow_flags())) == 0;
 }
 
 /* A time of grace is of a ring that tells when a side has nobody left. */
 static bool grace_agrees(const struct ssm_ring_options *options)
 {
-    return options->alive_for_ns == 0 ||
-           (options->flags & (SSM_ONE_PRODUCER | SSM_ONE_CONSUMER) && !(options->flags & SSM_WAIT_ANYWAY));
+    const uint32_t tells = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER | SSM_PEERS;
+    return options->flags & SSM_WAIT_ANYWAY ? options->alive_for_ns == 0 && !(options->flags & SSM_PEERS)
+                                            : options->alive_for_ns == 0 || options->flags & tells;
 }
 
 /* The text of its type; no NUL ends it. */
@@ -125,8 +128,10 @@ static const char *type_of(const struct ssm_pool *pool, const struct ssm_ring_sh
 static bool matches(const struct ssm_pool *pool, const struct ssm_ring_shared *shared,
                     const struct ssm_ring_shape *shape, const struct ssm_ring_options *options)
 {
+    const bool tells = shape->flags & (SSM_ONE_PRODUCER | SSM_ONE_CONSUMER) && options->flags & SSM_PEERS;
+    const uint32_t any = options->as_it_is | (tells ? SSM_PEERS : 0);
     return (options->capacity == 0 || options->capacity == shape->capacity) &&
-           ((options->flags ^ shape->flags) & ~options->as_it_is) == 0 &&
+           ((options->flags ^ shape->flags) & ~any) == 0 &&
            (options->as_it_is & SSM_ALIVE_FOR || options->alive_for_ns == shape->alive_for_ns) &&
            (options->content == NULL ||
             (strlen(options->content) == shape->type_bytes &&
@@ -184,6 +189,8 @@ static struct ssm_ring access_to(struct ssm_pool *pool, uint32_t id, struct ssm_
         .flags = shape->flags,
         .alive_for_ns = shape->alive_for_ns,
     };
+    ring.putters = ssm_ring_peers(pool, id, true);
+    ring.getters = ssm_ring_peers(pool, id, false);
     ring.incarnation = ssm_load_relaxed_u32(&ssm_holder_at(pool, id)->incarnation); /* it stays as long as the ring */
     ssm_ring_look_at_slots(&ring);
     SSM_ASSERT(ring.places <= ring.capacity && ring.places <= ring.mask + 1 && (ring.mask & (ring.mask + 1)) == 0);
@@ -213,9 +220,11 @@ static int fill_in(struct ssm_pool *pool, uint32_t id, const struct ssm_ring_opt
         return -SSM_E_MISMATCH;
     *ring = access_to(pool, id, shared, &shape);
     int result = ring->flags & SSM_REDELIVER ? open_table(ring) : 0;
-    if (result == 0)
-        ssm_ring_add_handle(ring);
-    return result;
+    if (result != 0)
+        return result;
+    ssm_ring_add_handle(ring);
+    ssm_peer_opens(ring);
+    return 0;
 }
 
 /* Opens a ring that is there, without the registry's lock: 1, or an error. 0: there is none of that name, as far as can

@@ -23,6 +23,26 @@
  * one is there. What the process put, or took, before it went is seen by whoever sees gone_ns; so a call looks at the
  * ring once more before it reports that it is orphaned.
  *
+ * A shared side of a ring with SSM_PEERS has a set of the processes that may use it, behind the ring: those that have
+ * used it, and those that have the ring open and have used neither side yet. Each process writes its own bits.
+ *
+ *   open   1  the process is a user of the ring (ring_unlink.h)    a user, which its reaper removes
+ *          2  its bit is set in both sets                          the same; it may come, until it is reaped
+ *   use    1  under the side's right, before anything is put or    the same
+ *             got: its bit is set in this side's set
+ *          2  its bit in the other side's set is cleared, unless   likewise
+ *             a handle of the process may use that side (Z3)
+ *          3  who waits for the other side is woken, after 2       they look within 50 ms
+ *   close  1  name, pid, died, then gone_ns = now, for the sides   the bits are there still; a reaper does it all again
+ *             that the process may use no more
+ *          2  its bits in their sets are cleared (Z3)              sets without it
+ *          3  who waits for these sides is woken                   they look within 50 ms
+ *          4  the process is no user of the ring any more
+ *   A reaper closes for the dead, after their locks were repaired and their packets returned, and before their slots are
+ *   free; so does a process that adopts a slot. Two that close at once may mix their names.
+ * Such a side is orphaned when its set is empty (Z4), it was used at least once, and the time of grace since gone_ns is
+ * over. gone_ns is read after the set, so that it is not older than the last process of it.
+ *
  * The line of the partners is written by claims, closes and deaths alone. Waiters read it as often as they look.
  */
 #ifndef SSM_RING_PARTNER_H
@@ -38,6 +58,15 @@ SSM_COLD void ssm_partner_goes(struct ssm_ring_shared *shared, const struct ssm_
 /* The last step of both. */
 SSM_COLD void ssm_partner_wakes(const struct ssm_pool *pool, struct ssm_ring_shared *shared,
                                 const struct ssm_side *side);
+
+/* Of a ring with SSM_PEERS; without effect on any other. A handle was made, or is a forked child's from now on. */
+SSM_COLD void ssm_peer_opens(struct ssm_ring *ring);
+/* The first use of a side by a handle: notes also that the fast path may be tried. Needs the side's right. */
+SSM_COLD void ssm_peer_comes(struct ssm_ring *ring, enum ssm_readiness what);
+/* A handle is closed, and is none of the attachment's any more. */
+SSM_COLD void ssm_peer_closes(struct ssm_ring *ring);
+/* That process leaves the ring: the caller, which closes the pool; or one that died, with the registry locked. */
+SSM_COLD void ssm_peer_goes(struct ssm_pool *pool, uint32_t ring_id, uint32_t slot, bool died);
 
 /* Has the other side gone for good, as far as can be known: has a get nothing to wait for (SSM_READY_TO_GET), or a put?
  * What is queued, or free, has to be looked at after this. */

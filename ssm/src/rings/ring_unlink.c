@@ -9,6 +9,7 @@
 #include "redelivery.h"
 #include "registry.h"
 #include "registry_ids.h"
+#include "ring_partner.h"
 #include "seed_bug.h"
 #include "shard.h"
 
@@ -117,14 +118,16 @@ void ssm_rings_leave(struct ssm_pool *pool)
 {
     struct ssm_holder_set own = {0};
     ssm_holder_set_add(&own, pool->self);
-    ssm_rings_forget(pool, &own);
+    ssm_rings_forget(pool, &own, false);
 }
 
-void ssm_rings_forget(struct ssm_pool *pool, const struct ssm_holder_set *dead)
+void ssm_rings_forget(struct ssm_pool *pool, const struct ssm_holder_set *gone, bool died)
 {
     for (uint32_t slot = 0; slot < ssm_holder_high(pool); slot++)
-        for (uint32_t id = 0; ssm_holder_set_has(dead, slot) && id < pool->geometry.holders; id += 64) {
+        for (uint32_t id = 0; ssm_holder_set_has(gone, slot) && id < pool->geometry.holders; id += 64) {
             struct ssm_u64 *opened = ssm_opened_at(pool, slot, id);
+            for (uint64_t bits = ssm_load_acquire_u64(opened); bits != 0; bits &= bits - 1)
+                ssm_peer_goes(pool, id + (uint32_t)__builtin_ctzll(bits), slot, died);
             ssm_store_release_u64(opened, 0); /* O3 */
         }
 }
@@ -137,10 +140,12 @@ void ssm_rings_renew(struct ssm_pool *pool)
                      ssm_load_relaxed_u32(&holder->incarnation) != ring->incarnation; /* the registry is locked */
         if (!ring->gone) {
             set_bit(pool, ring->id);
+            ssm_peer_opens(ring);
             continue;
         }
         ring->shared = &nobodys;
         ring->table = NULL;
+        ring->putters = ring->getters = NULL;
     }
 }
 

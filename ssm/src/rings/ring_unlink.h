@@ -22,7 +22,8 @@
  *   3  kind is RING, and the name is still the one          the same
  *   Otherwise the ring was unlinked meanwhile, or its slot is another one's by now: the bit goes, and 1 once more.
  * close:
- *   1  the sides that this process has are given up         as before
+ *   1  the sides that this process has are given up, and    as before
+ *      its bits of a ring with SSM_PEERS (ring_partner.h)
  *   2  own bit cleared                                      a ring without a user: if it has no name, the next process
  *                                                           that looks frees it
  *   3  if it has no name: free, as above
@@ -56,8 +57,8 @@ void ssm_ring_remove_handle(struct ssm_ring *ring);
 
 /* Clears the own row: the attachment is closed. */
 void ssm_rings_leave(struct ssm_pool *pool);
-/* Clears the rows of dead processes, or of one that leaves. Needs the registry locked. */
-void ssm_rings_forget(struct ssm_pool *pool, const struct ssm_holder_set *dead);
+/* Clears the rows of processes that died, with the registry locked; or the own row. */
+void ssm_rings_forget(struct ssm_pool *pool, const struct ssm_holder_set *gone, bool died);
 /* In a forked child that has just got a slot: sets the bits of the handles that it has. Needs the registry locked. */
 void ssm_rings_renew(struct ssm_pool *pool);
 
