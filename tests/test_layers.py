@@ -87,6 +87,7 @@ PYTHON = {
     "ssm.commands": """
         __init__ completion
         output recording screen
+        stages
         list stat holders check reap unlink record replay bench run
         dump top metrics web
     """,

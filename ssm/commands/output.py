@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,6 @@ from ssm.commands.completion import completed_by, pool_names
 from ssm.terminal import say, table
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterable, Sequence
 
 
@@ -38,3 +38,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     """Print a table."""
     for line in table(columns, rows):
         say(line)
+
+
+def interval_s(text: str) -> float:
+    """Return an interval that was typed, in seconds. ArgumentTypeError: it is none."""
+    seconds = float(text)
+    if not 0.01 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no interval: 0.01 seconds at least")
+    return seconds

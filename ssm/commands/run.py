@@ -15,8 +15,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssm.commands.output import add_json, print_json
-from ssm.terminal import plain, say
+from ssm.commands.output import add_json, interval_s, print_json
+from ssm.commands.stages import lines, tables
+from ssm.pipeline.pace import Pace
+from ssm.terminal import say
 
 if TYPE_CHECKING:
     import argparse
@@ -24,10 +26,11 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from ssm.pipeline import Pipeline, Report, Run
+    from ssm.pipeline.pace import Progress
 
 EXACT, NOT_EXACT = 0, 1
 _SHOW_S = 0.25  # between two pictures
-_BAR = 20
+_LINES_S = 10.0  # between two groups of lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--inline", action="store_true", help="run all in this process, for debuggers")
     add("--check", action="store_true", help="only say whether it can run")
     add("--graph", action="store_true", help="only print it, as a Mermaid flowchart")
+    add(
+        "--interval",
+        type=interval_s,
+        metavar="S",
+        help=f"between looks at it: {_SHOW_S} on a terminal, elsewhere {_LINES_S:g}, where lines are printed",
+    )
     add("--svg", action="store_true", help="only print it, as a picture in SVG")
     add("--workers", action="append", default=[], metavar="STAGE=N", help="other workers than declared")
     add("--at", metavar="ROLE", help="run as a host of that role: stages of other roles are refused")
@@ -70,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         return EXACT
     given = [_literal(text) for text in args.arguments]
     try:
-        report = _run(pipe, given, inline=args.inline)
+        report = _run(pipe, given, inline=args.inline, interval=args.interval)
     except PipelineRefused:
         raise
     except PipelineError as error:
@@ -95,10 +104,10 @@ def say_lines(text: str) -> None:
         say(line)
 
 
-def _run(pipe: Pipeline, given: list[Any], *, inline: bool) -> Report:
+def _run(pipe: Pipeline, given: list[Any], *, inline: bool, interval: float | None) -> Report:
     if inline:
         return pipe.run(*given, inline=True)
-    with pipe.start(*given) as running, _shown() as show:
+    with pipe.start(*given) as running, _shown(interval) as show:
         return running.wait(show)
 
 
@@ -160,47 +169,39 @@ def _literal(text: str) -> Any:
 
 
 @contextlib.contextmanager
-def _shown() -> Generator[Callable[[Run], None]]:
-    """Yield a function that shows how far the run is: a table on a terminal where rich is installed."""
+def _shown(interval: float | None) -> Generator[Callable[[Run], None]]:
+    """Yield a function that shows how the run goes: tables on a terminal where rich is installed, otherwise lines."""
     try:
         live: Any = importlib.import_module("rich.live") if sys.stderr.isatty() else None
     except ModuleNotFoundError:
         live = None
     if live is None:
-        yield lambda _: None
+        yield _every(interval or _LINES_S, _say_progress)
         return
-    console = importlib.import_module("rich.console").Console(stderr=True)
-    shown = 0.0
-    with live.Live(console=console, auto_refresh=False, transient=True) as screen:
+    rich: Any = importlib.import_module("rich.console")
+    with live.Live(console=rich.Console(stderr=True), auto_refresh=False, transient=True) as screen:
 
-        def show(running: Run) -> None:
-            nonlocal shown
-            if time.monotonic() - shown > _SHOW_S:
-                shown = time.monotonic()
-                screen.update(picture(running.report()), refresh=True)
+        def draw(progress: Progress, _: float) -> None:
+            screen.update(rich.Group(*tables(progress)), refresh=True)
 
-        yield show
+        yield _every(interval or _SHOW_S, draw)
 
 
-def picture(report: Report) -> Any:
-    """Return a table of rich: what each stage does now, and how full its rings are."""
-    table: Any = importlib.import_module("rich.table").Table(box=None, pad_edge=False)
-    for head, justify in (
-        ("stage", "left"),
-        ("in", "right"),
-        ("out", "right"),
-        ("busy, starved, blocked", "left"),
-        ("killed", "right"),
-    ):
-        table.add_column(head, justify=justify)
-    for stage in report.stages.values():
-        busy, blocked = round(stage.busy * _BAR), round(stage.blocked * _BAR)
-        bar = f"[green]{'#' * busy}[/][dim]{'.' * (_BAR - busy - blocked)}[/][yellow]{'=' * blocked}[/]"
-        name = importlib.import_module("rich.text").Text(plain(stage.name))
-        table.add_row(name, f"{stage.packets_in:,}", f"{stage.packets_out:,}", bar, f"{stage.killed or ''}")
-    for ring in report.rings.values():
-        name = importlib.import_module("rich.text").Text(f"ring {plain(ring.name)}")
-        table.add_row(
-            name, f"{ring.put:,}", f"{ring.put - ring.left:,}", f"{ring.left:,} of {ring.capacity:,}", ""
-        )
-    return table
+def _every(interval: float, show: Callable[[Progress, float], None]) -> Callable[[Run], None]:
+    """Return what looks at a run and shows it when so many seconds have gone by."""
+    pace, began = Pace(), time.monotonic()
+    shown = began
+
+    def look(running: Run) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - shown >= interval:
+            shown = now
+            show(pace.look(running.news(), running.pool.stats().rings), now - began)
+
+    return look
+
+
+def _say_progress(progress: Progress, since: float) -> None:
+    for line in lines(progress, since):
+        say(line, error=True)

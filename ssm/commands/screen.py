@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ssm.terminal import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from rich.console import Console, ConsoleOptions, RenderableType
 
@@ -103,7 +103,8 @@ def _alarm(text: str) -> RenderableType:
     return Text(text, style=ALARM)
 
 
-def _alarming(count: int) -> str | RenderableType:
+def alarming(count: int) -> str | RenderableType:
+    """Return a number that is an alarm unless it is 0."""
     return _alarm(f"{count:,}") if count else "0"
 
 
@@ -117,10 +118,10 @@ def _classes(look: Look) -> Grid:
             f"{each.held:,}",
             f"{each.free:,}",
             f"{each.blocks:,}",
-            _alarming(sum(shard.waiters for shard in each.shards)),
+            alarming(sum(shard.waiters for shard in each.shards)),
             f"{look.allocs[each.block_size]:,.0f}",
             f"{each.cached:,}",
-            _alarming(each.late_wakes),
+            alarming(each.late_wakes),
             f"{sum(shard.recoveries for shard in each.shards):,}",
         )
     return grid
@@ -144,10 +145,10 @@ def _arena(arena: ArenaStats) -> Grid:
         f"{arena.used:,}",
         f"{arena.held:,}",
         f"{arena.packets:,}",
-        _alarming(sum(shard.waiters for shard in arena.shards)),
+        alarming(sum(shard.waiters for shard in arena.shards)),
         f"{arena.backed:,}",
         f"{arena.largest_free:,}",
-        _alarming(arena.late_wakes),
+        alarming(arena.late_wakes),
         f"{arena.recoveries:,}",
     )
     return grid
@@ -175,10 +176,10 @@ def _rings(look: Look, order: Callable[[RingStats], Any]) -> Grid:
             f"{ring.capacity:,}",
             f"{look.puts[ring.label]:,.0f}",
             f"{look.gets[ring.label]:,.0f}",
-            _alarming(ring.drops),
+            alarming(ring.drops),
             f"{ring.users:,}",
             f"{ring.high_water:,}",
-            _alarming(ring.late_wakes),
+            alarming(ring.late_wakes),
             f"{ring.recoveries:,}",
         )
     return grid
@@ -228,8 +229,10 @@ ORDERS = {
 }
 
 
-def screen(look: Look, order: str = "b", ends: str = "Ctrl-C ends") -> RenderableType:
-    """Return one look as rich draws it."""
+def screen(
+    look: Look, order: str = "b", ends: str = "Ctrl-C ends", pipeline: Sequence[RenderableType] = ()
+) -> RenderableType:
+    """Return one look as rich draws it; `pipeline`: how the pipeline goes, if there is one."""
     from rich.console import Group
     from rich.text import Text
 
@@ -237,11 +240,18 @@ def screen(look: Look, order: str = "b", ends: str = "Ctrl-C ends") -> Renderabl
     head = Text(
         f"{plain(stats.name)}  {stats.size:,} bytes  {time.strftime('%H:%M:%S')}  {ends}", style="bold"
     )
-    parts: list[RenderableType] = [head, "", _classes(look), _holders(look, by.holders), _oldest(look)]
+    parts: list[RenderableType] = [
+        head,
+        "",
+        *pipeline,
+        _classes(look),
+        _holders(look, by.holders),
+        _oldest(look),
+    ]
     if look.stats.arena is not None:
-        parts.insert(3, _arena(look.stats.arena))
+        parts.insert(3 + len(pipeline), _arena(look.stats.arena))
     if stats.rings:
-        parts.insert(3, _rings(look, by.rings(look)))
+        parts.insert(3 + len(pipeline), _rings(look, by.rings(look)))
     return Group(*parts)
 
 
@@ -269,6 +279,7 @@ class View:
     """What is seen of the newest look: a window of the terminal's height, the help, or a sorting."""
 
     look: Look | None = None
+    pipeline: Sequence[RenderableType] = ()
     order: str = "b"
     top: int = 0  # the first line of the window
     helps: bool = False
@@ -298,7 +309,9 @@ class View:
         from rich.segment import Segment
 
         ends = "stands still: space" if self.stands else "? helps, q quits"
-        shown = _help() if self.helps or self.look is None else screen(self.look, self.order, ends)
+        shown = (
+            _help() if self.helps or self.look is None else screen(self.look, self.order, ends, self.pipeline)
+        )
         lines = console.render_lines(shown, options.update(height=None), pad=False)
         self.page, self.lines = max(1, console.height), len(lines)
         self.top = max(0, min(self.top, self.lines - self.page))

@@ -7,7 +7,6 @@ was first seen here.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import signal
 import sys
@@ -16,15 +15,22 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ssm.commands.holders import describe
-from ssm.commands.output import add_json, add_pool, print_json_line
+from ssm.commands.output import add_json, add_pool, interval_s, print_json_line
 from ssm.commands.screen import View, has_keyboard, keyboard, screen
+from ssm.commands.stages import tables
+from ssm.pipeline.bulletin import Reader
+from ssm.pipeline.pace import Pace
 from ssm.presence import Presence, resolve
 from ssm.terminal import say
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
+    from rich.console import RenderableType
+
     from ssm import Pool
+    from ssm.pipeline.pace import Progress
     from ssm.stats import Holder, PoolStats
 
 OLDEST = 5  # packets that are listed
@@ -34,17 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``ssm top``."""
     add_pool(parser)
     parser.add_argument(
-        "--interval", type=_seconds, default=1.0, metavar="S", help="between looks (%(default)s)"
+        "--interval", type=interval_s, default=1.0, metavar="S", help="between looks (%(default)s)"
     )
     parser.add_argument("--count", type=int, metavar="N", help="stop after so many looks")
     add_json(parser)
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0.01 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no interval: 0.01 seconds at least")
-    return seconds
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,8 @@ class Look:
     gets: dict[str, float]
     """Ring -> packets per second."""
     oldest: list[Held]
+    progress: Progress | None
+    """How the pipeline goes; None: it is no pipeline's pool."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain dicts, fit for json."""
@@ -83,6 +84,7 @@ class Watch:
         self._pool = pool
         self._since: dict[int, float] = {}  # handle -> when it was first seen held
         self._last: tuple[float, PoolStats] | None = None
+        self._reader, self._pace = Reader(pool), Pace()
 
     def look(self) -> Look:
         """Look once."""
@@ -90,6 +92,7 @@ class Watch:
         then, before = self._last or (now, stats)
         self._last = now, stats
         seconds = max(now - then, 1e-9)
+        news = self._reader.read(stats.services)
         rings = {(ring.holder, ring.name): ring for ring in before.rings}
         return Look(
             stats=stats,
@@ -107,6 +110,7 @@ class Watch:
                 ring.label: (ring.gets - rings.get((ring.holder, ring.name), ring).gets) / seconds
                 for ring in stats.rings
             },
+            progress=None if news is None else self._pace.look(news, stats.rings),
             oldest=list(self._oldest(now, {holder.id: describe(holder) for holder in holders})),
         )
 
@@ -172,10 +176,14 @@ def _live(**options: Any) -> Any:
     return Live(auto_refresh=False, **options)
 
 
+def _pipeline(look: Look) -> list[RenderableType]:
+    return [] if look.progress is None else tables(look.progress)
+
+
 def _draw(looks: Iterator[Look]) -> None:
     with _live(screen=False) as live:
         for look in looks:
-            live.update(screen(look), refresh=True)
+            live.update(screen(look, pipeline=_pipeline(look)), refresh=True)
 
 
 def _end(number: int, _: object) -> None:
@@ -191,7 +199,7 @@ def _interact(looks: Iterator[Look], interval: float) -> None:
         for look in looks:
             until = time.monotonic() + interval
             if not view.stands:
-                view.look = look
+                view.look, view.pipeline = look, _pipeline(look)
             live.update(view, refresh=True)
             while (left := until - time.monotonic()) > 0:
                 for key in keys(left):

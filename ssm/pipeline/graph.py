@@ -6,6 +6,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from ssm.pipeline.layout import layout
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -78,14 +80,18 @@ def svg(declared: Declaration) -> str:
 
 def _places(declared: Declaration) -> dict[str, tuple[int, int]]:
     """Return the upper left corner of each stage."""
-    columns = {stage.name: 0 for stage in declared.stages}
-    for _ in declared.stages:  # the longest way has no more stages than there are
-        for _, putter, getter in _ways(declared):
-            columns[getter.name] = max(columns[getter.name], min(columns[putter.name] + 1, len(columns)))
-    filled: dict[int, int] = {}
-    places: dict[str, tuple[int, int]] = {}
-    for name, column in columns.items():
-        row = filled.setdefault(column, 0)
-        filled[column] += 1
-        places[name] = (_EDGE + column * (_WIDTH + _GAP_X), _EDGE + row * (_HEIGHT + _GAP_Y))
-    return places
+    drawn = layout(
+        [
+            (stage.name, [ring.name for ring in stage.inputs], [ring.name for ring in stage.outputs])
+            for stage in declared.stages
+        ]
+    )
+    stages = [node for node in drawn.nodes if node.kind == "stage"]  # in even columns; rings are arrows here
+    low = min(node.row for node in stages)
+    return {
+        node.name: (
+            _EDGE + node.column // 2 * (_WIDTH + _GAP_X),
+            _EDGE + round((node.row - low) * (_HEIGHT + _GAP_Y)),
+        )
+        for node in stages
+    }

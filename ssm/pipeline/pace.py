@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ssm.pipeline.declared import DEAD_LETTERS
-from ssm.pipeline.report import Report, StageReport
+from ssm.pipeline.report import Load, bottleneck
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,41 +117,14 @@ def _in_hand(name: str, news: News) -> int | None:
 def _bottleneck(news: News, stages: Sequence[StageNow], before: News, seconds: float) -> str:
     """Say of these seconds what a report says of a whole run."""
     earlier = {stage.name: stage.life_ns for stage in before.stages}
-    return Report(
-        pipeline=news.pipeline,
-        seconds=seconds,
-        stages={
-            stage.news.name: _as_report(stage, stage.news.life_ns - earlier.get(stage.news.name, 0))
-            for stage in stages
-        },
-        rings={},
-        dead=(),
-        results={},
-        missing=0,
-        findings=(),
-        complete=False,
-        interrupted=news.stopping,
-        cores=max(1, news.cores),
-    ).bottleneck
-
-
-def _as_report(stage: StageNow, life_ns: int) -> StageReport:
-    news = stage.news
-    return StageReport(
-        name=news.name,
-        kind=news.kind,
-        workers=max(1, len(news.workers)),
-        packets_in=news.packets_in,
-        packets_out=news.packets_out,
-        filtered=news.filtered,
-        dead=news.dead,
-        dropped=news.dropped,
-        errors=news.errors,
-        seconds=max(0, life_ns) / 1e9,
-        busy=stage.busy,
-        starved=stage.starved,
-        blocked=stage.blocked,
-        started=news.started,
-        killed=news.killed,
-        hung=news.hung,
-    )
+    loads = [
+        Load(
+            now.news.name,
+            now.news.kind,
+            max(1, len(now.news.workers)),
+            max(0, now.news.life_ns - earlier.get(now.news.name, 0)) / 1e9,
+            now.busy,
+        )
+        for now in stages
+    ]
+    return bottleneck(loads, seconds, max(1, news.cores))

@@ -6,7 +6,10 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LETTERS = 5  # shown in the text
 _BUSY_LITTLE = 0.5  # a stage that is busy for less is not what holds the others up
@@ -97,6 +100,57 @@ class DeadLetter:
     """What was in the packet."""
 
 
+class Load(NamedTuple):
+    """How much a stage worked in some time."""
+
+    name: str
+    """Its name."""
+    kind: str
+    """"source", "stage" or "sink"."""
+    workers: int
+    """Its workers."""
+    seconds: float
+    """How long they were there in that time, all together."""
+    busy: float
+    """Share of that in which they worked, 0 .. 1."""
+
+
+def bottleneck(loads: Sequence[Load], seconds: float, cores: int) -> str:
+    """Return what held the others up for so many seconds on so many processors, and what helps, in a sentence."""
+    working = [stage for stage in loads if stage.seconds > 0]
+    if not working or seconds <= 0:
+        return "Nothing ran in processes of its own."
+    load = {stage.name: stage.busy * stage.seconds / seconds for stage in working}  # busy workers, on average
+    first = max(working, key=lambda stage: load[stage.name] / stage.workers)
+    share = load[first.name] / first.workers
+    often = f"busy {min(share, 1):.0%} of the time"
+    if share < _BUSY_LITTLE:
+        return (
+            f"No stage is busy half of the time; the most is {first.name!r}, {often}. The hand-over is what takes "
+            "the rest: larger packets or batch= help"
+        )
+    if sum(load.values()) > _CROWDED * cores:
+        return (
+            f"The {cores} processors are the bottleneck: all stages together keep them busy, "
+            f"{first.name!r} most "
+            f"({often}). Fewer workers, or a cheaper {first.name!r}, help"
+        )
+    if first.kind == "source":
+        return (
+            f"Source {first.name!r} is the bottleneck: {often}, and the others wait for it. A faster "
+            f"source helps"
+        )
+    if first.kind == "sink" and first.workers == 1:
+        remedy = "batch=, or a stage in front of it that does a part of its work, helps"
+    else:
+        remedy = f"workers={first.workers + 1}, or batch=, helps"
+    workers = "worker is" if first.workers == 1 else f"{first.workers} workers are"
+    return (
+        f"{first.kind.capitalize()} {first.name!r} is the bottleneck: its {workers} {often}. "
+        f"{remedy[0].upper()}{remedy[1:]}"
+    )
+
+
 @dataclass(frozen=True)
 class Report:
     """One run of a pipeline."""
@@ -140,40 +194,11 @@ class Report:
     @property
     def bottleneck(self) -> str:
         """What holds the others up, in a sentence, and what helps."""
-        working = [stage for stage in self.stages.values() if stage.seconds > 0]
-        if not working or self.seconds <= 0:
-            return "Nothing ran in processes of its own."
-        load = {
-            stage.name: stage.busy * stage.seconds / self.seconds for stage in working
-        }  # busy workers, on average
-        first = max(working, key=lambda stage: load[stage.name] / stage.workers)
-        share = load[first.name] / first.workers
-        often = f"busy {min(share, 1):.0%} of the time"
-        if share < _BUSY_LITTLE:
-            return (
-                f"No stage is busy half of the time; the most is {first.name!r}, {often}. The hand-over is what takes "
-                "the rest: larger packets or batch= help"
-            )
-        if sum(load.values()) > _CROWDED * self.cores:
-            return (
-                f"The {self.cores} processors are the bottleneck: all stages together keep them busy, "
-                f"{first.name!r} most "
-                f"({often}). Fewer workers, or a cheaper {first.name!r}, help"
-            )
-        if first.kind == "source":
-            return (
-                f"Source {first.name!r} is the bottleneck: {often}, and the others wait for it. A faster "
-                f"source helps"
-            )
-        if first.kind == "sink" and first.workers == 1:
-            remedy = "batch=, or a stage in front of it that does a part of its work, helps"
-        else:
-            remedy = f"workers={first.workers + 1}, or batch=, helps"
-        workers = "worker is" if first.workers == 1 else f"{first.workers} workers are"
-        return (
-            f"{first.kind.capitalize()} {first.name!r} is the bottleneck: its {workers} {often}. "
-            f"{remedy[0].upper()}{remedy[1:]}"
-        )
+        loads = [
+            Load(stage.name, stage.kind, stage.workers, stage.seconds, stage.busy)
+            for stage in self.stages.values()
+        ]
+        return bottleneck(loads, self.seconds, self.cores)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain dicts and lists, with `exact` and `bottleneck`; results are as they were."""

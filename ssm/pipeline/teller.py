@@ -93,7 +93,7 @@ def _stage(ledger: Ledger, processes: Mapping[tuple[str, int], int]) -> StageNew
         outputs=tuple(ring.name for ring in stage.outputs),
         workers=tuple(
             _worker(ledger, number, processes.get((stage.name, number), 0))
-            for number in range(stage.workers)
+            for number in range(ledger.active)
             if number not in ledger.done
         ),
         packets_in=tally.taken,

@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
 import textwrap
+import time
 from xml.etree import ElementTree
 
 import pytest
 
 import ssm
 from ssm.cli import main
-from ssm.commands import run as command
+from ssm.commands import stages, top
+from ssm.pipeline.pace import Pace
 
 FILE = """
     import ssm
@@ -144,16 +150,108 @@ def test_what_cannot_run(tmp_path, monkeypatch, capsys, name, text, arguments, s
         sys.modules.pop(name.removesuffix(".py"), None)
 
 
-def test_the_picture(name):
-    rich = pytest.importorskip("rich.console")
-    pipe = ssm.Pipeline(name)
-    ring = pipe.ring("a [red]")
-    pipe.source(ring, name="read")(lambda: [b"1", b"2"])
-    pipe.sink(ring, name="[bold] sink")(lambda packet: None)
+def _slow(packet):
+    time.sleep(0.002)
+    return packet
+
+
+@pytest.fixture
+def looked_at(name):
+    """Run a pipeline, look at it with a function from outside as soon as something moves, and end it."""
+
+    def go(look):
+        pipe = ssm.Pipeline(name, start="fork")
+        a, b = pipe.ring("a [red]", 16), pipe.ring("b", 16)
+        pipe.source(a, name="read")(lambda: iter(lambda: b"x", None))
+        pipe.stage(a, b, name="[bold] work", workers=(1, 2))(_slow)
+        pipe.sink(b, name="end")(lambda packet: None)
+        seen = []
+
+        def tick(run):
+            if not seen and run.report().stages["end"].packets_in > 20:
+                seen.append(look(run))
+                run.stop()
+
+        with pipe.start() as run:
+            assert run.wait(tick).exact
+        return seen[0]
+
+    return go
+
+
+def drawn(what, width=110):
     out = io.StringIO()
-    rich.Console(file=out, width=100).print(command.picture(pipe.run(inline=True)))
-    lines = out.getvalue().splitlines()
-    assert lines[1].split()[:3] == ["read", "0", "2"]
-    assert lines[2].startswith("[bold] sink")
-    assert "ring a [red]" in lines[3]
-    assert "0 of 256" in lines[3]
+    pytest.importorskip("rich.console").Console(file=out, width=width).print(what)
+    return out.getvalue()
+
+
+def test_top_shows_a_pipeline_from_outside(looked_at, name, capsys):
+    def look(run):
+        watch = top.Watch(run.pool)
+        watch.look()
+        time.sleep(0.05)
+        seen = watch.look()
+        assert main(["top", name, "--json", "--count", "1"]) == 0  # by the name of the pipeline
+        return seen
+
+    seen = looked_at(look)
+    told = json.loads(capsys.readouterr().out)
+    assert [each["news"]["name"] for each in told["progress"]["stages"]] == ["read", "[bold] work", "end"]
+    text = drawn(top.screen(seen, pipeline=stages.tables(seen.progress)))
+    line = next(line for line in text.splitlines() if line.startswith("[bold] work"))
+    assert re.search(r"[#.=]{20}", line)
+    workers = int(line.split()[4])
+    assert workers in (1, 2)  # those that run, not those that it may have
+    assert re.search(r"^a \[red\] +\d+ +16 ", text, re.MULTILINE)
+    assert seen.progress.bottleneck in " ".join(text.split())
+    assert "blocks" in text
+
+
+def test_a_pool_without_a_pipeline_has_no_stages(name):
+    with ssm.Pool.create(name, classes={512: 4}, ephemeral=True) as pool:
+        look = top.Watch(pool).look()
+        assert look.progress is None
+        assert "stages" not in drawn(top.screen(look))
+
+
+def test_lines_where_there_is_no_terminal(looked_at):
+    def look(run):
+        pace = Pace()
+        pace.look(run.news(), run.pool.stats().rings)
+        time.sleep(0.1)
+        return list(stages.lines(pace.look(run.news(), run.pool.stats().rings), 1.5))
+
+    said = looked_at(look)
+    assert said[0] == "after 1.5 s"
+    shares = [re.search(r"/s  busy +(\d+)%  starved +(\d+)%  blocked +(\d+)%", line) for line in said[1:4]]
+    assert all(99 <= sum(map(int, each.groups())) <= 101 for each in shares)
+    assert said[1].startswith("  read           x1  ")
+    assert re.fullmatch(r"  ring 'a \[red\]': [\d,]+/s, \d+ of 16 ready, \d+ in hand", said[4])
+    assert len(said) == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("terminal", [False, True])
+def test_it_shows_how_it_goes(file, terminal):
+    """Lines every so often; on a terminal, tables that are gone in the end."""
+    if terminal:
+        pytest.importorskip("rich")
+    ours, theirs = pty.openpty()
+    asked = [sys.executable, "-m", "ssm", "run", str(file), "3000", "--interval", "0.01"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
+    with subprocess.Popen(
+        asked, stdout=subprocess.DEVNULL, stderr=theirs if terminal else subprocess.PIPE, env=environment
+    ) as process:
+        os.close(theirs)
+        said = b""
+        with contextlib.suppress(OSError), contextlib.closing(os.fdopen(ours, "rb", 0)) as screen:
+            stream = screen if terminal else process.stderr
+            while part := stream.read(65536):
+                said += part
+        assert process.wait(100) == 0
+    text = said.decode()
+    assert "Traceback" not in text
+    assert ("\x1b[" in text) == terminal
+    assert re.search("stages" if terminal else r"^after \d", text, re.MULTILINE)
+    assert re.search(r"\bread\b", text)
+    assert re.search(r"\bnumbers\b", text)
