@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +34,11 @@ def make_queue(new_name):
     yield make
     for each in made:
         each.close()
+
+
+def bytes_of_file(pool):
+    """What it takes of /dev/shm."""
+    return Path("/dev/shm" + pool.name).stat().st_blocks * 512
 
 
 def count_jobs(talk, jobs):
@@ -383,23 +389,49 @@ def test_others_fill_and_empty_dev_shm():
     assert out.splitlines() == ["True [0, 0, 0, 0]", "[] 0"]
 
 
+def mixed(number, size):
+    """One object of so many bytes, of the kind that its number says, and a look whether it came out whole."""
+    mark = number % 251
+    if number % 3 == 0:
+        return np.full(size, mark, "u1"), lambda got: got[0] == got[-1] == mark and got.size == size
+    if number % 3 == 1:
+        return bytes([mark]) * size, lambda got: len(got) == size and got[0] == got[-1] == mark
+    record = {"number": number, "frame": np.full((2, size // 2), mark, "u1"), "words": ["a", "b"] * 20}
+    return (
+        record,
+        lambda got: got["number"] == number and got["frame"][1, -1] == mark and len(got["words"]) == 40,
+    )
+
+
 @pytest.mark.slow
-def test_four_gib_of_all_sizes(make_queue):
-    """They go in before anything comes out, and all of the memory is free afterwards."""
+def test_four_gib_of_mixed_objects(make_queue):
+    """They go in before anything comes out. Then all of it is free, and goes back to the machine."""
     most = 6 << 30
     shm = os.statvfs("/dev/shm")
     if shm.f_bavail * shm.f_frsize < 2 * most:
         cannot_run("/dev/shm has less than 12 GiB free")
-    q, draw, sent = make_queue(max_memory=most), np.random.default_rng(4), []
-    while sum(size for size, _ in sent) < 4 << 30:
+    q, draw, looks, sent = make_queue(max_memory=most), np.random.default_rng(4), [], 0
+    memory = [bytes_of_file(q.pool)]
+    while sent < 4 << 30:
         size = int(300 * (4e7 / 300) ** draw.random())
-        sent.append((size, len(sent) % 251))
-        q.put(np.full(size, sent[-1][1], "u1"), timeout=SOON_S)
+        obj, is_whole = mixed(len(looks), size)
+        q.put(obj, timeout=SOON_S)
+        looks.append(is_whole)
+        sent += size
+    del obj
+    memory.append(bytes_of_file(q.pool))
     assert q.pool.stats().arena.used > 4 << 30
-    for size, mark in sent:
-        got = q.get(timeout=SOON_S)
-        assert len(got) == size
-        assert got[0] == got[-1] == mark
-    del got
+    for is_whole in looks:
+        assert is_whole(q.get(timeout=SOON_S))
     assert q.pool.stats().arena.used == 0
+    until = time.monotonic() + SOON_S
+    while bytes_of_file(q.pool) > 64 * MIB and time.monotonic() < until:
+        with pytest.raises(queue.Empty):
+            q.get(timeout=0.2)
+    memory.append(bytes_of_file(q.pool))
+    print(f"{len(looks)} objects; MiB before, at the brim, after:", *(n // MIB for n in memory))
+    before, brim, after = memory
+    assert before < MIB
+    assert brim > 4 << 30
+    assert after < 64 * MIB
     assert q.pool.check() == []
