@@ -24,60 +24,65 @@ from typing import TYPE_CHECKING, Any
 if sys.platform != "linux":
     raise ImportError("ssm needs Linux: open-file-description locks and futexes carry its crash safety.")
 
-from ssm import registered as _registered  # noqa: F401  # pyright: ignore[reportUnusedImport]
-from ssm._core import Packet, PacketBatch, Pid
-from ssm.acl import Acl
-from ssm.board import Board
-from ssm.errors import (
-    ConsumersGone,
-    CorruptionError,
-    HoldersExhausted,
-    LayoutMismatch,
-    MessageMismatch,
-    MetadataExhausted,
-    PacketTooLarge,
-    PoolAbandoned,
-    PoolExhausted,
-    PoolMismatch,
-    ProducersGone,
-    QueueExhausted,
-    QuotaExceeded,
-    RecordMismatch,
-    RingBusy,
-    RingEmpty,
-    RingFull,
-    RingMismatch,
-    RingOrphaned,
-    RingShutDown,
-    RpcError,
-    ServiceMismatch,
-    SSMError,
-    StaleHandle,
-)
-from ssm.options import CreateArguments
-from ssm.pipe import Connection, Pipe
-from ssm.pool import Pool, list_pools
-from ssm.queue import JoinableQueue, Queue, SimpleQueue
-from ssm.ready import wait
-from ssm.ring import Ring
-from ssm.rpc import Rpc
-from ssm.semaphore import SemaphoreService
-from ssm.service import AddressService, IdService, PidService, RmidService
-from ssm.slow import slow_wait
-from ssm.stats import (
-    ArenaStats,
-    ClassStats,
-    Holder,
-    Owner,
-    PoolStats,
-    Reaped,
-    RingStats,
-    ServiceStats,
-    ShardStats,
-    Usage,
-)
-from ssm.topic import Subscription, Topic
-from ssm.tracing import trace
+try:
+    from ssm import registered as _registered  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    from ssm._core import Packet, PacketBatch, Pid
+    from ssm.acl import Acl
+    from ssm.board import Board
+    from ssm.errors import (
+        ConsumersGone,
+        CorruptionError,
+        HoldersExhausted,
+        LayoutMismatch,
+        MessageMismatch,
+        MetadataExhausted,
+        PacketTooLarge,
+        PoolAbandoned,
+        PoolExhausted,
+        PoolMismatch,
+        ProducersGone,
+        QueueExhausted,
+        QuotaExceeded,
+        RecordMismatch,
+        RingBusy,
+        RingEmpty,
+        RingFull,
+        RingMismatch,
+        RingOrphaned,
+        RingShutDown,
+        RpcError,
+        ServiceMismatch,
+        SSMError,
+        StaleHandle,
+    )
+    from ssm.options import CreateArguments
+    from ssm.pipe import Connection, Pipe
+    from ssm.pool import Pool, list_pools
+    from ssm.queue import JoinableQueue, Queue, SimpleQueue
+    from ssm.ready import wait
+    from ssm.ring import Ring
+    from ssm.rpc import Rpc
+    from ssm.semaphore import SemaphoreService
+    from ssm.service import AddressService, IdService, PidService, RmidService
+    from ssm.slow import slow_wait
+    from ssm.stats import (
+        ArenaStats,
+        ClassStats,
+        Holder,
+        Owner,
+        PoolStats,
+        Reaped,
+        RingStats,
+        ServiceStats,
+        ShardStats,
+        Usage,
+    )
+    from ssm.topic import Subscription, Topic
+    from ssm.tracing import trace
+except ImportError as _error:
+    from ssm import installed as _installed
+
+    raise _installed.explain(_error) from None
 
 if TYPE_CHECKING:
     from ssm.pipeline import Pipeline, PipelineError, PipelineRefused
