@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import time
@@ -57,7 +58,7 @@ class Attachment(_core.Pool):
     def label(self) -> str:
         """The name of this process in `holders`, `ssm top` and errors; can be set, up to 47 bytes of UTF-8.
 
-        A child that multiprocessing forks has its own one, the name of its Process.
+        A forked child has its own one: the name of its multiprocessing.Process, or that of the script.
         """
         return self._label
 
@@ -173,8 +174,14 @@ def _join_multiprocessing() -> None:
 def _begin_child(_: object) -> None:
     """Run in a child that multiprocessing has forked, when that knows its name."""
     _finalize()
+    _label_anew()
+
+
+def _label_anew() -> None:
+    """Give a forked child the label that it has by default: what its parent is called is the parent's."""
     for pool in pools_here():
-        pool.label = labels.default()
+        with contextlib.suppress(Exception):  # a pool that is broken says so when it is used
+            pool.label = labels.default()
 
 
 def _finalize() -> None:
@@ -184,4 +191,4 @@ def _finalize() -> None:
     _finalized_in = os.getpid()
 
 
-os.register_at_fork(before=_join_multiprocessing)
+os.register_at_fork(before=_join_multiprocessing, after_in_child=_label_anew)

@@ -181,6 +181,10 @@ def _lines(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
+    from ssm import Pool
+
+    for name in args.pools:  # later, one that has gone is passed over
+        Pool.attach(name, readonly=True).close()
     if args.json:
         _lines(args)
     else:

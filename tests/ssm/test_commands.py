@@ -363,6 +363,13 @@ def test_metrics_over_http(pool, queued):
     assert f'ssm_blocks{{block_size="256",pool="{pool.name}"}} 64.0' in text
 
 
+@pytest.mark.parametrize("more", [[], ["--json", "--count", 1]])
+def test_metrics_of_a_pool_that_is_not_there(pool, new_name, more):
+    missing = new_name()
+    said = ssm_command("metrics", pool.name, missing, *more, status=2)
+    assert said == f"ssm metrics: no pool of the name {missing!r}; 'ssm list' shows those that are there\n"
+
+
 def test_metrics_as_lines(pool, queued):
     lines = ssm_command("metrics", pool.name, "--json", "--count", 2, "--interval", 0.05).splitlines()
     assert [json.loads(line)["pools"][0]["rings"][0]["depth"] for line in lines] == [3, 3]

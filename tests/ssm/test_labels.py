@@ -86,20 +86,21 @@ def test_a_child_has_the_name_of_its_process(
     child.result()
 
 
-def test_a_child_of_os_fork_keeps_the_label_until_it_is_set(pool: ssm.Pool) -> None:
+def test_a_child_of_os_fork_has_a_label_of_its_own(pool: ssm.Pool) -> None:
     pool.label = "parent"
     inside, outside = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            before = pool.label
             pool.alloc(1).free()
+            said = [pool.label, names(pool)[os.getpid()]]
             pool.label = "child"
-            os.write(outside, json.dumps([before, names(pool)[os.getpid()]]).encode())
+            os.write(outside, json.dumps([*said, names(pool)[os.getpid()]]).encode())
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
-    assert json.loads(os.read(inside, 1000)) == ["parent", "child"]
+    assert json.loads(os.read(inside, 1000)) == [*2 * [labels.default()], "child"]
+    assert pool.label == names(pool)[os.getpid()] == "parent"
     os.close(inside)
     os.close(outside)
 
