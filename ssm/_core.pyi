@@ -312,9 +312,21 @@ class Ring:
     @property
     def closed(self) -> bool: ...
     def put(
-        self, pkt: Packet, block: object = True, timeout: SupportsFloat | None = None, *, keep: object = False
+        self,
+        pkt: Packet,
+        block: object = True,
+        timeout: SupportsFloat | None = None,
+        *,
+        keep: object = False,
+        done: Packet | PacketBatch | Iterable[Packet] | None = None,
     ) -> bool: ...
-    def put_nowait(self, pkt: Packet, *, keep: object = False) -> bool: ...
+    def put_nowait(
+        self,
+        pkt: Packet,
+        *,
+        keep: object = False,
+        done: Packet | PacketBatch | Iterable[Packet] | None = None,
+    ) -> bool: ...
     def put_many(
         self,
         batch: PacketBatch | Iterable[Packet],
@@ -322,6 +334,7 @@ class Ring:
         timeout: SupportsFloat | None = None,
         *,
         keep: object = False,
+        done: Packet | PacketBatch | Iterable[Packet] | None = None,
     ) -> int: ...
     def send(self, data: Buffer, block: object = True, timeout: SupportsFloat | None = None) -> bool: ...
     def get(

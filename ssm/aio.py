@@ -30,7 +30,7 @@ from ssm import _core, slow
 from ssm.errors import QueueExhausted, RingEmpty, RingFull, RingShutDown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ssm._core import Packet, PacketBatch, Ring
 
@@ -363,9 +363,18 @@ async def get_many(ring: Ring, n: int, *, readonly: object = False) -> PacketBat
     return await _in_turn(ring, False, functools.partial(ring.get_many, n, block=False, readonly=readonly))
 
 
-async def put(ring: Ring, pkt: Packet, *, keep: object = False) -> bool:
+async def put(
+    ring: Ring,
+    pkt: Packet,
+    *,
+    keep: object = False,
+    done: Packet | PacketBatch | Iterable[Packet] | None = None,
+) -> bool:
     """Await room and put; what `Ring.aput` is."""
-    return await _in_turn(ring, True, functools.partial(ring.put_nowait, pkt, keep=keep))
+    done = (
+        tuple(done) if done is not None and not isinstance(done, _core.Packet | _core.PacketBatch) else done
+    )  # for each try
+    return await _in_turn(ring, True, functools.partial(ring.put_nowait, pkt, keep=keep, done=done))
 
 
 async def next_packet(ring: Ring) -> Packet:

@@ -12,7 +12,7 @@ from ssm.errors import RingMismatch
 from ssm.options import number
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterable
 
     import numpy as np
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -100,9 +100,15 @@ class Ring(_core.Ring):
         """get_many() that is awaited."""
         return cast("Coroutine[Any, Any, PacketBatch]", _aio().get_many(self, n, readonly=readonly))
 
-    def aput(self, pkt: Packet, *, keep: object = False) -> Coroutine[Any, Any, bool]:
+    def aput(
+        self,
+        pkt: Packet,
+        *,
+        keep: object = False,
+        done: Packet | PacketBatch | Iterable[Packet] | None = None,
+    ) -> Coroutine[Any, Any, bool]:
         """put() that is awaited: the event loop goes on while the ring is full."""
-        return cast("Coroutine[Any, Any, bool]", _aio().put(self, pkt, keep=keep))
+        return cast("Coroutine[Any, Any, bool]", _aio().put(self, pkt, keep=keep, done=done))
 
     def __aiter__(self) -> Self:
         return self

@@ -33,6 +33,7 @@ BINDING = """
     array chain
     packet batch
     pool_alloc ring_hold
+    ring_done
     ring_put ring_get ready life service
     ring_roster
     ring service_numbers service_semaphore service_board pool

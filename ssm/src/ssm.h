@@ -84,7 +84,8 @@ enum ssm_error {
     SSM_E_MEMLOCK     = 4130, /* SSM_MLOCK: the process may not lock so much memory (RLIMIT_MEMLOCK) */
     SSM_E_ORPHANED    = 4131, /* the processes on the other side of the ring have died or closed it */
     SSM_E_RINGS       = 4132, /* the pool has as many rings as it may have; the other holder slots are for processes */
-    SSM_E_UNLINKED    = 4133  /* the ring was unlinked, and is gone */
+    SSM_E_UNLINKED    = 4133, /* the ring was unlinked, and is gone */
+    SSM_E_DONE        = 4134  /* of struct ssm_done: no open delivery of this process, or twice in the call */
 };
 const char *ssm_strerror(int error); /* one short sentence, for either sign */
 
@@ -493,6 +494,19 @@ int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count,
 /* The same, with the delivery that each packet's reference belongs to. */
 int ssm_ring_put_of(struct ssm_ring *ring, const uint64_t *handles, const uint64_t *deliveries, uint32_t count,
                     uint32_t flags, int64_t timeout_ns);
+/* Packets that this process took out of redelivering rings, and is done with. */
+struct ssm_done {
+    const uint64_t *handles, *deliveries; /* deliveries: one per handle, or one for all; NULL: the latest of each */
+    uint32_t        count, one_for_all;
+};
+/* ssm_ring_put_of(), which ends these deliveries as well, in one commit: whenever this process dies, either the packets
+ * are in the ring and those of `done` are never delivered again, or none is in the ring and all of `done` are. The
+ * references to those of `done` stay: free them. Where a ring that overflows drops packets, the deliveries end, too.
+ * SSM_E_DONE: one of `done` is no open delivery of this process, is put by this call, or stands there twice. -EINVAL:
+ * several packets into a ring with SSM_OVERFLOW_SAMPLE, which decides on each by itself. After an error nothing has
+ * changed. */
+int ssm_ring_put_done(struct ssm_ring *ring, const uint64_t *handles, const uint64_t *deliveries, uint32_t count,
+                      const struct ssm_done *done, uint32_t flags, int64_t timeout_ns);
 int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns);
 
 /* SSM_E_ORPHANED: nobody is left who might put into the empty ring, or get from the full one. What is queued is got

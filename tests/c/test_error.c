@@ -16,7 +16,7 @@ static const int numbers[] = {
     SSM_E_OVERFLOW,  SSM_E_UNMANAGED, SSM_E_RELEASED,   SSM_E_NEVER,    SSM_E_RESTING,  SSM_E_CROWDED,
     SSM_E_QUOTA,     SSM_E_SEGMENT,   SSM_E_CHAIN,      SSM_E_SHARED,   SSM_E_PINNED,   SSM_E_NO_SHM,
     SSM_E_NO_PROC,   SSM_E_NO_LOCKS,  SSM_E_LOCKS_GONE, SSM_E_MEMLOCK,  SSM_E_ORPHANED, SSM_E_RINGS,
-    SSM_E_UNLINKED,
+    SSM_E_UNLINKED,  SSM_E_DONE,
 };
 #define LAST (4097 + (int)(sizeof numbers / sizeof *numbers) - 1)
 

@@ -5,6 +5,8 @@
 #include "redelivery_fixture.h"
 #include "ring_side.h"
 
+#include <errno.h>
+
 static void take_3_and_die(void *context)
 {
     struct fixture *f = context;
@@ -95,6 +97,107 @@ static void test_position(void)
     CHECK_EQ(ssm_packet_deliveries(f.pool, handles[0], first, &count), 0);
     CHECK_EQ(ssm_packet_position(f.pool, handles[0], first, &position), 0);
     CHECK_EQ(ssm_free(f.pool, handles[0]), 0);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+/* Puts a new packet, which is done with what it took first, and dies with what it took next. */
+static void make_one_and_die(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_pool *pool = fixture_join(f);
+    struct ssm_ring *ring = source(pool);
+    const uint64_t old = take(pool, ring, 1, 0), made = alloc(pool, 11);
+    const struct ssm_done done = {&old, NULL, 1, 0};
+    take(pool, ring, 2, 0);
+    CHECK_EQ(ssm_ring_put_done(sink(pool), &made, NULL, 1, &done, 0, 0), 0);
+    die_here();
+}
+
+static void test_done(void)
+{
+    struct fixture f = open_fixture();
+    fill(&f);
+    struct ssm_ring *ring = source(f.pool), *made = sink(f.pool);
+    child_died(child_start(make_one_and_die, &f));
+    fixture_reap(f.pool);
+    fixture_check(f.pool);
+    get(f.pool, made, 11, 0);
+    check_empty(made);
+    get(f.pool, ring, 2, 1);
+    get(f.pool, ring, 3, 0);
+    get(f.pool, ring, 4, 0);
+    check_empty(ring);
+    ssm_ring_close(made);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+static int put_done(struct ssm_ring *ring, uint64_t made, uint64_t old, uint64_t delivery)
+{
+    const struct ssm_done done = {&old, &delivery, 1, 1};
+    return ssm_ring_put_done(ring, &made, NULL, 1, &done, 0, 0);
+}
+
+/* After an error nothing has changed: both packets are this process's, and the delivery is open. */
+static void test_done_refused(void)
+{
+    struct fixture f = open_fixture();
+    fill(&f);
+    struct ssm_ring *ring = source(f.pool), *made = sink(f.pool);
+    const uint64_t old = take(f.pool, ring, 1, 0), new = alloc(f.pool, 11), plain = alloc(f.pool, 12);
+    const uint64_t delivery = ssm_packet_delivery(f.pool, old), twice[] = {old, old};
+    const struct ssm_done both = {twice, NULL, 2, 0}, none = {NULL, NULL, 0, 0};
+    for (uint64_t number = 2; number <= PACKETS; number++)
+        get(f.pool, ring, number, 0);
+    CHECK_EQ(put_done(made, new, plain, SSM_ANY_DELIVERY), -SSM_E_DONE);
+    CHECK_EQ(put_done(made, new, old, SSM_NO_DELIVERY), -SSM_E_DONE);
+    CHECK_EQ(put_done(made, new, old + (UINT64_C(1) << 32), delivery), -SSM_E_DONE); /* no packet of this process */
+    CHECK_EQ(put_done(made, old, old, delivery), -SSM_E_DONE);                       /* is put itself */
+    CHECK_EQ(ssm_ring_put_done(made, &new, NULL, 1, &both, 0, 0), -SSM_E_DONE);
+    CHECK_EQ(put_done(made, new + (UINT64_C(1) << 32), old, delivery), -SSM_E_STALE);
+    for (uint64_t number = 1; number <= PACKETS; number++)
+        put(f.pool, made, number);
+    CHECK_EQ(put_done(made, new, old, delivery), -SSM_E_FULL);
+    get(f.pool, made, 1, 0);
+    CHECK_EQ(ssm_ring_set_acl(made, SSM_ACL_RDONLY), 0);
+    CHECK_EQ(put_done(made, new, old, delivery), -SSM_E_RDONLY);
+    CHECK_EQ(ssm_ring_set_acl(made, SSM_ACL_RDWR), 0);
+    CHECK_EQ(ssm_ring_put_done(made, &plain, NULL, 1, &none, 0, 0), 0);
+    get(f.pool, made, 2, 0);
+    CHECK_EQ(ssm_packet_delivery(f.pool, old), delivery); /* it is open still */
+    CHECK_EQ(put_done(made, new, old, delivery), 0);
+    CHECK_EQ(put_done(made, old, old, delivery), -SSM_E_DONE); /* has ended */
+    CHECK_EQ(ssm_packet_delivery(f.pool, old), SSM_NO_DELIVERY);
+    CHECK_EQ(ssm_free(f.pool, old), 0); /* its reference had stayed */
+    fixture_check(f.pool);
+    ssm_ring_close(made);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
+/* A ring that drops: what is dropped is done, and so is what it was made from. One that samples takes one at a time. */
+static void test_done_dropped(void)
+{
+    struct fixture f = open_fixture();
+    fill(&f);
+    struct ssm_ring *ring = source(f.pool), *drops = ring_open(f.pool, "drops", 2, SSM_OVERFLOW_DROP);
+    struct ssm_ring *samples = ring_open(f.pool, "samples", 2, SSM_OVERFLOW_SAMPLE | SSM_OVERFLOW_EVERY(2));
+    const uint64_t old[] = {take(f.pool, ring, 1, 0), take(f.pool, ring, 2, 0)};
+    const uint64_t made[] = {alloc(f.pool, 11), alloc(f.pool, 12)}, third = alloc(f.pool, 13);
+    const struct ssm_done first = {old, NULL, 1, 0}, second = {old + 1, NULL, 1, 0};
+    put(f.pool, drops, 10);
+    CHECK_EQ(ssm_ring_put_done(samples, made, NULL, 2, &first, 0, 0), -EINVAL);
+    CHECK_EQ(ssm_ring_put_done(drops, made, NULL, 2, &first, SSM_KEEP, 0), 1);
+    CHECK_EQ(ssm_packet_delivery(f.pool, old[0]), SSM_NO_DELIVERY);
+    CHECK(ssm_packet_delivery(f.pool, old[1]) != SSM_NO_DELIVERY);
+    CHECK_EQ(ssm_ring_put_done(drops, &third, NULL, 1, &second, 0, 0), 1);
+    CHECK_EQ(ssm_packet_delivery(f.pool, old[1]), SSM_NO_DELIVERY);
+    CHECK_EQ(ssm_free_many(f.pool, old, 2), 0);
+    CHECK_EQ(ssm_free_many(f.pool, made, 2), 0);
+    fixture_check(f.pool);
+    ssm_ring_close(samples);
+    ssm_ring_close(drops);
     ssm_ring_close(ring);
     fixture_close(&f);
 }
@@ -514,6 +617,9 @@ int main(void)
     test_front_and_order();
     test_twice();
     test_position();
+    test_done();
+    test_done_refused();
+    test_done_dropped();
     test_close_gives_nothing_back();
     test_ring_closed_before_free();
     test_shutdown();

@@ -110,6 +110,28 @@ static void get_share_and_free(struct world *world)
     world_returned(world, ssm_free_many_of(me(world), world->note->handles, 2, delivery, 1));
 }
 
+/* Takes so many, puts as many new packets, which are done with the former, and frees these. */
+static void make_new(struct world *world, struct ssm_ring *ring, uint32_t count)
+{
+    const struct ssm_done done = {world->note->handles, NULL, count, 0};
+    take(world, count);
+    world_returned(world, ssm_ring_put_done(ring, world->packets, NULL, count, &done, 0, NOW));
+    world_returned(world, ssm_free_many(me(world), world->note->handles, count));
+}
+
+static void make_one(struct world *world)
+{
+    make_new(world, one(world), 1);
+}
+static void make_two(struct world *world)
+{
+    make_new(world, one(world), 2);
+}
+static void make_one_there(struct world *world)
+{
+    make_new(world, many(world), 1);
+}
+
 static void reap(struct world *world)
 {
     struct ssm_reaped reaped;
@@ -189,6 +211,37 @@ static void to_put_back(struct world *world)
     expect_handed_on(world, RING_MANY, 1);
 }
 
+/* The victim has a new packet for each of the first `count`, with the serial of that: the old packet and the new one are
+ * the same one to the checker, which may find it in one ring only. */
+static void give_new(struct world *world, int ring, uint32_t count)
+{
+    struct ssm_packet packet;
+    world_give(world, VICTIM, count);
+    for (uint32_t i = 0; i < count; i++) {
+        const uint64_t serial = world->expect[RING_MANY].queued.serial[i];
+        ssm_packet_view(me(world), world->packets[i], &packet);
+        ssm_packet_set_tag(me(world), world->packets[i], serial);
+        stamp_write((uint64_t *)packet.data, serial);
+    }
+    expect_handed_on(world, ring, count);
+}
+
+static void to_make_one(struct world *world)
+{
+    three_queued(world);
+    give_new(world, RING_ONE, 1);
+}
+static void to_make_two(struct world *world)
+{
+    three_queued(world);
+    give_new(world, RING_ONE, 2);
+}
+static void to_make_one_there(struct world *world)
+{
+    three_queued(world);
+    give_new(world, RING_MANY, 1);
+}
+
 static void died_with_two(struct world *world)
 {
     uint64_t handles[2];
@@ -218,6 +271,12 @@ static void returned_to_hand_on(struct world *world)
 {
     returned(world);
     expect_handed_on(world, RING_ONE, 1);
+}
+
+static void returned_to_make_one(struct world *world)
+{
+    returned(world);
+    give_new(world, RING_ONE, 1);
 }
 
 static void two_in_hand(struct world *world)
@@ -258,6 +317,12 @@ const struct scenario redelivery_scenarios[] = {
     {"redelivering get: drop, held already", held_to_free, get_and_drop, .results = {2, 0},
      .many_flags = SSM_REDELIVER},
     {"redelivering get: put, held already", held_to_hand_on, get_and_hand_on, .results = {2, 0},
+     .many_flags = SSM_REDELIVER},
+    {"done put: a new packet for one", to_make_one, make_one, .results = {1, 0, 0}, .many_flags = SSM_REDELIVER},
+    {"done put: two for two", to_make_two, make_two, .results = {2, 0, 0}, .many_flags = SSM_REDELIVER},
+    {"done put: into the ring that gave it", to_make_one_there, make_one_there, .results = {1, 0, 0},
+     .many_flags = SSM_REDELIVER},
+    {"done put: a new packet for a returned one", returned_to_make_one, make_one, .results = {1, 0, 0},
      .many_flags = SSM_REDELIVER},
     {"reap: returns what a dead process had", died_with_two, reap, .results = {0}, .many_flags = SSM_REDELIVER},
     {"close: frees what it had taken", two_in_hand, close_pool, .results = {0}, .many_flags = SSM_REDELIVER},

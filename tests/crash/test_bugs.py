@@ -39,6 +39,8 @@ FOUND = {
     "UNLINK_USED": ("unlink: a ring that the peer has", "which is none"),
     "UNLINK_QUEUED": ("unlink: a ring that nobody has", "a holder slot that nobody has"),
     "NO_FORGET": ("ring_close: the last user", "which is none, or it is no process"),
+    "DONE_EARLY": ("done put: a new packet", "packets are lost"),
+    "DONE_LATE": ("done put: a new packet", "delivered twice"),
 }
 SOON = {
     "NO_INTENT",

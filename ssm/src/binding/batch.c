@@ -54,7 +54,7 @@ static int finish_locked(struct batch_object *batch, enum packet_status status)
     return ssm_free_many_of(batch->pool->core, batch->handles, batch->count, batch->delivery, true);
 }
 
-static int finish(struct batch_object *batch)
+int batch_finish(struct batch_object *batch)
 {
     int result;
     POOL_LOCK(batch->pool)
@@ -504,7 +504,7 @@ PyDoc_STRVAR(batch_free_doc,
 static PyObject *batch_free(struct batch_object *self, PyObject *unused)
 {
     (void)unused;
-    int result = finish(self);
+    int result = batch_finish(self);
     if (result != 0)
         return raise_batch(self, result);
     RETURN_NONE;
@@ -538,7 +538,7 @@ static PyObject *batch_exit(struct batch_object *self, PyObject *const *args, Py
     if (nargs > 0 && args[0] != Py_None && self->delivery != SSM_NO_DELIVERY)
         give_back(self);
     else
-        finish(self);
+        batch_finish(self);
     RETURN_NONE;
 }
 

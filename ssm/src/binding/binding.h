@@ -86,7 +86,7 @@ enum ours {
 /* Keyword names of the functions that parse them by hand; interned, so that a pointer comparison finds them. */
 #define KEYWORDS(X) \
     X(size) X(count) X(timeout) X(pkt) X(batch) X(data) X(n) X(block) X(keep) X(dtype) X(shape) X(immediate) X(now) X(rmid) \
-    X(readonly) X(alignment) X(policy)
+    X(readonly) X(alignment) X(policy) X(done)
 enum keyword {
 #define X(name) KEYWORD_##name,
     KEYWORDS(X)
@@ -123,7 +123,7 @@ PyObject *raise_os(PyObject *class, int errnum, const char *format, ...);
 /* One function's parameters, for arguments_bind(). */
 struct parameters {
     const char *function;
-    uint8_t     names[4]; /* enum keyword */
+    uint8_t     names[5]; /* enum keyword */
     uint8_t     count, positional, required;
 };
 int arguments_bind_slowly(const struct module_state *state, const struct parameters *parameters, PyObject *const *args,
@@ -451,6 +451,7 @@ void batch_adopt(struct batch_object *batch, uint32_t count,
                  uint64_t delivery); /* handles[] is filled: EMPTY -> LIVE */
 PyObject *batch_raise_stale(const struct batch_object *batch);
 void batch_sent(struct batch_object *batch, bool kept); /* as packet_sent() */
+int batch_finish(struct batch_object *batch);           /* LIVE -> FREED, or what the core answers */
 
 /* With POOL_LOCK. */
 static inline bool batch_is_live(const struct batch_object *batch)

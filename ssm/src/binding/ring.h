@@ -10,6 +10,8 @@
 
 /* What the core answered to a put, or to a get: NULL with an exception set. */
 PyObject *ring_raise(struct ring_object *ring, int code, bool putting);
+/* -1 with an exception set: the ring was opened through another Pool object. */
+int ring_check_pool(const struct ring_object *ring, const struct pool_object *pool, const char *what);
 
 /* ---- ring_put.c ---------------------------------------------------------------------------------- */
 
@@ -19,8 +21,30 @@ PyObject *ring_put_nowait(struct ring_object *self, PyObject *const *args, Py_ss
 PyObject *ring_put_many(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *ring_send(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 
-/* -1 with an exception set: the ring was opened through another Pool object. */
-int ring_check_pool(const struct ring_object *ring, const struct pool_object *pool, const char *what);
+/* ---- ring_done.c --------------------------------------------------------------------------------- */
+
+/* Packets that a call names one by one. Nobody changes the tuple while the call sleeps. */
+struct collected {
+    PyObject              *objects; /* a tuple of Packets, which it keeps */
+    uint64_t              *handles, *deliveries;
+    struct packet_object **packets;
+    uint32_t               count;
+};
+/* Steals the tuple. -1 with an exception set, and nothing to end. */
+int collected_begin(const struct ring_object *ring, PyObject *objects, struct collected *out);
+void collected_end(struct collected *of);
+
+/* What done= names: Packets, or a PacketBatch. */
+struct ended {
+    struct collected     packets;
+    struct batch_object *batch; /* or NULL */
+    struct ssm_done      done;
+};
+/* `value` may be NULL. -1 with an exception set, and nothing to end. */
+int ended_begin(const struct ring_object *ring, PyObject *value, struct ended *out);
+const struct ssm_done *ended_of(const struct ended *of); /* NULL: there are none */
+/* `put`: the core has ended the deliveries; the packets are freed, unless another thread has done so. */
+void ended_end(struct ended *of, bool put);
 
 /* ---- ring_roster.c -------------------------------------------------------------------------------- */
 

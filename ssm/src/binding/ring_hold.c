@@ -100,6 +100,12 @@ PyObject *ring_raise(struct ring_object *ring, int code, bool putting)
             "the packet is queued in ring %R already, and a ring takes it once; put it again when it was taken "
             "out (where ring.redeliver: and freed), or into another ring",
             ring->name);
+    case SSM_E_DONE:
+        return PyErr_Format(
+            PyExc_ValueError,
+            "done= takes packets that came out of a ring with redeliver=True and are not done yet, each once, and none "
+            "that the call puts itself, whose put ends its delivery; nothing was put into ring %R",
+            ring->name);
     case SSM_E_SEGMENT:
         return PyErr_Format(
             PyExc_ValueError,
@@ -144,6 +150,19 @@ PyObject *ring_raise(struct ring_object *ring, int code, bool putting)
         return raise_ring_closed(ring);
     default: return raise_code(ring->pool, code);
     }
+}
+
+int ring_check_pool(const struct ring_object *ring, const struct pool_object *pool, const char *what)
+{
+    if (ring->pool == pool)
+        return 0;
+    PyErr_Format(
+        PyExc_ValueError,
+        "the %s of pool %R (generation %llu, attachment %p), ring %R of pool %R (generation %llu, attachment %p): "
+        "take both from one Pool object",
+        what, pool->name, (unsigned long long)pool->info.generation, (const void *)pool, ring->name, ring->pool->name,
+        (unsigned long long)ring->pool->info.generation, (const void *)ring->pool);
+    return -1;
 }
 
 /* ---- holding ------------------------------------------------------------------------------------ */

@@ -20,6 +20,7 @@ struct parcel {
     struct packet_object *const *packets; /* `count` of them, or NULL */
     struct batch_object         *batch;   /* or NULL */
     bool                         kept;    /* after success: this process has the references still */
+    const struct ssm_done       *done;    /* what ends with the put, or NULL */
 };
 
 /* 0 or -SSM_E_STALE. *viewed_out: there are views, which need the references. With POOL_LOCK. */
@@ -49,8 +50,11 @@ static void parcel_sent(const struct parcel *parcel)
 static int put(struct ring_object *ring, const struct parcel *parcel, bool keep, int64_t timeout_ns)
 {
     const uint32_t kept = keep ? SSM_KEEP : parcel->kept ? SSM_KEEP | SSM_HANDOVER : 0u;
-    return ssm_ring_put_of(ring->core, parcel->handles, parcel->deliveries, parcel->count,
-                           kept | (parcel->batch != NULL ? SSM_ONE_DELIVERY : 0u), timeout_ns);
+    const uint32_t flags = kept | (parcel->batch != NULL ? SSM_ONE_DELIVERY : 0u);
+    if (parcel->done != NULL)
+        return ssm_ring_put_done(ring->core, parcel->handles, parcel->deliveries, parcel->count, parcel->done, flags,
+                                 timeout_ns);
+    return ssm_ring_put_of(ring->core, parcel->handles, parcel->deliveries, parcel->count, flags, timeout_ns);
 }
 
 /* How many were dropped, or an error. One attempt. Where views need the references, the ring gets some of its own, and the
@@ -135,19 +139,6 @@ static int deliver(struct ring_object *ring, struct parcel *parcel, bool keep, i
     return result;
 }
 
-int ring_check_pool(const struct ring_object *ring, const struct pool_object *pool, const char *what)
-{
-    if (ring->pool == pool)
-        return 0;
-    PyErr_Format(
-        PyExc_ValueError,
-        "the %s of pool %R (generation %llu, attachment %p), ring %R of pool %R (generation %llu, attachment %p): "
-        "take both from one Pool object",
-        what, pool->name, (unsigned long long)pool->info.generation, (const void *)pool, ring->name, ring->pool->name,
-        (unsigned long long)ring->pool->info.generation, (const void *)ring->pool);
-    return -1;
-}
-
 /* The common case: a packet without views, into a ring with room. All of it under the lock, so nothing needs brackets. How
  * many were dropped; below 0: there is more to it, or an error to be told. */
 static int put_at_once(struct ring_object *ring, struct packet_object *packet)
@@ -163,36 +154,55 @@ static int put_at_once(struct ring_object *ring, struct packet_object *packet)
     return result;
 }
 
-static PyObject *put_one(struct ring_object *ring, PyObject *object, bool keep, int64_t timeout_ns)
+static PyObject *raise_put(struct ring_object *ring, const struct ended *ended, int code)
+{
+    if (code == -EINVAL && ended_of(ended) != NULL)
+        return PyErr_Format(PyExc_ValueError,
+                            "ring %R has overflow=\"sample\" and decides on each packet by itself: with done= put one "
+                            "packet at a time",
+                            ring->name);
+    return ring_raise(ring, code, true);
+}
+
+static PyObject *put_one(struct ring_object *ring, PyObject *object, PyObject *done, bool keep, int64_t timeout_ns)
 {
     struct packet_object *packet = (struct packet_object *)object;
+    struct ended ended;
     if (Py_TYPE(object) != ring->state->packet_type)
         return PyErr_Format(PyExc_TypeError,
                             "a ring takes a Packet, not %R; use send() for bytes and put_many() for a batch",
                             Py_TYPE(object));
     if (ring_check_pool(ring, packet->pool, "packet is") < 0)
         return NULL;
-    int result = keep ? -1 : put_at_once(ring, packet);
+    int result = keep || done != NULL ? -1 : put_at_once(ring, packet);
     if (result >= 0)
         return Py_NewRef(result == 0 ? Py_True : Py_False);
-    if (!ring_begin(ring))
+    if (ended_begin(ring, done, &ended) < 0)
         return NULL;
-    struct parcel parcel = {&packet->handle, &packet->delivery, .count = 1, .packets = &packet};
-    result = deliver(ring, &parcel, keep, timeout_ns);
-    ring_end(ring);
-    if (result >= 0)
-        return Py_NewRef(result == 0 ? Py_True : Py_False);
-    return result == -SSM_E_STALE ? packet_raise_stale(packet) : ring_raise(ring, result, true);
+    PyObject *answer = NULL;
+    if (ring_begin(ring)) {
+        struct parcel parcel = {&packet->handle, &packet->delivery, .count = 1, .packets = &packet,
+                                .done = ended_of(&ended)};
+        result = deliver(ring, &parcel, keep, timeout_ns);
+        ring_end(ring);
+        answer = result >= 0            ? Py_NewRef(result == 0 ? Py_True : Py_False)
+               : result == -SSM_E_STALE ? packet_raise_stale(packet)
+                                        : raise_put(ring, &ended, result);
+    }
+    ended_end(&ended, result >= 0);
+    return answer;
 }
 
 RING_DOC(ring_put_doc,
-"put($self, /, pkt, block=True, timeout=None, *, keep=False)\n--\n\n"
+"put($self, /, pkt, block=True, timeout=None, *, keep=False, done=None)\n--\n\n"
 "Hand a packet over: the Packet is finished, whoever takes it out has it.\n\n"
 "Parameters\n----------\n"
 "pkt : Packet\n    Of the pool that the ring was opened through. Views and arrays of it stay valid.\n"
 "block : bool\n    Whether to wait while the ring is full. A ring with `overflow` does not: it drops or overwrites.\n"
 "timeout : float or None\n    Seconds to wait; ``None`` waits for ever.\n"
-"keep : bool\n    Keep the packet as well: it can go into other rings, without a copy.\n\n"
+"keep : bool\n    Keep the packet as well: it can go into other rings, without a copy.\n"
+"done : Packet, PacketBatch or iterable of Packet, optional\n    What the packet was made from, out of rings with ``redeliver=True``. It is freed by this call, in one step with\n"
+"    the put: if this process dies, either the packet is in the ring, or what it was made from is delivered again.\n\n"
 "Returns\n-------\n"
 "bool\n    True: it is in the ring. False: the ring is full, with ``overflow=\"drop\"``; the packet was freed, unless kept.\n\n"
 "Raises\n------\n"
@@ -204,15 +214,16 @@ RING_DOC(ring_put_doc,
 "ValueError\n    The packet is queued in this ring already, or of another pool; or the ring redelivers, and another process has\n"
 "    it from there. It is a segment of a chain; or the head of one, and `keep` is set, the ring redelivers, or there is\n"
 "    another Packet of it or of a segment.\n"
+"    One of `done` came out of no ring with ``redeliver=True``, is done already, stands there twice, or is `pkt`.\n"
 "BufferError\n    It is the head of a chain, and there are views of it or of a segment.\n"
-"StaleHandle\n    The packet was freed or sent.\n\n"
-"After an error the packet is the caller's as before.");
+"StaleHandle\n    The packet, or one of `done`, was freed or sent.\n\n"
+"After an error all packets are the caller's as before.");
 
 PyObject *ring_put(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const struct parameters parameters = {
-        "put", {KEYWORD_pkt, KEYWORD_block, KEYWORD_timeout, KEYWORD_keep}, 4, 3, 1};
-    PyObject *values[4] = {nargs == 1 ? args[0] : NULL};
+        "put", {KEYWORD_pkt, KEYWORD_block, KEYWORD_timeout, KEYWORD_keep, KEYWORD_done}, 5, 3, 1};
+    PyObject *values[5] = {nargs == 1 ? args[0] : NULL};
     int64_t timeout_ns = SSM_FOREVER;
     bool keep = false;
     if (nargs != 1 || kwnames != NULL) {
@@ -220,21 +231,21 @@ PyObject *ring_put(struct ring_object *self, PyObject *const *args, Py_ssize_t n
             argument_wait(values[1], values[2], &timeout_ns) < 0 || argument_flag(values[3], &keep) < 0)
             return NULL;
     }
-    return put_one(self, values[0], keep, timeout_ns);
+    return put_one(self, values[0], values[4], keep, timeout_ns);
 }
 
 RING_DOC(ring_put_nowait_doc,
-"put_nowait($self, /, pkt, *, keep=False)\n--\n\n"
+"put_nowait($self, /, pkt, *, keep=False, done=None)\n--\n\n"
 "put() that does not wait.");
 
 PyObject *ring_put_nowait(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const struct parameters parameters = {"put_nowait", {KEYWORD_pkt, KEYWORD_keep}, 2, 1, 1};
-    PyObject *values[2] = {nargs == 1 ? args[0] : NULL, NULL};
+    static const struct parameters parameters = {"put_nowait", {KEYWORD_pkt, KEYWORD_keep, KEYWORD_done}, 3, 1, 1};
+    PyObject *values[3] = {nargs == 1 ? args[0] : NULL, NULL, NULL};
     bool keep = false;
     if ((nargs != 1 || kwnames != NULL) && arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0)
         return NULL;
-    return argument_flag(values[1], &keep) < 0 ? NULL : put_one(self, values[0], keep, 0);
+    return argument_flag(values[1], &keep) < 0 ? NULL : put_one(self, values[0], values[2], keep, 0);
 }
 
 static int check_capacity(const struct ring_object *ring, Py_ssize_t count)
@@ -247,9 +258,11 @@ static int check_capacity(const struct ring_object *ring, Py_ssize_t count)
     return -1;
 }
 
-static PyObject *put_batch(struct ring_object *ring, struct batch_object *batch, bool keep, int64_t timeout_ns)
+static PyObject *put_batch(struct ring_object *ring, struct batch_object *batch, const struct ended *ended, bool keep,
+                           int64_t timeout_ns)
 {
-    struct parcel parcel = {batch->handles, &batch->delivery, .count = batch->count, .batch = batch};
+    struct parcel parcel = {batch->handles, &batch->delivery, .count = batch->count, .batch = batch,
+                            .done = ended_of(ended)};
     if (ring_check_pool(ring, batch->pool, "batch is") < 0 || !ring_begin(ring))
         return NULL;
     bool fits = check_capacity(ring, batch->count) == 0;
@@ -259,74 +272,40 @@ static PyObject *put_batch(struct ring_object *ring, struct batch_object *batch,
         return PyLong_FromLong((long)batch->count - result);
     if (!fits)
         return NULL;
-    return result == -SSM_E_STALE ? batch_raise_stale(batch) : ring_raise(ring, result, true);
+    return result == -SSM_E_STALE ? batch_raise_stale(batch) : raise_put(ring, ended, result);
 }
 
-/* Looks at each object and notes it and its handle; -1 with an exception set. */
-static int collect(struct ring_object *ring, PyObject *objects, uint64_t *handles, uint64_t *deliveries,
-                   struct packet_object **packets)
+/* Steals the tuple. */
+static PyObject *put_tuple(struct ring_object *ring, PyObject *objects, const struct ended *ended, bool keep,
+                           int64_t timeout_ns)
 {
-    Py_ssize_t count = PyTuple_Size(objects);
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *object = PyTuple_GetItem(objects, i); /* borrowed */
-        if (Py_TYPE(object) != ring->state->packet_type) {
-            PyErr_Format(PyExc_TypeError, "put_many() takes a PacketBatch or Packets, not %R", Py_TYPE(object));
-            return -1;
-        }
-        packets[i] = (struct packet_object *)object;
-        if (ring_check_pool(ring, packets[i]->pool, "packet is") < 0)
-            return -1;
-        if (!packet_check(packets[i])) {
-            packet_raise_stale(packets[i]);
-            return -1;
-        }
-        handles[i] = packets[i]->handle;
-        deliveries[i] = packets[i]->delivery;
-    }
-    return 0;
-}
-
-/* `objects` is a tuple: nobody changes it while the call sleeps. -1 with an exception set. */
-static int put_collected(struct ring_object *ring, PyObject *objects, bool keep, int64_t timeout_ns)
-{
-    Py_ssize_t count = PyTuple_Size(objects);
-    uint64_t *handles = PyMem_Calloc((size_t)count, sizeof(*handles));
-    uint64_t *deliveries = PyMem_Calloc((size_t)count, sizeof(*deliveries));
-    struct packet_object **packets = PyMem_Calloc((size_t)count, sizeof(struct packet_object *));
-    int result = -EINVAL; /* with its exception */
-    if (handles == NULL || deliveries == NULL || packets == NULL) {
-        PyErr_NoMemory();
-    } else if (collect(ring, objects, handles, deliveries, packets) == 0) {
-        struct parcel parcel = {handles, deliveries, .count = (uint32_t)count, .packets = packets};
-        result = deliver(ring, &parcel, keep, timeout_ns);
-    }
-    PyMem_Free(handles);
-    PyMem_Free(deliveries);
-    PyMem_Free(packets);
-    return result;
-}
-
-static PyObject *put_tuple(struct ring_object *ring, PyObject *objects, bool keep, int64_t timeout_ns)
-{
-    if (!ring_begin(ring))
+    const Py_ssize_t count = PyTuple_Size(objects);
+    struct collected collected;
+    if (collected_begin(ring, objects, &collected) < 0)
         return NULL;
-    int result = 0;
-    if (PyTuple_Size(objects) > 0)
-        result = check_capacity(ring, PyTuple_Size(objects)) == 0 ? put_collected(ring, objects, keep, timeout_ns)
-                                                                  : -EINVAL;
-    ring_end(ring);
+    int result = -EINVAL; /* with its exception */
+    if (ring_begin(ring)) {
+        struct parcel parcel = {collected.handles, collected.deliveries, .count = collected.count,
+                                .packets = collected.packets, .done = ended_of(ended)};
+        if (count == 0)
+            result = 0;
+        else if (check_capacity(ring, count) == 0)
+            result = deliver(ring, &parcel, keep, timeout_ns);
+        ring_end(ring);
+    }
+    collected_end(&collected);
     if (result >= 0)
-        return PyLong_FromSsize_t(PyTuple_Size(objects) - result);
-    return PyErr_Occurred() ? NULL : ring_raise(ring, result, true);
+        return PyLong_FromSsize_t(count - result);
+    return PyErr_Occurred() ? NULL : raise_put(ring, ended, result);
 }
 
 RING_DOC(ring_put_many_doc,
-"put_many($self, /, batch, block=True, timeout=None, *, keep=False)\n--\n\n"
+"put_many($self, /, batch, block=True, timeout=None, *, keep=False, done=None)\n--\n\n"
 "Hand over many packets at once: all of them, or none; with ``overflow=\"drop\"`` the first ones, as many as there is room\n"
 "for.\n\n"
 "Parameters\n----------\n"
 "batch : PacketBatch or iterable of Packet\n    At most as many as the ring's capacity. They arrive in this order.\n"
-"block, timeout, keep\n    As for put().\n\n"
+"block, timeout, keep, done\n    As for put(): all of `done` end in one step with the put of all of `batch`, which may be empty.\n\n"
 "Returns\n-------\n"
 "int\n    How many are in the ring; the others were dropped.\n\n"
 "Raises\n------\n"
@@ -337,22 +316,24 @@ RING_DOC(ring_put_many_doc,
 PyObject *ring_put_many(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const struct parameters parameters = {
-        "put_many", {KEYWORD_batch, KEYWORD_block, KEYWORD_timeout, KEYWORD_keep}, 4, 3, 1};
-    PyObject *values[4];
+        "put_many", {KEYWORD_batch, KEYWORD_block, KEYWORD_timeout, KEYWORD_keep, KEYWORD_done}, 5, 3, 1};
+    PyObject *values[5];
+    struct ended ended;
     int64_t timeout_ns;
     bool keep = false;
     if (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
         argument_wait(values[1], values[2], &timeout_ns) < 0 || argument_flag(values[3], &keep) < 0)
         return NULL;
+    if (Py_TYPE(values[0]) == self->state->packet_type)
+        return PyErr_Format(PyExc_TypeError, "put_many() takes a PacketBatch or Packets; put() takes one Packet");
+    if (ended_begin(self, values[4], &ended) < 0)
+        return NULL;
+    PyObject *result = NULL, *packets = NULL;
     if (Py_TYPE(values[0]) == self->state->batch_type)
-        return put_batch(self, (struct batch_object *)values[0], keep, timeout_ns);
-    PyObject *packets = Py_TYPE(values[0]) == self->state->packet_type ? NULL : PySequence_Tuple(values[0]);
-    if (packets == NULL)
-        return PyErr_Occurred()
-                 ? NULL
-                 : PyErr_Format(PyExc_TypeError, "put_many() takes a PacketBatch or Packets; put() takes one Packet");
-    PyObject *result = put_tuple(self, packets, keep, timeout_ns);
-    Py_DECREF(packets);
+        result = put_batch(self, (struct batch_object *)values[0], &ended, keep, timeout_ns);
+    else if ((packets = PySequence_Tuple(values[0])) != NULL)
+        result = put_tuple(self, packets, &ended, keep, timeout_ns);
+    ended_end(&ended, result != NULL);
     return result;
 }
 

@@ -209,9 +209,11 @@ static void make_void(const struct ssm_redelivery *table, uint64_t handle, uint3
         ssm_cas_acqrel_u64(&entry->taken, &seen, 0); /* fails if it was put back here, and taken since */
 }
 
-void ssm_redelivery_complete(const struct ssm_redelivery *table, uint64_t handle, uint32_t owner)
+void ssm_redelivery_complete(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t owner)
 {
-    make_void(table, handle, owner, true);
+    for (uint32_t i = 0, total = ssm_blocks_now(pool); i < total; i++)
+        if ((uint32_t)ssm_load_relaxed_u64(&table->entries[i].taken) & LEAVING) /* few: make_void() looks again */
+            make_void(table, ssm_handle_now(pool, i), owner, true);
 }
 
 void ssm_delivery_begin(struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t block_idx, uint32_t serial)

@@ -116,8 +116,8 @@ bool ssm_delivery_give_back(struct ssm_pool *pool, const struct ssm_redelivery *
                             bool discard);
 /* Drops a reference that belongs to the delivery. With `done`, or with the last one, the delivery ends. */
 void ssm_delivery_drop(struct ssm_pool *pool, uint32_t block_idx, uint64_t delivery, bool done);
-/* Ends a delivery of a dead process whose put was published: the entry is marked as leaving. */
-void ssm_redelivery_complete(const struct ssm_redelivery *table, uint64_t handle, uint32_t owner);
+/* Ends the deliveries of a dead process whose put was published: those entries that are marked as leaving. */
+void ssm_redelivery_complete(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint32_t owner);
 
 /* ---- for reapers and checks --------------------------------------------------------------------------------- */
 

@@ -207,7 +207,7 @@ struct ssm_side {
     SSM_SHARED_ALIGNED
     struct ssm_lock lock;
     struct ssm_u64  put_intent; /* producer: position up to which it may have set the ring's bit; 0: none */
-    struct ssm_u64  put_owner;  /* producer: which process puts deliveries, and how many packets; 0: none */
+    struct ssm_u64  put_owner;  /* producer: which process ends deliveries, and how many it puts; 0: none */
     struct ssm_u64  peer;       /* the other side's index as last seen */
     struct ssm_u64  count;      /* consumer: packets handed out; producer: highest depth seen */
     struct ssm_u64  recoveries;

@@ -46,6 +46,7 @@ const char *ssm_strerror(int error)
         [SSM_E_ORPHANED - SSM_E_EXHAUSTED] = "the other side of the ring has died or closed it",
         [SSM_E_RINGS - SSM_E_EXHAUSTED] = "the pool has as many rings as it may have",
         [SSM_E_UNLINKED - SSM_E_EXHAUSTED] = "the ring was unlinked, and is gone",
+        [SSM_E_DONE - SSM_E_EXHAUSTED] = "it is no open delivery of this process, or stands in the call twice",
     };
     if (error < 0 && error > INT_MIN)
         error = -error;

@@ -35,7 +35,9 @@ enum ssm_seed_bug {
     SSM_BUG_KEEP_STOLEN,      /* the name of a dead thief is scrubbed, what it had taken stays in the cache */
     SSM_BUG_UNLINK_USED,      /* a ring whose name is gone is freed although processes have it open */
     SSM_BUG_UNLINK_QUEUED,    /* a ring is freed with the packets that are queued in it */
-    SSM_BUG_NO_FORGET         /* a dead process has its rings open for ever */
+    SSM_BUG_NO_FORGET,        /* a dead process has its rings open for ever */
+    SSM_BUG_DONE_EARLY,       /* put: deliveries that end with it end before the index says so */
+    SSM_BUG_DONE_LATE         /* put: they end when nothing tells of the put any more */
 };
 
 #define SSM_HAS_BUG(name) (SSM_SEED_BUG == SSM_BUG_##name)

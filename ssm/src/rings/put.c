@@ -26,6 +26,13 @@
  * this process keeps is not marked, and step 6 passes it over. Views, and other deliveries of the same packet, are
  * references: they keep the process's bit, but no entry.
  *
+ * put of packets that others were made from (`done`, deliveries of this process that it does not put): as a put of
+ * deliveries. Step 3 marks those of `done`, too, and step 6 makes their entries void. So the publication (5) ends them.
+ *   1, 2                                                                  nothing; a reaper returns those of `done`
+ *   3, 4                                                                  not delivered; a reaper returns those of `done`
+ *   5, 6                                                                  delivered; the repair makes void what is marked
+ * Their references stay the caller's.
+ *
  * put into a full ring that overflows (step 1 finds it full):
  *   drops      puts the first packets, as many as there is room for, as above; counts the others; gives the right up,
  *              and frees them. A death leaves them to the reaper, which frees them.
@@ -59,11 +66,12 @@
 #define OVERWRITE_LOOKS 1000 /* while other producers use the room each time; then the call waits */
 
 struct put_call {
-    struct ssm_ring *ring;
-    const uint64_t  *handles;
-    const uint64_t  *deliveries; /* one per handle, or one for all (SSM_ONE_DELIVERY); NULL: the latest of each */
-    uint32_t         count, flags;
-    uint32_t        *roster_out; /* of ssm_ring_publish(), or NULL */
+    struct ssm_ring       *ring;
+    const uint64_t        *handles;
+    const uint64_t        *deliveries; /* one per handle, or one for all (SSM_ONE_DELIVERY); NULL: the latest of each */
+    uint32_t               count, flags;
+    uint32_t              *roster_out; /* of ssm_ring_publish(), or NULL */
+    const struct ssm_done *done;       /* or NULL */
 };
 
 /* Is the packet in this ring, or on its way out of it? Reads the bit first: see redelivery.h (D4). */
@@ -118,6 +126,37 @@ static SSM_COLD int check_handles(struct ssm_ring *ring, const uint64_t *handles
     }
     for (uint32_t i = 0; i + (result != 0) < checked; i++) /* after a failure the last one has no mark */
         pool->claims[(uint32_t)handles[i]].flags &= (uint8_t)~SSM_CLAIM_MARKED;
+    return result;
+}
+
+/* Returns the table of the delivery that ends because packet i of `done` is done with. NULL: it is not open. */
+static const struct ssm_redelivery *done_of(const struct put_call *call, uint32_t i)
+{
+    const struct ssm_done *done = call->done;
+    const uint32_t block_idx = ssm_claim_find(call->ring->pool, done->handles[i]);
+    const uint64_t delivery = done->deliveries == NULL ? SSM_ANY_DELIVERY : done->deliveries[done->one_for_all ? 0 : i];
+    return block_idx == SSM_NIL ? NULL : ssm_delivery_find(call->ring->pool, block_idx, delivery);
+}
+
+/* Checks that each packet of `done` is an open delivery of this process, that none stands there twice, and none is put.
+ * The claims of those that are put exist. */
+static SSM_COLD int check_done(const struct put_call *call)
+{
+    struct ssm_claim *const claims = call->ring->pool->claims;
+    uint32_t checked = 0;
+    int result = 0;
+    for (uint32_t i = 0; i < call->count; i++)
+        claims[(uint32_t)call->handles[i]].flags |= SSM_CLAIM_MARKED;
+    for (; checked < call->done->count && result == 0; checked++) {
+        if (done_of(call, checked) == NULL || claims[(uint32_t)call->done->handles[checked]].flags & SSM_CLAIM_MARKED)
+            result = -SSM_E_DONE;
+        else
+            claims[(uint32_t)call->done->handles[checked]].flags |= SSM_CLAIM_MARKED;
+    }
+    for (uint32_t i = 0; i < call->count; i++)
+        claims[(uint32_t)call->handles[i]].flags &= (uint8_t)~SSM_CLAIM_MARKED;
+    for (uint32_t i = 0; i + (result != 0) < checked; i++) /* after a failure the last one has no mark of its own */
+        claims[(uint32_t)call->done->handles[i]].flags &= (uint8_t)~SSM_CLAIM_MARKED;
     return result;
 }
 
@@ -203,6 +242,22 @@ static void mark_deliveries(const struct put_call *call)
     }
 }
 
+/* Step 3 for those of `done`. */
+static void mark_done(const struct put_call *call)
+{
+    for (uint32_t i = 0; call->done != NULL && i < call->done->count; i++)
+        ssm_delivery_leave(call->ring->pool, done_of(call, i), (uint32_t)call->done->handles[i]);
+}
+
+/* Step 6 for those of `done`, which are this process's still. */
+static void end_done(const struct put_call *call)
+{
+    const struct ssm_redelivery *table;
+    for (uint32_t i = 0; call->done != NULL && i < call->done->count; i++)
+        if ((table = done_of(call, i)) != NULL)
+            ssm_delivery_end(call->ring->pool, table, (uint32_t)call->done->handles[i]);
+}
+
 /* Step 6: ends the deliveries, and drops the references. A consumer may have freed such a packet already. */
 static void finish_deliveries(const struct put_call *call)
 {
@@ -224,7 +279,7 @@ static SSM_COLD void put_all(struct ssm_ring *ring, const struct put_call *call,
 {
     struct ssm_side *producer = &ring->shared->producer;
     const uint32_t count = call->count;
-    const bool keep = call->flags & SSM_KEEP, deliveries = claims & SSM_CLAIM_DELIVERED;
+    const bool keep = call->flags & SSM_KEEP, deliveries = claims & SSM_CLAIM_DELIVERED || call->done != NULL;
     SSM_ASSERT(count > 0 && count <= ring->capacity);
     SSM_ASSERT_SHARED(ssm_load_relaxed_u64(&producer->put_intent) == 0 &&
                       ssm_load_relaxed_u64(&producer->put_owner) == 0);
@@ -234,6 +289,7 @@ static SSM_COLD void put_all(struct ssm_ring *ring, const struct put_call *call,
         ssm_store_relaxed_u64(&ring->shared->slots[(head + i) & ring->mask], call->handles[i]);
     if (deliveries) {
         mark_deliveries(call);
+        mark_done(call);
         ssm_store_release_u64(&producer->put_owner, (uint64_t)ssm_redelivery_self(ring->pool) << 32 | count);
     }
     if (!SSM_HAS_BUG(NO_INTENT))
@@ -245,15 +301,21 @@ static SSM_COLD void put_all(struct ssm_ring *ring, const struct put_call *call,
             hand_chain_to_ring(ring, call->handles[i]);
         else
             hand_to_ring(ring, call->handles[i], keep);
+    if (SSM_HAS_BUG(DONE_EARLY))
+        end_done(call);
     /* R1 -> A1 in ssm_ring_head_beyond(): slots, holder sets and payload are written before the index is seen. */
     ssm_store_release_u64(&producer->index, head + count);
     if (call->roster_out != NULL) /* changes under this right only */
         *call->roster_out = ssm_load_relaxed_u32(&ring->shared->roster);
     if (deliveries) {
         finish_deliveries(call);
+        if (!SSM_HAS_BUG(DONE_LATE))
+            end_done(call);
         ssm_store_release_u64(&producer->put_owner, 0);
     }
     ssm_store_release_u64(&producer->put_intent, 0);
+    if (SSM_HAS_BUG(DONE_LATE))
+        end_done(call);
 }
 
 static int may_put(const struct ssm_ring *ring)
@@ -271,7 +333,8 @@ static inline __attribute__((always_inline)) int put_in_hand(struct ssm_ring *ri
     int result = may_put(ring); /* again: the ring may have been shut down while this call waited for the right */
     if (result != 0)
         return result;
-    if (!keep && ring->table == NULL && ssm_claims_take_sole(ring->pool, call->handles, call->count)) {
+    if (!keep && ring->table == NULL && call->done == NULL &&
+        ssm_claims_take_sole(ring->pool, call->handles, call->count)) {
         result = look_for_room(ring, head, call->count);
         if (result != 0)
             ssm_claims_restore_sole(ring->pool, call->handles, call->count);
@@ -280,6 +343,8 @@ static inline __attribute__((always_inline)) int put_in_hand(struct ssm_ring *ri
         return result;
     }
     result = check_handles(ring, call->handles, call->count, keep, &claims);
+    if (result == 0 && call->done != NULL)
+        result = check_done(call);
     if (result == 0)
         result = look_for_room(ring, head, call->count);
     if (result == 0)
@@ -313,6 +378,8 @@ static int put_what_fits(const struct put_call *call)
     int result = part.count > 0 ? put_again(call->ring, &part) : 0;
     if (result != 0)
         return result;
+    if (part.count == 0)
+        end_done(call); /* otherwise the packets that fit have ended them */
     uint32_t dropped = call->count - part.count;
     ssm_store_relaxed_u64(&producer->drops, ssm_load_relaxed_u64(&producer->drops) + dropped);
     return (int)dropped;
@@ -545,7 +612,7 @@ static int put_attempt(void *context, bool thorough)
 
 int ssm_ring_put_entered(struct ssm_ring *ring, const uint64_t *handles, uint32_t count)
 {
-    const struct put_call call = {ring, handles, NULL, count, 0, NULL};
+    const struct put_call call = {ring, handles, NULL, count, 0, NULL, NULL};
     return put_entered(&call);
 }
 
@@ -617,13 +684,13 @@ static inline bool put_fast(struct ssm_ring *ring, uint64_t handle)
 static SSM_APART int put_unnamed(struct ssm_ring *ring, const uint64_t *handles, uint32_t count, uint32_t flags,
                                  int64_t timeout_ns)
 {
-    struct put_call call = {ring, handles, NULL, count, flags, NULL};
+    struct put_call call = {ring, handles, NULL, count, flags, NULL, NULL};
     return put_slowly(&call, timeout_ns);
 }
 
 int ssm_ring_publish(struct ssm_ring *ring, uint64_t handle, int64_t timeout_ns, uint32_t *roster_out)
 {
-    struct put_call call = {ring, &handle, NULL, 1, SSM_KEEP, roster_out};
+    struct put_call call = {ring, &handle, NULL, 1, SSM_KEEP, roster_out, NULL};
     return put_slowly(&call, timeout_ns);
 }
 
@@ -639,10 +706,19 @@ int ssm_ring_put(struct ssm_ring *ring, const uint64_t *handles, uint32_t count,
 int ssm_ring_put_of(struct ssm_ring *ring, const uint64_t *handles, const uint64_t *deliveries, uint32_t count,
                     uint32_t flags, int64_t timeout_ns)
 {
-    struct put_call call = {ring, handles, deliveries, count, flags, NULL};
+    struct put_call call = {ring, handles, deliveries, count, flags, NULL, NULL};
     if (count == 1 && flags == 0 && put_fast(ring, handles[0])) {
         ssm_event_signal(&ring->shared->not_empty, 1, ring->pool->no_membarrier);
         return 0;
     }
+    return put_slowly(&call, timeout_ns);
+}
+
+int ssm_ring_put_done(struct ssm_ring *ring, const uint64_t *handles, const uint64_t *deliveries, uint32_t count,
+                      const struct ssm_done *done, uint32_t flags, int64_t timeout_ns)
+{
+    struct put_call call = {ring, handles, deliveries, count, flags, NULL, done->count > 0 ? done : NULL};
+    if (call.done != NULL && count > 1 && ring->flags & SSM_OVERFLOW_SAMPLE)
+        return -EINVAL; /* no one commit */
     return put_slowly(&call, timeout_ns);
 }

@@ -13,25 +13,16 @@
 
 /* ---- repair ------------------------------------------------------------------------------------------- */
 
-/* Step 6 of a put that was published, in the name of the process that died. The slots are as it left them: only the
- * owner of the right writes them. The rings that it took deliveries from are still there: its row has their bits, until
- * put_owner is 0 and it is reaped. */
-static void complete_handover(struct ssm_pool *pool, const struct ssm_side_of *of, uint64_t intent, uint64_t owner)
+/* Step 6 of a put that was published, in the name of the process that died. Whatever that process had marked as leaving
+ * ends with this put: it can be in one put at a time, and has no mark in between. The rings that it took deliveries from
+ * are still there: its row has their bits, until put_owner is 0 and it is reaped. */
+static void complete_handover(struct ssm_pool *pool, uint64_t put_owner)
 {
-    uint64_t mask = ssm_ring_slots_now(of->shared, of->capacity) - UINT64_C(1), count = (uint32_t)owner;
+    const uint32_t owner = (uint32_t)(put_owner >> 32), slot = ssm_owner_slot(owner);
     struct ssm_redelivery table;
-    if (count > intent || count > mask + 1) /* 0 slots: damaged */
-        return;
-    const uint32_t slot = ssm_owner_slot((uint32_t)(owner >> 32));
-    for (uint32_t id = 0; slot < pool->geometry.holders && id < ssm_holder_high(pool); id++) {
-        if (!ssm_ring_is_opened_by(pool, slot, id) || !ssm_ring_table(pool, id, &table))
-            continue;
-        for (uint64_t at = intent - count; at != intent; at++) {
-            uint64_t handle = ssm_slot_handle(&of->shared->slots[at & mask]);
-            if (ssm_block_exists(pool, (uint32_t)handle))
-                ssm_redelivery_complete(&table, handle, (uint32_t)(owner >> 32));
-        }
-    }
+    for (uint32_t id = 0; slot < pool->geometry.holders && id < ssm_holder_high(pool); id++)
+        if (ssm_ring_is_opened_by(pool, slot, id) && ssm_ring_table(pool, id, &table))
+            ssm_redelivery_complete(pool, &table, owner);
 }
 
 /* Clears the ring's bit of the slots [head, put_intent), for a put that was not published; chains from end to head
@@ -59,7 +50,7 @@ int ssm_side_repair_producer(struct ssm_pool *pool, void *context)
     if (intent > head && !SSM_HAS_BUG(NO_UNDO))
         undo_put(pool, of, head, intent);
     else if (intent != 0 && owner != 0 && !SSM_HAS_BUG(NO_HANDOVER))
-        complete_handover(pool, of, intent, owner);
+        complete_handover(pool, owner);
     ssm_store_release_u64(&producer->put_owner, 0);
     ssm_store_release_u64(&producer->put_intent, 0);
     ssm_partner_goes(of->shared, producer, true);
