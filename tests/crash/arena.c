@@ -39,6 +39,19 @@ static void get(struct world *world) { world_returned(world, ssm_ring_get(many(w
 static void close_pool(struct world *world) { world_returned(world, ssm_pool_close(me(world))); }
 /* clang-format on */
 
+/* As a queue does with an object that it does not lend: out of the ring, copied, freed. */
+static void get_copy_and_free(struct world *world)
+{
+    static uint64_t copy[PAGES(3) / 8];
+    struct ssm_packet packet = {0};
+    get(world);
+    const uint64_t handle = world->note->handles[0];
+    world_returned(world, ssm_packet_view(me(world), handle, &packet));
+    memcpy(copy, packet.data, PAGES(3));
+    world_returned(world, stamp_is_whole(copy) ? 0 : -SSM_E_CORRUPT);
+    world_returned(world, ssm_free(me(world), handle));
+}
+
 static void reap(struct world *world)
 {
     struct ssm_reaped reaped;
@@ -204,14 +217,27 @@ static void to_put_beyond_the_slots(struct world *world)
     to_put(world);
 }
 
-static void to_get(struct world *world)
+static void queue_to_get(struct world *world, uint64_t bytes)
 {
     struct expectation *expect = &world->expect[RING_MANY];
-    uint64_t serial, handle = world_alloc_arena(world, PEER, PAGES(3), &serial);
+    uint64_t serial, handle = world_alloc_arena(world, PEER, bytes, &serial);
     ssm_ring_put(world->rings[PEER][RING_MANY], &handle, 1, 0, NOW);
     expect->queued.serial[expect->queued.count++] = serial;
     expect->take_max = 1;
     expect->take_stage = 1;
+}
+
+static void to_get(struct world *world)
+{
+    queue_to_get(world, PAGES(3));
+}
+
+/* Of too much memory, the packet in the ring has most. */
+static void too_much_is_queued(struct world *world)
+{
+    world_keep_arena(world, PAGES(1));
+    queue_to_get(world, PAGES(28));
+    ssm_store_relaxed_u64(&ssm_arena_of(me(world))->excess_ns, 1);
 }
 
 const struct scenario arena_scenarios[] = {
@@ -226,6 +252,7 @@ const struct scenario arena_scenarios[] = {
     {"arena free: somebody sleeps for room", all_in_hand, free_it, .results = {0}, .arena = true, .blocked = ON_ALLOC},
     {"arena put", to_put, put, .results = {0}, .arena = true},
     {"arena get", to_get, get, .results = {1}, .arena = true},
+    {"arena get: copied out", to_get, get_copy_and_free, .results = {1, 0, 0, 0}, .arena = true},
     {"arena close: a packet in hand", one_in_hand, close_pool, .results = {0}, .arena = true},
     {"arena reap: lock of a dead process", dead_owner, reap, .results = {0}, .arena = true},
     {"growing arena alloc: nothing is reserved", nothing_there, alloc_2, .results = {0}, .arena = true, .grows = true},
@@ -243,6 +270,8 @@ const struct scenario arena_scenarios[] = {
     {"growing arena alloc: a dead process gave back", dead_giver, alloc_2, .results = {0}, .arena = true,
      .grows = true},
     {"growing arena reap: a dead process gave back", dead_giver, reap, .results = {0}, .arena = true, .grows = true},
+    {"growing arena get: copied out, memory is given back", too_much_is_queued, get_copy_and_free,
+     .results = {1, 0, 0, 0}, .arena = true, .grows = true},
     {"growing ring put: more slots", to_put_beyond_the_slots, put, .results = {0}, .arena = true, .grows = true},
     {"arena stats, check", leftovers_elsewhere, look, .results = {0, 0}, .arena = true},
 };
