@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a worker's results go: values become packets, packets go into rings, and what they were made from ends.
 
-`publish` is the one place where results are put and the deliveries that they were made from are ended. Today these
-are two commits if a result is a new packet: a worker that is killed between them leaves the result in its ring, and
-what it was made from comes again.
+Results are held until all of them are there. `commit` then puts them and ends the delivery that they were made from, in
+one commit: a worker that is killed has done both, or neither. Results for several rings, and more results than their
+ring takes, are several commits, of which the last one ends the delivery.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from ssm._core import Packet, PacketBatch
 from ssm.errors import PoolExhausted, RingFull, StaleHandle
 from ssm.pipeline import board, values
 from ssm.pipeline.declared import Routed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import TypeAlias
 
-    from ssm._core import Packet, PacketBatch
     from ssm.pipeline.board import Words
     from ssm.pipeline.declared import StageSpec
     from ssm.pipeline.waits import Waits
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ssm.ring import Ring
 
     Made: TypeAlias = tuple[Sequence[Ring], Packet]
+    Done: TypeAlias = Packet | PacketBatch | None
 
 T = TypeVar("T")
 
@@ -42,6 +43,8 @@ class Outlet:
         kinds = {(type(codec), getattr(codec, "dtype", None)) for codec in self._codecs.values()}
         self._codec = next(iter(self._codecs.values())) if len(kinds) == 1 else None
         self._stage = stage
+        self.held: list[Made] = []  # results that are not put yet
+        self.early = 0  # puts of results of the same packet that could not wait for the others
 
     # ---- waiting --------------------------------------------------------------------------------
 
@@ -50,27 +53,32 @@ class Outlet:
         try:
             return call(0)
         except PoolExhausted:
+            self._put_early()  # what is held may be what is missing
             return self.waits.until_done(board.NO_BLOCK, call)
 
-    def put(self, ring: Ring, packet: Packet, keep: bool = False) -> None:
+    def put(self, ring: Ring, packet: Packet, *, keep: bool = False, done: Done = None) -> None:
         """Put one packet; wait for room. A packet that came again may be queued there since the last time."""
         again = packet.redelivered
         try:
-            ring.put(packet, False, keep=keep)
+            ring.put(packet, False, keep=keep, done=done)
         except RingFull:
-            self.waits.until_done(board.BLOCKED, lambda timeout: ring.put(packet, True, timeout, keep=keep))
+            self.waits.until_done(
+                board.BLOCKED, lambda timeout: ring.put(packet, True, timeout, keep=keep, done=done)
+            )
         except ValueError as error:
             if isinstance(error, StaleHandle) or not again:
                 raise
             if not keep:
                 packet.free()
 
-    def put_many(self, ring: Ring, packets: PacketBatch | Iterable[Packet]) -> None:
+    def put_many(self, ring: Ring, packets: PacketBatch | Sequence[Packet], done: Done = None) -> None:
         """Put several packets in one commit; wait for room."""
         try:
-            ring.put_many(packets, False)
+            ring.put_many(packets, False, done=done)
         except RingFull:
-            self.waits.until_done(board.BLOCKED, lambda timeout: ring.put_many(packets, True, timeout))
+            self.waits.until_done(
+                board.BLOCKED, lambda timeout: ring.put_many(packets, True, timeout, done=done)
+            )
 
     # ---- results --------------------------------------------------------------------------------
 
@@ -123,11 +131,32 @@ class Outlet:
         self.put(rings[-1], packet)
         return len(rings)
 
-    def publish(self, made: Made, done: Packet | PacketBatch) -> None:
-        """Put the last result and end what all results were made from."""
-        self.send(made)
-        with contextlib.suppress(StaleHandle):  # it is among the results
-            done.free()
+    def hold(self, made: Made) -> None:
+        """Keep a result for the commit; those before it are put if they cannot be in the same one."""
+        if self.held and (len(self.rings) > 1 or len(self.held) == self.rings[0].capacity):
+            self._put_early()
+        self.held.append(made)
+
+    def _put_early(self) -> None:
+        held, self.held = self.held, []
+        for made in held:
+            self.early += self.send(made)
+
+    def commit(self, done: Packet | PacketBatch, redelivers: bool) -> None:
+        """Put what is held, and end what it was made from; `redelivers`: that may come again."""
+        held, self.held = self.held, []
+        own = {done.handle} if isinstance(done, Packet) else set(done.handles.tolist())
+        goes_on = any(packet.handle in own for _, packet in held)  # then its put ends it
+        ended = done if held and redelivers and not goes_on else None
+        if len(held) > 1:
+            self.put_many(self.rings[0], [packet for _, packet in held], ended)
+        for rings, packet in held if len(held) == 1 else ():
+            for ring in rings[:-1]:
+                self.put(ring, packet, keep=True)
+            self.put(rings[-1], packet, done=ended)
+        if ended is None:
+            with contextlib.suppress(StaleHandle):  # it is among the results
+                done.free()
 
     # ---- counting, see board.py -----------------------------------------------------------------
 

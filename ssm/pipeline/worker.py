@@ -296,26 +296,25 @@ class Worker:
     ) -> None:
         """Send all that was made, and end what it was made from with the last of it."""
         outlet, row = self.outlet, self._row
-        puts, held = 0, None
+        if _is_one_commit(result, done, outlet):
+            self._emit_at_once(cast("Sequence[Packet]", result), done)
+            return
+        outlet.early = 0
         try:
-            if _is_one_commit(result, done, outlet):
-                self._emit_at_once(cast("Sequence[Packet]", result), done)
-                return
             for made in outlet.made(result, tags, several=several):
-                if held is not None:
-                    puts += outlet.send(held)
-                held = made
+                outlet.hold(made)
         except BaseException:
-            if puts:  # they are in their rings, whatever becomes of the rest
-                row[board.MADE] = outlet.doubt_made(0, puts)
+            outlet.held.clear()
+            if outlet.early:  # they are in their rings, whatever becomes of the rest
+                row[board.MADE] = outlet.doubt_made(0, outlet.early)
             raise
-        if held is None:
+        if not outlet.held and not outlet.early:
             after = outlet.doubt(board.FINISHED, len(tags))
             done.free()
             row[board.FINISHED] = after
             return
-        after = outlet.doubt_made(len(tags), puts + len(held[0]))
-        outlet.publish(held, done)
+        after = outlet.doubt_made(len(tags), outlet.early + sum(len(rings) for rings, _ in outlet.held))
+        outlet.commit(done, self.inlet.rings[self.inlet.number].redeliver)
         row[board.MADE] = after
 
     def _emit_at_once(self, packets: Sequence[Packet], done: Packet | PacketBatch) -> None:

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import itertools
 import multiprocessing
 import os
 import random
 import signal
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -36,6 +39,14 @@ def numbers(count, start=0):
 
 def same(value):
     return value
+
+
+def copied(packet):
+    return bytes(packet)
+
+
+def copies(batch):
+    return [bytes(packet) for packet in batch]
 
 
 class Seen:
@@ -280,19 +291,19 @@ def test_waiting_is_not_hanging(pipe):
 
 
 def test_a_result_that_was_sent_twice_is_found(pipe, tmp_path, monkeypatch):
-    """A new packet was put, and what it was made from was not ended. The books see it."""
+    """A new packet was put, and what it was made from was not ended, as if that were two steps. The books see it."""
     a, b = pipe.ring("a"), pipe.ring("b")
     pipe.source(a)(numbers)
     pipe.stage(a, b, name="new")(lambda packet: packet[:])
     pipe.sink(b)(Seen)
 
-    def publish(outlet, made, done):
-        outlet.send(made)
+    def commit(outlet, done, redelivers):
+        outlet.send(outlet.held.pop())
         if once(tmp_path / "died"):
             die()
         done.free()
 
-    monkeypatch.setattr(Outlet, "publish", publish)
+    monkeypatch.setattr(Outlet, "commit", commit)
     report = pipe.run(20)
     assert not report.exact
     assert report.results["Seen"] == [[0, *range(20)]]
@@ -309,20 +320,21 @@ def test_a_packet_that_was_lost_is_found(pipe, tmp_path):
     assert report.findings == ("packets taken out of ring 'a': 20, and 19 are accounted for",)
 
 
+@pytest.mark.parametrize("work", [same, copied])
 @pytest.mark.parametrize("after", [False, True])
-def test_a_commit_in_doubt_is_cleared_up(pipe, tmp_path, monkeypatch, after):
-    """A worker dies right before or right after its put: the rings tell which."""
+def test_a_commit_in_doubt_is_cleared_up(pipe, tmp_path, monkeypatch, after, work):
+    """A worker dies right before or right after its put, of a packet or a new one: the rings tell which."""
     a, b = pipe.ring("a"), pipe.ring("b")
     pipe.source(a)(numbers)
-    pipe.stage(a, b)(same)
+    pipe.stage(a, b, name="same")(work)
     pipe.sink(b)(Seen)
     put = Outlet.put
 
-    def dying(outlet, ring, packet, keep=False):
+    def dying(outlet, ring, packet, **options):
         fatal = ring.name == "b" and packet.tag == 5 and once(tmp_path / "died")
         if fatal and not after:
             die()
-        put(outlet, ring, packet, keep)
+        put(outlet, ring, packet, **options)
         if fatal:
             die()
 
@@ -508,6 +520,66 @@ def test_in_a_thread(pipe):
 
 
 # ---- at random --------------------------------------------------------------------------------------
+
+
+def twice(packet):
+    return [bytes(packet), packet] if packet.tag % 2 else (bytes(packet) for _ in range(2))
+
+
+@pytest.mark.parametrize(
+    ("work", "batch"), [(copied, 0), (copies, 8), (twice, 0)], ids=["one", "batches", "two results"]
+)
+def test_new_packets_come_once(name, work, batch):
+    """Stages that return new packets are killed again and again; SSM_TEST_SECONDS makes it longer."""
+    dice = random.Random(seed := random.randrange(1 << 30))
+    print("seed", seed)
+    pipe = ssm.Pipeline(name, start="fork", shards=1)
+    a, b = pipe.ring("a", 64, size=64), pipe.ring("b", 64, size=64)
+    pipe.source(a)(endless_data)
+    pipe.stage(a, b, workers=3, batch=batch, name="new")(work)
+    pipe.sink(b, name="Tally")(Times)
+    until, kills, moved = time.monotonic() + seconds(3), 0, 0
+
+    def tick(run):
+        nonlocal kills, moved
+        now = next(ring.puts for ring in run.pool.stats().rings if ring.name == "b")
+        if (time.monotonic() > until and kills > 5) or time.monotonic() > until + 40:
+            run.stop()
+        elif now > moved:
+            moved = now
+            for pid in run.pids("new"):
+                if dice.random() < 0.7:
+                    with contextlib.suppress(ProcessLookupError):  # it has ended of the kill before
+                        os.kill(pid, signal.SIGKILL)
+                        kills += 1
+
+    with pipe.start() as run:
+        report = run.wait(tick)
+    assert kills > 5
+    assert report.exact, f"seed {seed}: {report}"
+    wanted = 2 if work is twice else 1
+    (found,) = report.results["Tally"]
+    assert found == dict.fromkeys(range(report.rings["a"].put), wanted)
+
+
+def endless_data(start=0):
+    for number in itertools.count(start):
+        yield number.to_bytes(8, "little")
+
+
+class Times:
+    """How often each number came."""
+
+    def __init__(self):
+        self.times = Counter()
+
+    def __call__(self, packet):
+        number = int.from_bytes(packet[:8], "little")
+        assert packet.tag == number
+        self.times[number] += 1
+
+    def close(self):
+        return dict(self.times)
 
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
