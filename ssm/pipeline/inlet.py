@@ -33,7 +33,7 @@ class Inlet:
         self.rings, self.waits = list(rings), waits
         self.number = 0
         self._open = list(range(len(self.rings)))
-        self._one_by_one = False  # packets of a batch that was given back are on their way
+        self._one_by_one = False  # packets that were returned are on their way: no use in waiting for more
         self._gets: list[Callable[[], Packet]] = [ring.get_nowait for ring in self.rings]
 
     def one(self, *, block: bool = True) -> Packet | None:
@@ -51,13 +51,8 @@ class Inlet:
         if block and linger and most > 1:
             self._linger(most, linger)
         batch = self._next(lambda number: self.rings[number].get_many(most, False), block)
-        if batch is None or not self.rings[self.number].redeliver:
-            return batch
-        returned = batch.redelivered.any()
-        if returned and len(batch) > 1:
-            self.give_back(batch)
-            return self.many(limit, linger, block=block)
-        self._one_by_one = bool(returned)
+        if batch is not None:
+            self._one_by_one = len(batch) == 1 and bool(batch.redelivered[0])  # it comes alone
         return batch
 
     def give_back(self, batch: PacketBatch) -> None:
