@@ -104,6 +104,40 @@ static void test_garbage_entries(void)
     fixture_close(&f);
 }
 
+/* A call for several meets such an entry behind sound ones. It has changed their blocks, and fails, for all others are
+ * held. Then the sound entries count as before: they are handed out, and another process may steal them. */
+static void test_garbage_among_many(void)
+{
+    EXPECT_DAMAGE;
+    struct fixture f = open_fixture();
+    struct ssm_pool *other = fixture_attach(f.fd, 0);
+    struct ssm_cache *cache = cache_of(f.pool);
+    uint64_t held[BLOCKS - LIMIT], handles[LIMIT];
+    uint32_t stolen[LIMIT];
+    CHECK_EQ(ssm_alloc_many(f.pool, 256, BLOCKS - LIMIT, 0, held), 0);
+    fill_cache(f.pool);
+    const uint64_t sound = ssm_load_relaxed_u64(&cache->handles[LIMIT - 1]), used = ssm_usage_held(f.pool);
+    const uint64_t garbage[] = {ssm_handle_of(1, BLOCKS), held[0]};
+    for (int i = 0; i < 2; i++) {
+        ssm_store_relaxed_u64(&cache->handles[LIMIT - 1], garbage[i]);
+        ssm_store_relaxed_u32(&cache->count, LIMIT);
+        CHECK_EQ(ssm_alloc_many(f.pool, 256, LIMIT, 0, handles), -SSM_E_EXHAUSTED);
+        CHECK_EQ(ssm_usage_held(f.pool), used);
+        CHECK_EQ(ssm_cache_held(other, f.pool->self, 0), LIMIT - 1);
+        CHECK_EQ(ssm_alloc_many(f.pool, 256, LIMIT - 1, 0, handles), 0);
+        CHECK_EQ(ssm_free_many(f.pool, handles, LIMIT - 1), 0);
+    }
+    CHECK_EQ(ssm_cache_steal(other, 0, LIMIT, stolen), LIMIT - 1);
+    CHECK_EQ(ssm_shard_give(other, 0, stolen, LIMIT - 1, 0), 0);
+    CHECK_EQ(ssm_free_many(f.pool, held, BLOCKS - LIMIT), 0);
+    CHECK(ssm_cache_enter(f.pool, 0));
+    CHECK(ssm_cache_push(cache, &sound, 1, LIMIT + 1) == 1);
+    ssm_cache_leave(cache);
+    check_all_there(f.pool, 0);
+    pool_end(other);
+    fixture_close(&f);
+}
+
 /* Scribbled: what was in it comes back when the process is gone. */
 static void test_garbage_count(void)
 {
@@ -452,6 +486,7 @@ int main(void)
     test_keeps_and_flushes();
     test_push_and_pop();
     test_garbage_entries();
+    test_garbage_among_many();
     test_reset();
     test_steal_from_an_idle_process();
     test_steal_counts();

@@ -156,28 +156,53 @@ static int take_blocks(struct alloc_call *call, const struct source *from, bool 
     return more < 0 ? more : -SSM_E_EXHAUSTED;
 }
 
-/* Makes a new packet of a block that this process alone holds. `handle`: of its former packet. */
-static inline uint64_t hand_out(struct ssm_pool *pool, const struct ssm_own_class *class, struct ssm_block *block,
-                                uint64_t handle, uint64_t size)
+/* What all packets of a call have in common, read once: after a store to a descriptor the compiler would read it
+ * again. */
+struct fresh {
+    struct ssm_claim *claims;
+    uint8_t          *blocks;
+    uint64_t          block_bytes, start, length, claim_word;
+    uint32_t          home;
+};
+
+static inline struct fresh fresh_of(const struct ssm_pool *pool, const struct ssm_own_class *class, uint64_t size)
 {
-    SSM_ASSERT_SHARED(ssm_block_has(block, pool->self));
+    return (struct fresh){
+        .claims = pool->claims,
+        .blocks = pool->blocks,
+        .block_bytes = pool->geometry.block_bytes,
+        .start = pool->geometry.headroom,
+        .length = size,
+        .claim_word = ssm_claim_word_sole(class->class_idx),
+        .home = pool->home,
+    };
+}
+
+/* Makes a new packet of a block that this process alone holds. `handle`: of its former packet. Tag and link are reset
+ * whether or not they were set: two stores of constants cost less than two comparisons. */
+static inline uint64_t hand_out(const struct fresh *fresh, uint64_t handle)
+{
+    struct ssm_block *block = (struct ssm_block *)(fresh->blocks + (uint32_t)handle * fresh->block_bytes);
     handle += UINT64_C(1) << 32; /* the next generation; it wraps to 0 */
+    ssm_claim_write(&fresh->claims[(uint32_t)handle], handle, fresh->claim_word);
     ssm_store_relaxed_u32(&block->generation, (uint32_t)(handle >> 32));
     ssm_fence_release(); /* Y1 -> Y2 in copy_packet(): the generation changes before all that follows */
-    ssm_store_relaxed_u64(&block->start, pool->geometry.headroom);
-    ssm_store_relaxed_u64(&block->length, size);
+    ssm_store_relaxed_u64(&block->start, fresh->start);
+    ssm_store_relaxed_u64(&block->length, fresh->length);
     ssm_store_relaxed_u64(&block->tag, 0);
     ssm_store_relaxed_u64(&block->next, SSM_NO_NEXT); /* a process may have died with a chain that it was part of */
-    ssm_store_release_u32(&block->home, pool->home);  /* G1, H1: the claim is seen before this home */
-    ssm_claim_set_sole(pool, class, handle);
+    ssm_store_release_u32(&block->home, fresh->home); /* G1, H1: the claim is seen before this home */
     return handle;
 }
 
 static inline void hand_out_all(struct ssm_pool *pool, const struct ssm_own_class *class, uint64_t *handles,
                                 uint32_t count, uint64_t size)
 {
-    for (uint32_t i = 0; i < count; i++)
-        handles[i] = hand_out(pool, class, ssm_block_at(pool, (uint32_t)handles[i]), handles[i], size);
+    const struct fresh fresh = fresh_of(pool, class, size);
+    for (uint32_t i = 0; i < count; i++) {
+        SSM_ASSERT_SHARED(ssm_block_has(ssm_block_at(pool, (uint32_t)handles[i]), pool->self));
+        handles[i] = hand_out(&fresh, handles[i]);
+    }
 }
 
 /* Takes blocks of the arena, without extents. If too few are free, the arena may get more; others may take them
@@ -320,13 +345,26 @@ static inline bool alloc_fast(struct ssm_pool *pool, uint64_t size, uint64_t *ha
     if (!taken)
         return false;
     SSM_ASSERT(ssm_usage_allows(pool, class->block_size) && !ssm_class_is_arena(pool, class->class_idx));
-    *handle_out = hand_out(pool, class, ssm_block_at(pool, (uint32_t)handle), handle, size);
+    SSM_ASSERT_SHARED(ssm_block_has(ssm_block_at(pool, (uint32_t)handle), pool->self));
     pool->left_bytes = left_bytes;
+    const struct fresh fresh = fresh_of(pool, class, size);
+    *handle_out = hand_out(&fresh, handle);
     return true;
 }
 
-/* The same for several. They are handed out while they are in the cache still: no thief is there meanwhile, and a death
- * leaves blocks with this process's bit, wherever else they stand. False: nothing has changed. */
+/* Makes packets free again that were handed out of the cache, while its count still has their entries. These get their
+ * blocks' new generations (I6). */
+static SSM_COLD void take_back(struct ssm_pool *pool, struct ssm_u64 *entries, const uint64_t *handles, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        pool->claims[(uint32_t)handles[i]].references = 0;
+        ssm_store_relaxed_u64(&entries[i], handles[i]);
+    }
+}
+
+/* The same for several, in one pass and in the order in which they were freed. They are handed out while they are in
+ * the cache still: no thief is there meanwhile, and a death leaves blocks with this process's bit, wherever else they
+ * stand. False: no packet is handed out. */
 static inline bool alloc_many_fast(struct ssm_pool *pool, uint64_t size, uint32_t count, uint64_t *handles_out)
 {
     const struct ssm_own_class *class = class_for_again(pool, size);
@@ -336,22 +374,27 @@ static inline bool alloc_many_fast(struct ssm_pool *pool, uint64_t size, uint32_
         !ssm_cache_try_enter(cache, pool->no_membarrier))
         return false;
     SSM_EXPENSIVE(ssm_cache_is_valid(pool, class, cache));
-    const uint32_t top = ssm_cache_count(pool, cache);
-    uint32_t sound = 0;
-    while (sound < count && sound < top &&
-           ssm_cache_entry_is_sound(pool, class, ssm_load_relaxed_u64(&cache->handles[top - 1 - sound])))
-        sound++;
-    const bool taken = sound == count;
-    for (uint32_t i = 0; taken && i < count; i++) {
-        const uint64_t handle = ssm_load_relaxed_u64(&cache->handles[top - 1 - i]);
-        handles_out[i] = hand_out(pool, class, ssm_block_at(pool, (uint32_t)handle), handle, size);
+    const struct fresh fresh = fresh_of(pool, class, size);
+    const uint32_t top = ssm_cache_count(pool, cache), first = class->first_block, blocks = class->block_count;
+    const uint32_t wanted = count <= top ? count : 0;
+    struct ssm_u64 *const entries = &cache->handles[top - wanted];
+    uint64_t taken = 0;
+    for (; taken < wanted; taken++) {
+        const uint64_t handle = ssm_load_relaxed_u64(&entries[taken]);
+        if ((uint32_t)handle - first >= blocks || fresh.claims[(uint32_t)handle].references != 0) /* not sound */
+            break;
+        SSM_ASSERT_SHARED(ssm_block_has(ssm_block_at(pool, (uint32_t)handle), pool->self));
+        handles_out[taken] = hand_out(&fresh, handle);
     }
-    if (taken) {
+    if (SSM_LIKELY(taken == count)) {
         ssm_store_relaxed_u32(&cache->count, top - count);
         pool->left_bytes -= (int64_t)bytes;
+    } else if (taken > 0) {
+        take_back(pool, entries, handles_out, taken);
+        SSM_EXPENSIVE(ssm_cache_is_valid(pool, class, cache));
     }
     ssm_cache_leave(cache);
-    return taken;
+    return taken == count;
 }
 
 /* Refuses a request that can never be met. A closed or read-only attachment reports that first. */

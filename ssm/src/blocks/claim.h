@@ -67,15 +67,18 @@ static inline const struct ssm_own_class *ssm_claim_sole_class(const struct ssm_
     return &pool->classes[word >> 56];
 }
 
-/* Claims a packet that this process alone holds from now on. */
-static inline void ssm_claim_set_sole(struct ssm_pool *pool, const struct ssm_own_class *class, uint64_t handle)
+/* Claims a packet that this process alone holds from now on. `word`: ssm_claim_word_sole() of its class. */
+static inline void ssm_claim_write(struct ssm_claim *claim, uint64_t handle, uint64_t word)
 {
-    struct ssm_claim *claim = &pool->claims[(uint32_t)handle];
-    const uint64_t word = ssm_claim_word_sole(class->class_idx);
-    SSM_ASSERT(ssm_class_has_block(class, (uint32_t)handle));
     SSM_ASSERT_SHARED(claim->references == 0); /* this process did not have it */
     claim->handle = handle;
     memcpy(&claim->references, &word, sizeof word);
+}
+
+static inline void ssm_claim_set_sole(struct ssm_pool *pool, const struct ssm_own_class *class, uint64_t handle)
+{
+    SSM_ASSERT(ssm_class_has_block(class, (uint32_t)handle));
+    ssm_claim_write(&pool->claims[(uint32_t)handle], handle, ssm_claim_word_sole(class->class_idx));
 }
 
 /* Drops the reference of each packet if all are sole (see above) and none is listed twice; otherwise changes nothing.

@@ -156,17 +156,20 @@ static inline bool free_many_fast(struct ssm_pool *pool, const uint64_t *handles
         return false;
     const uint64_t sole = ssm_claim_word_sole(class->class_idx);
     const uint32_t top = ssm_load_relaxed_u32(&cache->count), total = pool->geometry.block_total;
-    uint32_t i = 0;
+    struct ssm_claim *const claims = pool->claims;
+    struct ssm_u64 *const entries = &cache->handles[top];
+    uint64_t i = 0;
     if (top < class->cache_blocks && count <= class->cache_blocks - top)
         for (; i < count && (uint32_t)handles[i] < total; i++) {
-            struct ssm_claim *claim = &pool->claims[(uint32_t)handles[i]];
-            if (claim->handle != handles[i] || ssm_claim_word(claim) != sole)
+            const uint64_t handle = handles[i];
+            struct ssm_claim *const claim = &claims[(uint32_t)handle];
+            if (claim->handle != handle || ssm_claim_word(claim) != sole)
                 break;
             claim->references = 0; /* a second one is not sole */
-            ssm_store_relaxed_u64(&cache->handles[top + i], handles[i]);
+            ssm_store_relaxed_u64(&entries[i], handle);
         }
     if (i < count) {
-        ssm_claims_restore_sole(pool, handles, i);
+        ssm_claims_restore_sole(pool, handles, (uint32_t)i);
     } else {
         ssm_store_release_u32(&cache->count, top + count);
         ssm_usage_subtract(pool, class->block_size * count);
