@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Rings: order, capacity, batches, fan-out, exclusive sides, flags, shutdown. */
+ * Rings: order, capacity, batches, fan-out, exclusive sides, deaths in a get, flags, shutdown. */
 #include "ring_fixture.h"
+#include "ring_side.h"
 
 #define PATIENT INT64_C(10000000000)
 
@@ -345,6 +346,124 @@ static void test_a_spare_ring_gives_no_side_up(void)
     fixture_close(&f);
 }
 
+/* ---- deaths in a get ---------------------------------------------------------------------------------------- */
+
+#define QUEUED 4
+#define TAKEN  3 /* of these */
+
+/* A holder that died; its blocks may be free before anybody takes the side over. */
+static bool blocks_are_used_again;
+
+static void queue_some(struct fixture *f)
+{
+    struct ssm_ring *ring = ring_open(f->pool, "ring", 8, 0);
+    for (uint64_t i = 0; i < QUEUED; i++)
+        put(f->pool, ring, i);
+    ssm_ring_close(ring);
+    if (f->pool->geometry.holders <= 64)
+        return;
+    for (uint32_t slot = ssm_holder_high(f->pool); slot < 64; slot++) /* as if somebody had died there */
+        ssm_store_release_u32(&ssm_holder_at(f->pool, slot)->kind, SSM_HOLDER_PROCESS);
+    ssm_store_release_u32(&ssm_superblock_of(f->pool)->holder_high, 64);
+}
+
+/* A get of several, by steps 2 and 3 of get.c. */
+static void take_some(void *context)
+{
+    struct fixture *f = context;
+    struct ssm_pool *pool = fixture_join(f);
+    struct ssm_ring *ring = ring_open(pool, "ring", 8, 0);
+    struct ssm_side *consumer = &ring->shared->consumer;
+    CHECK_EQ(ssm_side_enter(ring, consumer, false, -SSM_E_EMPTY), 0);
+    board_set(f->board, READY, pool->self);
+    for (uint64_t i = 0; i < TAKEN; i++) {
+        struct ssm_block *block = ssm_block_at(pool, (uint32_t)ssm_slot_handle(&ring->shared->slots[i]));
+        step(f);
+        ssm_store_release_u64(&block->holders[pool->mark.word], pool->mark.bit);
+        if (pool->mark.word != ring->mark.word) {
+            step(f);
+            ssm_store_release_u64(&block->holders[ring->mark.word], 0);
+        }
+    }
+    step(f);
+    ssm_store_release_u64(&consumer->index, TAKEN);
+    step(f);
+}
+
+/* The blocks that the dead process took are reaped without its locks, and put into the ring as other packets. */
+static void use_again(struct fixture *f, struct ssm_ring *ring, uint64_t taken)
+{
+    uint64_t handles[BLOCKS], again = 0;
+    for (uint64_t i = 0; i < taken; i++)
+        ssm_block_let_go(f->pool, (uint32_t)ssm_slot_handle(&ring->shared->slots[i]), board_get(f->board, READY));
+    const uint32_t count = free_blocks(f->pool, 0);
+    for (uint32_t i = 0; i < count; i++)
+        handles[i] = alloc(f->pool, QUEUED + i);
+    for (uint32_t i = 0; i < count; i++) {
+        bool was_there = false;
+        for (uint64_t k = 0; k < taken; k++)
+            was_there = was_there || block_of(ssm_slot_handle(&ring->shared->slots[k])) == block_of(handles[i]);
+        CHECK_EQ(was_there ? ssm_ring_put(ring, &handles[i], 1, 0, 0) : ssm_free(f->pool, handles[i]), 0);
+        again += was_there;
+    }
+    CHECK_EQ(again, taken);
+}
+
+/* I19, once the side was taken over. */
+static void check_marks(struct fixture *f, struct ssm_ring *ring)
+{
+    struct ssm_side *consumer = &ring->shared->consumer;
+    CHECK_EQ(ssm_side_enter(ring, consumer, false, -SSM_E_EMPTY), 0);
+    ssm_side_leave(consumer, false);
+    const uint64_t head = ssm_load_relaxed_u64(&ring->shared->producer.index);
+    for (uint64_t at = ssm_load_relaxed_u64(&consumer->index); at != head; at++) {
+        const struct ssm_u64 *slot = &ring->shared->slots[at & ring->mask];
+        const struct ssm_block *block = ssm_block_at(f->pool, (uint32_t)ssm_slot_handle(slot));
+        CHECK(!(ssm_load_relaxed_u64(slot) & SSM_SLOT_COMMON) || ssm_block_is_exactly(f->pool, block, ring->id));
+    }
+}
+
+/* The rest comes in order, and each packet once. */
+static void get_the_rest(struct fixture *f)
+{
+    struct ssm_ring *ring = ring_open(f->pool, "ring", 8, 0);
+    uint64_t first = ssm_load_relaxed_u64(&ring->shared->consumer.index), handles[2 * QUEUED];
+    const uint64_t tail = first;
+    while (first < QUEUED && !ssm_block_is_queued(f->pool, ring->id, ssm_slot_handle(&ring->shared->slots[first])))
+        first++;
+    const bool again = blocks_are_used_again && tail == 0;
+    if (again)
+        use_again(f, ring, first);
+    check_marks(f, ring);
+    const int got = ssm_ring_get(ring, handles, 2 * QUEUED, 0);
+    CHECK_EQ(got, QUEUED - (int)first + (again ? (int)first : 0));
+    for (uint64_t i = first; i < QUEUED; i++)
+        CHECK_EQ(number_in(f->pool, handles[i - first]), i);
+    for (int i = QUEUED - (int)first; i < got; i++)
+        CHECK(number_in(f->pool, handles[i]) >= QUEUED);
+    CHECK_EQ(ssm_free_many(f->pool, handles, (uint32_t)got), 0);
+    check_empty(ring);
+    fixture_reap(f->pool);
+    ssm_ring_close(ring);
+    check_all_there(f->pool, 0);
+}
+
+static void check_deaths_in_a_get(uint32_t holders, uint32_t steps)
+{
+    struct deaths deaths = {fixture_options(), queue_some, take_some, get_the_rest};
+    deaths.options.holders = holders;
+    CHECK_EQ(die_everywhere(&deaths), steps + 1);
+}
+
+static void test_deaths_in_a_get(void)
+{
+    for (int again = 0; again < 2; again++) {
+        blocks_are_used_again = again;
+        check_deaths_in_a_get(64, TAKEN + 2);
+        check_deaths_in_a_get(128, 2 * TAKEN + 2); /* ring and process in different words of the set */
+    }
+}
+
 /* ---- flags, shutdown ---------------------------------------------------------------------------------------- */
 
 static void test_acl(void)
@@ -515,6 +634,7 @@ int main(void)
     check_exclusive(true);
     test_sides_come_back();
     test_a_spare_ring_gives_no_side_up();
+    test_deaths_in_a_get();
     test_acl();
     test_shutdown();
     test_flags_wake();

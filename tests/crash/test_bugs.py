@@ -41,6 +41,7 @@ FOUND = {
     "NO_FORGET": ("ring_close: the last user", "which is none, or it is no process"),
     "DONE_EARLY": ("done put: a new packet", "packets are lost"),
     "DONE_LATE": ("done put: a new packet", "delivered twice"),
+    "KEEP_TAKEN": ("get: one of two", "was delivered torn"),
 }
 SOON = {
     "NO_INTENT",

@@ -13,13 +13,15 @@ What is modelled
             then per block: found to be the producer's alone, its holder set is overwritten with {ring}, else
             the ring's bit is set and the own bit cleared; publish the index; clear the note; give up the
             right. With two rings each packet goes into both (fan-out: the first put keeps the packet).
-    get     under the consumer's right, per slot: read the holder set, *then* the generation; a slot whose
-            block lacks the ring's bit, or is of another generation, is skipped; found to be the ring's
-            alone, the set is overwritten with {me}, else my bit is set and the ring's cleared; advance the
-            index once for the batch.
+    get     under the consumer's right, per slot. With a mark: the set is overwritten with {me}, unseen. Without:
+            read the holder set, *then* the generation; a slot whose block lacks the ring's bit, or is of
+            another generation, is skipped; found to be the ring's alone, the set is overwritten with {me}, else
+            my bit is set and the ring's cleared. Advance the index once for the batch. A slot has a mark
+            where its packet was not put into another ring before.
     repair  of a producer's side: the slots between the index and the note lose the ring's bit, empty blocks
-            are settled, then the note goes. Of a consumer's side: nothing. Of the shard: rebuild from the
-            holder sets.
+            are settled, then the note goes. Of a consumer's side: the index goes beyond the first slots whose
+            block lacks the ring's bit, or is of another generation; the next slot loses its mark. Of the
+            shard: rebuild from the holder sets.
     fork    of a producer or a consumer, at any step: the child has the parent's description of the file until
             its handler closes it, and so long the parent's liveness lock is held whatever becomes of the parent;
             then it forgets what the parent had, and at its first call it is a consumer with a slot of its own.
@@ -58,9 +60,9 @@ BUGS = {
     "blind_swap": "the swap does not look whether there are other holders",
     "own_first": "the producer's bit is cleared before the ring's is set where no swap is possible",
     "get_clear_first": "get clears the ring's bit before it sets its own",
-    "no_skip": "get does not skip slots whose block lacks the ring's bit",
-    "no_generation": "get does not compare the slot's generation with the block's",
-    "gen_before_bits": "get reads the generation before the holder set",
+    "no_skip": "whoever takes over a consumer's side does not look for slots that the dead one emptied",
+    "no_generation": "that repair does not compare the slot's generation with the block's",
+    "gen_before_bits": "that repair reads the generation before the holder set",
     "no_bump": "allocation does not change the generation",
     "no_rebuild": "a shard's lock taken over from the dead guards an unrepaired list",
     "settle_unlocked": "settle does not take the shard's lock",
@@ -71,7 +73,7 @@ BUGS = {
 # Other orders that look wrong and are not, each for the reason given.
 HARMLESS = {
     "unlink_first": "allocation unlinks the block before it sets its bit: the next owner rebuilds",
-    "fixcons": "whoever takes over a consumer's side advances past skipped slots: get would skip them anyway",
+    "look": "get looks at slots with a mark, too: the repair has passed over those that it would skip",
     "reap_live": "the reaper clears the bits of whoever died since, too: generations tell stale slots",
 }
 
@@ -142,14 +144,14 @@ class Model(Explorer):
         self.ALIVE, o = o, o + 1
         self.KILLS, o = o, o + 1
         self.REAPED, o = o, o + 1
-        self.ring_size = 7 + 3 * config.capacity
+        self.ring_size = 7 + 4 * config.capacity
         self.RINGS, o = o, o + nr * self.ring_size
         self.registers = len(self.REGS)
         self.PROCS, o = o, o + self.processes * self.registers
         self.size = o
 
     # A ring's bytes: head, tail, note, the producers' lock, the consumers'; ghosts: packets put, packets
-    # taken; then the slots: block + 1, generation, ghost: serial number.
+    # taken; then the slots: block + 1, generation, ghost: serial number, mark.
     def _ring(self, r: int) -> int:
         return self.RINGS + r * self.ring_size
 
@@ -157,7 +159,7 @@ class Model(Explorer):
         return 1 << (self.processes + r)
 
     def _slot(self, r: int, position: int) -> int:
-        return self._ring(r) + 7 + 3 * (position % self.c.capacity)
+        return self._ring(r) + 7 + 4 * (position % self.c.capacity)
 
     def initial(self) -> bytes:
         s = bytearray(self.size)
@@ -340,6 +342,7 @@ class Model(Explorer):
         b = s[p + 6 + n] - 1
         slot = self._slot(r, s[self._ring(r)] + n)
         s[slot], s[slot + 1], s[slot + 2] = b + 1, s[self.G + b], s[self.X + b]
+        s[slot + 3] = self.c.rings == 1
         s[p + 5] += 1
         if s[p + 5] == self.c.batch:
             s[p + 5] = 0
@@ -484,41 +487,48 @@ class Model(Explorer):
             got = self.take(s, i, ring + 4)
             if got:
                 s[p + 10] = r
-                repair = got == 2 and self.bug == "fixcons"
-                s[p], s[p + 2] = (self.SKIP_BITS, self.G_AVAIL) if repair else (self.G_AVAIL, 0)
+                s[p], s[p + 2] = self._skip_first(self.G_AVAIL) if got == 2 else (self.G_AVAIL, 0)
                 return None
         return False
 
     def at_g_avail(self, s: bytearray, i: int, p: int) -> bool | None:
         ring = self._ring(s[p + 10])
         s[p + 12] = min(self.c.batch, s[ring] - s[ring + 1])
-        s[p] = self.G_BITS if s[p + 12] else self.G_UNLOCK
-        if s[p] == self.G_BITS and self.bug == "gen_before_bits":
-            s[p] = self.G_GEN
+        self._g_slot(s, p)
         return None
+
+    def _g_slot(self, s: bytearray, p: int) -> None:
+        r = s[p + 10]
+        if s[p + 5] == s[p + 12]:
+            s[p] = self.G_ADVANCE if s[p + 12] else self.G_UNLOCK
+        elif s[self._slot(r, s[self._ring(r) + 1] + s[p + 5]) + 3] and self.bug not in (
+            "look",
+            "get_clear_first",
+        ):
+            s[p] = self.G_HAND
+        else:
+            s[p] = self.G_BITS
 
     def _g_next(self, s: bytearray, p: int) -> None:
         s[p + 5] += 1
-        s[p] = self.G_GEN if self.bug == "gen_before_bits" else self.G_BITS
-        if s[p + 5] == s[p + 12]:
-            s[p] = self.G_ADVANCE
+        self._g_slot(s, p)
 
     def at_g_bits(self, s: bytearray, i: int, p: int) -> bool | None:
         r = s[p + 10]
         b = s[self._slot(r, s[self._ring(r) + 1] + s[p + 5])] - 1
-        if not s[self.H + b] & self._bit(r) and self.bug != "no_skip":
-            self._g_next(s, p)
+        if s[self.H + b] & self._bit(r):
+            s[p] = self.G_GEN
         else:
-            s[p] = self.G_SWAP if self.bug == "gen_before_bits" else self.G_GEN
+            self._g_next(s, p)
         return None
 
     def at_g_gen(self, s: bytearray, i: int, p: int) -> bool | None:
         r = s[p + 10]
         slot = self._slot(r, s[self._ring(r) + 1] + s[p + 5])
-        if s[self.G + s[slot] - 1] != s[slot + 1] and self.bug != "no_generation":
-            self._g_next(s, p)
+        if s[self.G + s[slot] - 1] == s[slot + 1]:
+            s[p] = self.G_SWAP
         else:
-            s[p] = self.G_BITS if self.bug == "gen_before_bits" else self.G_SWAP
+            self._g_next(s, p)
         return None
 
     def _taken(self, s: bytearray, i: int, p: int, slot: int) -> None:
@@ -603,26 +613,45 @@ class Model(Explorer):
 
     # ---- repair of a consumer's side -----------------------------------------------------------------
 
+    def _skip_first(self, after: int) -> tuple[int, int]:
+        """First step of the repair, and where it returns to."""
+        if self.bug == "no_skip":
+            return after, 0
+        return (self.SKIP_GEN if self.bug == "gen_before_bits" else self.SKIP_BITS), after
+
+    def _skip_slot(self, s: bytearray, p: int) -> int:
+        ring = self._ring(s[p + 10])
+        return self._slot(s[p + 10], s[ring + 1]) if s[ring] != s[ring + 1] else 0
+
     def at_skip_bits(self, s: bytearray, i: int, p: int) -> bool | None:
-        r = s[p + 10]
-        ring = self._ring(r)
-        if s[ring] == s[ring + 1]:
+        slot = self._skip_slot(s, p)
+        last = self.bug in ("gen_before_bits", "no_generation")
+        if not slot:
             s[p] = self.FIX_DONE
-            return None
-        b = s[self._slot(r, s[ring + 1])] - 1
-        s[p] = self.SKIP_GEN if s[self.H + b] & self._bit(r) else self.SKIP_ADVANCE
+        elif not s[self.H + s[slot] - 1] & self._bit(s[p + 10]):
+            s[p] = self.SKIP_ADVANCE
+        else:
+            s[p] = self.SKIP_UNMARK if last else self.SKIP_GEN
         return None
 
     def at_skip_gen(self, s: bytearray, i: int, p: int) -> bool | None:
-        r = s[p + 10]
-        slot = self._slot(r, s[self._ring(r) + 1])
-        same = s[self.G + s[slot] - 1] == s[slot + 1]
-        s[p] = self.FIX_DONE if same else self.SKIP_ADVANCE
+        slot = self._skip_slot(s, p)
+        if not slot:
+            s[p] = self.FIX_DONE
+        elif s[self.G + s[slot] - 1] != s[slot + 1]:
+            s[p] = self.SKIP_ADVANCE
+        else:
+            s[p] = self.SKIP_BITS if self.bug == "gen_before_bits" else self.SKIP_UNMARK
         return None
 
     def at_skip_advance(self, s: bytearray, i: int, p: int) -> bool | None:
         s[self._ring(s[p + 10]) + 1] += 1
-        s[p] = self.SKIP_BITS
+        s[p] = self.SKIP_GEN if self.bug == "gen_before_bits" else self.SKIP_BITS
+        return None
+
+    def at_skip_unmark(self, s: bytearray, i: int, p: int) -> bool | None:
+        s[self._skip_slot(s, p) + 3] = 0
+        s[p] = self.FIX_DONE
         return None
 
     # ---- recoverer -----------------------------------------------------------------------------------
@@ -669,7 +698,7 @@ class Model(Explorer):
         lock = self._ring(s[p + 10]) + 4
         if s[lock] and self.is_dead(s, s[lock] - 1):
             s[lock] = i + 1
-            s[p], s[p + 2] = (self.SKIP_BITS, self.R_CONS2) if self.bug == "fixcons" else (self.R_CONS2, 0)
+            s[p], s[p + 2] = self._skip_first(self.R_CONS2)
         else:
             self._r_next_ring(s, p)
         return None

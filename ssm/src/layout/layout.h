@@ -244,7 +244,7 @@ struct ssm_delivery {
  *       has its handle; or it is a segment of the chain of such a block; or its entry says that it was returned
  *   I14 done <= head: all is done when they are equal
  *   I19 a slot with SSM_SLOT_COMMON between them is of a packet that no other living process, and no other ring,
- *       holds, and that is no chain; or of one that a process took out before it died
+ *       holds, and that is no chain; or, until the consumer's side is repaired, of one that a dead process took
  *   I21 a process in one of the sets of a ring with SSM_PEERS has the ring open */
 struct ssm_ring_shared {
     uint32_t        capacity, flags; /* written once */

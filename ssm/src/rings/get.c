@@ -5,11 +5,14 @@
  * get, under the consumer's right, and what a death after each step leaves:
  *   1  read the slot; pass over a block that lacks the ring's bit or has     nothing
  *      another generation: a process took it and died before step 3
- *   2  set the own bit, clear the ring's bit; of a chain, the head last      the slot is passed over; the reaper frees
- *      (a chain that is not whole is freed instead)                          the block
+ *   2  set the own bit, clear the ring's bit; of a chain, the head last      the repair moves the tail over the slot;
+ *      (a chain that is not whole is freed instead)                          the reaper frees the block
  *   3  tail += n, with release (R2)                                          the reaper frees the block
- * So the consumer's side needs no repair. A producer that makes room in a ring that overwrites is such a consumer, and
- * frees what it has taken: a death after step 2 or 3 leaves a ring with room, and blocks that the reaper frees.
+ * Step 2 goes from slot to slot, so what was taken are the first slots, and the repair of the side (ring_side.c) finds
+ * all of them. Therefore the fast path leaves the look of step 1 out. The slow path keeps it: a redelivering ring is
+ * not repaired in this way, and the end of a chain may be taken while its head is not.
+ * A producer that makes room in a ring that overwrites is such a consumer, and frees what it has taken: a death after
+ * step 2 or 3 leaves a ring with room, and blocks that the reaper frees.
  *
  * A redelivering ring notes each get in a table before step 2, and returned packets are got first; see redelivery.h.
  * The common case of get is in ring_fast.h.
@@ -118,7 +121,7 @@ static void pass_over(struct ssm_ring *ring)
     uint64_t start = ssm_load_relaxed_u64(&consumer->index), tail = start, head = start;
     for (;; tail++) {
         if (tail == head)
-            head = ssm_ring_head_beyond(ring, tail);
+            head = ssm_ring_head_beyond(ring, tail, 1);
         if (head == UINT64_MAX || head == tail ||
             is_queued(ring, ssm_slot_handle(&ring->shared->slots[tail & ring->mask])))
             break;
@@ -155,7 +158,7 @@ static uint32_t get_queued(struct ssm_ring *ring, uint32_t count, uint64_t slots
     uint32_t got = 0;
     while (got < count && tail - start < slots) {
         if (tail == head) {
-            head = ssm_ring_head_beyond(ring, tail);
+            head = ssm_ring_head_beyond(ring, tail, 1);
             if (head == UINT64_MAX && tail == start)
                 return UINT32_MAX;
             if (head == UINT64_MAX || head == tail)

@@ -58,15 +58,43 @@ int ssm_side_repair_producer(struct ssm_pool *pool, void *context)
     return 0;
 }
 
-/* Nothing to repair but the counts: gets pass over packets that the dead process took. */
+/* Moves the tail over the packets that a dead process took before it could (get.c): they are the first ones. So a slot
+ * with a mark is queued, and the fast path of get does not look (I19). The first one that is queued may have the dead
+ * process's bit, too: it loses its mark. A redelivering ring has no marks, and passes over such slots itself. Returns
+ * how many these were. */
+static uint32_t pass_over_taken(struct ssm_pool *pool, const struct ssm_side_of *of)
+{
+    struct ssm_side *consumer = &of->shared->consumer;
+    const uint64_t slots = ssm_ring_slots_now(of->shared, of->capacity), tail = ssm_load_relaxed_u64(&consumer->index);
+    /* A1: pairs with R1 in put_all() */
+    const uint64_t head = ssm_load_acquire_u64(&of->shared->producer.index);
+    const uint64_t depth = head - tail <= slots ? head - tail : 0; /* damaged: get says so */
+    uint32_t passed = 0;
+    for (; passed < depth; passed++) {
+        struct ssm_u64 *slot = &of->shared->slots[(tail + passed) & (slots - 1)];
+        const uint64_t handle = ssm_slot_handle(slot);
+        if (!ssm_block_is_queued(pool, of->id, handle))
+            continue;
+        ssm_store_relaxed_u64(slot, handle);
+        break;
+    }
+    if (passed > 0)
+        ssm_store_release_u64(&consumer->index, tail + passed); /* R2 -> A2 in look_for_room() */
+    return passed;
+}
+
+/* Repairs the consumer's side after a death. */
 int ssm_side_repair_consumer(struct ssm_pool *pool, void *context)
 {
-    struct ssm_ring_shared *shared = ((const struct ssm_side_of *)context)->shared;
+    const struct ssm_side_of *of = context;
+    struct ssm_ring_shared *shared = of->shared;
     struct ssm_side *consumer = &shared->consumer;
     SSM_ASSERT_SHARED(ssm_lock_is_mine(pool, &consumer->lock));
-    (void)pool;
+    const uint32_t passed = shared->flags & SSM_REDELIVER || SSM_HAS_BUG(KEEP_TAKEN) ? 0 : pass_over_taken(pool, of);
     ssm_partner_goes(shared, consumer, true);
     ssm_store_relaxed_u64(&consumer->recoveries, ssm_load_relaxed_u64(&consumer->recoveries) + 1);
+    if (passed > 0)
+        ssm_event_signal(&shared->not_full, passed, pool->no_membarrier);
     return 0;
 }
 

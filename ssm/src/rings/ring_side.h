@@ -3,9 +3,9 @@
  * The two sides of a ring: the right to put and the right to get, and the repair of a side after its owner's death.
  *
  * A right is the side's robust lock. The process of an exclusive side keeps it; the lock of a shared side is taken for
- * each call. A process that finds the owner dead repairs the side first. The consumer's side needs no repair (get.c).
- * The repair of the producer's side drops packets that were not published, and completes the put of those that were
- * (put.c). It is exact and idempotent, and needs no log.
+ * each call. A process that finds the owner dead repairs the side first. The repair of the consumer's side moves the
+ * tail over the packets that were taken (get.c). That of the producer's side drops packets that were not published, and
+ * completes the put of those that were (put.c). Both are exact and idempotent, and need no log.
  */
 #ifndef SSM_RING_SIDE_H
 #define SSM_RING_SIDE_H
