@@ -64,6 +64,14 @@ int arguments_bind_slowly(const struct module_state *state, const struct paramet
     return 0;
 }
 
+int arguments_are(const char *function, Py_ssize_t nargs, Py_ssize_t count)
+{
+    if (nargs == count)
+        return 0;
+    PyErr_Format(PyExc_TypeError, "%s() takes %zd arguments by position, not %zd", function, count, nargs);
+    return -1;
+}
+
 static int raise_timeout(PyObject *value)
 {
     PyErr_Format(PyExc_ValueError,

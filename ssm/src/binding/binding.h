@@ -140,6 +140,8 @@ static inline int arguments_bind(const struct module_state *state, const struct 
         out[i] = i < nargs ? args[i] : NULL;
     return 0;
 }
+/* For functions that take exactly so many, by position. */
+int arguments_are(const char *function, Py_ssize_t nargs, Py_ssize_t count);
 int argument_timeout_given(PyObject *value, int64_t *ns_out);
 int argument_flag_given(PyObject *value, bool *flag_out);
 
@@ -496,8 +498,8 @@ void ring_end(struct ring_object *ring);
 
 PyObject *core_waker(PyObject *module, PyObject *unused);
 PyObject *core_wake(PyObject *module, PyObject *capsule);
-PyObject *core_wait_rings(PyObject *module, PyObject *args);
-PyObject *core_count_ready(PyObject *module, PyObject *args);
+PyObject *core_wait_rings(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
+PyObject *core_count_ready(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 
 /* ---- looking at packets (peek.c) ------------------------------------------------------------------- */
 

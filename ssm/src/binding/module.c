@@ -157,9 +157,9 @@ static PyMethodDef core_functions[] = {
     {"wake", core_wake, METH_O, "wake($module, waker, /)\n--\n\nThe wait_rings() under way returns, or the next one."},
     {"slow_wait", core_slow_wait, METH_O,
      "slow_wait($module, seconds, /)\n--\n\nTell of waits that last so long; None: of none."},
-    {"wait_rings", core_wait_rings, METH_VARARGS,
+    {"wait_rings", FAST(core_wait_rings), METH_FASTCALL,
      "wait_rings($module, pairs, timeout, waker, /)\n--\n\nIndices of the pairs (ring, puts) that are worth a try."},
-    {"count_ready", core_count_ready, METH_VARARGS,
+    {"count_ready", FAST(core_count_ready), METH_FASTCALL,
      "count_ready($module, ring, puts, /)\n--\n\nHow many tries are worth it now: packets, or places; more than there can be when each\n"
      "is answered at once."},
     {NULL, NULL, 0, NULL},

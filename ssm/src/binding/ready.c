@@ -40,17 +40,21 @@ struct watch {
     PyObject            *pairs; /* the argument; NULL: nobody is told that the wait is slow */
 };
 
+static bool check_ring(const struct module_state *state, PyObject *ring)
+{
+    if (PyObject_TypeCheck(ring, state->ring_type))
+        return true;
+    PyErr_Format(PyExc_TypeError, "rings are waited for, not %R", Py_TYPE(ring));
+    return false;
+}
+
 /* false with an exception set. */
 static bool watch_add(struct watch *watch, const struct module_state *state, PyObject *pair)
 {
     PyObject *ring;
     int puts;
-    if (!PyArg_ParseTuple(pair, "Op:wait_rings", &ring, &puts))
+    if (!PyArg_ParseTuple(pair, "Op:wait_rings", &ring, &puts) || !check_ring(state, ring))
         return false;
-    if (!PyObject_TypeCheck(ring, state->ring_type)) {
-        PyErr_Format(PyExc_TypeError, "rings are waited for, not %R", Py_TYPE(ring));
-        return false;
-    }
     if (!ring_begin((struct ring_object *)ring))
         return false;
     watch->rings[watch->count] = (struct ring_object *)ring;
@@ -111,12 +115,14 @@ static PyObject *watch_run(struct watch *watch, struct ssm_waker *waker, int64_t
     return raise_code(pool, result);
 }
 
-PyObject *core_count_ready(PyObject *module, PyObject *args)
+PyObject *core_count_ready(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     const struct module_state *state = PyModule_GetState(module);
-    struct ring_object *ring;
-    int puts;
-    if (!PyArg_ParseTuple(args, "O!p:count_ready", state->ring_type, &ring, &puts))
+    if (arguments_are("count_ready", nargs, 2) < 0 || !check_ring(state, args[0]))
+        return NULL;
+    struct ring_object *ring = (struct ring_object *)args[0];
+    const int puts = PyObject_IsTrue(args[1]);
+    if (puts < 0)
         return NULL;
     uint32_t count = UINT32_MAX;
     if (ring_begin(ring)) {
@@ -139,14 +145,16 @@ static PyObject *sleep_for_waker(struct ssm_waker *waker, int64_t timeout_ns)
     return PyList_New(0);
 }
 
-PyObject *core_wait_rings(PyObject *module, PyObject *args)
+PyObject *core_wait_rings(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     const struct module_state *state = PyModule_GetState(module);
-    PyObject *pairs, *timeout, *capsule, *list = NULL;
+    PyObject *list = NULL;
     int64_t timeout_ns = SSM_FOREVER;
-    if (!PyArg_ParseTuple(args, "O!OO:wait_rings", &PyTuple_Type, &pairs, &timeout, &capsule) ||
-        argument_timeout(timeout, &timeout_ns) < 0)
+    if (arguments_are("wait_rings", nargs, 3) < 0 || argument_timeout(args[1], &timeout_ns) < 0)
         return NULL;
+    PyObject *const pairs = args[0], *const capsule = args[2];
+    if (!PyTuple_Check(pairs))
+        return PyErr_Format(PyExc_TypeError, "wait_rings() takes a tuple of pairs, not %R", Py_TYPE(pairs));
     struct ssm_waker *waker = capsule == Py_None ? NULL : PyCapsule_GetPointer(capsule, WAKER_NAME);
     if (capsule != Py_None && waker == NULL)
         return NULL;

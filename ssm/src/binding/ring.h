@@ -49,7 +49,7 @@ void ended_end(struct ended *of, bool put);
 /* ---- ring_roster.c -------------------------------------------------------------------------------- */
 
 extern const char ring_publish_doc[], ring_enrol_doc[], ring_roster_doc[];
-PyObject *ring_publish(struct ring_object *self, PyObject *args);
+PyObject *ring_publish(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs);
 PyObject *ring_enrol(struct ring_object *self, PyObject *args);
 PyObject *ring_roster(struct ring_object *self, PyObject *argument);
 

@@ -26,15 +26,15 @@ RING_DOC(ring_publish_doc,
 "_publish($self, pkt, timeout, /)\n--\n\n"
 "put() of a packet that is kept; returns how many subscriptions were counted when it went in.");
 
-PyObject *ring_publish(struct ring_object *self, PyObject *args)
+PyObject *ring_publish(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    PyObject *object, *timeout;
     int64_t timeout_ns = SSM_FOREVER;
     uint32_t roster = 0;
-    if (!PyArg_ParseTuple(args, "O!O:_publish", self->state->packet_type, &object, &timeout) ||
-        argument_timeout(timeout, &timeout_ns) < 0)
+    if (arguments_are("_publish", nargs, 2) < 0 || argument_timeout(args[1], &timeout_ns) < 0)
         return NULL;
-    struct packet_object *packet = (struct packet_object *)object;
+    if (!PyObject_TypeCheck(args[0], self->state->packet_type))
+        return PyErr_Format(PyExc_TypeError, "a Packet is published, not %R", Py_TYPE(args[0]));
+    struct packet_object *packet = (struct packet_object *)args[0];
     if (ring_check_pool(self, packet->pool, "packet is") < 0 || !ring_begin(self))
         return NULL;
     int result = publish(self, packet, timeout_ns, &roster);

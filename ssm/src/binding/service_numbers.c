@@ -243,9 +243,9 @@ static PyObject *pid_enter(struct pid_object *self, PyObject *unused)
     return OBJECT(self);
 }
 
-static PyObject *pid_exit(struct pid_object *self, PyObject *args)
+static PyObject *pid_exit(struct pid_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    (void)args;
+    (void)args, (void)nargs;
     if (pid_give_back(self) < 0)
         return NULL;
     RETURN_NONE;
@@ -272,7 +272,7 @@ static PyMemberDef pid_members[] = {
 static PyMethodDef pid_methods[] = {
     {"free", (PyCFunction)pid_free, METH_NOARGS, pid_free_doc},
     {"__enter__", (PyCFunction)pid_enter, METH_NOARGS, NULL},
-    {"__exit__", (PyCFunction)pid_exit, METH_VARARGS, NULL},
+    {"__exit__", FAST(pid_exit), METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
 
