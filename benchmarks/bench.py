@@ -3,8 +3,9 @@
 
 Each case runs several times, the cases in turn, so that a slow minute of the machine falls on all of them; the table
 shows the median and the range of those runs. What each does: benchmarks/cases.py, floor.py, core.c, pairs.c, floor.c.
+What disturbed a run, and is therefore thrown away: benchmarks/reference.py.
 
-    python -m benchmarks [--rounds N] [--packets N] [--record | --output FILE] [--python-only]
+    python -m benchmarks [--quick] [--rounds N] [--packets N] [--record | --output FILE] [--python-only]
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import cases, floor
 from benchmarks.cases import BATCH, PATIENCE_S, PAYLOAD
+from benchmarks.reference import TRIES, Runs, interpreter_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +49,8 @@ class Case:
     what: str
     language: str
     run: Callable[[int], float]  # packets -> nanoseconds per packet
-    runs: list[float] = field(default_factory=list)
+    runs: list[float] = field(default_factory=list)  # of check.py
+    steady: Runs = field(default_factory=Runs)  # beside the reference loop
 
 
 # ---- C -----------------------------------------------------------------------------------------------
@@ -149,7 +152,8 @@ def note(text: str) -> None:
 def print_table(table: list[Case]) -> None:
     print(f"{'':<37} {'ns per packet':>13}  {'from':>8} {'to':>8}  {'packets/s':>12}")
     for case in table:
-        median, low, high = statistics.median(case.runs), min(case.runs), max(case.runs)
+        values = case.steady.values
+        median, low, high = statistics.median(values), min(values), max(values)
         label = f"{case.what:<30} {case.language:<6}"
         print(f"{label} {median:>13,.1f}  {low:>8,.1f} {high:>8,.1f}  {NS / median:>12,.0f}")
 
@@ -169,16 +173,20 @@ def machine(core: Path | None) -> dict[str, str | float]:
         "libc": "-".join(platform.libc_ver()),
         "compiler": compiler,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python_build": interpreter_build(),
     }
 
 
 def as_document(table: list[Case], about: dict[str, str | float], packets: int) -> dict[str, object]:
     results = []
     for case in table:
-        result = {key: value for key, value in asdict(case).items() if key != "run"}
-        result["unit"] = "ns per packet"
-        result["median"] = statistics.median(case.runs)
-        results.append(result)
+        about_case = {
+            "name": case.name,
+            "what": case.what,
+            "language": case.language,
+            "unit": "ns per packet",
+        }
+        results.append(about_case | case.steady.as_fields())
     when = datetime.now(UTC).isoformat(timespec="seconds")
     return {"when": when, "machine": about, "packets": packets, "payload": PAYLOAD, "results": results}
 
@@ -213,9 +221,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7, help="runs of each case (%(default)s)")
     parser.add_argument("--packets", type=int, default=500_000, help="packets per run (%(default)s)")
     parser.add_argument("--python-only", action="store_true", help="do not build and measure the C core")
+    parser.add_argument(
+        "--quick", action="store_true", help="does it run? One short run of each, none repeated"
+    )
     add_output(parser)
     args = parser.parse_args(argv)
-
+    if args.quick:
+        args.rounds, args.packets = 1, BATCH
     core = None if args.python_only else build_core()
     about = machine(core)
     packets = max(args.packets // BATCH, 1) * BATCH
@@ -223,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
     for turn in range(args.rounds):
         for case in table:
             note(f"round {turn + 1} of {args.rounds}: {case.language} {case.what}")
-            case.runs.append(case.run(packets))
+            case.steady.add(partial(case.run, packets), tries=1 if args.quick else TRIES)
     note("")
 
     print(" | ".join(f"{key} {value}" for key, value in about.items()))

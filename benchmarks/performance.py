@@ -106,9 +106,11 @@ def newest(folder: Path) -> dict[str, Any] | None:
 def measured_on(document: dict[str, Any], command: str) -> str:
     about = document["machine"]
     compiler = "" if about["compiler"] == "not measured" else f"{about['compiler']}, "
+    build = f" ({about['python_build']})" if "python_build" in about else ""
+    depth = f", at most {document['depth']} messages under way" if "depth" in document else ""
     return (
         f"Measured {document['when'][:10]} on {about['cpu']}, {about['cores']} cores, load {about['load']}, Linux "
-        f"{about['kernel']}, {about['libc']},\n{compiler}{about['python']}: `{command}`.\n"
+        f"{about['kernel']}, {about['libc']},\n{compiler}{about['python']}{build}: `{command}`{depth}.\n"
     )
 
 
@@ -161,24 +163,36 @@ def against_goals(document: dict[str, Any], rows: tuple[Row, ...], language: str
     return "\n".join(lines) + "\n"
 
 
-def answered(value: float, unit: str) -> str:
-    return f"{value:,.0f}/s" if unit == "messages/s" else in_words(value, "us")
+def answered(result: dict[str, Any]) -> str:
+    """A figure, and what it is in turns of the reference loop of the same runs."""
+    median, is_rate = result["median"], result["unit"] == "messages/s"
+    text = f"{median:,.0f}/s" if is_rate else in_words(median, "us")
+    if "reference_ns" not in result:
+        return text
+    turns = (1e9 / median if is_rate else median) / result["reference_ns"]
+    return f"{text} ({turns:,.{1 if turns < 100 else 0}f})"
 
 
 def peers_table(document: dict[str, Any]) -> str:
     questions = list(dict.fromkeys(r["question"] for r in document["results"]))
     peers = list(dict.fromkeys(r["peer"] for r in document["results"]))
-    cell = {(r["question"], r["peer"]): (r["median"], r["unit"]) for r in document["results"]}
+    cell = {(r["question"], r["peer"]): r for r in document["results"]}
     lines = ["| | " + " | ".join(questions) + " |", "|---" + "|--:" * len(questions) + "|"]
     for peer in peers:
         # Who copies writes all of it either way.
         answers = [
             cell.get((q, peer)) or cell.get((q.removesuffix(", all written"), peer)) for q in questions
         ]
-        cells = [answered(*each) if each else "" for each in answers]
+        cells = [answered(each) if each else "" for each in answers]
         lines.append(f"| {peer} | {' | '.join(cells)} |")
     packages = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
     lines += ["", f"With {packages}."]
+    if thrown := [r["thrown_away"] for r in document["results"] if "thrown_away" in r]:
+        unsteady = sum(r["unsteady"] for r in document["results"])
+        lines += [
+            "In brackets: turns of a loop of the interpreter's own that one message takes, in the same runs. Thrown "
+            f"away, since that loop's time moved: {sum(thrown)} runs; {unsteady} of those shown were no steadier."
+        ]
     lines += [f"- {m['peer']}, {m['question']}: {m['reason']}" for m in document["missing"]]
     return "\n".join(lines) + "\n"
 

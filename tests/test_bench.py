@@ -18,12 +18,14 @@ from benchmarks import (
     bench,
     callgrind,
     calls,
+    cases,
     check,
     growth,
     hosted,
     in_place,
     performance,
     pipelines,
+    reference,
 )
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers import crew, ways
@@ -40,10 +42,9 @@ def run(output, module, *options):
 
 
 def test_bench_writes_its_results(tmp_path):
-    options = ("--python-only", "--rounds", "1", "--packets", "128")
-    printed, document = run(tmp_path / "results.json", "benchmarks", *options)
-    assert {"cpu", "kernel", "compiler", "python"} <= document["machine"].keys()
-    assert document["packets"] == 128
+    printed, document = run(tmp_path / "results.json", "benchmarks", "--python-only", "--quick")
+    assert {"cpu", "kernel", "compiler", "python", "python_build"} <= document["machine"].keys()
+    assert document["packets"] == cases.BATCH
     assert len(document["results"]) == len(bench.PYTHON)
     for result in document["results"]:
         assert result["runs"] == [result["median"]]
@@ -143,15 +144,42 @@ def test_in_place():
 def test_peers(tmp_path):
     """Of those that need nothing but Python; one that copies, one that polls, ours in batches."""
     kinds = "batches,hand-made,SimpleQueue,ssm.Queue"
-    options = ("--rounds", "1", "--seconds", "0.001", "--only", kinds)
-    _, document = run(tmp_path / "results.json", "benchmarks.peers", *options)
+    printed, document = run(tmp_path / "results.json", "benchmarks.peers", "--quick", "--only", kinds)
     assert document["missing"] == []
+    assert document["depth"] == ways.DEPTH
+    assert f"depth {ways.DEPTH}" in printed
+    assert document["machine"]["python_build"] in printed
+    assert all(r["reference_ns"] > 0 and r["thrown_away"] == 0 for r in document["results"])
+    cells = performance.peers_table(document)
+    assert cells.count("/s (") >= len(kinds.split(","))
     asked = [(r["question"], r["peer"].split(" ")[-1]) for r in document["results"]]
     assert asked.count(("64 B", "64")) == 1
     assert ("round trip, sleeping", "ssm.Queue") in asked
     assert ("round trip, polling", "ring") in asked
     assert ("round trip, sleeping", "multiprocessing.SimpleQueue") in asked
     assert all(r["median"] > 0 for r in document["results"])
+
+
+def test_a_run_that_was_disturbed_is_repeated_a_few_times():
+    """The loop beside it takes longer behind the first run than before; then it does so behind every run."""
+    runs, values, turns = reference.Runs(), iter(range(100)), iter([100, 116, 100, 114, *[100, 200] * 9])
+    for _ in range(2):
+        runs.add(lambda: float(next(values)), tries=3, turn=lambda: float(next(turns)))
+    assert runs.values == [1, 4]  # 0, 2 and 3 are thrown away
+    assert runs.as_fields() == {
+        "runs": [1, 4],
+        "median": 2.5,
+        "reference_ns": 128.5,
+        "thrown_away": 3,
+        "unsteady": 1,
+    }
+
+
+def test_a_run_that_fails_adds_nothing():
+    runs = reference.Runs()
+    with pytest.raises(ZeroDivisionError):
+        runs.add(lambda: 1 / 0)
+    assert runs == reference.Runs()
 
 
 class Fragile(ways.MpPipe):

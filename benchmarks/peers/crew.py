@@ -31,7 +31,7 @@ MOST = 4_000_000  # messages in a run
 
 def warm_up(peer: Peer) -> int:
     """Calls that are not timed: every slot and page has been used once, four times where messages are short."""
-    return 128 if peer.size > 1 << 16 else 4096 // peer.batch
+    return (128 if peer.size > 1 << 16 else 4096) // peer.batch
 
 
 # ---- what the processes do ---------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ways from one process to another: ours, the standard library's, and other packages'.
 
-Each is used as its documentation shows, with the fastest of the ways it offers, behind one small interface: a sender
+Each is used in the fastest of the ways that it offers, documented or not, behind one small interface; where two ways
+are sensible, both are here. The interface: a sender
 that takes a message, and a receiver that takes it in, looks at its first and last byte, and lets it go. Those that copy
 send the same bytes object each time; those that lend memory write the first and the last byte, or with `fill` all.
 At most 64 messages are under way, where the peer lets one say so.
@@ -274,6 +275,21 @@ class MpPipe(Peer):
         self.theirs.close()
 
 
+class MpPipeInto(MpPipe):
+    """Into memory that is there already."""
+
+    name = "multiprocessing.Pipe, recv_bytes_into"
+
+    def receiver(self) -> Receive:
+        receive, memory = self.theirs.recv_bytes_into, bytearray(self.size)
+
+        def receive_into() -> int:
+            receive(memory)
+            return memory[0] + memory[-1]
+
+        return receive_into
+
+
 class SharedMemoryRing(Peer):
     """What people write by hand: slots in shared_memory, two counters, a loop that looks. Not safe everywhere."""
 
@@ -339,7 +355,13 @@ class SharedMemoryRing(Peer):
         self.memory.unlink()
 
 
+def as_it_is(data: Any) -> Any:
+    return data
+
+
 class FasterFifo(Peer):
+    """Bytes need no pickle: it takes functions of the caller's own instead."""
+
     name = "faster-fifo"
     module = "faster_fifo"
 
@@ -347,7 +369,9 @@ class FasterFifo(Peer):
         super().__init__(size, fill=fill)
         import faster_fifo
 
-        self.queue = faster_fifo.Queue(max_size_bytes=DEPTH * (size + 256))
+        self.queue = faster_fifo.Queue(
+            max_size_bytes=DEPTH * (size + 256), maxsize=DEPTH, dumps=as_it_is, loads=bytes
+        )
 
     def sender(self) -> Send:
         put, data = self.queue.put, self.data
@@ -356,6 +380,19 @@ class FasterFifo(Peer):
     def receiver(self) -> Receive:
         get = self.queue.get
         return lambda: touch(get(timeout=LONG_S))
+
+
+class FasterFifoBatch(FasterFifo):
+    name = f"faster-fifo, put_many, get_many of {DEPTH}"
+    batch = DEPTH
+
+    def sender(self) -> Send:
+        put_many, batch = self.queue.put_many, [self.data] * DEPTH
+        return lambda: put_many(batch, timeout=LONG_S)
+
+    def receiver(self) -> Receive:
+        get_many = self.queue.get_many
+        return lambda: len(get_many(timeout=LONG_S, max_messages_to_get=DEPTH))
 
 
 class PosixIpcQueue(Peer):
@@ -393,8 +430,11 @@ class PosixIpcQueue(Peer):
 
 
 class Zmq(Peer):
-    name = "pyzmq, ipc"
+    """A message is copied into a frame and out of it."""
+
+    name = "pyzmq, PUSH and PULL"
     module = "zmq"
+    kinds: ClassVar[tuple[str, str]] = ("PUSH", "PULL")  # sender, receiver
 
     def __init__(self, size: int, *, fill: bool = False) -> None:
         super().__init__(size, fill=fill)
@@ -409,21 +449,118 @@ class Zmq(Peer):
         return socket
 
     def sender(self) -> Send:
-        socket, data = self._socket("PUSH"), self.data
+        socket, data = self._socket(self.kinds[0]), self.data
         socket.connect(self.address)
         return lambda: socket.send(data)
 
     def receiver(self) -> Receive:
-        socket = self._socket("PULL")
+        socket = self._socket(self.kinds[1])
         socket.bind(self.address)
-        return lambda: touch(socket.recv(copy=False).buffer)
+        return lambda: touch(socket.recv())
 
     def close(self) -> None:
         Path(self.address.removeprefix("ipc://")).unlink(missing_ok=True)
 
 
+class ZmqNoCopy(Zmq):
+    """Frames lend their memory, on both sides; better for long messages than for short ones."""
+
+    name = "pyzmq, PUSH and PULL, no copy"
+
+    def sender(self) -> Send:
+        socket, data = self._socket(self.kinds[0]), self.data
+        socket.connect(self.address)
+        return lambda: socket.send(data, copy=False)
+
+    def receiver(self) -> Receive:
+        socket = self._socket(self.kinds[1])
+        socket.bind(self.address)
+        return lambda: touch(socket.recv(copy=False).buffer)
+
+
+class ZmqPair(Zmq):
+    name = "pyzmq, PAIR"
+    kinds = ("PAIR", "PAIR")
+
+
+class ZmqPairNoCopy(ZmqNoCopy):
+    name = "pyzmq, PAIR, no copy"
+    kinds = ("PAIR", "PAIR")
+
+
+class ZenohSharedMemory(Peer):
+    """A buffer of its shared memory for each message, and a publisher that blocks. In Python a buffer is written in
+    place, and read by a copy only."""
+
+    name = "zenoh, shared memory"
+    module = "zenoh"
+    lends = True
+    settles_s = 1.0
+
+    def __init__(self, size: int, *, fill: bool = False) -> None:
+        super().__init__(size, fill=fill)
+        import zenoh
+
+        if not hasattr(zenoh, "shm"):
+            raise NotPossibleError("this zenoh has no shared memory")
+        self.key = f"peers/{uuid.uuid4().hex}"
+        self.address = f"unixsock-stream//tmp/{self.key.replace('/', '-')}"
+
+    def _session(self, role: str) -> Any:
+        import zenoh
+
+        zenoh.init_log_from_env_or("off")
+        config = zenoh.Config()
+        config.insert_json5("scouting/multicast/enabled", "false")
+        config.insert_json5("transport/shared_memory/enabled", "true")
+        config.insert_json5(f"{role}/endpoints", f'["{self.address}"]')
+        config.insert_json5("mode", '"peer"')
+        return zenoh.open(config)
+
+    def sender(self) -> Send:
+        import zenoh
+
+        session = self._session("connect")
+        provider = zenoh.shm.ShmProvider.default_backend((DEPTH + 8) * (self.size + 4096))
+        publisher = session.declare_publisher(
+            self.key,
+            congestion_control=zenoh.CongestionControl.BLOCK,
+            reliability=zenoh.Reliability.RELIABLE,
+        )
+        policy = zenoh.shm.BlockOn(zenoh.shm.GarbageCollect())
+        alloc, put, size, data, fill = provider.alloc, publisher.put, self.size, self.data, self.fill
+        kept = (session, provider)
+
+        def send() -> object:
+            buffer = alloc(size, policy=policy)
+            if fill:
+                buffer[:] = data
+            else:
+                buffer[0] = buffer[size - 1] = 1
+            put(buffer)
+            return kept
+
+        return send
+
+    def receiver(self) -> Receive:
+        import zenoh
+
+        session = self._session("listen")
+        subscriber = session.declare_subscriber(self.key, zenoh.handlers.FifoChannel(DEPTH))
+        receive, kept = subscriber.recv, (session, subscriber)
+
+        def receive_one() -> object:
+            return touch(receive().payload.to_bytes()), kept
+
+        return receive_one
+
+    def close(self) -> None:
+        Path(self.address.removeprefix("unixsock-stream/")).unlink(missing_ok=True)
+
+
 class Iceoryx2(Peer):
-    """Publish and subscribe without overflow; the subscriber polls, for events are a service of their own."""
+    """Publish and subscribe without overflow; the subscriber polls, for events are a service of their own. A payload is
+    looked at by a ctypes array at its address: its own Slice makes a pointer for each element."""
 
     name = "iceoryx2, polling"
     module = "iceoryx2"
@@ -459,15 +596,16 @@ class Iceoryx2(Peer):
         iox2, node, service = self._open()
         builder = service.publisher_builder().initial_max_slice_len(self.size)
         publisher = builder.backpressure_strategy(iox2.BackpressureStrategy.RetryUntilDelivered).create()
-        size, data, kept = self.size, self.data, (node, service)
+        size, data, kept, fill = self.size, self.data, (node, service), self.fill
+        loan, at, move = publisher.loan_slice_uninit, (ctypes.c_uint8 * size).from_address, ctypes.memmove
 
         def send() -> object:
-            sample = publisher.loan_slice_uninit(size)
-            if self.fill:
-                ctypes.memmove(sample.payload_ptr, data, size)
+            sample = loan(size)
+            if fill:
+                move(sample.payload_ptr, data, size)
             else:
-                payload = sample.payload()
-                payload[0] = payload[size - 1] = 1
+                payload = at(sample.payload_ptr)
+                payload[0] = payload[-1] = 1
             sample.assume_init().send()
             return kept
 
@@ -476,13 +614,12 @@ class Iceoryx2(Peer):
     def receiver(self) -> Receive:
         _, node, service = self._open()
         subscriber, kept = service.subscriber_builder().create(), (node, service)
-        last = self.size - 1
+        take, at = subscriber.receive, (ctypes.c_uint8 * self.size).from_address
 
         def receive() -> object:
-            while (sample := subscriber.receive()) is None:
+            while (sample := take()) is None:
                 pass
-            payload = sample.payload()
-            value = payload[0] + payload[last]
+            value = touch(at(sample.payload_ptr))
             sample.delete()
             return value, kept
 
@@ -515,13 +652,13 @@ class Iceoryx2Events(Iceoryx2):
         iox2, node, service = self._open()
         bound = iox2.Duration.from_millis(100)  # an event may be lost: without a bound the receiver has hung
         listener = self._events(node).listener_builder().create()
-        subscriber, last = service.subscriber_builder().create(), self.size - 1
+        subscriber = service.subscriber_builder().create()
+        take, at = subscriber.receive, (ctypes.c_uint8 * self.size).from_address
 
         def receive() -> object:
-            while (sample := subscriber.receive()) is None:
+            while (sample := take()) is None:
                 listener.timed_wait(bound)
-            payload = sample.payload()
-            value = payload[0] + payload[last]
+            value = touch(at(sample.payload_ptr))
             sample.delete()
             return value
 
@@ -529,6 +666,7 @@ class Iceoryx2Events(Iceoryx2):
 
 
 PEERS: tuple[type[Peer], ...] = (
-    Ssm, SsmTopic, SsmPolling, SsmBatch, SsmQueue, SharedMemoryRing, Iceoryx2, Iceoryx2Events, Zmq, FasterFifo,
-    PosixIpcQueue, MpPipe, MpSimpleQueue, MpQueue,
+    Ssm, SsmTopic, SsmPolling, SsmBatch, SsmQueue, SharedMemoryRing, Iceoryx2, Iceoryx2Events, ZenohSharedMemory,
+    Zmq, ZmqNoCopy, ZmqPair, ZmqPairNoCopy, FasterFifo, FasterFifoBatch, PosixIpcQueue, MpPipe, MpPipeInto,
+    MpSimpleQueue, MpQueue,
 )  # fmt: skip
