@@ -177,6 +177,55 @@ static void test_reset(void)
     fixture_close(&f);
 }
 
+/* ---- large blocks ------------------------------------------------------------------------------------------- */
+
+#define LARGE       SSM_CACHED_BYTES
+#define LARGE_COUNT 64
+#define ROUNDS      500
+
+/* Packets of that size go from one process to another one, at most `depth` at a time. Returns how many blocks there are
+ * that ever had one of them. */
+static uint32_t circulate(uint64_t size, uint32_t depth)
+{
+    struct ssm_pool_options options = cached_options();
+    options.classes[0] = (struct ssm_class_spec){size, LARGE_COUNT};
+    options.class_count = 1;
+    struct fixture f = fixture_open(&options);
+    struct ssm_pool *other = fixture_attach(f.fd, 0);
+    other->home = (f.pool->home + 1) % options.shards;
+    struct ssm_ring *ring = ring_open(f.pool, "ring", LARGE_COUNT, 0), *others = ring_open(other, "ring", 0, 0);
+    uint32_t count = 0;
+    bool seen[LARGE_COUNT] = {false};
+    for (int round = 0; round < ROUNDS; round++) {
+        uint64_t handle;
+        for (uint32_t i = 0; i < depth; i++) {
+            CHECK_EQ(ssm_alloc(f.pool, size / 2, 0, &handle), 0);
+            count += !seen[block_of(handle)];
+            seen[block_of(handle)] = true;
+            CHECK_EQ(ssm_ring_put(ring, &handle, 1, 0, 0), 0);
+        }
+        for (uint32_t i = 0; i < depth; i++) {
+            CHECK_EQ(ssm_ring_get(others, &handle, 1, 0), 1);
+            CHECK_EQ(ssm_free(other, handle), 0);
+        }
+    }
+    ssm_ring_close(ring);
+    ssm_ring_close(others);
+    pool_end(other);
+    check_all_there(f.pool, 0);
+    fixture_close(&f);
+    return count;
+}
+
+/* They are used again while they are hot: as many blocks as there are packets under way. A small one may wait in a
+ * cache. */
+static void test_few_large_blocks_circulate(void)
+{
+    for (uint32_t depth = 1; depth <= 16; depth *= 4)
+        CHECK_EQ(circulate(LARGE, depth), depth);
+    CHECK(circulate(LARGE / 2, 1) > 1);
+}
+
 /* ---- thieves ------------------------------------------------------------------------------------------------ */
 
 enum { READY, GO, OWNER }; /* steps of the board */
@@ -488,6 +537,7 @@ int main(void)
     test_garbage_entries();
     test_garbage_among_many();
     test_reset();
+    test_few_large_blocks_circulate();
     test_steal_from_an_idle_process();
     test_steal_counts();
     test_busy_owner();

@@ -119,6 +119,8 @@ static void lay_out_classes(const struct ssm_pool_options *options, struct ssm_g
         c->stride = round_up(c->block_size, SSM_CACHELINE);
         c->first_block = g->block_total;
         c->cache_blocks = g->cache < c->block_count / 8 ? g->cache : c->block_count / 8;
+        if (c->block_size >= SSM_CACHED_BYTES)
+            c->cache_blocks = 0;
         g->block_total += c->block_count;
     }
 }

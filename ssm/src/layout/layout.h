@@ -43,14 +43,16 @@
 #define SSM_MAGIC          UINT64_C(0x31306d7373006c70) /* "pl\0ssm01" */
 #define SSM_LAYOUT_VERSION 13u
 #define SSM_PARK_SLOTS     32u /* room in a cache beyond its size, for blocks whose shard stays locked */
-#define SSM_BLOCK_MAX      (UINT64_C(1) << 31)
-#define SSM_EXTENT_UNIT    SSM_CACHELINE   /* start and size of an extent are multiples of it */
-#define SSM_EXTENT_PAGE    UINT64_C(4096)  /* large extents start at multiples of this, */
-#define SSM_EXTENT_LARGE   UINT64_C(65536) /* those of so many bytes: a page costs them little */
-#define SSM_GROW_UNIT      UINT64_C(65536) /* by which an arena grows; reserved before it is touched */
-#define SSM_NIL            UINT32_MAX
-#define SSM_ASKING_MAX     8u /* calls that wait for several blocks of one class, in the order in which they came */
-#define SSM_RMID_REST_NS   UINT64_C(2000000) /* of a process's RMID, before another process gets it */
+#define SSM_CACHED_BYTES                                                                             \
+    UINT64_C(65536) /* blocks of so many have no private cache: the last one freed goes out first */
+#define SSM_BLOCK_MAX    (UINT64_C(1) << 31)
+#define SSM_EXTENT_UNIT  SSM_CACHELINE   /* start and size of an extent are multiples of it */
+#define SSM_EXTENT_PAGE  UINT64_C(4096)  /* large extents start at multiples of this, */
+#define SSM_EXTENT_LARGE UINT64_C(65536) /* those of so many bytes: a page costs them little */
+#define SSM_GROW_UNIT    UINT64_C(65536) /* by which an arena grows; reserved before it is touched */
+#define SSM_NIL          UINT32_MAX
+#define SSM_ASKING_MAX   8u /* calls that wait for several blocks of one class, in the order in which they came */
+#define SSM_RMID_REST_NS UINT64_C(2000000) /* of a process's RMID, before another process gets it */
 
 #define SSM_SHARED_ALIGNED __attribute__((aligned(SSM_NO_SHARING)))
 
@@ -319,7 +321,7 @@ struct ssm_class_geometry {
     uint64_t lists_start;   /* offset of the free lists: `shards` arrays of block_count indices */
     uint32_t block_count;
     uint32_t first_block;  /* global index of the class's first block */
-    uint32_t cache_blocks; /* private cache: at most 1/8 of the class, 0 = off */
+    uint32_t cache_blocks; /* private cache: at most 1/8 of the class, 0 = off; see SSM_CACHED_BYTES */
 };
 
 #define SSM_LOCKS_APART (UINT32_C(1) << 16) /* a flag of the pool's: its locks are on a lock file, see lock_file.h */
