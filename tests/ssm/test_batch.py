@@ -284,3 +284,29 @@ def test_a_column_does_not_keep_the_packets(pool):
     assert free(pool) == 64
     with pytest.raises(ValueError, match="gone"):
         lengths[0] = 5
+
+
+def test_a_loop_over_a_batch_keeps_its_last_packet_unless_it_ends_each(pool):
+    """Python keeps the variable of a loop."""
+    ring, before = pool.ring("r", capacity=4), free(pool)
+
+    def pass_on(batch):
+        ring.put_many(batch)
+        received = ring.get_many(4)
+        assert received.gather()[:, 0].tolist() == [0, 1, 2, 3]
+        received.free()
+
+    batch = pool.alloc_many(4, 8)
+    for number, packet in enumerate(batch):
+        packet[0] = number
+    pass_on(batch)
+    assert (free(pool), packet[0]) == (before - 1, 3)
+
+    batch = pool.alloc_many(4, 8)
+    for number, packet in enumerate(batch):
+        with packet:
+            packet[0] = number
+    pass_on(batch)
+    assert free(pool) == before
+    with pytest.raises(ssm.StaleHandle):
+        packet[0]
