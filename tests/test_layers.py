@@ -58,7 +58,7 @@ PYTHON = {
     """,
     "ssm": """
         _core
-        acl caller columns ending in_hand late progress terminal
+        acl caller columns ending in_hand installed late progress terminal
         stats_text
         errors labels slow stats
         registered names service records aio ready semaphore_aio lending
