@@ -42,6 +42,7 @@ FOUND = {
     "DONE_EARLY": ("done put: a new packet", "packets are lost"),
     "DONE_LATE": ("done put: a new packet", "delivered twice"),
     "KEEP_TAKEN": ("get: one of two", "was delivered torn"),
+    "OWNED_STAYS": ("topic: reap the owner of a ring", "blocks are free in the end"),
 }
 SOON = {
     "NO_INTENT",

@@ -6,6 +6,7 @@
 #include "get.h"
 #include "ring_side.h"
 #include "ring_unlink.h"
+#include "seed_bug.h"
 
 /* The holder slot in a lock word; SSM_NIL if it names none. */
 static uint32_t slot_of(const struct ssm_pool *pool, uint64_t owner)
@@ -45,7 +46,7 @@ uint32_t ssm_ring_end_owned(struct ssm_pool *pool, uint32_t holder_id, const str
         return SSM_NIL;
     const uint64_t owner = ssm_load_relaxed_u64(&ring.shared->owner); /* written before the ring could be found */
     const uint32_t slot = slot_of(pool, owner);
-    if (slot == SSM_NIL || !is_gone(pool, slot, owner, gone))
+    if (slot == SSM_NIL || !is_gone(pool, slot, owner, gone) || SSM_HAS_BUG(OWNED_STAYS))
         return SSM_NIL;
     if (!end(&ring))
         return slot;
