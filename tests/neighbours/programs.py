@@ -16,18 +16,34 @@ from tests.neighbours.in_place import put_in_place
 if __name__ == "__main__":
     put_in_place()
 
+import asyncio
 import multiprocessing as mp
 import os
 import unittest
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+PATIENCE = 20  # times as long as a test of others waits
+
+
+def be_patient() -> None:
+    """Let three of its tests wait longer: they give a worker that is spawned half a second, to start or to end."""
+    import aiomultiprocess.tests.pool as tests
+
+    join = tests.PoolWorker.join
+    tests.PoolWorker.join = lambda worker, timeout=None: join(worker, timeout and PATIENCE * timeout)
+    slow: Any = SimpleNamespace(**vars(asyncio))
+    slow.sleep = lambda seconds: asyncio.sleep(PATIENCE * seconds)
+    tests.asyncio = slow
+
 
 def aiomultiprocess() -> None:
-    """Its own tests, unchanged."""
+    """Its own tests, unchanged but for how long they wait."""
     import aiomultiprocess.tests
 
+    be_patient()
     suite = unittest.defaultTestLoader.loadTestsFromModule(aiomultiprocess.tests)
     result = unittest.TextTestRunner(verbosity=1).run(suite)
     assert result.testsRun > 20
