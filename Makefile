@@ -19,6 +19,7 @@
 #   make fuzz     damaged pools, for SECONDS=60; needs clang and its runtime (Debian: libclang-rt-dev)
 #   make kill     a process is killed wherever an operation leaves something else behind, and its rescuer too; ARGS="--only put"
 #   make mutants  small changes to the sources, each of which a test must find; docs/testing.md; ARGS="--files put --count 9"
+#   make bridge-faults   two network namespaces with a bridge between them, links cut, bridges killed; as root; minutes
 #   make soak     many processes at random work, killed at random, in C and in Python; SECONDS=3600 SEED=1 WORKERS=8
 #
 # Needs git, Python >= 3.11 and a C compiler; everything else is installed into .venv by pip. A change of a C
@@ -45,7 +46,7 @@ NATIVE := $(wildcard ssm/src/*.h ssm/src/*/*.[ch] allocators/src/*.[ch] allocato
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test test-all lint format bench bench-pipelines bench-peers neighbours bench-neighbours bench-check bench-docs callgrind verifier docs fuzz fuzz-corpus kill mutants soak clean install
+.PHONY: demo test test-all lint format bench bench-pipelines bench-peers neighbours bench-neighbours bench-check bench-docs callgrind verifier bridge-faults docs fuzz fuzz-corpus kill mutants soak clean install
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -107,6 +108,9 @@ bench-docs: $(VENV)/.installed $(VENV)/.group-bench $(PEERS)/.installed
 callgrind: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.callgrind $(ARGS)
 	$(BIN)/python -m benchmarks.hosted
+
+bridge-faults: $(VENV)/.installed $(VENV)/.group-engines
+	$(BIN)/python -m tests.ssm.bridge.two_hosts $(ARGS)
 
 verifier: $(VENV)/.installed
 	$(BIN)/python -m tests.allocators.bpf_matrix

@@ -43,6 +43,7 @@ COMMANDS = (
     Command("record", "the packets of a ring into a file", "ssm.commands.record"),
     Command("replay", "the packets of a file into a ring", "ssm.commands.replay"),
     Command("metrics", "a pool's counters for Prometheus, or as lines of JSON", "ssm.commands.metrics"),
+    Command("bridge", "rings that go on in a pool of another host", "ssm.commands.bridge"),
     Command("bench", "nanoseconds per operation on this machine", "ssm.commands.bench"),
     Command("completion", "complete commands and names in bash, zsh or fish", "ssm.commands.completion"),
     Command("run", "run a pipeline out of a file, and report", "ssm.commands.run"),

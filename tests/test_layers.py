@@ -89,7 +89,7 @@ PYTHON = {
         __init__ completion
         output recording screen
         stages
-        list stat holders check reap unlink record replay bench run
+        list stat holders check reap unlink record replay bench run bridge
         dump top metrics web
     """,
     "ssm.web": """
@@ -104,6 +104,7 @@ PYTHON = {
         over_zmq over_zenoh sender receiver
         session
         bridge
+        config
         __init__
     """,
     "ssm.captures": """

@@ -11,6 +11,7 @@
     sender, receiver                the two ends of one ring
     session                         what two bridges say to each other
     bridge                          the loop around all of it
+    config                          what `ssm bridge` is told
 """
 
 from ssm.bridge.bridge import Bridge, Exported, Imported, Status
