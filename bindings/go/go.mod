@@ -1,0 +1,3 @@
+module ssm/echo
+
+go 1.19
