@@ -37,7 +37,7 @@ BIN    := $(VENV)/bin
 TIDY   := xargs -n 8 -P $(JOBS) $(BIN)/clang-tidy --quiet -p
 PEERS  := build/peers
 NEIGHBOURS := build/neighbours
-OPTIONAL := $(addprefix $(VENV)/.group-,engines examples browser)
+OPTIONAL := $(addprefix $(VENV)/.group-,engines web examples browser)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 # The tests start hundreds of interpreters: each would compile what it imports, were bytecode not written.
 TEST   := PYTHONDONTWRITEBYTECODE= PYTHONDEVMODE=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
@@ -169,8 +169,8 @@ $(VENV)/.group-%: pyproject.toml | $(VENV)/.python
 	$(PIP) install --quiet --group $*
 	@touch $@
 
-# What bridges, some examples and the tests in a browser need, and nothing else; where an interpreter has no wheel of it, they
-# are skipped.
+# What bridges, ssm web, some examples and the tests in a browser need, and nothing else; where an interpreter has no
+# wheel of it, they are skipped.
 $(OPTIONAL): $(VENV)/.group-%: pyproject.toml | $(VENV)/.python
 	$(PIP) install --quiet --only-binary :all: --group $* || echo 'Some tests of $* will be skipped.'
 	@touch $@

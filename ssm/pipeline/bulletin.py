@@ -239,12 +239,16 @@ def _fields(cls: type[Any]) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
+def _is_list(given: Any) -> bool:
+    return isinstance(given, list)
+
+
 def _checked(given: Any, wanted: Any) -> Any:
     """Return a value as that type has it: a number, a text, a dataclass, or a tuple of one of these."""
     if isinstance(wanted, types.GenericAlias):
-        if not isinstance(given, list):
+        if not _is_list(given):
             raise TypeError("no list")
-        return tuple(_checked(given[at], wanted.__args__[0]) for at in range(min(len(given), _LIST_MAX)))
+        return tuple(_checked(each, wanted.__args__[0]) for each in given[:_LIST_MAX])
     if dataclasses.is_dataclass(wanted):
         return cast("Any", wanted)(
             **{name: _checked(given[name], kind) for name, kind in _fields(cast("Any", wanted)).items()}

@@ -187,9 +187,8 @@ def test_there_is_an_end_of_streams(pool, monkeypatch):
 def test_looking_changes_not_one_byte(pool, feed):
     pool.ring("frames").send(b"one")
     held = pool.alloc(7)
-    feed.look()
-    before = hashlib.sha256((SHM / pool.name[1:]).read_bytes()).hexdigest()
     holders = pool.holders()
+    before = hashlib.sha256((SHM / pool.name[1:]).read_bytes()).hexdigest()
     for _ in range(5):
         assert feed.look()["gone"] is None
     assert hashlib.sha256((SHM / pool.name[1:]).read_bytes()).hexdigest() == before
