@@ -13,8 +13,11 @@
 #include "eventcount.h"
 #include "invariant.h"
 
-#if defined(__has_include)
-#if __has_include(<sys/single_threaded.h>)
+#include <limits.h> /* which C library this is */
+
+/* From glibc 2.32 on. Whether the header is there does not say so: a toolchain for an older glibc may have it. */
+#if defined(__GLIBC_PREREQ)
+#if __GLIBC_PREREQ(2, 32)
 #include <sys/single_threaded.h>
 #define SSM_HAS_SINGLE_THREADED 1
 #endif
