@@ -508,6 +508,10 @@ struct ssm_done {
 int ssm_ring_put_done(struct ssm_ring *ring, const uint64_t *handles, const uint64_t *deliveries, uint32_t count,
                       const struct ssm_done *done, uint32_t flags, int64_t timeout_ns);
 int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns);
+/* get that waits until `at_least` packets are there. Fewer, when the time is over, when no more come, or one that was
+ * returned, which comes alone. SSM_E_EMPTY: there is none. -EINVAL: at_least exceeds count or the capacity. */
+int ssm_ring_get_least(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, uint32_t at_least,
+                       int64_t timeout_ns);
 
 /* SSM_E_ORPHANED: nobody is left who might put into the empty ring, or get from the full one. What is queued is got
  * before. The next process of that side ends this state. */

@@ -86,7 +86,7 @@ enum ours {
 /* Keyword names of the functions that parse them by hand; interned, so that a pointer comparison finds them. */
 #define KEYWORDS(X) \
     X(size) X(count) X(timeout) X(pkt) X(batch) X(data) X(n) X(block) X(keep) X(dtype) X(shape) X(immediate) X(now) X(rmid) \
-    X(readonly) X(alignment) X(policy) X(done)
+    X(readonly) X(alignment) X(policy) X(done) X(at_least)
 enum keyword {
 #define X(name) KEYWORD_##name,
     KEYWORDS(X)

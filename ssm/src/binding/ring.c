@@ -309,6 +309,13 @@ RING_NUMBER(acl)
 RING_NUMBER(alive_for_ns)
 RING_NUMBER(number)
 
+/* Also of an empty ring, which has the length 0: `if ring` asks whether there is one. */
+static int ring_is_true(struct ring_object *self)
+{
+    (void)self;
+    return 1;
+}
+
 static Py_ssize_t ring_length(struct ring_object *self)
 {
     if (!ring_begin(self))
@@ -452,6 +459,7 @@ static PyType_Slot ring_slots[] = {
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, ring_next},
     {Py_mp_length, ring_length},
+    {Py_nb_bool, ring_is_true},
     {0, NULL},
 };
 

@@ -123,13 +123,36 @@ PyObject *ring_next(struct ring_object *self)
     return get_one(self, SSM_FOREVER, false, true);
 }
 
-static PyObject *get_batch(struct ring_object *ring, uint32_t count, int64_t timeout_ns, bool readonly)
+/* As take(), for at least that many. */
+static int take_least(struct ring_object *ring, uint64_t *handles_out, uint32_t count, uint32_t at_least,
+                      int64_t timeout_ns)
+{
+    struct wait_scope scope;
+    if (at_least <= 1 || timeout_ns == 0)
+        return take(ring, handles_out, count, timeout_ns);
+    if (!wait_begin(&scope, ring->pool, &ring->closed))
+        return -SSM_E_CLOSED;
+    scope.subject = (struct wait_subject){.what = "get", .object = OBJECT(ring), .count = at_least};
+    int result = ssm_ring_get_least(ring->core, handles_out, count, at_least, timeout_ns);
+    wait_end(&scope);
+    return result;
+}
+
+static PyObject *get_batch(struct ring_object *ring, uint32_t count, uint32_t at_least, int64_t timeout_ns,
+                           bool readonly)
 {
     if (!ring_begin(ring))
         return NULL;
     uint32_t capacity = ssm_ring_capacity(ring->core), room = count < capacity ? count : capacity;
+    if (at_least > room) {
+        ring_end(ring);
+        return PyErr_Format(
+            PyExc_ValueError,
+            "at_least is %u packets, and n is %u, the capacity of ring %R %u: ask for no more than both", at_least,
+            count, ring->name, capacity);
+    }
     struct batch_object *batch = batch_new(ring->pool, room);
-    int result = batch != NULL ? take(ring, batch->handles, room, timeout_ns) : -ENOMEM;
+    int result = batch != NULL ? take_least(ring, batch->handles, room, at_least, timeout_ns) : -ENOMEM;
     if (result > 0)
         batch_adopt(batch, (uint32_t)result, delivery_from(ring, batch->handles[0]));
     ring_end(ring);
@@ -144,31 +167,43 @@ static PyObject *get_batch(struct ring_object *ring, uint32_t count, int64_t tim
 }
 
 RING_DOC(ring_get_many_doc,
-"get_many($self, /, n, block=True, timeout=None, *, readonly=False)\n--\n\n"
-"Take up to `n` packets out: waits for the first, not for the others.\n\n"
+"get_many($self, /, n, block=True, timeout=None, *, readonly=False, at_least=1)\n--\n\n"
+"Take up to `n` packets out: waits for the first, or for `at_least`, and not for the others.\n\n"
 "Parameters\n----------\n"
 "n : int\n    At least 1.\n"
-"block, timeout, readonly\n    As for get().\n\n"
+"block, timeout, readonly\n    As for get().\n"
+"at_least : int\n    Fewer are left in the ring until `timeout` is over, or the ring is shut down; then what is there is taken. A packet\n"
+"    that comes back comes at once, and alone. 1 .. `n`, and not more than the capacity.\n\n"
 "Returns\n-------\n"
 "PacketBatch\n    1 .. `n` packets, in order.\n\n"
 "Raises\n------\n"
 "RingEmpty, RingShutDown, ProducersGone, RingBusy\n    As for get().");
 
+static uint32_t at_most_u32(uint64_t value)
+{
+    return value > UINT32_MAX ? UINT32_MAX : (uint32_t)value;
+}
+
 PyObject *ring_get_many(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const struct parameters parameters = {
-        "get_many", {KEYWORD_n, KEYWORD_block, KEYWORD_timeout, KEYWORD_readonly}, 4, 3, 1};
-    PyObject *values[4];
+        "get_many", {KEYWORD_n, KEYWORD_block, KEYWORD_timeout, KEYWORD_readonly, KEYWORD_at_least}, 5, 3, 1};
+    PyObject *values[5];
     int64_t timeout_ns;
-    uint64_t count;
+    uint64_t count, at_least = 1;
     bool readonly = false;
     if (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
         argument_wait(values[1], values[2], &timeout_ns) < 0 || argument_flag(values[3], &readonly) < 0)
         return NULL;
-    int range = argument_u64(values[0], &count);
+    int range = argument_u64(values[0], &count); /* 2: UINT64_MAX */
     if (range < 0)
         return NULL;
     if (range == 1 || (range == 0 && count == 0))
         return PyErr_Format(PyExc_ValueError, "n must be 1 or more packets, not %S", values[0]);
-    return get_batch(self, range == 2 || count > UINT32_MAX ? UINT32_MAX : (uint32_t)count, timeout_ns, readonly);
+    range = values[4] != NULL ? argument_u64(values[4], &at_least) : 0;
+    if (range < 0)
+        return NULL;
+    if (range == 1 || (range == 0 && at_least == 0))
+        return PyErr_Format(PyExc_ValueError, "at_least must be 1 or more packets, not %S", values[4]);
+    return get_batch(self, at_most_u32(count), at_most_u32(at_least), timeout_ns, readonly);
 }

@@ -32,12 +32,15 @@
 
 #include <errno.h>
 
-#define FREED_AT_ONCE 32
+#define FREED_AT_ONCE    32
+#define LEAST_NAP_MIN_NS UINT64_C(100000)
+#define LEAST_NAP_MAX_NS UINT64_C(2000000)
 
 struct get_call {
     struct ssm_ring *ring;
     uint64_t        *handles_out;
     uint32_t         count;
+    uint32_t         at_least; /* fewer are left there, unless no more come, or one was returned */
 };
 
 /* Is the slot's packet still queued? A process may have taken it and died, or it may have been returned since. */
@@ -257,6 +260,15 @@ static SSM_COLD int get_last(const struct get_call *call)
     return got == UINT32_MAX ? -SSM_E_CORRUPT : got == 0 ? -SSM_E_ORPHANED : (int)got;
 }
 
+/* Needs the consumer's right. Slots that will be passed over count, too. */
+static bool is_enough(const struct get_call *call)
+{
+    const struct ssm_ring_shared *shared = call->ring->shared;
+    const uint64_t head = ssm_load_acquire_u64(&shared->producer.index); /* only compared: what is got is read anew */
+    return call->at_least <= 1 || head - ssm_load_relaxed_u64(&shared->consumer.index) >= call->at_least ||
+           ssm_load_relaxed_u32(&shared->returned) != 0;
+}
+
 /* Reads the flags before the index. So it sees every packet that was put before they were set. */
 static int get_attempt(void *context, bool thorough)
 {
@@ -275,7 +287,7 @@ static int get_attempt(void *context, bool thorough)
             ssm_peer_comes(ring, SSM_READY_TO_GET);
         if (acl & SSM_ACL_DISCARD)
             ssm_ring_discard(ring);
-        else
+        else if (acl != 0 || is_enough(call))
             got = get_in_hand(ring, call->count, call->handles_out);
         result = got == UINT32_MAX ? -SSM_E_CORRUPT : (int)got;
         if (got == 0)
@@ -331,7 +343,7 @@ static SSM_COLD int get_waiting(struct get_call *call, int64_t timeout_ns)
 
 static SSM_APART int get_slowly(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, int64_t timeout_ns)
 {
-    struct get_call call = {ring, handles_out, count > INT32_MAX ? INT32_MAX : count};
+    struct get_call call = {ring, handles_out, count > INT32_MAX ? INT32_MAX : count, 1};
     if (count == 0)
         return -EINVAL;
     int result = 0;
@@ -377,4 +389,31 @@ int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, i
         return 1;
     }
     return get_slowly(ring, handles_out, count, timeout_ns);
+}
+
+/* Naps instead of sleeping on the ring's event: a waiter that leaves the packets there would take the wake-ups of those
+ * that are content with one. */
+int ssm_ring_get_least(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, uint32_t at_least,
+                       int64_t timeout_ns)
+{
+    struct get_call call = {ring, handles_out, count > INT32_MAX ? INT32_MAX : count, at_least};
+    const uint64_t since_ns = ssm_now_ns();
+    int result = -SSM_E_EMPTY;
+    if (count == 0 || at_least > call.count || at_least > ring->capacity)
+        return -EINVAL;
+    for (uint64_t nap_ns = LEAST_NAP_MIN_NS; at_least > 1 && timeout_ns != 0;
+         nap_ns *= nap_ns < LEAST_NAP_MAX_NS ? 2 : 1) {
+        const uint64_t spent_ns = ssm_now_ns() - since_ns;
+        result = get_attempt(&call, true);
+        if (result != -SSM_E_EMPTY || (timeout_ns > 0 && spent_ns >= (uint64_t)timeout_ns) ||
+            ssm_ring_look_for_partner(ring, SSM_READY_TO_GET))
+            break;
+        const uint64_t left_ns = timeout_ns > 0 ? (uint64_t)timeout_ns - spent_ns : nap_ns;
+        if (ssm_pool_look_in_turn(ring->pool, since_ns + spent_ns))
+            ring->pool->on_stall(ring->pool); /* a dead process may have some */
+        if (ssm_pool_nap(ring->pool, left_ns < nap_ns ? left_ns : nap_ns) != 0)
+            return -EINTR;
+    }
+    const bool over = result == -SSM_E_EMPTY || result == -SSM_E_SHUTDOWN || result == -SSM_E_ORPHANED;
+    return over ? get_slowly(ring, handles_out, count, at_least > 1 ? 0 : timeout_ns) : result;
 }
