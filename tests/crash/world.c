@@ -17,6 +17,7 @@
 
 #define WIDE_SLOT      64 /* the victim's, in a wide world */
 #define HOUR_NS        UINT64_C(3600000000000)
+#define TURN_SLOT_BITS 13
 #define METADATA_BYTES 81920 /* four rings and two services: one that is lost leaves no room for the next */
 
 static void must(bool holds, const char *what)
@@ -221,6 +222,13 @@ static bool is_a_time(const struct world *world, uint64_t word)
     return word >= world->built_ns && word - world->built_ns < HOUR_NS;
 }
 
+/* The same in microseconds, above the slot of a process, as calls that wait for several blocks write it (reservation.h). */
+static bool is_a_turn(const struct world *world, uint64_t word)
+{
+    const uint64_t us = word >> TURN_SLOT_BITS, built_us = world->built_ns / 1000;
+    return us >= built_us && us - built_us < HOUR_NS / 1000;
+}
+
 static bool is_a_pid(const struct world *world, uint64_t at)
 {
     const struct ssm_geometry *g = &world->pools[SURVIVOR]->geometry;
@@ -234,6 +242,8 @@ uint64_t world_hash_word(const struct world *world, uint64_t at, uint64_t word)
         return 0;
     if (is_a_time(world, word))
         word = 1;
+    else if (is_a_turn(world, word))
+        word = (word & ((UINT64_C(1) << TURN_SLOT_BITS) - 1)) | UINT64_C(1) << TURN_SLOT_BITS;
     if (is_a_pid(world, at)) /* the rmid is in the upper half */
         word = (word & ~(uint64_t)UINT32_MAX) | ((uint32_t)word != 0);
     uint64_t hash = (word ^ at * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xbf58476d1ce4e5b9);
