@@ -46,6 +46,7 @@ def open_service(
     cls: type[_S], pool: Pool, name: str, reclaim: bool, first: int, last: int, ranges: int = 0
 ) -> _S:
     """Open or create the service; ServiceMismatch says what is there, and what was asked for."""
+    _expect(name, str)
     size = len(name.encode())
     if not 1 <= size < _core.NAME_SIZE or "\0" in name:
         raise ValueError(f"a service's name has 1 .. {_core.NAME_SIZE - 1} bytes without NUL, not {name!r}")

@@ -103,7 +103,13 @@ static void test_defaults(void)
     memset(&less, 0xa5, sizeof less);
     ssm_pool_options_init(&less, half);
     CHECK_EQ(less.size, half);
-    CHECK(memcmp(less.classes, all.classes, half - offsetof(struct ssm_pool_options, classes)) == 0);
+    CHECK_EQ(less.class_count, all.class_count);
+    for (uint32_t i = 0; i < all.class_count; i++) {
+        CHECK_EQ(less.classes[i].block_size, all.classes[i].block_size);
+        CHECK_EQ(less.classes[i].block_count, all.classes[i].block_count);
+    }
+    CHECK(less.shards == all.shards && less.headroom == all.headroom && less.tailroom == all.tailroom);
+    CHECK(less.cache == all.cache && less.holders == all.holders);
     for (size_t i = half; i < sizeof less; i++)
         CHECK_EQ(((uint8_t *)&less)[i], 0xa5);
     ssm_pool_options_init(&more.known, sizeof more);
