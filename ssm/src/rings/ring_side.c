@@ -51,8 +51,10 @@ int ssm_side_repair_producer(struct ssm_pool *pool, void *context)
         undo_put(pool, of, head, intent);
     else if (intent != 0 && owner != 0 && !SSM_HAS_BUG(NO_HANDOVER))
         complete_handover(pool, owner);
-    ssm_store_release_u64(&producer->put_owner, 0);
+    /* In this order: while put_intent is beyond the head, a later repair takes the ring's bits off once more. Until then
+     * put_owner keeps reapers from returning a packet of that put to this ring, which sets its bit. */
     ssm_store_release_u64(&producer->put_intent, 0);
+    ssm_store_release_u64(&producer->put_owner, 0);
     ssm_partner_goes(of->shared, producer, true);
     ssm_store_relaxed_u64(&producer->recoveries, ssm_load_relaxed_u64(&producer->recoveries) + 1);
     return 0;
