@@ -10,20 +10,24 @@ What is modelled
     when it redelivers, too. A worker may have a second reference to what it took: a view, which outlives what it
     does with the packet, or the packet itself, once more, through ring 1.
 
+    A worker may also make a new packet of what it took, and put that one with done=old: the entry of the old one
+    ends with the put, in whatever ring it is, and what the worker has of it is freed afterwards.
+
     get     under the consumer's right. When the flag `returned` is set: it is cleared; the tail passes over what
             is void; the returned packet with the smallest position is taken: entry RETURNED -> me, my bit, the
             ring's bit goes; the flag is set again when others are left. Else slot by slot: valid with the ring's
             bit, the generation, and an entry that is not RETURNED; then the position, entry -> me, my bit, the
             ring's bit goes. The tail is advanced once.
-    put     of packets that a redelivering ring gave to me, and that I do not keep: the entry of that ring -> LEAVING.
-            Slots; who puts, how many; note; per block the ring's bit, and of the other packets my bit goes. Publish.
-            Of the former: the entry is made void, my bit goes, an empty set is settled. The note goes.
+    put     of packets that a redelivering ring gave to me, and that I do not keep, and of old ones: the entry of that
+            ring -> LEAVING. Slots; of such a put, who puts; note; per block the ring's bit, and of the other packets my
+            bit goes. Publish. Of the former: the entry is made void, my bit goes, an empty set is settled. Of the old:
+            the entry is made void. Who puts, and the note, go.
     free    the entry of the ring that the packet came from is made void, my bit goes, an empty set is settled.
             Here and in a put, my bit stays while I have a second reference.
     return  with the registry locked: the entry -> RETURNED, the ring's bit is set, then the flag; my bit goes.
-    repair  of a producer's side: not published: the ring's bits go, empty sets are settled. Published: the
-            LEAVING entries of the one who put are made void. Then the note goes.
-    reap    repair what the dead own. Who stands in a note is left for the next time (a living thief is at that
+    repair  of a producer's side: not published: the ring's bits go, empty sets are settled. Published: all LEAVING
+            entries of the one who put, in all tables, are made void. Then the note goes; then who puts.
+    reap    repair what the dead own. Who stands beside a note is left for the next time (a living thief is at that
             repair). Then every entry: of somebody dead who has the bit, the ring has not: -> RETURNED, ring's bit;
             RETURNED without the ring's bit: likewise; of somebody dead who took it RETURNED and the ring has the
             bit: -> RETURNED; of the dead otherwise: void. Any RETURNED: the flag is set. Then bits and settling.
@@ -32,7 +36,8 @@ What is checked
     No packet is handed out that was freed, forwarded, or is in somebody living's hands; one that was handed out
     before only as a returned one; a slot gives the packet that was put into it, never a later one.
     In the end: everybody alive waits at empty rings; every packet that was put was freed or forwarded (one that
-    ends in ring 1 was handed out there); every block is free; no lock, note, bit or RETURNED entry is left.
+    ends in ring 1 was handed out there); every block is free; no lock, note, bit or RETURNED entry is left. An old
+    packet is done with when the new one is published: before, it comes back; from then on, it does not.
 
 What is not: the shards (holder_model.py and shard_model.py have them: allocating and settling are one step each);
 weak memory order; threads of one process.
@@ -44,11 +49,15 @@ import argparse
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":  # run as a script: the repository's root is where `tests` is found
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.model.explorer import Explorer, Result, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BUGS = {
     "take_forgets": "an entry does not say that its packet was taken when it had been returned",
@@ -68,6 +77,10 @@ BUGS = {
     "flag_last": "a get clears the flag after it has looked, not before",
     "no_compare": "the reaper stores RETURNED without a look whether the entry is as it was",
     "complete_all": "the repair of a published put makes void what did not leave: kept, or by another ring",
+    "who_first": "the repair of a put that was not published takes back who puts before the note",
+    "slots_only": "the repair of a published put looks only at the packets in the slots",
+    "done_early": "a put ends the entry of an old packet before the index is published",
+    "done_late": "a put ends it with what it has of the old packet, when the note is gone",
     "return_unlocked": "a process that returns what it has lets a reaper look at it in between",
     "view_delays": "an entry is left as it is while there is a second reference",
     "all_end": "free makes the entries of all rings void, also of one that gave the packet to this process as well",
@@ -81,6 +94,7 @@ LEAVING = 0x20
 RETURNED = 0x40
 WAS_RETURNED = 0x80
 R, Q = 0, 1  # the rings
+MADE = 4  # packets from here on are made of others
 
 
 @dataclass(frozen=True)
@@ -98,6 +112,7 @@ class Config:
     forward: bool = False  # workers put into ring 1 what they took
     keep: bool = False  # they keep it as they do, and free it then
     requeue: bool = False  # workers put what they take for the first time into ring 0 again
+    make: bool = False  # workers put a new packet, with done=old; of two, the first, with done=the second
     fanout: bool = False  # the producer puts into both rings
     both: bool = False  # ring 1 redelivers, too
     back: bool = False  # workers return what they have, once for each packet
@@ -126,7 +141,7 @@ REGISTERS = (
     "COUNT",  # is anything returned?
     "ROUND",
     "WHO",  # the former owner of a lock taken over
-    "EXTRA",  # mask of blocks that it has by a second reference,
+    "EXTRA",  # mask of blocks that it has by a second reference, or the old one of a put,
     "OWED",  # and the ring + 1 that this one is a delivery of; 0: a view
 )
 PC, RET, RET2, RING, N, K0, K1, FROM, SEEN, AVAIL, DEAD, B, T, COUNT, ROUND, WHO, EXTRA, OWED = range(
@@ -149,8 +164,14 @@ class Model(Explorer):
             raise ValueError("ring 1 is for fan-out or for forwarding")
         if config.also and (not config.fanout or config.batch > 1 or config.view or config.sinks):
             raise ValueError("also is for fan-out, one by one, without views or sinks")
-        if config.rounds * config.batch > 4:
-            raise ValueError("at most 4 packets: rounds * batch")
+        if config.make and not (config.forward or config.requeue):
+            raise ValueError("make is for forwarding or requeueing")
+        if config.make and (config.keep or config.view):
+            raise ValueError("make is without keeping or views")
+        if config.make and config.blocks < 2 * config.rounds * config.batch:
+            raise ValueError("make takes two blocks for each packet")
+        if config.rounds * config.batch > MADE:
+            raise ValueError(f"at most {MADE} packets: rounds * batch")
         super().__init__()
         self.c = config
         self.bug = config.bug
@@ -241,18 +262,9 @@ class Model(Explorer):
         s[p], s[p + RET], s[p + B] = s[p + RET], 0, 0
         return None
 
-    def _next_entry(self, s: bytearray, p: int, b: int, i: int, leaving: bool) -> bool:
-        """The next table whose entry for the block names the process: looked at from T on."""
-        while s[p + T] < self.tables:
-            if self._names(s, s[p + T], b, i) and (not leaving or self._owner(s, s[p + T], b) & LEAVING):
-                return True
-            s[p + T] += 1
-        s[p + T] = 0
-        return False
-
-    def _entry_ends(self, s: bytearray, i: int, p: int, b: int) -> int:
+    def _entry_ends(self, s: bytearray, i: int, p: int, b: int, ring: int = FROM) -> int:
         """The entry that a free or put makes void, by its offset; -1: none, or not any more."""
-        r = s[p + FROM] - 1
+        r = s[p + ring] - 1
         if self.bug == "view_delays" and s[p + EXTRA] >> b & 1:
             return -1
         return self._entry(r, b) if 0 <= r < self.tables and self._names(s, r, b, i) else -1
@@ -270,14 +282,17 @@ class Model(Explorer):
         if len(free) < self.c.batch:
             return False  # asleep
         for n, b in enumerate(free[: self.c.batch]):
-            if s[self.H + b]:
-                raise Violation(f"block {b} is listed and held by {s[self.H + b]:#b}")
-            s[self.L + b], s[self.H + b] = 0, 1 << i
-            s[self.G + b] += 1
-            s[self.X + b], s[self.STAMP + b] = s[p + ROUND] * self.c.batch + n, 0
+            self._allocate(s, i, b, s[p + ROUND] * self.c.batch + n, 0)
             s[p + K0 + n] = b + 1
         s[p] = self.Q_LOCK
         return None
+
+    def _allocate(self, s: bytearray, i: int, b: int, packet: int, stamp: int) -> None:
+        if s[self.H + b]:
+            raise Violation(f"block {b} is listed and held by {s[self.H + b]:#b}")
+        s[self.L + b], s[self.H + b] = 0, 1 << i
+        s[self.G + b] += 1
+        s[self.X + b], s[self.STAMP + b] = packet, stamp
 
     # ---- put ----------------------------------------------------------------------------------------------
 
@@ -286,6 +301,15 @@ class Model(Explorer):
 
     def _blocks(self, s: bytearray, p: int) -> list[int]:
         return [k - 1 for k in s[p + K0 : p + K1 + 1] if k]
+
+    def _old(self, s: bytearray, p: int) -> int:
+        """The block of the packet that is done with when this put is published, + 1; 0: none."""
+        return s[p + EXTRA].bit_length() if self.c.make else 0
+
+    def _ending(self, s: bytearray, i: int, p: int) -> list[tuple[int, int]]:
+        """The deliveries that end with this put: block, and the register with the ring that it was taken from."""
+        put = [(b, FROM) for b in self._blocks(s, p) if s[p + FROM] and not self._keeps(s, i, p)]
+        return put + [(b - 1, OWED) for b in (self._old(s, p),) if b]
 
     def at_q_lock(self, s: bytearray, i: int, p: int) -> bool | None:
         ring = self._ring(s[p + RING])
@@ -317,27 +341,29 @@ class Model(Explorer):
             s[ring + PRODUCER] = 0  # forwarded before by somebody who kept it and died: put says so
             s[p] = self.F_VOID
             return None
-        s[p] = self.Q_MARK if s[p + FROM] and not self._keeps(s, i, p) else self.Q_SLOTS
+        s[p] = self.Q_MARK if self._ending(s, i, p) else self.Q_SLOTS
         return None
 
     def at_q_mark(self, s: bytearray, i: int, p: int) -> bool | None:
-        e = self._entry_ends(s, i, p, s[p + K0 + s[p + N]] - 1)
+        ending = self._ending(s, i, p)
+        e = self._entry_ends(s, i, p, *ending[s[p + N]])
         if e >= 0:
             s[e] |= LEAVING
         s[p + N] += 1
-        if s[p + N] == len(self._blocks(s, p)):
+        if s[p + N] == len(ending):
             s[p + N], s[p] = 0, self.Q_SLOTS
         return None
 
     def at_q_slots(self, s: bytearray, i: int, p: int) -> bool | None:
-        """Nobody looks at them, nor at who and how many, before the note is there: one step."""
+        """Nobody looks at them before the note is there: one step with who puts. How many is for `slots_only`."""
         r = s[p + RING]
         ring = self._ring(r)
         blocks = self._blocks(s, p)
         for n, b in enumerate(blocks):
             slot = self._slot(r, s[ring + HEAD] + n)
             s[slot], s[slot + 1], s[slot + 2] = b + 1, s[self.G + b], s[self.STAMP + b] + 1 if r == R else 0
-        s[ring + NOTED_WHO], s[ring + NOTED_COUNT] = i + 1, len(blocks)
+        if s[p + FROM] or self._old(s, p):
+            s[ring + NOTED_WHO], s[ring + NOTED_COUNT] = i + 1, len(blocks)
         s[p] = self.Q_NOTE
         return None
 
@@ -367,25 +393,31 @@ class Model(Explorer):
         s[p] = self.Q_BITS
         if s[p + N] == len(self._blocks(s, p)):
             s[p + N] = 0
-            s[p] = self.Q_VOID if self.bug == "void_first" and s[p + FROM] else self.Q_PUBLISH
+            early = self.Q_OLD if self.bug == "done_early" and self._old(s, p) else self.Q_PUBLISH
+            s[p] = self.Q_VOID if self.bug == "void_first" and s[p + FROM] else early
+
+    def _q_last(self, s: bytearray, p: int) -> int:
+        """Where a put goes when what it put is out of its hands."""
+        now = self._old(s, p) and self.bug not in ("done_early", "done_late")
+        return self.Q_OLD if now else self.Q_UNNOTE
 
     def at_q_publish(self, s: bytearray, i: int, p: int) -> bool | None:
         r = s[p + RING]
         blocks = self._blocks(s, p)
         s[self._ring(r) + HEAD] += len(blocks)
+        ending = self._ending(s, i, p)
+        for b, ring in ending:
+            s[self.DONE + s[p + ring] - 1] |= 1 << s[self.X + b]  # it is a ring's now, or done with
+            s[self.HAND + b] = 0
         for b in blocks:
             serial = 1 << s[self.X + b]
             s[self.PUT + r] |= serial
             if r == R:
                 s[self.STAMP + b] += 1
-            if s[p + FROM] and not self._keeps(s, i, p):
-                s[self.DONE + R] |= serial  # ring 1's now, or ring 0's once more
-                s[self.HAND + b] = 0
-            if r == R:
                 s[self.GIVEN + r] &= ~serial
                 s[self.DONE + r] &= ~serial
-        after = s[p + FROM] and not self._keeps(s, i, p)
-        s[p] = self.Q_UNNOTE if not after else self.Q_OUT if self.bug == "void_first" else self.Q_VOID
+        after = s[p + FROM] and ending
+        s[p] = self._q_last(s, p) if not after else self.Q_OUT if self.bug == "void_first" else self.Q_VOID
         return None
 
     def at_q_void(self, s: bytearray, i: int, p: int) -> bool | None:
@@ -407,14 +439,25 @@ class Model(Explorer):
         s[p + N] += 1
         more = self.Q_OUT if self.bug == "void_first" else self.Q_VOID
         if s[p + N] == len(self._blocks(s, p)):
-            s[p + N], more = 0, self.Q_UNNOTE
+            s[p + N], more = 0, self._q_last(s, p)
         self._drop(s, p, b, self._own_bit(s, i, p, b), more)
         if self.bug == "no_settle":
             s[p], s[p + RET], s[p + B] = more, 0, 0
         return None
 
+    def at_q_old(self, s: bytearray, i: int, p: int) -> bool | None:
+        e = self._entry_ends(s, i, p, self._old(s, p) - 1, OWED)
+        if e >= 0:
+            s[e] = 0
+        s[p] = self.Q_PUBLISH if self.bug == "done_early" else self.Q_UNNOTE
+        return None
+
+    def _unnote(self, s: bytearray, ring: int) -> None:
+        """One step where the note is of what is published: it says nothing without who puts, nor that without it."""
+        s[ring + NOTED_WHO] = s[ring + NOTED_COUNT] = s[ring + NOTE] = 0
+
     def at_q_unnote(self, s: bytearray, i: int, p: int) -> bool | None:
-        s[self._ring(s[p + RING]) + NOTE] = 0
+        self._unnote(s, self._ring(s[p + RING]))
         s[p] = self.Q_UNLOCK
         return None
 
@@ -432,39 +475,55 @@ class Model(Explorer):
                 return None
             s[p] = self.G_LOCK
         s[p + RING] = s[p + K0] = s[p + K1] = s[p + FROM] = 0
+        if self._old(s, p):
+            self._take_up(s, p)
+            s[p] = self.F_VOID
         return None
 
     # ---- repair of a producer's side ---------------------------------------------------------------------
 
-    def _noted(self, s: bytearray, r: int) -> tuple[int, int]:
+    def _left_behind(self, s: bytearray, r: int, who: int) -> int:
+        """An entry that ends with the published put of that process, by its offset; -1: no more."""
         ring = self._ring(r)
-        head, note = s[ring + HEAD], s[ring + NOTE]
-        return (head, note) if note > head else (note - s[ring + NOTED_COUNT], note)
+        blocks: Sequence[int] = range(self.c.blocks)
+        if self.bug == "slots_only":
+            noted = [self._slot(r, s[ring + HEAD] - n - 1) for n in range(s[ring + NOTED_COUNT])]
+            blocks = [s[slot] - 1 for slot in noted if s[self.G + s[slot] - 1] == s[slot + 1]]
+        for table in range(self.tables):
+            for b in blocks:
+                leaves = self._owner(s, table, b) & LEAVING or self.bug == "complete_all"
+                if leaves and self._names(s, table, b, who):
+                    return self._entry(table, b)
+        return -1
 
     def at_fix(self, s: bytearray, i: int, p: int) -> bool | None:
-        """Slot by slot from B on."""
+        """Slot by slot from N on; or entry by entry: none begins to leave meanwhile, for its owner is dead."""
         r = s[p + RING]
         ring = self._ring(r)
-        published = s[ring + NOTE] <= s[ring + HEAD]
-        first, end = self._noted(s, r)
-        nothing = published and self.bug == "no_completion"
-        at = first + s[p + N]
-        if not s[ring + NOTE] or at >= end or nothing:
-            s[ring + NOTE] = s[p + N] = s[p + T] = s[p + WHO] = 0
-            s[p], s[p + RET2] = s[p + RET2], 0
-            return None
-        slot = self._slot(r, at)
-        b = s[slot] - 1
-        if not published:
+        head, note = s[ring + HEAD], s[ring + NOTE]
+        if note > head + s[p + N]:
+            slot = self._slot(r, head + s[p + N])
+            b = s[slot] - 1
             s[p + N] += 1
             if s[self.H + b] & self._bit(r) and s[self.G + b] == s[slot + 1]:
                 self._drop(s, p, b, self._bit(r), self.FIX)
             return None
+        published = note <= head and s[ring + NOTED_WHO] and self.bug != "no_completion"
         who = (s[p + WHO] if self.bug == "owner_of_the_lock" else s[ring + NOTED_WHO]) - 1
-        if s[self.G + b] == s[slot + 1] and self._next_entry(s, p, b, who, self.bug != "complete_all"):
-            s[self._entry(s[p + T], b)] = 0
-        else:
-            s[p + N] += 1
+        e = self._left_behind(s, r, who) if note and published else -1
+        if e >= 0:
+            s[e] = 0
+            return None
+        s[p] = self.FIX_END
+        if not s[ring + NOTED_WHO]:
+            return self.at_fix_end(s, i, p)
+        s[ring + (NOTED_WHO if self.bug == "who_first" else NOTE)] = 0
+        return None
+
+    def at_fix_end(self, s: bytearray, i: int, p: int) -> bool | None:
+        self._unnote(s, self._ring(s[p + RING]))
+        s[p + N] = s[p + WHO] = 0
+        s[p], s[p + RET2] = s[p + RET2], 0
         return None
 
     # ---- get ----------------------------------------------------------------------------------------------
@@ -486,7 +545,7 @@ class Model(Explorer):
             s[p] = self.R_IDLE
             return None
         if s[p + OWED] == Q + 1:
-            self._bring_back(s, i, p)
+            self._bring_back(s, p)
             return None
         for r in range(Q if s[p + OWED] else R, self.rings):
             ring = self._ring(r)
@@ -500,17 +559,20 @@ class Model(Explorer):
                 s[p] = self.G_FLAG
                 return None
         if s[p + OWED]:
-            self._bring_back(s, i, p)
+            self._bring_back(s, p)
         elif s[p + EXTRA]:
             s[p] = self.X_DROP
         else:
             return False
         return None
 
-    def _bring_back(self, s: bytearray, i: int, p: int) -> None:
+    def _take_up(self, s: bytearray, p: int) -> None:
+        s[p + K0], s[p + FROM] = s[p + EXTRA].bit_length(), s[p + OWED]
+        s[p + EXTRA] = s[p + OWED] = 0
+
+    def _bring_back(self, s: bytearray, p: int) -> None:
         """The packet that it had when it took another one from ring 1."""
-        b = s[p + EXTRA].bit_length() - 1
-        s[p + K0], s[p + FROM], s[p + EXTRA], s[p + OWED] = b + 1, s[p + OWED], 0, 0
+        self._take_up(s, p)
         self._use(s, p, s[p + FROM] - 1)
 
     def at_x_drop(self, s: bytearray, i: int, p: int) -> bool | None:
@@ -732,11 +794,28 @@ class Model(Explorer):
         ):
             s[p] = self.B_LOCK
         elif r == R and self.c.requeue and all(s[self.STAMP + b] == 1 for b in self._blocks(s, p)):
-            s[p] = self.Q_LOCK
+            self._pass_on(s, p, R)
         elif r == R and self.c.forward:
-            s[p], s[p + RING] = self.Q_LOCK, Q
+            self._pass_on(s, p, Q)
         else:
             s[p] = self.F_VOID
+
+    def _pass_on(self, s: bytearray, p: int, r: int) -> None:
+        """What it has, or one packet in place of it, goes into that ring."""
+        s[p], s[p + RING] = self.Q_LOCK, r
+        if self.c.make and s[p + K1]:
+            s[p + EXTRA], s[p + OWED], s[p + K1] = 1 << (s[p + K1] - 1), s[p + FROM], 0
+        elif self.c.make and s[self.X + s[p + K0] - 1] < MADE:
+            s[p] = self.M_ALLOC
+
+    def at_m_alloc(self, s: bytearray, i: int, p: int) -> bool | None:
+        old, new = s[p + K0] - 1, s.find(1, self.L, self.L + self.c.blocks) - self.L
+        if new < 0:
+            return False  # asleep
+        self._allocate(s, i, new, MADE + s[self.X + old], s[self.STAMP + old])
+        s[p + K0], s[p + EXTRA], s[p + OWED], s[p + FROM] = new + 1, 1 << old, s[p + FROM], 0
+        s[p] = self.Q_LOCK
+        return None
 
     # ---- return -------------------------------------------------------------------------------------------
 
@@ -868,7 +947,7 @@ class Model(Explorer):
                 s[self.REGISTRY] = 0
             return None
         ring = self._ring(r)
-        if s[ring + NOTE] and s[ring + NOTED_WHO]:
+        if s[ring + NOTED_WHO]:
             s[p + DEAD] &= ~(1 << (s[ring + NOTED_WHO] - 1))
         s[p + RING] += 1
         return None
@@ -1002,7 +1081,7 @@ class Model(Explorer):
             ring = self._ring(r)
             if s[ring + HEAD] != s[ring + TAIL]:
                 raise Violation(f"ring {r} is not drained")
-            if s[ring + NOTE] or s[ring + PRODUCER] or s[ring + CONSUMER]:
+            if any(s[ring + at] for at in (NOTE, NOTED_WHO, PRODUCER, CONSUMER)):
                 raise Violation(f"ring {r}: a note or a lock is left behind")
             finished = s[self.DONE + r] if r < self.tables else s[self.GIVEN + r]
             if s[self.PUT + r] != finished:
