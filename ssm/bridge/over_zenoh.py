@@ -142,6 +142,7 @@ def _settings(
     settings: list[tuple[str, object]] = [
         ("connect/exit_on_failure", False),
         ("connect/timeout_ms", -1),
+        ("transport/shared_memory/enabled", False),  # its files stay in /dev/shm when this process is killed
         ("transport/link/tx/queue/congestion_control/block/wait_before_close", BLOCK_US),
     ]
     if not given or listen or connect:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
-    from ssm import Pool
-    from ssm.stats import ArenaStats, ClassStats, RingStats, ServiceStats
+    from ssm.stats import ArenaStats, ClassStats, PoolStats, RingStats, ServiceStats, Usage
 
 PORT = 9464
 
@@ -90,17 +89,17 @@ _SERVICE: list[tuple[str, str, str, Callable[[ServiceStats], int]]] = [
 ]
 
 
-def _attached(names: list[str]) -> Iterator[Pool]:
-    """Yield the pools, read-only; one that went meanwhile is passed over."""
+def _looks(names: list[str]) -> Iterator[tuple[PoolStats, list[Usage]]]:
+    """Yield what these pools, or all, say of themselves; one that went meanwhile, or is damaged, is passed over."""
     from ssm import Pool, SSMError, list_pools
 
     for name in names or list_pools():
         try:
-            pool = Pool.attach(name, readonly=True)
+            with Pool.attach(name, readonly=True) as pool:
+                look = pool.stats(), pool.usage()
         except (OSError, SSMError):
             continue
-        with pool:
-            yield pool
+        yield look
 
 
 def collect(names: list[str]) -> Iterator[Any]:
@@ -117,8 +116,7 @@ def collect(names: list[str]) -> Iterator[Any]:
             family = families[name] = make(name, text, labels=list(labels))
         family.add_metric([plain(text) for text in labels.values()], value)  # type: ignore[attr-defined]
 
-    for pool in _attached(names):
-        stats = pool.stats()
+    for stats, usage in _looks(names):
         for each in stats.classes:
             for row in _CLASS:
                 add(row, {"pool": stats.name, "block_size": str(each.block_size)}, row[3](each))
@@ -134,7 +132,7 @@ def collect(names: list[str]) -> Iterator[Any]:
         for service in stats.services:
             for service_row in _SERVICE:
                 add(service_row, {"pool": stats.name, "service": service.name}, service_row[3](service))
-        for use in pool.usage():
+        for use in usage:
             labels = {"pool": stats.name, "pid": str(use.pid), "name": use.name, "rmid": str(use.rmid)}
             add(("ssm_process_bytes", "Bytes that a process holds.", "gauge", None), labels, use.total)
             add(("ssm_process_peak_bytes", "The most it ever held.", "gauge", None), labels, use.peak)
@@ -171,7 +169,7 @@ def _serve(args: argparse.Namespace) -> None:
 def _lines(args: argparse.Namespace) -> None:
     number = 0
     while True:
-        pools = [pool.stats().to_dict() for pool in _attached(args.pools)]
+        pools = [stats.to_dict() for stats, _ in _looks(args.pools)]
         print_json_line({"time": time.time(), "pools": pools})
         number += 1
         if number == args.count:

@@ -379,6 +379,14 @@ def test_metrics_of_all_pools_pass_over_what_is_none(pool, new_name):
     from ssm.commands.metrics import collect
 
     Path(f"/dev/shm/{new_name()}").write_bytes(b"no pool")
+    with ssm.Pool.create(new_name(), classes={512: 8}) as damaged:
+        damaged.ids("flows", 0, 9)
+        path = Path(f"/dev/shm{damaged.name}")
+        with path.open("r+b") as file:
+            file.seek(path.read_bytes().index(b"flows\0") - 32)  # of the service's entry
+            file.write(b"\xff" * 8)
+        with pytest.raises(ssm.CorruptionError):
+            damaged.stats()
     (blocks,) = [family for family in collect([]) if family.name == "ssm_blocks"]
     assert (pool.name, "256") in [(s.labels["pool"], s.labels["block_size"]) for s in blocks.samples]
 

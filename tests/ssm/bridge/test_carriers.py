@@ -6,9 +6,13 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -263,6 +267,22 @@ def test_endpoints_that_are_none() -> None:
         over_zenoh.OverZenoh("lab", name=b"a", listen=["nowhere"])
     with pytest.raises(BridgeError, match="letters"):
         over_zenoh.OverZenoh("lab/*", name=b"a")
+
+
+DIES_WITH_A_SESSION = """
+import os, sys
+from ssm.bridge.over_zenoh import OverZenoh
+OverZenoh("lab", name=b"a", listen=[f"tcp/127.0.0.1:{sys.argv[1]}"])
+os.kill(os.getpid(), 9)
+"""
+
+
+@needs_zenoh
+def test_a_process_that_is_killed_leaves_no_files_of_zenoh() -> None:
+    before = set(Path("/dev/shm").glob("*.zenoh"))
+    dead = subprocess.Popen([sys.executable, "-c", DIES_WITH_A_SESSION, str(free_port())])
+    assert dead.wait(PATIENCE_S) == -signal.SIGKILL
+    assert set(Path("/dev/shm").glob("*.zenoh")) <= before
 
 
 def test_an_engine_that_is_not_installed() -> None:
