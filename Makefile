@@ -7,6 +7,8 @@
 #   make format   the C code as .clang-format and .ci/format lay it out
 #   make bench    nanoseconds, packets per second, growth; into build/results
 #   make bench-peers   the same questions to other ways between processes, in an environment under build/
+#   make bench-topics  topics whose subscribers come, go and are killed, video to several, and calls, beside others; in the
+#                      environment of bench-peers; under four minutes; ARGS=--quick
 #   make neighbours    programs of other projects with our queues and pipes in them, in an environment under build/; minutes
 #   make bench-pipelines    what a stage of a pipeline costs, and pipelines beside pools of processes; ARGS=--quick
 #   make bench-neighbours   such programs with ours beside the same with multiprocessing's; ARGS=--quick
@@ -46,7 +48,7 @@ NATIVE := $(wildcard ssm/src/*.h ssm/src/*/*.[ch] allocators/src/*.[ch] allocato
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test test-all lint format bench bench-pipelines bench-peers neighbours bench-neighbours bench-check bench-docs callgrind verifier bridge-faults docs fuzz fuzz-corpus kill mutants soak clean install
+.PHONY: demo test test-all lint format bench bench-pipelines bench-peers bench-topics neighbours bench-neighbours bench-check bench-docs callgrind verifier bridge-faults docs fuzz fuzz-corpus kill mutants soak clean install
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -83,6 +85,10 @@ bench: $(VENV)/.installed $(VENV)/.group-bench
 bench-peers: $(PEERS)/.installed
 	$(PEERS)/bin/python -m benchmarks.peers $(ARGS)
 	$(PEERS)/bin/python -m benchmarks.pictures
+
+bench-topics: $(PEERS)/.installed
+	$(PEERS)/bin/python -m benchmarks.topics $(ARGS)
+	$(PEERS)/bin/python -m benchmarks.calls $(ARGS)
 
 neighbours: $(NEIGHBOURS)/.installed
 	$(NEIGHBOURS)/bin/python -m pytest -q tests/neighbours/neighbours.py $(ARGS)

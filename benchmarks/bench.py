@@ -19,6 +19,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -30,7 +31,7 @@ from benchmarks.cases import BATCH, PATIENCE_S, PAYLOAD
 from benchmarks.reference import TRIES, Runs, interpreter_build
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from benchmarks.cases import Loop
 
@@ -189,6 +190,26 @@ def as_document(table: list[Case], about: dict[str, str | float], packets: int) 
         results.append(about_case | case.steady.as_fields())
     when = datetime.now(UTC).isoformat(timespec="seconds")
     return {"when": when, "machine": about, "packets": packets, "payload": PAYLOAD, "results": results}
+
+
+def measured_on(document: dict[str, Any], command: str) -> str:
+    """Return the line above a table: what its figures depend on, and what measures them."""
+    about = document["machine"]
+    return (
+        f"Measured {document['when'][:16]} on {about['cpu']}, {about['cores']} cores, load {about['load']}, Linux "
+        f"{about['kernel']}, {about['python']} ({about['python_build']}): `{command}`."
+    )
+
+
+def rounds_within(rounds: int, limit_s: float) -> Iterator[int]:
+    """Count rounds, as many as there is time for, but one at least."""
+    began, longest_s = time.monotonic(), 0.0
+    for turn in range(rounds):
+        start = time.monotonic()
+        if turn and start - began + longest_s > limit_s:
+            return
+        yield turn
+        longest_s = max(longest_s, time.monotonic() - start)
 
 
 def results_file(folder: Path, about: dict[str, str | float]) -> Path:

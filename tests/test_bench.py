@@ -29,6 +29,9 @@ from benchmarks import (
 )
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers import crew, ways
+from benchmarks.topics import __main__ as topics
+from benchmarks.topics import crowd
+from benchmarks.topics import ways as topic_ways
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,11 +56,12 @@ def test_bench_writes_its_results(tmp_path):
 
 
 def test_calls_writes_its_results(tmp_path):
-    options = ("--rounds", "1", "--calls", "80")
-    printed, document = run(tmp_path / "results.json", "benchmarks.calls", *options)
+    printed, document = run(tmp_path / "results.json", "benchmarks.calls", "--quick")
+    assert {result["at_once"] for result in document["results"]} == {1, calls.AT_ONCE}
     assert len(document["results"]) == len(calls.CASES)
     for result in document["results"]:
         assert result["median"] > 0
+        assert 0 < result["median_us"] <= result["p99_us"]
         assert result["what"] in printed
 
 
@@ -69,6 +73,7 @@ def test_calls_writes_its_results(tmp_path):
         (allocators, ["--python-only"], ("measure", {}), "allocators"),
         (peers, [], ("questions", []), "peers"),
         (calls, [], ("measure", {}), "calls"),
+        (topics, [], ("measure", {"results": [], "wrong": []}), "topics"),
         (in_place, [], ("measure", {"results": [], "missing": []}), "in_place"),
         (pipelines, [], ("measure", {"overhead": [], "tasks": []}), "pipelines"),
     ],
@@ -207,6 +212,105 @@ def test_a_peer_that_hangs_ends_its_case(monkeypatch):
     monkeypatch.setattr(crew.watch, "__kwdefaults__", {"patience_s": 2})
     with pytest.raises(ways.NotPossibleError, match="not done after 2 s"):
         crew.rate(Stuck, 7, 0.01)
+
+
+def test_topics(tmp_path):
+    """Ours, and beside them iceoryx2's where that is installed."""
+    printed, document = run(tmp_path / "results.json", "benchmarks.topics", "--quick", "--only", "ssm,events")
+    assert document["wrong"] == []
+    churn, more, video = topics.questions(quick=True)
+    expected = [
+        (question.name, kind.name)
+        for question in (churn, more, video)
+        for kind in question.kinds
+        if kind.is_there() and ("ssm" in kind.name or "events" in kind.name)
+    ]
+    assert [(r["question"], r["with"]) for r in document["results"]] == expected
+    for result in document["results"]:
+        assert result["published"] > 0
+        assert result["received"] > 0
+        assert (result["killed"] > 0) == (result["left"] > 0) == (result["question"] != video.name)
+        assert f"| {result['with']} |" in printed
+
+
+class Wrong(topic_ways.SsmTopic):
+    """Something is wrong with the packet of that number."""
+
+    at = 50
+
+    def publisher(self):
+        publish = super().publisher()
+        return lambda number: publish(number) if number < self.at else self.wrong(publish, number)
+
+
+class Skips(Wrong):
+    def wrong(self, publish, number):
+        return publish(number + 1)
+
+
+class Repeats(Wrong):
+    def wrong(self, publish, number):
+        return publish(number - (number > self.at))
+
+
+class Tears(topic_ways.SsmTopic):
+    """The last eight bytes are those of another packet."""
+
+    def put(self):
+        publish = super().put()
+
+        def tear(packet):
+            packet[-8:] = bytes(8)
+            return publish(packet)
+
+        return tear
+
+
+class Hangs(Wrong):
+    def wrong(self, publish, number):
+        time.sleep(100)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [
+        (Skips, "2 packets were missed, of which none may be"),
+        (Repeats, "2 packets were torn, came twice, or out of order"),
+        (Tears, "packets were torn"),
+        (Hangs, "the publisher hangs"),
+    ],
+)
+def test_what_goes_wrong_with_a_topic_is_told(kind, fault, monkeypatch):
+    monkeypatch.setattr(crowd, "LATE_S", 0.5)
+    monkeypatch.setattr(crowd, "ENDS_S", 3 if kind is Hangs else crowd.ENDS_S)
+    outcome = crowd.run(kind, 64, 64, 2, None, 0.1, 0)
+    assert len(outcome.faults) == 1
+    assert fault in outcome.faults[0]
+    question = topics.Question("q", (kind,), 64, 64, 2, 0)
+    assert topics.wrong_with(question, kind, [outcome])
+
+
+MADE = []
+
+
+class Iceoryx(topic_ways.IceoryxEvents):
+    def __init__(self, *args):
+        super().__init__(*args)
+        MADE.append(self)
+
+
+def test_no_file_of_iceoryx2_is_left():
+    pytest.importorskip("iceoryx2")
+    outcome = crowd.run(Iceoryx, 64, 64, 2, None, 0.1, 0.05)
+    assert outcome.killed
+    assert outcome.remains  # what it leaves by itself
+    assert not list(Path("/dev/shm").glob(f"{MADE[-1].prefix}*"))
+    assert not Path(MADE[-1].root).exists()
+
+
+def test_rounds_end_when_there_is_no_time_for_another():
+    assert list(bench.rounds_within(3, 100)) == [0, 1, 2]
+    assert list(bench.rounds_within(3, 0)) == [0]
 
 
 def test_a_loss_is_found_and_a_gain_is_not():
