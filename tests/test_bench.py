@@ -30,8 +30,6 @@ from benchmarks import (
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers import crew, ways
 from benchmarks.topics import __main__ as topics
-from benchmarks.topics import crowd
-from benchmarks.topics import ways as topic_ways
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -233,79 +231,25 @@ def test_topics(tmp_path):
         assert f"| {result['with']} |" in printed
 
 
-class Wrong(topic_ways.SsmTopic):
-    """Something is wrong with the packet of that number."""
+def test_what_ours_may_not_do_ends_the_benchmark_of_topics(monkeypatch, tmp_path, capsys):
+    """What others do is in the table only, but they have to be at work."""
+    question, *_ = topics.questions(quick=True)
+    fine = {"published": 1.0, "delivered": 1.0, "killed": 1, "left": 1}
+    kinds = {kind.name: kind for kind in question.kinds}
+    ours, other = kinds["ssm topic, block"], kinds["iceoryx2, retry, events"]
 
-    at = 50
+    def wrong(kind, **more):
+        return topics.wrong_with(question, kind, [topics.Outcome(**(fine | more))])
 
-    def publisher(self):
-        publish = super().publisher()
-        return lambda number: publish(number) if number < self.at else self.wrong(publish, number)
-
-
-class Skips(Wrong):
-    def wrong(self, publish, number):
-        return publish(number + 1)
-
-
-class Repeats(Wrong):
-    def wrong(self, publish, number):
-        return publish(number - (number > self.at))
-
-
-class Tears(topic_ways.SsmTopic):
-    """The last eight bytes are those of another packet."""
-
-    def put(self):
-        publish = super().put()
-
-        def tear(packet):
-            packet[-8:] = bytes(8)
-            return publish(packet)
-
-        return tear
-
-
-class Hangs(Wrong):
-    def wrong(self, publish, number):
-        time.sleep(100)
-
-
-@pytest.mark.parametrize(
-    ("kind", "fault"),
-    [
-        (Skips, "2 packets were missed, of which none may be"),
-        (Repeats, "2 packets were torn, came twice, or out of order"),
-        (Tears, "packets were torn"),
-        (Hangs, "the publisher hangs"),
-    ],
-)
-def test_what_goes_wrong_with_a_topic_is_told(kind, fault, monkeypatch):
-    monkeypatch.setattr(crowd, "LATE_S", 0.5)
-    monkeypatch.setattr(crowd, "ENDS_S", 3 if kind is Hangs else crowd.ENDS_S)
-    outcome = crowd.run(kind, 64, 64, 2, None, 0.1, 0)
-    assert len(outcome.faults) == 1
-    assert fault in outcome.faults[0]
-    question = topics.Question("q", (kind,), 64, 64, 2, 0)
-    assert topics.wrong_with(question, kind, [outcome])
-
-
-MADE = []
-
-
-class Iceoryx(topic_ways.IceoryxEvents):
-    def __init__(self, *args):
-        super().__init__(*args)
-        MADE.append(self)
-
-
-def test_no_file_of_iceoryx2_is_left():
-    pytest.importorskip("iceoryx2")
-    outcome = crowd.run(Iceoryx, 64, 64, 2, None, 0.1, 0.05)
-    assert outcome.killed
-    assert outcome.remains  # what it leaves by itself
-    assert not list(Path("/dev/shm").glob(f"{MADE[-1].prefix}*"))
-    assert not Path(MADE[-1].root).exists()
+    assert wrong(ours) == wrong(other) == []
+    assert wrong(other, faults=["it is torn"], remains=1) == []
+    assert wrong(ours, faults=["it is torn"]) == [f"{question.name}: {ours.name}: it is torn"]
+    assert "2 blocks and rings are left" in wrong(ours, remains=2)[0]
+    assert "nothing was delivered" in wrong(other, delivered=0.0)[0]
+    assert "nobody was killed" in wrong(other, killed=0)[0]
+    monkeypatch.setattr(topics, "measure", lambda *args: {"results": [], "wrong": ["it is torn"]})
+    assert topics.main(["--output", str(tmp_path / "results.json")]) == 1
+    assert "it is torn" in capsys.readouterr().err
 
 
 def test_rounds_end_when_there_is_no_time_for_another():

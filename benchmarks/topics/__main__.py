@@ -127,7 +127,7 @@ def markdown(document: dict[str, Any]) -> str:
         lines += ["", f"{name}; {rows[0]['depth']} may wait for each; {len(rows[0]['runs'])} rounds:", ""]
         killed = any(row["killed"] for row in rows)
         heads = ["published/s", "delivered/s", "missed", "longest pause"]
-        heads += ["killed", "left", "left behind"] if killed else ["processor time a frame"]
+        heads += ["killed", "left by themselves", "left behind"] if killed else ["processor time a frame"]
         lines += [f"| | {' | '.join([*heads, 'what went wrong'])} |", f"|---|{'--:|' * len(heads)}---|"]
         lines += [f"| {' | '.join(cells(row, killed))} |" for row in rows]
     return "\n".join(lines)
