@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process dies wherever an operation may leave something else behind, and so does the one that recovers from it.
 
-Whole but for the rescuers, which come into one of the states that a death leaves; ``make kill`` sends them into all,
-``make soak`` goes on for as long as it is told to. The table is printed: ``pytest -s tests/crash`` shows it.
+Whole but for instructions that change nothing, of which two are tried, and for the rescuers, which come into one of the
+states that a death leaves; ``make kill`` tries more, and sends rescuers into all states. ``make soak`` goes on for as
+long as it is told to. The table is printed: ``pytest -s tests/crash`` shows it.
 SSM_TEST_SEED repeats the soak's choices, SSM_TEST_SECONDS makes it longer. docs/crash-safety.md says what is promised,
 how this works, and has the table of a complete run.
 """
@@ -26,7 +27,7 @@ OPERATIONS = 120  # at least
 @pytest.mark.parametrize("holders", ["--narrow", "--wide"])
 def test_kills(holders: str) -> None:
     """Holder sets of one word, and of two; no operation has a violation, and none was left out."""
-    assert len(killed("--jobs", "2", holders, "--rescued", "1", "--double", "0")) >= OPERATIONS
+    assert len(killed("--jobs", "2", holders, "--points", "2", "--rescued", "1", "--double", "0")) >= OPERATIONS
 
 
 @pytest.mark.slow
