@@ -109,8 +109,9 @@ def owners() -> dict[str, Own]:
 
 
 def path_of(name: str) -> str:
-    """The one file of the core or the package with that name."""
-    found = [path for path in (ROOT / "ssm").rglob(name) if "binding" not in path.parts]
+    """The one file of the core or the package with that name, or that folder and name."""
+    named = (path for path in (ROOT / "ssm").rglob(Path(name).name) if path.match(name))
+    found = [path for path in named if "binding" not in path.parts]
     if len(found) != 1:
         raise SystemExit(f"files.toml names {name!r}, and {len(found)} files have that name")
     return str(found[0].relative_to(ROOT))

@@ -304,7 +304,7 @@ def test_everything_public_is_documented_and_has_a_signature():
             if callable(member):
                 inspect.signature(member)
     assert str(inspect.signature(ssm.Pool.alloc)) == "(self, /, size, timeout=0)"
-    put = "(self, /, pkt, block=True, timeout=None, *, keep=False)"
+    put = "(self, /, pkt, block=True, timeout=None, *, keep=False, done=None)"
     assert str(inspect.signature(ssm.Ring.put)) == put
 
 

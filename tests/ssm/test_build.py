@@ -111,7 +111,7 @@ def test_wheel_builds_without_a_warning(tmp_path: Path) -> None:
 
 
 @of_the_wheel
-def test_wheel_holds_python_and_extension_modules_only(wheel: Path) -> None:
+def test_wheel_holds_python_extension_modules_and_the_page_only(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         files = [PurePosixPath(name) for name in archive.namelist()]
     packaged = [file for file in files if not file.parts[0].endswith(".dist-info")]
@@ -122,7 +122,9 @@ def test_wheel_holds_python_and_extension_modules_only(wheel: Path) -> None:
         if file.parent == PurePosixPath("allocators/bpf") and file.suffix != ".py"
     }
     assert bpf == {"rmid_allocator.bpf.h", "rmid_allocator.bpf.c", "rmid.h"}
-    other = {file for file in packaged if file.name not in {"py.typed", *bpf}}
+    page = {file.name for file in packaged if file.parent == PurePosixPath("ssm/web") and file.suffix != ".py"}
+    assert page == {"page.html", "page.css", "page.js", "icon.svg"}
+    other = {file for file in packaged if file.name not in {"py.typed", *bpf, *page}}
     assert {file.suffix for file in other} == {".py", ".pyi", ".so"}
     for package in ("ssm", "allocators"):
         inside = {file.name.split(".")[0]: file for file in packaged if file.parts[0] == package}
