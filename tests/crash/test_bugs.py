@@ -15,8 +15,8 @@ HEADER = Path(__file__).resolve().parents[2] / "ssm" / "src" / "platform" / "see
 # Bug: the operation during which it is found, and what the checker says.
 FOUND = {
     "NO_INTENT": ("put: empty ring", "are the ring's, but are not queued"),
-    "INTENT_EARLY": ("put: over an old handle", "against the promise"),
-    "HEAD_EARLY": ("put: 3 packets", "against the promise"),
+    "INTENT_EARLY": ("put: over an old handle", "was delivered torn"),
+    "HEAD_EARLY": ("put: 3 packets", "was delivered torn"),
     "NO_UNDO": ("put: empty ring", "carries ring"),
     "TAIL_EARLY": ("get: one of two", "are the ring's, but are not queued"),
     "NO_REBUILD": ("alloc: refill", "contradicts itself"),

@@ -122,7 +122,9 @@ def test_wheel_holds_python_extension_modules_and_the_page_only(wheel: Path) -> 
         if file.parent == PurePosixPath("allocators/bpf") and file.suffix != ".py"
     }
     assert bpf == {"rmid_allocator.bpf.h", "rmid_allocator.bpf.c", "rmid.h"}
-    page = {file.name for file in packaged if file.parent == PurePosixPath("ssm/web") and file.suffix != ".py"}
+    page = {
+        file.name for file in packaged if file.parent == PurePosixPath("ssm/web") and file.suffix != ".py"
+    }
     assert page == {"page.html", "page.css", "page.js", "icon.svg"}
     other = {file for file in packaged if file.name not in {"py.typed", *bpf, *page}}
     assert {file.suffix for file in other} == {".py", ".pyi", ".so"}
