@@ -428,6 +428,7 @@ def test_nothing_is_left_of_a_loop_that_is_dropped(make_pool):
 
 def test_no_thread_is_an_error_and_works_later(pool):
     ring = pool.ring("frames")
+    wait_until(lambda: not watchers(), "the thread of an earlier test ends")
     before = threading.stack_size(1 << 46)  # no such thread can be started
     try:
         with pytest.raises(RuntimeError, match="'frames' cannot be awaited"):

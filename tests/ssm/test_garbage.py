@@ -111,7 +111,7 @@ def test_after_it_was_refused(pool):
             pool.alloc(5)
     held.append(held)
     del held
-    pool.alloc(5).free()
+    pool.alloc(5, timeout=SOON_S).free()  # collections in vain have put the next one off
 
 
 def test_dropped_while_a_call_waits(pool):

@@ -101,6 +101,7 @@ def test_a_producer_is_killed(make_queue, children):
     q = make_queue(4)
     child = children.start(put_for_ever, q)
     child.hear()
+    wait_until(q.full, "the producer is ahead")
     assert is_readable(q, SOON_S)
     child.kill()
     taken = 0
