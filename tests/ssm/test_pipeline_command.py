@@ -240,7 +240,7 @@ def test_it_shows_how_it_goes(file, terminal):
     if terminal:
         pytest.importorskip("rich")
     ours, theirs = pty.openpty()
-    asked = [sys.executable, "-m", "ssm", "run", str(file), "3000", "--interval", "0.01"]
+    asked = [sys.executable, "-m", "ssm", "run", str(file), "30000", "--interval", "0.01"]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
     with subprocess.Popen(
         asked, stdout=subprocess.DEVNULL, stderr=theirs if terminal else subprocess.PIPE, env=environment
