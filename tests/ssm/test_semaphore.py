@@ -232,9 +232,11 @@ def test_a_call_that_waits_gets_what_the_dead_had(pool, children):
     gpu = pool.semaphore("gpu", 2)
     child = children.start(take_and_wait, pool.name, 2)
     child.hear()
-    threading.Timer(0.2, child.kill).start()
+    killer = threading.Timer(0.2, child.kill)
+    killer.start()
     assert gpu.acquire(timeout=PROMPT_S) is True
     assert gpu.acquire(timeout=PROMPT_S) is True
+    killer.join()
 
 
 def wait_for_one(talk, name):
