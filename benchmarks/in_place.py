@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.bench import add_output, machine, note, save
+from benchmarks.bench import add_output, machine, measured_on, note, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -201,13 +201,19 @@ def measure(names: list[str], rounds: int, quick: bool) -> dict[str, list[Any]]:
     return {"results": results, "missing": missing}
 
 
-def print_table(document: dict[str, Any]) -> None:
+def markdown(document: dict[str, Any]) -> str:
+    lines = [
+        measured_on(document, "make bench-neighbours"),
+        "",
+        "| | with | a second | from | to |",
+        "|---|---|--:|--:|--:|",
+    ]
     for result in document["results"]:
         low, high = min(result["runs"]), max(result["runs"])
-        figures = f"{result['median']:>10,.0f} {low:>10,.0f} {high:>10,.0f} {result['unit']}"
-        print(f"{result['what']:<46} {result['with']:<16} {figures}")
-    for each in document["missing"]:
-        print(f"{PROGRAMS[each['program']].what:<46} {each['reason']}")
+        figures = f"{result['median']:,.0f} {result['unit'].partition('/')[0]} | {low:,.0f} | {high:,.0f}"
+        lines.append(f"| {result['what']} | {result['with']} | {figures} |")
+    lines += [f"- {PROGRAMS[each['program']].what}: {each['reason']}" for each in document["missing"]]
+    return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -230,7 +236,7 @@ def main(argv: list[str] | None = None) -> int:
         "machine": about,
         **measure(names, args.rounds, args.quick),
     }
-    print_table(document)
+    print(markdown(document))
     save(document, args, "in_place")
     return 0
 

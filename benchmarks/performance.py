@@ -15,15 +15,17 @@ import statistics
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from benchmarks import calls, in_place
 from benchmarks.bench import HERE, RESULTS
+from benchmarks.topics import __main__ as topics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 DOCS = HERE.parent / "docs"
 PAGES = {
-    DOCS / "performance.md": ("c", "python", "peers", "growth", "profile"),
+    DOCS / "performance.md": ("c", "python", "peers", "topics", "calls", "in_place", "growth", "profile"),
     DOCS / "goals.md": ("c-goals", "python-goals"),
 }
 PROFILE = RESULTS / "profile" / "callgrind.json"
@@ -220,6 +222,19 @@ def profile_table(document: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+# Folder of results, and name of the section -> what prints its tables
+PRINTED: dict[str, Callable[[dict[str, Any]], str]] = {
+    "topics": topics.markdown,
+    "calls": calls.markdown,
+    "in_place": in_place.markdown,
+}
+
+
+def printed(name: str) -> str:
+    document = newest(RESULTS / name)
+    return f"{PRINTED[name](document)}\n" if document else NOT_YET
+
+
 def sections() -> dict[str, str]:
     """Name -> what stands between its marks."""
     ours, peers, growth = newest(RESULTS), newest(RESULTS / "peers"), newest(RESULTS / "growth")
@@ -236,6 +251,7 @@ def sections() -> dict[str, str]:
         if growth
         else NOT_YET,
         "profile": profile_table(profile) if profile else NOT_YET,
+        **{name: printed(name) for name in PRINTED},
     }
 
 
