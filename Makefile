@@ -21,7 +21,8 @@
 #   make fuzz     damaged pools, for SECONDS=60; needs clang and its runtime (Debian: libclang-rt-dev)
 #   make kill     a process is killed wherever an operation leaves something else behind, and its rescuer too; ARGS="--only put"
 #   make mutants  small changes to the sources, each of which a test must find; docs/testing.md; ARGS="--files put --count 9"
-#   make bridge-faults   two network namespaces with a bridge between them, links cut, bridges killed; as root; minutes
+#   make bridge-faults   network namespaces with bridges between them, links cut, bridges killed; as root; minutes;
+#                      ARGS="--only killed --carrier zmq --kills 1000"
 #   make soak     many processes at random work, killed at random, in C and in Python; SECONDS=3600 SEED=1 WORKERS=8
 #
 # Needs git, Python >= 3.11 and a C compiler; everything else is installed into .venv by pip. A change of a C
@@ -116,7 +117,7 @@ callgrind: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.hosted
 
 bridge-faults: $(VENV)/.installed $(VENV)/.group-engines
-	$(BIN)/python -m tests.ssm.bridge.two_hosts $(ARGS)
+	$(BIN)/python -m tests.ssm.bridge.faults $(ARGS)
 
 verifier: $(VENV)/.installed
 	$(BIN)/python -m tests.allocators.bpf_matrix

@@ -75,10 +75,10 @@ PYTHON = {
         queue_memory
         queue
         pipe
+        bridge
         pipeline
         web
         __init__
-        bridge
         captures
         demo
         commands
@@ -103,6 +103,7 @@ PYTHON = {
         carrier wire journal
         over_zmq over_zenoh sender receiver
         session
+        figures
         bridge
         config
         __init__

@@ -10,6 +10,7 @@
     journal                         what a receiver has to know after it was killed
     sender, receiver                the two ends of one ring
     session                         what two bridges say to each other
+    figures                         what bridges tell those who look from outside
     bridge                          the loop around all of it
     config                          what `ssm bridge` is told
 """

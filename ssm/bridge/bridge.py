@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from ssm import _core
 from ssm.bridge.carrier import SILENCE_S
 from ssm.bridge.errors import BridgeError
+from ssm.bridge.figures import Teller
 from ssm.bridge.receiver import Received, Receiver
 from ssm.bridge.sender import BATCH_BYTES, Sender, Sent
 from ssm.bridge.session import Link, Session
@@ -40,6 +41,8 @@ class Exported:
     sent: Sent
     in_flight: int
     """Packets that were taken out of the ring, and are not known to be in the other pool."""
+    oldest_s: float
+    """Seconds since the oldest one of these was taken; 0: there is none."""
     exact: bool
     """Whether each packet gets there exactly once, whichever process is killed: the ring has redeliver=True and
     consumers="one"."""
@@ -129,6 +132,7 @@ class Bridge:
         self._bytes, self._room = 0, threading.Condition()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._teller: Teller | None = None
         self._closed = False
         self._receivers: list[Receiver] = []
         self._senders: list[Sender] = []
@@ -150,6 +154,7 @@ class Bridge:
                 tell(
                     f"ring {each.name!r}: producers get ConsumersGone while no bridge runs; make it with peers=False"
                 )
+        self._teller = Teller(pool, len(self._senders) + len(self._receivers))
         self._session = Session(carrier, pool.name, self._senders, self._receivers, self._bytes_max, tell)
 
     def _ring(self, local: str, name: str) -> Ring:
@@ -207,6 +212,8 @@ class Bridge:
             self._session.handle(parts)
         moved = self._session.pump()
         self._session.tick()
+        if self._teller is not None:
+            self._teller.tell(self.status)
         if self._session.link.silent_s > SILENCE_S and any(not each.exact for each in self._senders):
             self._let_go()
         if not moved and not self._arrived:
@@ -270,6 +277,8 @@ class Bridge:
             sender.give_back()
         for receiver in self._receivers:
             receiver.close()
+        if self._teller is not None:
+            self._teller.close()
         if self._error is not None:
             raise self._error
 
@@ -288,7 +297,14 @@ class Bridge:
         return Status(
             dataclasses.replace(self._session.link),
             tuple(
-                Exported(each.name, dataclasses.replace(each.sent), each.in_flight, each.exact, each.refused)
+                Exported(
+                    each.name,
+                    dataclasses.replace(each.sent),
+                    each.in_flight,
+                    each.oldest_s,
+                    each.exact,
+                    each.refused,
+                )
                 for each in self._senders
             ),
             tuple(

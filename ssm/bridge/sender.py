@@ -47,6 +47,7 @@ class _Kept:
     after: int
     nbytes: int
     last: bool  # of its batch: then the batch is freed
+    taken: float = dataclasses.field(default_factory=time.monotonic)
 
     @property
     def end(self) -> int:
@@ -79,6 +80,7 @@ class Sender:
         self.sent = Sent()
         self.largest = 0  # bytes of a packet that the other host takes
         self.refused = ""  # why the other host does not take the packets
+        self.notice = ""  # what the other host has lost
         self.ended = False  # shut down, and the other host knows
         self._kept: deque[_Kept] = deque()
         self._drained = False  # shut down, and nothing is left in the ring
@@ -95,7 +97,8 @@ class Sender:
 
     def rewind(self) -> None:
         """Begin anew: there is another process at the other end, or none."""
-        self._open = False  # an ACK says what the other end has
+        self._open = self._compared = False  # an ACK says what the other end has
+        self.notice = ""
         self._cursor = 0  # how many of those kept were sent
         self._have = self._got = self._room = self._room_bytes = 0
         self._patience, self._heard = PATIENCE_S, time.monotonic()
@@ -150,6 +153,11 @@ class Sender:
         return sum(kept.high - kept.low for kept in self._kept)
 
     @property
+    def oldest_s(self) -> float:
+        """Seconds since the oldest packet that is kept was taken; 0: there is none."""
+        return time.monotonic() - self._kept[0].taken if self._kept else 0.0
+
+    @property
     def wants_packets(self) -> bool:
         """Whether it would send more, if the ring had more."""
         return (
@@ -181,6 +189,7 @@ class Sender:
             if kept.end <= self._got:  # arrived by an earlier message
                 self._cursor += 1
                 continue
+            self._compare(kept)
             if not self._fits(kept) or not transmit(self._message(kept, head)):
                 break
             if self._cursor == 0 or self._unheard == 0:
@@ -188,6 +197,15 @@ class Sender:
             self._cursor += 1
             moved = True
         return self._send_end(transmit, head) or moved
+
+    def _compare(self, first: _Kept) -> None:
+        """Notice, at the first message to another process, if the other host has not what was let go of before."""
+        if self.exact and not self._compared and first.first > self._have:
+            self.notice = (
+                f"ring {self.name!r}: the other host's pool is new: {first.first - self._have:,} packets that went "
+                "before are not in it"
+            )
+        self._compared = True
 
     @property
     def _unheard(self) -> int:

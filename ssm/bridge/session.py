@@ -42,6 +42,8 @@ class Link:
     """Since when it was not heard."""
     met: int = 0
     """How often another process was met at the other end: once, and once more for each restart of it."""
+    returned: int = 0
+    """How often the same process was heard again after a silence."""
     bad: int = 0
     """Messages that were none."""
 
@@ -100,6 +102,7 @@ class Session:
     def _notice(self) -> None:
         now = time.monotonic()
         if now - self._heard > GAP_S:
+            self.link.returned += 1
             for sender in self.senders:
                 sender.hurry()
         self._heard = now
@@ -170,8 +173,8 @@ class Session:
         self.blocked = False
         for channel, sender in enumerate(self.senders):
             moved |= sender.pump(self._transmit, (self._me, self._peer, channel))
-            if sender.refused:
-                self._tell(sender.refused)
+            for text in (sender.refused, sender.notice):
+                self._tell(text)
         return moved
 
     def _answer(self, channel: int, body: wire.Body) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from ssm.bridge.figures import FIGURES, Reader
 from ssm.commands.completion import completed_by, pool_names
 from ssm.commands.output import add_json, print_json_line
 from ssm.terminal import plain, say
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
+    from ssm.bridge.figures import BridgeStats
     from ssm.stats import ArenaStats, ClassStats, PoolStats, RingStats, ServiceStats, Usage
 
 PORT = 9464
@@ -89,14 +92,15 @@ _SERVICE: list[tuple[str, str, str, Callable[[ServiceStats], int]]] = [
 ]
 
 
-def _looks(names: list[str]) -> Iterator[tuple[PoolStats, list[Usage]]]:
+def _looks(names: list[str]) -> Iterator[tuple[PoolStats, list[Usage], list[BridgeStats]]]:
     """Yield what these pools, or all, say of themselves; one that went meanwhile, or is damaged, is passed over."""
     from ssm import Pool, SSMError, list_pools
 
     for name in names or list_pools():
         try:
             with Pool.attach(name, readonly=True) as pool:
-                look = pool.stats(), pool.usage()
+                stats = pool.stats()
+                look = stats, pool.usage(), Reader(pool).read(stats.services, pool.holders())
         except (OSError, SSMError):
             continue
         yield look
@@ -116,7 +120,7 @@ def collect(names: list[str]) -> Iterator[Any]:
             family = families[name] = make(name, text, labels=list(labels))
         family.add_metric([plain(text) for text in labels.values()], value)  # type: ignore[attr-defined]
 
-    for stats, usage in _looks(names):
+    for stats, usage, bridges in _looks(names):
         for each in stats.classes:
             for row in _CLASS:
                 add(row, {"pool": stats.name, "block_size": str(each.block_size)}, row[3](each))
@@ -132,6 +136,10 @@ def collect(names: list[str]) -> Iterator[Any]:
         for service in stats.services:
             for service_row in _SERVICE:
                 add(service_row, {"pool": stats.name, "service": service.name}, service_row[3](service))
+        for end in bridges:
+            labels = {"pool": stats.name, "ring": end.name, "way": end.way, "pid": str(end.pid)}
+            for figure in FIGURES:
+                add((figure.metric, figure.text, figure.kind, None), labels, figure.read(end))
         for use in usage:
             labels = {"pool": stats.name, "pid": str(use.pid), "name": use.name, "rmid": str(use.rmid)}
             add(("ssm_process_bytes", "Bytes that a process holds.", "gauge", None), labels, use.total)
@@ -169,7 +177,10 @@ def _serve(args: argparse.Namespace) -> None:
 def _lines(args: argparse.Namespace) -> None:
     number = 0
     while True:
-        pools = [stats.to_dict() for stats, _ in _looks(args.pools)]
+        pools = [
+            stats.to_dict() | {"bridges": [asdict(end) for end in bridges]}
+            for stats, _, bridges in _looks(args.pools)
+        ]
         print_json_line({"time": time.time(), "pools": pools})
         number += 1
         if number == args.count:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ssm.bridge.figures import FIGURES
 from ssm.terminal import plain
 
 if TYPE_CHECKING:
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType
 
+    from ssm.bridge.figures import BridgeStats, Figure
     from ssm.commands.top import Look
     from ssm.stats import ArenaStats, Holder, RingStats
 
 ALARM = "bold red"
 _GAP = 3  # between two columns
+LATE_S = 5.0  # an acknowledgement, or a sign of life from another host
 _NAME_MAX = 24  # of a longer name, the rest stands on the next line
 
 
@@ -185,6 +188,22 @@ def _rings(look: Look, order: Callable[[RingStats], Any]) -> Grid:
     return grid
 
 
+def _figure(figure: Figure, end: BridgeStats) -> str | RenderableType:
+    """Return a number; seconds that are many are an alarm."""
+    value = figure.read(end)
+    if not figure.metric.endswith("_seconds"):
+        return f"{value:,.0f}"
+    return _alarm(f"{value:,.1f}") if value >= LATE_S else f"{value:,.1f}"
+
+
+def _bridges(look: Look) -> Grid:
+    grid = Grid("bridges", "name", "", *(figure.column for figure in FIGURES), "pid", "other host")
+    for each in look.bridges:
+        cells = [_figure(figure, each) for figure in FIGURES]
+        grid.add(each.name, each.way, *cells, str(each.pid), each.peer)
+    return grid
+
+
 def _holders(look: Look, order: Callable[[Holder], Any]) -> Grid:
     grid = Grid("processes", "name", "pid", "holds", "bytes", "")
     for holder in sorted((each for each in look.holders if each.kind == "process"), key=order):
@@ -250,6 +269,8 @@ def screen(
     ]
     if look.stats.arena is not None:
         parts.insert(3 + len(pipeline), _arena(look.stats.arena))
+    if look.bridges:
+        parts.insert(3 + len(pipeline), _bridges(look))
     if stats.rings:
         parts.insert(3 + len(pipeline), _rings(look, by.rings(look)))
     return Group(*parts)

@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ssm.bridge.figures import Reader as BridgeReader
 from ssm.commands.holders import describe
 from ssm.commands.output import add_json, add_pool, interval_s, print_json_line
 from ssm.commands.screen import View, has_keyboard, keyboard, screen
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ssm import Pool
+    from ssm.bridge.figures import BridgeStats
     from ssm.pipeline.pace import Progress
     from ssm.stats import Holder, PoolStats
 
@@ -71,6 +73,8 @@ class Look:
     oldest: list[Held]
     progress: Progress | None
     """How the pipeline goes; None: it is no pipeline's pool."""
+    bridges: list[BridgeStats]
+    """Rings that go on in other hosts."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain dicts, fit for json."""
@@ -84,7 +88,7 @@ class Watch:
         self._pool = pool
         self._since: dict[int, float] = {}  # handle -> when it was first seen held
         self._last: tuple[float, PoolStats] | None = None
-        self._reader, self._pace = Reader(pool), Pace()
+        self._reader, self._pace, self._bridges = Reader(pool), Pace(), BridgeReader(pool)
 
     def look(self) -> Look:
         """Look once."""
@@ -111,6 +115,7 @@ class Watch:
                 for ring in stats.rings
             },
             progress=None if news is None else self._pace.look(news, stats.rings),
+            bridges=self._bridges.read(stats.services, holders),
             oldest=list(self._oldest(now, {holder.id: describe(holder) for holder in holders})),
         )
 

@@ -447,6 +447,18 @@ function showArena (arena) {
   parts.forEach((part, place) => { bar.children[place].style.flexGrow = part / Math.max(1, arena.bytes) })
 }
 
+function showBridges (look) {
+  at('bridges-part').hidden = !look.bridges.length
+  rows(at('bridges'), look.bridges, end => `${end.way} ${end.name} ${end.pid}`,
+    () => make('article', 'card', make('div', '', make('b'), make('span', 'rate')), make('p', 'ways')), (card, end) => {
+      const [head, figures] = card.children
+      set(head.firstChild, `${end.name} ${end.way}`)
+      set(head.lastChild, end.peer || 'nobody was met yet')
+      const shown = end.figures.filter(([, value], place) => value || place < 2)
+      set(figures, shown.map(([name, value]) => `${name} ${Number.isInteger(value) ? count(value) : value.toFixed(1)}`).join(' · '))
+    })
+}
+
 function showServices (look) {
   at('services-part').hidden = !look.services.length
   rows(at('services'), look.services, each => each.name, () => make('tr', '', make('td'), make('td'), make('td', 'number'), make('td', 'number')), (node, each) => {
@@ -474,6 +486,7 @@ function show (look) {
   showLetters(look)
   showHolders(look)
   showBlocks(look)
+  showBridges(look)
   showServices(look)
 }
 

@@ -10,12 +10,14 @@ from ssm.terminal import plain
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from ssm.bridge.figures import BridgeStats
     from ssm.pipeline.bulletin import News
     from ssm.pipeline.pace import Progress
     from ssm.stats import Holder, PoolStats, RingStats
 
 
 WAITING = ("starved", "blocked", "no block")
+LATE_MS = 5000  # an acknowledgement, or a sign of life from another host
 NAME_MAX = 60  # characters of a name, in a sentence
 
 
@@ -45,12 +47,14 @@ def findings(
     news: News | None,
     progress: Progress | None,
     drops: Mapping[int, float],
+    bridges: Sequence[BridgeStats] = (),
 ) -> list[Finding]:
     """Return what wants a look, worst first; `drops`: packets lost a second, by the ring's number."""
     found = [
         *_of_processes(holders),
         *_of_blocks(stats, holders),
         *_of_rings(stats.rings, drops, weight=1 if news else 2),
+        *_of_bridges(bridges),
         *(_of_pipeline(news, progress) if news and progress else ()),
     ]
     return sorted(found, key=lambda each: -each.weight)
@@ -120,6 +124,29 @@ def _of_rings(rings: Sequence[RingStats], drops: Mapping[int, float], *, weight:
             yield Finding(1, f"Ring {name} has delivered {times} once more, after a death.", "")
         if ring.late_wakes:
             yield Finding(1, f"{_count(ring.late_wakes, 'wait')} at ring {name} ended late.", "")
+
+
+def _of_bridges(bridges: Sequence[BridgeStats]) -> Iterator[Finding]:
+    for end in bridges:
+        name = _quoted(end.name)
+        if not end.peer:
+            yield Finding(
+                2, f"The bridge of ring {name} has met no other host.", "Start the one there, or see its log."
+            )
+        elif end.silent_ms >= LATE_MS:
+            yield Finding(
+                3,
+                f"{_quoted(end.peer)} has been silent for {end.silent_ms / 1000:,.0f} s.",
+                f"Packets of ring {name} wait until it is back: a cut link, or no bridge there.",
+            )
+        elif end.oldest_ms >= LATE_MS:
+            yield Finding(
+                2,
+                f"A packet of ring {name} has waited for {end.oldest_ms / 1000:,.0f} s to be acknowledged.",
+                "The ring there is full, or there is no free memory.",
+            )
+        if end.reconnects:
+            yield Finding(1, f"The other end of ring {name} came back {_count(end.reconnects, 'time')}.", "")
 
 
 def _of_pipeline(news: News, progress: Progress) -> Iterator[Finding]:

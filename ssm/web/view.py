@@ -9,6 +9,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ssm.bridge.figures import FIGURES
+from ssm.bridge.figures import Reader as BridgeReader
 from ssm.errors import StaleHandle
 from ssm.pipeline.bulletin import Reader
 from ssm.pipeline.layout import layout
@@ -18,6 +20,7 @@ from ssm.web import verdict
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ssm.bridge.figures import BridgeStats
     from ssm.pipeline.bulletin import EventNews, News
     from ssm.pipeline.pace import Progress
     from ssm.pool import Pool
@@ -39,7 +42,7 @@ class Viewer:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self._reader = Reader(pool)
+        self._reader, self._bridges = Reader(pool), BridgeReader(pool)
         self._pace = Pace()
         self._counts: deque[tuple[float, dict[int, tuple[int, int, int]]]] = deque()
         self.holders: list[Holder] = []
@@ -48,6 +51,7 @@ class Viewer:
     def close(self) -> None:
         """Let go of what was opened for looking."""
         self._reader.close()
+        self._bridges.close()
 
     def look(self) -> dict[str, Any]:
         """Look once."""
@@ -58,7 +62,8 @@ class Viewer:
         rates = self._rates(now, stats)
         total = sum(rates[ring.id][0] for ring in stats.rings)
         drops = {ring.id: rates[ring.id][2] for ring in stats.rings}
-        found = verdict.findings(stats, self.holders, news, progress, drops)
+        bridges = self._bridges.read(stats.services, self.holders)
+        found = verdict.findings(stats, self.holders, news, progress, drops, bridges)
         says = verdict.verdict(found, progress, total)
         return {
             "at": time.time(),
@@ -74,6 +79,7 @@ class Viewer:
                 {"name": _cut(each.name), "kind": each.kind, "used": each.used, "capacity": each.capacity}
                 for each in [each for each in stats.services if each.kind != "board"][:LIST_MAX]
             ],
+            "bridges": [_bridge(each) for each in bridges],
             "letters": [] if news is None else list(_letters(self.pool, news)),
             "left_out": max(0, len(stats.rings) - LIST_MAX) + max(0, len(self.holders) - LIST_MAX),
         }
@@ -164,6 +170,16 @@ def _ring(
         "users": ring.users,
         "from": [_cut(stage.name) for stage in stages if ring.name in stage.outputs],
         "to": [_cut(stage.name) for stage in stages if ring.name in stage.inputs],
+    }
+
+
+def _bridge(end: BridgeStats) -> dict[str, Any]:
+    return {
+        "name": _cut(end.name),
+        "way": end.way,
+        "pid": end.pid,
+        "peer": _cut(end.peer),
+        "figures": [[figure.column, figure.read(end)] for figure in FIGURES],
     }
 
 

@@ -255,6 +255,7 @@ def test_a_pool_made_anew_is_a_new_stream(hosts: tuple[Host, Host], make_pool: A
     put(out, range(50, 80))
     assert take(into, 30) == list(range(50, 80))
     assert new.heard("a new stream begins")
+    assert here.heard("the other host's pool is new: 50 packets")
     b.close()
 
     again = Host(make_pool(classes=CLASSES))  # and now the other one

@@ -16,7 +16,7 @@ from ssm import cli
 from ssm.bridge import BridgeError, config
 from tests.processes import wait_until
 from tests.rings import free
-from tests.ssm.bridge import two_hosts
+from tests.ssm.bridge import faults, two_hosts
 from tests.ssm.bridge.test_bridge import EXACT, put, take
 from tests.ssm.bridge.test_carriers import free_port, needs_zmq
 
@@ -146,21 +146,21 @@ def test_two_commands(make_pool: Callable[..., ssm.Pool], tmp_path: Path) -> Non
 @needs_zmq
 @pytest.mark.skipif(shutil.which("ip") is None, reason="no ip command")
 def test_two_hosts(new_name: Callable[[], str]) -> None:
-    """The link goes down, and each bridge is killed; all arrives once, encrypted."""
+    """The link goes down, and each bridge is killed; all arrives once, encrypted. More: make bridge-faults."""
 
-    def fault(hosts: two_hosts.Hosts, flow: two_hosts.Flow, restart: Any) -> int:
-        two_hosts.cut(3, 1)(hosts, flow, restart)
+    def happens(scene: faults.Scene) -> faults.Told:
+        faults.cut(3, 1)(scene)
         for host in (0, 1):
-            restart(host)
-            flow.progress(100)
-        return 3
+            scene.restart(host)
+            scene.flow.progress(100)
+        return faults.Told(3)
 
     try:
-        _, put_in, lost, twice = two_hosts.run("zmq", (new_name(), new_name()), fault)
+        result = faults.run("zmq", faults.Row("short", happens), (new_name(), new_name()))
     except two_hosts.NotPermitted as error:
         pytest.skip(str(error))
-    assert (lost, twice) == (0, 0)
-    assert put_in > 500
+    assert result.good, result
+    assert result.put > 500
 
 
 @needs_zmq

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two network namespaces as two hosts, with a bridge between their pools, and what goes wrong between them.
+"""Network namespaces as hosts, with bridges between their pools, and packets from one to the others that are counted.
 
-    python -m tests.ssm.bridge.two_hosts --markdown       make bridge-faults
-
-Each run counts what arrived, what was lost, and what came twice. Needs root, for the namespaces.
+Host 0 is in the middle: each other host has a link to it, and a bridge there that talks with its own one. Needs root,
+for the namespaces. faults.py says what goes wrong between them.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import json
 import os
-import random
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,260 +25,352 @@ import numpy as np
 import ssm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 PATIENCE_S = 60.0
-ADDRESSES = ("10.77.0.1", "10.77.0.2")
 PORT = 7400
-CLASSES = {512: 2048}
+CLASSES = {512: 4096}
+CAPACITY = 256
+BATCH = 16
+
+_CERTIFICATES = """{{
+  transport: {{ link: {{ tls: {{
+    root_ca_certificate: "{ca}", enable_mtls: true,
+    listen_private_key: "{own}.key", listen_certificate: "{own}.pem",
+    connect_private_key: "{own}.key", connect_certificate: "{own}.pem",
+  }} }} }},
+}}
+"""
 
 
 class NotPermitted(Exception):
     """No namespaces can be made here."""
 
 
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=20)
+def command(*arguments: str) -> str:
+    """Run something that has to succeed; return what it printed."""
+    done = subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=PATIENCE_S)
+    return done.stdout
+
+
+@dataclass
+class Bridge:
+    """One end of a bridge: a process that can be killed and started again."""
+
+    inside: Sequence[str]
+    """What runs a command on its host."""
+    told: Path
+    """What it and its successors print goes there."""
+    nursery: subprocess.Popen[str] | None = None
+    pid: int = 0
+    alone: subprocess.Popen[bytes] | None = None
+
+    def start(self, arguments: Sequence[str], before: Sequence[str] = (), code: str = "") -> None:
+        """Run ``ssm bridge`` there; with `before`, by that command, with `code`, after that Python code."""
+        self.kill()
+        if before or code:
+            run = f"{code}\nimport sys\nfrom ssm import cli\nsys.exit(cli.main(['bridge', *sys.argv[1:]]))"
+            with self.told.open("ab") as told:
+                self.alone = subprocess.Popen(
+                    [*self.inside, *before, sys.executable, "-c", run, *arguments], stdout=told, stderr=told
+                )
+            return
+        if self.nursery is None:
+            with self.told.open("ab") as told:
+                self.nursery = subprocess.Popen(
+                    [*self.inside, sys.executable, "-m", "tests.ssm.bridge.nursery"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=told,
+                    text=True,
+                )
+        assert self.nursery.stdin is not None
+        assert self.nursery.stdout is not None
+        self.nursery.stdin.write(json.dumps(list(arguments)) + "\n")
+        self.nursery.stdin.flush()
+        self.pid = int(self.nursery.stdout.readline())
+
+    def kill(self) -> None:
+        """SIGKILL; wait until it is gone."""
+        alone, self.alone = self.alone, None
+        if alone is not None:
+            alone.kill()
+            alone.wait(PATIENCE_S)
+        pid, self.pid = self.pid, 0
+        if pid and self.nursery is not None and self.nursery.stdout is not None:
+            with contextlib.suppress(
+                ProcessLookupError
+            ):  # its parent, which keeps its pid, has not reaped it
+                os.kill(pid, signal.SIGKILL)
+            self.nursery.stdout.readline()
+
+    def close(self) -> None:
+        """End it, and what starts it."""
+        self.kill()
+        if self.nursery is not None:
+            self.nursery.communicate(timeout=PATIENCE_S)  # its input ends
+            self.nursery = None
 
 
 class Hosts:
-    """Two namespaces, a link between them, and the bridges that run there."""
+    """Namespaces, the links between them, and the bridges that run there."""
 
-    def __init__(self) -> None:
-        self.names = tuple(f"ssm{os.getpid()}{end}" for end in "ab")
-        self.devices = tuple(f"s{os.getpid()}{end}" for end in "ab")
-        self.folder = tempfile.TemporaryDirectory()
-        self.bridges: list[subprocess.Popen[bytes] | None] = [None, None]
-        self.told = Path(self.folder.name, "told")
+    def __init__(self, count: int = 2) -> None:
+        self.names = [f"ssm{os.getpid()}h{host}" for host in range(count)]
+        self.others = range(1, count)
+        self._folder = tempfile.TemporaryDirectory()
+        self.folder = Path(self._folder.name)
+        self.told = self.folder / "told"
+        self.bridges = {
+            (host, other): Bridge(self.inside(host), self.told)
+            for other in self.others
+            for host in (0, other)
+        }
+
+    def inside(self, host: int) -> list[str]:
+        """Return what runs a command there."""
+        return ["ip", "netns", "exec", self.names[host]]
+
+    def on(self, host: int, *arguments: str) -> str:
+        """Run a command there."""
+        return command(*self.inside(host), *arguments)
+
+    @staticmethod
+    def address(host: int, other: int) -> str:
+        """Return the address of a host on the link between host 0 and that other one."""
+        return f"10.77.{other}.{1 if host == 0 else 2}"
+
+    @staticmethod
+    def device(host: int, other: int) -> str:
+        """Return the network device of a host on that link."""
+        return f"s{os.getpid()}l{other}{'ab'[host > 0]}"
 
     def __enter__(self) -> Self:
         try:
             for name in self.names:
-                ip("netns", "add", name)
-            ip("link", "add", self.devices[0], "type", "veth", "peer", "name", self.devices[1])
-            for name, device, address in zip(self.names, self.devices, ADDRESSES, strict=True):
-                ip("link", "set", device, "netns", name)
-                ip("-n", name, "addr", "add", f"{address}/24", "dev", device)
-                ip("-n", name, "link", "set", "lo", "up")
-                ip("-n", name, "link", "set", device, "up")
+                command("ip", "netns", "add", name)
+                command("ip", "-n", name, "link", "set", "lo", "up")
+            for other in self.others:
+                ends = [(host, self.device(host, other)) for host in (0, other)]
+                command("ip", "link", "add", ends[0][1], "type", "veth", "peer", "name", ends[1][1])
+                for host, device in ends:
+                    command("ip", "link", "set", device, "netns", self.names[host])
+                    where = f"{self.address(host, other)}/24"
+                    command("ip", "-n", self.names[host], "addr", "add", where, "dev", device)
+                    command("ip", "-n", self.names[host], "link", "set", device, "up")
         except (OSError, subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             self.__exit__()
             raise NotPermitted(f"no network namespaces here: {error}") from None
         return self
 
     def __exit__(self, *_: object) -> None:
-        for host in (0, 1):
-            self.kill(host)
+        for bridge in self.bridges.values():
+            bridge.close()
         for name in self.names:
             with contextlib.suppress(OSError, subprocess.SubprocessError):
-                ip("netns", "del", name)
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            ip("link", "del", self.devices[0])  # if it had not come into its namespace yet
-        self.folder.cleanup()
+                command("ip", "netns", "del", name)
+        for other in self.others:  # if it had not come into its namespace yet
+            with contextlib.suppress(OSError, subprocess.SubprocessError):
+                command("ip", "link", "del", self.device(0, other))
+        self._folder.cleanup()
 
-    def link(self, up: bool) -> None:
-        ip("-n", self.names[0], "link", "set", self.devices[0], "up" if up else "down")
-
-    def start(self, host: int, pool: str, *arguments: str) -> None:
-        """Run `ssm bridge` there; the first host listens."""
-        inside = ["ip", "netns", "exec", self.names[host], sys.executable, "-m"]
-        where = f"{ADDRESSES[0]}:{PORT}"
-        with self.told.open("ab") as told:
-            self.bridges[host] = subprocess.Popen(
-                [*inside, "ssm", "bridge", pool, "--connect" if host else "--listen", where, *arguments],
-                stdout=told,
-                stderr=told,
-            )
-
-    def kill(self, host: int) -> None:
-        bridge, self.bridges[host] = self.bridges[host], None
-        if bridge is not None:
-            bridge.kill()
-            bridge.wait(PATIENCE_S)
+    def link(self, up: bool, other: int = 1) -> None:
+        """Take a link down, or up again."""
+        device = self.device(0, other)
+        command("ip", "-n", self.names[0], "link", "set", device, "up" if up else "down")
 
     def said(self) -> str:
+        """Return what the bridges have printed."""
         return self.told.read_text() if self.told.exists() else ""
 
-    def make_key(self, name: str) -> str:
-        """Make a pair of keys; return where, without the ending."""
-        path = str(Path(self.folder.name, name))
-        subprocess.run(
-            [sys.executable, "-m", "ssm", "bridge", "--make-key", path],
-            check=True,
-            capture_output=True,
-            timeout=PATIENCE_S,
-        )
+    # ---- keys -----------------------------------------------------------------------------------------
+
+    def make_key(self, name: str) -> Path:
+        """Make a pair of keys for zmq; return where, without the ending."""
+        command(sys.executable, "-m", "ssm", "bridge", "--make-key", str(self.folder / name))
+        return self.folder / name
+
+    def make_authority(self, name: str) -> Path:
+        """Make an authority for certificates; return where, without the ending."""
+        path = self.folder / name
+        new = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            f"/CN={name}",
+        ]
+        command(*new, "-keyout", f"{path}.key", "-out", f"{path}.pem")
         return path
 
+    def make_certificate(self, name: str, authority: Path, host: int) -> Path:
+        """Make a certificate for a host, and a configuration of zenoh that uses it; return where that is."""
+        own, ext = self.folder / name, self.folder / f"{name}.ext"
+        ext.write_text(f"subjectAltName=IP:{self.address(host, 1)}\n")
+        request = ["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"]
+        command(*request, "-keyout", f"{own}.key", "-out", f"{own}.csr")
+        sign = ["openssl", "x509", "-req", "-in", f"{own}.csr", "-days", "2", "-CAcreateserial"]
+        sign += ["-CA", f"{authority}.pem", "-CAkey", f"{authority}.key"]
+        command(*sign, "-extfile", str(ext), "-out", f"{own}.pem")
+        config = self.folder / f"{name}.json5"
+        config.write_text(_CERTIFICATES.format(ca=f"{authority}.pem", own=own))
+        return config
 
-@contextlib.contextmanager
-def two_pools(names: tuple[str, str]) -> Iterator[tuple[ssm.Pool, ssm.Pool]]:
-    """Pools with a ring to export, and one to import."""
-    with contextlib.ExitStack() as stack:
-        pools = [
-            stack.enter_context(ssm.Pool.create(name, classes=CLASSES, ephemeral=True)) for name in names
-        ]
-        pools[0].ring("out", capacity=256, redeliver=True, consumers="one", peers=False)
-        pools[1].ring("in", capacity=256)
-        yield pools[0], pools[1]
+
+# ---- packets ------------------------------------------------------------------------------------------
+
+
+class Books:
+    """Which packets arrived, by their tags 0, 1, 2, ..."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen = np.zeros(1 << 16, dtype="?")
+        self._next = 0  # behind the highest one
+        self.got = self.twice = self.late = 0
+
+    def write(self, tags: np.ndarray[Any, Any]) -> None:
+        """Note packets in the order of their arrival."""
+        with self._lock:
+            while int(tags.max()) >= len(self._seen):
+                self._seen = np.concatenate([self._seen, np.zeros_like(self._seen)])
+            self.got += len(tags)
+            if (tags == np.arange(self._next, self._next + len(tags), dtype="u8")).all():
+                self._seen[self._next : self._next + len(tags)] = True
+                self._next += len(tags)
+                return
+            for tag in tags.tolist():
+                self.twice += int(self._seen[tag])
+                self.late += int(tag < self._next and not self._seen[tag])
+                self._seen[tag] = True
+                self._next = max(self._next, tag + 1)
+
+    def lost(self, put: int) -> int:
+        """Return how many of the first `put` never came."""
+        return put - int(self._seen[:put].sum())
 
 
 class Flow:
-    """Packets from one pool to the other, counted by their tags."""
+    """Packets from the pool of host 0 to the others, counted by their tags."""
 
-    def __init__(self, pools: tuple[ssm.Pool, ssm.Pool], pause_s: float = 0.002) -> None:
-        self.pools, self.pause_s = pools, pause_s
-        self.put = self.got = self.lost = self.twice = 0
-        self.stands = self.ends = False
-        self.threads = [threading.Thread(target=work, daemon=True) for work in (self._produce, self._consume)]
-        for thread in self.threads:
-            thread.start()
+    def __init__(self, pools: Sequence[ssm.Pool], pause_s: float = 0.002) -> None:
+        self.source, self.pause_s, self.books = pools[0], pause_s, Books()
+        self.put = self.waited = 0
+        self.stands = self._ends = False
+        self._leaves: set[str] = set()
+        self.errors: list[BaseException] = []
+        self._producer = self._thread(self._produce)
+        self._consumers = {pool.name: self._thread(self._consume, pool) for pool in pools[1:]}
+
+    def _thread(self, work: Callable[..., None], *args: object) -> threading.Thread:
+        def run() -> None:
+            try:
+                work(*args)
+            except BaseException as error:  # raised where somebody waits for progress
+                self.errors.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return thread
 
     def _produce(self) -> None:
-        ring = self.pools[0].ring("out")
-        while not self.ends:
-            batch = self.pools[0].alloc_many(16, 200, timeout=None)
-            batch.tags = range(self.put, self.put + 16)
-            while not self.ends:
-                with contextlib.suppress(ssm.RingFull):
+        ring = self.source.ring("out")
+        while not self._ends:
+            batch = self.source.alloc_many(BATCH, 200, timeout=None)
+            batch.tags = range(self.put, self.put + BATCH)
+            while not self._ends:
+                try:
                     ring.put_many(batch, timeout=0.2)
-                    self.put += 16
-                    break
+                except ssm.RingFull:
+                    self.waited += 1
+                    continue
+                except ValueError as error:
+                    raise AssertionError(f"{error}: {_who_has(self.source, batch)}") from error
+                self.put += BATCH
+                break
             time.sleep(self.pause_s)
         ring.shutdown()
 
-    def _consume(self) -> None:
-        ring, expected = self.pools[1].ring("in"), 0
-        while True:
+    def _consume(self, pool: ssm.Pool) -> None:
+        ring = pool.ring("in")
+        while pool.name not in self._leaves:
             try:
-                batch = ring.get_many(64, timeout=PATIENCE_S)
-            except (ssm.RingEmpty, ssm.RingShutDown):
+                batch = ring.get_many(64, timeout=0.1)
+            except ssm.RingEmpty:
+                continue
+            except ssm.RingShutDown:
                 return
-            tags = batch.tags
-            if not (tags == np.arange(expected, expected + len(tags), dtype="u8")).all():
-                for tag in tags.tolist():
-                    self.twice += tag < expected
-                    self.lost += max(0, tag - expected)
-                    expected = max(expected, tag + 1)
-            else:
-                expected += len(tags)
-            self.got += len(tags)
+            self.books.write(batch.tags)
             batch.free()
             while self.stands:
                 time.sleep(0.01)
 
+    def leave(self, pool: ssm.Pool) -> None:
+        """Take no more out of that pool."""
+        self._leaves.add(pool.name)
+        self._consumers.pop(pool.name).join(PATIENCE_S)
+
+    def join(self, pool: ssm.Pool) -> None:
+        """Take packets out of that pool, too."""
+        self._consumers[pool.name] = self._thread(self._consume, pool)
+
+    def _check(self) -> None:
+        for error in self.errors:
+            raise error
+
     def progress(self, packets: int) -> None:
         """Wait until so many more have arrived."""
-        goal, until = self.got + packets, time.monotonic() + PATIENCE_S
-        while self.got < goal:
+        goal, until = self.books.got + packets, time.monotonic() + PATIENCE_S
+        while self.books.got < goal:
+            self._check()
             if time.monotonic() > until:
-                raise TimeoutError(f"{self.got} of {self.put} arrived, and then nothing for {PATIENCE_S:g} s")
+                raise TimeoutError(
+                    f"{self.books.got} of {self.put} arrived, and then nothing for {PATIENCE_S:g} s"
+                )
             time.sleep(0.005)
 
-    def end(self) -> tuple[int, int, int]:
-        """Wait until the shutdown has crossed; return what was put, lost, and came twice."""
-        self.ends = True
-        for thread in self.threads:
+    def stop(self) -> None:
+        """Put no more."""
+        self._ends = True
+
+    def end(self) -> None:
+        """Wait until the shutdown has crossed."""
+        self.stop()
+        for thread in (self._producer, *self._consumers.values()):
             thread.join(2 * PATIENCE_S)
-        return self.put, self.lost + self.put - self.got, self.twice
+        self._check()
 
 
-def run(
-    kind: str, names: tuple[str, str], fault: Callable[[Hosts, Flow, Any], int]
-) -> tuple[int, int, int, int]:
-    """Let packets flow, and a fault happen; return how often it did, and what was put, lost, and came twice."""
-    with two_pools(names) as pools, Hosts() as hosts:
-        common = ["--carrier", kind]
-        if kind == "zmq":
-            keys = [hosts.make_key(end) for end in "ab"]
-        rings = (["--export", "out:frames"], ["--import", "frames:in"])
-
-        def restart(host: int) -> None:
-            hosts.kill(host)
-            safe = ["--insecure"]
-            if kind == "zmq":
-                safe = ["--key", f"{keys[host]}.key_secret", "--peer-key", f"{keys[1 - host]}.key"]
-            hosts.start(host, pools[host].name, *common, *safe, *rings[host])
-
-        for host in (0, 1):
-            restart(host)
-        flow = Flow(pools)
-        try:
-            flow.progress(200)
-            times = fault(hosts, flow, restart)
-            flow.progress(200)
-            return times, *flow.end()
-        except TimeoutError as error:
-            raise TimeoutError(f"{error}\n{hosts.said()}") from None
-        finally:
-            flow.ends = True
+def _who_has(pool: ssm.Pool, batch: ssm.PacketBatch) -> str:
+    """Return what is known of packets that a ring refused."""
+    handles: list[int] = [packet.handle for packet in batch]
+    holders = {handle: pool._packet_holders(handle) for handle in handles}
+    return f"{len(handles)} packets, {len(set(handles))} handles, held by {holders}"
 
 
-def cut(seconds: float, times: int) -> Callable[[Hosts, Flow, Any], int]:
-    def fault(hosts: Hosts, flow: Flow, _restart: Any) -> int:
-        for _ in range(times):
-            hosts.link(up=False)
-            time.sleep(seconds)
-            hosts.link(up=True)
-            flow.progress(200)
-        return times
-
-    return fault
-
-
-def kills(times: int, hosts_killed: tuple[int, ...], seed: int = 1) -> Callable[[Hosts, Flow, Any], int]:
-    def fault(_hosts: Hosts, flow: Flow, restart: Any) -> int:
-        rng = random.Random(seed)
-        for _ in range(times):
-            flow.progress(rng.randrange(1, 500))
-            restart(rng.choice(hosts_killed))
-        return times
-
-    return fault
+@contextlib.contextmanager
+def pools(names: Sequence[str], consumers: str = "one") -> Iterator[list[ssm.Pool]]:
+    """Pools with a ring to export, and one to import in each of the others; those in the list at the end are closed."""
+    made: list[ssm.Pool] = []
+    try:
+        for name in names:
+            made.append(new_pool(name, consumers if not made else None))
+        yield made
+    finally:
+        for pool in made:
+            pool.close()
 
 
-def stand_still(seconds: float) -> Callable[[Hosts, Flow, Any], int]:
-    def fault(_hosts: Hosts, flow: Flow, _restart: Any) -> int:
-        flow.stands = True
-        time.sleep(seconds)
-        flow.stands = False
-        return 1
-
-    return fault
-
-
-FAULTS = {
-    "link down for 4 s": cut(4, 3),
-    "link down for 15 s": cut(15, 1),
-    "sending bridge killed": kills(15, (0,)),
-    "receiving bridge killed": kills(15, (1,)),
-    "now this one killed, now that one": kills(30, (0, 1)),
-    "consumer stands still for 13 s": stand_still(13),
-}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Faults between two hosts, and what they lost.")
-    parser.add_argument("--carrier", action="append", choices=("zmq", "zenoh"))
-    parser.add_argument("--only", default="", help="faults whose name has this in it")
-    args = parser.parse_args()
-    print(
-        "| carrier | fault | times | packets | lost | twice | seconds |\n|---|---|---:|---:|---:|---:|---:|",
-        flush=True,
-    )
-    bad = 0
-    for kind in args.carrier or ("zmq", "zenoh"):
-        for name, fault in FAULTS.items():
-            if args.only not in name:
-                continue
-            since = time.monotonic()
-            names = tuple(f"ssm-faults-{os.getpid()}-{end}" for end in "ab")
-            times, put, lost, twice = run(kind, names, fault)  # type: ignore[arg-type]
-            bad += lost + twice
-            took = time.monotonic() - since
-            print(f"| {kind} | {name} | {times} | {put:,} | {lost} | {twice} | {took:.0f} |", flush=True)
-    sys.exit(bool(bad))
-
-
-if __name__ == "__main__":
-    main()
+def new_pool(name: str, consumers: Any = None) -> ssm.Pool:
+    """Return a pool, with a ring to export for so many consumers; None: with a ring to import."""
+    pool = ssm.Pool.create(name, classes=CLASSES, ephemeral=True)
+    if consumers is None:
+        pool.ring("in", capacity=CAPACITY)
+    else:
+        pool.ring("out", capacity=CAPACITY, redeliver=True, consumers=consumers, peers=False)
+    return pool
