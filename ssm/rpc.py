@@ -300,7 +300,7 @@ class Rpc:
         return request
 
     def _send(self, to: Head, kind: int, reply: Packet, request: Packet) -> None:
-        pkt = write_reply(self.pool, reply, to._replace(kind=kind))
+        pkt = write_reply(self.pool, reply, Head(to.ring, to.call, kind))
         ring = self._ring_of(to.ring)
         try:
             if ring is None or not ring.put(pkt):
@@ -309,8 +309,9 @@ class Rpc:
             self._open.pop(to.ring, None)
             pkt.free()
         for each in (reply, request):
-            with contextlib.suppress(StaleHandle):  # it is the one that was put
-                each.free()
+            if each is not pkt:  # which is gone, and to say so again would take longer than all of the above
+                with contextlib.suppress(StaleHandle):  # the handler has put it on, or freed it
+                    each.free()
 
     def _ring_of(self, number: int) -> Ring | None:
         """Return the ring of replies; None: its process is gone, or has given the call up."""
