@@ -101,7 +101,10 @@ PYTHON = {
     "ssm.bridge": """
         errors memory
         carrier wire journal
-        over_zmq over_zenoh sender receiver
+        over_zmq over_zenoh pieces
+        arrivals
+        sender receiver publisher
+        subscriber
         session
         figures
         bridge

@@ -8,7 +8,10 @@
     memory, over_zmq, over_zenoh    the carriers
     wire                            the messages, and their parser
     journal                         what a receiver has to know after it was killed
+    pieces                          packets that are large, or have a chain
+    arrivals                        what has come, in its order
     sender, receiver                the two ends of one ring
+    subscriber, publisher           the two ends of one topic
     session                         what two bridges say to each other
     figures                         what bridges tell those who look from outside
     bridge                          the loop around all of it

@@ -13,19 +13,23 @@ from ssm import _core
 from ssm.bridge.carrier import SILENCE_S
 from ssm.bridge.errors import BridgeError
 from ssm.bridge.figures import Teller
-from ssm.bridge.receiver import Received, Receiver
+from ssm.bridge.publisher import Publisher
+from ssm.bridge.receiver import Receiver
 from ssm.bridge.sender import BATCH_BYTES, Sender, Sent
 from ssm.bridge.session import Link, Session
+from ssm.bridge.subscriber import Subscriber
 from ssm.bridge.wire import NAME_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from ssm import Pool, Ring
+    from ssm import Pool, Ring, Topic
+    from ssm.bridge.arrivals import Arrivals, Received
     from ssm.bridge.carrier import Carrier
 
 WINDOW_MAX = 4096  # packets of an inbox, unless told otherwise: twice what the ring takes, at most that many
+TOPIC_WINDOW = 64
 WINDOW_BYTES = 8 << 20
 LOOK_S = 0.5  # at most that long in one wait
 NAP_S = 0.02  # between two looks at what cannot be waited for: free memory, room in the carrier
@@ -97,6 +101,9 @@ class Bridge:
         *,
         exports: Mapping[str, str] | None = None,
         imports: Mapping[str, str] | None = None,
+        export_topics: Mapping[str, str] | None = None,
+        import_topics: Mapping[str, str] | None = None,
+        overflow: str = "block",
         window: int | None = None,
         window_bytes: int = WINDOW_BYTES,
         tell: Callable[[str], None] | None = None,
@@ -113,17 +120,25 @@ class Bridge:
             Names of rings whose packets go to the other host, each with its name on the link.
         imports : mapping of str to str
             Names on the link, each with the name of the ring here that its packets are put into.
+        export_topics, import_topics : mapping of str to str
+            Likewise, of topics.
+        overflow : str
+            What a publisher of an exported topic does when what waits for the other host is full; see
+            `Topic.subscribe`.
         window : int, optional
-            Packets that may wait here when an imported ring is full. By default twice its capacity, at most 4,096.
+            Packets that may wait here when an imported ring is full. By default twice its capacity, at most 4,096;
+            of a topic 64.
         window_bytes : int
-            Bytes that may wait in this process, for each imported ring.
+            Bytes that may wait in this process, for each imported ring or topic.
         tell : callable, optional
             Gets a line of text when something changes: a peer is met, a ring is refused.
 
         Raises
         ------
         BridgeError
-            A ring is not there, another bridge has it, or a name is too long.
+            A ring or topic is not there, another bridge has it, or a name is too long.
+        ValueError
+            There is no such overflow.
         """
         self.pool, self._carrier = pool, carrier
         self._stop = threading.Event()
@@ -134,23 +149,30 @@ class Bridge:
         self._error: BaseException | None = None
         self._teller: Teller | None = None
         self._closed = False
-        self._receivers: list[Receiver] = []
+        self._receivers: list[Arrivals] = []
         self._senders: list[Sender] = []
         try:
             for name, local in (imports or {}).items():
                 ring = self._ring(local, name)
                 packets = window or min(WINDOW_MAX, 2 * ring.capacity)
                 self._receivers.append(Receiver(ring, name, packets, window_bytes))
-            self._senders += [
-                Sender(self._ring(local, name), name) for local, name in (exports or {}).items()
-            ]
+            for name, local in (import_topics or {}).items():
+                topic = self._topic(local, name)
+                self._receivers.append(Publisher(pool, topic, name, window or TOPIC_WINDOW, window_bytes))
+            for local, name in (exports or {}).items():
+                self._senders.append(Sender(self._ring(local, name), name))
+            for local, name in (export_topics or {}).items():
+                self._senders.append(
+                    Subscriber(self._topic(local, name), name, overflow, window or TOPIC_WINDOW)
+                )
+            self._check_names()
         except BaseException:
             self.close()
             raise
         self._bytes_max = max(window_bytes, pool.max_size, 2 * BATCH_BYTES)
         tell = tell or (lambda _: None)
         for each in self._senders:
-            if each.ring.peers:
+            if each.ring.peers and not isinstance(each, Subscriber):
                 tell(
                     f"ring {each.name!r}: producers get ConsumersGone while no bridge runs; make it with peers=False"
                 )
@@ -163,9 +185,24 @@ class Bridge:
                 f"pool {self.pool.name!r} has no ring {local!r}: make it first; one that is exported, with "
                 'redeliver=True, consumers="one", peers=False'
             )
-        if not 1 <= len(name.encode()) <= NAME_MAX:
-            raise BridgeError(f"a ring's name on the link has 1 .. {NAME_MAX} bytes, not {name!r}")
+        _check_name(name)
         return self.pool.ring(local)
+
+    def _topic(self, local: str, name: str) -> Topic:
+        if f"{local}>" not in self.pool.rings():
+            raise BridgeError(
+                f"pool {self.pool.name!r} has no topic {local!r}: make it first, with its history"
+            )
+        _check_name(name)
+        return self.pool.topic(local)
+
+    def _check_names(self) -> None:
+        for ends in (self._senders, self._receivers):
+            names = [each.name for each in ends]
+            if twice := {name for name in names if names.count(name) > 1}:
+                raise BridgeError(
+                    f"{min(twice)!r} is the name of a ring and of a topic: give one another name on the link"
+                )
 
     # ---- running --------------------------------------------------------------------------------------
 
@@ -214,22 +251,27 @@ class Bridge:
         self._session.tick()
         if self._teller is not None:
             self._teller.tell(self.status)
-        if self._session.link.silent_s > SILENCE_S and any(not each.exact for each in self._senders):
+        if self._session.link.silent_s > SILENCE_S and any(each.shared for each in self._senders):
             self._let_go()
+        if stale := [each for each in self._senders if isinstance(each, Subscriber) and each.stale]:
+            for each in stale:
+                each.again()
+            self._session.renew()
         if not moved and not self._arrived:
             self._wait()
 
     def _let_go(self) -> None:
         """Leave packets of shared rings to other consumers: the other host may be gone for good."""
         for each in self._senders:
-            each.give_back()
-            each.begin()
+            if each.shared:
+                each.give_back()
+                each.begin()
         self._session.renew()
 
     def _wait(self) -> None:
         """Sleep until there may be something to do."""
         pairs = [(each.ring, False) for each in self._senders if each.wants_packets]
-        pairs += [(each.ring, True) for each in self._receivers if each.wants_room]
+        pairs += [(ring, True) for each in self._receivers for ring in each.waits_for()]
         soon = self._session.blocked or any(each.waiting for each in self._receivers)
         since = time.monotonic()
         ready = _core.wait_rings(tuple(pairs), NAP_S if soon else LOOK_S, self._waker)
@@ -274,7 +316,7 @@ class Bridge:
             self._thread.join()
         self._carrier.close()
         for sender in self._senders:
-            sender.give_back()
+            sender.close()
         for receiver in self._receivers:
             receiver.close()
         if self._teller is not None:
@@ -311,11 +353,16 @@ class Bridge:
                 Imported(
                     each.name,
                     dataclasses.replace(each.received),
-                    each.waiting + each.inbox.qsize() + each.in_hand,
+                    each.backlog,
                 )
                 for each in self._receivers
             ),
         )
+
+
+def _check_name(name: str) -> None:
+    if not 1 <= len(name.encode()) <= NAME_MAX:
+        raise BridgeError(f"a ring's name on the link has 1 .. {NAME_MAX} bytes, not {name!r}")
 
 
 def _size(parts: list[memoryview]) -> int:

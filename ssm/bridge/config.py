@@ -45,6 +45,11 @@ class Settings:
     """Rings whose packets go to the other host: RING, or RING:NAME with another name on the link."""
     imports: tuple[str, ...] = ()
     """What comes from there: NAME, or NAME:RING with another name here."""
+    export_topics: tuple[str, ...] = ()
+    """Topics whose packets go to the other host, likewise."""
+    import_topics: tuple[str, ...] = ()
+    overflow: str = "block"
+    """What a publisher of an exported topic does when what waits for the other host is full."""
     key: str = ""
     """Of zmq: file with the secret key of this bridge."""
     peer_keys: tuple[str, ...] = ()
@@ -101,7 +106,7 @@ def check(settings: Settings) -> None:
     """Refuse what cannot work, and what would be open to the network without a word."""
     if not settings.pool:
         raise BridgeError("which pool? 'ssm list' shows those that are there")
-    if not settings.exports and not settings.imports:
+    if not any((settings.exports, settings.imports, settings.export_topics, settings.import_topics)):
         raise BridgeError(
             "which rings? --export RING for what goes to the other host, --import RING for what comes from it"
         )
@@ -153,7 +158,10 @@ def endpoint(carrier: str, address: str) -> str:
 
 def open_carrier(settings: Settings, part_max: int) -> Carrier:
     """Open what moves the messages; `part_max`: bytes of a part."""
-    who = f"{socket.gethostname()} {settings.pool} {settings.exports} {settings.imports}"
+    who = (
+        f"{socket.gethostname()} {settings.pool} {settings.exports} {settings.imports} {settings.export_topics} "
+        f"{settings.import_topics}"
+    )
     name = b"b" + hashlib.blake2b(who.encode(), digest_size=15).digest()
     listen, connect = (
         endpoint(settings.carrier, each) if each else "" for each in (settings.listen, settings.connect)

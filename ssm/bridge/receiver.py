@@ -10,43 +10,30 @@ the ring that it is for, which may have other producers. Each of the two steps i
     killed
 
 So the position that comes next is known after any kill, and what comes twice is dropped.
+
+A packet that comes in pieces is put together in packets of the pool. One with a chain goes into the ring without the
+inbox, which redelivers and so takes no chains. It is counted before it is put: killed between these two, it is lost. It
+comes from a ring without redelivery, which promises no more.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ssm.acl import Acl
+from ssm.bridge.arrivals import Arrivals
 from ssm.bridge.errors import BridgeError
-from ssm.bridge.journal import Journal
-from ssm.bridge.wire import Ack, too_large
+from ssm.bridge.pieces import InPieces
 from ssm.errors import PoolExhausted, RingEmpty, RingFull, RingShutDown
 
 if TYPE_CHECKING:
     from ssm import PacketBatch, Pool, Ring
-    from ssm.bridge.wire import Data, Export
+    from ssm.bridge.wire import Data
 
 BATCH = 512  # packets of one put
-ONLY_S = 5.0  # for another bridge of this ring to end
-_U64 = 1 << 64
 
 
-@dataclasses.dataclass(slots=True)
-class Received:
-    """What a receiver has done."""
-
-    packets: int = 0
-    """Packets that came into the pool."""
-    nbytes: int = 0
-    """Bytes of these."""
-    twice: int = 0
-    """Packets that were dropped, since they were there already."""
-    refused: int = 0
-    """Packets that were dropped since some in front of them were missing, or beyond the sender's credit."""
-
-
-class Receiver:
+class Receiver(Arrivals):
     """One imported ring."""
 
     def __init__(self, ring: Ring, name: str, window: int, window_bytes: int) -> None:
@@ -64,18 +51,9 @@ class Receiver:
         window_bytes : int
             Bytes that may wait in this process.
         """
-        self.ring, self.name, self.window_bytes = ring, name, window_bytes
-        self.type = ring._type  # pyright: ignore[reportPrivateUsage]
-        self.received = Received()
-        self.stream = 0
-        self.ended = self.closed = False
-        self._end_at: int | None = None
-        pool = self._pool = ring.pool
-        self._only = pool.semaphore(f"{name}:bridge", 1)
-        if not self._only.acquire(ONLY_S):
-            raise BridgeError(
-                f"another bridge puts packets into ring {name!r} of pool {pool.name!r}: end that one first"
-            )
+        pool = ring.pool
+        super().__init__(pool, name, ring._type, window_bytes)  # pyright: ignore[reportPrivateUsage]
+        self.ring, self.closed, self.chains = ring, False, not ring.redeliver
         inbox = f"{name}:inbox"
         self.inbox = (
             pool.ring(inbox)
@@ -87,107 +65,47 @@ class Receiver:
             raise BridgeError(
                 f"ring {inbox!r} is no inbox of a bridge: unlink it, or give the import another name"
             )
-        self._puts = next(
-            each.puts for each in pool.stats().rings if each.name == inbox and not each.unlinked
-        )
-        self._journal = Journal(pool, f"{name}:stream", stats.serial)
-        self._base = 0
+        self._begin(stats.serial, stats.puts)
         self._held: PacketBatch | None = None
-        self._waiting: deque[Data] = deque()
-        self._waiting_bytes = 0
-        self._got = 0
-
-    # ---- with the other host --------------------------------------------------------------------------
-
-    def greet(self, export: Export) -> str:
-        """Begin, or go on with, a stream; return what is worth telling, or nothing.
-
-        Raises
-        ------
-        BridgeError
-            Its packets cannot be taken; the text is for both sides.
-        """
-        if export.type != self.type:
-            raise BridgeError(
-                f"ring {self.name!r} has packets of type {export.type or None} where it is sent, and of "
-                f"{self.type or None} where it is received: open both with the same dtype"
-            )
-        self._waiting.clear()
-        self._waiting_bytes = 0
-        self._end_at, self.stream = None, export.stream
-        base, told = self._journal.base(export.stream), ""
-        if base is None:
-            base = -self._puts
-            self._journal.write(export.stream, base)
-            told = f"ring {self.name!r}: a new stream begins"
-        self._base = base
-        self._got = self.have
-        return told
 
     @property
-    def have(self) -> int:
-        """The position that comes next."""
-        return (self._puts + self._base) % _U64
+    def readonly(self) -> bool:
+        """See `Arrivals.readonly`."""
+        return Acl.RDONLY in self.ring.acl
 
-    def ack(self) -> Ack:
-        """Return what the sender is told."""
-        room = 0 if self.closed else self.inbox.capacity - self.inbox.qsize() - self.waiting
-        room_bytes = self.window_bytes - self._waiting_bytes
-        return Ack(
-            self.have, self._got, max(0, room), max(0, room_bytes), self.ended, self.closed and not self.ended
-        )
+    @property
+    def room(self) -> int:
+        """See `Arrivals.room`."""
+        return self.inbox.capacity - self.inbox.qsize() - self.waiting
 
-    def on_data(self, data: Data) -> None:
-        """Keep packets that follow what is there; drop others, which come again."""
-        if data.end <= self._got:
-            self.received.twice += len(data.lengths)
-            return
-        if int(data.lengths.max()) > self._pool.max_size:
-            raise BridgeError(too_large(self.name, int(data.lengths.max()), self._pool.max_size))
-        follows = data.after <= self._got
-        fits = not self._waiting or self._waiting_bytes + data.nbytes <= self.window_bytes
-        if not follows or not fits:
-            self.received.refused += len(data.lengths)
-            return
-        self.received.twice += max(0, self._got - data.first)
-        self._waiting.append(data)
-        self._waiting_bytes += data.nbytes
-        self._got = data.end
+    @property
+    def backlog(self) -> int:
+        """See `Arrivals.backlog`."""
+        return self.waiting + self.inbox.qsize() + (0 if self._held is None else len(self._held))
 
-    def on_end(self, position: int) -> None:
-        """Take note that the ring is to be shut down, when all in front of that position went through it."""
-        self._end_at = position
+    def waits_for(self) -> list[Ring]:
+        """See `Arrivals.waits_for`."""
+        return [self.ring] if self._wants_room() else []
+
+    def _has_more(self) -> bool:
+        return bool(self._waiting) or self._wants_room()
 
     # ---- into the pool --------------------------------------------------------------------------------
 
-    @property
-    def waiting(self) -> int:
-        """Packets that have arrived and are not in the pool."""
-        known = max(0, self.have - self._waiting[0].first) if self._waiting else 0
-        return sum(len(data.lengths) for data in self._waiting) - known
-
-    @property
-    def in_hand(self) -> int:
-        """Packets that were taken out of the inbox, and are not in the ring."""
-        return 0 if self._held is None else len(self._held)
-
-    @property
-    def wants_room(self) -> bool:
+    def _wants_room(self) -> bool:
         """Whether there are packets for the ring, which had no room for them."""
-        return not self.closed and (self._held is not None or not self.inbox.empty())
+        if self.closed:
+            return False
+        first = self._waiting[0] if self._waiting else None
+        chain = isinstance(first, InPieces) and first.whole and first.head is not None
+        return chain or self._held is not None or not self.inbox.empty()
 
     def pump(self) -> bool:
         """Move packets on, as far as there is room; return whether any moved."""
         moved = False
         while self._into_inbox() | self._into_ring():
             moved = True
-        if (
-            self._end_at is not None
-            and not self.ended
-            and self.have >= self._end_at
-            and not self._waiting
-            and not self.wants_room
-        ):
+        if self._end_at is not None and not self.ended and self.have >= self._end_at and not self._has_more():
             self.ring.shutdown()
             self.ended = True
         return moved
@@ -196,17 +114,17 @@ class Receiver:
         if not self._waiting:
             return False
         data = self._waiting[0]
+        if isinstance(data, InPieces):
+            return self._pieces_in(data)
         low = max(0, self.have - data.first)
         count = min(BATCH, len(data.lengths) - low, self.inbox.capacity - self.inbox.qsize())
         if count < 1:
             return False
         try:
-            batch = _filled(self._pool, data, low, low + count)
+            batch = _filled(self.pool, data, low, low + count)
         except PoolExhausted:
             return False
-        if data.first + low != self.have:  # a gap, of which the sender has said that nothing is in it
-            self._base = data.first + low - self._puts
-            self._journal.write(self.stream, self._base)
+        self._expect(data.first + low)
         nbytes = int(batch.lengths.sum())
         self.inbox.put_many(batch, block=False)
         self._puts += count
@@ -215,6 +133,40 @@ class Receiver:
         if self.have == data.end:
             self._waiting.popleft()
             self._waiting_bytes -= data.nbytes
+        return True
+
+    def _pieces_in(self, packet: InPieces) -> bool:
+        """Move on the packet that comes in pieces; return whether any byte moved."""
+        try:
+            copied = packet.fill(self.pool)
+        except PoolExhausted:
+            return False
+        self._waiting_bytes -= copied
+        if not packet.whole:
+            return copied > 0
+        if len(packet.lengths) > 1:
+            return self._chain_in(packet) or copied > 0
+        if self.inbox.full():
+            return copied > 0
+        self._expect(packet.first)
+        self.inbox.put(packet.join(), block=False)
+        self._puts += 1
+        self._done(packet)
+        return True
+
+    def _chain_in(self, packet: InPieces) -> bool:
+        """Put a packet with a chain, behind all that came before it."""
+        if self._held is not None or not self.inbox.empty() or self._full():
+            return False
+        self._expect(packet.first)
+        self._expect(packet.end)  # counted first: what may be lost does not come twice
+        try:
+            self.ring.put(packet.join(), block=False)
+        except (RingFull, BrokenPipeError, PermissionError, RingShutDown) as error:
+            self.closed = isinstance(error, RingShutDown)
+            self._expect(packet.first)
+            return False
+        self._done(packet)
         return True
 
     def _into_ring(self) -> bool:
@@ -235,12 +187,15 @@ class Receiver:
         self._held = None
         return True
 
+    def _full(self) -> bool:
+        return self.ring.overflow == "block" and self.ring.full()
+
     def close(self) -> None:
         """Return what was taken out of the inbox, for the bridge that comes next, and let that one begin."""
         held, self._held = self._held, None
         if held is not None:
             held.__exit__(BridgeError, BridgeError("the bridge ends"), None)
-        self._only.release()
+        super().close()
 
 
 def _filled(pool: Pool, data: Data, low: int, high: int) -> PacketBatch:

@@ -7,6 +7,8 @@ had; the receiver knows by the position what it has already. A ring that fills b
 makes its producers wait.
 
 What is sent and not confirmed is sent again, from what has arrived on, when nothing has arrived for a while.
+
+A packet that is large, or has a chain, goes in pieces, and is sent again from the first byte on that has not arrived.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ssm.acl import Acl
 from ssm.bridge import wire
 from ssm.bridge.errors import BridgeError
-from ssm.bridge.wire import too_large
+from ssm.bridge.pieces import piece_at
+from ssm.bridge.wire import PIECE_MAX, too_large
 from ssm.errors import RingEmpty, RingShutDown
 
 if TYPE_CHECKING:
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from ssm import PacketBatch, Ring
+    from ssm import Board, Packet, PacketBatch, Ring
 
 BATCH = 512  # packets of one message
 BATCH_BYTES = 1 << 20  # likewise, unless one packet alone is larger
@@ -48,10 +52,21 @@ class _Kept:
     nbytes: int
     last: bool  # of its batch: then the batch is freed
     taken: float = dataclasses.field(default_factory=time.monotonic)
+    chained: bool = False
+    sent: int = 0  # of one that goes in pieces: its bytes that went
 
     @property
     def end(self) -> int:
         return self.first + self.high - self.low
+
+    @property
+    def in_pieces(self) -> bool:
+        return self.chained or (self.nbytes > PIECE_MAX and self.high - self.low == 1)
+
+    def packets(self) -> tuple[Packet, ...]:
+        """Return the one that goes in pieces, and what is linked to it."""
+        head = self.batch[self.low]
+        return (head, *head.chain)
 
 
 @dataclasses.dataclass(slots=True)
@@ -72,18 +87,24 @@ class Sender:
     """One exported ring."""
 
     def __init__(self, ring: Ring, name: str) -> None:
-        self.ring, self.name = ring, name
-        stats = next(each for each in ring.pool.stats().rings if each.name == ring.name and not each.unlinked)
+        self.name = name
         self.type = ring._type  # pyright: ignore[reportPrivateUsage]
-        self.exact = stats.redeliver and stats.consumers == "one"
-        self._serial = stats.serial
         self.sent = Sent()
         self.largest = 0  # bytes of a packet that the other host takes
         self.refused = ""  # why the other host does not take the packets
         self.notice = ""  # what the other host has lost
-        self.ended = False  # shut down, and the other host knows
         self._kept: deque[_Kept] = deque()
+        self.use(ring)
+
+    def use(self, ring: Ring) -> None:
+        """Take packets out of that ring, from its first one on."""
+        stats = next(each for each in ring.pool.stats().rings if each.name == ring.name and not each.unlinked)
+        self.ring, self._serial = ring, stats.serial
+        self.exact = stats.redeliver and stats.consumers == "one"
+        self.shared = stats.redeliver and not self.exact  # other consumers take what this one gives back
+        self._chains = not stats.redeliver  # a ring that redelivers has none
         self._drained = False  # shut down, and nothing is left in the ring
+        self.ended = False  # shut down, and the other host knows
         self.begin()
 
     def begin(self) -> None:
@@ -100,7 +121,9 @@ class Sender:
         self._open = self._compared = False  # an ACK says what the other end has
         self.notice = ""
         self._cursor = 0  # how many of those kept were sent
-        self._have = self._got = self._room = self._room_bytes = 0
+        self._have = self._got = self._part = self._room = self._room_bytes = 0
+        for kept in self._kept:
+            kept.sent = 0
         self._patience, self._heard = PATIENCE_S, time.monotonic()
         self._end_sent = 0.0
 
@@ -113,9 +136,10 @@ class Sender:
         if not self._open:
             self._check(ack.have)
         self._open = True
-        if ack.got > self._got:
+        if (ack.got, ack.part) > (self._got, self._part):
             self._patience, self._heard = PATIENCE_S, time.monotonic()
-        self._have, self._got = max(self._have, ack.have), max(self._got, ack.got)
+            self._got, self._part = ack.got, ack.part
+        self._have = max(self._have, ack.have)
         self._room, self._room_bytes = ack.room, ack.room_bytes
         while self._kept and self._kept[0].end <= self._have:
             kept = self._kept.popleft()
@@ -127,6 +151,28 @@ class Sender:
         self.ended |= ack.ended and self._drained and not self._kept
         if ack.closed and not self._drained:
             self.ring.shutdown()  # as the ring there: nothing more is taken, and producers are told
+        self._mirror(readonly=ack.readonly)
+
+    def _mirror(self, *, readonly: bool) -> None:
+        """Refuse puts here while they are refused there. A board says who refuses: a person, or a bridge."""
+        acl = self.ring.acl
+        if readonly and not acl & Acl.RDONLY:
+            self._readonly().array[0]["ours"] = 1
+            self.ring.acl = acl | Acl.RDONLY
+        elif not readonly and acl & Acl.RDONLY and self._readonly().array[0]["ours"]:
+            self.ring.acl = acl & ~Acl.RDONLY
+            self._readonly().array[0]["ours"] = 0
+
+    def _readonly(self) -> Board:
+        return self.ring.pool.board(f"{self.name}:acl", [("ours", "u8")], 1)
+
+    @property
+    def drops(self) -> int:
+        """Packets that the ring has lost because it was full."""
+        if self.ring.overflow == "block":
+            return 0
+        rings = self.ring.pool.stats().rings
+        return next((each.drops for each in rings if each.serial == self._serial), 0)
 
     def _check(self, have: int) -> None:
         """Refuse a receiver that has more than there ever was."""
@@ -190,12 +236,16 @@ class Sender:
                 self._cursor += 1
                 continue
             self._compare(kept)
-            if not self._fits(kept) or not transmit(self._message(kept, head)):
+            before = kept.sent
+            sent = (
+                self._send_pieces(kept, transmit, head)
+                if kept.in_pieces
+                else self._send(kept, transmit, head)
+            )
+            moved |= sent or kept.sent > before
+            if not sent:
                 break
-            if self._cursor == 0 or self._unheard == 0:
-                self._heard = max(self._heard, time.monotonic())
             self._cursor += 1
-            moved = True
         return self._send_end(transmit, head) or moved
 
     def _compare(self, first: _Kept) -> None:
@@ -207,10 +257,47 @@ class Sender:
             )
         self._compared = True
 
+    def _send(
+        self, kept: _Kept, transmit: Callable[[list[Buffer]], bool], head: tuple[int, int, int]
+    ) -> bool:
+        if not self._fits(kept) or not transmit(self._message(kept, head)):
+            return False
+        if self._unheard == 0:
+            self._heard = max(self._heard, time.monotonic())
+        return True
+
+    def _send_pieces(
+        self, kept: _Kept, transmit: Callable[[list[Buffer]], bool], head: tuple[int, int, int]
+    ) -> bool:
+        """Send as much of a large packet as there is room for, behind all others; return whether all of it is sent."""
+        if kept.sent == 0 and not self._fits(kept):
+            return False
+        packets = kept.packets()
+        views = [memoryview(packet) for packet in packets]
+        total = sum(view.nbytes for view in views)
+        table = wire.segments([view.nbytes for view in views], [packet.tag for packet in packets])
+        while True:
+            under_way = kept.sent - (self._part if self._got == kept.first else 0)
+            piece = memoryview(piece_at(views, kept.sent))
+            if under_way > 0 and under_way + piece.nbytes > self._room_bytes:
+                return False
+            numbers = (self._after(kept), kept.first, kept.sent)
+            if not transmit(wire.pack_piece(*head, numbers, table, piece)):
+                return False
+            if under_way <= 0:
+                self._heard = max(self._heard, time.monotonic())
+            kept.sent += piece.nbytes
+            if kept.sent == total:
+                return True
+
     @property
     def _unheard(self) -> int:
         """How many messages are under way."""
-        return sum(1 for i in range(self._cursor) if self._kept[i].end > self._got)
+        whole = sum(1 for i in range(self._cursor) if self._kept[i].end > self._got)
+        if self._cursor < len(self._kept):
+            kept = self._kept[self._cursor]
+            whole += kept.sent > (self._part if self._got == kept.first else 0)
+        return whole
 
     def _fits(self, kept: _Kept | None = None) -> bool:
         """Whether the other host has room for that, or for anything, besides what is under way."""
@@ -263,15 +350,19 @@ class Sender:
                 "taken it. A bridge has to be the only consumer of its ring"
             )
         sums, low, after = np.cumsum(lengths), 0, self._next
+        chained = {i for i in range(count) if batch[i].chain} if self._chains else set[int]()
         while low < count:
             high = low + 1
             base = int(sums[low]) - int(lengths[low])
             while high < count and int(positions[high]) == int(positions[high - 1]) + 1:
-                if int(sums[high]) - base > BATCH_BYTES:
+                if int(sums[high]) - base > BATCH_BYTES or (chained and (low in chained or high in chained)):
                     break
                 high += 1
             first = int(positions[low])
-            yield _Kept(batch, low, high, first, after, int(sums[high - 1]) - base, high == count)
+            kept = _Kept(batch, low, high, first, after, int(sums[high - 1]) - base, high == count)
+            if low in chained:
+                kept.chained, kept.nbytes = True, sum(map(len, kept.packets()))
+            yield kept
             low, after = high, first + high - low
 
     def _message(self, kept: _Kept, head: tuple[int, int, int]) -> list[Buffer]:
@@ -288,18 +379,27 @@ class Sender:
             payload = [batch.gather().data.cast("B")]
         else:
             payload = [b"".join([memoryview(batch[i]) for i in range(low, high)])]
-        # In front of the oldest one nothing is missing: a receiver that is new does not know that, and is told.
-        after = 0 if kept is self._kept[0] else kept.after
-        return wire.pack_data(*head, (after, kept.first, size if uniform else 0), table.tobytes(), payload)
+        numbers = (self._after(kept), kept.first, size if uniform else 0)
+        return wire.pack_data(*head, numbers, table.tobytes(), payload)
+
+    def _after(self, kept: _Kept) -> int:
+        """In front of the oldest one nothing is missing: a receiver that is new does not know that, and is told."""
+        return 0 if kept is self._kept[0] else kept.after
 
     def _look_again(self) -> None:
         """Go back to the first one that has not arrived, if nothing arrived for long."""
-        if self._cursor == 0 or self._unheard == 0 or time.monotonic() - self._heard < self._patience:
+        if self._unheard == 0 or time.monotonic() - self._heard < self._patience:
             return
         self._patience, self._heard = min(2 * self._patience, PATIENCE_MAX_S), time.monotonic()
+        if self._cursor < len(self._kept):
+            self._from_what_arrived(self._kept[self._cursor])
         while self._cursor and self._kept[self._cursor - 1].end > self._got:
             self._cursor -= 1
+            self._from_what_arrived(self._kept[self._cursor])
             self.sent.resent += self._kept[self._cursor].high - self._kept[self._cursor].low
+
+    def _from_what_arrived(self, kept: _Kept) -> None:
+        kept.sent = min(kept.sent, self._part) if self._got == kept.first else 0
 
     def _send_end(self, transmit: Callable[[list[Buffer]], bool], head: tuple[int, int, int]) -> bool:
         """Tell that the ring is shut down, when the other host has all of it; again from time to time."""
@@ -318,6 +418,10 @@ class Sender:
         self._open = False
         for batch in kept.values():
             batch.__exit__(BridgeError, BridgeError("the bridge ends"), None)
+
+    def close(self) -> None:
+        """Return what is kept, and end."""
+        self.give_back()
 
 
 def stream_of(generation: int, serial: int) -> int:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from ssm.bridge.arrivals import Arrivals
     from ssm.bridge.carrier import Carrier
-    from ssm.bridge.receiver import Receiver
     from ssm.bridge.sender import Sender
 
 HELLO_S = 0.5  # between two greetings, as long as nobody answers
@@ -56,7 +56,7 @@ class Session:
         carrier: Carrier,
         pool: str,
         senders: Sequence[Sender],
-        receivers: Sequence[Receiver],
+        receivers: Sequence[Arrivals],
         bytes_max: int,
         tell: Callable[[str], None],
     ) -> None:
@@ -68,9 +68,11 @@ class Session:
         self._me = _number()
         self._peer = 0
         self._heard = self._hello_sent = self._sent = 0.0
-        self._incoming: dict[int, Receiver] = {}
+        self._incoming: dict[int, Arrivals] = {}
         self._answered: dict[int, tuple[wire.Body, float]] = {}
         self._refusals: dict[int, wire.Refuse] = {}
+        self._drops: dict[int, int] = {}
+        self._drops_at = 0.0
 
     # ---- what arrives ---------------------------------------------------------------------------------
 
@@ -144,12 +146,14 @@ class Session:
         elif isinstance(body, wire.Refuse) and sender:
             sender.on_refuse(body.why)
             self._tell(f"refused there: {body.why}")
-        elif isinstance(body, wire.Data) and receiver:
+        elif isinstance(body, (wire.Data, wire.Piece)) and receiver:
             self._answered.pop(channel, None)  # it is answered, even if it changes nothing
             try:
-                receiver.on_data(body)
+                receiver.on_data(body) if isinstance(body, wire.Data) else receiver.on_piece(body)
             except BridgeError as error:
                 self._refuse(channel, error)
+        elif isinstance(body, wire.Drops) and receiver:
+            receiver.received.drops = body.count
         elif isinstance(body, wire.End) and receiver:
             self._answered.pop(channel, None)
             receiver.on_end(body.position)
@@ -199,6 +203,17 @@ class Session:
             self._greet()
         elif now - self._sent > BEAT_S:
             self._send(wire.Message(self._me, self._peer, 0, wire.Beat()))
+        if self._peer and now - self._drops_at > BEAT_S:
+            self._drops_at = now
+            self._tell_drops()
+
+    def _tell_drops(self) -> None:
+        for channel, sender in enumerate(self.senders):
+            count = sender.drops
+            if count != self._drops.get(channel, 0) and self._send(
+                wire.Message(self._me, self._peer, channel, wire.Drops(count))
+            ):
+                self._drops[channel] = count
 
     def renew(self) -> None:
         """Become another bridge for the peer: what it has is not known any more."""
@@ -206,7 +221,7 @@ class Session:
         self._forget()
 
     def _forget(self) -> None:
-        self._incoming, self._answered, self._refusals = {}, {}, {}
+        self._incoming, self._answered, self._refusals, self._drops = {}, {}, {}, {}
 
     def _greet(self, *, at_once: bool = False) -> None:
         now = time.monotonic()
@@ -215,7 +230,7 @@ class Session:
         self._hello_sent = now
         exports = tuple(wire.Export(each.name, each.stream, each.type) for each in self.senders)
         imports = tuple(
-            wire.Import(each.name, each.type, each.ring.pool.max_size) for each in self._receivers.values()
+            wire.Import(each.name, each.type, each.pool.max_size) for each in self._receivers.values()
         )
         hello = wire.Hello(self._pool, socket.gethostname(), self._peer, exports, imports)
         self._send(wire.Message(self._me, 0, 0, hello))

@@ -5,10 +5,12 @@ A message has a head of fixed size, and for some kinds further parts; numbers ar
 
     HELLO   head | JSON: who this is, which rings it exports and imports          see `Hello`
     DATA    head, after, first, count, row | lengths and tags | packets           see `Data`
-    ACK     head, have, got, room in packets and bytes, flags                     see `Ack`
+    PIECE   head, after, position, offset | lengths and tags | bytes              see `Piece`
+    ACK     head, have, got, part, room in packets and bytes, flags               see `Ack`
     END     head, position                                                        the ring is shut down there
     REFUSE  head | text                                                           why packets of a ring are not taken
     BEAT    head                                                                  this bridge lives
+    DROPS   head, count                                                           packets that the ring there lost
 
 The head has the version of the protocol, the channel, and two random numbers: that of the bridge that sends, and that
 of the bridge that it talks to, as far as it knows. A bridge that was started anew has another number, so what was
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from ssm._core import CHAIN_MAX
 from ssm.bridge.errors import VersionMismatch, WireError
 
 if TYPE_CHECKING:
@@ -33,25 +36,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Buffer
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"SSMB"
-HELLO, DATA, ACK, END, REFUSE, BEAT = range(1, 7)
-ENDED, CLOSED = 1, 2  # flags of ACK: shut down there as asked for; shut down there by somebody else
+HELLO, DATA, ACK, END, REFUSE, BEAT, PIECE, DROPS = range(1, 9)
+# Flags of ACK: shut down there as asked for; shut down there by somebody else; nobody may put into the ring there.
+ENDED, CLOSED, READONLY = 1, 2, 4
 
 COUNT_MAX = 4096  # packets of one message
+PIECE_MAX = 2 << 20  # bytes of a packet that one message has
 CHANNELS_MAX = 256
 HELLO_BYTES_MAX = 1 << 20
 TEXT_MAX = 4096
 NAME_MAX = 40  # bytes: the bridge's own ring and board have a few more
 TYPE_MAX = 1023
+TOPIC = "topic"  # stands for the type of packets that are published
 _U64 = 1 << 64
 
 _HEAD = struct.Struct("<4sBBHQQ")
 _DATA = struct.Struct("<QQII")
-_ACK = struct.Struct("<QQIQB")
-_END = struct.Struct("<Q")
+_PIECE = struct.Struct("<QQQ")
+_ACK = struct.Struct("<QQQIQB")
+_NUMBER = struct.Struct("<Q")  # of END and DROPS
 _NOT_UNIFORM = 0  # `row` of packets that differ in length
 TABLE = np.dtype([("length", "<u4"), ("tag", "<u8")])
+SEGMENTS = np.dtype([("length", "<u8"), ("tag", "<u8")])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,6 +124,27 @@ class Data:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Piece:
+    """Some bytes of a packet that is large, or has a chain: its segments follow each other without a gap."""
+
+    after: int
+    """As in `Data`."""
+    position: int
+    """Of the packet."""
+    offset: int
+    """How many of its bytes come before these."""
+    lengths: tuple[int, ...]
+    """Of the packet, and of each one that is linked to it."""
+    tags: tuple[int, ...]
+    payload: memoryview
+
+    @property
+    def total(self) -> int:
+        """Bytes of the whole packet."""
+        return sum(self.lengths)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Ack:
     """What the receiver has, and what it has room for."""
 
@@ -123,11 +152,14 @@ class Ack:
     """All in front of this position is in the receiver's pool: the sender can let go of it."""
     got: int
     """All in front of this position has arrived there."""
+    part: int
+    """Bytes of the packet at `got` that have arrived there."""
     room: int
     """Packets that it takes from `got` on."""
     room_bytes: int
     ended: bool
     closed: bool
+    readonly: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -149,7 +181,14 @@ class Beat:
     """Nothing else."""
 
 
-Body = Hello | Data | Ack | End | Refuse | Beat
+@dataclasses.dataclass(frozen=True, slots=True)
+class Drops:
+    """How many packets the ring has lost because it was full."""
+
+    count: int
+
+
+Body = Hello | Data | Piece | Ack | End | Refuse | Beat | Drops
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -185,23 +224,43 @@ def pack_data(
     return [_head(DATA, sender, receiver, channel) + numbers, table, *payload]
 
 
+def pack_piece(
+    sender: int, receiver: int, channel: int, head: tuple[int, int, int], segments: bytes, payload: Buffer
+) -> list[Buffer]:
+    """Return the parts of a PIECE message; `head` is after, position, offset."""
+    return [_head(PIECE, sender, receiver, channel) + _PIECE.pack(*head), segments, payload]
+
+
+def segments(lengths: Sequence[int], tags: Sequence[int]) -> bytes:
+    """Return the table of a PIECE."""
+    table = np.empty(len(lengths), SEGMENTS)
+    table["length"], table["tag"] = lengths, tags
+    return table.tobytes()
+
+
 def pack(message: Message) -> list[Buffer]:
     """Return the parts of any other message."""
     body, head = message.body, (message.sender, message.receiver, message.channel)
     if isinstance(body, Hello):
         return [_head(HELLO, *head), json.dumps(dataclasses.asdict(body)).encode()]
     if isinstance(body, Ack):
-        flags = ENDED * body.ended | CLOSED * body.closed
-        return [_head(ACK, *head) + _ACK.pack(body.have, body.got, body.room, body.room_bytes, flags)]
+        flags = ENDED * body.ended | CLOSED * body.closed | READONLY * body.readonly
+        numbers = (body.have, body.got, body.part, body.room, body.room_bytes, flags)
+        return [_head(ACK, *head) + _ACK.pack(*numbers)]
     if isinstance(body, End):
-        return [_head(END, *head) + _END.pack(body.position)]
+        return [_head(END, *head) + _NUMBER.pack(body.position)]
+    if isinstance(body, Drops):
+        return [_head(DROPS, *head) + _NUMBER.pack(body.count)]
+    if isinstance(body, Piece):
+        table = segments(body.lengths, body.tags)
+        return pack_piece(*head, (body.after, body.position, body.offset), table, body.payload)
     if isinstance(body, Refuse):
         return [_head(REFUSE, *head), body.why.encode()[:TEXT_MAX]]
     if isinstance(body, Beat):
         return [_head(BEAT, *head)]
-    table = np.empty(len(body.lengths), TABLE)
-    table["length"], table["tag"] = body.lengths, body.tags
-    return pack_data(*head, (body.after, body.first, body.row), table.tobytes(), body.payload)
+    packets = np.empty(len(body.lengths), TABLE)
+    packets["length"], packets["tag"] = body.lengths, body.tags
+    return pack_data(*head, (body.after, body.first, body.row), packets.tobytes(), body.payload)
 
 
 def too_large(name: str, nbytes: int, limit: int) -> str:
@@ -254,6 +313,8 @@ def parse(parts: Sequence[memoryview], bytes_max: int) -> Message:
         END: _end,
         REFUSE: _refuse,
         BEAT: _beat,
+        PIECE: _piece,
+        DROPS: _drops,
     }
     if kind not in parsers:
         raise WireError(f"a message of kind {kind}, which is none")
@@ -296,15 +357,39 @@ def _data(bytes_max: int, rest: memoryview, parts: Sequence[memoryview]) -> Data
 
 def _ack(rest: memoryview, parts: Sequence[memoryview]) -> Ack:
     _parts(parts, 0, "ACK")
-    have, got, room, room_bytes, flags = _numbers(_ACK, rest, "ACK")
-    if got < have or flags > ENDED | CLOSED:
+    have, got, part, room, room_bytes, flags = _numbers(_ACK, rest, "ACK")
+    if got < have or flags > ENDED | CLOSED | READONLY:
         raise WireError(f"ACK of {have} of {got}, flags {flags}")
-    return Ack(have, got, room, room_bytes, bool(flags & ENDED), bool(flags & CLOSED))
+    ended, closed, readonly = (bool(flags & flag) for flag in (ENDED, CLOSED, READONLY))
+    return Ack(have, got, part, room, room_bytes, ended, closed, readonly)
 
 
 def _end(rest: memoryview, parts: Sequence[memoryview]) -> End:
     _parts(parts, 0, "END")
-    return End(_numbers(_END, rest, "END")[0])
+    return End(_numbers(_NUMBER, rest, "END")[0])
+
+
+def _drops(rest: memoryview, parts: Sequence[memoryview]) -> Drops:
+    _parts(parts, 0, "DROPS")
+    return Drops(_numbers(_NUMBER, rest, "DROPS")[0])
+
+
+def _piece(rest: memoryview, parts: Sequence[memoryview]) -> Piece:
+    after, position, offset = _numbers(_PIECE, rest, "PIECE")
+    _parts(parts, 2, "PIECE")
+    count, left_over = divmod(parts[0].nbytes, SEGMENTS.itemsize)
+    if left_over or not 1 <= count <= CHAIN_MAX:
+        raise WireError(f"PIECE of {count} segments; the limit is {CHAIN_MAX}")
+    if after > position or position + 1 >= _U64:
+        raise WireError(f"PIECE of a packet at {position}, after {after}")
+    table = np.frombuffer(parts[0], SEGMENTS)
+    piece = Piece(
+        after, position, offset, tuple(table["length"].tolist()), tuple(table["tag"].tolist()), parts[1]
+    )
+    size, total = piece.payload.nbytes, piece.total
+    if size > PIECE_MAX or offset + size > total or (size == 0) != (total == 0):
+        raise WireError(f"PIECE of {size} bytes at {offset} of {total}; the limit is {PIECE_MAX}")
+    return piece
 
 
 def _refuse(rest: memoryview, parts: Sequence[memoryview]) -> Refuse:

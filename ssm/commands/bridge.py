@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from ssm.bridge import Bridge
     from ssm.bridge.config import Settings
 
-SEVERAL = ("exports", "imports", "peer_keys")  # options that can be given more than once
+SEVERAL = (
+    "exports",
+    "imports",
+    "export_topics",
+    "import_topics",
+    "peer_keys",
+)  # options that can be given more than once
 LOOK_S = 0.1  # between two looks whether a ring is there
 
 
@@ -44,6 +50,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="NAME[:RING]",
         help="a ring that packets come into",
+    )
+    add(
+        "--export-topic",
+        dest="export_topics",
+        action="append",
+        metavar="TOPIC[:NAME]",
+        help="likewise, a topic",
+    )
+    add(
+        "--import-topic",
+        dest="import_topics",
+        action="append",
+        metavar="NAME[:TOPIC]",
+        help="likewise, a topic",
+    )
+    add(
+        "--overflow",
+        choices=("block", "drop", "overwrite"),
+        help="what a publisher does when what waits for the other host is full, of exported topics (block)",
     )
     add("--listen", metavar="HOST:PORT", help="where the other host's bridge connects to")
     add("--connect", metavar="HOST:PORT", help="where the other host's bridge listens")
@@ -83,15 +108,21 @@ def run(args: argparse.Namespace) -> int:
     config.check(settings)
     exports = config.mapping(settings.exports, "export")
     imports = config.mapping(settings.imports, "import")
+    export_topics = config.mapping(settings.export_topics, "export-topic")
+    import_topics = config.mapping(settings.import_topics, "import-topic")
     until = time.monotonic() + settings.wait
     with Pool.attach(settings.pool, timeout=settings.wait) as pool:
-        _wait_for_rings(pool, {*exports, *imports.values()}, until)
+        topics = {f"{topic}>" for topic in (*export_topics, *import_topics.values())}
+        _wait_for_rings(pool, {*exports, *imports.values(), *topics}, until)
         carrier = config.open_carrier(settings, max(settings.window_bytes, pool.max_size) + (1 << 20))
         with Bridge(
             pool,
             carrier,
             exports=exports,
             imports=imports,
+            export_topics=export_topics,
+            import_topics=import_topics,
+            overflow=settings.overflow,
             window=settings.window,
             window_bytes=settings.window_bytes,
             tell=lambda text: say(f"ssm bridge: {text}", error=True),

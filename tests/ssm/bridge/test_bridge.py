@@ -227,7 +227,7 @@ def test_a_packet_that_is_too_large_there_is_not_lost(hosts: tuple[Host, Host], 
 
 
 def test_one_bridge_for_one_ring(hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssm.bridge.receiver.ONLY_S", 0.05)
+    monkeypatch.setattr("ssm.bridge.arrivals.ONLY_S", 0.05)
     here, there = hosts
     joined(hosts)
     with pytest.raises(BridgeError, match="another bridge puts packets into ring 'frames'"):
@@ -521,7 +521,7 @@ def test_messages_that_are_none_change_nothing(hosts: tuple[Host, Host]) -> None
     assert 24 <= status.received.packets <= 26  # the ring, the inbox, and a batch in hand
     assert status.received.refused > 300
     assert b._receivers[0].waiting <= 8
-    say(wire.pack(wire.Message(9, me, 200, wire.Ack(5, 5, 5, 5, False, False))))  # of no ring
+    say(wire.pack(wire.Message(9, me, 200, wire.Ack(5, 5, 0, 5, 5, False, False, False))))  # of no ring
     assert answers()[-1].body.room == 0
     b.close()
     assert len(drained(there.pool.ring("in"))) == 8

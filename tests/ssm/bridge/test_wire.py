@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssm._core import CHAIN_MAX
 from ssm.bridge import wire
 from ssm.bridge.errors import VersionMismatch, WireError
 
@@ -34,9 +35,8 @@ hellos = st.builds(
 @st.composite
 def acks(draw: Any) -> wire.Ack:
     have, got = sorted([draw(u64), draw(u64)])
-    return wire.Ack(
-        have, got, draw(st.integers(0, 2**32 - 1)), draw(u64), draw(st.booleans()), draw(st.booleans())
-    )
+    flags = [draw(st.booleans()) for _ in range(3)]
+    return wire.Ack(have, got, draw(u64), draw(st.integers(0, 2**32 - 1)), draw(u64), *flags)
 
 
 @st.composite
@@ -55,8 +55,20 @@ def datas(draw: Any) -> wire.Data:
     )
 
 
+@st.composite
+def pieces(draw: Any) -> wire.Piece:
+    lengths = draw(st.lists(st.integers(0, 50), min_size=1, max_size=5))
+    tags = draw(st.lists(u64, min_size=len(lengths), max_size=len(lengths)))
+    offset = draw(st.integers(0, max(0, sum(lengths) - 1)))
+    size = draw(st.integers(min(1, sum(lengths)), sum(lengths) - offset))
+    after, position = sorted([draw(st.integers(0, 2**60)), draw(st.integers(0, 2**60))])
+    return wire.Piece(after, position, offset, tuple(lengths), tuple(tags), memoryview(bytes(size)))
+
+
 bodies = st.one_of(
     hellos,
+    pieces(),
+    st.builds(wire.Drops, u64),
     acks(),
     datas(),
     st.builds(wire.End, u64),
@@ -108,6 +120,11 @@ def check(parts: list[memoryview]) -> None:
         assert body.nbytes == int(body.lengths.sum()) <= LIMIT
         assert len(body.payload) in (1, len(body.lengths))
         assert body.row == 0 or (body.lengths == body.row).all()
+    if isinstance(body, wire.Piece):
+        assert 1 <= len(body.lengths) == len(body.tags) <= CHAIN_MAX
+        assert body.after <= body.position < 2**64 - 1
+        assert body.offset + body.payload.nbytes <= body.total
+        assert body.payload.nbytes <= wire.PIECE_MAX
     if isinstance(body, wire.Ack):
         assert body.have <= body.got
     if isinstance(body, wire.Hello):
@@ -155,6 +172,11 @@ def data_message(count: int, length: int, *, part: bytes = b"", row: int = 0) ->
     return views(wire.pack_data(1, 2, 0, (0, 0, row), table.tobytes(), [part]))
 
 
+def piece_message(lengths: list[int], payload: bytes, offset: int = 0) -> list[memoryview]:
+    table = wire.segments(lengths, [0] * len(lengths))
+    return views(wire.pack_piece(1, 2, 0, (0, 0, offset), table, payload))
+
+
 @pytest.mark.parametrize(
     ("parts", "text"),
     [
@@ -169,6 +191,12 @@ def data_message(count: int, length: int, *, part: bytes = b"", row: int = 0) ->
         (data_message(2, 2**32 - 1), "limit is 1000"),
         (data_message(2, 10, part=bytes(19)), "have not the 20 bytes"),
         (data_message(2, 10, part=bytes(20), row=9), "do not all have 9"),
+        (piece_message([], b""), "0 segments"),
+        (piece_message([1] * (CHAIN_MAX + 1), b"x"), f"limit is {CHAIN_MAX}"),
+        (piece_message([2**64 - 1, 2**64 - 1], bytes(wire.PIECE_MAX + 1)), f"limit is {wire.PIECE_MAX}"),
+        (piece_message([10], bytes(11)), "11 bytes at 0 of 10"),
+        (piece_message([10], bytes(5), offset=6), "5 bytes at 6 of 10"),
+        (piece_message([10], b""), "0 bytes at 0 of 10"),
     ],
 )
 def test_what_is_refused(parts: list[Any], text: str) -> None:
