@@ -123,6 +123,7 @@ PYTHON = {
         plan freight inlet outlet ledger
         accounts worker
         process inline teller
+        signals fork_server
         supervisor
         pipeline
         __init__

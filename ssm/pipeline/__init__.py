@@ -20,6 +20,8 @@
     teller      what the supervisor puts into it
     pace        rates and shares of the last seconds
     layout      where stages and rings stand in a picture
+    signals     Ctrl-C and its kin
+    fork_server loaded by the fork server of multiprocessing
     supervisor  starts, watches and ends the workers
     inline      all in one process
     graph       as a flowchart

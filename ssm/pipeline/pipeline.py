@@ -22,6 +22,7 @@ from ssm.pipeline.declared import (
     unwrapped,
 )
 from ssm.pipeline.errors import PipelineRefused
+from ssm.pipeline.signals import Signals
 from ssm.pipeline.supervisor import Run
 
 if TYPE_CHECKING:
@@ -397,7 +398,8 @@ class Pipeline:
         """
         if inline:
             return inline_run(self._declared, args, kwargs)
-        return self.start(*args, **kwargs).wait()
+        with Signals() as signals:
+            return self._start(args, kwargs, signals).wait()
 
     def start(self, *args: Any, **kwargs: Any) -> Run:
         """Start the processes, and return the run: `Run.wait` watches them until the end.
@@ -407,6 +409,9 @@ class Pipeline:
         PipelineRefused
             As for `run`.
         """
+        return self._start(args, kwargs)
+
+    def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any], signals: Signals | None = None) -> Run:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             raise PipelineRefused(
                 "this is a worker that imports the main module: put pipe.run() below if __name__ == '__main__'"
@@ -416,7 +421,7 @@ class Pipeline:
                 "this process is a daemon of multiprocessing, which may have no children: start it with daemon=False"
             )
         planned = plan.make(self._declared)
-        return Run(self._declared, planned, freight.pack(self._declared, args, kwargs))
+        return Run(self._declared, planned, freight.pack(self._declared, args, kwargs), signals)
 
     def resize(self, stage: str, workers: int) -> None:
         """Give a stage another number of workers than was declared.

@@ -47,6 +47,11 @@ class Duty:
     log_level: int
     start_sent: int = 0  # packets that a source had sent when it was killed
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Ignore Ctrl-C from here on, before multiprocessing would print a traceback of it."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.__dict__.update(state)
+
 
 @dataclass(frozen=True)
 class Failure:

@@ -13,7 +13,6 @@ import logging
 import multiprocessing
 import pickle
 import signal
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -24,13 +23,13 @@ from ssm.pipeline import board, process
 from ssm.pipeline.accounts import Accounts
 from ssm.pipeline.errors import PipelineError, PipelineRefused
 from ssm.pipeline.process import Duty, Failure
+from ssm.pipeline.signals import Signals, interrupts_held
 from ssm.pipeline.teller import Teller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
-    from types import FrameType
 
     from ssm.pipeline.bulletin import News
     from ssm.pipeline.declared import Declaration, StageSpec
@@ -47,7 +46,8 @@ BARREN = 10  # deaths of a stage in a row without any progress, for each of its 
 BACK_OFF_S = 0.05  # doubled with each of them, up to
 BACK_OFF_MOST_S = 2.0
 BEGIN_S = 120.0  # for a process to come up
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_PRELOADED = ("ssm.pipeline.fork_server", "ssm.pipeline.process")  # by the fork server
 
 _STATES = {
     board.STARVED: "waits for packets of",
@@ -90,7 +90,9 @@ class _Member:
 class Run:
     """One run of a pipeline, begun. Use it with ``with``, and `wait` for its end."""
 
-    def __init__(self, declared: Declaration, planned: Plan, freight: Freight) -> None:
+    def __init__(
+        self, declared: Declaration, planned: Plan, freight: Freight, signals: Signals | None = None
+    ) -> None:
         self._declared, self._freight = declared, freight
         self._context: Any = multiprocessing.get_context(declared.start)
         self._accounts = Accounts(declared, planned)
@@ -99,8 +101,7 @@ class Run:
         self._due: list[tuple[float, Ledger, int, int]] = []  # when, and which worker is to be started again
         self._attempts: Counter[tuple[str, int]] = Counter()  # kills, by stage and handle
         self._ends: dict[int, str] = {}  # how the last of these workers died, by handle
-        self._signals = 0
-        self.signal: int | None = None  # that told it to stop
+        self._signals = signals or Signals()
         self._stopping = self._closed = False
         self._moved: tuple[float, object] = (time.monotonic(), None)
         self._teller = Teller(self._accounts)
@@ -132,7 +133,7 @@ class Run:
             A stage failed. Its cause is the exception, `report` how far it came.
         """
         try:
-            with self._signals_counted():
+            with self._signals:
                 while self._members or self._due:
                     self._hear(self._until_due())
                     self._start_due()
@@ -214,7 +215,8 @@ class Run:
             sent,
         )
         ledger.row(number)[board.STOP] = int(self._stopping)
-        with theirs, _interrupts_held():
+        began = time.monotonic()
+        with theirs, interrupts_held():
             worker = self._context.Process(
                 target=process.run,
                 args=(theirs, self.pool, self._accounts.board, duty),
@@ -222,7 +224,7 @@ class Run:
                 daemon=True,
             )
             worker.start()
-        self._members[ours] = _Member(worker, ours, ledger, number, time.monotonic())
+        self._members[ours] = _Member(worker, ours, ledger, number, began)
         ledger.started += 1
         self._teller.note("start", stage.name, number, f"started, pid {worker.pid}")
 
@@ -342,6 +344,9 @@ class Run:
         ledger.killed += 1
         ledger.hung += member.was_hung
         self.pool.reap()
+        if not began and member.began < self._signals.last_at:  # Ctrl-C reached it before it ignored that
+            self._due.append((time.monotonic(), ledger, number, ledger.counted.sent))
+            return
         if not self._declared.replaces(stage) and (taken or stage.kind == "source"):
             raise _Failed(f"{who}: {_why_not(stage)}", stage.name, number)
         if stage.kind == "source":
@@ -443,29 +448,13 @@ class Run:
 
     # ---- signals --------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _signals_counted(self) -> Generator[None]:
-        """Count Ctrl-C, SIGTERM and SIGHUP instead of obeying them, in the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def count(number: int, _: FrameType | None) -> None:
-            self._signals += 1
-            self.signal = number
-            if self._signals > 1:
-                raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-
-        numbers = [n for n in STOPS if signal.getsignal(n) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, count) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    @property
+    def signal(self) -> int | None:
+        """The signal that told it to stop, if one did."""
+        return self._signals.last
 
     def _obey(self) -> None:
-        if self._signals and not self._stopping:
+        if self._signals.count and not self._stopping:
             self.stop()
 
     # ---- the books ------------------------------------------------------------------------------
@@ -533,22 +522,13 @@ def _prepare(declared: Declaration) -> None:
         server: Any = forkserver
         loaded: list[str] = list(getattr(server._forkserver, "_preload_modules", ["__main__"]))
         modules = [str(getattr(stage.work, "__module__", None) or "ssm") for stage in declared.stages]
-        more = [name for name in dict.fromkeys(["ssm.pipeline.process", *modules]) if name not in loaded]
+        more = [name for name in dict.fromkeys([*_PRELOADED, *modules]) if name not in loaded]
         forkserver.set_forkserver_preload([*loaded, *more])
         try:
-            forkserver.ensure_running()
+            with interrupts_held():
+                forkserver.ensure_running()
         except ChildProcessError:
             raise PipelineRefused(
                 "this process was forked from one that has a fork server, which cannot serve both: use "
                 'start="spawn" or start="fork"'
             ) from None
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Generator[None]:
-    """Hold Ctrl-C back; a process that is started meanwhile does not get it before it ignores it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

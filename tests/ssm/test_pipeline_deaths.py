@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import ssm
-from ssm.pipeline import board, books, current_worker, supervisor
+from ssm.pipeline import board, books, current_worker, process, supervisor
 from ssm.pipeline.board import Tally
 from ssm.pipeline.outlet import Outlet
 from tests.effort import seconds
@@ -434,6 +434,32 @@ def test_the_first_signal_drains(children, name, number):
     assert interrupted
     assert put == seen > 0
     assert not any(map(is_running, pids))
+
+
+def interrupted_as_it_starts(talk, name, path):
+    """Ctrl-C reaches supervisor and worker, which has not got so far as to ignore it."""
+    may_have_children()
+    run = process.run
+
+    def ending(*args):
+        if once(path):
+            os.kill(os.getppid(), signal.SIGINT)
+            os._exit(1)
+        run(*args)
+
+    process.run = ending
+    pipe = ssm.Pipeline(name, start="fork")
+    a = pipe.ring("a")
+    pipe.source(a, name="read", workers=2)(endless_numbers)
+    pipe.sink(a, name="sink")(lambda packet: None)
+    report = pipe.run()
+    return report.exact, report.interrupted, report.stages["read"].started
+
+
+def test_a_worker_that_ctrl_c_ends_before_it_began_is_replaced(children, name, tmp_path):
+    """Also one whose death ends the run otherwise: it has not sent anything."""
+    child = children.start(interrupted_as_it_starts, name, tmp_path / "died")
+    assert child.result() == (True, True, 3)
 
 
 def stubborn(talk, name):
