@@ -20,6 +20,8 @@
 #   make docs     the documentation, into build/docs
 #   make fuzz     damaged pools, for SECONDS=60; needs clang and its runtime (Debian: libclang-rt-dev)
 #   make kill     a process is killed wherever an operation leaves something else behind, and its rescuer too; ARGS="--only put"
+#   make kill-pipelines  four pipelines whose source and stages are killed at random, SECONDS=600 each, then Ctrl-C fifty times;
+#                      SEED=1, ARGS="--interrupts 50 --only batch"; 45 minutes
 #   make mutants  small changes to the sources, each of which a test must find; docs/testing.md; ARGS="--files put --count 9"
 #   make bridge-faults   network namespaces with bridges between them, links cut, bridges killed; as root; minutes;
 #                      ARGS="--only killed --carrier zmq --kills 1000"
@@ -49,7 +51,7 @@ NATIVE := $(wildcard ssm/src/*.h ssm/src/*/*.[ch] allocators/src/*.[ch] allocato
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test test-all lint format bench bench-pipelines bench-peers bench-topics neighbours bench-neighbours bench-check bench-docs callgrind verifier bridge-faults docs fuzz fuzz-corpus kill mutants soak clean install
+.PHONY: demo test test-all lint format bench bench-pipelines bench-peers bench-topics neighbours bench-neighbours bench-check bench-docs callgrind verifier bridge-faults docs fuzz fuzz-corpus kill kill-pipelines mutants soak clean install
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -149,6 +151,9 @@ mutants: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-mutants
 
 kill: crash-programs
 	build/release/tests/crash/ssm_killer --markdown --jobs $(JOBS) $(ARGS)
+
+kill-pipelines: $(VENV)/.installed
+	$(BIN)/python -m tests.pipelines $(if $(filter file,$(origin SECONDS)),,--seconds $(SECONDS)) $(SEED:%=--seed %) $(ARGS)
 
 soak: crash-programs $(VENV)/.installed
 	build/release/tests/crash/ssm_soak --markdown --seconds $(SECONDS) --workers $(WORKERS) $(SEED:%=--seed %)
