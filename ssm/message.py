@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import struct
-import time
 from pickle import PickleBuffer, loads
 from typing import TYPE_CHECKING, Any
 
 from ssm import _core, late
+from ssm.deadline import left_of
 from ssm.errors import MessageMismatch, PacketTooLarge, PoolExhausted, StaleHandle
 
 if TYPE_CHECKING:
@@ -108,11 +108,6 @@ def layout(start: int, lengths: Iterable[int], room: int) -> tuple[_Places, list
 # ---- writing ----------------------------------------------------------------------------------------
 
 
-def left(until: float | None) -> float | None:
-    """Return the seconds until then."""
-    return None if until is None else max(0.0, until - time.monotonic())
-
-
 def start_of(lengths: Sequence[int]) -> int:
     """Return the bytes in front of the parts."""
     return HEADER.size + _LENGTH * len(lengths)
@@ -149,7 +144,7 @@ def _take(
         with contextlib.suppress(PoolExhausted):
             return room, places, _alloc(pool, sizes, room, 0)
     room, places, sizes = ways[-1]
-    return room, places, _alloc(pool, sizes, room, left(until))
+    return room, places, _alloc(pool, sizes, room, left_of(until))
 
 
 def _alloc(pool: Pool, sizes: Sequence[int], room: int, timeout: float | None) -> list[Packet]:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 from pickle import loads
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from ssm import late, lending, message, queue_memory
 from ssm.acl import Acl
-from ssm.errors import PoolExhausted, QueueExhausted, RingShutDown
+from ssm.consumer import Consumer
+from ssm.deadline import left_of, until_of
+from ssm.errors import PoolExhausted, QueueExhausted
 from ssm.in_hand import InHand
 from ssm.message import PLAIN
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from ssm._core import Packet
     from ssm.pool import Pool
-    from ssm.readiness import Reader, Readiness, Writer
+    from ssm.readiness import Reader, Writer
     from ssm.ring import Ring
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ def _get_in_hand(
 # ---- the queue --------------------------------------------------------------------------------------
 
 
-class Queue(Generic[T]):
+class Queue(Consumer[T]):
     """A queue of objects between processes; takes the place of `multiprocessing.Queue` and `JoinableQueue`.
 
     Any number of processes and threads put and get. A Queue can be sent to other processes at any time, by fork,
@@ -148,7 +149,6 @@ class Queue(Generic[T]):
         "_in_hand",
         "_lends",
         "_plain_max",
-        "_ready",
         "_ring",
         "_trust",
         "_writers",
@@ -215,7 +215,7 @@ class Queue(Generic[T]):
             )
         self._ring: Ring | None = ring
         self._plain_max = min(message.PLAIN_MAX, room - len(PLAIN))
-        self._ready: Readiness | None = None  # where somebody asked for a descriptor
+        self._ready = None
         self._writers: list[message.Writer] = []  # that nobody uses just now
         self._trust = trust
         self._copy = copy
@@ -226,10 +226,6 @@ class Queue(Generic[T]):
         )  # None: always
         self._in_hand = InHand() if ring.redeliver else None
         self.maxsize = maxsize
-
-    def _incoming(self) -> Ring:
-        """Return what `ssm.wait` waits for."""
-        return self._opened()
 
     def _opened(self) -> Ring:
         if self._ring is None:
@@ -284,14 +280,14 @@ class Queue(Generic[T]):
         self._writers.append(writer)
 
     def _put_parts(self, ring: Ring, writer: message.Writer, timeout: float | None) -> None:
-        until = None if timeout is None else time.monotonic() + timeout
+        until = until_of(timeout)
         if ring.redeliver:
             message.must_fit(ring.pool, writer)
         head = message.write(ring.pool, writer, until, ring.redeliver)
         writer.chunks.clear()
         writer.beside.clear()
         try:
-            ring.put(head, True, message.left(until))
+            ring.put(head, True, left_of(until))
         except BaseException:
             message.free([head])
             raise
@@ -361,51 +357,6 @@ class Queue(Generic[T]):
     def aput(self, obj: T) -> Coroutine[Any, Any, None]:
         """put() that is awaited: the event loop goes on while the queue, or its memory, is full."""
         return cast("Coroutine[Any, Any, None]", late.load("ssm.aio").put_object(self, obj))
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> T:
-        """get(); ends a ``for`` when the queue is shut down and drained."""
-        try:
-            return self.get()
-        except RingShutDown:
-            raise StopIteration from None
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T:
-        try:
-            return await self.aget()
-        except RingShutDown:
-            raise StopAsyncIteration from None
-
-    def __enter__(self) -> Self:
-        self._opened()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def fileno(self) -> int:
-        """Return a descriptor that is readable while there is something to get, or the queue is shut down.
-
-        For selectors, multiprocessing.connection.wait and event loops. It is an eventfd of this process, made by the
-        first call, and closed with the queue. While it is there, a thread of this process watches the queue; where
-        another process takes the last object, the descriptor stays readable for up to 20 ms: use get_nowait().
-
-        Raises
-        ------
-        ValueError
-            The queue is closed.
-        OSError
-            EMFILE, ENFILE: there is no descriptor left.
-        """
-        ring = self._opened()
-        if self._ready is None or not self._ready.is_mine():
-            self._ready = cast("Readiness", late.load("ssm.readiness").Readiness(ring))
-        return self._ready.fd
 
     @property
     def _reader(self) -> Reader:

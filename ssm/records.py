@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ast
 import functools
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ssm import _core
+from ssm.deadline import left_of, until_of
 from ssm.errors import CorruptionError, PoolExhausted, RecordMismatch, RingFull, RingShutDown
 
 if TYPE_CHECKING:
@@ -87,12 +87,11 @@ def send_records(ring: Ring, array: ArrayLike, block: object = True, timeout: fl
     """``Ring.send_records``."""
     dtype = _need(ring)
     rows = np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).reshape(-1, dtype.itemsize)
-    until = None if timeout is None else time.monotonic() + timeout
+    until = until_of(timeout)
     sent, step = 0, _at_once(ring, rows.shape[1])
     for start in range(0, len(rows), step):
-        left = None if until is None else max(until - time.monotonic(), 0)
         try:
-            sent += _send(ring, rows[start : start + step], block, left)
+            sent += _send(ring, rows[start : start + step], block, left_of(until))
         except (RingFull, RingShutDown, PoolExhausted):
             if sent == 0:
                 raise

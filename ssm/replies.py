@@ -16,10 +16,10 @@ import contextlib
 import itertools
 import os
 import struct
-import time
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ssm import _core
+from ssm.deadline import left_of, until_of
 from ssm.errors import RpcError
 from ssm.ring import Ring, end_ring
 
@@ -34,16 +34,6 @@ MARK = "!"  # stands before the number in the name of a ring of replies
 NUMBER_DIGITS = 16
 REQUEST, REPLY, FAILURE = range(1, 4)
 SPARE = 16  # places for replies that nobody waits for
-
-
-def until_of(timeout: float | None) -> float | None:
-    """Return when that time-out is over."""
-    return None if timeout is None else time.monotonic() + timeout
-
-
-def left_of(until: float | None) -> float | None:
-    """Return the seconds that are left."""
-    return None if until is None else max(0.0, until - time.monotonic())
 
 
 # ---- the head of a packet -----------------------------------------------------------------------------

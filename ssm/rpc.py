@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ssm import _core, late
 from ssm.acl import Acl
+from ssm.deadline import left_of, until_of
 from ssm.errors import PacketTooLarge, PoolExhausted, RingEmpty, RingShutDown, StaleHandle
 from ssm.replies import (
     FAILURE,
@@ -31,12 +32,10 @@ from ssm.replies import (
     Line,
     copied_max,
     copy_of,
-    left_of,
     read_request,
     resize,
     result_of,
     stamp,
-    until_of,
     write_reply,
     write_request,
 )

@@ -12,18 +12,18 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from ssm import _core, late
+from ssm import _core
 from ssm.acl import Acl
+from ssm.consumer import Consumer
+from ssm.deadline import left_of, until_of
 from ssm.errors import RingFull, RingMismatch, RingShutDown
 from ssm.options import number
 from ssm.ring import Ring, end_ring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
-    from types import TracebackType
 
     from ssm._core import Packet, PacketBatch, Pool
 
@@ -111,7 +111,7 @@ class Topic:
         After an error the packet is the caller's as before. One that is interrupted while it waits has reached some
         subscriptions.
         """
-        until = _until(timeout)
+        until = until_of(timeout)
         reached, slow = self._offer(pkt)
         for ring in slow:
             reached += _wait_to_put(ring, pkt, until)
@@ -151,7 +151,7 @@ class Topic:
         RingShutDown, ValueError, StaleHandle
             As for publish(). The packets before that one were published; all are the caller's as before.
         """
-        until = _until(timeout)
+        until = until_of(timeout)
         packets = list(batch)
         parts: list[tuple[int, list[Packet]]] = []
         reached = 0
@@ -300,20 +300,20 @@ class Topic:
         return f"<ssm.{type(self).__name__} {self.name!r} of pool {self.pool.name!r}: history={self.history}>"
 
 
-class Subscription:
+class Subscription(Consumer["Packet"]):
     """What a subscriber gets of a topic; made by `Topic.subscribe`. With the methods of the consumer's side of a Ring.
 
     It belongs to the process that made it, and is not sent to others; there they subscribe themselves. Several threads
     may use it: each packet comes to one of them.
     """
 
-    __slots__ = ("__weakref__", "_pid", "_ready", "_ring", "topic")
+    __slots__ = ("__weakref__", "_pid", "_ring", "topic")
 
     topic: str  #: the name of its topic
 
     def __init__(self, ring: Ring, topic: str) -> None:
         self._ring: Ring | None = ring
-        self._ready: Any = None  # a Readiness, where somebody asked for a descriptor
+        self._ready = None
         self._pid = os.getpid()
         self.topic = topic
 
@@ -357,25 +357,6 @@ class Subscription:
         """get_many() that is awaited."""
         return self._opened().aget_many(n, readonly=readonly)
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Packet:
-        """get(); ends a ``for`` when the topic is shut down and nothing is left."""
-        try:
-            return self.get()
-        except RingShutDown:
-            raise StopIteration from None
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Packet:
-        try:
-            return await self.aget()
-        except RingShutDown:
-            raise StopAsyncIteration from None
-
     def qsize(self) -> int:
         """Return how many packets wait for this subscriber."""
         return self._opened().qsize()
@@ -410,13 +391,6 @@ class Subscription:
         """The pool that the topic was opened through."""
         return self._opened().pool
 
-    def fileno(self) -> int:
-        """Return a descriptor that is readable while there is something to get; see `Queue.fileno`."""
-        ring = self._opened()
-        if self._ready is None or not self._ready.is_mine():
-            self._ready = late.load("ssm.readiness").Readiness(ring)
-        return cast("int", self._ready.fd)
-
     @property
     def closed(self) -> bool:
         """Whether close() was called."""
@@ -427,15 +401,6 @@ class Subscription:
         ring, self._ring, self._ready = self._ring, None, None
         if ring is not None and self._pid == os.getpid() and not ring.closed and not ring.pool.closed:
             end_ring(ring)
-
-    def __enter__(self) -> Self:
-        self._opened()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __del__(self, _suppress: Callable[..., Any] = contextlib.suppress) -> None:
         with _suppress(
@@ -452,10 +417,6 @@ class Subscription:
         state = "closed" if self._ring is None else f"{self.qsize()} of {self.capacity}"
         return f"<ssm.{type(self).__name__} to {self.topic!r}: {state}>"
 
-    def _incoming(self) -> Ring:
-        """Return what `ssm.wait` waits for."""
-        return self._opened()
-
     def _opened(self) -> Ring:
         if self._ring is None:
             raise ValueError(f"subscription to {self.topic!r} is closed; subscribe again")
@@ -465,18 +426,10 @@ class Subscription:
 # ---- putting ------------------------------------------------------------------------------------------
 
 
-def _until(timeout: float | None) -> float | None:
-    return None if timeout is None else time.monotonic() + timeout
-
-
-def _left(until: float | None) -> float | None:
-    return None if until is None else max(0.0, until - time.monotonic())
-
-
 def _wait_to_put(ring: Ring, pkt: Packet, until: float | None) -> bool:
     """Return whether it came in; not where that took too long, or the subscription has ended."""
     try:
-        return ring.put(pkt, True, _left(until), keep=True)
+        return ring.put(pkt, True, left_of(until), keep=True)
     except (RingFull, *_ENDED):
         return False
 
@@ -488,7 +441,7 @@ def _put_from(ring: Ring, part: Sequence[Packet], begin: int, until: float | Non
     try:
         for at in range(begin, len(part), step):
             begin = at
-            reached += ring.put_many(part[at : at + step], True, _left(until), keep=True)
+            reached += ring.put_many(part[at : at + step], True, left_of(until), keep=True)
     except RingFull:
         return reached, begin
     except _ENDED:

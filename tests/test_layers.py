@@ -58,13 +58,14 @@ PYTHON = {
     """,
     "ssm": """
         _core
-        acl caller columns ending in_hand installed late progress terminal
+        acl caller columns deadline ending in_hand installed late progress terminal
         stats_text
         errors labels slow stats
         registered names service records aio ready semaphore_aio lending
         semaphore board readiness
         options
         ring
+        consumer
         topic replies
         rpc_aio
         rpc

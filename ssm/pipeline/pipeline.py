@@ -268,10 +268,8 @@ class Pipeline:
 
         Parameters are those of `stage`.
         """
-        return self._decorator(
-            "sink",
-            rings_of(inp, "inp"),
-            (),
+        return self.stage(
+            inp,
             name=name,
             workers=workers,
             batch=batch,
