@@ -10,6 +10,7 @@ rule is checked by it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import struct
 from pickle import PickleBuffer, loads
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,8 @@ class Writer:
 
     def lengths(self) -> list[int]:
         """Return the bytes of each part: first the pickle."""
-        return [sum(len(flat(chunk)) for chunk in self.chunks), *map(len, self.beside)]
+        pickled = sum(len(chunk if type(chunk) is bytes else flat(chunk)) for chunk in self.chunks)
+        return [pickled, *map(len, self.beside)]
 
 
 def layout(start: int, lengths: Iterable[int], room: int) -> tuple[_Places, list[int]]:
@@ -103,6 +105,26 @@ def layout(start: int, lengths: Iterable[int], room: int) -> tuple[_Places, list
         sizes[-1] = first + length
         places.append(pieces)
     return places, sizes
+
+
+def whole(lengths: Sequence[int], room: int) -> tuple[list[int], int] | None:
+    """Return where each part begins in one packet, and its size; None: they do not fit into one.
+
+    What layout() says, for the commonest case, in a tenth of its time.
+    """
+    size = HEADER.size + _LENGTH * len(lengths)
+    starts: list[int] = []
+    for length in lengths:
+        first = (size + _ALIGN - 1) & -_ALIGN
+        starts.append(first)
+        size = first + length
+    return (starts, size) if size <= room and starts[-1] < room else None
+
+
+@functools.cache
+def _head(parts: int) -> struct.Struct:
+    """HEADER, and the lengths of so many parts."""
+    return struct.Struct(f"{HEADER.format}{parts}Q")
 
 
 # ---- writing ----------------------------------------------------------------------------------------
@@ -216,13 +238,16 @@ def must_fit(pool: Pool, writer: Writer) -> None:
 
 def write(pool: Pool, writer: Writer, until: float | None, in_one: bool) -> Packet:
     """Write a message into packets of its own; return the first of them. `in_one`: there is one."""
-    pickled = [flat(chunk) for chunk in writer.chunks]
     lengths = writer.lengths()
+    fits = whole(lengths, pool.max_size)
+    if fits is not None:
+        with contextlib.suppress(PoolExhausted):
+            return _write_whole(pool, writer, lengths, *fits)
+    pickled = [flat(chunk) for chunk in writer.chunks]
     room, places, packets = _take(pool, lengths, until, in_one)
     try:
         views = [memoryview(packet) for packet in packets]
-        HEADER.pack_into(views[0], 0, PARTS, len(lengths), len(packets), room)
-        struct.pack_into(f"<{len(lengths)}Q", views[0], HEADER.size, *lengths)
+        _head(len(lengths)).pack_into(views[0], 0, PARTS, len(lengths), len(packets), room, *lengths)
         for sources, pieces in zip([pickled, *([view] for view in writer.beside)], places, strict=True):
             _copy(sources, [views[packet][first:end] for packet, first, end in pieces])
         for view in views:
@@ -233,6 +258,27 @@ def write(pool: Pool, writer: Writer, until: float | None, in_one: bool) -> Pack
     except BaseException:
         free(packets)
         raise
+
+
+def _write_whole(
+    pool: Pool, writer: Writer, lengths: Sequence[int], starts: Sequence[int], size: int
+) -> Packet:
+    """Write it into one packet, which may not be waited for. PoolExhausted."""
+    packet = pool.alloc(size, 0)
+    try:
+        with memoryview(packet) as view:
+            _head(len(lengths)).pack_into(view, 0, PARTS, len(lengths), 1, pool.max_size, *lengths)
+            at = starts[0]
+            for chunk in writer.chunks:
+                part = chunk if type(chunk) is bytes else flat(chunk)
+                view[at : at + len(part)] = part
+                at += len(part)
+            for start, length, part in zip(starts[1:], lengths[1:], writer.beside, strict=True):
+                view[start : start + length] = part
+    except BaseException:
+        free([packet])
+        raise
+    return packet
 
 
 def free(packets: Iterable[Packet]) -> None:
@@ -253,15 +299,24 @@ def _expect(true: bool, packet: Packet, what: str) -> None:
         )
 
 
-def _find(head: Packet) -> tuple[list[Packet], _Places]:
-    """Check a message; return its packets, and the pieces of its parts."""
-    size = len(head)
-    _expect(size >= HEADER.size and head[:8] == PARTS, head, f"{size} bytes without its mark")
-    _, count, number, room = HEADER.unpack(head[: HEADER.size])
+def _lengths(head: Packet) -> tuple[tuple[int, ...], int, int]:
+    """Check the head of a message; return the lengths of its parts, its packets, and the bytes that each takes."""
+    size, front = len(head), head[: HEADER.size]
+    if size < HEADER.size or front[:8] != PARTS:
+        _expect(False, head, f"{size} bytes without its mark")
+    _, count, number, room = HEADER.unpack(front)
     start = HEADER.size + _LENGTH * count  # as start_of() has it
-    _expect(count >= 1 and start <= size <= room, head, f"{count} parts in {size} bytes of {room}")
-    _expect(1 <= number <= _core.CHAIN_MAX, head, f"{number} packets")
-    lengths = struct.unpack(f"<{count}Q", head[HEADER.size : start])
+    if not (count >= 1 and start <= size <= room):
+        _expect(False, head, f"{count} parts in {size} bytes of {room}")
+    if not 1 <= number <= _core.CHAIN_MAX:
+        _expect(False, head, f"{number} packets")
+    return struct.unpack(f"<{count}Q", head[HEADER.size : start]), number, room
+
+
+def _find(head: Packet) -> tuple[list[Packet], _Places]:
+    """Check a message of several packets; return these, and the pieces of its parts."""
+    lengths, number, room = _lengths(head)
+    start = start_of(lengths)
     _expect(sum(lengths) <= number * room, head, f"{sum(lengths)} bytes in {number} packets of {room}")
     packets = [head, *head.chain]
     places, sizes = layout(start, lengths, room)
@@ -276,11 +331,20 @@ def read(head: Packet, lends: Callable[[Packet, int], bool] | None) -> Any:
     `lends(head, bytes)` says whether this message may keep its packets (None: yes). Otherwise its buffers
     are copies.
     """
+    found: tuple[list[Packet], _Places] = [], []
     try:
-        packets, places = _find(head)
+        lengths, number, room = _lengths(head)
+        fits = whole(lengths, room) if number == 1 and not head.chain else None
+        starts = None if fits is None or fits[1] != len(head) else fits[0]
+        if starts is None:
+            found = _find(head)
     except MessageMismatch:
         head.free()
         raise
+    if starts is not None:
+        return _read_whole(head, lengths, starts, lends)
+    packets, places = found
+    del found
     keeps = any(len(pieces) == 1 for pieces in places[1:]) and (
         lends is None or lends(head, sum(map(len, packets)))
     )
@@ -291,3 +355,19 @@ def read(head: Packet, lends: Callable[[Packet, int], bool] | None) -> Any:
     beside = [pieces[0] if keeps and len(pieces) == 1 else bytearray().join(pieces) for pieces in parts[1:]]
     del parts
     return loads(pickled, buffers=beside)
+
+
+def _read_whole(
+    head: Packet,
+    lengths: Sequence[int],
+    starts: Sequence[int],
+    lends: Callable[[Packet, int], bool] | None,
+) -> Any:
+    """Unpickle a message of one packet."""
+    keeps = len(lengths) > 1 and (lends is None or lends(head, len(head)))
+    view = memoryview(head)
+    parts = [view[start : start + length] for start, length in zip(starts, lengths, strict=True)]
+    del head, view
+    pickled, *beside = parts
+    del parts
+    return loads(pickled, buffers=beside if keeps else [bytearray(part) for part in beside])

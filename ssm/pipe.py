@@ -12,7 +12,6 @@ A wait looks at the socket every 20 ms. What was sent before the other side went
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import queue
@@ -80,7 +79,7 @@ class Connection:
             This end is closed, or receives only.
         """
         outgoing = self._writable()
-        look_s, told = _LOOK_S, slow.Wait()
+        look_s, told = _LOOK_S, None
         while True:
             if self._hung_up():
                 raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
@@ -89,6 +88,7 @@ class Connection:
             except queue.Full:
                 look_s = min(2 * look_s, _LOOK_MAX_S)
                 self._check_open()
+                told = told or slow.Wait()
                 told.look("put", outgoing._opened())
             else:
                 return
@@ -112,9 +112,10 @@ class Connection:
         incoming = self._readable()
         told = None
         while True:
-            with contextlib.suppress(RingEmpty):
+            try:
                 return incoming.get(True, _LOOK_S)
-            self._check_open()
+            except RingEmpty:
+                self._check_open()
             told = told or slow.Wait()
             told.look("get", incoming._opened())
             if self._hung_up():

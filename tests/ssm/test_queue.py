@@ -10,6 +10,7 @@ import random
 import re
 import socket
 import struct
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -290,6 +291,39 @@ def test_the_layout_has_each_byte_once_and_cuts_only_what_is_too_large(lengths, 
             new = {(packet, byte) for byte in range(first, end)}
             assert not new & taken
             taken |= new
+
+
+@given(lengths=st.lists(st.integers(0, 300), min_size=1, max_size=8), room=st.integers(60, 1000))
+def test_what_lies_in_one_packet_lies_as_the_layout_says(lengths, room):
+    places, sizes = ssm.message.layout(ssm.message.start_of(lengths), lengths, room)
+    fits = ssm.message.whole(lengths, room)
+    assert (fits is None) == (len(sizes) > 1)
+    if fits is not None:
+        starts, size = fits
+        assert [size] == sizes
+        assert [[(0, at, at + n)] for at, n in zip(starts, lengths, strict=True)] == places
+
+
+def test_an_array_takes_few_calls_of_python():
+    """Of ours, on its way through a queue: layouts and texts of errors are made where they are needed only."""
+    calls = []
+    q = ssm.Queue()
+    array = np.zeros(100_000, "u1")
+    folder = str(Path(ssm.__file__).parent)
+
+    def note(frame, event, _):
+        if event == "call" and frame.f_code.co_filename.startswith(folder):
+            calls.append(frame.f_code.co_name)
+
+    for _ in range(3):  # what is made once, and the look whether it may be lent, come first
+        calls.clear()
+        sys.setprofile(note)
+        q.put(array)
+        got = q.get()
+        sys.setprofile(None)
+        assert got.nbytes == array.nbytes
+    q.close()
+    assert len(calls) <= 24, calls
 
 
 # ---- errors ------------------------------------------------------------------------------------

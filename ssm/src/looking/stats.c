@@ -75,11 +75,10 @@ static int by_start(const void *one, const void *other)
     return (a->start > b->start) - (a->start < b->start);
 }
 
-/* By the holder sets: the extent of a free block counts as room. */
-static void measure(const struct ssm_pool *pool, struct ssm_memory *held, struct ssm_arena_stats *out)
+/* Of the first `blocks` of the arena's packets. By the holder sets: the extent of a free block counts as room. */
+static void measure(const struct ssm_pool *pool, uint32_t blocks, struct ssm_memory *held, struct ssm_arena_stats *out)
 {
     const struct ssm_class_geometry *c = &pool->geometry.classes[pool->geometry.fixed_count];
-    const uint32_t blocks = ssm_arena_packets_now(pool);
     uint64_t end = c->payload_start;
     uint32_t count = 0;
     out->free = c->block_count - blocks; /* made when they are needed */
@@ -105,7 +104,8 @@ int ssm_arena_stats(struct ssm_pool *pool, struct ssm_arena_stats *out)
 {
     const struct ssm_geometry *g = &pool->geometry;
     SSM_POOL_READ(pool);
-    struct ssm_memory *held = g->arena_bytes > 0 ? calloc(g->arena_packets + 1, sizeof *held) : NULL;
+    const uint32_t blocks = g->arena_bytes > 0 ? ssm_arena_packets_now(pool) : 0; /* of 65,536, few are made at first */
+    struct ssm_memory *held = g->arena_bytes > 0 ? malloc((blocks + UINT64_C(1)) * sizeof *held) : NULL;
     int result = held != NULL ? 0 : g->arena_bytes > 0 ? -ENOMEM : -ENOENT;
     if (held != NULL) {
         *out = (struct ssm_arena_stats){
@@ -116,7 +116,7 @@ int ssm_arena_stats(struct ssm_pool *pool, struct ssm_arena_stats *out)
             .recoveries = ssm_load_relaxed_u32(&ssm_arena_of(pool)->recoveries),
             .late_wakes = late_wakes_of_class(pool, g->fixed_count),
         };
-        measure(pool, held, out);
+        measure(pool, blocks, held, out);
     }
     free(held);
     return result;
