@@ -4,9 +4,9 @@
 
 The ring of requests redelivers, so a worker that dies leaves its request to another one. A ring of replies goes with
 the process that calls (src/rings/ring_owned.h); each request has its number, and that of the call. So a reply reaches
-the call that it is for, or nobody: one that comes a second time is freed by whoever takes it out. A call that gives up
+the call that it is for, or nobody: one for a call that is over is freed by whoever takes it out. A call that gives up
 ends its ring, and the worker that finds it ended frees the reply. Rings of replies overwrite: no worker waits for a
-caller.
+caller. The put of a reply ends its request, so a request is answered, or comes to another worker, never both.
 
 No lock: threads share lists, and each step is one call that nothing interrupts (docs/design.md). What belongs to an
 event loop is touched in its thread only.
@@ -302,7 +302,7 @@ class Rpc:
         pkt = write_reply(self.pool, reply, Head(to.ring, to.call, kind))
         ring = self._ring_of(to.ring)
         try:
-            if ring is None or not ring.put(pkt):
+            if ring is None or not _put_reply(ring, pkt, request):
                 pkt.free()
         except (RingShutDown, FileNotFoundError):  # the caller has given up
             self._open.pop(to.ring, None)
@@ -338,6 +338,14 @@ class Rpc:
 
     def __repr__(self) -> str:
         return f"<ssm.{type(self).__name__} {self.name!r} of pool {self.pool.name!r}: {self.qsize()} requests wait>"
+
+
+def _put_reply(ring: Ring, pkt: Packet, request: Packet) -> bool:
+    """Put it. The request ends with that: a worker that dies has answered it, or leaves it to another worker."""
+    if pkt is not request:
+        with contextlib.suppress(StaleHandle, ValueError):  # the handler has put the request on, or freed it
+            return ring.put(pkt, done=request)
+    return ring.put(pkt)
 
 
 def open_rpc(pool: Pool, name: str, capacity: int | None = None) -> Rpc:

@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 import time
-import types
 
 import numpy as np
 import pytest
@@ -316,8 +315,8 @@ def test_a_worker_that_exits_gives_its_request_back(big, children):
     assert ask(big.rpc("upper"), b"exit now") == b"EXIT NOW"
 
 
-def test_two_workers_answer_one_call(big, children):
-    """The first one dies between its reply and the end of its request; another one answers again."""
+def test_a_worker_that_dies_when_it_has_answered_has_answered(big, children):
+    """Its request ended with the put of its reply: no other worker gets it, and the caller sees one reply."""
     rpc = big.rpc("upper")
     replies = []
     caller = threading.Thread(target=lambda: replies.append(ask(rpc, b"bytes 3")))
@@ -328,7 +327,6 @@ def test_two_workers_answer_one_call(big, children):
     caller.join(60)
     assert replies == [b"first"]
     big.reap()
-    assert rpc.serve_one(handle, 60)  # once more
     assert rpc.serve_one(handle, 0) is False
     second = threading.Thread(target=lambda: replies.append(ask(rpc, b"bytes 1")))
     second.start()
@@ -340,11 +338,30 @@ def test_two_workers_answer_one_call(big, children):
 
 
 def _answer_and_die(talk, rpc):
-    def die(*_):
+    put = rpc_module._put_reply
+
+    def put_and_die(*args):
+        put(*args)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    rpc_module.contextlib = types.SimpleNamespace(suppress=die)  # the first thing behind the put of the reply
+    rpc_module._put_reply = put_and_die
     rpc.serve_one(lambda _: b"first", 60)
+
+
+def test_a_handler_may_free_its_request_or_put_it_on(big):
+    """Then it has no delivery that the reply could end."""
+    rpc, other = big.rpc("upper"), big.ring("other", 4)
+    for end in (lambda packet: packet.free(), other.put, lambda packet: other.put(packet, keep=True)):
+        replies = []
+        caller = threading.Thread(target=lambda replies=replies: replies.append(ask(rpc, b"hello")))
+        caller.start()
+        assert rpc.serve_one(lambda packet, end=end: (end(packet), b"done")[1], 60)
+        caller.join(60)
+        assert replies == [b"done"]
+        with contextlib.suppress(ssm.RingEmpty):
+            other.get_nowait().free()
+    rpc.close()
+    check_all_is_free(big)
 
 
 RAISES = "the handler raises"
