@@ -121,10 +121,12 @@ PYTHON = {
     "ssm.pipeline": """
         board bulletin declared layout report
         errors books graph pace waits values
-        plan freight inlet outlet ledger
+        crossing freight inlet outlet ledger
+        plan
         accounts worker
         process inline teller
         signals fork_server
+        bridges
         supervisor
         pipeline
         __init__

@@ -33,6 +33,8 @@ TOPIC_WINDOW = 64
 WINDOW_BYTES = 8 << 20
 LOOK_S = 0.5  # at most that long in one wait
 NAP_S = 0.02  # between two looks at what cannot be waited for: free memory, room in the carrier
+GRACE_S = 0.5  # for the last messages, before the carrier is closed
+GONE_S = 30.0  # without a word: the peer does not wait for the last message any more
 AT_ONCE = 64  # messages between two rounds
 
 
@@ -149,6 +151,7 @@ class Bridge:
         self._error: BaseException | None = None
         self._teller: Teller | None = None
         self._closed = False
+        self._over = 0.0  # since when nothing is left to do
         self._receivers: list[Arrivals] = []
         self._senders: list[Sender] = []
         try:
@@ -218,8 +221,14 @@ class Bridge:
         except BaseException as error:  # told by close()
             self._error = error
 
-    def run(self) -> None:
+    def run(self, *, to_the_end: bool = False) -> None:
         """Move packets until `stop` is called.
+
+        Parameters
+        ----------
+        to_the_end : bool
+            End as well when all rings are shut down here and there, and all packets are where they go. Both bridges
+            are to be run so.
 
         Raises
         ------
@@ -229,7 +238,7 @@ class Bridge:
         reader = threading.Thread(target=self._read, name="ssm bridge reader", daemon=True)
         reader.start()
         try:
-            while not self._stop.is_set():
+            while not self._stop.is_set() and not (to_the_end and self._is_over()):
                 self._round()
         finally:
             self._stop.set()
@@ -259,6 +268,19 @@ class Bridge:
             self._session.renew()
         if not moved and not self._arrived:
             self._wait()
+
+    def _is_over(self) -> bool:
+        """Whether nothing is left to do, and the other bridge does not need this one to learn that."""
+        silent_s, now = self._session.link.silent_s, time.monotonic()
+        if not all(each.ended or (each.is_done and silent_s > GONE_S) for each in self._senders):
+            return False
+        if not all(each.ended or each.closed for each in self._receivers):
+            return False
+        if self._over == 0.0:
+            self._over = now
+        self._session.leave()
+        known = not self._receivers or self._session.left or silent_s > GONE_S
+        return known and now - self._over > GRACE_S
 
     def _let_go(self) -> None:
         """Leave packets of shared rings to other consumers: the other host may be gone for good."""

@@ -199,6 +199,11 @@ class Sender:
         return sum(kept.high - kept.low for kept in self._kept)
 
     @property
+    def is_done(self) -> bool:
+        """Whether the ring is shut down, and the other host has all of it; `ended`: it knows that, too."""
+        return self._drained and not self._kept
+
+    @property
     def oldest_s(self) -> float:
         """Seconds since the oldest packet that is kept was taken; 0: there is none."""
         return time.monotonic() - self._kept[0].taken if self._kept else 0.0

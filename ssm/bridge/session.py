@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ssm.bridge.sender import Sender
 
 HELLO_S = 0.5  # between two greetings, as long as nobody answers
+LEAVE_S = 0.1  # between two goodbyes
 BEAT_S = 1.0  # nothing else was sent that long: a sign of life
 GAP_S = 2.5  # a peer that was silent that long may have missed messages
 
@@ -61,6 +62,7 @@ class Session:
         tell: Callable[[str], None],
     ) -> None:
         self.senders, self.link = tuple(senders), Link()
+        self.left = False  # the peer has said that it ends
         self.blocked = False  # the carrier had no room at the last try
         self._receivers = {each.name: each for each in receivers}
         self._carrier, self._pool, self._bytes_max, self._say = carrier, pool, bytes_max, tell
@@ -95,6 +97,9 @@ class Session:
     def _hear(self, sender: int, hello: wire.Hello) -> None:
         if sender == self._me:
             return  # an echo
+        if not hello.exports and not hello.imports:
+            self.left |= sender == self._peer
+            return
         if sender != self._peer:
             self._meet(sender, hello)
         self._notice()
@@ -113,6 +118,7 @@ class Session:
         """Begin with another process at the other end."""
         self._peer, self._heard = sender, time.monotonic()
         self.link.peer, self.link.met = f"{hello.pool} on {hello.host}", self.link.met + 1
+        self.left = False
         self._told.clear()
         self._tell(f"met {self.link.peer}")
         self._forget()
@@ -214,6 +220,15 @@ class Session:
                 wire.Message(self._me, self._peer, channel, wire.Drops(count))
             ):
                 self._drops[channel] = count
+
+    def leave(self) -> None:
+        """Say that this bridge ends since all is done, from time to time: a greeting without rings."""
+        now = time.monotonic()
+        if now - self._hello_sent >= LEAVE_S:
+            self._hello_sent = now
+            self._send(
+                wire.Message(self._me, 0, 0, wire.Hello(self._pool, socket.gethostname(), self._peer, (), ()))
+            )
 
     def renew(self) -> None:
         """Become another bridge for the peer: what it has is not known any more."""

@@ -55,7 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--svg", action="store_true", help="only print it, as a picture in SVG")
     add("--workers", action="append", default=[], metavar="STAGE=N", help="other workers than declared")
-    add("--at", metavar="ROLE", help="run as a host of that role: stages of other roles are refused")
+    add("--at", metavar="ROLE", help="run as a host of that role, which runs its stages only")
+    add(
+        "--bridge",
+        action="append",
+        default=[],
+        metavar="ROLE=FILE",
+        help="how the host of another role is reached: settings of ssm bridge in TOML, without pool and rings",
+    )
     add_json(parser)
 
 
@@ -73,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         say_lines(pipe.graph("svg" if args.svg else "mermaid"))
         return EXACT
     pipe.at(args.at)
+    for text in args.bridge:
+        _bridge(pipe, text)
     if args.check:
         pipe.check()
         say(f"{args.file}: the pipeline can run")
@@ -96,6 +105,20 @@ def run(args: argparse.Namespace) -> int:
         for name, results in report.results.items():
             say(f"  {name}: {', '.join(map(repr, results))}")
     return EXACT if report.exact else NOT_EXACT
+
+
+def _bridge(pipe: Pipeline, text: str) -> None:
+    """Declare a bridge as --bridge says it."""
+    from ssm.bridge import BridgeError, config
+    from ssm.pipeline import PipelineRefused
+
+    role, _, file = text.partition("=")
+    if not role or not file:
+        raise PipelineRefused(f"--bridge {text}: give a role and a file, as in --bridge gpu=to-gpu.toml")
+    try:
+        pipe.bridge(role, **config.load(Path(file)))
+    except (OSError, BridgeError) as error:
+        raise PipelineRefused(f"--bridge {text}: {error}") from error
 
 
 def say_lines(text: str) -> None:

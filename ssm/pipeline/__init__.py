@@ -4,6 +4,7 @@
 ::
 
     declared    rings and stages, as they were declared
+    crossing    what bridges are told and take
     plan        what is refused, and the sizes that follow
     freight     what goes to workers, pickled
     errors      what is raised
@@ -12,6 +13,7 @@
     waits, inlet, outlet    waiting, taking and sending in a worker
     worker      what a worker does with packets
     process     its process
+    bridges     bridges to other hosts, and their processes
     ledger      what the supervisor writes down of a stage
     books       whether all packets are accounted for
     accounts    pool, rings and ledgers of one run
@@ -31,12 +33,13 @@
 from ssm.pipeline.declared import RingSpec
 from ssm.pipeline.errors import PipelineError, PipelineRefused
 from ssm.pipeline.pipeline import Pipeline
-from ssm.pipeline.report import BlockReport, DeadLetter, Report, RingReport, StageReport
+from ssm.pipeline.report import BlockReport, BridgeReport, DeadLetter, Report, RingReport, StageReport
 from ssm.pipeline.supervisor import Run
 from ssm.pipeline.worker import Worker, current_worker
 
 __all__ = [
     "BlockReport",
+    "BridgeReport",
     "DeadLetter",
     "Pipeline",
     "PipelineError",

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from ssm.pipeline import board, books, plan
 from ssm.pipeline.ledger import Ledger
-from ssm.pipeline.report import BlockReport, DeadLetter, Report, RingReport, StageReport
+from ssm.pipeline.report import BlockReport, BridgeReport, DeadLetter, Report, RingReport, StageReport
 from ssm.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ssm.pipeline.board import Words
     from ssm.pipeline.declared import Declaration
@@ -50,7 +50,14 @@ class Accounts:
             first += board.size(stage.workers)
         return ledgers
 
-    def report(self, *, complete: bool, over: bool, interrupted: bool = False) -> Report:
+    def report(
+        self,
+        *,
+        complete: bool,
+        over: bool,
+        interrupted: bool = False,
+        bridges: dict[str, BridgeReport] | None = None,
+    ) -> Report:
         """Return the books. `complete`: all stages came to their end; `over`: no worker is left."""
         self.pool.reap()
         letters = self._letters() if over else ()
@@ -63,7 +70,12 @@ class Accounts:
             tallies = {name: ledger.tally() for name, ledger in self.ledgers.items()}
             doubts = [(name, doubt) for name, ledger in self.ledgers.items() for doubt in ledger.doubts]
             balance = books.balance(self.declared, rings, rings[self.dead.name].puts, tallies, doubts)
-            wrong = [*balance.findings, *_left_over(stats.rings, held - left), *self.pool.check()]
+            wrong = [
+                *balance.findings,
+                *self._crossed(rings),
+                *_left_over(stats.rings, held - left),
+                *self.pool.check(),
+            ]
             for name, happened in balance.happened:
                 self.ledgers[name].counted += happened
         return Report(
@@ -95,7 +107,15 @@ class Accounts:
             findings=tuple(wrong),
             complete=complete,
             interrupted=interrupted,
+            bridges=bridges or {},
         )
+
+    def _crossed(self, rings: Mapping[str, RingStats]) -> Iterator[str]:
+        """Compare what came from other hosts with what went into the rings that it is for."""
+        for name in self.declared.imports:
+            came = rings[f"{name}:inbox"].puts if f"{name}:inbox" in rings else 0
+            if came != rings[name].puts:
+                yield f"ring {name!r}: {came:,} packets came from another host, and {rings[name].puts:,} were put"
 
     def _letters(self) -> tuple[DeadLetter, ...]:
         letters: list[DeadLetter] = []

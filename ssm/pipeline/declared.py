@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import DTypeLike
 
@@ -89,6 +89,13 @@ class Declaration:
     dead_letters: int
     pool: dict[str, Any]
     role: str | None = None  # of this host; None: all
+    bridges: dict[str, dict[str, Any]] = field(
+        default_factory=dict[str, "dict[str, Any]"]
+    )  # by role of the other host
+    exports: dict[str, str] = field(
+        default_factory=dict[str, str]
+    )  # of `here`: rings, and the role they go to
+    imports: dict[str, str] = field(default_factory=dict[str, str])  # likewise, and the role they come from
     rings: dict[str, RingSpec] = field(default_factory=dict[str, RingSpec])
     stages: list[StageSpec] = field(default_factory=list[StageSpec])
 
@@ -101,6 +108,30 @@ class Declaration:
         raise ValueError(
             f"pipeline {self.name!r} has no stage {name!r}, but {', '.join(stage.name for stage in self.stages)}"
         )
+
+    def here(self) -> Declaration:
+        """Return the part that runs on a host of this role: its stages, and the rings that they use."""
+        if self.role is None:
+            return self
+        stages = [stage for stage in self.stages if stage.at in (None, self.role)]
+        used = {ring.name for stage in stages for ring in (*stage.inputs, *stage.outputs)}
+        rings = {name: ring for name, ring in self.rings.items() if name in used}
+        return replace(
+            self,
+            stages=stages,
+            rings=rings,
+            exports=self._beyond(rings.values(), self.getters),
+            imports=self._beyond(rings.values(), self.putters),
+        )
+
+    def _beyond(
+        self, rings: Iterable[RingSpec], side: Callable[[RingSpec], list[StageSpec]]
+    ) -> dict[str, str]:
+        """Return the rings with stages of another role on that side, and the role."""
+        there = {ring.name: [stage.at for stage in side(ring)] for ring in rings}
+        return {
+            name: role for name, roles in there.items() for role in roles[:1] if role not in (None, self.role)
+        }
 
     def putters(self, ring: RingSpec) -> list[StageSpec]:
         """Return the stages that put into a ring."""

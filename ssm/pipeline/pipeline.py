@@ -8,7 +8,7 @@ import multiprocessing
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast
 
 from ssm.options import number
-from ssm.pipeline import freight, graph, inline, plan
+from ssm.pipeline import crossing, freight, graph, inline, plan
 from ssm.pipeline.declared import (
     ON_ERROR,
     OVERFLOW,
@@ -419,7 +419,7 @@ class Pipeline:
                 "this process is a daemon of multiprocessing, which may have no children: start it with daemon=False"
             )
         planned = plan.make(self._declared)
-        return Run(self._declared, planned, freight.pack(self._declared, args, kwargs), signals)
+        return Run(planned.here, planned, freight.pack(planned.here, args, kwargs), signals)
 
     def resize(self, stage: str, workers: int) -> None:
         """Give a stage another number of workers than was declared.
@@ -432,8 +432,33 @@ class Pipeline:
         self._declared.resize(stage, number("workers", workers, 1, 1, _WORKERS))
 
     def at(self, role: str | None) -> None:
-        """Say which role this host has; a run refuses stages of other roles. None: it has all roles."""
+        """Say which role this host has: only stages of it run here. None: all run here.
+
+        Rings to and from stages of other roles go over bridges, see `bridge`.
+        """
         self._declared.role = role
+
+    def bridge(self, role: str, **settings: Any) -> None:
+        """Say how this host reaches the one of another role; the rings between both then go over a bridge.
+
+        A run starts the bridge as a process of its own, and again when it is killed. It ends when the rings are shut
+        down at both ends. Where `at` gives this host no role, nothing is bridged.
+
+        Parameters
+        ----------
+        role : str
+            That of the other host.
+        **settings
+            As in the file of ``ssm bridge --config``, with ``_`` for ``-``: ``carrier``, ``listen`` or ``connect``,
+            ``key``, ``peer_keys``, ``zenoh_config`` and others. Pool and rings follow from the pipeline.
+
+        Raises
+        ------
+        PipelineRefused
+            There is no such setting, or it cannot work.
+        """
+        crossing.settings_of(role, settings)
+        self._declared.bridges[role] = settings
 
     def check(self) -> None:
         """Refuse what cannot run, without running it.
@@ -443,8 +468,7 @@ class Pipeline:
         PipelineRefused
             As for `run`.
         """
-        plan.make(self._declared)
-        freight.pack(self._declared, (), {})
+        freight.pack(plan.make(self._declared).here, (), {})
 
     def graph(self, form: Literal["mermaid", "svg"] = "mermaid") -> str:
         """Return the pipeline as a Mermaid flowchart, or as an SVG picture: stages as boxes, rings as arrows."""
@@ -461,7 +485,12 @@ class Pipeline:
 
 def inline_run(declared: Declaration, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Report:
     """Run a declaration in this process."""
-    return inline.run(declared, plan.make(declared), args, kwargs)
+    planned = plan.make(declared)
+    if len(planned.here.stages) < len(declared.stages):
+        raise PipelineRefused(
+            f"a run with inline=True runs all roles in one process, not {declared.role!r} alone"
+        )
+    return inline.run(declared, planned, args, kwargs)
 
 
 def _part(work: Any) -> tuple[Callable[..., Any], dict[str, Any]]:

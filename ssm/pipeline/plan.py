@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssm import _core
-from ssm.pipeline import board, bulletin
+from ssm.pipeline import board, bulletin, crossing
 from ssm.pipeline.declared import DEAD_LETTERS, Declaration, RingSpec, StageSpec
 from ssm.pipeline.errors import PipelineRefused
 
@@ -32,6 +32,7 @@ _PAGE = 4096
 class Plan:
     """A declaration that can run."""
 
+    here: Declaration  # what runs on this host
     pool: dict[str, Any]  # arguments of Pool.create
     rings: dict[str, dict[str, Any]]  # of Pool.ring, by name
     blocks: int  # that can be under way at once
@@ -48,13 +49,15 @@ def make(declared: Declaration) -> Plan:
     _refuse_gaps(declared)
     _refuse_circles(declared)
     _refuse_options(declared)
-    capacities = _capacities(declared)
-    _refuse_large_batches(declared, capacities)
-    blocks = _under_way(declared, capacities)
-    pool = _pool(declared, capacities, blocks)
-    return Plan(
-        pool, {ring.name: _ring(declared, ring, capacities) for ring in declared.rings.values()}, blocks
-    )
+    here = declared.here()
+    _refuse_hosts(declared, here)
+    _refuse_processors(here)
+    capacities = _capacities(here)
+    _refuse_large_batches(here, capacities)
+    blocks = _under_way(here, capacities)
+    pool = _pool(declared, here, capacities, blocks)
+    rings = {ring.name: _ring(here, ring, capacities) for ring in here.rings.values()}
+    return Plan(here, pool, rings, blocks)
 
 
 # ---- what cannot run --------------------------------------------------------------------------------
@@ -108,19 +111,59 @@ def _refuse_options(declared: Declaration) -> None:
                 f"write into the "
                 "pool: what they write would be unpickled, which runs any code. Take a mode without 0o022"
             )
-    elsewhere = [stage for stage in declared.stages if stage.at not in (None, declared.role)]
-    if declared.role is not None and elsewhere:
-        there = ", ".join(f"{stage.name!r} at {stage.at!r}" for stage in elsewhere)
-        raise PipelineRefused(
-            f"this host has the role {declared.role!r}, and there is {there}: rings between hosts need a bridge, which "
-            "a pipeline does not start; run all roles on one host, without --at"
-        )
+
+
+def _refuse_processors(declared: Declaration) -> None:
     here = os.sched_getaffinity(0)
     for stage in declared.stages:
         if not here.issuperset(stage.cpus):
             raise PipelineRefused(
                 f"stage {stage.name!r} has cpus={list(stage.cpus)}, this process may use {sorted(here)}"
             )
+
+
+def _refuse_hosts(declared: Declaration, here: Declaration) -> None:
+    """Refuse roles that do not fit together, and rings between hosts without a bridge."""
+    roles = {stage.at for stage in declared.stages}
+    if declared.role is None:
+        return
+    if declared.role not in roles:
+        there = ", ".join(sorted(repr(role) for role in roles if role)) or "none"
+        raise PipelineRefused(f"no stage has the role {declared.role!r}: roles are {there}")
+    if len(here.stages) == len(declared.stages):
+        return
+    for stage in declared.stages:
+        if stage.at is None:
+            raise PipelineRefused(
+                f'stage {stage.name!r} has no role, and others have: say where it runs, by at="{declared.role}", say'
+            )
+    for ring in declared.rings.values():
+        for side, stages in (("filled", declared.putters(ring)), ("read", declared.getters(ring))):
+            if len({stage.at for stage in stages}) > 1:
+                raise PipelineRefused(
+                    f"ring {ring.name!r} is {side} by hosts of several roles: use a ring for each role"
+                )
+    for name, role in (here.exports | here.imports).items():
+        if role not in declared.bridges:
+            raise PipelineRefused(
+                f"ring {name!r} goes between {declared.role!r} and {role!r}: say how that host is reached, by "
+                f"--bridge {role}=FILE, or pipe.bridge({role!r}, ...)"
+            )
+        _refuse_crossing(declared, here.rings[name], declared.bridges[role])
+
+
+def _refuse_crossing(declared: Declaration, ring: RingSpec, settings: dict[str, Any]) -> None:
+    if not ring.redeliver or ring.overflow != "block":
+        raise PipelineRefused(
+            f"ring {ring.name!r} goes to another host, where a loss would not be seen: it needs redeliver=True and "
+            'overflow="block"'
+        )
+    if ring.objects and settings.get("insecure"):
+        raise PipelineRefused(
+            f"ring {ring.name!r} has objects=True, and its bridge is insecure: what anybody on the network sends would "
+            f"be unpickled, which runs any code. Give the bridge keys, or the ring a dtype"
+        )
+    crossing.settings_of(declared.role or "", settings)
 
 
 def _refuse_large_batches(declared: Declaration, capacities: dict[str, int]) -> None:
@@ -172,16 +215,23 @@ def _batch(declared: Declaration, ring: RingSpec) -> int:
 
 def _under_way(declared: Declaration, capacities: dict[str, int]) -> int:
     """Return how many packets there can be at once; refuse a pool that has not more blocks than that."""
-    need, blocks = sum(capacities.values()) + _hands(declared), _blocks_given(declared)
+    between = sum(_between(declared, name, capacities) for name in capacities)
+    need, blocks = sum(capacities.values()) + _hands(declared) + between, _blocks_given(declared)
     if blocks is not None and blocks <= need:
         raise PipelineRefused(
             f"{blocks} blocks are too few: rings take {sum(capacities.values())}, workers "
             f"{_hands(declared) - declared.dead_letters} (workers x batch), dead letters "
-            f"{declared.dead_letters}, together {need}. "
+            f"{declared.dead_letters}{f', bridges {between}' * bool(between)}, together {need}. "
             "When all are under way, a stage that needs one for its result waits for itself. Give the pool more blocks "
             "(classes=, sizes=, grow=), or smaller rings (capacity=)"
         )
     return need
+
+
+def _between(declared: Declaration, name: str, capacities: dict[str, int]) -> int:
+    """Return the packets of a ring that a bridge may have: not acknowledged, or in its inbox and in hand."""
+    window = crossing.window(capacities[name])
+    return window * (name in declared.exports) + (window + capacities[name]) * (name in declared.imports)
 
 
 def _payload(ring: RingSpec) -> int | None:
@@ -198,16 +248,18 @@ def _downstream(declared: Declaration, ring: RingSpec) -> Iterator[RingSpec]:
             yield from _downstream(declared, after)
 
 
-def _sizes(declared: Declaration, capacities: dict[str, int]) -> dict[int, int]:
-    """Return payload sizes, and how many packets of each may be under way."""
+def _sizes(declared: Declaration, here: Declaration, capacities: dict[str, int]) -> dict[int, int]:
+    """Return payload sizes, and how many packets of each may be under way; a packet may come from another host."""
     rings: dict[int, set[str]] = {}
     for ring in declared.rings.values():
         size = _payload(ring)
         if size is not None:
-            rings.setdefault(max(1, size), set()).update(each.name for each in _downstream(declared, ring))
-    spare = _hands(declared) + SPARE
-    return {size: sum(capacities[name] for name in names) + spare for size, names in rings.items()} or {
-        SIZE: sum(capacities.values()) + spare
+            names = {each.name for each in _downstream(declared, ring)} & here.rings.keys()
+            rings.setdefault(max(1, size), set()).update(names)
+    spare = _hands(here) + SPARE
+    room = {name: capacity + _between(here, name, capacities) for name, capacity in capacities.items()}
+    return {size: sum(room[name] for name in names) + spare for size, names in rings.items() if names} or {
+        SIZE: sum(room.values()) + spare
     }
 
 
@@ -224,26 +276,32 @@ def _headroom(declared: Declaration) -> int:
     return max(stage.headroom + max(map(behind, stage.outputs), default=0) for stage in sources)
 
 
-def _pool(declared: Declaration, capacities: dict[str, int], blocks: int) -> dict[str, Any]:
+def _pool(
+    whole: Declaration, declared: Declaration, capacities: dict[str, int], blocks: int
+) -> dict[str, Any]:
     """Return the arguments of the pool: those of the caller, and what follows for the others."""
     chosen: dict[str, Any] = {}
-    if any(stage.headroom for stage in declared.stages):
-        chosen["headroom"] = _headroom(declared)
+    if any(stage.headroom for stage in whole.stages):
+        chosen["headroom"] = _headroom(whole)
     if not declared.pool.keys() & {"classes", "sizes"}:
-        chosen["sizes"] = _sizes(declared, capacities)
+        chosen["sizes"] = _sizes(whole, declared, capacities)
         if not declared.pool.keys() & {"arena", "grow"}:
             chosen |= _arena(blocks)
     workers = sum(stage.workers for stage in declared.stages)
-    chosen["holders"] = max(_core.defaults()["holders"], 2 * workers + len(declared.rings) + SPARE)
+    between = len(declared.exports) + len(declared.imports)
+    chosen["holders"] = max(
+        _core.defaults()["holders"], 2 * workers + len(declared.rings) + 2 * between + SPARE
+    )
     pool = chosen | declared.pool
-    tables = sum(ring.redeliver for ring in declared.rings.values())
+    tables = sum(ring.redeliver for ring in declared.rings.values()) + len(declared.imports)
     counted: dict[int, int] = pool.get("classes") or pool.get("sizes") or {}
     packets = sum(counted.values()) + (
         pool.get("arena_packets") or (1 << 16 if pool.get("grow") else 1 << 12)
     )
-    slots = 64 * sum(capacities.values()) + _PAGE * (len(capacities) + 1)
+    inboxes = sum(crossing.window(capacities[name]) for name in declared.imports)
+    slots = 64 * (sum(capacities.values()) + inboxes) + _PAGE * (len(capacities) + len(declared.imports) + 1)
     words = sum(board.size(stage.workers) for stage in declared.stages)
-    boards = 8 * words + bulletin.SIZE
+    boards = 8 * words + bulletin.SIZE + (crossing.METADATA if between else 0)
     pool.setdefault("metadata", 2 * _METADATA + (tables + 1) * _TABLE_ENTRY * packets + slots + boards)
     return pool
 
@@ -264,8 +322,8 @@ def _ring(declared: Declaration, ring: RingSpec, capacities: dict[str, int]) -> 
 
     return {
         "capacity": capacities[ring.name],
-        "producers": side(declared.putters(ring)),
-        "consumers": side(declared.getters(ring)),
+        "producers": "one" if ring.name in declared.imports else side(declared.putters(ring)),
+        "consumers": "one" if ring.name in declared.exports else side(declared.getters(ring)),
         "redeliver": ring.redeliver,
         "overflow": ring.overflow,
         "dtype": ring.dtype,

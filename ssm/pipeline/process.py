@@ -29,6 +29,7 @@ from ssm.slow import slow_wait
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
 
     from ssm.board import Board
     from ssm.pipeline.declared import StageSpec
@@ -87,8 +88,8 @@ class _ToParent(logging.handlers.QueueHandler):
         self._pipe.tell("log", record)
 
 
-def run(connection: Connection, pool: Pool, table: Board, duty: Duty) -> None:
-    """Be one worker: what a started process does."""
+def begin(connection: Connection, pool: Pool, log_level: int) -> Pipe:
+    """Do what each process of a run does first; return the pipe to the supervisor, which gets what is logged, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
@@ -97,7 +98,21 @@ def run(connection: Connection, pool: Pool, table: Board, duty: Duty) -> None:
     pipe = Pipe(connection)
     root = logging.getLogger()
     root.handlers[:] = [_ToParent(pipe)]
-    root.setLevel(duty.log_level)
+    root.setLevel(log_level)
+    return pipe
+
+
+def end(started: BaseProcess, until: float) -> None:
+    """Wait for the end of a process; kill it when it takes too long."""
+    started.join(max(0.0, until - time.monotonic()))
+    if started.exitcode is None:
+        started.kill()
+        started.join()
+
+
+def run(connection: Connection, pool: Pool, table: Board, duty: Duty) -> None:
+    """Be one worker: what a started process does."""
+    pipe = begin(connection, pool, duty.log_level)
     try:
         with pool:
             _work(pipe, pool, table, duty)

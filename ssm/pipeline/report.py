@@ -87,6 +87,22 @@ class BlockReport:
 
 
 @dataclass(frozen=True)
+class BridgeReport:
+    """The bridge to the host of another role."""
+
+    role: str
+    """The role."""
+    exports: tuple[str, ...]
+    """Rings whose packets went there."""
+    imports: tuple[str, ...]
+    """Rings whose packets came from there."""
+    started: int
+    """Processes that were started for it."""
+    killed: int
+    """Of these, processes that died before all was over."""
+
+
+@dataclass(frozen=True)
 class DeadLetter:
     """A packet that a stage could not handle."""
 
@@ -178,6 +194,8 @@ class Report:
     """Whether the run came to its end: False if it failed."""
     interrupted: bool
     """Whether the sources were told to end early: by Ctrl-C, SIGTERM, or `Run.stop`."""
+    bridges: dict[str, BridgeReport] = field(default_factory=dict[str, BridgeReport])
+    """By the role of the other host."""
     cores: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     """Processors that the run could use."""
 
@@ -218,6 +236,7 @@ class Report:
         ]
         lines += [_stage_line(stage) for stage in self.stages.values()]
         lines += [_ring_line(ring) for ring in self.rings.values()]
+        lines += [_bridge_line(bridge) for bridge in self.bridges.values()]
         lines += [f"  {finding}" for finding in self.findings]
         for letter in self.dead[:_LETTERS]:
             reason = letter.reason.strip().splitlines()[-1:] or [""]
@@ -250,3 +269,13 @@ def _ring_line(ring: RingReport) -> str:
     )
     more = {"redelivered": ring.redelivered, "lost when full": ring.drops}
     return text + "".join(f", {name} {count:,}" for name, count in more.items() if count)
+
+
+def _bridge_line(bridge: BridgeReport) -> str:
+    ways = [
+        f"{', '.join(map(repr, rings))} {way}"
+        for rings, way in ((bridge.exports, "there"), (bridge.imports, "here"))
+        if rings
+    ]
+    killed = f", killed {bridge.killed:,}" if bridge.killed else ""
+    return f"  bridge to {bridge.role!r}: {'; '.join(ways)}{killed}"

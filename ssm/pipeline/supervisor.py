@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from ssm.pipeline import board, process
 from ssm.pipeline.accounts import Accounts
+from ssm.pipeline.bridges import Bridges
 from ssm.pipeline.errors import PipelineError, PipelineRefused
 from ssm.pipeline.process import Duty, Failure
 from ssm.pipeline.signals import Signals, interrupts_held
@@ -105,8 +106,10 @@ class Run:
         self._stopping = self._closed = False
         self._moved: tuple[float, object] = (time.monotonic(), None)
         self._teller = Teller(self._accounts)
+        self._bridges: Bridges | None = None
         try:
             _prepare(declared)
+            self._bridges = Bridges(self._context, self.pool, declared, self._teller.note)
             for ledger in self._ledgers.values():
                 for number in range(ledger.active):
                     self._start(ledger, number, 0)
@@ -134,16 +137,17 @@ class Run:
         """
         try:
             with self._signals:
-                while self._members or self._due:
+                while self._members or self._due or not self._is_over():
                     self._hear(self._until_due())
                     self._start_due()
                     self._watch()
                     self._grow()
                     self._obey()
+                    self._is_over()
                     self._teller.tell(self.news)
                     if tick is not None:
                         tick(self)
-            return self._accounts.report(complete=True, over=True, interrupted=self._stopping)
+            return self._report(complete=True, over=True)
         except _Failed as failed:
             raise self._error(failed) from failed.__cause__
         finally:
@@ -159,7 +163,22 @@ class Run:
 
     def report(self) -> Report:
         """Return the books as they are now, while workers go on."""
-        return self._accounts.report(complete=False, over=False, interrupted=self._stopping)
+        return self._report(complete=False, over=False)
+
+    def _report(self, *, complete: bool, over: bool) -> Report:
+        bridges = self._bridges.report() if self._bridges is not None else {}
+        return self._accounts.report(
+            complete=complete, over=over, interrupted=self._stopping, bridges=bridges
+        )
+
+    def _is_over(self) -> bool:
+        """Whether no bridge is left; those that were killed are started again."""
+        if self._bridges is None:
+            return True
+        why = self._bridges.watch()
+        if why is not None:
+            raise _Failed(why)
+        return self._bridges.done
 
     def news(self) -> News:
         """Return what others are told of the run: counts and workers as they are now, and what happened."""
@@ -171,11 +190,16 @@ class Run:
 
     def pids(self, stage: str | None = None) -> list[int]:
         """Return the processes of a stage, or all."""
-        return [
+        workers = [
             member.process.pid
             for member in list(self._members.values())
             if stage in (None, member.ledger.stage.name) and member.process.pid is not None
         ]
+        return workers + (self._bridges.pids() if stage is None and self._bridges is not None else [])
+
+    def bridge_pids(self) -> list[int]:
+        """Return the processes of the bridges to other hosts."""
+        return self._bridges.pids() if self._bridges is not None else []
 
     def close(self) -> None:
         """End all workers and the pool."""
@@ -187,10 +211,12 @@ class Run:
             member.process.terminate()
         until = time.monotonic() + GRACE_S
         for member in members:
-            _end(member.process, until)
+            process.end(member.process, until)
             member.pipe.close()
         self._members.clear()
         self._due.clear()
+        if self._bridges is not None:
+            self._bridges.close()
         self._teller.close()
         self.pool.close()
 
@@ -321,7 +347,7 @@ class Run:
 
     def _leave(self, member: _Member) -> None:
         del self._members[member.pipe]
-        _end(member.process, time.monotonic() + GRACE_S)
+        process.end(member.process, time.monotonic() + GRACE_S)
         member.pipe.close()
         member.ledger.close_row(member.number)
 
@@ -336,7 +362,7 @@ class Run:
         waits = row[board.STATE] != board.BUSY  # that is no fault of the packet
         in_hand = 0 if waits else row[board.CURRENT]
         taken = board.tally(row).taken > 0 or row[board.CURRENT] or board.doubt(row) is not None
-        _end(member.process, time.monotonic() + GRACE_S)
+        process.end(member.process, time.monotonic() + GRACE_S)
         how = _describe_end(member.process.exitcode)
         who = f"stage {stage.name!r}, worker {number} (pid {member.process.pid}), {how}"
         self._teller.note("death", stage.name, number, f"pid {member.process.pid} {how}")
@@ -423,7 +449,11 @@ class Run:
         waiting = bool(rows) and not self._due and all(row[board.STATE] != board.BUSY for _, row in rows)
         if not waiting or moved != self._moved[1]:
             self._moved = now, moved if waiting else None
-        elif self._declared.stuck is not None and now - self._moved[0] > self._declared.stuck:
+        elif (
+            self._declared.stuck is not None
+            and not self._bridges
+            and now - self._moved[0] > self._declared.stuck
+        ):
             raise _Failed(
                 f"nothing has moved for {self._declared.stuck:g} s, and all wait: {self._who_waits()}"
             )
@@ -466,11 +496,11 @@ class Run:
             member.process.terminate()
         until = time.monotonic() + GRACE_S
         for member in members:
-            _end(member.process, until)
+            process.end(member.process, until)
             member.ledger.close_row(member.number)
         error = PipelineError(str(failed))
         error.stage, error.worker, error.tag = failed.stage, failed.worker, failed.tag
-        error.report = self._accounts.report(complete=False, over=True, interrupted=self._stopping)
+        error.report = self._report(complete=False, over=True)
         return error
 
 
@@ -501,14 +531,6 @@ def _describe_end(status: int | None) -> str:
         with contextlib.suppress(ValueError):
             return f"was killed by {signal.Signals(-status).name}"
     return f"ended with status {status}"
-
-
-def _end(worker: BaseProcess, until: float) -> None:
-    """Wait for the end of a process; kill it when it takes too long."""
-    worker.join(max(0.0, until - time.monotonic()))
-    if worker.exitcode is None:
-        worker.kill()
-        worker.join()
 
 
 def _prepare(declared: Declaration) -> None:

@@ -97,7 +97,7 @@ def test_roles(file, capsys):
     assert main(["run", str(file), "--at", "disk", "--check"]) == 0
     sys.modules.pop(file.stem)  # as a process of its own would not have it
     assert main(["run", str(file), "--at", "gpu", "--check"]) == 2
-    assert "this host has the role 'gpu', and there is 'Keep' at 'disk'" in capsys.readouterr().err
+    assert "no stage has the role 'gpu': roles are 'disk'" in capsys.readouterr().err
 
 
 def test_json(file, capsys):

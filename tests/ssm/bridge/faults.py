@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.processes import wait_until
 from tests.ssm.bridge import two_hosts
 from tests.ssm.bridge.two_hosts import PORT, Flow, Hosts, NotPermitted, command, pools
 
@@ -196,10 +197,8 @@ def fill(times: int) -> Callable[[Scene], Told]:
     def happens(scene: Scene) -> Told:
         for _ in range(times):
             scene.flow.stands = True
-            waited, until = scene.flow.waited, time.monotonic() + two_hosts.PATIENCE_S
-            while scene.flow.waited < waited + 5:
-                assert time.monotonic() < until, "the producer never waited"
-                time.sleep(0.01)
+            goal = scene.flow.waited + 5
+            wait_until(lambda goal=goal: scene.flow.waited >= goal, "a producer that waits")
             scene.flow.stands = False
             scene.flow.progress(2000)
         return Told(times, f"the producer found its ring full {scene.flow.waited} times")
@@ -215,8 +214,11 @@ def reboot(times: int) -> Callable[[Scene], Told]:
         for number in range(times):
             old = scene.pools[1]
             scene.flow.progress(500)
+            scene.flow.stands, ring = True, old.ring("in")
+            wait_until(lambda ring=ring: ring.qsize() > two_hosts.CAPACITY // 2, "packets in that pool")
             scene.hosts.bridges[1, 1].kill()
             scene.flow.leave(old)
+            scene.flow.stands = False
             old.reap()  # what the bridge had in hand goes back
             gone += sum(ring.depth for ring in old.stats().rings)
             old.close()

@@ -8,10 +8,19 @@ status. So thousands of kills take minutes, and not the start of thousands of in
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
+import signal
 import sys
+
+from tests.processes import PR_SET_PDEATHSIG
+
+
+def end_with_parent() -> None:
+    """Ask the kernel to kill this process when the one that started it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main() -> None:
@@ -21,9 +30,11 @@ def main() -> None:
             importlib.import_module(name)
     from ssm import cli
 
+    end_with_parent()
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
+            end_with_parent()
             os.close(0)
             status = 1
             try:

@@ -533,3 +533,26 @@ def drained(ring: ssm.Ring) -> list[int]:
         with ring.get() as packet:
             tags.append(packet.tag)
     return tags
+
+
+def test_both_end_when_all_is_done(hosts: tuple[Host, Host]) -> None:
+    """The rings are shut down, each way; both bridges end by themselves, and everything is where it goes."""
+    here, there = hosts
+    out, back = here.pool.ring("out", capacity=16, **EXACT), there.pool.ring("back", capacity=16, **EXACT)
+    into, home = there.pool.ring("in", capacity=16), here.pool.ring("home", capacity=16)
+    one, other = memory.pair()
+    a = here.bridge(one, exports={"out": "out"}, imports={"back": "home"})
+    b = there.bridge(other, exports={"back": "back"}, imports={"out": "in"})
+    threads = [threading.Thread(target=bridge.run, kwargs={"to_the_end": True}) for bridge in (a, b)]
+    for thread in threads:
+        thread.start()
+    put(out, range(12))
+    out.shutdown()
+    assert take(into, 13) == list(range(12))
+    assert all(thread.is_alive() for thread in threads)
+    put(back, range(5))
+    back.shutdown()
+    assert take(home, 6) == list(range(5))
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)

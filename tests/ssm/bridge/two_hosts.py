@@ -307,7 +307,7 @@ class Flow:
                 return
             self.books.write(batch.tags)
             batch.free()
-            while self.stands:
+            while self.stands and pool.name not in self._leaves:
                 time.sleep(0.01)
 
     def leave(self, pool: ssm.Pool) -> None:
