@@ -121,8 +121,8 @@ PYTHON = {
     "ssm.pipeline": """
         board bulletin declared layout report
         errors books graph pace waits values
-        crossing freight inlet outlet ledger
-        plan
+        crossing freight inlet order ledger
+        outlet plan
         accounts worker
         process inline teller
         signals fork_server

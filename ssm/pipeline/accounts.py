@@ -36,18 +36,19 @@ class Accounts:
             letters, capacity = plan.dead_letter_ring(declared)
             self.dead = self.pool.ring(letters, capacity=capacity)
             self.board = board.make(self.pool, [stage.workers for stage in declared.stages])
-            self.ledgers = self._ledgers(board.view(self.board))
+            self.ledgers = self._ledgers(board.view(self.board), planned)
         except BaseException:
             self.pool.close()
             raise
 
-    def _ledgers(self, words: Words) -> dict[str, Ledger]:
+    def _ledgers(self, words: Words, planned: Plan) -> dict[str, Ledger]:
         """Return one for each stage, with its part of the board."""
         ledgers: dict[str, Ledger] = {}
         first = 0
         for stage in self.declared.stages:
             ledgers[stage.name] = Ledger(stage, words, first)
             first += board.size(stage.workers)
+            ledgers[stage.name].order[board.WINDOW] = planned.windows.get(stage.name, 0)
         return ledgers
 
     def report(

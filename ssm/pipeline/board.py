@@ -3,7 +3,7 @@
 
 Its worker alone writes a row, except `STOP`. Behind the rows of a stage are `POISON` more words:
 handles of packets that have killed workers. The supervisor writes them, and the worker that takes such a packet out
-of the way clears its word.
+of the way clears its word. Behind these are `ORDER` words for the turns of an ordered stage, see order.py.
 
 How a worker counts, and what its death after each step leaves:
    1  of packets made from others: IN_AFTER, PUTS_AFTER [n & 1]    nothing looks there yet
@@ -30,13 +30,15 @@ if TYPE_CHECKING:
 NAME = "pipeline"  # of the board
 WORDS = 32  # of a row: 256 bytes, so workers do not share cache lines
 POISON = 64
+ORDER = 8
+NEXT, WINDOW = range(2)  # the position that has its turn, or an earlier one; results that a worker may hold
 
 (
     READY_NS,  # when the worker began; 0: it has not
     STATE,  # one of those below
     SINCE_NS,  # when it began to wait
     STARVED_NS,  # so long it has waited for packets,
-    BLOCKED_NS,  # for room in a ring or for a block
+    BLOCKED_NS,  # for room in a ring, for a block, or for its turn
     CURRENT,  # the handle that it works on; 0: none, or a batch
     STEPS,  # grows with all that is taken or sent
     DOUBT,
@@ -54,7 +56,7 @@ POISON = 64
     STOP,  # written by the supervisor: a source ends here
 ) = range(20)
 
-BUSY, STARVED, BLOCKED, NO_BLOCK = range(4)  # states
+BUSY, STARVED, BLOCKED, NO_BLOCK, TURN = range(5)  # states
 KIND_BITS = 8
 
 
@@ -70,7 +72,7 @@ def view(table: Board) -> Words:
 
 def size(workers: int) -> int:
     """Return the words that a stage takes."""
-    return workers * WORDS + POISON
+    return workers * WORDS + POISON + ORDER
 
 
 @dataclass(frozen=True)

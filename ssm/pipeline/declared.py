@@ -66,6 +66,12 @@ class StageSpec:
     cpus: tuple[int, ...] = ()
     headroom: int = 0  # bytes that it puts in front of a packet
     at: str | None = None  # the role of the hosts that it runs on; None: any
+    ordered: bool = False  # its results go out in the order of its packets
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether its workers wait for each other to keep an order; one alone keeps it anyway."""
+        return self.ordered and self.workers > 1
 
     @property
     def makes(self) -> bool:

@@ -55,6 +55,22 @@ class Inlet:
             self._one_by_one = len(batch) == 1 and bool(batch.redelivered[0])  # it comes alone
         return batch
 
+    def returned(self) -> Packet | None:
+        """Return a packet that came back to the first ring, even if that gave no more; None: another worker has it."""
+        try:
+            return self._gets[0]()
+        except (RingEmpty, RingShutDown):
+            return None
+
+    def returned_batch(self) -> PacketBatch | None:
+        """Return one as a batch."""
+        try:
+            batch = self.rings[0].get_many(1, False)
+        except (RingEmpty, RingShutDown):
+            return None
+        self._one_by_one = bool(batch.redelivered[0])
+        return batch
+
     def give_back(self, batch: PacketBatch) -> None:
         """Return a batch to its ring; its packets come again one by one, so that one of them harms no other."""
         self._one_by_one = True

@@ -63,6 +63,7 @@ class _Inline:
             self.accounts.dead,
             row,
             ledger.poisons,
+            ledger.order,
             self._hear,
             waits,
         )

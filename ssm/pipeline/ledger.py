@@ -65,7 +65,13 @@ class Ledger:
     @property
     def poisons(self) -> Words:
         """The words for packets that kill workers."""
-        return self._words[self.stage.workers * board.WORDS :]
+        first = self.stage.workers * board.WORDS
+        return self._words[first : first + board.POISON]
+
+    @property
+    def order(self) -> Words:
+        """The words for the turns of an ordered stage."""
+        return self._words[self.stage.workers * board.WORDS + board.POISON :]
 
     def rows(self) -> list[Words]:
         """Return all rows."""
@@ -121,5 +127,5 @@ def _times(row: Words) -> tuple[int, int, int]:
     return (
         now - row[board.READY_NS],
         row[board.STARVED_NS] + (since if state == board.STARVED else 0),
-        row[board.BLOCKED_NS] + (since if state in (board.BLOCKED, board.NO_BLOCK) else 0),
+        row[board.BLOCKED_NS] + (since if state in (board.BLOCKED, board.NO_BLOCK, board.TURN) else 0),
     )

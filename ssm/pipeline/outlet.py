@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ssm.pipeline.board import Words
     from ssm.pipeline.declared import StageSpec
+    from ssm.pipeline.order import Order
     from ssm.pipeline.waits import Waits
     from ssm.pool import Pool
     from ssm.ring import Ring
@@ -45,6 +46,7 @@ class Outlet:
         self._stage = stage
         self.held: list[Made] = []  # results that are not put yet
         self.early = 0  # puts of results of the same packet that could not wait for the others
+        self.order: Order | None = None  # of an ordered stage
 
     # ---- waiting --------------------------------------------------------------------------------
 
@@ -54,6 +56,8 @@ class Outlet:
             return call(0)
         except PoolExhausted:
             self._put_early()  # what is held may be what is missing
+            if self.order is not None:
+                return self.order.until_done(call)
             return self.waits.until_done(board.NO_BLOCK, call)
 
     def put(self, ring: Ring, packet: Packet, *, keep: bool = False, done: Done = None) -> None:
@@ -138,13 +142,14 @@ class Outlet:
         self.held.append(made)
 
     def _put_early(self) -> None:
+        if self.held and self.order is not None:
+            self.order.wait()
         held, self.held = self.held, []
         for made in held:
             self.early += self.send(made)
 
-    def commit(self, done: Packet | PacketBatch, redelivers: bool) -> None:
-        """Put what is held, and end what it was made from; `redelivers`: that may come again."""
-        held, self.held = self.held, []
+    def commit(self, held: Sequence[Made], done: Packet | PacketBatch, redelivers: bool) -> None:
+        """Put what was held, and end what it was made from; `redelivers`: that may come again."""
         own = {done.handle} if isinstance(done, Packet) else set(done.handles.tolist())
         goes_on = any(packet.handle in own for _, packet in held)  # then its put ends it
         ended = done if held and redelivers and not goes_on else None

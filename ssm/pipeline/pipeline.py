@@ -194,6 +194,7 @@ class Pipeline:
         state: Literal["memory", "outside"] | None = None,
         cpus: Iterable[int] = (),
         headroom: int = 0,
+        ordered: bool = False,
         at: str | None = None,
     ) -> Callable[[F], F]:
         """Declare the decorated function as a stage: it gets packets of a ring, and its results go into another.
@@ -229,6 +230,10 @@ class Pipeline:
             Processors that the workers are bound to, in turn.
         headroom : int
             Bytes that it puts in front of a packet (`Packet.prepend`).
+        ordered : bool
+            Its results go out in the order in which its packets were put into `inp`, however many workers it has.
+            A worker holds up to eight results, or as many as a quarter of the blocks suffices for, until it is
+            their turn. It needs one ring as `inp`, which no other stage reads and which redelivers.
         at : str, optional
             The role of the hosts that it runs on, such as "gpu"; see `Pipeline.at`.
         """
@@ -246,6 +251,7 @@ class Pipeline:
             state=state,
             cpus=cpus,
             headroom=headroom,
+            ordered=ordered,
             at=at,
         )
 
@@ -324,6 +330,7 @@ class Pipeline:
         tries: int = 1,
         state: str | None = None,
         headroom: int = 0,
+        ordered: bool = False,
         at: str | None = None,
         restart: bool = True,
     ) -> Callable[[F], F]:
@@ -337,6 +344,8 @@ class Pipeline:
             )
         if (kind != "source" and not inputs) or (kind != "sink" and not outputs):
             raise ValueError(f"a {kind} needs a ring: pipe.ring() makes it")
+        if ordered and kind == "sink":
+            raise ValueError("ordered=True is of results, and a stage without out= has none: leave it out")
 
         def declare(work: F) -> F:
             own = name or name_of(work)
@@ -365,6 +374,7 @@ class Pipeline:
                     cpus=tuple(cpus),
                     headroom=number("headroom", headroom, 0, 0, _MANY),
                     at=at,
+                    ordered=bool(ordered),
                 )
             )
             return work

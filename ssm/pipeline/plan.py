@@ -21,6 +21,8 @@ CAPACITY = 256  # packets, of a ring that does not say
 SIZE = 2048  # bytes of payload, where no ring says
 SPARE = 8  # holders for those who look on, and blocks beyond what can be under way
 OVERHEAD = 512  # bytes of a message around the object that a ring says is so large
+WINDOW = 8  # results that a worker of an ordered stage may hold, if there are blocks for so many
+_WINDOW_PART = 4  # all of them hold so much of what there is room for: a quarter
 _ARENA_PACKETS_MIN = 1024
 _GROW_PART = 2  # the arena may take so much of /dev/shm: a half
 _METADATA = 1 << 20
@@ -36,6 +38,7 @@ class Plan:
     pool: dict[str, Any]  # arguments of Pool.create
     rings: dict[str, dict[str, Any]]  # of Pool.ring, by name
     blocks: int  # that can be under way at once
+    windows: dict[str, int]  # by ordered stage: results, or batches, that a worker may hold until their turn
 
 
 def make(declared: Declaration) -> Plan:
@@ -52,12 +55,13 @@ def make(declared: Declaration) -> Plan:
     here = declared.here()
     _refuse_hosts(declared, here)
     _refuse_processors(here)
+    _refuse_order(here)
     capacities = _capacities(here)
     _refuse_large_batches(here, capacities)
     blocks = _under_way(here, capacities)
     pool = _pool(declared, here, capacities, blocks)
     rings = {ring.name: _ring(here, ring, capacities) for ring in here.rings.values()}
-    return Plan(here, pool, rings, blocks)
+    return Plan(here, pool, rings, blocks, _windows(here))
 
 
 # ---- what cannot run --------------------------------------------------------------------------------
@@ -166,6 +170,29 @@ def _refuse_crossing(declared: Declaration, ring: RingSpec, settings: dict[str, 
     crossing.settings_of(declared.role or "", settings)
 
 
+def _refuse_order(declared: Declaration) -> None:
+    """Refuse an order that no ring knows: the positions of a stage's packets are those of its one redelivering ring."""
+    for stage in declared.stages:
+        if not stage.ordered:
+            continue
+        who = f"stage {stage.name!r} has ordered=True"
+        ring, *more = stage.inputs
+        if more:
+            raise PipelineRefused(
+                f"{who} and {len(stage.inputs)} inputs, between which there is no order: give it one ring"
+            )
+        if not ring.redeliver:
+            raise PipelineRefused(
+                f"{who}, and ring {ring.name!r} has redeliver=False, so its packets have no positions: leave that out"
+            )
+        others = [each.name for each in declared.getters(ring) if each is not stage]
+        if others:
+            raise PipelineRefused(
+                f"{who}, and ring {ring.name!r} is read by {others[0]!r} as well, which keeps no order: give each "
+                "stage a ring of its own"
+            )
+
+
 def _refuse_large_batches(declared: Declaration, capacities: dict[str, int]) -> None:
     """Refuse batches that their ring cannot take: a batch is put in one commit."""
     for stage in declared.stages:
@@ -181,9 +208,20 @@ def _refuse_large_batches(declared: Declaration, capacities: dict[str, int]) -> 
 # ---- sizes ------------------------------------------------------------------------------------------
 
 
+def _windows(declared: Declaration) -> dict[str, int]:
+    """Return how many results a worker of each ordered stage may hold; all together hold a share of the blocks."""
+    ordered = [stage for stage in declared.stages if stage.takes_turns]
+    blocks = _blocks_given(declared) or sum(ring.capacity or CAPACITY for ring in declared.rings.values())
+    each = sum(stage.workers * stage.in_hand for stage in ordered)
+    return {stage.name: min(WINDOW, max(1, blocks // (_WINDOW_PART * each))) for stage in ordered}
+
+
 def _hands(declared: Declaration) -> int:
     """Return the packets that workers have at a time, and those that may lie among the dead letters."""
-    return sum(stage.workers * stage.in_hand for stage in declared.stages) + declared.dead_letters
+    windows = _windows(declared)
+    return declared.dead_letters + sum(
+        stage.workers * stage.in_hand * (1 + windows.get(stage.name, 0)) for stage in declared.stages
+    )
 
 
 def _blocks_given(declared: Declaration) -> int | None:
@@ -220,7 +258,8 @@ def _under_way(declared: Declaration, capacities: dict[str, int]) -> int:
     if blocks is not None and blocks <= need:
         raise PipelineRefused(
             f"{blocks} blocks are too few: rings take {sum(capacities.values())}, workers "
-            f"{_hands(declared) - declared.dead_letters} (workers x batch), dead letters "
+            f"{_hands(declared) - declared.dead_letters} (workers x batch"
+            f"{', and results that wait for their turn' if _windows(declared) else ''}), dead letters "
             f"{declared.dead_letters}{f', bridges {between}' * bool(between)}, together {need}. "
             "When all are under way, a stage that needs one for its result waits for itself. Give the pool more blocks "
             "(classes=, sizes=, grow=), or smaller rings (capacity=)"

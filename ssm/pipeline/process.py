@@ -129,7 +129,7 @@ def _work(pipe: Pipe, pool: Pool, table: Board, duty: Duty) -> None:
     if stage.cpus:
         os.sched_setaffinity(0, {stage.cpus[duty.number % len(stage.cpus)]})
     dead = pool.ring(duty.dead_letters)
-    worker = Worker(stage, duty.number, pool, dead, row, ledger.poisons, pipe.tell)
+    worker = Worker(stage, duty.number, pool, dead, row, ledger.poisons, ledger.order, pipe.tell)
     set_current(worker)
     row[board.READY_NS] = time.monotonic_ns()
     worker.begin()

@@ -45,7 +45,7 @@ class StageReport:
     starved: float
     """Share in which they waited for packets."""
     blocked: float
-    """Share in which they waited for room in a ring, or for a free block."""
+    """Share in which they waited for room in a ring, for a free block, or in an ordered stage for their turn."""
     started: int
     """Processes that were started for it."""
     killed: int

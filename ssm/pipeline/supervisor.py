@@ -54,6 +54,7 @@ _STATES = {
     board.STARVED: "waits for packets of",
     board.BLOCKED: "waits for room in",
     board.NO_BLOCK: "waits for a free block",
+    board.TURN: "waits for its turn in",
 }
 
 
@@ -465,9 +466,8 @@ class Run:
         said: Counter[str] = Counter()
         for member in self._members.values():
             stage, state = member.ledger.stage, member.ledger.row(member.number)[board.STATE]
-            rings = (
-                stage.inputs if state == board.STARVED else stage.outputs if state == board.BLOCKED else ()
-            )
+            rings = stage.inputs if state in (board.STARVED, board.TURN) else ()
+            rings = stage.outputs if state == board.BLOCKED else rings
             what = f"{_STATES.get(state, '')} {' or '.join(depths[ring.name] for ring in rings)}".strip()
             said[f"{stage.name!r} {what}"] += 1
         text = "; ".join(f"{who} ({count} workers)" if count > 1 else who for who, count in said.items())

@@ -27,6 +27,7 @@ _STATES = {
     board.STARVED: "starved",
     board.BLOCKED: "blocked",
     board.NO_BLOCK: "no block",
+    board.TURN: "blocked",
 }
 
 

@@ -8,6 +8,7 @@ announced on the board and counted after it.
 from __future__ import annotations
 
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ssm._core import Packet, PacketBatch
@@ -15,6 +16,7 @@ from ssm.errors import RingFull
 from ssm.pipeline import board, values
 from ssm.pipeline.declared import takes_start
 from ssm.pipeline.inlet import Inlet
+from ssm.pipeline.order import Order
 from ssm.pipeline.outlet import Outlet
 from ssm.pipeline.waits import Waits
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from ssm.pipeline.board import Words
     from ssm.pipeline.declared import StageSpec
+    from ssm.pipeline.outlet import Made
     from ssm.pool import Pool
     from ssm.ring import Ring
 
@@ -48,6 +51,7 @@ class Worker:
         dead: Ring,
         row: Words,
         poison: Words,
+        order: Words,
         tell: Callable[..., object],
         waits: Waits | None = None,
     ) -> None:
@@ -58,11 +62,18 @@ class Worker:
         self.outlet = Outlet(stage, pool, [pool.ring(ring.name) for ring in stage.outputs], self._waits)
         self.inlet = Inlet([pool.ring(ring.name) for ring in stage.inputs], self._waits)
         self._codecs = [values.codec(ring) for ring in stage.inputs]
+        self._order = (
+            Order(self.inlet.rings[0], order, self._waits, self._failed_late) if stage.takes_turns else None
+        )
+        self.outlet.order = self._order
         self._outputs = len(stage.outputs)
         onward = self._outputs == 1 and values.codec(stage.outputs[0]).same
         self._passes = [
             onward and codec.same for codec in self._codecs
-        ]  # by input: its packets may go on as they are
+        ]  # by input: its packets may go on as they are,
+        self._passes_now = [
+            each and self._order is None for each in self._passes
+        ]  # as soon as they are returned
         self.work: Callable[..., Any] = stage.work
         self._sent = 0  # by a source, before this process was started
 
@@ -120,12 +131,29 @@ class Worker:
 
     def consume(self) -> None:
         """Take packets until there will be no more."""
-        if self._stage.batch:
+        if self._order is not None:
+            self._consume_in_order(self._order)
+        elif self._stage.batch:
             while (batch := self.inlet.many(self._stage.batch, self._stage.linger)) is not None:
                 self.many(batch)
                 del batch
         else:
             while (packet := self.inlet.one()) is not None:
+                self.one(packet)
+                del packet
+
+    def _consume_in_order(self, order: Order) -> None:
+        stage, inlet = self._stage, self.inlet
+        if stage.batch:
+            while (
+                batch := order.next(
+                    lambda block: inlet.many(stage.batch, stage.linger, block=block), inlet.returned_batch
+                )
+            ) is not None:
+                self.many(batch)
+                del batch
+        else:
+            while (packet := order.next(lambda block: inlet.one(block=block), inlet.returned)) is not None:
                 self.one(packet)
                 del packet
 
@@ -163,6 +191,8 @@ class Worker:
     def one(self, packet: Packet) -> None:
         """Do all that is to be done with a packet."""
         row = self._row
+        if self._order is not None:
+            self._order.begin(packet)
         if packet.redelivered and self._is_poison(packet.handle):
             self._give_up(packet)
             return
@@ -171,10 +201,10 @@ class Worker:
         given = codec.one(packet)
         tries = self._stage.tries
         while True:
-            puts = row[board.PUTS_AFTER + (row[board.MADE] & 1)]
+            self.outlet.early = 0
             try:
                 result = self.work(given)
-                if result is given and self._passes[self.inlet.number]:
+                if result is given and self._passes_now[self.inlet.number]:
                     count = row[board.PASSED] + 1
                     row[board.DOUBT] = count << board.KIND_BITS | board.PASSED
                     self.outlet.put(self.outlet.rings[0], packet)
@@ -186,13 +216,18 @@ class Worker:
             except (Exception, SystemExit) as error:
                 row[board.ERRORS] += 1
                 tries -= 1
-                sent = row[board.PUTS_AFTER + (row[board.MADE] & 1)] != puts
-                if tries > 0 and not sent:
+                if tries > 0 and not self.outlet.early:
                     continue
                 self._failed(packet, error)
             return
 
     def _finish(self, packet: Packet, kind: int) -> None:
+        if self._order is not None:
+            self._order.end(packet, partial(self._free, packet, kind))
+        else:
+            self._free(packet, kind)
+
+    def _free(self, packet: Packet, kind: int) -> None:
         count = self.outlet.doubt(kind)
         packet.free()
         self._row[kind] = count
@@ -206,8 +241,22 @@ class Worker:
             self._tell("dead", packet.handle, "".join(traceback.format_exception(error)))
             self._bury(packet)
 
+    def _failed_late(self, done: Packet | PacketBatch, error: Exception) -> None:
+        """Do with a packet, or a batch, what its stage says: it could not be sent when it had its turn."""
+        if isinstance(error, StageError):
+            raise error
+        self._row[board.ERRORS] += 1
+        for packet in (done,) if isinstance(done, Packet) else done:
+            self._failed(packet, error)
+
     def _bury(self, packet: Packet) -> None:
         """Put a packet among the dead letters."""
+        if self._order is not None:
+            self._order.end(packet, partial(self._bury_now, packet))
+        else:
+            self._bury_now(packet)
+
+    def _bury_now(self, packet: Packet) -> None:
         tag = packet.tag
         count = self.outlet.doubt(board.DEAD)
         try:
@@ -225,6 +274,8 @@ class Worker:
     def _give_up(self, packet: Packet) -> None:
         """Take a packet out of the way that has killed its workers."""
         handle = packet.handle
+        if self._order is not None:
+            self._order.wait()  # then it ends at once
         self._tell("given up", handle)
         if self._stage.on_error == "drop":
             self._finish(packet, board.DROPPED)
@@ -237,6 +288,9 @@ class Worker:
     def many(self, batch: PacketBatch) -> None:
         """Do all that is to be done with a batch. One that fails comes again, packet by packet."""
         row, count = self._row, len(batch)
+        if self._order is not None and not self._order.begin(batch):
+            self.inlet.give_back(batch)
+            return
         if count == 1 and batch.redelivered[0] and self._is_poison(int(batch.handles[0])):
             self._give_up(batch[0])
             return
@@ -244,40 +298,51 @@ class Worker:
         codec = self._codecs[self.inlet.number]
         tries = self._stage.tries if count == 1 else 1
         while True:
-            puts = row[board.PUTS_AFTER + (row[board.MADE] & 1)]
+            self.outlet.early = 0
             try:
                 given = codec.many(batch)
                 self._publish(self.work(given), given, batch, codec)
             except (Exception, SystemExit) as error:
                 row[board.ERRORS] += 1
                 tries -= 1
-                sent = row[board.PUTS_AFTER + (row[board.MADE] & 1)] != puts
-                if tries > 0 and not sent:
+                if tries > 0 and not self.outlet.early:
                     continue
-                self._failed_batch(batch, error, sent)
+                self._failed_batch(batch, error, sent=self.outlet.early > 0)
             return
 
     def _publish(self, result: Any, given: Any, batch: PacketBatch, codec: values.Packets) -> None:
-        row, outlet, count = self._row, self.outlet, len(batch)
         if result is None or not self._outputs:
-            after = outlet.doubt(board.FINISHED, count)
-            batch.free()
-            row[board.FINISHED] = after
+            self._at_turn(batch, partial(self._free_batch, batch, len(batch)))
         elif result is given and self._passes[self.inlet.number]:
             codec.store(given, batch)
-            after = outlet.doubt(board.PASSED, count)
-            outlet.put_many(outlet.rings[0], batch)
-            row[board.PASSED] = after
+            self._at_turn(batch, partial(self._pass, batch))
         elif self._passes[self.inlet.number] and (chosen := _chosen(result, batch)) is not None:
-            if chosen:
-                after = outlet.doubt(board.PASSED, len(chosen))
-                outlet.put_many(outlet.rings[0], chosen)
-                row[board.PASSED] = after
-            after = outlet.doubt(board.FINISHED, count - len(chosen))
-            batch.free()
-            row[board.FINISHED] = after
+            self._at_turn(batch, partial(self._pass_chosen, chosen, batch))
         else:
             self._emit(result, batch, tuple(batch.tags.tolist()), several=True)
+
+    def _at_turn(self, done: Packet | PacketBatch, commit: Callable[[], None]) -> None:
+        """Do what ends a packet or a batch: at once, or in an ordered stage when all before it have ended."""
+        if self._order is not None:
+            self._order.end(done, commit)
+        else:
+            commit()
+
+    def _free_batch(self, batch: PacketBatch, count: int) -> None:
+        after = self.outlet.doubt(board.FINISHED, count)
+        batch.free()
+        self._row[board.FINISHED] = after
+
+    def _pass(self, packets: PacketBatch | Sequence[Packet]) -> None:
+        after = self.outlet.doubt(board.PASSED, len(packets))
+        self.outlet.put_many(self.outlet.rings[0], packets)
+        self._row[board.PASSED] = after
+
+    def _pass_chosen(self, chosen: Sequence[Packet], batch: PacketBatch) -> None:
+        count = len(batch) - len(chosen)
+        if chosen:
+            self._pass(chosen)
+        self._free_batch(batch, count)
 
     def _failed_batch(self, batch: PacketBatch, error: BaseException, sent: bool) -> None:
         ring = self.inlet.rings[self.inlet.number]
@@ -297,9 +362,8 @@ class Worker:
         """Send all that was made, and end what it was made from with the last of it."""
         outlet, row = self.outlet, self._row
         if _is_one_commit(result, done, outlet):
-            self._emit_at_once(cast("Sequence[Packet]", result), done)
+            self._at_turn(done, partial(self._emit_at_once, list(cast("Sequence[Packet]", result))))
             return
-        outlet.early = 0
         try:
             for made in outlet.made(result, tags, several=several):
                 outlet.hold(made)
@@ -308,16 +372,24 @@ class Worker:
             if outlet.early:  # they are in their rings, whatever becomes of the rest
                 row[board.MADE] = outlet.doubt_made(0, outlet.early)
             raise
-        if not outlet.held and not outlet.early:
-            after = outlet.doubt(board.FINISHED, len(tags))
-            done.free()
-            row[board.FINISHED] = after
-            return
-        after = outlet.doubt_made(len(tags), outlet.early + sum(len(rings) for rings, _ in outlet.held))
-        outlet.commit(done, self.inlet.rings[self.inlet.number].redeliver)
-        row[board.MADE] = after
+        held, outlet.held = outlet.held, []
+        if held or outlet.early:
+            redelivers = self.inlet.rings[self.inlet.number].redeliver
+            self._at_turn(done, partial(self._commit, held, outlet.early, done, len(tags), redelivers))
+        elif isinstance(done, Packet):
+            self._finish(done, board.FINISHED)
+        else:
+            self._at_turn(done, partial(self._free_batch, done, len(tags)))
 
-    def _emit_at_once(self, packets: Sequence[Packet], done: Packet | PacketBatch) -> None:
+    def _commit(
+        self, held: Sequence[Made], early: int, done: Packet | PacketBatch, count: int, redelivers: bool
+    ) -> None:
+        """Put results, and end the `count` packets that they were made from; `early` puts were made already."""
+        after = self.outlet.doubt_made(count, early + sum(len(rings) for rings, _ in held))
+        self.outlet.commit(held, done, redelivers)
+        self._row[board.MADE] = after
+
+    def _emit_at_once(self, packets: Sequence[Packet]) -> None:
         """Put packets among which is the one that they were made from: one commit."""
         after = self.outlet.doubt_made(1, len(packets))
         self.outlet.put_many(self.outlet.rings[0], packets)

@@ -546,6 +546,11 @@ int ssm_ring_enrol(struct ssm_ring *topic, struct ssm_ring *subscription, uint32
 int ssm_ring_roster(struct ssm_ring *topic, uint32_t known, uint32_t *roster_out);
 uint32_t ssm_ring_number(struct ssm_ring *subscription);
 
+/* Of a redelivering ring, the position (ssm_packet_position) of the oldest packet that is not done with: taken, returned
+ * or still queued; with none of these, that of the next one that is put. 1: it was returned, and waits to be taken; else 0.
+ * A process that has the packet at this position knows that all before it were freed or handed on. Looks at every block
+ * of the pool. -EINVAL: another ring. */
+int ssm_ring_oldest(struct ssm_ring *ring, uint64_t *position_out);
 uint32_t ssm_ring_depth(struct ssm_ring *ring); /* returned packets included: so it may exceed the capacity */
 uint32_t ssm_ring_room(struct ssm_ring *ring);  /* packets that can be put now */
 uint32_t ssm_ring_capacity(const struct ssm_ring *ring);

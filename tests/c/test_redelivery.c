@@ -101,6 +101,45 @@ static void test_position(void)
     fixture_close(&f);
 }
 
+static void check_oldest(struct ssm_ring *ring, uint64_t wanted, int returned)
+{
+    uint64_t position = 77;
+    CHECK_EQ(ssm_ring_oldest(ring, &position), returned);
+    CHECK_EQ(position, wanted);
+}
+
+/* The oldest packet that is not done with, wherever it is: queued, in hand, returned, in hand again. */
+static void test_oldest(void)
+{
+    struct fixture f = open_fixture();
+    uint64_t handles[2], position;
+    struct ssm_ring *ring = source(f.pool), *plain = sink(f.pool);
+    CHECK_EQ(ssm_ring_oldest(plain, &position), -EINVAL);
+    check_oldest(ring, 0, 0); /* nothing was ever put */
+    fill(&f);
+    check_oldest(ring, 0, 0);
+    child_died(child_start(take_3_and_die, &f)); /* has 0 and 2, and has freed 1 */
+    check_oldest(ring, 0, 0);                    /* a dead process's, which was not reaped */
+    fixture_reap(f.pool);
+    check_oldest(ring, 0, 1);
+    handles[0] = take(f.pool, ring, 1, 1);
+    check_oldest(ring, 0, 0);
+    handles[1] = take(f.pool, ring, 3, 1);
+    CHECK_EQ(ssm_free(f.pool, handles[0]), 0);
+    check_oldest(ring, 2, 0);
+    CHECK_EQ(ssm_ring_put(plain, handles + 1, 1, 0, 0), 0);
+    check_oldest(ring, 3, 0); /* is queued */
+    handles[0] = take(f.pool, ring, 4, 0);
+    check_oldest(ring, 3, 0);
+    CHECK_EQ(ssm_ring_put(plain, handles, 1, SSM_KEEP, 0), 0); /* is not done with */
+    check_oldest(ring, 3, 0);
+    CHECK_EQ(ssm_free(f.pool, handles[0]), 0);
+    check_oldest(ring, 4, 0);
+    ssm_ring_close(plain);
+    ssm_ring_close(ring);
+    fixture_close(&f);
+}
+
 /* Puts a new packet, which is done with what it took first, and dies with what it took next. */
 static void make_one_and_die(void *context)
 {
@@ -617,6 +656,7 @@ int main(void)
     test_front_and_order();
     test_twice();
     test_position();
+    test_oldest();
     test_done();
     test_done_refused();
     test_done_dropped();

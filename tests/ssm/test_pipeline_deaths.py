@@ -297,8 +297,8 @@ def test_a_result_that_was_sent_twice_is_found(pipe, tmp_path, monkeypatch):
     pipe.stage(a, b, name="new")(lambda packet: packet[:])
     pipe.sink(b)(Seen)
 
-    def commit(outlet, done, redelivers):
-        outlet.send(outlet.held.pop())
+    def commit(outlet, held, done, redelivers):
+        outlet.send(held[0])
         if once(tmp_path / "died"):
             die()
         done.free()
@@ -619,13 +619,14 @@ def test_killed_at_random(name, method):
     pipe.stage(a, b, workers=2)(not_each)
     pipe.stage(b, c, workers=2, batch=8, name="same")(same)
     pipe.sink(c)(Seen)
-    until = time.monotonic() + seconds(8)
+    until = None  # that long after the first packet: processes may take their time to start
     count, kills, moved = 2_000 if method == "fork" else 4_000, 0, [0]
 
     def tick(run):
-        nonlocal kills
+        nonlocal kills, until
         pids = run.pids("read") + run.pids("not_each") + run.pids("same")
         now = sum(ring.put for ring in run.report().rings.values())
+        until = until or (now and time.monotonic() + seconds(8))
         if pids and now != moved[0] and time.monotonic() < until:
             moved[0] = now
             os.kill(dice.choice(pids), signal.SIGKILL)

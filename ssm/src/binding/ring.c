@@ -334,6 +334,24 @@ static PyObject *ring_qsize(struct ring_object *self, PyObject *unused)
     return depth < 0 ? NULL : PyLong_FromSsize_t(depth);
 }
 
+PyDoc_STRVAR(ring_oldest_doc,
+"_oldest($self, /)\n--\n\n"
+"The position of the oldest packet that is not done with, and whether it was returned and waits to be taken.");
+
+static PyObject *ring_oldest(struct ring_object *self, PyObject *unused)
+{
+    (void)unused;
+    uint64_t position = 0;
+    if (!ring_begin(self))
+        return NULL;
+    const int returned = ssm_ring_oldest(self->core, &position);
+    ring_end(self);
+    if (returned == -EINVAL)
+        return PyErr_Format(PyExc_ValueError, "ring %R does not redeliver: its packets have no positions", self->name);
+    return returned < 0 ? ring_raise(self, returned, false)
+                        : Py_BuildValue("KO", (unsigned long long)position, returned ? Py_True : Py_False);
+}
+
 PyDoc_STRVAR(ring_empty_doc, "empty($self, /)\n--\n\nTrue when no packet is queued now; another process may change that at once.");
 
 static PyObject *ring_empty(struct ring_object *self, PyObject *unused)
@@ -442,6 +460,7 @@ static PyMethodDef ring_methods[] = {
     {"task_done", (PyCFunction)ring_task_done, METH_NOARGS, ring_task_done_doc},
     {"join", FAST(ring_join), METH_FASTCALL | METH_KEYWORDS, ring_join_doc},
     {"qsize", (PyCFunction)ring_qsize, METH_NOARGS, ring_qsize_doc},
+    {"_oldest", (PyCFunction)ring_oldest, METH_NOARGS, ring_oldest_doc},
     {"empty", (PyCFunction)ring_empty, METH_NOARGS, ring_empty_doc},
     {"full", (PyCFunction)ring_full, METH_NOARGS, ring_full_doc},
     {"close", (PyCFunction)ring_close, METH_NOARGS, ring_close_doc},

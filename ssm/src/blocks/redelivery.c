@@ -178,6 +178,25 @@ uint32_t ssm_redelivery_count(const struct ssm_pool *pool, const struct ssm_rede
     return count;
 }
 
+uint64_t ssm_redelivery_oldest(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t position,
+                               bool *returned_out)
+{
+    *returned_out = false;
+    for (uint32_t i = 0, total = ssm_blocks_now(pool); i < total; i++) {
+        const struct ssm_delivery *entry = &table->entries[i];
+        const uint64_t taken = ssm_load_acquire_u64(&entry->taken);
+        if (said_of(taken, ssm_handle_now(pool, i)) == 0)
+            continue;
+        /* Was written before the entry. If that has ended since, it may be the position of the next delivery: larger. */
+        const uint64_t at = ssm_load_relaxed_u64(&entry->position);
+        if (at < position || (at == position && !*returned_out)) {
+            position = at;
+            *returned_out = ((uint32_t)taken & STATE) == FRONT;
+        }
+    }
+    return position;
+}
+
 bool ssm_redelivery_is_owed(const struct ssm_pool *pool, const struct ssm_redelivery *table)
 {
     uint32_t living = pool->self; /* the last one that was found alive: a test costs a system call */

@@ -86,6 +86,10 @@ bool ssm_redelivery_was_returned(const struct ssm_redelivery *table, uint64_t ha
 bool ssm_redelivery_is_under_way(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t handle);
 /* Counts the returned packets. */
 uint32_t ssm_redelivery_count(const struct ssm_pool *pool, const struct ssm_redelivery *table);
+/* The smaller of `position` and of the positions of packets that were taken or returned, and are not done with. What was
+ * taken before the call, at smaller positions, has ended. *returned_out: it waits to be taken. Scans the whole table. */
+uint64_t ssm_redelivery_oldest(const struct ssm_pool *pool, const struct ssm_redelivery *table, uint64_t position,
+                               bool *returned_out);
 /* Has a dead process packets that no reaper has returned yet, or is a reaper about to announce some? */
 bool ssm_redelivery_is_owed(const struct ssm_pool *pool, const struct ssm_redelivery *table);
 

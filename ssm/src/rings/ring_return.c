@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Returning packets to a redelivering ring: those that dead processes had taken out, and those that this process gives
- * back. */
+ * back. And which packet is the oldest that is not done with. */
 #include "claim.h"
 #include "redelivery.h"
 #include "registry.h"
 #include "ring_unlink.h"
+
+#include <errno.h>
 
 void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const struct ssm_holder_set *dead)
 {
@@ -18,6 +20,19 @@ void ssm_ring_return(struct ssm_pool *pool, uint32_t holder_id, const struct ssm
         return;
     ssm_store_release_u32(&shared->returned, 1); /* D5 -> D6 in take_returned(): all carry the ring's bit */
     ssm_event_signal(&shared->not_empty, returned, pool->no_membarrier);
+}
+
+/* Reads the tail before the table: a packet that is taken in between has that position, or a later one. */
+int ssm_ring_oldest(struct ssm_ring *ring, uint64_t *position_out)
+{
+    if (!(ring->flags & SSM_REDELIVER))
+        return -EINVAL;
+    if (!ssm_ring_look_begin(ring))
+        return -SSM_E_UNLINKED;
+    bool returned = false;
+    const uint64_t tail = ssm_load_acquire_u64(&ring->shared->consumer.index);
+    *position_out = ring->table == NULL ? tail : ssm_redelivery_oldest(ring->pool, ring->table, tail, &returned);
+    return ssm_ring_look_end(ring) ? returned : -SSM_E_UNLINKED;
 }
 
 /* Needs the registry locked. */
