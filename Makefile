@@ -10,6 +10,7 @@
 #   make bench-topics  topics whose subscribers come, go and are killed, video to several, and calls, beside others; in the
 #                      environment of bench-peers; under four minutes; ARGS=--quick
 #   make neighbours    programs of other projects with our queues and pipes in them, in an environment under build/; minutes
+#   make bench-bridge    bridges beside the bare engine that moves their messages, and idle ones; ARGS=--quick
 #   make bench-pipelines    what a stage of a pipeline costs, and pipelines beside pools of processes; ARGS=--quick
 #   make bench-neighbours   such programs with ours beside the same with multiprocessing's; ARGS=--quick
 #   make bench-check   fails where something became slower than in benchmarks/results
@@ -51,7 +52,7 @@ NATIVE := $(wildcard ssm/src/*.h ssm/src/*/*.[ch] allocators/src/*.[ch] allocato
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test test-all lint format bench bench-pipelines bench-peers bench-topics neighbours bench-neighbours bench-check bench-docs callgrind verifier bridge-faults docs fuzz fuzz-corpus kill kill-pipelines mutants soak clean install
+.PHONY: demo test test-all lint format bench bench-bridge bench-pipelines bench-peers bench-topics neighbours bench-neighbours bench-check bench-docs callgrind verifier bridge-faults docs fuzz fuzz-corpus kill kill-pipelines mutants soak clean install
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -101,6 +102,9 @@ bench-neighbours: $(NEIGHBOURS)/.installed
 
 bench-pipelines: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.pipelines $(ARGS)
+
+bench-bridge: $(VENV)/.installed $(VENV)/.group-engines
+	$(BIN)/python -m benchmarks.bridge $(ARGS)
 
 bench-check: $(VENV)/.installed $(VENV)/.group-bench
 	$(BIN)/python -m benchmarks.check $(ARGS)
