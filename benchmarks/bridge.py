@@ -176,7 +176,7 @@ def run_bridge(pool_name: str, kind: str, port: int, exports: bool) -> None:
     ends: dict[str, Any] = {"listen": where} if exports else {"connect": where}
     rings: dict[str, Any] = {"exports": {"out": "out"}} if exports else {"imports": {"out": "in"}}
     with ssm.Pool.attach(pool_name) as pool:
-        settings = config.Settings(pool=pool_name, carrier=kind, link=pool_name[-9:-1], **ends)
+        settings = config.Settings(pool=pool_name, carrier=kind, link=str(port), **ends)
         with Bridge(pool, config.open_carrier(settings, -1), window_bytes=64 << 20, **rings) as bridge:
             bridge.run()
 
