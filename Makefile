@@ -18,6 +18,8 @@
 #   make callgrind     instructions of the hot operations against benchmarks/callgrind.json, and of hosted calls against
 #                      those of what stands alone; needs valgrind
 #   make verifier   BPF programs by every clang here, -mcpu and level: what the kernel says of them; as root
+#   make wheels   what a release consists of, into dist/, each wheel audited, installed without a compiler and tried; half an
+#                 hour, and Pythons that are not there are built; ARGS="--only x86_64-gnu --on 3.11"
 #   make docs     the documentation, into build/docs
 #   make fuzz     damaged pools, for SECONDS=60; needs clang and its runtime (Debian: libclang-rt-dev)
 #   make kill     a process is killed wherever an operation leaves something else behind, and its rescuer too; ARGS="--only put"
@@ -52,7 +54,7 @@ NATIVE := $(wildcard ssm/src/*.h ssm/src/*/*.[ch] allocators/src/*.[ch] allocato
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test test-all lint format bench bench-bridge bench-pipelines bench-peers bench-topics neighbours bench-neighbours bench-check bench-docs callgrind verifier bridge-faults docs fuzz fuzz-corpus kill kill-pipelines mutants soak clean install
+.PHONY: demo test test-all lint format bench bench-bridge bench-pipelines bench-peers bench-topics neighbours bench-neighbours bench-check bench-docs callgrind verifier bridge-faults docs fuzz fuzz-corpus kill kill-pipelines mutants soak wheels clean install
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -167,6 +169,9 @@ soak: crash-programs $(VENV)/.installed
 crash-programs: | $(VENV)/.group-build
 	cmake --preset release >/dev/null
 	cmake --build --preset release --target ssm_killer ssm_soak -j $(JOBS) >/dev/null
+
+wheels: $(VENV)/.group-wheels
+	$(BIN)/python .ci/wheels $(ARGS)
 
 install: $(VENV)/.installed
 

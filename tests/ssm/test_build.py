@@ -2,6 +2,7 @@
 """What others get: the wheel, and the installed C library with its CMake package and pkg-config file."""
 
 import os
+import platform
 import re
 import shutil
 import sys
@@ -233,10 +234,51 @@ def test_shared_library_exports_what_the_header_declares(prefix: Path) -> None:
 
 
 def test_one_version_everywhere(prefix: Path) -> None:
+    """Python's is that of the last tag, which the workflow of a release compares with ssm.h."""
     header = (prefix / "include/ssm.h").read_text()
     version = ".".join(re.findall(r"#define SSM_VERSION_\w+ (\d+)", header))
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert pkg_config(prefix, "--modversion") == [version] == [project["version"]]
+    crate = tomllib.loads((ROOT / "bindings/rust/Cargo.toml").read_text())["package"]
+    assert pkg_config(prefix, "--modversion") == [version] == [crate["version"]]
+
+
+OLDER_GLIBC = r"""
+#include <features.h>
+#undef __GLIBC_MINOR__
+#define __GLIBC_MINOR__ 17 /* as a toolchain for that release says */
+#include "platform/thread_lock.h"
+#include <pthread.h>
+#include <stdio.h>
+
+static void *nothing(void *self) { return self; }
+
+int main(void)
+{
+    pthread_t thread;
+    const bool before = ssm_process_is_single_threaded();
+    if (pthread_create(&thread, NULL, nothing, NULL) != 0)
+        return 1;
+    const bool during = ssm_process_is_single_threaded();
+    pthread_join(thread, NULL);
+    printf("%d %d\n", before, during);
+    return 0;
+}
+"""
+
+
+def test_a_build_for_an_older_glibc_asks_the_newer_one_that_runs_it(tmp_path: Path) -> None:
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+        pytest.skip("another C library")
+    source = tmp_path / "older.c"
+    source.write_text("#define _GNU_SOURCE\n" + OLDER_GLIBC)
+    run("cc", "-O2", "-pthread", f"-I{ROOT / 'ssm/src'}", source, "-o", tmp_path / "older")
+    newer = tuple(map(int, platform.libc_ver()[1].split("."))) >= (2, 32)
+    assert run(tmp_path / "older").split() == [str(int(newer)), "0"]
+
+
+def test_what_zig_compiles_for_is_checked() -> None:
+    for target in ("", "x86_64-linux-gnu", "riscv64-linux-musl"):
+        with pytest.raises(AssertionError, match=re.escape(f"SSM_ZIG_TARGET={target}: want such as")):
+            run("cmake", "-P", ROOT / "cmake/zig.cmake", env={"SSM_ZIG": "zig", "SSM_ZIG_TARGET": target})
 
 
 def test_header_is_strict_c11_and_cplusplus(prefix: Path, tmp_path: Path) -> None:

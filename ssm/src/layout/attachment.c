@@ -70,11 +70,8 @@ void ssm_pool_set_status(struct ssm_pool *pool, uint32_t status)
     static const char never = 0, always = 1;
     const char *go = status != SSM_STATUS_OPEN || pool->no_membarrier ? &never
                    : pool->flags & SSM_SERIAL                         ? &always
-#ifdef SSM_HAS_SINGLE_THREADED
-                                              : &__libc_single_threaded;
-#else
-                                              : &never;
-#endif
+                   : ssm_single_threaded_flag() != NULL               ? ssm_single_threaded_flag()
+                                                                      : &never;
     pool->status = status;
     ssm_store_relaxed_u64(&pool->go, (uint64_t)(uintptr_t)go);
 }

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define DIRECTORY "/dev/shm" /* where shm_open(3) puts objects, in every C library of Linux */
@@ -124,7 +125,7 @@ int ssm_object_new(void)
 
 int ssm_object_new_apart(void)
 {
-    const int fd = memfd_create("ssm", MFD_CLOEXEC);
+    const int fd = (int)syscall(SYS_memfd_create, "ssm", MFD_CLOEXEC);
     return fd >= 0 ? ssm_descriptor_lift(fd) : -errno;
 }
 

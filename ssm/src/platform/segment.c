@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -181,8 +182,8 @@ static int lock_as_touched(const struct ssm_segment *segment)
 {
     if (segment->reserved == segment->size)
         return 0;
-    return lock_result(
-        mlock2(segment->base + segment->reserved, (size_t)(segment->size - segment->reserved), MLOCK_ONFAULT));
+    return lock_result((int)syscall(SYS_mlock2, segment->base + segment->reserved,
+                                    (size_t)(segment->size - segment->reserved), MLOCK_ONFAULT));
 }
 
 static int in_pieces(const struct ssm_segment *segment, int (*each)(uint8_t *bytes, size_t count),
@@ -262,7 +263,7 @@ void ssm_private_clear(void *memory, size_t bytes)
 uint64_t ssm_random_u64(void)
 {
     uint64_t value = 0;
-    if (getrandom(&value, sizeof value, GRND_NONBLOCK) != (ssize_t)sizeof value) {
+    if (syscall(SYS_getrandom, &value, sizeof value, GRND_NONBLOCK) != (long)sizeof value) {
         struct timespec t; /* no entropy yet, early at boot; it only has to be distinct */
         clock_gettime(CLOCK_REALTIME, &t);
         value = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;

@@ -14,13 +14,19 @@
 #include "invariant.h"
 
 #include <limits.h> /* which C library this is */
+#include <stddef.h>
 
-/* From glibc 2.32 on. Whether the header is there does not say so: a toolchain for an older glibc may have it. */
+/* From glibc 2.32 on. Whether the header is there does not say so: a toolchain for an older glibc may have it. What is
+ * built for an older one finds the variable as it is loaded, where a newer glibc runs it; else its address is NULL. */
 #if defined(__GLIBC_PREREQ)
+#define SSM_SINGLE_THREADED (&__libc_single_threaded)
 #if __GLIBC_PREREQ(2, 32)
 #include <sys/single_threaded.h>
-#define SSM_HAS_SINGLE_THREADED 1
+#else
+extern char __libc_single_threaded __attribute__((weak));
 #endif
+#else
+#define SSM_SINGLE_THREADED NULL
 #endif
 
 struct ssm_thread_lock { struct ssm_u64 word; }; /* 0: free; 1: taken; 2: taken, and threads may sleep on it */
@@ -28,14 +34,17 @@ struct ssm_thread_lock { struct ssm_u64 word; }; /* 0: free; 1: taken; 2: taken,
 SSM_COLD void ssm_thread_lock_take_slowly(struct ssm_thread_lock *lock);
 SSM_COLD void ssm_thread_lock_wake(struct ssm_thread_lock *lock);
 
+/* Where the C library says whether this process has one thread; NULL: it does not say. */
+static inline const char *ssm_single_threaded_flag(void)
+{
+    return SSM_SINGLE_THREADED;
+}
+
 /* True if there is no other thread. None can appear while this thread is inside, since only this one could start it. */
 static inline bool ssm_process_is_single_threaded(void)
 {
-#ifdef SSM_HAS_SINGLE_THREADED
-    return __libc_single_threaded;
-#else
-    return false;
-#endif
+    const char *flag = ssm_single_threaded_flag();
+    return flag != NULL && *flag != 0;
 }
 
 static inline void ssm_thread_lock_take(struct ssm_thread_lock *lock)
