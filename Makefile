@@ -20,7 +20,8 @@
 #   make verifier   BPF programs by every clang here, -mcpu and level: what the kernel says of them; as root
 #   make wheels   what a release consists of, into dist/, each wheel audited, installed without a compiler and tried; half an
 #                 hour, and Pythons that are not there are built; ARGS="--only x86_64-gnu --on 3.11"
-#   make docs     the documentation, into build/docs
+#   make docs     the documentation, into build/docs; looked at in Chromium, where there is one
+#   make cookbook     each recipe of docs/cookbook.md, with the libraries that they need, in an environment under build/
 #   make fuzz     damaged pools, for SECONDS=60; needs clang and its runtime (Debian: libclang-rt-dev)
 #   make kill     a process is killed wherever an operation leaves something else behind, and its rescuer too; ARGS="--only put"
 #   make kill-pipelines  four pipelines whose source and stages are killed at random, SECONDS=600 each, then Ctrl-C fifty times;
@@ -45,6 +46,7 @@ BIN    := $(VENV)/bin
 TIDY   := xargs -n 8 -P $(JOBS) $(BIN)/clang-tidy --quiet -p
 PEERS  := build/peers
 NEIGHBOURS := build/neighbours
+COOKBOOK := build/cookbook
 OPTIONAL := $(addprefix $(VENV)/.group-,engines web examples browser)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 # The tests start hundreds of interpreters: each would compile what it imports, were bytecode not written.
@@ -54,7 +56,7 @@ NATIVE := $(wildcard ssm/src/*.h ssm/src/*/*.[ch] allocators/src/*.[ch] allocato
 
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test test-all lint format bench bench-bridge bench-pipelines bench-peers bench-topics neighbours bench-neighbours bench-check bench-docs callgrind verifier bridge-faults docs fuzz fuzz-corpus kill kill-pipelines mutants soak wheels clean install
+.PHONY: demo test test-all lint format bench bench-bridge bench-pipelines bench-peers bench-topics neighbours bench-neighbours bench-check bench-docs callgrind verifier bridge-faults docs cookbook fuzz fuzz-corpus kill kill-pipelines mutants soak wheels clean install
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -130,9 +132,13 @@ bridge-faults: $(VENV)/.installed $(VENV)/.group-engines
 verifier: $(VENV)/.installed
 	$(BIN)/python -m tests.allocators.bpf_matrix
 
-docs: $(VENV)/.installed $(VENV)/.group-docs
+docs: $(VENV)/.installed $(VENV)/.group-docs $(VENV)/.group-test $(VENV)/.group-browser
 	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going --builder html docs build/docs
+	$(BIN)/python -m pytest -q tests/docs_site.py
 	@echo build/docs/index.html
+
+cookbook: $(COOKBOOK)/.installed
+	$(COOKBOOK)/bin/python -m pytest -q tests/test_cookbook.py $(ARGS)
 
 # Starts from tests/fuzz/corpus and keeps what is new in build/fuzz/corpus; what failed is build/fuzz/crash-... The
 # address space is laid out plainly: AddressSanitizer of older compilers does not get along with the kernel's dice.
@@ -206,6 +212,14 @@ $(NEIGHBOURS)/.installed: $(NATIVE) | $(VENV)/.python
 	$(NEIGHBOURS)/bin/python -m pip --disable-pip-version-check install --quiet --group neighbours
 	$(NEIGHBOURS)/bin/python -m pip --disable-pip-version-check install --quiet --no-build-isolation \
 	  --config-settings build-dir=$(NEIGHBOURS)/native --editable .
+	@touch $@
+
+$(COOKBOOK)/.installed: $(NATIVE) | $(VENV)/.python
+	$(PYTHON) -m venv $(COOKBOOK)
+	$(COOKBOOK)/bin/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
+	$(COOKBOOK)/bin/python -m pip --disable-pip-version-check install --quiet --group cookbook
+	$(COOKBOOK)/bin/python -m pip --disable-pip-version-check install --quiet --no-build-isolation \
+	  --config-settings build-dir=$(COOKBOOK)/native --editable .
 	@touch $@
 
 $(PEERS)/.installed: $(NATIVE) | $(VENV)/.python

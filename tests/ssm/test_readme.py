@@ -2,20 +2,15 @@
 """The Python code in README.md and docs runs, as it stands there. Each block is a script of its own."""
 
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-FENCE = re.compile(
-    r"^(?P<fence>`{3,})(?P<info>[^\n`]*)\n(?P<code>.*?)^(?P=fence)\s*$",
-    re.MULTILINE | re.DOTALL,
-)
-POOL_NAME = re.compile(r"""Pool\.(?:create|open|attach)\(\s*["']/?([^"']+)["']""")
+from tests.pages import FENCE, ROOT, run_script
+
+RUN_ELSEWHERE = {"cookbook.md"}  # tests/test_cookbook.py
 
 
 class Block(NamedTuple):
@@ -32,39 +27,25 @@ class Block(NamedTuple):
 def blocks_of(file, text):
     for match in FENCE.finditer(text):
         if match["info"].split()[:1] == ["python"]:
-            yield Block(file, text.count("\n", 0, match.start("code")) + 1, match["code"])
+            yield Block(file, text.count("\n", 0, match.start("body")) + 1, match["body"])
 
 
 def documents():
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-BLOCKS = [block for file in documents() if file.exists() for block in blocks_of(file, file.read_text())]
+BLOCKS = [
+    block
+    for file in documents()
+    if file.name not in RUN_ELSEWHERE
+    for block in blocks_of(file, file.read_text())
+]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 @pytest.mark.xdist_group("documents")  # two blocks may use the same pool name
 def test_block_runs(block, tmp_path):
-    script = tmp_path / "block.py"
-    script.write_text("\n" * (block.line - 1) + block.code)  # tracebacks name the document's line
-    names = set(POOL_NAME.findall(block.code))
-    taken = [name for name in names if Path("/dev/shm", name).exists()]
-    if taken:
-        pytest.skip(f"somebody has a pool named {taken}")
-    run = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", str(script)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        stdin=subprocess.DEVNULL,
-    )
-    left = [name for name in names if Path("/dev/shm", name).exists()]
-    for name in left:
-        Path("/dev/shm", name).unlink()
-    assert run.returncode == 0, f"{block}\n{run.stderr}"
-    assert run.stderr == "", str(block)
-    assert left == [], f"{block} leaves {left} in /dev/shm"
+    run_script(block.code, block.line, tmp_path)
 
 
 def test_the_readme_has_runnable_code():
