@@ -15,6 +15,9 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = "ssm"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say what is what; the stubs are for type checkers
