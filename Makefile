@@ -89,7 +89,6 @@ bench: $(VENV)/.installed $(VENV)/.group-bench
 	$(BIN)/python -m benchmarks.allocators
 	$(BIN)/python -m benchmarks.pictures
 
-# Peers want packages that nothing else here needs; ours is built there as for a user.
 bench-peers: $(PEERS)/.installed
 	$(PEERS)/bin/python -m benchmarks.peers $(ARGS)
 	$(PEERS)/bin/python -m benchmarks.pictures
@@ -206,26 +205,11 @@ $(VENV)/.installed: $(NATIVE) | $(VENV)/.group-build
 	$(PIP) install --quiet --no-build-isolation --editable '.[demo]'
 	@touch $@
 
-$(NEIGHBOURS)/.installed: $(NATIVE) | $(VENV)/.python
-	$(PYTHON) -m venv $(NEIGHBOURS)
-	$(NEIGHBOURS)/bin/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
-	$(NEIGHBOURS)/bin/python -m pip --disable-pip-version-check install --quiet --group neighbours
-	$(NEIGHBOURS)/bin/python -m pip --disable-pip-version-check install --quiet --no-build-isolation \
-	  --config-settings build-dir=$(NEIGHBOURS)/native --editable .
-	@touch $@
-
-$(COOKBOOK)/.installed: $(NATIVE) | $(VENV)/.python
-	$(PYTHON) -m venv $(COOKBOOK)
-	$(COOKBOOK)/bin/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
-	$(COOKBOOK)/bin/python -m pip --disable-pip-version-check install --quiet --group cookbook
-	$(COOKBOOK)/bin/python -m pip --disable-pip-version-check install --quiet --no-build-isolation \
-	  --config-settings build-dir=$(COOKBOOK)/native --editable .
-	@touch $@
-
-$(PEERS)/.installed: $(NATIVE) | $(VENV)/.python
-	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
-	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet --group peers
-	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet --no-build-isolation \
-	  --config-settings build-dir=$(PEERS)/native --editable .
+# An environment with a group of packages that nothing else here needs; ours is built there as for a user.
+build/%/.installed: $(NATIVE) | $(VENV)/.python
+	$(PYTHON) -m venv build/$*
+	build/$*/bin/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
+	build/$*/bin/python -m pip --disable-pip-version-check install --quiet --group $*
+	build/$*/bin/python -m pip --disable-pip-version-check install --quiet --no-build-isolation \
+	  --config-settings build-dir=build/$*/native --editable .
 	@touch $@

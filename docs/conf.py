@@ -15,6 +15,7 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = "ssm"
+html_favicon = "images/icon.svg"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False

@@ -95,9 +95,11 @@ def test_the_site_is_built():
 @pytest.mark.parametrize("name", PAGES)
 def test_it_fits_and_is_quiet(page, said, name):
     said.clear()
+    open_page(page, name)
     for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
         for width in WIDTHS:
-            open_page(page, name, width, scheme)
+            page.set_viewport_size({"width": width, "height": 900})
             wide = page.evaluate(
                 "[...document.querySelectorAll('article *')].filter(one => one.scrollWidth > innerWidth"
                 " && getComputedStyle(one).overflowX == 'visible').map(one => one.outerHTML.slice(0, 200))"
