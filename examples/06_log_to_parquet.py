@@ -23,38 +23,30 @@ except ModuleNotFoundError:
 SCHEMA = pa.schema([("number", pa.uint64()), ("line", pa.string())])
 
 
-def read(path):
-    if path is not None:
+def read(path=None):
+    if path:
         with Path(path).open("rb") as file:
             yield from (line.rstrip(b"\n") for line in file)
-        return
-    for number in range(20_000):
-        yield b"2026-01-01T00:00:%02dZ INFO request %d took %d ms" % (number % 60, number, number * 7 % 900)
+    else:
+        yield from (b"INFO request %d took %d ms" % (number, number * 7 % 900) for number in range(20_000))
 
 
-class Write:
-    def __init__(self, output):
-        self.parquet = pq.ParquetWriter(output, SCHEMA)
-
+class Write(pq.ParquetWriter):
     def __call__(self, batch):
         lines = [bytes(packet).decode(errors="replace") for packet in batch]
-        self.parquet.write_table(pa.table([batch.tags, lines], schema=SCHEMA))
-
-    def close(self):
-        self.parquet.close()
+        self.write_table(pa.table([batch.tags, lines], schema=SCHEMA))
 
 
 if __name__ == "__main__":
-    given = dict(enumerate(sys.argv[1:]))
     with tempfile.TemporaryDirectory() as folder:
-        path, output = given.get(0), given.get(1, f"{folder}/lines.parquet")
+        path, output = (*sys.argv[1:], None, None)[:2]
+        output = output or f"{folder}/lines.parquet"
         pipe = ssm.Pipeline("log-to-parquet")
         ring = pipe.ring("lines", size=500)
         pipe.source(ring)(read)
-        pipe.sink(ring, batch=4096, linger=1.0)(partial(Write, output))
+        pipe.sink(ring, batch=4096, linger=1.0)(partial(Write, output, SCHEMA))
         report = pipe.run(path)
         assert report.exact, report
-        numbers = pq.read_table(output)["number"].to_pylist()
-        assert numbers == list(range(report.rings["lines"].put)), "lines are missing"
-        most, size = report.rings["lines"].high_water, Path(output).stat().st_size
-        print(f"{len(numbers):,} lines, {size:,} bytes of Parquet; never more than {most} in the ring")
+        lines = pq.read_table(output)["number"].to_pylist()
+        assert lines == list(range(report.rings["lines"].put)), "lines are missing"
+        print(f"{len(lines):,} lines; never more than {report.rings['lines'].high_water} in the ring")

@@ -16,7 +16,10 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from tests.cmake import ROOT, build, run
+from tests.test_examples import EXAMPLES
+from tests.test_examples import run as run_example
 
+QUICK_EXAMPLES = {"01", "02", "17"}
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 USER_C = r"""
@@ -149,6 +152,36 @@ def test_wheel_names_its_abi_and_its_licence(wheel: Path) -> None:
         assert b"ssm = ssm.cli:main" in archive.read(entry_points).replace(b"ssm=", b"ssm = ")
     assert (fields["Name"], fields["License-Expression"]) == ("ssm-pool", "Apache-2.0")
     assert fields["License-File"] == "LICENSE"
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The interpreter of a new environment with the wheel in it. What the wheel needs comes from ours."""
+    folder = tmp_path_factory.mktemp("installed") / "venv"
+    run(sys.executable, "-m", "venv", "--without-pip", folder)
+    python = str(folder / "bin/python")
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "ours.pth").write_text(
+        sysconfig.get_path("purelib")
+    )  # which has ssm as a hook only, not read here
+    where = run(python, "-c", "import ssm; print(ssm.__file__)", cwd=folder).strip()
+    assert where == str(packages / "ssm/__init__.py")
+    return python
+
+
+@of_the_wheel
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(path, id=path.stem, marks=() if path.stem[:2] in QUICK_EXAMPLES else pytest.mark.slow)
+        for path in EXAMPLES
+    ],
+)
+def test_examples_run_on_the_installed_wheel(example: Path, installed: str, tmp_path: Path) -> None:
+    """From another directory, with nothing of the repository but the example."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    run_example(example, python=installed, cwd=tmp_path, env=environment)
 
 
 def test_sdist_holds_what_a_build_needs(tmp_path: Path) -> None:
