@@ -104,8 +104,9 @@ PYTHON = {
         carrier wire journal
         over_zmq over_zenoh pieces
         arrivals
+        ledger
         sender receiver publisher
-        subscriber
+        subscriber shared
         session
         figures
         bridge

@@ -12,6 +12,7 @@
     arrivals                        what has come, in its order
     sender, receiver                the two ends of one ring
     subscriber, publisher           the two ends of one topic
+    ledger, shared                  a ring that goes to several hosts
     session                         what two bridges say to each other
     figures                         what bridges tell those who look from outside
     bridge                          the loop around all of it

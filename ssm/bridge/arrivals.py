@@ -46,7 +46,7 @@ class Arrivals:
     chains = True  # whether packets with a chain can be put
     closed = False  # whether another process has shut down what they are put into
 
-    def __init__(self, pool: Pool, name: str, kind: str, window_bytes: int) -> None:
+    def __init__(self, pool: Pool, name: str, kind: str, window_bytes: int, place: str = "") -> None:
         """Take the name: one bridge at a time has it.
 
         Parameters
@@ -59,6 +59,8 @@ class Arrivals:
             What its packets are.
         window_bytes : int
             Bytes that may wait in this process.
+        place : str
+            Stands behind the name in the pool, where several peers have a ring of that name.
 
         Raises
         ------
@@ -66,11 +68,12 @@ class Arrivals:
             Another bridge has it.
         """
         self.pool, self.name, self.type, self.window_bytes = pool, name, kind, window_bytes
+        self.place = name + place  # begins the names of what the bridge has in the pool
         self.received = Received()
         self.stream = 0
         self.ended = False
         self._end_at: int | None = None
-        self._only = pool.semaphore(f"{name}:bridge", 1)
+        self._only = pool.semaphore(f"{self.place}:bridge", 1)
         if not self._only.acquire(ONLY_S):
             raise BridgeError(
                 f"another bridge puts packets into ring {name!r} of pool {pool.name!r}: end that one first"
@@ -82,7 +85,7 @@ class Arrivals:
 
     def _begin(self, serial: int, puts: int = 0) -> None:
         """Open the journal; `serial` is of the ring that counts its puts, or that they end in."""
-        self._journal, self._puts = Journal(self.pool, f"{self.name}:stream", serial), puts
+        self._journal, self._puts = Journal(self.pool, f"{self.place}:stream", serial), puts
 
     def close(self) -> None:
         """Let go of what is not in the pool, and of the name."""

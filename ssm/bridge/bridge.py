@@ -4,19 +4,22 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from ssm import _core
-from ssm.bridge.carrier import SILENCE_S
+from ssm.bridge.carrier import SILENCE_S, Line
 from ssm.bridge.errors import BridgeError
 from ssm.bridge.figures import Teller
+from ssm.bridge.ledger import HOSTS_MAX
 from ssm.bridge.publisher import Publisher
 from ssm.bridge.receiver import Receiver
 from ssm.bridge.sender import BATCH_BYTES, Sender, Sent
 from ssm.bridge.session import Link, Session
+from ssm.bridge.shared import HostSender, Source
 from ssm.bridge.subscriber import Subscriber
 from ssm.bridge.wire import NAME_MAX
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
     from ssm import Pool, Ring, Topic
     from ssm.bridge.arrivals import Arrivals, Received
-    from ssm.bridge.carrier import Carrier
+    from ssm.bridge.carrier import Carrier, Exchange
 
 WINDOW_MAX = 4096  # packets of an inbox, unless told otherwise: twice what the ring takes, at most that many
 TOPIC_WINDOW = 64
@@ -36,6 +39,9 @@ NAP_S = 0.02  # between two looks at what cannot be waited for: free memory, roo
 GRACE_S = 0.5  # for the last messages, before the carrier is closed
 GONE_S = 30.0  # without a word: the peer does not wait for the last message any more
 AT_ONCE = 64  # messages between two rounds
+ANNOUNCE_S = 1.0  # between two announcements, while there may be more peers
+LOST_S = 30.0
+PLACE_BYTES = 7  # behind a name, where there are several peers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -99,13 +105,15 @@ class Bridge:
     def __init__(
         self,
         pool: Pool,
-        carrier: Carrier,
+        carrier: Carrier | Exchange,
         *,
         exports: Mapping[str, str] | None = None,
         imports: Mapping[str, str] | None = None,
         export_topics: Mapping[str, str] | None = None,
         import_topics: Mapping[str, str] | None = None,
         overflow: str = "block",
+        hosts: int = 1,
+        lost: float = LOST_S,
         window: int | None = None,
         window_bytes: int = WINDOW_BYTES,
         tell: Callable[[str], None] | None = None,
@@ -116,8 +124,8 @@ class Bridge:
         ----------
         pool : Pool
             Whose rings they are.
-        carrier : Carrier
-            Is closed with the bridge.
+        carrier : Carrier or Exchange
+            Is closed with the bridge. For several peers, an Exchange.
         exports : mapping of str to str
             Names of rings whose packets go to the other host, each with its name on the link.
         imports : mapping of str to str
@@ -127,6 +135,11 @@ class Bridge:
         overflow : str
             What a publisher of an exported topic does when what waits for the other host is full; see
             `Topic.subscribe`.
+        hosts : int
+            How many peers there may be, at most 256. Each packet of an exported ring goes to one of them, each packet
+            of an exported topic to all.
+        lost : float
+            Seconds. What a peer has not acknowledged goes to others when it was not heard for so long.
         window : int, optional
             Packets that may wait here when an imported ring is full. By default twice its capacity, at most 4,096;
             of a topic 64.
@@ -142,45 +155,107 @@ class Bridge:
         ValueError
             There is no such overflow.
         """
+        if hosts > 1 and not hasattr(carrier, "recv_from"):
+            raise BridgeError(f"this carrier has one peer, not {hosts}")
+        if hosts > HOSTS_MAX:
+            raise BridgeError(f"a bridge has at most {HOSTS_MAX} peers, not {hosts}")
         self.pool, self._carrier = pool, carrier
+        self._exports, self._imports = dict(exports or {}), dict(imports or {})
+        self._export_topics, self._import_topics = dict(export_topics or {}), dict(import_topics or {})
+        self._overflow, self._window, self._window_bytes = overflow, window, window_bytes
+        self._hosts, self._lost_s = hosts, lost
+        self._say: Callable[[str], None] = tell or _say_nothing
         self._stop = threading.Event()
         self._waker = _core.waker()
-        self._arrived: deque[list[memoryview]] = deque()
+        self._arrived: deque[tuple[bytes, list[memoryview]]] = deque()
         self._bytes, self._room = 0, threading.Condition()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._teller: Teller | None = None
         self._closed = False
         self._over = 0.0  # since when nothing is left to do
+        self._announced = 0.0
         self._receivers: list[Arrivals] = []
         self._senders: list[Sender] = []
+        self._sessions: dict[bytes, Session] = {}
+        self._turns: deque[Session] = deque()
+        self._full = False
+        self._sources: dict[str, Source] = {}
+        self._bytes_max = max(window_bytes, pool.max_size, 2 * BATCH_BYTES)
         try:
-            for name, local in (imports or {}).items():
-                ring = self._ring(local, name)
-                packets = window or min(WINDOW_MAX, 2 * ring.capacity)
-                self._receivers.append(Receiver(ring, name, packets, window_bytes))
-            for name, local in (import_topics or {}).items():
-                topic = self._topic(local, name)
-                self._receivers.append(Publisher(pool, topic, name, window or TOPIC_WINDOW, window_bytes))
-            for local, name in (exports or {}).items():
-                self._senders.append(Sender(self._ring(local, name), name))
-            for local, name in (export_topics or {}).items():
-                self._senders.append(
-                    Subscriber(self._topic(local, name), name, overflow, window or TOPIC_WINDOW)
-                )
-            self._check_names()
+            self._open()
         except BaseException:
             self.close()
             raise
-        self._bytes_max = max(window_bytes, pool.max_size, 2 * BATCH_BYTES)
-        tell = tell or (lambda _: None)
-        for each in self._senders:
-            if each.ring.peers and not isinstance(each, Subscriber):
-                tell(
-                    f"ring {each.name!r}: producers get ConsumersGone while no bridge runs; make it with peers=False"
+
+    def _open(self) -> None:
+        """Look at all rings and topics, and begin with the one peer, if there is only one."""
+        self._check_names()
+        for local, name in self._exports.items():
+            ring = self._ring(local, name)
+            if ring.peers:
+                self._say(
+                    f"ring {name!r}: producers get ConsumersGone while no bridge runs; make it with peers=False"
                 )
-        self._teller = Teller(pool, len(self._senders) + len(self._receivers))
-        self._session = Session(carrier, pool.name, self._senders, self._receivers, self._bytes_max, tell)
+            if self._hosts > 1:
+                self._open_source(ring, name)
+        for name, local in self._imports.items():
+            self._ring(local, name)
+        topics = [
+            *self._export_topics.items(),
+            *((local, name) for name, local in self._import_topics.items()),
+        ]
+        for local, name in topics:
+            self._topic(local, name)
+        every = (self._exports, self._imports, self._export_topics, self._import_topics)
+        if self._hosts == 1:
+            self._session = self._begin(b"", cast("Carrier", self._carrier))
+        self._teller = Teller(self.pool, self._hosts * sum(map(len, every)))
+
+    def _open_source(self, ring: Ring, name: str) -> None:
+        stats = next(each for each in self.pool.stats().rings if each.name == ring.name and not each.unlinked)
+        if stats.redeliver and stats.consumers == "one":
+            self._sources[name] = Source(ring, name, stats.serial)
+
+    def _begin(self, peer: bytes, carrier: Carrier | Line) -> Session:
+        """Make the ends of all rings for one peer."""
+        place = "" if self._hosts == 1 else f"@{hashlib.blake2b(peer, digest_size=3).hexdigest()}"
+        receivers: list[Arrivals] = []
+        senders: list[Sender] = []
+        try:
+            self._make_receivers(place, receivers)
+            self._make_senders(peer, senders)
+        except BaseException:
+            for receiver in receivers:
+                receiver.close()
+            for sender in senders:
+                sender.close()
+            raise
+        session = Session(carrier, self.pool.name, senders, receivers, self._bytes_max, self._say)
+        self._sessions[peer] = session
+        self._turns.append(session)
+        self._receivers += receivers
+        self._senders += senders
+        return session
+
+    def _make_receivers(self, place: str, made: list[Arrivals]) -> None:
+        pool, window, window_bytes = self.pool, self._window, self._window_bytes
+        for name, local in self._imports.items():
+            ring = self._ring(local, name)
+            packets = window or min(WINDOW_MAX, 2 * ring.capacity)
+            made.append(Receiver(ring, name, packets, window_bytes, place))
+        for name, local in self._import_topics.items():
+            topic = self._topic(local, name)
+            made.append(Publisher(pool, topic, name, window or TOPIC_WINDOW, window_bytes, place))
+
+    def _make_senders(self, peer: bytes, made: list[Sender]) -> None:
+        host = int.from_bytes(hashlib.blake2b(peer, digest_size=8).digest(), "little") or 1
+        for local, name in self._exports.items():
+            source = self._sources.get(name)
+            made.append(HostSender(source, host, name) if source else Sender(self._ring(local, name), name))
+        for local, name in self._export_topics.items():
+            topic, capacity = self._topic(local, name), self._window or TOPIC_WINDOW
+            made.append(Subscriber(topic, name, self._overflow, capacity))
 
     def _ring(self, local: str, name: str) -> Ring:
         if local not in self.pool.rings():
@@ -188,7 +263,7 @@ class Bridge:
                 f"pool {self.pool.name!r} has no ring {local!r}: make it first; one that is exported, with "
                 'redeliver=True, consumers="one", peers=False'
             )
-        _check_name(name)
+        self._check_name(name)
         return self.pool.ring(local)
 
     def _topic(self, local: str, name: str) -> Topic:
@@ -196,16 +271,24 @@ class Bridge:
             raise BridgeError(
                 f"pool {self.pool.name!r} has no topic {local!r}: make it first, with its history"
             )
-        _check_name(name)
+        self._check_name(name)
         return self.pool.topic(local)
 
     def _check_names(self) -> None:
-        for ends in (self._senders, self._receivers):
-            names = [each.name for each in ends]
+        ends = (
+            [*self._exports.values(), *self._export_topics.values()],
+            [*self._imports, *self._import_topics],
+        )
+        for names in ends:
             if twice := {name for name in names if names.count(name) > 1}:
                 raise BridgeError(
                     f"{min(twice)!r} is the name of a ring and of a topic: give one another name on the link"
                 )
+
+    def _check_name(self, name: str) -> None:
+        most = NAME_MAX if self._hosts == 1 else NAME_MAX - PLACE_BYTES
+        if not 1 <= len(name.encode()) <= most:
+            raise BridgeError(f"a ring's name on the link has 1 .. {most} bytes, not {name!r}")
 
     # ---- running --------------------------------------------------------------------------------------
 
@@ -252,52 +335,112 @@ class Bridge:
             if not self._arrived:
                 break
             with self._room:
-                parts = self._arrived.popleft()
+                peer, parts = self._arrived.popleft()
                 self._bytes -= _size(parts)
                 self._room.notify()
-            self._session.handle(parts)
-        moved = self._session.pump()
-        self._session.tick()
-        if self._teller is not None:
-            self._teller.tell(self.status)
-        if self._session.link.silent_s > SILENCE_S and any(each.shared for each in self._senders):
-            self._let_go()
-        if stale := [each for each in self._senders if isinstance(each, Subscriber) and each.stale]:
-            for each in stale:
-                each.again()
-            self._session.renew()
+            session = self._session_with(peer)
+            if session is not None and parts:
+                session.handle(parts)
+        moved = self._pump()
+        self._tick()
         if not moved and not self._arrived:
             self._wait()
 
     def _is_over(self) -> bool:
-        """Whether nothing is left to do, and the other bridge does not need this one to learn that."""
-        silent_s, now = self._session.link.silent_s, time.monotonic()
-        if not all(each.ended or (each.is_done and silent_s > GONE_S) for each in self._senders):
-            return False
-        if not all(each.ended or each.closed for each in self._receivers):
+        """Whether nothing is left to do, and no other bridge needs this one to learn that."""
+        sessions, now = list(self._turns), time.monotonic()
+        if not sessions or not all(_is_done(session) for session in sessions):
             return False
         if self._over == 0.0:
             self._over = now
-        self._session.leave()
-        known = not self._receivers or self._session.left or silent_s > GONE_S
+        for session in sessions:
+            session.leave()
+        known = all(
+            not session.receivers or session.left or session.link.silent_s > GONE_S for session in sessions
+        )
         return known and now - self._over > GRACE_S
 
-    def _let_go(self) -> None:
-        """Leave packets of shared rings to other consumers: the other host may be gone for good."""
-        for each in self._senders:
+    def _pump(self) -> bool:
+        """Move packets of all peers; another one comes first each time."""
+        moved = False
+        for session in self._turns:
+            moved |= session.pump()
+        self._turns.rotate()
+        return moved
+
+    def _tick(self) -> None:
+        for session in self._turns:
+            session.tick()
+            self._look_after(session)
+        for source in self._sources.values():
+            if count := source.forget_absent(self._lost_s):
+                self._say(
+                    f"ring {source.name!r}: hosts did not come back for {self._lost_s:g} s: {count:,} packets go to "
+                    "others, and may be there twice"
+                )
+        now = time.monotonic()
+        if 1 < self._hosts > len(self._sessions) and now - self._announced > ANNOUNCE_S:
+            self._announced = now
+            cast("Exchange", self._carrier).announce()
+        if self._teller is not None:
+            self._teller.tell(self.statuses)
+
+    def _session_with(self, peer: bytes) -> Session | None:
+        """Return the session with a peer; make one, if there are not too many."""
+        session = self._sessions.get(peer)
+        if session is not None or self._hosts == 1:
+            return session or self._session
+        if len(self._sessions) >= self._hosts:
+            if not self._full:
+                self._full = True
+                self._say(f"one more host would connect, and {self._hosts} are known: give a larger --hosts")
+            return None
+        try:
+            return self._begin(peer, Line(cast("Exchange", self._carrier), peer))
+        except BridgeError as error:
+            self._say(str(error))
+            return None
+
+    def _look_after(self, session: Session) -> None:
+        """Leave packets to others where the host may be gone for good; begin topics anew for a new one."""
+        silent = session.link.silent_s
+        if silent > SILENCE_S and any(each.shared for each in session.senders):
+            self._let_go(session)
+        if silent > self._lost_s:
+            self._give_up(session)
+        if stale := [each for each in session.senders if isinstance(each, Subscriber) and each.stale]:
+            for each in stale:
+                each.again()
+            session.renew()
+
+    def _let_go(self, session: Session) -> None:
+        for each in session.senders:
             if each.shared:
                 each.give_back()
                 each.begin()
-        self._session.renew()
+        session.renew()
+
+    def _give_up(self, session: Session) -> None:
+        """Let other hosts have what a lost one has not acknowledged, if another one is there."""
+        for each in session.senders:
+            if not isinstance(each, HostSender) or not each.in_flight:
+                continue
+            if any(other.open for other in self._sources[each.name].senders if other is not each):
+                self._say(
+                    f"ring {each.name!r}: {session.link.peer} was not heard for {self._lost_s:g} s: "
+                    f"{each.release():,} packets go to others, and are there twice if it comes back with them"
+                )
 
     def _wait(self) -> None:
         """Sleep until there may be something to do."""
-        pairs = [(each.ring, False) for each in self._senders if each.wants_packets]
-        pairs += [(ring, True) for each in self._receivers for ring in each.waits_for()]
-        soon = self._session.blocked or any(each.waiting for each in self._receivers)
+        pairs = {id(each.ring): (each.ring, False) for each in self._senders if each.wants_packets}
+        rooms = {id(ring): (ring, True) for each in self._receivers for ring in each.waits_for()}
+        blocked = any(session.blocked for session in self._turns)
+        soon = blocked or any(each.waiting for each in self._receivers)
         since = time.monotonic()
-        ready = _core.wait_rings(tuple(pairs), NAP_S if soon else LOOK_S, self._waker)
-        if ready and not self._session.pump() and time.monotonic() - since < NAP_S:
+        either = (*pairs.values(), *rooms.values())
+        ready = _core.wait_rings(either, NAP_S if soon else LOOK_S, self._waker)
+        if ready and not self._pump() and time.monotonic() - since < NAP_S:
             _core.wait_rings(
                 (), NAP_S, self._waker
             )  # it looks ready, and gives nothing: nobody is at its other side
@@ -306,16 +449,22 @@ class Bridge:
         """Wait for messages; they are handled in the other thread."""
         while not self._stop.is_set():
             try:
-                parts = self._carrier.recv(LOOK_S)
+                found = self._receive()
             except ValueError:
                 return  # closed
-            if parts is None:
+            if found is None:
                 continue
             with self._room:
                 self._room.wait_for(lambda: self._bytes <= self._bytes_max or self._stop.is_set())
-                self._arrived.append(parts)
-                self._bytes += _size(parts)
+                self._arrived.append(found)
+                self._bytes += _size(found[1])
             _core.wake(self._waker)
+
+    def _receive(self) -> tuple[bytes, list[memoryview]] | None:
+        if self._hosts > 1:
+            return cast("Exchange", self._carrier).recv_from(LOOK_S)
+        parts = cast("Carrier", self._carrier).recv(LOOK_S)
+        return None if parts is None else (b"", parts)
 
     def stop(self) -> None:
         """End `run`; from any thread, or a signal handler."""
@@ -339,6 +488,8 @@ class Bridge:
         self._carrier.close()
         for sender in self._senders:
             sender.close()
+        for source in self._sources.values():
+            source.close()
         for receiver in self._receivers:
             receiver.close()
         if self._teller is not None:
@@ -357,34 +508,45 @@ class Bridge:
     # ---- looking --------------------------------------------------------------------------------------
 
     def status(self) -> Status:
-        """Return what it has done, and how the link is."""
-        return Status(
-            dataclasses.replace(self._session.link),
-            tuple(
-                Exported(
-                    each.name,
-                    dataclasses.replace(each.sent),
-                    each.in_flight,
-                    each.oldest_s,
-                    each.exact,
-                    each.refused,
-                )
-                for each in self._senders
-            ),
-            tuple(
-                Imported(
-                    each.name,
-                    dataclasses.replace(each.received),
-                    each.backlog,
-                )
-                for each in self._receivers
-            ),
-        )
+        """Return what it has done, and how the link is; of the first peer, where there may be several."""
+        return next(iter(self.statuses()), Status(Link(), (), ()))
+
+    def statuses(self) -> list[Status]:
+        """Return what it has done with each peer, in the order of their names."""
+        sessions = list(self._sessions.items())  # in one step: another thread may add one
+        return [_status(session) for _, session in sorted(sessions, key=lambda each: each[0])]
 
 
-def _check_name(name: str) -> None:
-    if not 1 <= len(name.encode()) <= NAME_MAX:
-        raise BridgeError(f"a ring's name on the link has 1 .. {NAME_MAX} bytes, not {name!r}")
+def _say_nothing(_text: str) -> None:
+    pass
+
+
+def _is_done(session: Session) -> bool:
+    """Whether all rings are shut down at both ends, and all packets are where they go."""
+    gone = session.link.silent_s > GONE_S
+    sent = all(each.ended or (each.is_done and gone) for each in session.senders)
+    return sent and all(each.ended or each.closed for each in session.receivers)
+
+
+def _status(session: Session) -> Status:
+    return Status(
+        dataclasses.replace(session.link),
+        tuple(
+            Exported(
+                each.name,
+                dataclasses.replace(each.sent),
+                each.in_flight,
+                each.oldest_s,
+                each.exact,
+                each.refused,
+            )
+            for each in session.senders
+        ),
+        tuple(
+            Imported(each.name, dataclasses.replace(each.received), each.backlog)
+            for each in session.receivers
+        ),
+    )
 
 
 def _size(parts: list[memoryview]) -> int:

@@ -6,8 +6,8 @@ A message is a list of parts, each some bytes. A carrier promises little, so tha
 - A message arrives whole, with the parts that it was sent with, or not at all.
 - Messages of one side arrive in their order, as long as the link holds. A cut link, or a peer that ends, may lose those
   that are on their way. The carrier connects again by itself.
-- There is one peer at a time, which has a name. Another one is not heard until the first has been silent for
-  `SILENCE_S`. A peer that was started anew has the name that it had.
+- A Carrier has one peer at a time, which has a name. Another one is not heard until the first has been silent for
+  `SILENCE_S`. A peer that was started anew has the name that it had. An Exchange has several.
 
 Sequence, acknowledgement and credit are the bridge's, see sender.py and receiver.py.
 """
@@ -67,6 +67,37 @@ class Carrier(Protocol):
     def close(self) -> None:
         """End the link, without waiting for what is on its way. Closing twice is fine."""
         ...
+
+
+class Exchange(Protocol):
+    """One end that several peers reach. A peer's name is its own, and the same whenever it is opened again."""
+
+    def send_to(self, peer: bytes, parts: Sequence[Buffer], timeout: float) -> bool:
+        """Hand a message for one peer over; see `Carrier.send`."""
+        ...
+
+    def recv_from(self, timeout: float) -> tuple[bytes, list[memoryview]] | None:
+        """Return the next message, and the name of its sender; without parts, it only says that the peer is there."""
+        ...
+
+    def announce(self) -> None:
+        """Let peers know that this end is there, if the engine does not."""
+        ...
+
+    def close(self) -> None:
+        """See `Carrier.close`."""
+        ...
+
+
+class Line:
+    """What goes to one peer of an Exchange; a Carrier's sending half."""
+
+    def __init__(self, exchange: Exchange, peer: bytes) -> None:
+        self._exchange, self._peer = exchange, peer
+
+    def send(self, parts: Sequence[Buffer], timeout: float) -> bool:
+        """See `Carrier.send`."""
+        return self._exchange.send_to(self._peer, parts, timeout)
 
 
 class OnePeer:

@@ -12,15 +12,15 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ssm.bridge.bridge import WINDOW_BYTES
+from ssm.bridge.bridge import LOST_S, WINDOW_BYTES
 from ssm.bridge.errors import BridgeError
+from ssm.bridge.ledger import HOSTS_MAX
 from ssm.bridge.over_zenoh import OverZenoh
 from ssm.bridge.over_zmq import Keys, OverZmq
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ssm.bridge.carrier import Carrier
 
 SAFE = ("tls", "quic")  # protocols of zenoh that encrypt
 
@@ -50,6 +50,10 @@ class Settings:
     import_topics: tuple[str, ...] = ()
     overflow: str = "block"
     """What a publisher of an exported topic does when what waits for the other host is full."""
+    hosts: int = 1
+    """How many other hosts there may be."""
+    lost: float = LOST_S
+    """Seconds; what a host has not acknowledged goes to others when it was not heard for so long."""
     key: str = ""
     """Of zmq: file with the secret key of this bridge."""
     peer_keys: tuple[str, ...] = ()
@@ -119,6 +123,8 @@ def check(settings: Settings) -> None:
         )
     if settings.carrier == "zmq" and (settings.discover or settings.zenoh_config):
         raise BridgeError("zmq finds nobody by itself: give --listen or --connect, or --carrier zenoh")
+    if not 1 <= settings.hosts <= HOSTS_MAX:
+        raise BridgeError(f"a bridge has 1 .. {HOSTS_MAX} other hosts, not {settings.hosts}")
     if not settings.insecure and not _is_safe(settings):
         remedy = (
             "--key and --peer-key ('ssm bridge --make-key FILE' makes them)"
@@ -156,7 +162,7 @@ def endpoint(carrier: str, address: str) -> str:
     return f"tcp://{address}" if carrier == "zmq" else f"tcp/{address}"
 
 
-def open_carrier(settings: Settings, part_max: int) -> Carrier:
+def open_carrier(settings: Settings, part_max: int) -> OverZmq | OverZenoh:
     """Open what moves the messages; `part_max`: bytes of a part."""
     who = (
         f"{socket.gethostname()} {settings.pool} {settings.exports} {settings.imports} {settings.export_topics} "
@@ -170,7 +176,14 @@ def open_carrier(settings: Settings, part_max: int) -> Carrier:
         keys = None
         if settings.key:
             keys = Keys(Path(settings.key), tuple(Path(each) for each in settings.peer_keys))
-        return OverZmq(listen or connect, listen=bool(listen), name=name, keys=keys, part_max=part_max)
+        return OverZmq(
+            listen or connect,
+            listen=bool(listen),
+            name=name,
+            keys=keys,
+            part_max=part_max,
+            many=settings.hosts > 1,
+        )
     return OverZenoh(
         settings.link,
         name=name,
@@ -178,4 +191,5 @@ def open_carrier(settings: Settings, part_max: int) -> Carrier:
         connect=[connect] if connect else [],
         discover=settings.discover,
         config=Path(settings.zenoh_config) if settings.zenoh_config else None,
+        many=settings.hosts > 1,
     )

@@ -162,12 +162,13 @@ class Teller:
             return
         self._rows = [rows[row : row + 1] for row in free]
 
-    def tell(self, status: Callable[[], Status]) -> None:
+    def tell(self, statuses: Callable[[], list[Status]]) -> None:
         """Write what the bridge does, if the last time was a while ago."""
         now = time.monotonic()
         if self._rows and now - self._told >= EVERY_S:
             self._told = now
-            for row, end in zip(self._rows, _ends(status()), strict=False):
+            ends = [end for status in statuses() for end in _ends(status)]
+            for row, end in zip(self._rows, ends, strict=False):
                 for field, value in end.items():
                     row[field] = value
 

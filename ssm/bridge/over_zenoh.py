@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The carrier over zenoh: finds peers and goes through routers, over TCP, TLS or QUIC.
 
-Each end publishes under ``ssm/bridge/LINK/NAME``, and hears what others publish under ``ssm/bridge/LINK/*``. The parts
-of a message become one payload, with their sizes in front, since zenoh takes one buffer.
+Each end publishes under ``ssm/bridge/LINK/FROM/TO``, with the names of both ends; an end with one peer, or one that
+only says that it is there, under ``ssm/bridge/LINK/FROM/all``. The parts of a message become one payload, with their
+sizes in front, since zenoh takes one buffer.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 PARTS_MAX = 1 << 16
+ALL = "all"  # in place of a peer's name: whoever hears it
 NAP_S = 0.01  # between two looks whether there is a peer
 BLOCK_US = 1_000_000  # a put() waits that long on a link that takes nothing, and then the link is made anew
 _SIZE = struct.Struct("<I")
@@ -41,6 +43,7 @@ class OverZenoh:
         connect: Sequence[str] = (),
         discover: bool = False,
         config: Path | None = None,
+        many: bool = False,
     ) -> None:
         """Open it.
 
@@ -56,13 +59,17 @@ class OverZenoh:
             Whether to look for peers by multicast.
         config : Path, optional
             A configuration of zenoh (JSON5), with its certificates, say; the rest here comes on top.
+        many : bool
+            Whether it is an `Exchange`: all others on the link are heard.
         """
         if not link or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in link):
             raise BridgeError(f"a link's name has letters, digits, '-', '_' and '.' only, not {link!r}")
-        self._peer, self._changed = OnePeer(), threading.Condition()
-        self._arrived: deque[list[memoryview]] = deque()
+        self._many, self._peer, self._changed = many, OnePeer(), threading.Condition()
+        self._arrived: deque[tuple[bytes, list[memoryview]]] = deque()
+        self._publishers: dict[str, Any] = {}
+        self._from = f"ssm/bridge/{link}/{name.hex()}"
         self._bytes, self._closed = 0, False
-        zenoh = engine("zenoh", "bridge")
+        zenoh = self._zenoh = engine("zenoh", "bridge")
         try:
             settings = zenoh.Config.from_file(str(config)) if config else zenoh.Config()
             for key, value in _settings(listen, connect, discover=discover, given=config is not None):
@@ -73,40 +80,60 @@ class OverZenoh:
             raise BridgeError(
                 f"zenoh does not open {where}: {error}; an endpoint is like tcp/10.0.0.2:7400"
             ) from error
-        self._subscriber = self._session.declare_subscriber(
-            f"ssm/bridge/{link}/*", self._take, allowed_origin=zenoh.Locality.REMOTE
-        )
-        self._publisher = self._session.declare_publisher(
-            f"ssm/bridge/{link}/{name.hex()}",
-            congestion_control=zenoh.CongestionControl.BLOCK,
-            express=True,
-            allowed_destination=zenoh.Locality.REMOTE,
-        )
+        self._subscribers = [
+            self._session.declare_subscriber(
+                f"ssm/bridge/{link}/*/{to}", self._take, allowed_origin=zenoh.Locality.REMOTE
+            )
+            for to in (ALL, name.hex())
+        ]
+
+    def _publisher(self, to: str) -> Any:
+        if to not in self._publishers:
+            self._publishers[to] = self._session.declare_publisher(
+                f"{self._from}/{to}",
+                congestion_control=self._zenoh.CongestionControl.BLOCK,
+                express=True,
+                allowed_destination=self._zenoh.Locality.REMOTE,
+            )
+        return self._publishers[to]
 
     def _take(self, sample: Any) -> None:
         """Keep what arrived; called by a thread of zenoh, which must not wait here."""
-        name = bytes.fromhex(str(sample.key_expr).rpartition("/")[2])
+        try:
+            name = bytes.fromhex(str(sample.key_expr).split("/")[-2])
+        except ValueError:
+            return  # not one of ours
         payload = memoryview(sample.payload.to_bytes())
-        parts = split(payload)
+        parts = split(payload) if payload.nbytes else []
         with self._changed:
-            if (
-                parts is None
-                or self._bytes + payload.nbytes > WAITING_BYTES_MAX
-                or not self._peer.hears(name)
-            ):
+            wanted = self._many or (parts and self._peer.hears(name))
+            if parts is None or not wanted or self._bytes + payload.nbytes > WAITING_BYTES_MAX:
                 return
-            self._arrived.append(parts)
-            self._bytes += payload.nbytes
+            self._arrived.append((name, parts))
+            self._bytes += _size(parts)
             self._changed.notify_all()
 
     def send(self, parts: Sequence[Buffer], timeout: float) -> bool:
         """See `Carrier.send`; the parts are copied into one buffer. A link that was cut holds it up for a second."""
+        return self._put(ALL, parts, timeout)
+
+    def send_to(self, peer: bytes, parts: Sequence[Buffer], timeout: float) -> bool:
+        """See `Exchange.send_to`."""
+        return self._put(peer.hex(), parts, timeout)
+
+    def announce(self) -> None:
+        """See `Exchange.announce`."""
+        if not self._closed:
+            self._publisher(ALL).put(b"")
+
+    def _put(self, to: str, parts: Sequence[Buffer], timeout: float) -> bool:
         until = time.monotonic() + timeout
         while True:
             if self._closed:
                 raise ValueError("this end of the link is closed")
-            if self._publisher.matching_status.matching:
-                self._publisher.put(join(parts))
+            publisher = self._publisher(to)
+            if publisher.matching_status.matching:
+                publisher.put(join(parts))
                 return True
             if time.monotonic() >= until:
                 return False
@@ -114,15 +141,20 @@ class OverZenoh:
 
     def recv(self, timeout: float) -> list[memoryview] | None:
         """See `Carrier.recv`."""
+        found = self.recv_from(timeout)
+        return None if found is None else found[1]
+
+    def recv_from(self, timeout: float) -> tuple[bytes, list[memoryview]] | None:
+        """See `Exchange.recv_from`."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._arrived, timeout)
             if self._closed:
                 raise ValueError("this end of the link is closed")
             if not self._arrived:
                 return None
-            parts = self._arrived.popleft()
+            name, parts = self._arrived.popleft()
             self._bytes -= _size(parts)
-            return parts
+            return name, parts
 
     def close(self) -> None:
         """See `Carrier.close`."""

@@ -48,7 +48,14 @@ class OverZmq:
     """One end of a link over ZeroMQ."""
 
     def __init__(
-        self, endpoint: str, *, listen: bool, name: bytes, keys: Keys | None = None, part_max: int = -1
+        self,
+        endpoint: str,
+        *,
+        listen: bool,
+        name: bytes,
+        keys: Keys | None = None,
+        part_max: int = -1,
+        many: bool = False,
     ) -> None:
         """Open it.
 
@@ -64,9 +71,11 @@ class OverZmq:
             With them, peers prove who they are, and all is encrypted.
         part_max : int
             Bytes of a part. A peer that sends a larger one is cut off. -1: no limit.
+        many : bool
+            Whether it is an `Exchange`: all that connect are heard.
         """
         self._zmq = engine("zmq", "bridge-zmq")
-        self._listens, self._peer = listen, OnePeer()
+        self._listens, self._many, self._peer = listen, many, OnePeer()
         self._lock = threading.Lock()
         self._closed = False
         self._changed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -138,20 +147,24 @@ class OverZmq:
 
     def send(self, parts: Sequence[Buffer], timeout: float) -> bool:
         """See `Carrier.send`; parts of 64 KiB and more are not copied."""
+        return self.send_to(self._peer.name, parts, timeout)
+
+    def send_to(self, peer: bytes, parts: Sequence[Buffer], timeout: float) -> bool:
+        """See `Exchange.send_to`."""
         until = time.monotonic() + timeout
-        while not self._try_send(parts):
+        while not self._try_send(peer or self._peer.name, parts):
             if time.monotonic() >= until:
                 return False
             time.sleep(min(NAP_S, max(0.0, until - time.monotonic())))
         return True
 
-    def _try_send(self, parts: Sequence[Buffer]) -> bool:
+    def _try_send(self, peer: bytes, parts: Sequence[Buffer]) -> bool:
         zmq = self._zmq
         with self._lock:
             self._check()
-            if self._listens and not self._peer.name:
+            if self._listens and not peer:
                 return False
-            whole = [self._peer.name, *parts] if self._listens else parts
+            whole = [peer, *parts] if self._listens else parts
             try:
                 self._socket.send_multipart(whole, zmq.DONTWAIT, copy=False)
             except zmq.Again:
@@ -166,20 +179,28 @@ class OverZmq:
 
     def recv(self, timeout: float) -> list[memoryview] | None:
         """See `Carrier.recv`."""
+        found = self.recv_from(timeout)
+        return None if found is None else found[1]
+
+    def announce(self) -> None:
+        """Do nothing: the end that connects says that it is there."""
+
+    def recv_from(self, timeout: float) -> tuple[bytes, list[memoryview]] | None:
+        """See `Exchange.recv_from`."""
         until = time.monotonic() + timeout
         poll = select.poll()
         poll.register(self._changed, select.POLLIN)
         with self._lock:
             self._check()
             poll.register(self._socket.getsockopt(self._zmq.FD), select.POLLIN)
-        while (parts := self._try_recv()) is None:
+        while (found := self._try_recv()) is None:
             left = until - time.monotonic()
             if left <= 0:
                 return None
             poll.poll(min(left, LOOK_S) * 1000 + 1)
-        return parts
+        return found
 
-    def _try_recv(self) -> list[memoryview] | None:
+    def _try_recv(self) -> tuple[bytes, list[memoryview]] | None:
         with self._lock:
             self._check()
             with contextlib.suppress(BlockingIOError):
@@ -191,9 +212,10 @@ class OverZmq:
                     return None
                 parts = [memoryview(frame.buffer) for frame in frames]
                 if not self._listens:
-                    return parts
-                if self._peer.hears(bytes(parts[0])):
-                    return parts[1:]
+                    return b"", parts
+                peer = bytes(parts[0])
+                if self._many or self._peer.hears(peer):
+                    return peer, parts[1:]
             os.eventfd_write(self._changed, 1)  # there may be more
             return None
 

@@ -27,7 +27,9 @@ class Publisher(Arrivals):
 
     chains = False  # a packet with a chain cannot be in several subscriptions
 
-    def __init__(self, pool: Pool, topic: Topic, name: str, window: int, window_bytes: int) -> None:
+    def __init__(
+        self, pool: Pool, topic: Topic, name: str, window: int, window_bytes: int, place: str = ""
+    ) -> None:
         """Open the journal; see `Arrivals`.
 
         Parameters
@@ -42,8 +44,10 @@ class Publisher(Arrivals):
             Packets that may wait in this process.
         window_bytes : int
             Bytes of these.
+        place : str
+            See `Arrivals`.
         """
-        super().__init__(pool, name, TOPIC, window_bytes)
+        super().__init__(pool, name, TOPIC, window_bytes, place)
         self.topic, self._window = topic, window
         rings = pool.stats().rings
         self._begin(

@@ -36,7 +36,7 @@ BATCH = 512  # packets of one put
 class Receiver(Arrivals):
     """One imported ring."""
 
-    def __init__(self, ring: Ring, name: str, window: int, window_bytes: int) -> None:
+    def __init__(self, ring: Ring, name: str, window: int, window_bytes: int, place: str = "") -> None:
         """Open its inbox and its journal.
 
         Parameters
@@ -50,11 +50,13 @@ class Receiver(Arrivals):
             counts.
         window_bytes : int
             Bytes that may wait in this process.
+        place : str
+            See `Arrivals`.
         """
         pool = ring.pool
-        super().__init__(pool, name, ring._type, window_bytes)  # pyright: ignore[reportPrivateUsage]
+        super().__init__(pool, name, ring._type, window_bytes, place)  # pyright: ignore[reportPrivateUsage]
         self.ring, self.closed, self.chains = ring, False, not ring.redeliver
-        inbox = f"{name}:inbox"
+        inbox = f"{self.place}:inbox"
         self.inbox = (
             pool.ring(inbox)
             if inbox in pool.rings()

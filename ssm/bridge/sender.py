@@ -41,7 +41,7 @@ PATIENCE_S, PATIENCE_MAX_S = 1.0, 30.0  # for something new to have arrived, bef
 
 
 @dataclasses.dataclass(slots=True)
-class _Kept:
+class Kept:
     """Packets that one message has, low .. high - 1 of a batch."""
 
     batch: PacketBatch
@@ -54,13 +54,16 @@ class _Kept:
     taken: float = dataclasses.field(default_factory=time.monotonic)
     chained: bool = False
     sent: int = 0  # of one that goes in pieces: its bytes that went
+    rows: tuple[int, ...] = ()  # of the ledger, where there are several hosts
 
     @property
     def end(self) -> int:
+        """The position behind the last one."""
         return self.first + self.high - self.low
 
     @property
     def in_pieces(self) -> bool:
+        """Whether it is one packet that does not fit into a message."""
         return self.chained or (self.nbytes > PIECE_MAX and self.high - self.low == 1)
 
     def packets(self) -> tuple[Packet, ...]:
@@ -93,7 +96,7 @@ class Sender:
         self.largest = 0  # bytes of a packet that the other host takes
         self.refused = ""  # why the other host does not take the packets
         self.notice = ""  # what the other host has lost
-        self._kept: deque[_Kept] = deque()
+        self._kept: deque[Kept] = deque()
         self.use(ring)
 
     def use(self, ring: Ring) -> None:
@@ -146,12 +149,19 @@ class Sender:
             self._cursor = max(0, self._cursor - 1)
             self.sent.packets += kept.high - kept.low
             self.sent.nbytes += kept.nbytes
-            if kept.last:
-                kept.batch.free()
+            self._free(kept)
         self.ended |= ack.ended and self._drained and not self._kept
         if ack.closed and not self._drained:
-            self.ring.shutdown()  # as the ring there: nothing more is taken, and producers are told
+            self._shut_down_there()
         self._mirror(readonly=ack.readonly)
+
+    def _free(self, kept: Kept) -> None:
+        if kept.last:
+            kept.batch.free()
+
+    def _shut_down_there(self) -> None:
+        """Shut down the ring as well: nothing more is taken, and producers are told."""
+        self.ring.shutdown()
 
     def _mirror(self, *, readonly: bool) -> None:
         """Refuse puts here while they are refused there. A board says who refuses: a person, or a bridge."""
@@ -253,7 +263,7 @@ class Sender:
             self._cursor += 1
         return self._send_end(transmit, head) or moved
 
-    def _compare(self, first: _Kept) -> None:
+    def _compare(self, first: Kept) -> None:
         """Notice, at the first message to another process, if the other host has not what was let go of before."""
         if self.exact and not self._compared and first.first > self._have:
             self.notice = (
@@ -262,9 +272,7 @@ class Sender:
             )
         self._compared = True
 
-    def _send(
-        self, kept: _Kept, transmit: Callable[[list[Buffer]], bool], head: tuple[int, int, int]
-    ) -> bool:
+    def _send(self, kept: Kept, transmit: Callable[[list[Buffer]], bool], head: tuple[int, int, int]) -> bool:
         if not self._fits(kept) or not transmit(self._message(kept, head)):
             return False
         if self._unheard == 0:
@@ -272,7 +280,7 @@ class Sender:
         return True
 
     def _send_pieces(
-        self, kept: _Kept, transmit: Callable[[list[Buffer]], bool], head: tuple[int, int, int]
+        self, kept: Kept, transmit: Callable[[list[Buffer]], bool], head: tuple[int, int, int]
     ) -> bool:
         """Send as much of a large packet as there is room for, behind all others; return whether all of it is sent."""
         if kept.sent == 0 and not self._fits(kept):
@@ -304,7 +312,7 @@ class Sender:
             whole += kept.sent > (self._part if self._got == kept.first else 0)
         return whole
 
-    def _fits(self, kept: _Kept | None = None) -> bool:
+    def _fits(self, kept: Kept | None = None) -> bool:
         """Whether the other host has room for that, or for anything, besides what is under way."""
         packets = size = 0
         for i in range(self._cursor):
@@ -328,7 +336,15 @@ class Sender:
             return False
         except (RingEmpty, EOFError):  # without a producer, too: another one may come
             return False
-        kept = list(self._messages(batch))
+        own: Any = batch.positions if self.exact else None
+        positions: Any = np.arange(self._next, self._next + len(batch), dtype="u8") if own is None else own
+        if int(positions[0]) < self._next:
+            self._kept.append(Kept(batch, 0, len(batch), self._next, self._next, 0, True))
+            raise BridgeError(
+                f"ring {self.ring.name!r} hands out position {positions[0]} after {self._next}: another process had "
+                "taken it. A bridge has to be the only consumer of its ring"
+            )
+        kept = list(self._messages(batch, 0, positions))
         self._kept.extend(kept)
         self._next = kept[-1].end
         largest = int(batch.lengths.max())
@@ -338,23 +354,13 @@ class Sender:
         while self._kept and self._kept[0].end <= self._have and self._cursor == 0:
             known = self._kept.popleft()
             self.sent.known += known.high - known.low
-            if known.last:
-                known.batch.free()
+            self._free(known)
         return bool(self._kept)
 
-    def _messages(self, batch: PacketBatch) -> Iterator[_Kept]:
-        """Divide a batch where positions are missing, and where a message would become too large."""
+    def _messages(self, batch: PacketBatch, low: int, positions: Any) -> Iterator[Kept]:
+        """Divide a batch, from `low` on, where positions are missing, and where a message would become too large."""
         lengths, count = batch.lengths, len(batch)
-        positions: Any = batch.positions if self.exact else None
-        if positions is None:
-            positions = np.arange(self._next, self._next + count, dtype="u8")
-        if int(positions[0]) < self._next:
-            self._kept.append(_Kept(batch, 0, count, self._next, self._next, 0, True))
-            raise BridgeError(
-                f"ring {self.ring.name!r} hands out position {positions[0]} after {self._next}: another process had "
-                "taken it. A bridge has to be the only consumer of its ring"
-            )
-        sums, low, after = np.cumsum(lengths), 0, self._next
+        sums, after = np.cumsum(lengths), self._next
         chained = {i for i in range(count) if batch[i].chain} if self._chains else set[int]()
         while low < count:
             high = low + 1
@@ -364,13 +370,13 @@ class Sender:
                     break
                 high += 1
             first = int(positions[low])
-            kept = _Kept(batch, low, high, first, after, int(sums[high - 1]) - base, high == count)
+            kept = Kept(batch, low, high, first, after, int(sums[high - 1]) - base, high == count)
             if low in chained:
                 kept.chained, kept.nbytes = True, sum(map(len, kept.packets()))
             yield kept
             low, after = high, first + high - low
 
-    def _message(self, kept: _Kept, head: tuple[int, int, int]) -> list[Buffer]:
+    def _message(self, kept: Kept, head: tuple[int, int, int]) -> list[Buffer]:
         batch, low, high = kept.batch, kept.low, kept.high
         lengths = batch.lengths[low:high]
         table = np.empty(high - low, wire.TABLE)
@@ -387,7 +393,7 @@ class Sender:
         numbers = (self._after(kept), kept.first, size if uniform else 0)
         return wire.pack_data(*head, numbers, table.tobytes(), payload)
 
-    def _after(self, kept: _Kept) -> int:
+    def _after(self, kept: Kept) -> int:
         """In front of the oldest one nothing is missing: a receiver that is new does not know that, and is told."""
         return 0 if kept is self._kept[0] else kept.after
 
@@ -403,7 +409,7 @@ class Sender:
             self._from_what_arrived(self._kept[self._cursor])
             self.sent.resent += self._kept[self._cursor].high - self._kept[self._cursor].low
 
-    def _from_what_arrived(self, kept: _Kept) -> None:
+    def _from_what_arrived(self, kept: Kept) -> None:
         kept.sent = min(kept.sent, self._part) if self._got == kept.first else 0
 
     def _send_end(self, transmit: Callable[[list[Buffer]], bool], head: tuple[int, int, int]) -> bool:
@@ -427,6 +433,11 @@ class Sender:
     def close(self) -> None:
         """Return what is kept, and end."""
         self.give_back()
+
+
+def kept_of(batch: PacketBatch, first: int, after: int, rows: tuple[int, ...]) -> Kept:
+    """Return all packets of a batch as one message."""
+    return Kept(batch, 0, len(batch), first, after, int(batch.lengths.sum()), True, rows=rows)
 
 
 def stream_of(generation: int, serial: int) -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ssm.bridge.arrivals import Arrivals
-    from ssm.bridge.carrier import Carrier
+    from ssm.bridge.carrier import Carrier, Line
     from ssm.bridge.sender import Sender
 
 HELLO_S = 0.5  # between two greetings, as long as nobody answers
@@ -54,14 +54,14 @@ class Session:
 
     def __init__(
         self,
-        carrier: Carrier,
+        carrier: Carrier | Line,
         pool: str,
         senders: Sequence[Sender],
         receivers: Sequence[Arrivals],
         bytes_max: int,
         tell: Callable[[str], None],
     ) -> None:
-        self.senders, self.link = tuple(senders), Link()
+        self.senders, self.receivers, self.link = tuple(senders), tuple(receivers), Link()
         self.left = False  # the peer has said that it ends
         self.blocked = False  # the carrier had no room at the last try
         self._receivers = {each.name: each for each in receivers}

@@ -70,6 +70,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("block", "drop", "overwrite"),
         help="what a publisher does when what waits for the other host is full, of exported topics (block)",
     )
+    add(
+        "--hosts",
+        type=int,
+        metavar="N",
+        help="there may be so many other hosts; each packet goes to one of them (1)",
+    )
+    add(
+        "--lost",
+        type=float,
+        metavar="S",
+        help="what a host that is silent so long has goes to others (30)",
+    )
     add("--listen", metavar="HOST:PORT", help="where the other host's bridge connects to")
     add("--connect", metavar="HOST:PORT", help="where the other host's bridge listens")
     add(
@@ -123,6 +135,8 @@ def run(args: argparse.Namespace) -> int:
             export_topics=export_topics,
             import_topics=import_topics,
             overflow=settings.overflow,
+            hosts=settings.hosts,
+            lost=settings.lost,
             window=settings.window,
             window_bytes=settings.window_bytes,
             tell=lambda text: say(f"ssm bridge: {text}", error=True),
@@ -157,11 +171,11 @@ def _run(bridge: Bridge, every: float, *, as_json: bool) -> None:
     ended = threading.Event()
 
     def tell() -> None:
-        status = bridge.status()
-        if as_json:
-            print_json_line({"time": time.time(), **dataclasses.asdict(status)})
-        else:
-            say(status)
+        for status in bridge.statuses():
+            if as_json:
+                print_json_line({"time": time.time(), **dataclasses.asdict(status)})
+            else:
+                say(status)
 
     def tell_now_and_then() -> None:
         while not ended.wait(every):

@@ -62,6 +62,7 @@ def test_what_is_taken(told: dict[str, Any]) -> None:
         ({"listen": "tcp/lab1:7400", "zenoh_config": "tls.json5"}, "--insecure"),
         ({"listen": "", "discover": True}, "--insecure"),
         ({"listen": "", "discover": True, "carrier": "zmq"}, "zmq finds nobody"),
+        ({"hosts": 0}, "not 0"),
     ],
 )
 def test_what_is_refused(told: dict[str, Any], text: str) -> None:
