@@ -164,6 +164,21 @@ static bool in_a_cache(const struct check *check, uint32_t block_idx)
     return false;
 }
 
+/* In the end: those that everybody has, and the checker's. A ring that belongs to a process has gone with it, another
+ * one when nobody had it any more. */
+static void look_for_rings_left(const struct check *check)
+{
+    static const char *const known[] = {"many", "one", "quiet", "new"};
+    for (uint32_t id = 0; id < check->self->geometry.holders; id++) {
+        const char *name = ssm_holder_at(check->self, id)->name;
+        bool is_known = !ssm_holder_is_ring(check->self, id);
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            is_known = is_known || strcmp(name, known[i]) == 0;
+        if (!is_known)
+            complain(check, "the ring \"%.40s\" is left", name);
+    }
+}
+
 /* A ring is made whole or not at all: each has a name, and its own place. */
 static void look_at_ring_slot(const struct check *check, uint32_t id)
 {
@@ -545,6 +560,17 @@ static bool is_rest_of(const struct serials *drained, const struct serials *all,
 
 struct range { uint32_t min, max; };
 
+/* By those who put after the operation: no more than what the ring does not hold. */
+static uint32_t evicted_max(const struct check *check, int ring)
+{
+    const struct expectation *expect = &check->world->expect[ring];
+    const uint32_t later = (uint32_t)check->world->note->visits[ring].put_begun + check->marked[ring];
+    const uint32_t all = expect->queued.count + expect->put.count + later;
+    const uint32_t capacity = ssm_ring_capacity(check->rings[ring]);
+    const uint32_t beyond = all > capacity ? all - capacity : 0;
+    return beyond < later ? beyond : later;
+}
+
 /* How many packets are gone with the dead. */
 static struct range taken_from(const struct check *check, int ring)
 {
@@ -561,8 +587,8 @@ static struct range taken_from(const struct check *check, int ring)
         range.max++;
         range.min += visit->get_done;
     }
-    if (ring == RING_MANY && check->world->many_flags & EVICTS) /* whoever put may have found it full */
-        range.max += (uint32_t)visit->put_begun + check->marked[ring];
+    if (check->world->ring_flags[ring] & EVICTS) /* whoever put may have found it full */
+        range.max += evicted_max(check, ring);
     return range;
 }
 
@@ -644,11 +670,30 @@ static bool is_in_order(const struct check *check)
     return true;
 }
 
+/* What the operation put is delivered once at most, also if it was queued nowhere before. */
+static bool is_put_twice(const struct check *check)
+{
+    for (int ring = 0; ring < RINGS; ring++)
+        for (uint32_t i = 0; i < check->world->expect[ring].put.count; i++)
+            if (times_drained(check, check->world->expect[ring].put.serial[i]) > 1)
+                return true;
+    return false;
+}
+
+static bool redelivers(const struct check *check, int ring)
+{
+    return check->world->ring_flags[ring] & SSM_REDELIVER;
+}
+
 static const char *redelivery_fault(const struct check *check, enum manner manner)
 {
     struct serials all = owed(check);
     struct range many = taken_from(check, RING_MANY), one = taken_from(check, RING_ONE);
-    uint32_t missing = 0, visits = check->world->note->visits[RING_MANY].get_begun;
+    uint32_t missing = 0, visits = 0;
+    for (int ring = 0; ring < RINGS; ring++)
+        visits += redelivers(check, ring) && check->world->note->visits[ring].get_begun;
+    if (is_put_twice(check))
+        return "a packet was delivered twice";
     for (uint32_t i = 0; i < all.count; i++) {
         if (times_drained(check, all.serial[i]) > 1)
             return "a packet was delivered twice";
@@ -669,7 +714,7 @@ static void drain(struct check *check, enum manner manner)
     const char *fault = NULL;
     for (int ring = 0; ring < RINGS; ring++)
         while (drain_one(check, ring)) {}
-    bool redelivering = check->world->many_flags & SSM_REDELIVER;
+    const bool redelivering = redelivers(check, RING_MANY) || redelivers(check, RING_ONE);
     if (redelivering && (fault = redelivery_fault(check, manner)) != NULL)
         complain(check, "%s", fault);
     for (int ring = 0; ring < RINGS; ring++) {
@@ -851,6 +896,9 @@ static void as_good_as_new(struct check *check)
         pass_capacity(check, ring);
     pass_new_ring(check);
     (void)ssm_ring_unlink_name(check->self, "spare"); /* if the operation was to unlink it, and did not come to it */
+    if (check->world->kept != NULL)
+        ssm_ring_close(check->world->kept);
+    look_for_rings_left(check);
     uint32_t available = balance(check);
     if (available != BLOCKS)
         complain(check, "%u of %u blocks are free in the end", available, (uint32_t)BLOCKS);

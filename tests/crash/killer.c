@@ -67,6 +67,7 @@ static const struct scenario *scenario_at(uint32_t i)
         {redelivery_scenarios, redelivery_scenario_count},
         {overflow_scenarios, overflow_scenario_count},
         {topic_scenarios, topic_scenario_count},
+        {call_scenarios, call_scenario_count},
         {arena_scenarios, arena_scenario_count},
         {service_scenarios, service_scenario_count},
     };
@@ -79,7 +80,7 @@ static const struct scenario *scenario_at(uint32_t i)
 static uint32_t row_count(void)
 {
     return pool_scenario_count + chain_scenario_count + redelivery_scenario_count + overflow_scenario_count +
-           topic_scenario_count + arena_scenario_count + service_scenario_count + 1;
+           topic_scenario_count + call_scenario_count + arena_scenario_count + service_scenario_count + 1;
 }
 
 static const char *name_of(uint32_t i)

@@ -12,7 +12,7 @@ import pytest
 from tests.cmake import build
 
 CANNOT_RUN = 77  # exit status of a program that says why
-BUGS = 29  # of ssm/src/platform/seed_bug.h
+BUGS = 30  # of ssm/src/platform/seed_bug.h
 FOUND_BY_SOAK = frozenset({12})  # it needs processes that run at the same time; the killer finds the others
 
 

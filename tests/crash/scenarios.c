@@ -628,7 +628,8 @@ static void spare_of_nobody(struct world *world)
 static void spare_of_the_peer(struct world *world)
 {
     uint64_t got;
-    if (ssm_ring_get(spare(world, PEER), &got, 1, NOW) != 1 || ssm_free(world->pools[PEER], got) != 0)
+    world->kept = spare(world, PEER);
+    if (ssm_ring_get(world->kept, &got, 1, NOW) != 1 || ssm_free(world->pools[PEER], got) != 0)
         abort();
 }
 static void spare_without_a_name(struct world *world)

@@ -42,7 +42,8 @@ FOUND = {
     "DONE_EARLY": ("done put: a new packet", "packets are lost"),
     "DONE_LATE": ("done put: a new packet", "delivered twice"),
     "KEEP_TAKEN": ("get: one of two", "was delivered torn"),
-    "OWNED_STAYS": ("topic: reap the owner of a ring", "blocks are free in the end"),
+    "OWNED_STAYS": ("topic: reap the owner of a ring", 'the ring "owned" is left'),
+    "OWNER_FIRST": ("call: reap a caller", 'the ring "replies" is left'),
 }
 SOON = {
     "NO_INTENT",

@@ -148,7 +148,7 @@ void trial_run(const struct scenario *scenario, bool wide, const struct effort *
     test.scenario = scenario;
     test.effort = effort;
     test.row = row;
-    world_build(&test.world, wide, scenario->many_flags, scenario->arena, scenario->grows);
+    world_build(&test.world, scenario, wide);
     scenario->prepare(&test.world);
     world_seal(&test.world);
     if (!explore_victim(&test, &path)) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The world of one test; see world.h. */
-#include "world.h"
+#include "scenarios.h"
 
 #include "cache.h"
 #include "liveness.h"
@@ -65,9 +65,8 @@ static struct ssm_pool *attach(const struct world *world, const char *name)
 
 struct ssm_ring_options world_ring_options(const struct world *world, int ring)
 {
-    if (ring == RING_ONE)
-        return (struct ssm_ring_options){.capacity = CAPACITY_ONE, .flags = SSM_ONE_PRODUCER | SSM_ONE_CONSUMER};
-    return (struct ssm_ring_options){.capacity = CAPACITY_MANY, .flags = world->many_flags};
+    static const uint32_t capacities[RINGS] = {[RING_MANY] = CAPACITY_MANY, [RING_ONE] = CAPACITY_ONE};
+    return (struct ssm_ring_options){.capacity = capacities[ring], .flags = world->ring_flags[ring]};
 }
 
 static void open_ring(struct world *world, enum actor actor, int ring)
@@ -89,8 +88,10 @@ static void open_rings(struct world *world, enum actor actor)
         open_ring(world, actor, ring);
 }
 
-void world_build(struct world *world, bool wide, uint32_t many_flags, bool arena, bool grows)
+void world_build(struct world *world, const struct scenario *scenario, bool wide)
 {
+    const bool arena = scenario->arena, grows = scenario->grows;
+    const uint32_t one_flags = scenario->one_flags != 0 ? scenario->one_flags : SSM_ONE_PRODUCER | SSM_ONE_CONSUMER;
     struct ssm_pool_options options = {
         .classes = {{BLOCK_SIZE, BLOCKS}},
         .class_count = 1,
@@ -105,7 +106,7 @@ void world_build(struct world *world, bool wide, uint32_t many_flags, bool arena
     struct ssm_attach_options survivor = {.name = "survivor"};
     *world = (struct world){.fd = memfd_create("ssm-crash", MFD_CLOEXEC),
                             .wide = wide,
-                            .many_flags = many_flags,
+                            .ring_flags = {[RING_MANY] = scenario->many_flags, [RING_ONE] = one_flags},
                             .arena = arena,
                             .arena_bytes = grows ? GROW_BYTES : ARENA_BYTES,
                             .built_ns = ssm_now_ns()};
@@ -210,6 +211,7 @@ void world_destroy(struct world *world)
     }
     munmap(world->note, sizeof *world->note);
     free(world->quiet);
+    free(world->kept);
     free(world->image);
     close(world->fd);
 }

@@ -76,13 +76,13 @@ struct books {
 };
 
 struct world {
-    int              fd;
-    bool             wide;        /* holder sets of two words, the victim in the second */
-    uint32_t         many_flags;  /* of RING_MANY: SSM_REDELIVER, or how it overflows */
-    bool             arena;       /* the pool has one */
-    uint64_t         arena_bytes; /* all that it can have */
-    uint64_t         built_ns;    /* when it was */
-    uint32_t         dummies;
+    int      fd;
+    bool     wide;              /* holder sets of two words, the victim in the second */
+    uint32_t ring_flags[RINGS]; /* RING_MANY: SSM_REDELIVER, or how it overflows; RING_ONE: whose its sides are */
+    bool     arena;             /* the pool has one */
+    uint64_t arena_bytes;       /* all that it can have */
+    uint64_t built_ns;          /* when it was */
+    uint32_t dummies;
     struct ssm_pool *pools[ACTORS];
     struct ssm_pool *crowd[128]; /* keep slots taken while the world is built; or all the time */
     struct ssm_ring *rings[ACTORS][RINGS];
@@ -99,6 +99,7 @@ struct world {
     uint32_t           locked;        /* shards whose lock the peer has, as bits */
     bool               somebody_died; /* DEAD did */
     struct ssm_ring   *opened;        /* by the operation */
+    struct ssm_ring   *kept;          /* by the peer, besides those that all have */
     struct ssm_ring   *quiet;         /* the rescuer's: nothing ever comes through it */
 
     struct ssm_service_options service; /* kind SSM_SERVICE_NONE: the scenario has none */
@@ -110,7 +111,8 @@ struct world {
 
 /* ---- making one: aborts where something fails -------------------------------------------------------------------- */
 
-void world_build(struct world *world, bool wide, uint32_t many_flags, bool arena, bool grows);
+struct scenario;
+void world_build(struct world *world, const struct scenario *scenario, bool wide);
 struct ssm_ring_options world_ring_options(const struct world *world, int ring);
 /* The scenario is prepared: takes the image; the victim's liveness lock is free for a child from here on. */
 void world_seal(struct world *world);

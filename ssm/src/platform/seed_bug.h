@@ -39,7 +39,8 @@ enum ssm_seed_bug {
     SSM_BUG_DONE_EARLY,       /* put: deliveries that end with it end before the index says so */
     SSM_BUG_DONE_LATE,        /* put: they end when nothing tells of the put any more */
     SSM_BUG_KEEP_TAKEN,       /* the tail stays before the packets that a dead consumer took */
-    SSM_BUG_OWNED_STAYS       /* the ring of a dead subscriber takes packets still */
+    SSM_BUG_OWNED_STAYS,      /* the ring of a dead subscriber takes packets still */
+    SSM_BUG_OWNER_FIRST       /* a ring of a dead process is nobody's before its name is gone */
 };
 
 #define SSM_HAS_BUG(name) (SSM_SEED_BUG == SSM_BUG_##name)

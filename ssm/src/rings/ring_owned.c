@@ -50,6 +50,8 @@ uint32_t ssm_ring_end_owned(struct ssm_pool *pool, uint32_t holder_id, const str
         return SSM_NIL;
     if (!end(&ring))
         return slot;
+    if (SSM_HAS_BUG(OWNER_FIRST))
+        ssm_store_relaxed_u64(&ring.shared->owner, 0);
     ssm_ring_unlink_locked(pool, holder_id);
     ssm_store_relaxed_u64(&ring.shared->owner, 0);
     return SSM_NIL;
