@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import shutil
 import subprocess
 
@@ -94,7 +95,10 @@ def test_the_unit_is_one(tmp_path):
 def test_gstreamer_gives_five_frames(tmp_path, name):
     """Compiled with the library of this source tree."""
     wanted = "gstreamer-app-1.0"
-    if shutil.which("pkg-config") is None or subprocess.run(["pkg-config", "--exists", wanted]).returncode:
+    pkg_config = shutil.which(
+        "pkg-config", path=os.defpath
+    )  # the system's: one of pip's knows no libraries of Debian
+    if pkg_config is None or subprocess.run([pkg_config, "--exists", wanted]).returncode:
         pytest.skip(f"not installed: {wanted}")
     library = next((ROOT / "build").glob("*/libssm.so"), None)
     if library is None:
@@ -104,7 +108,7 @@ def test_gstreamer_gives_five_frames(tmp_path, name):
     source, program = tmp_path / "frames.c", tmp_path / "frames"
     source.write_text(recipe("GStreamer"))
     flags = subprocess.run(
-        ["pkg-config", "--cflags", "--libs", wanted], capture_output=True, text=True, check=True
+        [pkg_config, "--cflags", "--libs", wanted], capture_output=True, text=True, check=True
     )
     include, link = f"-I{ROOT}/ssm/src", [library, f"-Wl,-rpath,{library.parent}"]
     subprocess.run(

@@ -122,7 +122,7 @@ def check(settings: Settings) -> None:
             "where is the other host? --listen on one host, --connect on the other; or --discover on both"
         )
     if settings.carrier == "zmq" and (settings.discover or settings.zenoh_config):
-        raise BridgeError("zmq finds nobody by itself: give --listen or --connect, or --carrier zenoh")
+        raise BridgeError("zmq finds no peer by itself: give --listen or --connect, or --carrier zenoh")
     if not 1 <= settings.hosts <= HOSTS_MAX:
         raise BridgeError(f"a bridge has 1 .. {HOSTS_MAX} other hosts, not {settings.hosts}")
     if not settings.insecure and not _is_safe(settings):

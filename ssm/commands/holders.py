@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``ssm holders``: who holds how many blocks, with ``--packets`` which, with ``--where`` since which line."""
+"""``ssm holders``: how many blocks each process and ring holds, which ones, and in which lines they were taken."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``ssm holders``."""
     add_pool(parser)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--packets", action="store_true", help="each packet, and who holds it")
+    what.add_argument("--packets", action="store_true", help="each packet, and its holders")
     what.add_argument(
         "--where", action="store_true", help="the lines of the programs that took them, if they trace"
     )

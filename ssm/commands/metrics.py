@@ -47,7 +47,7 @@ _CLASS: list[tuple[str, str, str, Callable[[ClassStats], int]]] = [
     ("ssm_large_waiters", "Calls that wait for several blocks.", "gauge", lambda c: c.large_waiters),
     ("ssm_allocs", "Blocks that left a free list.", "counter", lambda c: sum(s.allocs for s in c.shards)),
     ("ssm_steals", "Blocks taken from another shard.", "counter", lambda c: sum(s.steals for s in c.shards)),
-    ("ssm_late_wakes", "Waits for a block that nobody ended.", "counter", lambda c: c.late_wakes),
+    ("ssm_late_wakes", "Waits for a block that no wake-up ended.", "counter", lambda c: c.late_wakes),
     (
         "ssm_shard_recoveries",
         "Shard locks taken over from the dead.",
@@ -63,7 +63,7 @@ _ARENA: list[tuple[str, str, str, Callable[[ArenaStats], int]]] = [
     ("ssm_arena_largest_free_bytes", "Bytes of its largest free range.", "gauge", lambda a: a.largest_free),
     ("ssm_arena_packets", "Packets that it can have at once.", "gauge", lambda a: a.packets),
     ("ssm_arena_packets_held", "Packets of it that are held.", "gauge", lambda a: a.held),
-    ("ssm_arena_late_wakes", "Waits for room that nobody ended.", "counter", lambda a: a.late_wakes),
+    ("ssm_arena_late_wakes", "Waits for room that no wake-up ended.", "counter", lambda a: a.late_wakes),
     (
         "ssm_arena_recoveries",
         "Times its lock was taken over from the dead.",
@@ -80,7 +80,7 @@ _RING: list[tuple[str, str, str, Callable[[RingStats], int]]] = [
     ("ssm_ring_redelivered", "Packets that a dead process had.", "counter", lambda r: r.redelivered),
     ("ssm_ring_drops", "Packets lost because it was full.", "counter", lambda r: r.drops),
     ("ssm_ring_users", "Processes that have it open.", "gauge", lambda r: r.users),
-    ("ssm_ring_late_wakes", "Waits that nobody ended.", "counter", lambda r: r.late_wakes),
+    ("ssm_ring_late_wakes", "Waits that no wake-up ended.", "counter", lambda r: r.late_wakes),
     ("ssm_ring_recoveries", "Sides taken over from the dead.", "counter", lambda r: r.recoveries),
 ]
 _SERVICE: list[tuple[str, str, str, Callable[[ServiceStats], int]]] = [

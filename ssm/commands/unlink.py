@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     for name, processes in kept.items():
         say(
             f"ssm unlink: {name!r} has {processes} {have} (`ssm holders` names processes); end them, or use --force: "
-            "they keep the memory, nobody else finds it any more",
+            "they keep the memory; no other process finds it any more",
             error=True,
         )
     return 1 if kept else 0

@@ -75,11 +75,11 @@ def _refuse_gaps(declared: Declaration) -> None:
     for ring in declared.rings.values():
         if not declared.putters(ring):
             raise PipelineRefused(
-                f"nobody puts into ring {ring.name!r}: add a source or a stage that does, or remove it"
+                f"no stage puts into ring {ring.name!r}: add a source or a stage that does, or remove it"
             )
         if not declared.getters(ring):
             raise PipelineRefused(
-                f"nobody reads ring {ring.name!r}: its putters would wait for ever; add "
+                f"no stage reads ring {ring.name!r}: its putters would wait for ever; add "
                 f"@pipe.sink({ring.name}), or remove it"
             )
     for stage in declared.stages:

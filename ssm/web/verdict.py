@@ -116,7 +116,7 @@ def _of_rings(rings: Sequence[RingStats], drops: Mapping[int, float], *, weight:
         if ring.depth >= ring.capacity and not ring.drops:
             yield Finding(
                 weight,
-                f"Ring {name} is full: whoever puts, waits.",
+                f"Ring {name} is full: every put waits.",
                 "Its readers are slower than its putters.",
             )
         if ring.redelivered:
@@ -169,7 +169,7 @@ def _of_pipeline(news: News, progress: Progress) -> Iterator[Finding]:
     workers = [each for stage in news.stages for each in stage.workers]
     all_wait = bool(workers) and all(each.state in WAITING for each in workers)
     if all_wait and all(now.rate < 1 for now in progress.stages):
-        remedy = "If it stays so, the run ends and says who waits for whom."
+        remedy = "If it stays so, the run ends and says which worker waits for which."
         yield Finding(2, "All workers wait, and nothing moves.", remedy)
     if news.stopping:
         yield Finding(1, "The sources were told to end; what is under way is finished.", "")

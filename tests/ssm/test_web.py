@@ -254,7 +254,7 @@ def test_worst_first(pool, feed):
     look = feed.look()
     assert [each["weight"] for each in look["findings"]] == [3, 2]
     assert look["findings"][0]["text"].startswith("Ring 'losses' is full and loses")
-    assert look["findings"][1]["text"] == "Ring 'a full one' is full: whoever puts, waits."
+    assert look["findings"][1]["text"] == "Ring 'a full one' is full: every put waits."
     assert look["verdict"]["tone"] == "bad"
     assert look["verdict"]["text"].endswith(" 1 more below.")
 

@@ -61,7 +61,7 @@ def test_what_is_taken(told: dict[str, Any]) -> None:
         ({"listen": "tls/lab1:7400"}, "--zenoh-config"),
         ({"listen": "tcp/lab1:7400", "zenoh_config": "tls.json5"}, "--insecure"),
         ({"listen": "", "discover": True}, "--insecure"),
-        ({"listen": "", "discover": True, "carrier": "zmq"}, "zmq finds nobody"),
+        ({"listen": "", "discover": True, "carrier": "zmq"}, "zmq finds no peer"),
         ({"hosts": 0}, "not 0"),
     ],
 )
