@@ -3,15 +3,15 @@
 """Rings in asyncio: what ``await ring.aget()``, ``aput()`` and ``async for packet in ring`` do.
 
 A call that can go on at once never leaves the event loop. Others stand in a line, one for each loop, ring and side:
-first come, first served. As many are let go as there are packets, or places. Whoever finds none keeps its place;
-whoever was let go and is cancelled makes room for the next. While nobody of a line is on its way, one thread of the
-process, whatever the number of lines, sleeps on the words of all their rings (see src/ready.c) and calls back into
-the loops. A producer pays nothing for it while nobody awaits. A process that is killed leaves nothing behind: the
-words are shared, the thread is not, and every sleep is bounded.
+first come, first served. As many calls are let go as there are packets, or places. A call that finds none keeps its
+place; a call that was let go and is cancelled makes room for the next. While no call of a line is on its way, one
+thread of the process, whatever the number of lines, sleeps on the words of all their rings (see src/ready.c) and calls
+back into the loops. A producer pays for it only while a call awaits. A process that is killed leaves nothing behind:
+the words are shared, the thread is not, and every sleep is bounded.
 
 No lock: a coroutine may be closed by the collector, in any thread, between any two instructions of this module. What
-loops and thread share are dicts, lists and deques of which each step is one call. A loop has its lines, and nobody
-else has: one that is dropped takes its lines with it.
+loops and thread share are dicts, lists and deques of which each step is one call. Only the loop has its
+lines: a loop that is dropped takes its lines with it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Queue(Protocol[T]):
 
 
 class _Line:
-    """Who awaits one side of a ring in one loop.
+    """The calls that await one side of a ring in one loop.
 
     Its methods run in the thread of that loop, but for `tell`, and for what the collector does to a coroutine.
     """
@@ -96,7 +96,7 @@ class _Line:
         self._pass_on(self.go_on)
 
     def go_on(self) -> None:
-        """Let as many go as there is something for; if nobody goes, have it watched."""
+        """Let as many calls go as there is something for; if none goes, have the line watched."""
         while self.places and self._ready() > len(self.going):
             with contextlib.suppress(IndexError):
                 number, future, _ = self.places.popleft()

@@ -144,7 +144,7 @@ def _close_all() -> None:
 
 
 def _end_names() -> None:
-    """Remove the names of ephemeral pools that nobody but this process is in: it is about to end."""
+    """Remove the names of ephemeral pools that only this process is in: it is about to end."""
     for here in list(_here):
         pool = here()
         if pool is not None and pool._leaves:  # pyright: ignore[reportPrivateUsage]

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Consumer(Generic[T]):
-    """Base class; its `_ready` is None until somebody asks for a descriptor."""
+    """Base class; its `_ready` is None until a descriptor is asked for."""
 
     __slots__ = ("_ready",)
 

@@ -7,9 +7,9 @@ PacketTooLarge      ValueError: no class has blocks that large, nor is there suc
 StaleHandle         ValueError, as for a released memoryview or a closed file
 RingFull, RingEmpty queue.Full, queue.Empty
 RingShutDown        queue.ShutDown, where the queue module has it (Python 3.13)
-RingBusy            OSError with errno EBUSY, as for a device that somebody else has opened
-ProducersGone       EOFError, and a RingOrphaned: the ring is empty, and nobody is left who puts
-ConsumersGone       BrokenPipeError, and a RingOrphaned: the ring is full, and nobody is left who gets
+RingBusy            OSError with errno EBUSY, as for a device that another process has opened
+ProducersGone       EOFError, and a RingOrphaned: the ring is empty, and no producer is left
+ConsumersGone       BrokenPipeError, and a RingOrphaned: the ring is full, and no consumer is left
 RingMismatch        ValueError: the arguments contradict the ring that is there
 RecordMismatch      ValueError: what came out of a ring is no record of its dtype; `packet` has it
 ServiceMismatch     ValueError: the arguments contradict the service that is there
@@ -25,8 +25,8 @@ QuotaExceeded       MemoryError
 RpcError            RuntimeError: the handler of a call raised
 =================== ==============================================================================================
 
-Those that a loop may meet often are raised by C with the facts of that moment, and make words of them when somebody
-reads them.
+Errors that a loop may meet often are raised by C with the facts of that moment. They make their text of these facts
+when it is read.
 """
 
 from __future__ import annotations
@@ -214,18 +214,18 @@ class RingBusy(SSMError, OSError):
 
 
 class RingOrphaned(SSMError):
-    """The other side of the ring has nobody left: its processes have died, or closed the ring.
+    """No process is left on the other side of the ring: all have died, or closed the ring.
 
     The next process of that side makes the ring usable again. See `peers` and `alive_for` of `Pool.ring`.
     """
 
 
 class ProducersGone(RingOrphaned, EOFError):
-    """The ring is empty, and nobody is left who puts. What was queued is taken out before."""
+    """The ring is empty, and no producer is left. Queued packets are taken out before."""
 
 
 class ConsumersGone(RingOrphaned, BrokenPipeError):
-    """The ring is full, and nobody is left who takes out. The packet is the caller's as before."""
+    """The ring is full, and no consumer is left. The caller still has the packet."""
 
 
 class RingMismatch(SSMError, ValueError):

@@ -107,10 +107,10 @@ def is_mine(name: str) -> bool:
 
 
 def retire(name: str, leaving: _core.Pool | None = None) -> bool:
-    """Remove the name if its pool is this user's and over: ephemeral, and nobody alive.
+    """Remove the name if its pool is this user's and over: ephemeral, and no process alive.
 
-    Returns True when the name is free afterwards. While the core is at it, nobody else may unlink the name, and nobody
-    can attach any more: no live pool loses its name. `leaving` is that pool in this process, which has left it, or
+    Returns True when the name is free afterwards. While the core is at it, no other process may unlink the name, and
+    none can attach any more: no live pool loses its name. `leaving` is that pool in this process, which has left it, or
     ends now and does not count as alive.
     """
     return _core.retire(opener(), name, leaving)
@@ -130,7 +130,7 @@ def list_names() -> list[str]:
 
 
 def _sweep_locks(there: list[str]) -> None:
-    """Remove lock files whose pool has no name any more, and nobody alive."""
+    """Remove lock files whose pool has no name any more, and no process alive."""
     if there:
         named = {
             _core.locks_of("/" + path.name)

@@ -421,10 +421,10 @@ class Pool(Attachment, PoolServices):
             Its packets are records of that dtype: see `Ring.send_record`. It stands with the ring, so other processes
             find it in `Ring.dtype`. By default as it is, or none for a new ring.
         peers : bool, optional
-            Whether a call ends when nobody is left on the other side: a get from an empty ring with ProducersGone, a
-            put into a full one with ConsumersGone. With True of every side: all processes that have used it, or that
-            have the ring open and used neither side yet, have died or closed it. With False calls wait for whoever may
-            come. By default as it is, or for a new ring so of exclusive sides.
+            Whether a call ends when no process is left on the other side: a get from an empty ring with ProducersGone,
+            a put into a full one with ConsumersGone. With True, for every side: all processes that have used it, or
+            that have the ring open and used neither side yet, have died or closed it. With False, calls go on waiting,
+            since a process may come. By default as it is, or for a new ring True for exclusive sides only.
         alive_for : float, optional
             Seconds that calls still wait after the last process of the other side went, for one that is started again.
             By default as it is, or 0 for a new ring.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a pool that somebody watches is there still, and which one is meant by the name of a pipeline."""
+"""Whether a watched pool is still there, and which pool is meant by the name of a pipeline."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Presence:
         return status.st_dev, status.st_ino
 
     def gone(self, holders: Iterable[Holder]) -> str | None:
-        """Return why the pool is gone; None: its name leads to it, and if it is ephemeral, somebody is in it."""
+        """Return why the pool is gone; None: its name leads to it, and if it is ephemeral, a process is in it."""
         there = self._look()
         if there is None:
             return "its name was removed"

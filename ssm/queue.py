@@ -86,8 +86,8 @@ class Queue(Consumer[T]):
     """A queue of objects between processes; takes the place of `multiprocessing.Queue` and `JoinableQueue`.
 
     Any number of processes and threads put and get. A Queue can be sent to other processes at any time, by fork,
-    spawn, forkserver or through another queue: they attach by name. What a killed process was at has happened or not;
-    nobody waits for it.
+    spawn, forkserver or through another queue: they attach by name. What a killed process was doing has happened or
+    not; no other process waits for it.
 
     Buffers of numpy arrays, of arrow, and whatever else pickles itself with `pickle.PickleBuffer` arrive as views of
     the shared memory, see `copy`; each keeps its packet until it is gone.
@@ -101,8 +101,8 @@ class Queue(Consumer[T]):
         Whose packets it uses; the queue is a ring of it, and stays until it is unlinked, or as long as the pool: give
         it a name. By default it has a pool of its own, whose name goes away with its last process.
     name : str, optional
-        Of the ring in `pool`, or else of the pool of its own. Whoever opens a queue by the same name has the same
-        queue. By default a name that nobody else has.
+        Of the ring in `pool`, or else of the pool of its own. Processes that open a queue by one name have one
+        queue. By default a unique name.
     max_memory : int, optional
         Bytes that its pool may grow to, for what is in the queue, and for what was taken out and is still looked at;
         none of them is taken before it is needed. By default half of the machine's memory, or of /dev/shm if that has
@@ -457,7 +457,7 @@ class Queue(Consumer[T]):
 
     @property
     def name(self) -> str:
-        """The name of its ring; with that of the pool, whoever knows it can open the queue."""
+        """The name of its ring. With it and the name of the pool, any process can open the queue."""
         return self._opened().name
 
     @property

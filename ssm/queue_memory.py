@@ -119,7 +119,7 @@ def _open_growing(
 
 
 def new_name() -> str:
-    """Return a name that nobody else has."""
+    """Return a unique name."""
     return f"queue-{os.urandom(12).hex()}"
 
 

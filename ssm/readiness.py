@@ -4,9 +4,9 @@
 
 It is an eventfd of this process. The thread of aio.py that watches rings sets it when its ring is ready. A get() of
 this process that leaves the ring empty clears it; where another process has emptied the ring, that thread does, by a
-look every 20 ms. Other processes know nothing of it: producers pay nothing, and whoever is killed leaves nothing.
+look every 20 ms. Other processes know nothing of it: producers pay nothing, and a killed process leaves nothing.
 
-The eventfd is never clear while the ring is ready and the thread does not watch it: whatever clears the eventfd looks
+The eventfd is never clear while the ring is ready and the thread does not watch it: code that clears the eventfd looks
 at the ring again after that.
 """
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MARK = "!"  # stands before the number in the name of a ring of replies
 NUMBER_DIGITS = 16
 REQUEST, REPLY, FAILURE = range(1, 4)
-SPARE = 16  # places for replies that nobody waits for
+SPARE = 16  # places for replies to calls that are over
 
 
 # ---- the head of a packet -----------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class Ring(_core.Ring):
 
     @property
     def peers(self) -> bool:
-        """Whether calls end when nobody is left on the other side: on any, or on an exclusive one."""
+        """Whether calls end when no process is left on the other side: on any, or on an exclusive one."""
         flags = self._flags
         return bool(flags & (_core.PEERS | _EXCLUSIVE)) and not flags & _core.WAIT_ANYWAY
 

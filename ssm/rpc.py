@@ -4,8 +4,8 @@
 
 The ring of requests redelivers, so a worker that dies leaves its request to another one. A ring of replies goes with
 the process that calls (src/rings/ring_owned.h); each request has its number, and that of the call. So a reply reaches
-the call that it is for, or nobody: one for a call that is over is freed by whoever takes it out. A call that gives up
-ends its ring, and the worker that finds it ended frees the reply. Rings of replies overwrite: no worker waits for a
+the call that it is for, or none: the process that takes out a reply to a call that is over frees it. A call that gives
+up ends its ring, and the worker that finds it ended frees the reply. Rings of replies overwrite: no worker waits for a
 caller. The put of a reply ends its request, so a request is answered, or comes to another worker, never both.
 
 No lock: threads share lists, and each step is one call that nothing interrupts (docs/design.md). What belongs to an
@@ -103,7 +103,7 @@ class Rpc:
         Parameters
         ----------
         request : Packet or buffer
-            A packet that nobody else has is handed over as it is, without a copy where it has 48 bytes of headroom.
+            A packet that only this process has is handed over as it is, without a copy if it has 48 bytes of headroom.
             Other buffers are copied into one.
         timeout : float or None
             Seconds for all of it; ``None`` waits for ever.

@@ -72,7 +72,7 @@ class _Line(Line):
         return await self.pending[call]
 
     def finish(self, call: int, sent: bool) -> None:
-        """Forget the call; whoever is the last one ends the ring, if replies may still come."""
+        """Forget the call; the last call ends the ring, if replies may still come."""
         future = self.pending.pop(call)
         if sent and (future.cancelled() or not future.done()):
             self.abandoned += 1

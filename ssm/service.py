@@ -84,12 +84,12 @@ class Owned(Generic[_V]):
     __slots__ = ()
 
     def owned(self) -> list[tuple[_V, Owner]]:
-        """Return what is allocated, in order, and by whom.
+        """Return what is allocated, in order, and the owners.
 
         Returns
         -------
         list of (int or RangeInclusive, Owner)
-            All of one moment. `Owner.alive` is False for who has left or died and left it behind.
+            All of one moment. `Owner.alive` is False for a process that has left or died.
         """
         service = cast("_core.Service", self)
         owners: dict[int, Owner] = {}
@@ -167,7 +167,7 @@ class PidService(Owned[int], _core.PidService):
         return PidAllocator._from_core(self._core())
 
     def restore(self, snapshot: PidAllocator) -> list[_core.Pid]:
-        """Allocate the pids of a snapshot that are not allocated here; those that are stay with whoever has them.
+        """Allocate the pids of a snapshot that are not allocated here; those that are stay with their owners.
 
         Returns
         -------

@@ -190,7 +190,7 @@ class ServiceStats:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Owner:
-    """Who allocated something of a service."""
+    """The process that allocated a value of a service."""
 
     id: int
     """Its slot in the holder table; if it is gone, the slot may be another's by now."""
@@ -242,7 +242,7 @@ class PoolStats:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Holder:
-    """Whoever can keep blocks: an attached process, or a ring."""
+    """What can keep blocks: an attached process, or a ring."""
 
     id: int
     """Its slot in the holder table."""

@@ -265,7 +265,7 @@ def _text(lines: bytes, at: int) -> str:
 
 
 def _held(pool: _core.Pool) -> Iterator[tuple[int, int]]:
-    """Yield each packet that somebody holds and each of its holders' ids."""
+    """Yield each held packet and the ids of its holders."""
     for handle in pool._packet_list():
         try:
             for holder in pool._packet_holders(handle):

@@ -39,7 +39,7 @@ def describe(holder: Holder) -> str:
 
 
 def packets_of(pool: Pool) -> list[dict[str, Any]]:
-    """Return each packet that somebody holds; those that go meanwhile are left out."""
+    """Return each packet that is held; those that go meanwhile are left out."""
     from ssm import StaleHandle
 
     packets: list[dict[str, Any]] = []

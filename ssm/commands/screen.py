@@ -362,7 +362,7 @@ _KEY = re.compile(rb"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
 
 
 def has_keyboard() -> bool:
-    """Whether somebody can press keys."""
+    """Whether there is a keyboard."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 

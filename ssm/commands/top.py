@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``ssm top``: a pool as it works: rates, depths, who holds what and since when, who waits, who is dead.
 
-Reads only, holds nothing and stops nobody. Ends when the pool is gone. How long a packet is held counts from when it
-was first seen here.
+Reads only, holds nothing and makes no process wait. Ends when the pool is gone. How long a packet is held counts from
+when it was first seen here.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Held:
-    """A packet that somebody holds."""
+    """A packet that is held."""
 
     handle: int
     seconds: float

@@ -153,7 +153,7 @@ class Pipeline:
 
         It is called with the arguments of `run`. A source that is killed is started again where its ring says it
         was: it gets ``start=``, the number of packets sent, if it has such a parameter; otherwise the first ones are
-        skipped. So it must yield the same things again. That needs one worker and one ring that nobody else puts
+        skipped. So it must yield the same things again. That needs one worker and one ring that no other stage puts
         into; otherwise, or with ``resume=False``, its death ends the run.
 
         Parameters

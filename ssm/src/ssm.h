@@ -4,13 +4,13 @@
  *
  * Caveats first.
  * - Linux only: open-file-description locks and futexes carry the crash safety.
- * - Whoever can attach can write: the pool is as trustworthy as the processes that attach to it.
+ * - A process that can attach can write: the pool is as trustworthy as the processes that attach to it.
  *   What is read from the segment is checked before use, so a broken peer costs an error, not a crash;
  *   a peer that truncates the file costs SIGBUS, but for calls that look, wait or close: SSM_E_CORRUPT.
  * - A handle is worth something only in a process that holds the packet: pass packets through rings.
  *
  * Words. A *pool* is one shared memory segment. A *block* is a fixed piece of its payload area; a block
- * that somebody holds is a *packet*: a window (headroom | data | tailroom) into the block. The *arena* is
+ * that is held is a *packet*: a window (headroom | data | tailroom) into the block. The *arena* is
  * memory for packets that are larger than any block: each gets a block of its size. A *holder* is
  * an attached process or a ring. A *handle* is generation << 32 | block index; it goes stale when the
  * packet is freed. An attachment (struct ssm_pool) is private to a process; every attachment is a holder
@@ -392,8 +392,8 @@ int ssm_packet_deliveries(struct ssm_pool *pool, uint64_t handle, uint64_t deliv
  * count == 0 this is all. After an error nothing has changed. -EINVAL: too many. SSM_E_SEGMENT, SSM_E_SHARED,
  * SSM_E_PINNED, SSM_E_STALE; SSM_E_CHAIN: one of them has segments itself, or came out of a redelivering ring. */
 int ssm_packet_link(struct ssm_pool *pool, uint64_t head, const uint64_t *segments, uint32_t count);
-/* The packet behind a head or a segment: 1, and its handle; 0: there is none. The reference is the chain's: whoever
- * wants one for himself calls ssm_packet_hold(). */
+/* The packet behind a head or a segment: 1, and its handle; 0: there is none. The reference is the chain's: a
+ * caller that wants one of its own calls ssm_packet_hold(). */
 int ssm_packet_next(struct ssm_pool *pool, uint64_t handle, uint64_t *next_out);
 
 /* ---- rings -------------------------------------------------------------------------------------- */
@@ -770,12 +770,12 @@ struct ssm_peek {
     uint64_t length, headroom, block_size, tag;
     uint64_t next; /* the packet behind it in a chain, or SSM_NO_NEXT */
 };
-/* Copies up to `room` bytes of a packet that somebody else has. SSM_E_STALE: it is gone, or went while it was
+/* Copies up to `room` bytes of a packet that another process has. SSM_E_STALE: it is gone, or went while it was
  * copied. */
 int ssm_packet_peek(struct ssm_pool *pool, uint64_t handle, uint8_t *bytes_out, uint64_t room, struct ssm_peek *out);
 
-/* Who holds what: all packets that somebody holds, how many there are, of which at most `room` were written; and the
- * holder ids of one of them, likewise. SSM_E_STALE: it is gone. */
+/* All packets that are held: how many there are, of which at most `room` were written; and the holder ids of one of
+ * them, likewise. SSM_E_STALE: it is gone. */
 int64_t ssm_packet_list(struct ssm_pool *pool, uint64_t *handles_out, uint64_t room);
 int ssm_packet_holders(struct ssm_pool *pool, uint64_t handle, uint32_t *holders_out, uint32_t room);
 

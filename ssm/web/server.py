@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTTP: the page, and a stream of looks at the pool.
 
-Whoever reaches the port may read, so it listens on loopback unless it is told otherwise. A page of another site reaches
-loopback by giving its own name an address of this machine (DNS rebinding): requests by a name that is not this server's
-are refused. The page loads nothing from elsewhere, and the browser is told to refuse anything else.
+Everyone that reaches the port may read, so it listens on loopback unless it is told otherwise. A page of another site
+reaches loopback by giving its own name an address of this machine (DNS rebinding): requests by a name that is not this
+server's are refused. The page loads nothing from elsewhere, and the browser is told to refuse anything else.
 """
 
 from __future__ import annotations

@@ -553,7 +553,7 @@ static PyObject *packet_get_readonly(struct packet_object *self, void *unused)
 PyDoc_STRVAR(packet_chain_doc,
 "tuple of Packet : the segments behind this packet, where a message does not fit into one; empty at first.\n\n"
 "Setting it to Packets hangs them behind this one, and finishes those objects, as put() does; what hung there before is\n"
-"freed. ``packet.chain = ()`` frees them. put() hands the whole chain over, as one packet of the ring; whoever gets it has\n"
+"freed. ``packet.chain = ()`` frees them. put() hands the whole chain over, as one packet of the ring; its consumer has\n"
 "all of it, and frees it with the head. Each Packet of the tuple is a reference of its own: free them before put().\n\n"
 "Raises ValueError for more than 1,023 segments; for one that another process or a ring has as well, that has a second\n"
 "Packet here, is a segment already, has a chain itself, or came out of a ring with ``redeliver=True``; BufferError while\n"

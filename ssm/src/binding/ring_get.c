@@ -80,7 +80,7 @@ RING_DOC(ring_get_doc,
 "block : bool\n    Whether to wait while the ring is empty.\n"
 "timeout : float or None\n    Seconds to wait; ``None`` waits for ever.\n"
 "readonly : bool\n    Views and arrays of the packet cannot be written to: for consumers that share it with others. It may be put\n"
-"    on; whoever takes it out then has it as they ask.\n\n"
+"    on; the next consumer chooses anew.\n\n"
 "Returns\n-------\n"
 "Packet\n    This process holds it now.\n\n"
 "Raises\n------\n"

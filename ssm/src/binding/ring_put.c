@@ -195,7 +195,7 @@ static PyObject *put_one(struct ring_object *ring, PyObject *object, PyObject *d
 
 RING_DOC(ring_put_doc,
 "put($self, /, pkt, block=True, timeout=None, *, keep=False, done=None)\n--\n\n"
-"Hand a packet over: the Packet is finished, whoever takes it out has it.\n\n"
+"Hand a packet over: the Packet is finished, and the packet belongs to the ring, then to its consumer.\n\n"
 "Parameters\n----------\n"
 "pkt : Packet\n    Of the pool that the ring was opened through. Views and arrays of it stay valid.\n"
 "block : bool\n    Whether to wait while the ring is full. A ring with `overflow` does not: it drops or overwrites.\n"

@@ -373,8 +373,8 @@ static bool sweep_list(struct ssm_pool *pool, struct al_tree *tree, uint32_t sha
 {
     const uint32_t class_idx = pool->geometry.fixed_count;
     const struct ssm_u32 *list = ssm_list_at(pool, class_idx, shard_idx);
-    /* A hint, as the entries are: each is looked at. Whoever lists a block signals after it, and who waits looks
-     * again. */
+    /* A hint, as the entries are: each is looked at. A process that lists a block signals after it, and waiting calls
+     * look again. */
     const uint32_t count = ssm_load_acquire_u32(&ssm_shard_at(pool, class_idx, shard_idx)->free_count);
     const uint32_t packets = ssm_arena_packets_now(pool);
     bool any = false;

@@ -7,7 +7,7 @@
  * else in the core asks for the kind. A new kind is one file with its row, and a line in SSM_SERVICE_KINDS.
  *
  * Owners: for numbers an array of u32 behind the allocator, written between peek and take; for ranges a field of the
- * node. An owner counts exactly while its value is allocated, so it is never wrong, whoever dies when.
+ * node. An owner counts exactly while its value is allocated, so no death makes it wrong.
  *
  * A struct ssm_hosted is a private view: parameters are checked when it is made, and what is read from the memory
  * later is never trusted as a size or an offset (allocators/src/flat.h).

@@ -74,7 +74,7 @@ struct ssm_superblock {   /* written once, by the creator, but for the last fiel
     struct ssm_u64 rings_made;  /* ever; under the registry's byte lock */
 };
 
-/* Who holds it: see lock.h. */
+/* Its owner: see lock.h. */
 struct ssm_lock { struct ssm_u64 word; };
 
 /* One slot of the holder table. Written under the registry's byte lock, unless a field says otherwise. */

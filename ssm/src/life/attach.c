@@ -383,7 +383,7 @@ int ssm_pool_attach(int fd, const struct ssm_attach_options *options, struct ssm
     return go(pool, result, pool_out);
 }
 
-/* Whoever reads the name meanwhile, or after a death in here, may read a mixture of two. */
+/* A process that reads the name meanwhile, or after a death in here, may read a mixture of two. */
 int ssm_pool_set_name(struct ssm_pool *pool, const char *name)
 {
     SSM_POOL_READ(pool);

@@ -71,9 +71,9 @@ static inline void ssm_ring_fast_put(struct ssm_ring *ring, const uint64_t *hand
 /* Steps 1 to 3 of get, up to the first slot that needs the slow path; returns how many. Needs the consumer's right.
  *
  * A slot with a mark is of a packet that the ring alone holds (I19), and that this process therefore does not hold: the
- * descriptor need not be read. Whoever takes this right over from a dead process has passed over the packets that it had
- * taken (ssm_side_repair_consumer). Without the mark the rest is no index of the class. What comes from shared memory
- * is checked as far as this process could be harmed: the index, and its own claim. */
+ * descriptor need not be read. A process that takes this right over from a dead one has passed over the packets that
+ * the dead one had taken (ssm_side_repair_consumer). Without the mark the rest is no index of the class. What comes from
+ * shared memory is checked as far as this process could be harmed: the index, and its own claim. */
 static inline uint32_t ssm_ring_fast_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count)
 {
     struct ssm_ring_shared *const shared = ring->shared;

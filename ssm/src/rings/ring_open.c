@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Opening rings: found by name, or created; their options; and what a process sees of a ring that it has open. Who uses a
- * ring, and how it ends, is in ring_unlink.h. */
+ * Opening rings: found by name, or created; their options; and what a process sees of a ring that it has open. The
+ * users of a ring, and its end, are in ring_unlink.h. */
 #include "carver.h"
 #include "options.h"
 #include "overflow.h"

@@ -12,7 +12,7 @@
  *   close   1  died = 0, then gone_ns = now, with release (Z1)     the lock of a dead process; gone_ns is set anew
  *           2  the side's lock is released (L1)                    a side that is free, and says since when
  *           3  the waiters of the other side are woken             they look within 50 ms
- *   found dead: whoever steals the side's lock (a reaper, the next process, a shutdown)
+ *   found dead: by the thief of the side's lock (a reaper, the next process, a shutdown)
  *           1  died = 1, then gone_ns = now, if there is a pid (Z1)   the thief's lock, which is stolen likewise
  *           2  the lock is released, the waiters are woken         as for close
  *   A shutdown may borrow the lock of a side that nobody has claimed. It writes no pid, so its death leaves a side that
@@ -20,8 +20,8 @@
  *
  * A side is orphaned when gone_ns is set (Z2), its lock is free, and the time of grace is over. The lock is free or
  * stolen before the next process clears gone_ns: so there is nothing to see of the former one's death while the next
- * one is there. What the process put, or took, before it went is seen by whoever sees gone_ns; so a call looks at the
- * ring once more before it reports that it is orphaned.
+ * one is there. A process that sees gone_ns also sees what the gone process put, or took; so a call looks at
+ * the ring once more before it reports that the ring is orphaned.
  *
  * A shared side of a ring with SSM_PEERS has a set of the processes that may use it, behind the ring: those that have
  * used it, and those that have the ring open and have used neither side yet. Each process writes its own bits.
@@ -32,11 +32,11 @@
  *             got: its bit is set in this side's set
  *          2  its bit in the other side's set is cleared, unless   likewise
  *             a handle of the process may use that side (Z3)
- *          3  who waits for the other side is woken, after 2       they look within 50 ms
+ *          3  waiters for the other side are woken, after 2        they look within 50 ms
  *   close  1  name, pid, died, then gone_ns = now, for the sides   the bits are there still; a reaper does it all again
  *             that the process may use no more
  *          2  its bits in their sets are cleared (Z3)              sets without it
- *          3  who waits for these sides is woken                   they look within 50 ms
+ *          3  waiters for these sides are woken                    they look within 50 ms
  *          4  the process is no user of the ring any more
  *   A reaper closes for the dead, after their locks were repaired and their packets returned, and before their slots are
  *   free; so does a process that adopts a slot. Two that close at once may mix their names.

@@ -145,8 +145,8 @@ int ssm_ring_enrol(struct ssm_ring *topic, struct ssm_ring *subscription, uint32
     }
 }
 
-/* If the roster is another one than `known`, takes the producer's right for a moment: whoever has counted a subscription
- * has given it up before. -SSM_E_FULL: it stays taken. */
+/* If the roster is another one than `known`, takes the producer's right for a moment: a process that has counted a
+ * subscription has given it up before. -SSM_E_FULL: it stays taken. */
 static int look_at_roster(struct ssm_ring *topic, uint32_t known, uint32_t *roster_out)
 {
     struct ssm_side *producer = &topic->shared->producer;

@@ -89,7 +89,7 @@ static void collect_soon(struct ssm_pool *pool)
     while ((result = ssm_registry_lock(pool, 0)) == -ETIMEDOUT && ssm_now_ns() < until_ns)
         ssm_nap_ns(CLOSE_NAP_NS);
     if (result != 0)
-        return; /* whoever has it, or locks it next, finds them */
+        return; /* its owner, or the next one that locks it, finds them */
     ssm_rings_collect(pool);
     ssm_registry_unlock(pool);
 }
@@ -277,8 +277,8 @@ int ssm_ring_unlink_name(struct ssm_pool *pool, const char *name)
 
 /* ---- looking by a handle ---------------------------------------------------------------------------------- */
 
-/* Is the ring still there that had this slot in this incarnation? What was read of it before was its own then: whoever
- * frees it changes the kind before its memory is another one's. */
+/* Is the ring still there that had this slot in this incarnation? What was read of it before was its own then: a
+ * process that frees it changes the kind before its memory is another ring's. */
 static bool is_same_ring(const struct ssm_pool *pool, uint32_t id, uint32_t incarnation)
 {
     ssm_fence_acquire(); /* O6: all of it was read before the kind is; pairs with O5 in free_ring() */

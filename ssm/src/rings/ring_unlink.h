@@ -30,12 +30,12 @@
  * reap: a dead process's row is cleared after its locks are repaired and its packets returned, and before its slot is
  * freed.
  *
- * So whoever opens sets its bit and then looks at the kind; whoever frees has set the kind, and then looks at the bits.
- * One of them sees the other (O1, O2). A bit that is set for a moment, by an open that fails, keeps the ring: the
+ * So a process that opens sets its bit and then looks at the kind. One that frees sets the kind and then looks at the
+ * bits. One of them sees the other (O1, O2). A bit that is set for a moment, by an open that fails, keeps the ring: the
  * process that cleared it then tries to free it.
  *
  * fork: the child has no bits. At its first call it sets them anew, with the registry locked. A ring that was freed
- * before that is gone for it: its handle leads to a ring of nobody's from then on, which is shut down and empty.
+ * before that is gone for it: its handle then leads to a private ring, which is shut down and empty.
  * Threads: rows, handles and tables are written while the attachment is entered. A call that sleeps outside touches the
  * ring's words only while it is entered, since another thread may close the attachment meanwhile. */
 #ifndef SSM_RING_UNLINK_H
@@ -73,8 +73,8 @@ uint32_t ssm_rings_collect(struct ssm_pool *pool);
 uint32_t ssm_ring_users(const struct ssm_pool *pool, uint32_t ring_id, struct ssm_holder_set *users_out);
 
 /* A ring as a process sees it that does not use it, and may not even be a holder: it may be freed at any time, and its
- * memory be another ring's. What was read of it counts if it is still there afterwards. Its slots are in memory that is
- * there, whoever has it. */
+ * memory be another ring's. What was read of it counts if it is still there afterwards. Its slots are in memory that
+ * is mapped, whatever it is used for. */
 struct ssm_ring_seen {
     const struct ssm_ring_shared *shared;
     uint32_t                      id, incarnation, slots;
