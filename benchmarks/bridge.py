@@ -228,6 +228,16 @@ class Bridged:
         ]
         for bridge in self.bridges:
             bridge.start()
+        try:
+            self.meet(size)
+        except BaseException:
+            self.close()
+            raise
+
+    def meet(self, size: int) -> None:
+        """Wait until a first packet has crossed."""
+        self.pools[0].ring("out").send(bytes(size))
+        self.pools[1].ring("in").get(timeout=PATIENCE_S).free()
 
     def close(self) -> None:
         for bridge in self.bridges:

@@ -360,21 +360,19 @@ class Sender:
     def _messages(self, batch: PacketBatch, low: int, positions: Any) -> Iterator[Kept]:
         """Divide a batch, from `low` on, where positions are missing, and where a message would become too large."""
         lengths, count = batch.lengths, len(batch)
-        sums, after = np.cumsum(lengths), self._next
+        sums, after = np.cumsum(lengths, dtype="u8"), self._next
         chained = {i for i in range(count) if batch[i].chain} if self._chains else set[int]()
-        while low < count:
-            high = low + 1
-            base = int(sums[low]) - int(lengths[low])
-            while high < count and int(positions[high]) == int(positions[high - 1]) + 1:
-                if int(sums[high]) - base > BATCH_BYTES or (chained and (low in chained or high in chained)):
-                    break
-                high += 1
-            first = int(positions[low])
-            kept = Kept(batch, low, high, first, after, int(sums[high - 1]) - base, high == count)
-            if low in chained:
-                kept.chained, kept.nbytes = True, sum(map(len, kept.packets()))
-            yield kept
-            low, after = high, first + high - low
+        missing = (np.flatnonzero(np.diff(positions) != 1) + 1).tolist()
+        for bound in sorted({*missing, *chained, *(i + 1 for i in chained), count}):
+            while low < bound:
+                base = int(sums[low]) - int(lengths[low])
+                most = int(np.searchsorted(sums[:bound], base + BATCH_BYTES, side="right"))
+                high, first = max(low + 1, most), int(positions[low])
+                kept = Kept(batch, low, high, first, after, int(sums[high - 1]) - base, high == count)
+                if low in chained:
+                    kept.chained, kept.nbytes = True, sum(map(len, kept.packets()))
+                yield kept
+                low, after = high, first + high - low
 
     def _message(self, kept: Kept, head: tuple[int, int, int]) -> list[Buffer]:
         batch, low, high = kept.batch, kept.low, kept.high

@@ -556,3 +556,60 @@ def test_both_end_when_all_is_done(hosts: tuple[Host, Host]) -> None:
     for thread in threads:
         thread.join(30)
     assert not any(thread.is_alive() for thread in threads)
+
+
+class Taken:
+    """As a batch looks when it is divided into messages."""
+
+    def __init__(self, positions: list[int], lengths: list[int]) -> None:
+        self.positions, self.lengths = np.array(positions, "u8"), np.array(lengths, "u4")
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@pytest.mark.parametrize(
+    ("positions", "lengths", "messages"),
+    [
+        ([0, 1, 2, 3], [10] * 4, [(0, 0, 4, 0)]),
+        ([0, 1, 2, 3], [100, 150, 1, 100], [(0, 0, 2, 0), (2, 2, 4, 2)]),  # 250 bytes are the limit
+        ([0, 1, 2], [10, 300, 10], [(0, 0, 1, 0), (1, 1, 2, 1), (2, 2, 3, 2)]),
+        ([4, 5, 9, 10], [10] * 4, [(4, 0, 2, 0), (9, 2, 4, 6)]),  # 0 .. 3 and 6 .. 8 were done with before
+        ([0, 1, 3], [200, 200, 200], [(0, 0, 1, 0), (1, 1, 2, 1), (3, 2, 3, 2)]),
+    ],
+)
+def test_a_batch_is_divided(
+    positions: list[int],
+    lengths: list[int],
+    messages: list[tuple[int, ...]],
+    hosts: tuple[Host, Host],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where positions are missing, and before a message becomes too large; a large packet goes alone."""
+    monkeypatch.setattr(sender, "BATCH_BYTES", 250)
+    end = sender.Sender(hosts[0].pool.ring("out", **EXACT), "out")
+    taken: Any = Taken(positions, lengths)
+    kept = list(end._messages(taken, 0, taken.positions))
+    assert [(each.first, each.low, each.high, each.after) for each in kept] == messages
+    assert [each.nbytes for each in kept] == [sum(lengths[each.low : each.high]) for each in kept]
+    assert [each.last for each in kept] == [False] * (len(kept) - 1) + [True]
+
+
+def test_idle_bridges_sleep(hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nothing to do, they look twice a second, and say once a second that they live."""
+    rounds = 0
+    whole = Bridge._round
+
+    def counted(bridge: Bridge) -> None:
+        nonlocal rounds
+        rounds += 1
+        whole(bridge)
+
+    out, into, a, _ = joined(hosts)
+    put(out, range(10))
+    assert take(into, 10) == list(range(10))
+    wait_until(lambda: a.status().exports[0].in_flight == 0, "all acknowledged")
+    time.sleep(0.2)
+    monkeypatch.setattr(Bridge, "_round", counted)
+    time.sleep(2)
+    assert rounds < 60
