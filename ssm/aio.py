@@ -358,9 +358,20 @@ async def get(ring: Ring, *, readonly: object = False) -> Packet:
     return await _in_turn(ring, False, functools.partial(ring.get_nowait, readonly=readonly))
 
 
-async def get_many(ring: Ring, n: int, *, readonly: object = False) -> PacketBatch:
-    """Await up to `n` packets, at least one; what `Ring.aget_many` is."""
-    return await _in_turn(ring, False, functools.partial(ring.get_many, n, block=False, readonly=readonly))
+async def get_many(
+    ring: Ring, n: int, *, at_least: int = 1, timeout: float | None = None, readonly: object = False
+) -> PacketBatch:
+    """Await up to `n` packets, and `at_least` so many until the time is over; what `Ring.aget_many` is."""
+    if timeout is not None and timeout < 0:
+        raise ValueError(f"'timeout' must be a non-negative number, not {timeout!r}")
+    attempt = functools.partial(ring.get_many, n, block=False, readonly=readonly)
+    if at_least != 1:
+        attempt = functools.partial(ring._get_enough, n, at_least, readonly)
+    try:
+        async with asyncio.timeout(timeout):
+            return await _in_turn(ring, False, attempt)
+    except TimeoutError:
+        return ring.get_many(n, False, readonly=readonly)
 
 
 async def put(

@@ -96,9 +96,15 @@ class Ring(_core.Ring):
         """get() that is awaited: the event loop goes on while the ring is empty."""
         return cast("Coroutine[Any, Any, Packet]", _aio().get(self, readonly=readonly))
 
-    def aget_many(self, n: int, *, readonly: object = False) -> Coroutine[Any, Any, PacketBatch]:
-        """get_many() that is awaited."""
-        return cast("Coroutine[Any, Any, PacketBatch]", _aio().get_many(self, n, readonly=readonly))
+    def aget_many(
+        self, n: int, *, at_least: int = 1, timeout: float | None = None, readonly: object = False
+    ) -> Coroutine[Any, Any, PacketBatch]:
+        """get_many() that is awaited: the event loop goes on while fewer than `at_least` are there.
+
+        Those that await the same ring in one event loop are served in the order in which they came.
+        """
+        got = _aio().get_many(self, n, at_least=at_least, timeout=timeout, readonly=readonly)
+        return cast("Coroutine[Any, Any, PacketBatch]", got)
 
     def aput(
         self,

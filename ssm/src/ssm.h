@@ -512,6 +512,8 @@ int ssm_ring_get(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, i
  * returned, which comes alone. SSM_E_EMPTY: there is none. -EINVAL: at_least exceeds count or the capacity. */
 int ssm_ring_get_least(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, uint32_t at_least,
                        int64_t timeout_ns);
+/* One attempt of it: SSM_E_EMPTY also if fewer are there, and more may come. */
+int ssm_ring_get_enough(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, uint32_t at_least);
 
 /* SSM_E_ORPHANED: nobody is left who might put into the empty ring, or get from the full one. What is queued is got
  * before. The next process of that side ends this state. */

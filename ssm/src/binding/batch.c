@@ -21,6 +21,7 @@ struct batch_object *batch_new(struct pool_object *pool, uint32_t room)
     batch->status = PACKET_EMPTY;
     batch->count = 0;
     batch->readonly = false;
+    batch->mixed = false;
     return batch;
 }
 
@@ -32,14 +33,37 @@ void batch_adopt(struct batch_object *batch, uint32_t count, uint64_t delivery)
     batch->status = PACKET_LIVE;
 }
 
+static uint64_t delivery_of(const struct batch_object *batch, uint32_t i)
+{
+    return batch_deliveries(batch)[batch->mixed ? i : 0];
+}
+
+/* How many packets one call of the core is for: all, if they have one delivery. */
+static uint32_t step_of(const struct batch_object *batch)
+{
+    return batch->mixed ? 1 : batch->count;
+}
+
+/* With POOL_LOCK. */
+static int free_all(const struct batch_object *batch)
+{
+    int result = 0;
+    for (uint32_t i = 0; i < batch->count; i += step_of(batch)) {
+        int one = ssm_free_many_of(batch->pool->core, batch->handles + i, step_of(batch), delivery_of(batch, i), true);
+        result = result == 0 ? one : result;
+    }
+    return result;
+}
+
 static void batch_dealloc(struct batch_object *self)
 {
     PyTypeObject *type = Py_TYPE(OBJECT(self));
     if (self->weakrefs != NULL)
         PyObject_ClearWeakRefs(OBJECT(self));
     POOL_LOCK(self->pool)
-    if (batch_is_live(self) && !deliveries_stay(self->pool, self->handles, self->count, self->delivery))
-        ssm_free_many_of(self->pool->core, self->handles, self->count, self->delivery, false);
+    for (uint32_t i = 0; batch_is_live(self) && i < self->count; i += step_of(self))
+        if (!deliveries_stay(self->pool, self->handles + i, step_of(self), delivery_of(self, i)))
+            ssm_free_many_of(self->pool->core, self->handles + i, step_of(self), delivery_of(self, i), false);
     POOL_UNLOCK()
     Py_DECREF(OBJECT(self->pool));
     PyObject_Free(self);
@@ -51,7 +75,7 @@ static int finish_locked(struct batch_object *batch, enum packet_status status)
     if (!batch_is_live(batch))
         return -SSM_E_STALE;
     batch->status = status;
-    return ssm_free_many_of(batch->pool->core, batch->handles, batch->count, batch->delivery, true);
+    return free_all(batch);
 }
 
 int batch_finish(struct batch_object *batch)
@@ -139,19 +163,99 @@ static PyObject *batch_item(struct batch_object *self, Py_ssize_t i)
         return NULL;
     packet->readonly = self->readonly;
     int result;
-    BATCH_CALL(self, result, ssm_packet_hold_of(self->pool->core, self->handles[i], self->delivery));
+    BATCH_CALL(self, result, ssm_packet_hold_of(self->pool->core, self->handles[i], delivery_of(self, (uint32_t)i)));
     if (result == 0) {
-        packet_adopt(packet, self->handles[i], self->delivery);
+        packet_adopt(packet, self->handles[i], delivery_of(self, (uint32_t)i));
         return OBJECT(packet);
     }
     Py_DECREF(OBJECT(packet));
     return raise_batch(self, result);
 }
 
+/* ---- parts and sums -------------------------------------------------------------------------------- */
+
+/* Adds a reference to packet i of the batch. False: with an exception set. */
+static bool add_packet(struct batch_object *sum, struct batch_object *batch, Py_ssize_t i)
+{
+    int result;
+    BATCH_CALL(batch, result,
+               ssm_packet_hold_of(batch->pool->core, batch->handles[i], delivery_of(batch, (uint32_t)i)));
+    if (result != 0) {
+        raise_batch(batch, result);
+        return false;
+    }
+    if (sum->mixed)
+        sum->handles[Py_SIZE(sum) / 2 + sum->count] = delivery_of(batch, (uint32_t)i);
+    sum->handles[sum->count++] = batch->handles[i];
+    return true;
+}
+
+/* Makes a batch LIVE that add_packet() has filled; those references go if it failed. */
+static PyObject *finish_sum(struct batch_object *sum, uint64_t delivery, bool filled)
+{
+    batch_adopt(sum, sum->count, delivery);
+    if (filled)
+        return OBJECT(sum);
+    PyObject *kind, *value, *trace;
+    PyErr_Fetch(&kind, &value, &trace); /* what is freed here is no loss: the batches have it still */
+    Py_DECREF(OBJECT(sum));
+    PyErr_Restore(kind, value, trace);
+    return NULL;
+}
+
+static PyObject *batch_slice(struct batch_object *self, PyObject *key)
+{
+    Py_ssize_t start, stop, step;
+    if (!batch_check(self))
+        return batch_raise_stale(self);
+    if (PySlice_Unpack(key, &start, &stop, &step) < 0)
+        return NULL;
+    const Py_ssize_t count = PySlice_AdjustIndices(self->count, &start, &stop, step);
+    struct batch_object *part = batch_new(self->pool, (uint32_t)(self->mixed ? 2 * count : count));
+    if (part == NULL)
+        return NULL;
+    part->mixed = self->mixed;
+    part->readonly = self->readonly;
+    bool filled = true;
+    for (Py_ssize_t i = 0; filled && i < count; i++)
+        filled = add_packet(part, self, start + i * step);
+    return finish_sum(part, self->delivery, filled);
+}
+
+static PyObject *batch_concat(struct batch_object *self, PyObject *other_object)
+{
+    if (Py_TYPE(other_object) != self->state->batch_type)
+        return PyErr_Format(PyExc_TypeError, "only a PacketBatch can be added to one, not %R; or use [*batch, ...]",
+                            Py_TYPE(other_object));
+    struct batch_object *other = (struct batch_object *)other_object;
+    if (!batch_check(self) || !batch_check(other))
+        return batch_raise_stale(batch_check(self) ? other : self);
+    if (self->pool != other->pool)
+        return PyErr_Format(PyExc_ValueError, "the batches are of two pools, %R and %R: a batch has packets of one",
+                            self->pool->name, other->pool->name);
+    const uint64_t count = (uint64_t)self->count + other->count;
+    const bool mixed = self->mixed || other->mixed || self->delivery != other->delivery;
+    if (count > UINT32_MAX / 2)
+        return PyErr_NoMemory();
+    struct batch_object *sum = batch_new(self->pool, (uint32_t)(mixed ? 2 * count : count));
+    if (sum == NULL)
+        return NULL;
+    sum->mixed = mixed;
+    sum->readonly = self->readonly || other->readonly;
+    bool filled = true;
+    for (uint32_t i = 0; filled && i < self->count; i++)
+        filled = add_packet(sum, self, i);
+    for (uint32_t i = 0; filled && i < other->count; i++)
+        filled = add_packet(sum, other, i);
+    return finish_sum(sum, self->delivery, filled);
+}
+
 static PyObject *batch_subscript(struct batch_object *self, PyObject *key)
 {
+    if (PySlice_Check(key))
+        return batch_slice(self, key);
     if (!PyIndex_Check(key))
-        return PyErr_Format(PyExc_TypeError, "batch indices must be integers, not %R", Py_TYPE(key));
+        return PyErr_Format(PyExc_TypeError, "batch indices must be integers or slices, not %R", Py_TYPE(key));
     Py_ssize_t i = PyNumber_AsSsize_t(key, PyExc_IndexError);
     if (i == -1 && PyErr_Occurred())
         return NULL;
@@ -238,19 +342,28 @@ static PyObject *batch_get_redelivered(struct batch_object *self, void *unused)
     return raise_batch(self, result);
 }
 
-/* All packets of a batch were taken out of one ring, or none was. */
+/* Did a redelivering ring give it all its packets? */
+static bool is_delivered(const struct batch_object *batch)
+{
+    for (uint32_t i = 0; i < batch->count; i += step_of(batch))
+        if (delivery_of(batch, i) == SSM_NO_DELIVERY)
+            return false;
+    return true;
+}
+
 static PyObject *batch_get_positions(struct batch_object *self, void *unused)
 {
     uint64_t *values;
     (void)unused;
     if (!batch_check(self))
         return batch_raise_stale(self);
-    if (self->delivery == SSM_NO_DELIVERY)
+    if (!is_delivered(self))
         RETURN_NONE;
     PyObject *array = array_new_u64(self->state, self->count, &values);
     int result = 1;
     for (uint32_t i = 0; array != NULL && result > 0 && i < self->count; i++)
-        BATCH_CALL(self, result, ssm_packet_position(self->pool->core, self->handles[i], self->delivery, &values[i]));
+        BATCH_CALL(self, result,
+                   ssm_packet_position(self->pool->core, self->handles[i], delivery_of(self, i), &values[i]));
     if (result > 0)
         return array;
     Py_DECREF(array);
@@ -524,7 +637,9 @@ static void give_back(struct batch_object *batch)
 {
     if (!batch_check(batch))
         return;
-    const bool all = packets_return(batch->pool, batch->handles, batch->count, batch->delivery);
+    bool all = true;
+    for (uint32_t i = 0; i < batch->count; i += step_of(batch))
+        all = packets_return(batch->pool, batch->handles + i, step_of(batch), delivery_of(batch, i)) && all;
     POOL_LOCK(batch->pool)
     if (all)
         finish_locked(batch, PACKET_RETURNED);
@@ -535,7 +650,7 @@ static void give_back(struct batch_object *batch)
 
 static PyObject *batch_exit(struct batch_object *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    if (nargs > 0 && args[0] != Py_None && self->delivery != SSM_NO_DELIVERY)
+    if (nargs > 0 && args[0] != Py_None && (self->mixed || self->delivery != SSM_NO_DELIVERY))
         give_back(self);
     else
         batch_finish(self);
@@ -590,7 +705,8 @@ static PyMethodDef batch_methods[] = {
 PyDoc_STRVAR(batch_doc,
 "Packets of one pool that this process holds, handled as one.\n\n"
 "Made by `Pool.alloc_many` and `Ring.get_many`. ``batch[i]`` and iteration give `Packet` objects, each a reference of\n"
-"its own. free(), the end of ``with batch:``, or the last reference going away gives the packets back.");
+"its own. So do slices and sums, ``batch[2:5]`` and ``batch + other``, as batches: what is done with one of two batches\n"
+"that have a packet leaves the other one its reference. free(), the end of ``with batch:``, or the last reference going away gives the packets back.");
 
 static PyMemberDef batch_members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(struct batch_object, weakrefs), READONLY, NULL},
@@ -608,6 +724,7 @@ static PyType_Slot batch_slots[] = {
     {Py_tp_iter, PySeqIter_New},
     {Py_sq_length, batch_length},
     {Py_sq_item, batch_item},
+    {Py_sq_concat, batch_concat},
     {Py_mp_length, batch_length},
     {Py_mp_subscript, batch_subscript},
     {0, NULL},

@@ -444,8 +444,15 @@ struct batch_object {
     uint32_t             status; /* enum packet_status */
     uint32_t             count;
     bool                 readonly; /* so are the Packets made from it */
+    bool                 mixed; /* a sum: each reference has a delivery of its own, in the second half of `handles` */
     uint64_t             handles[];
 };
+
+/* One delivery for all, or one for each packet if it is mixed. */
+static inline const uint64_t *batch_deliveries(const struct batch_object *batch)
+{
+    return batch->mixed ? batch->handles + Py_SIZE(batch) / 2 : &batch->delivery;
+}
 
 int batch_exec(PyObject *module, struct module_state *state);
 struct batch_object *batch_new(struct pool_object *pool, uint32_t room); /* EMPTY */

@@ -453,6 +453,7 @@ static PyMethodDef ring_methods[] = {
     {"get", FAST(ring_get), METH_FASTCALL | METH_KEYWORDS, ring_get_doc},
     {"get_nowait", FAST(ring_get_nowait), METH_FASTCALL | METH_KEYWORDS, ring_get_nowait_doc},
     {"get_many", FAST(ring_get_many), METH_FASTCALL | METH_KEYWORDS, ring_get_many_doc},
+    {"_get_enough", FAST(ring_get_enough), METH_FASTCALL, ring_get_enough_doc},
     {"_publish", FAST(ring_publish), METH_FASTCALL, ring_publish_doc},
     {"_enrol", (PyCFunction)ring_enrol, METH_VARARGS, ring_enrol_doc},
     {"_roster", (PyCFunction)ring_roster, METH_O, ring_roster_doc},

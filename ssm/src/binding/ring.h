@@ -55,10 +55,11 @@ PyObject *ring_roster(struct ring_object *self, PyObject *argument);
 
 /* ---- ring_get.c ---------------------------------------------------------------------------------- */
 
-extern const char ring_get_doc[], ring_get_nowait_doc[], ring_get_many_doc[];
+extern const char ring_get_doc[], ring_get_nowait_doc[], ring_get_many_doc[], ring_get_enough_doc[];
 PyObject *ring_get(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *ring_get_nowait(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *ring_get_many(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *ring_get_enough(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs);
 PyObject *ring_next(struct ring_object *self);
 
 #endif

@@ -64,7 +64,7 @@ static int begin_batch(const struct ring_object *ring, struct batch_object *batc
     }
     Py_INCREF(OBJECT(batch));
     out->batch = batch;
-    out->done = (struct ssm_done){batch->handles, &batch->delivery, batch->count, 1};
+    out->done = (struct ssm_done){batch->handles, batch_deliveries(batch), batch->count, !batch->mixed};
     return 0;
 }
 

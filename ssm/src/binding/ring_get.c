@@ -123,11 +123,18 @@ PyObject *ring_next(struct ring_object *self)
     return get_one(self, SSM_FOREVER, false, true);
 }
 
+#define ONCE INT64_MIN /* as a time-out: fewer than `at_least` stay, and nothing waits */
+
 /* As take(), for at least that many. */
 static int take_least(struct ring_object *ring, uint64_t *handles_out, uint32_t count, uint32_t at_least,
                       int64_t timeout_ns)
 {
     struct wait_scope scope;
+    if (timeout_ns == ONCE) {
+        int result;
+        POOL_CALL(ring->pool, result, ssm_ring_get_enough(ring->core, handles_out, count, at_least));
+        return result;
+    }
     if (at_least <= 1 || timeout_ns == 0)
         return take(ring, handles_out, count, timeout_ns);
     if (!wait_begin(&scope, ring->pool, &ring->closed))
@@ -184,26 +191,43 @@ static uint32_t at_most_u32(uint64_t value)
     return value > UINT32_MAX ? UINT32_MAX : (uint32_t)value;
 }
 
+static PyObject *get_many(struct ring_object *self, PyObject *n, PyObject *least, int64_t timeout_ns, bool readonly)
+{
+    uint64_t count, at_least = 1;
+    int range = argument_u64(n, &count); /* 2: UINT64_MAX */
+    if (range < 0)
+        return NULL;
+    if (range == 1 || (range == 0 && count == 0))
+        return PyErr_Format(PyExc_ValueError, "n must be 1 or more packets, not %S", n);
+    range = least != NULL ? argument_u64(least, &at_least) : 0;
+    if (range < 0)
+        return NULL;
+    if (range == 1 || (range == 0 && at_least == 0))
+        return PyErr_Format(PyExc_ValueError, "at_least must be 1 or more packets, not %S", least);
+    return get_batch(self, at_most_u32(count), at_most_u32(at_least), timeout_ns, readonly);
+}
+
 PyObject *ring_get_many(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const struct parameters parameters = {
         "get_many", {KEYWORD_n, KEYWORD_block, KEYWORD_timeout, KEYWORD_readonly, KEYWORD_at_least}, 5, 3, 1};
     PyObject *values[5];
     int64_t timeout_ns;
-    uint64_t count, at_least = 1;
     bool readonly = false;
     if (arguments_bind(self->state, &parameters, args, nargs, kwnames, values) < 0 ||
         argument_wait(values[1], values[2], &timeout_ns) < 0 || argument_flag(values[3], &readonly) < 0)
         return NULL;
-    int range = argument_u64(values[0], &count); /* 2: UINT64_MAX */
-    if (range < 0)
+    return get_many(self, values[0], values[4], timeout_ns, readonly);
+}
+
+RING_DOC(ring_get_enough_doc,
+"_get_enough($self, n, at_least, readonly, /)\n--\n\n"
+"get_many() that tries once: RingEmpty also if fewer are there, and more may come.");
+
+PyObject *ring_get_enough(struct ring_object *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    bool readonly = false;
+    if (arguments_are("_get_enough", nargs, 3) < 0 || argument_flag(args[2], &readonly) < 0)
         return NULL;
-    if (range == 1 || (range == 0 && count == 0))
-        return PyErr_Format(PyExc_ValueError, "n must be 1 or more packets, not %S", values[0]);
-    range = values[4] != NULL ? argument_u64(values[4], &at_least) : 0;
-    if (range < 0)
-        return NULL;
-    if (range == 1 || (range == 0 && at_least == 0))
-        return PyErr_Format(PyExc_ValueError, "at_least must be 1 or more packets, not %S", values[4]);
-    return get_batch(self, at_most_u32(count), at_most_u32(at_least), timeout_ns, readonly);
+    return get_many(self, args[0], args[1], ONCE, readonly);
 }

@@ -15,7 +15,7 @@
 
 /* What is put, and whose it is. */
 struct parcel {
-    const uint64_t              *handles, *deliveries; /* of a batch, one delivery for all */
+    const uint64_t              *handles, *deliveries; /* of a batch that is not mixed, one delivery for all */
     uint32_t                     count;
     struct packet_object *const *packets; /* `count` of them, or NULL */
     struct batch_object         *batch;   /* or NULL */
@@ -50,7 +50,7 @@ static void parcel_sent(const struct parcel *parcel)
 static int put(struct ring_object *ring, const struct parcel *parcel, bool keep, int64_t timeout_ns)
 {
     const uint32_t kept = keep ? SSM_KEEP : parcel->kept ? SSM_KEEP | SSM_HANDOVER : 0u;
-    const uint32_t flags = kept | (parcel->batch != NULL ? SSM_ONE_DELIVERY : 0u);
+    const uint32_t flags = kept | (parcel->batch != NULL && !parcel->batch->mixed ? SSM_ONE_DELIVERY : 0u);
     if (parcel->done != NULL)
         return ssm_ring_put_done(ring->core, parcel->handles, parcel->deliveries, parcel->count, parcel->done, flags,
                                  timeout_ns);
@@ -261,12 +261,14 @@ static int check_capacity(const struct ring_object *ring, Py_ssize_t count)
 static PyObject *put_batch(struct ring_object *ring, struct batch_object *batch, const struct ended *ended, bool keep,
                            int64_t timeout_ns)
 {
-    struct parcel parcel = {batch->handles, &batch->delivery, .count = batch->count, .batch = batch,
+    struct parcel parcel = {batch->handles, batch_deliveries(batch), .count = batch->count, .batch = batch,
                             .done = ended_of(ended)};
     if (ring_check_pool(ring, batch->pool, "batch is") < 0 || !ring_begin(ring))
         return NULL;
     bool fits = check_capacity(ring, batch->count) == 0;
-    int result = fits ? deliver(ring, &parcel, keep, timeout_ns) : -EINVAL;
+    int result = fits && batch->count == 0 && batch_check(batch) ? 0
+               : fits                                            ? deliver(ring, &parcel, keep, timeout_ns)
+                                                                 : -EINVAL;
     ring_end(ring);
     if (result >= 0)
         return PyLong_FromLong((long)batch->count - result);

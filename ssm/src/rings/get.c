@@ -417,3 +417,19 @@ int ssm_ring_get_least(struct ssm_ring *ring, uint64_t *handles_out, uint32_t co
     const bool over = result == -SSM_E_EMPTY || result == -SSM_E_SHUTDOWN || result == -SSM_E_ORPHANED;
     return over ? get_slowly(ring, handles_out, count, at_least > 1 ? 0 : timeout_ns) : result;
 }
+
+/* For callers that wait in another way: an event loop. */
+int ssm_ring_get_enough(struct ssm_ring *ring, uint64_t *handles_out, uint32_t count, uint32_t at_least)
+{
+    struct get_call call = {ring, handles_out, count > INT32_MAX ? INT32_MAX : count, at_least};
+    if (count == 0 || at_least > call.count || at_least > ring->capacity)
+        return -EINVAL;
+    const int result = get_attempt(&call, true);
+    if (result == -SSM_E_EMPTY && !ssm_ring_look_for_partner(ring, SSM_READY_TO_GET)) {
+        if (ssm_pool_look_in_turn(ring->pool, ssm_now_ns()))
+            ring->pool->on_stall(ring->pool); /* a dead process may have some */
+        return result;
+    }
+    const bool over = result == -SSM_E_EMPTY || result == -SSM_E_SHUTDOWN || result == -SSM_E_ORPHANED;
+    return over ? get_slowly(ring, handles_out, count, 0) : result;
+}
