@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from ssm.bridge.config import Settings
 
 METADATA = 1 << 16  # bytes for the boards and semaphores of bridges
-OWN = ("pool", "exports", "imports", "wait", "status")  # of the settings, those that the pipeline gives
+# Of the settings, those that the pipeline gives, or that its bridges do not have: they have one peer, and no topics.
+OWN = ("pool", "exports", "imports", "wait", "status")
+NONE = ("export_topics", "import_topics", "overflow", "hosts", "lost")
 
 
 def window(capacity: int) -> int:
@@ -32,7 +34,7 @@ def settings_of(role: str, given: dict[str, Any], **own: Any) -> Settings:
     """
     from ssm.bridge import BridgeError, config
 
-    known = [field.name for field in dataclasses.fields(config.Settings) if field.name not in OWN]
+    known = [field.name for field in dataclasses.fields(config.Settings) if field.name not in OWN + NONE]
     if unknown := sorted(given.keys() - set(known)):
         raise PipelineRefused(f"a bridge of a pipeline has no setting {unknown[0]!r}, but {', '.join(known)}")
     told: dict[str, Any] = given | {"pool": "of the run", "exports": (role,)} | own

@@ -135,6 +135,7 @@ def objects_from_anybody(pipe: ssm.Pipeline) -> None:
         (loses, "capture", "needs redeliver=True"),
         (objects_from_anybody, "capture", "would be unpickled"),
         (lambda pipe: pipe.bridge("parser", ring="raw"), "capture", "no setting 'ring'"),
+        (lambda pipe: pipe.bridge("parser", hosts=2), "capture", "no setting 'hosts'"),
         (lambda pipe: pipe.bridge("parser", listen="10.0.0.1:1"), "capture", "--insecure"),
     ],
 )

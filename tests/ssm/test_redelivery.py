@@ -579,3 +579,66 @@ def test_each_job_is_done_once(make_pool, children, seed, cache, workers):
     print(kills, "kills,", sent, "jobs,", stats.redelivered, "redelivered")
     assert stats.redelivered > 0
     assert_all_is_there(pool)
+
+
+def keep_and_free(talk, name, seed):
+    """Keep some batches, free them in other orders, one by one, or give them back."""
+    rng = random.Random(seed)
+    pool = ssm.Pool.attach(name)
+    jobs, kept = pool.ring("jobs"), []
+    talk.send("here")
+    while True:
+        with contextlib.suppress(ssm.RingEmpty):
+            kept.append(jobs.get_many(rng.choice((1, 3, 16, 64)), timeout=0.02))
+        while len(kept) > rng.randrange(5):
+            batch, how = kept.pop(rng.randrange(len(kept))), rng.random()
+            if how < 0.1:
+                packets = list(batch)
+                rng.shuffle(packets)
+                for packet in packets:
+                    packet.free()
+            elif how < 0.15:
+                batch.__exit__(ValueError, ValueError(), None)
+            else:
+                batch.free()
+
+
+@pytest.mark.parametrize("cache", [0, 8])
+def test_batches_that_find_no_room_in_time_are_put_once(make_pool, children, seed, cache):
+    """A put_many() that gives up has put nothing; packets of the next one are new, whatever the consumer does."""
+    rng = random.Random(seed)
+    pool = make_pool(classes={64: 160}, headroom=0, tailroom=0, cache=cache)
+    jobs = pool.ring("jobs", capacity=32, redeliver=True, consumers="one", peers=False)
+
+    def start():
+        consumer = children.start(keep_and_free, pool.name, rng.randrange(1 << 30))
+        consumer.hear()
+        return consumer
+
+    consumer, put, full, kills = start(), 0, 0, 0
+    until, next_kill = time.monotonic() + SECONDS, 0.0
+    while time.monotonic() < until or kills < 3:
+        batch = pool.alloc_many(16, 8, timeout=60)
+        before = jobs_put(pool)
+        while jobs_put(pool) == before:
+            try:
+                jobs.put_many(batch, timeout=rng.choice((0, 1e-5, 1e-3, 0.02)))
+                put += 16
+            except ssm.RingFull:
+                full += 1
+            if time.monotonic() > next_kill:
+                consumer.kill()
+                consumer, kills = start(), kills + 1
+                next_kill = time.monotonic() + rng.uniform(0.05, 0.3)
+        assert jobs_put(pool) == put
+        assert time.monotonic() < until + 60
+    assert full > 0
+    consumer.kill()
+    pool.reap()
+    while not jobs.empty():
+        jobs.get().free()
+    assert_all_is_there(pool)
+
+
+def jobs_put(pool):
+    return next(ring.puts for ring in pool.stats().rings if ring.name == "jobs")
