@@ -186,14 +186,14 @@ int argument_u64(PyObject *value, uint64_t *out);
 
 /* What PoolExhausted says of the pool, see exhausted.c. */
 struct exhausted_facts {
-    PyObject *latest;    /* or NULL: nobody asked yet */
-    uint64_t  asked_ns;  /* when somebody did last */
+    PyObject *latest;    /* or NULL: not asked for yet */
+    uint64_t  asked_ns;  /* when it was asked for last */
     int64_t   credit_ns; /* time for further passes; below 0: it is overdrawn */
 };
 
 /* When the collector may run for an exhausted pool, see garbage.c. */
 struct collector {
-    uint64_t asked_ns, ran_ns; /* when somebody last asked, and when it last ran */
+    uint64_t asked_ns, ran_ns; /* when it was last asked for, and when it last ran */
     int64_t  credit_ns;        /* for runs that free no block; below 0: it is overdrawn */
     uint64_t runs;
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The core's answers as Python exceptions. Errors that a loop may meet often (exhausted, full, empty, shut down) are
- * raised where they happen, with the facts of that moment, of which ssm/errors.py makes words when somebody reads them. */
+ * raised where they happen, with the facts of that moment, of which ssm/errors.py makes the text when it is read. */
 #include "binding.h"
 
 #include <errno.h>
@@ -96,7 +96,7 @@ PyObject *raise_code(const struct pool_object *pool, int code)
         return raise_os(
             PyExc_OSError, ESTALE,
             "pool %R: others may read it, so its locks are on a file of their own in /dev/shm (.ssm-locks-...), and "
-            "somebody has removed that: nobody can attach any more; unlink the pool and create it again",
+            "that file was removed: no process can attach any more; unlink the pool and create it again",
             pool->name);
     case SSM_E_NO_SHM:
         return raise_os(
@@ -114,7 +114,7 @@ PyObject *raise_code(const struct pool_object *pool, int code)
         return raise_os(
             PyExc_OSError, ENOSYS,
             "pool %R: this kernel has no open-file-description locks (fcntl with F_OFD_SETLK), by which a pool knows "
-            "who lives; it takes Linux 3.15, or a sandbox that has them",
+            "which processes live; it takes Linux 3.15, or a sandbox that has them",
             pool->name);
     case ENOMEM: return PyErr_NoMemory();
     case ETIMEDOUT:

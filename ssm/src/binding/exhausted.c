@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * PoolExhausted, with what was so when it was raised: who held the blocks. ssm/errors.py makes the words of it.
+ * PoolExhausted, with the facts of the moment when it was raised: the holders of the blocks. ssm/errors.py makes the
+ * text.
  *
  * The facts are a pass over all blocks, which takes much longer than the failed call. An error that is rare gets facts of
  * its own; a loop that polls shall not pay for them. So passes are paid out of a credit that grows with time: while it
@@ -13,7 +14,7 @@
 #define CREDIT_NS     INT64_C(2000000) /* of passes, before the first one is left out */
 #define CREDIT_PER_NS 16               /* one of so many nanoseconds may go to passes, in the long run */
 
-/* (blocks, is_ring, name, pid, alive) of those who hold most, and whether there are more. */
+/* (blocks, is_ring, name, pid, alive) of the holders with most blocks, and whether there are more. */
 static PyObject *most_held(struct ssm_holder_info *holders, uint32_t count)
 {
     PyObject *held = PyTuple_New(0);

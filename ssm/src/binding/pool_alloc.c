@@ -101,7 +101,7 @@ const char pool_alloc_doc[] = PyDoc_STR(
     "Returns\n-------\n"
     "Packet\n    Writable buffer of `size` bytes, not zeroed.\n\n"
     "Raises\n------\n"
-    "PoolExhausted\n    No block came free in `timeout`, or no room in the arena; nothing was taken. The message names who holds the\n"
+    "PoolExhausted\n    No block came free in `timeout`, or no room in the arena; nothing was taken. The message names the holders of the\n"
     "    blocks.\n"
     "PacketTooLarge\n    No size class has blocks of headroom + `size` + tailroom bytes, nor has the arena so many.");
 

@@ -184,7 +184,7 @@ static PyObject *ring_close(struct ring_object *self, PyObject *unused)
 
 PyDoc_STRVAR(ring_unlink_doc,
 "unlink($self, /)\n--\n\n"
-"Take the ring's name away, for everybody and at once: the next `Pool.ring` of that name makes a new one.\n\n"
+"Remove the ring's name, for all processes and at once: the next `Pool.ring` of that name makes a new one.\n\n"
 "Processes that have the ring open go on with it, this one included. When the last of them has closed it or died, what\n"
 "is queued in it is freed, and its memory and its holder slot are there for others.\n\n"
 "Returns\n-------\n"
@@ -233,7 +233,7 @@ static PyObject *ring_shutdown(struct ring_object *self, PyObject *const *args, 
 
 PyDoc_STRVAR(ring_task_done_doc,
 "task_done($self, /)\n--\n\n"
-"Say that one packet that was taken out is dealt with, for those who join().\n\n"
+"Say that one packet that was taken out is dealt with, for calls of join().\n\n"
 "Raises\n------\n"
 "ValueError\n    As many were said to be done as were ever put.");
 
@@ -258,8 +258,8 @@ static PyObject *ring_task_done(struct ring_object *self, PyObject *unused)
 PyDoc_STRVAR(ring_join_doc,
 "join($self, /, timeout=None)\n--\n\n"
 "Wait until task_done() was said as often as packets were put.\n\n"
-"Packets that a shutdown discards are done. One that a process had taken when it died is so when somebody says it in its\n"
-"place, as the worker that gets it once more does where the ring has ``redeliver=True``.\n\n"
+"Packets that a shutdown discards are done. A packet that a process had taken when it died is done when another process calls\n"
+"task_done() for it; with ``redeliver=True`` that is the worker that gets it once more.\n\n"
 "Parameters\n----------\n"
 "timeout : float or None\n    Seconds to wait; ``None`` waits for ever.\n\n"
 "Returns\n-------\n"

@@ -16,7 +16,7 @@ static PyObject *raise_ring_closed(const struct ring_object *ring)
                         ring->pool->name);
 }
 
-/* The figures of this moment; ssm/errors.py makes the words when somebody reads them. */
+/* The figures of this moment; ssm/errors.py makes the text when it is read. */
 static PyObject *raise_state(struct ring_object *ring, enum ours class)
 {
     PyObject *figures[3] = {NULL}, *arguments = NULL;
@@ -60,7 +60,7 @@ static PyObject *partner_text(const struct ssm_partner_info *partner)
     return text;
 }
 
-/* The other side has nobody left. */
+/* The other side has no process left. */
 static PyObject *raise_orphaned(struct ring_object *ring, bool putting)
 {
     struct ssm_partner_info partner;

@@ -695,7 +695,7 @@ int ssm_arena_furnish(struct ssm_pool *pool, const struct ssm_arena_request *req
 
 /* ---- giving memory back ---------------------------------------------------------------------------------- */
 
-/* Of all packets that somebody has, in whole units or less. */
+/* Of all packets that are held, in whole units or less. */
 static uint64_t held_bytes_locked(const struct ssm_pool *pool)
 {
     uint64_t bytes = 0;

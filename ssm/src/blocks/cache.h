@@ -9,7 +9,7 @@
  *   thief: takes `thief` (a robust lock); fence C2; waits until busy == 0.       ... thief = 0
  * C1 is a compiler fence (or a full one, `no_membarrier`): C2 runs a full fence on the owner's processor (membarrier),
  * after which either the owner sees the thief or the thief sees busy. A process that cannot take part fences itself
- * (`no_membarrier`). An owner that finds a thief goes to the shards directly: it waits for nobody.
+ * (`no_membarrier`). An owner that finds a thief goes to the shards directly, and never waits.
  *
  * An entry counts while its block carries the owner's bit and the entry's generation. A block's generation changes
  * whenever it leaves a shard's list and whenever it is handed out. So an entry that lost its block is void for ever.
@@ -85,7 +85,7 @@ static inline uint32_t ssm_cache_count(const struct ssm_pool *pool, const struct
     return count <= pool->geometry.cache_slots ? count : 0; /* damaged: its blocks come back when this process ends */
 }
 
-/* May the owner take that entry? If not, somebody wrote over it. */
+/* May the owner take that entry? If not, it was overwritten. */
 static inline bool ssm_cache_entry_is_sound(const struct ssm_pool *pool, const struct ssm_own_class *class,
                                             uint64_t handle)
 {

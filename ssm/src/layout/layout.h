@@ -23,7 +23,7 @@
  *   reap        clear the bits of the dead everywhere, settle every block that is empty and not listed
  *   lock word   0, or incarnation << 32 | waiters << 31 | holder slot + 1
  *   service     an allocator of ids, addresses, pids or RMIDs that processes share by name
- *   owner       who allocated a value of a service: the low 20 bits of an incarnation << 12 | holder slot
+ *   owner       the process that allocated a value of a service: the low 20 bits of an incarnation << 12 | holder slot
  *   chain       a message of several blocks: a head, and segments that its `next` and theirs lead to; see chain.h
  *   delivery    a packet that a process took out of a redelivering ring and has neither freed nor put
  *   carver      the range tree that divides the metadata area among rings and services
@@ -117,8 +117,8 @@ struct ssm_service_shared {
 /* Which call that waits for several blocks is served before all others; see reservation.h. Each word is a time in
  * microseconds << 13 | holder slot + 1. Any process writes them. */
 struct ssm_reservations {
-    struct ssm_u64 turn;                   /* until when others step back; without a slot: until when nobody does */
-    struct ssm_u64 asking[SSM_ASKING_MAX]; /* from when on somebody may have a turn; 0: nobody asks */
+    struct ssm_u64 turn;                   /* until when others step back; without a slot: until when none does */
+    struct ssm_u64 asking[SSM_ASKING_MAX]; /* from when on a call may have a turn; 0: none asks */
 };
 
 /* Open rings: a table of one row per holder slot, one bit per holder id. A bit says that the process of that slot has the
@@ -129,7 +129,7 @@ struct ssm_reservations {
 /* What the shards of one class share. Any process writes it. */
 struct ssm_class {
     SSM_SHARED_ALIGNED
-    struct ssm_u32   announced; /* count << 1 | bit: somebody waits on some shard (sticky, as in an eventcount) */
+    struct ssm_u32   announced; /* count << 1 | bit: a call waits on some shard (sticky, as in an eventcount) */
     struct ssm_u32   turn;      /* where the search for waiters starts next: round-robin over the shards */
     struct ssm_u32   unsettled; /* 1: a block may be free and on no list, because its shard's lock stayed taken */
     struct ssm_event several;   /* calls that wait for several blocks, or for room in the arena, sleep here */
@@ -224,7 +224,7 @@ struct ssm_side {
  *   I18 a side that was claimed and has no owner now says since when its process is gone */
 struct ssm_partner {
     struct ssm_u64 gone_ns; /* since when it is gone; 0: it is there, or there never was any */
-    struct ssm_u32 pid;     /* 0: nobody has claimed the side yet */
+    struct ssm_u32 pid;     /* 0: no process has claimed the side yet */
     struct ssm_u32 died;    /* 1: it was found dead; 0: it closed the ring */
     char           name[SSM_NAME_SIZE];
 };

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The lock file of a pool that other users may read but not write: an empty file beside it, which only users who may
+ * The lock file of a pool that other users may read but not write: an empty file beside it, which only users that may
  * write to the pool can open. A user who may read a file can take read locks on all its bytes, and so prevent write
  * locks. So the registry's byte and the liveness locks of such a pool are bytes of this file. Other pools have no lock
- * file: who may open them may write anyway.
+ * file: users that may open them may write anyway.
  *
  * Its name contains the pool's generation, not its name: a new pool of the same name has another lock file. Read-only
  * attachments cannot open it. For them, each process also locks its slot's byte of the pool's file where it can; no

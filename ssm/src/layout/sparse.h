@@ -37,7 +37,7 @@ static inline uint32_t ssm_arena_packets_now(const struct ssm_pool *pool)
     return packets < g->arena_packets ? packets : g->arena_packets;
 }
 
-/* Blocks from here on are not there yet: loops over all blocks end here, and handles of others are of nobody. */
+/* Blocks from here on are not there yet: loops over all blocks end here, and handles of later blocks are stale. */
 static inline uint32_t ssm_blocks_now(const struct ssm_pool *pool)
 {
     return pool->geometry.block_total - pool->geometry.arena_packets + ssm_arena_packets_now(pool);
@@ -50,7 +50,7 @@ static inline uint32_t ssm_class_blocks_now(const struct ssm_pool *pool, uint32_
                                                : pool->geometry.classes[class_idx].block_count;
 }
 
-/* Is there a block of that index, which somebody else wrote? */
+/* Is there a block of that index, which another process wrote? */
 static inline bool ssm_block_exists(const struct ssm_pool *pool, uint32_t block_idx)
 {
     return block_idx < pool->geometry.block_total - pool->geometry.arena_packets || block_idx < ssm_blocks_now(pool);

@@ -323,7 +323,7 @@ static void check_ring(struct ssm_pool *pool, uint32_t id, uint8_t *queued, stru
         find(f, "ring %u: %u blocks are the ring's, but are not queued in it", id, strays);
 }
 
-/* ---- who has which ring open: I20 ------------------------------------------------------------------------------ */
+/* ---- which processes have a ring open: I20 --------------------------------------------------------------------- */
 
 /* A process that is just opening a ring may have set the bit of a slot that is none any more. */
 static bool is_open_in_vain(const struct ssm_pool *pool, uint32_t slot, uint32_t id)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Looking at queued packets without taking them. It holds nothing, stops nobody, and works read-only. So other
+ * Looking at queued packets without taking them. It holds nothing, delays no process, and works read-only. So other
  * processes may take, free and refill a block while it is copied. The generation, read before and after, shows that,
  * and such a copy is thrown away. It does not show what a holder writes into its own packet meanwhile, nor, on a
  * processor that reorders stores, the first bytes of a new owner. So a copy is for people to read, not for decisions.

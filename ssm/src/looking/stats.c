@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Statistics. They read words that other processes write: each figure is right by itself, two figures may be of two
- * moments. They work on a read-only attachment, and stop nobody. */
+ * moments. They work on a read-only attachment, and delay no process. */
 #include "arena.h"
 #include "cache.h"
 #include "registry.h"

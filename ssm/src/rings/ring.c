@@ -2,8 +2,8 @@
  *
  * The ring: a power-of-two array of handles between producers and consumers. It carries handles only; the packets
  * belong to the ring by its bit in their holder sets. This file finds rings and says where their parts stand. ring_open.c
- * creates, opens and measures them, ring_unlink.c ends them; ring_side.c decides who may put and who may get; put.c
- * puts, get.c gets, ring_shutdown.c shuts a ring down.
+ * creates, opens and measures them, ring_unlink.c ends them; ring_side.c decides which process may put, and which may
+ * get; put.c puts, get.c gets, ring_shutdown.c shuts a ring down.
  *
  * Each side has an index and a right to it. A side reads its own index relaxed and the peer's with acquire, publishes
  * with release (R1, R2), and remembers the peer's index.

@@ -22,7 +22,7 @@ struct ssm_ring {
     bool                         put_fast, get_fast; /* the same, and it is an ordinary ring */
     uint32_t         class_idx;    /* of the last packet that the slow path of get took; a guess for the next one */
     uint32_t         incarnation;  /* of the ring's holder slot: that of another ring is another one */
-    bool             gone;         /* a forked child found it freed: `shared` is nobody's; see ring_unlink.h */
+    bool             gone;         /* a forked child found it freed: `shared` is a private one; see ring_unlink.h */
     struct ssm_ring *next, **link; /* the open rings of the attachment */
 };
 
@@ -80,7 +80,7 @@ bool ssm_ring_borrow_access(struct ssm_pool *pool, uint32_t holder_id, struct ss
 struct ssm_ring_shared *ssm_ring_shared_of(const struct ssm_ring *ring);
 struct ssm_pool *ssm_ring_pool(const struct ssm_ring *ring);
 
-/* One attempt to put, of a caller that has entered the pool. Wakes nobody. */
+/* One attempt to put, of a caller that has entered the pool. Wakes no call. */
 int ssm_ring_put_entered(struct ssm_ring *ring, const uint64_t *handles, uint32_t count);
 
 /* Takes over the sides of dead processes, and repairs them. */

@@ -8,7 +8,7 @@
  *   1  under the producer's right: FLOWDOWN, DISCARD     the owner's slot is still a dead process's, and the ring names
  *                                                        it: the next reaper begins at step 1
  *   2  under the consumer's right: packets are freed     the same; what was taken is the dead reaper's, and is reaped
- *   3  everybody who waits is woken                      waits look again within 50 ms by themselves
+ *   3  all waiters are woken                             waits look again within 50 ms by themselves
  *   4  its name is taken away (ring_unlink.h)            the same
  *   5  owner = 0                                         an ended ring without a name, which goes with its last user
  * If a stopped process has one of the rights, the owner is left to the next reaper, with its ring.

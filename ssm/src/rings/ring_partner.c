@@ -20,7 +20,7 @@ static uint32_t exclusive_flag(bool producers)
     return producers ? SSM_ONE_PRODUCER : SSM_ONE_CONSUMER;
 }
 
-/* Does a call that waits for the other side end when that has nobody left? */
+/* Does a call that waits for the other side end when no process is left there? */
 static bool is_watched(const struct ssm_ring *ring, enum ssm_readiness what)
 {
     return ring->flags & (exclusive_flag(what == SSM_READY_TO_GET) | SSM_PEERS) && !(ring->flags & SSM_WAIT_ANYWAY);
@@ -81,7 +81,7 @@ static bool may_use(const struct ssm_ring *closed_or_open, bool putting)
     return false;
 }
 
-/* Takes a process out of a side's set, and wakes who waits for it. */
+/* Takes a process out of a side's set, and wakes the calls that wait for it. */
 static void take_out(struct ssm_pool *pool, struct ssm_ring_shared *shared, struct ssm_u64 *set, bool putting,
                      uint32_t slot)
 {

@@ -60,7 +60,7 @@ static void forget_the_parents(struct acquire *call)
 static bool has_place(struct acquire *call)
 {
     if (call->place != SSM_NO_PLACE && !ssm_permits_has_place(permits_of(call), call->place, call->owner, call->ticket))
-        call->place = SSM_NO_PLACE; /* somebody wrote over it */
+        call->place = SSM_NO_PLACE; /* it was overwritten */
     return call->place != SSM_NO_PLACE;
 }
 
