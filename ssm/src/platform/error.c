@@ -36,8 +36,7 @@ const char *ssm_strerror(int error)
         [SSM_E_QUOTA - SSM_E_EXHAUSTED] = "the process would hold more than its quota",
         [SSM_E_SEGMENT - SSM_E_EXHAUSTED] = "the packet is a segment of a chain",
         [SSM_E_CHAIN - SSM_E_EXHAUSTED] = "a chain cannot be kept, nor come out of a ring that redelivers",
-        [SSM_E_SHARED -
-         SSM_E_EXHAUSTED] = "another process or a ring holds the packet as well, or this process holds it twice",
+        [SSM_E_SHARED - SSM_E_EXHAUSTED] = "the packet is held elsewhere as well, or twice by this process",
         [SSM_E_PINNED - SSM_E_EXHAUSTED] = "there are views of the packet",
         [SSM_E_NO_SHM - SSM_E_EXHAUSTED] = "there is no directory /dev/shm",
         [SSM_E_NO_PROC - SSM_E_EXHAUSTED] = "/proc is not mounted, or shows another PID namespace",
