@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import weakref
 from pickle import loads
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from types import GenericAlias
 
     from ssm._core import Packet
+    from ssm.bridge.queued import Crossing
     from ssm.pool import Pool
     from ssm.readiness import Reader, Writer
     from ssm.ring import Ring
@@ -131,8 +133,17 @@ class Queue(Consumer[T]):
         The same, by the bytes of the largest object, 1 .. 2**40.
     ctx : object, optional
         Taken and not used: multiprocessing's contexts pass themselves. A queue goes to processes of any start method.
+    bridge : mapping, optional
+        The other side of the queue is on another host: ``{"export": "jobs", "connect": "10.0.0.2:7400"}`` where objects
+        are put, ``{"import": "jobs", "listen": "10.0.0.2:7400"}`` where they come out; the other keys are those of a
+        configuration file of ``ssm bridge``. The bridge runs in a thread of this process until it closes the queue;
+        give the queue a name, for other processes here. What is put crosses exactly once, unless redeliver=False;
+        then a bridge that is killed loses what it had. Each object fits into one packet, unless redeliver=False.
 
     Raises
+    ------
+    BridgeError
+        The bridge cannot work as it was told to, or would be open to the network without a word.
     ------
     RingMismatch
         A queue of that name is there, with another maxsize or redeliver.
@@ -146,6 +157,7 @@ class Queue(Consumer[T]):
     __slots__ = (
         "__weakref__",
         "_copy",
+        "_crossing",
         "_in_hand",
         "_lends",
         "_plain_max",
@@ -154,6 +166,8 @@ class Queue(Consumer[T]):
         "_writers",
         "maxsize",
     )
+
+    _crossing: Crossing | None  # in the process that gave it a bridge
 
     if TYPE_CHECKING:
 
@@ -174,7 +188,9 @@ class Queue(Consumer[T]):
         like: object = None,
         itemsize: int | None = None,
         ctx: object = None,
+        bridge: Mapping[str, Any] | None = None,
     ) -> None:
+        crossing = None if bridge is None else late.load("ssm.bridge.queued").Crossing(bridge)
         own = (memory, max_memory, classes, like, itemsize)
         if pool is not None and any(each is not None for each in own):
             raise ValueError(
@@ -203,8 +219,17 @@ class Queue(Consumer[T]):
         name = name or queue_memory.new_name()
         places = maxsize if maxsize > 0 else queue_memory.places(pool)
         as_it_is = maxsize <= 0 and name in pool.rings()
-        ring = pool.ring(name, None if as_it_is else places, redeliver=redeliver)
+        size = None if as_it_is else places
+        if crossing is not None and crossing.exports and not as_it_is:
+            redelivers = redeliver is None or redeliver
+            ring = pool.ring(name, size, consumers="one", peers=False, redeliver=redelivers)
+        else:
+            ring = pool.ring(name, size, redeliver=redeliver)
         self._open(ring, max(0, maxsize), trust_other_users, copy)
+        if crossing is not None:
+            crossing.begin(pool, ring)
+            self._crossing = crossing
+            weakref.finalize(self, crossing.leave)
 
     def _open(self, ring: Ring, maxsize: int, trust: bool, copy: str) -> None:
         room = ring.pool.max_size
@@ -225,6 +250,7 @@ class Queue(Consumer[T]):
             copy,
         )  # None: always
         self._in_hand = InHand() if ring.redeliver else None
+        self._crossing = None
         self.maxsize = maxsize
 
     def _opened(self) -> Ring:
@@ -405,8 +431,18 @@ class Queue(Consumer[T]):
                     raise
 
     def join(self) -> None:
-        """Wait until as many objects are dealt with as were put."""
-        self._opened().join()
+        """Wait until as many objects are dealt with as were put; if they go to another host, until it has all of them.
+
+        Raises
+        ------
+        BridgeError
+            The bridge to the other host cannot go on.
+        """
+        ring = self._opened()
+        if self._crossing is not None and self._crossing.exports:
+            self._crossing.join()
+        else:
+            ring.join()
 
     def shutdown(self, immediate: bool = False) -> None:
         """End the queue for every process, as queue.Queue.shutdown() does.
@@ -427,12 +463,21 @@ class Queue(Consumer[T]):
         """Leave the queue, in this process: put and get raise ValueError from now on.
 
         What this process has put stays. Arrays and views that came out of it stay valid. With redeliver, objects that
-        `task_done` was not said of come out once more.
+        `task_done` was not said of come out once more. A bridge that this process gave it ends; use `join` before, to
+        wait until all has gone to the other host.
+
+        Raises
+        ------
+        BridgeError
+            The bridge had ended by itself, since it could not go on. The queue is closed all the same.
         """
+        crossing, self._crossing = self._crossing, None
         if self._in_hand is not None:
             self._in_hand.give_back()
         self._ring = self._ready = self._lends = None
         self._writers.clear()
+        if crossing is not None:
+            crossing.close()
 
     def unlink(self) -> bool:
         """Take the queue's name away, for everybody and at once; see `Ring.unlink`.

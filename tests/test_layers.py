@@ -74,9 +74,9 @@ PYTHON = {
         tracing presence
         message
         queue_memory
+        bridge
         queue
         pipe
-        bridge
         pipeline
         web
         __init__
@@ -111,6 +111,7 @@ PYTHON = {
         figures
         bridge
         config
+        queued
         __init__
     """,
     "ssm.captures": """

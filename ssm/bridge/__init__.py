@@ -17,6 +17,7 @@
     figures                         what bridges tell those who look from outside
     bridge                          the loop around all of it
     config                          what `ssm bridge` is told
+    queued                          the bridge of a Queue
 """
 
 from ssm.bridge.bridge import Bridge, Exported, Imported, Status

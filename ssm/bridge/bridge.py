@@ -17,11 +17,11 @@ from ssm.bridge.figures import Teller
 from ssm.bridge.ledger import HOSTS_MAX
 from ssm.bridge.publisher import Publisher
 from ssm.bridge.receiver import Receiver
-from ssm.bridge.sender import BATCH_BYTES, Sender, Sent
+from ssm.bridge.sender import Sender, Sent
 from ssm.bridge.session import Link, Session
 from ssm.bridge.shared import HostSender, Source
 from ssm.bridge.subscriber import Subscriber
-from ssm.bridge.wire import NAME_MAX
+from ssm.bridge.wire import MESSAGE_MAX, NAME_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -181,7 +181,7 @@ class Bridge:
         self._turns: deque[Session] = deque()
         self._full = False
         self._sources: dict[str, Source] = {}
-        self._bytes_max = max(window_bytes, pool.max_size, 2 * BATCH_BYTES)
+        self._bytes_max = max(window_bytes, MESSAGE_MAX)
         try:
             self._open()
         except BaseException:
@@ -510,6 +510,16 @@ class Bridge:
     def status(self) -> Status:
         """Return what it has done, and how the link is; of the first peer, where there may be several."""
         return next(iter(self.statuses()), Status(Link(), (), ()))
+
+    @property
+    def outstanding(self) -> int:
+        """Packets that were taken out of rings for several hosts, and that no host has."""
+        return sum(source.outstanding for source in self._sources.values())
+
+    def check(self) -> None:
+        """Raise what ended the bridge, if it runs in a thread of its own, and ended by itself."""
+        if self._error is not None:
+            raise self._error
 
     def statuses(self) -> list[Status]:
         """Return what it has done with each peer, in the order of their names."""

@@ -44,6 +44,7 @@ ENDED, CLOSED, READONLY = 1, 2, 4
 
 COUNT_MAX = 4096  # packets of one message
 PIECE_MAX = 2 << 20  # bytes of a packet that one message has
+MESSAGE_MAX = PIECE_MAX + (1 << 20)  # bytes of a part: a packet that fits alone is not cut
 CHANNELS_MAX = 256
 HELLO_BYTES_MAX = 1 << 20
 TEXT_MAX = 4096

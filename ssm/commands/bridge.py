@@ -115,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
         return _make_key(args.make_key)
     from ssm import Pool
     from ssm.bridge import Bridge, config
+    from ssm.bridge.wire import MESSAGE_MAX
 
     settings = _settings(args)
     config.check(settings)
@@ -126,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
     with Pool.attach(settings.pool, timeout=settings.wait) as pool:
         topics = {f"{topic}>" for topic in (*export_topics, *import_topics.values())}
         _wait_for_rings(pool, {*exports, *imports.values(), *topics}, until)
-        carrier = config.open_carrier(settings, max(settings.window_bytes, pool.max_size) + (1 << 20))
+        carrier = config.open_carrier(settings, MESSAGE_MAX)
         with Bridge(
             pool,
             carrier,
