@@ -17,6 +17,11 @@ from pathlib import Path
 
 import pytest
 
+try:
+    from playwright import sync_api
+except ModuleNotFoundError:
+    sync_api = None
+
 SITE = Path(__file__).resolve().parent.parent / "build" / "docs"
 PAGES = sorted(
     str(page.relative_to(SITE))
@@ -28,10 +33,10 @@ SCHEMES = ("light", "dark")
 TIMEOUT_MS = 60_000
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser: not installed")
-pytestmark = pytest.mark.skipif(
-    BROWSER is None, reason="no Chromium is installed (Debian: apt install chromium)"
-)
+pytestmark = [
+    pytest.mark.skipif(sync_api is None, reason="playwright drives the browser: not installed"),
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (Debian: apt install chromium)"),
+]
 
 
 @pytest.fixture(scope="module")
