@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import ssm
-from tests.soak import worker
+from tests.soak import commons, worker
 from tests.soak.books import HEADER, LIVES, Balance, Books, Counts, Kind, Log, What, fill, read
 from tests.soak.fuse import prepared
 from tests.soak.worker import BUGS, BY_NAME, QUEUE, RINGS, SERVICES, Board, Order
@@ -46,8 +46,10 @@ POOL: dict[str, Any] = {
     "shards": 2,
     "cache": 8,
     "holders": 128,
-    "arena": 1 << 21,
+    "arena": 1 << 18,
+    "grow": 1 << 21,
     "arena_packets": 24,
+    "metadata": 1 << 20,
 }
 
 
@@ -134,6 +136,8 @@ class Supervisor:
         self.pool = ssm.Pool.create(f"ssm-soak-{os.getpid()}", **POOL)
         self.rings, self.queue = worker.open_rings(self.pool), worker.open_queue(self.pool)
         self.services = worker.open_services(self.pool)
+        self.commons = commons.Commons.open(self.pool)
+        self.rows = self.numbers_of_rows()
         self.posts = [Post(place) for place in range(workers)]
         self.numbers = 0
         self.killed: dict[int, int] = {}  # workers, and when
@@ -322,6 +326,7 @@ class Supervisor:
         for channel, (name, kind, _) in enumerate(RINGS):
             books.channel(channel, name, kind, now[name].minus(self.before[name]), balance)
         books.channel(QUEUE, "queue", Kind.EXACT, now["queue"].minus(self.before["queue"]), balance)
+        self.balance_commons(books)
         books.handed_over(BY_NAME["twin"], BY_NAME["next"], "next", balance)
         balance.doomed += len(books.doomed - books.ended)
         for number, name in enumerate(SERVICES):
@@ -342,6 +347,37 @@ class Supervisor:
         self.killed.clear()
         self.troubles.clear()
         self.starved.clear()
+
+    def numbers_of_rows(self) -> list[int]:
+        return list(map(commons.number_of, self.commons.board.array.tolist()))
+
+    def tasks_undone(self, ring: ssm.Ring) -> int:
+        """How many tasks nobody has said to be done: says it of them, and then join() has to return."""
+        undone = 0
+        with contextlib.suppress(ValueError):
+            while True:
+                if undone == 0 and ring.join(0):
+                    break
+                ring.task_done()
+                undone += 1
+        if not ring.join(0):
+            self.totals.faults.append("join() waits, and no task is left to be done")
+        return undone
+
+    def balance_commons(self, books: Books) -> None:
+        """What is no ring of the workers' table, and no value."""
+        balance, channel = self.totals.balance, BY_NAME["joined"]
+        books.permits(commons.PERMITS, "permits", commons.MOST, self.killed, balance)
+        books.topic(commons.TOPIC, "news", balance)
+        books.tasks(channel, "joined", self.tasks_undone(self.rings[channel]), balance)
+        rows = self.numbers_of_rows()
+        books.board(commons.BOARD, "rows", self.rows, rows, balance)
+        there = commons.rings_that_go(self.pool)
+        self.totals.faults += books.rings_left(commons.GOING, "rings that go", there)
+        for name in there.values():  # of those that were killed
+            self.pool.unlink_ring(name)
+        self.commons.topic.unlink()  # with its history
+        self.commons, self.rows = commons.Commons.open(self.pool), rows
 
     def trouble_spans(self, books: Books) -> list[tuple[int, int]]:
         """Stops and kills, also of the doomed; in order, those that overlap as one."""

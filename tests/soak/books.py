@@ -48,9 +48,27 @@ class What(enum.IntEnum):
     TORN = 12
     ENDED = 13  # the life's last record
     DOOMED = 14  # the life's first one: its process dies in the middle of a call
+    TASK = 15  # begun: a packet is counted as dealt with; TASKED ends it
+    TASKED = 16
+    SUBSCRIBED = (
+        17  # begun; count: the policy. What the life gets of the topic from here on, it gets by this one
+    )
+    MADE = 18  # begun: a ring of the life's own
+    UNLINKING = 19
+    UNLINKED = 20
+    WROTE = 21  # begun: a number into the row `count` of the board
 
 
-BEGINNINGS = {What.PUT, What.GET, What.FREE, What.GIVING}
+BEGINNINGS = {
+    What.PUT,
+    What.GET,
+    What.FREE,
+    What.GIVING,
+    What.TASK,
+    What.SUBSCRIBED,
+    What.MADE,
+    What.UNLINKING,
+}
 PUT_ENDS = {What.PLACED, What.REFUSED, What.DROPPED}
 
 
@@ -119,6 +137,9 @@ def read(buffer: memoryview) -> tuple[int, bool]:
 
 
 # ---- balancing them --------------------------------------------------------------------------------
+
+
+POLICIES = ("block", "drop", "overwrite")  # of subscriptions
 
 
 class Kind(enum.Enum):
@@ -332,6 +353,95 @@ class Books:
             for (_, end, one), (start, _, other) in itertools.pairwise(of_it):
                 if start < end:
                     balance.twice.append(f"{name}: life {other} was given {value:#x}, which life {one} had")
+
+    def permits(self, channel: int, name: str, most: int, ends: dict[int, int], balance: Balance) -> None:
+        """Never more than there are. `ends`: when the worker of a life was killed."""
+        events: list[tuple[int, int]] = []
+        for life, log in self.by_channel[channel].items():
+            had = {entry.serial: entry.time_ns for entry in log if entry.what is What.HAD}
+            given = {entry.serial: entry.time_ns for entry in log if entry.what is What.GIVING}
+            balance.values += len(had)
+            end = self.by_life[life][-1].time_ns  # so long it had them for certain
+            if life not in self.ended and life not in self.doomed:
+                end = max(end, ends.get(life >> LIVES, 0))
+            for serial, since in had.items():
+                events += [(since, 1), (given.get(serial, end), -1)]
+        count = 0
+        for at, change in sorted(events):  # those that are given back at a moment come first
+            count += change
+            if count > most:
+                balance.twice.append(f"{name}: {count} of {most} permits were taken at {at}")
+
+    def topic(self, channel: int, name: str, balance: Balance) -> None:
+        """Each subscription gets each publisher's packets in order, each once, and where it blocks without a gap."""
+        entries = [entry for log in self.by_channel[channel].values() for entry in log]
+        put = {entry.serial for entry in entries if entry.what is What.PUT}
+        placed = sorted(entry.serial for entry in entries if entry.what is What.PLACED)
+        balance.torn += [f"{name}: {e.serial:#x} is torn" for e in entries if e.what is What.TORN]
+        for life, log in self.by_channel[channel].items():
+            policy, got = "", list[int]()
+            for entry in [*log, None]:
+                if entry is None or entry.what is What.SUBSCRIBED:
+                    self._subscription(f"{name}: life {life}", policy, got, put, placed, balance)
+                    policy, got = "" if entry is None else POLICIES[entry.count], []
+                elif entry.what is What.GOT:
+                    got.append(entry.serial)
+
+    def _subscription(
+        self, who: str, policy: str, got: list[int], put: set[int], placed: list[int], balance: Balance
+    ) -> None:
+        balance.packets += len(got)
+        balance.twice += [f"{who} got {serial:#x}, and nobody published it" for serial in set(got) - put]
+        of_publisher: dict[int, list[int]] = defaultdict(list)
+        for serial in got:
+            of_publisher[serial >> 24].append(serial)
+        for mine in of_publisher.values():
+            for one, next_ in itertools.pairwise(mine):
+                if next_ == one:
+                    balance.twice.append(f"{who} got {one:#x} twice")
+                elif next_ < one:
+                    balance.order.append(f"{who} got {next_:#x} behind {one:#x}, which was published later")
+            if policy == "block":
+                between = placed[bisect.bisect_left(placed, mine[0]) : bisect.bisect_right(placed, mine[-1])]
+                missed = set(between) - set(mine)
+                balance.lost += [f"{who} blocks, and missed {serial:#x}" for serial in sorted(missed)[:4]]
+
+    def tasks(self, channel: int, name: str, undone: int, balance: Balance) -> None:
+        """`undone`: as many tasks as the ring took as done when nobody was at work any more, until it refused."""
+        entries = [entry for log in self.by_channel[channel].values() for entry in log]
+        begun, ended = (sum(e.what is what for e in entries) for what in (What.TASK, What.TASKED))
+        placed = sum(entry.what is What.PLACED for entry in entries)
+        perhaps = sum(map(len, self.open_calls(channel)[1]))
+        if not placed - begun <= undone <= placed + perhaps - ended:
+            balance.counters.append(
+                f"{name}: {placed} tasks were put, {perhaps} more perhaps, {ended} to {begun} done; {undone} are not"
+            )
+
+    def board(self, channel: int, name: str, before: list[int], now: list[int], balance: Balance) -> None:
+        """Each row has what was written last; of a process that was killed, or what was there before."""
+        written: dict[int, list[Entry]] = defaultdict(list)
+        for log in self.by_channel[channel].values():
+            for entry in log:
+                written[entry.count].append(entry)
+        for place, number in enumerate(now):
+            of_it = sorted(written[place], key=lambda entry: entry.time_ns)
+            may = [before[place], *(entry.serial for entry in of_it)][-2:]
+            if not of_it or of_it[-1].life in self.ended:
+                may = may[-1:]
+            if number not in may:
+                balance.lost.append(f"{name}: row {place} has {number:#x}, and {may} was written")
+
+    def rings_left(self, channel: int, name: str, there: dict[int, str]) -> list[str]:
+        """What is wrong with rings that are still there: of those that were killed, one each may be."""
+        faults: list[str] = []
+        for serial, ring in there.items():
+            log = self.by_channel[channel].get(serial >> 24, [])
+            what = {entry.what for entry in log if entry.serial == serial}
+            if What.MADE not in what:
+                faults.append(f"{name}: {ring} is there, and nobody made it")
+            elif What.UNLINKED in what or serial >> 24 in self.ended:
+                faults.append(f"{name}: {ring} is there although its life went on")
+        return faults
 
     def wake_ups(
         self,

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.soak.books import Balance, Books, Counts, Kind, Log, What, entries_of, fill, read
+from tests.soak import commons
+from tests.soak.books import POLICIES, Balance, Books, Counts, Kind, Log, What, entries_of, fill, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +60,23 @@ def test_what_workers_do_wrong_is_found() -> None:
     assert status == 1
     for column in ("lost", "twice", "torn", "order", "counters", "faults"):
         assert int(figures[column]) > 0, column
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("bug", "column"),
+    [
+        ("permit", "twice"),
+        ("unpublished", "lost"),
+        ("task", "counters"),
+        ("stay", "faults"),
+        ("row", "lost"),
+    ],
+)
+def test_what_they_do_wrong_with_what_they_share_is_found(bug: str, column: str) -> None:
+    status, figures, _ = soak("--seconds", "60", "--workers", "3", "--calm", "--first", "--bugs", bug)
+    assert status == 1
+    assert int(figures[column]) > 0
 
 
 # ---- the books, without a soak -----------------------------------------------------------------------
@@ -230,6 +248,111 @@ def test_a_value_that_two_have(story: Story) -> None:
     books = Books(entry for path in story.folder.glob("*.log") for entry in entries_of(path.read_bytes()))
     books.values(CHANNEL, "ids", {0: time.monotonic_ns()}, balance)
     assert balance.twice
+
+
+def in_turn(log: Log, what: What, *serials: int, count: int = 0) -> None:
+    for serial in serials:
+        log.note(what, CHANNEL, [serial], count)
+
+
+@pytest.mark.parametrize(("most", "wrong"), [(2, False), (1, True)])
+def test_permits(story: Story, most: int, wrong: bool) -> None:
+    """Two lives have one each at a moment; one of them is killed with it, and it counts until then."""
+    in_turn(story.log(1), What.HAD, 1)
+    in_turn(story.log(2), What.HAD, 2)
+    in_turn(story.log(2), What.GIVING, 2)
+    balance = Balance()
+    Books.of(story.folder).permits(CHANNEL, "permits", most, {0: time.monotonic_ns()}, balance)
+    assert bool(balance.twice) == wrong
+
+
+FIRST = 1 << 24  # serial of the first packet of life 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "got", "column"),
+    [
+        ("block", (1, 2, 3), None),
+        ("block", (2, 3), None),
+        ("block", (1, 3), "lost"),
+        ("drop", (1, 3), None),
+        ("drop", (1, 1, 2), "twice"),
+        ("overwrite", (2, 1), "order"),
+        ("overwrite", (1, 9), "twice"),
+    ],
+)
+def test_topic(story: Story, policy: str, got: tuple[int, ...], column: str | None) -> None:
+    """What a subscription may miss, and what not."""
+    serials = [FIRST + number for number in range(1, 4)]
+    in_turn(story.log(1), What.PUT, *serials)
+    in_turn(story.log(1), What.PLACED, *serials)
+    in_turn(story.log(2), What.SUBSCRIBED, 1, count=POLICIES.index(policy))
+    in_turn(story.log(2), What.GOT, *(FIRST + number for number in got))
+    balance = Balance()
+    Books.of(story.folder).topic(CHANNEL, "news", balance)
+    assert [name for name in ("lost", "twice", "order") if getattr(balance, name)] == (
+        [column] if column else []
+    )
+
+
+def test_a_second_subscription_may_get_it_again(story: Story) -> None:
+    in_turn(story.log(1), What.PUT, FIRST)
+    for number in (1, 2):
+        in_turn(story.log(2), What.SUBSCRIBED, number)
+        in_turn(story.log(2), What.GOT, FIRST)
+    balance = Balance()
+    Books.of(story.folder).topic(CHANNEL, "news", balance)
+    assert not balance.wrong()
+
+
+@pytest.mark.parametrize(("undone", "wrong"), [(0, True), (1, False), (2, False), (3, True)])
+def test_tasks(story: Story, undone: int, wrong: bool) -> None:
+    """Of three, one is done, and one perhaps: its process was killed while it said so."""
+    story.put(1, 5, 6, 7)
+    in_turn(story.log(2), What.TASK, 5)
+    in_turn(story.log(2), What.TASKED, 5)
+    in_turn(story.log(2), What.TASK, 6)
+    balance = Balance()
+    Books.of(story.folder).tasks(CHANNEL, "joined", undone, balance)
+    assert bool(balance.counters) == wrong
+
+
+@pytest.mark.parametrize(
+    ("ended", "now", "wrong"),
+    [(True, 8, False), (True, 7, True), (False, 7, False), (False, 8, False), (False, 3, True)],
+)
+def test_board(story: Story, ended: bool, now: int, wrong: bool) -> None:
+    in_turn(story.log(1), What.WROTE, 7, 8, count=0)
+    if ended:
+        story.log(1).close()
+    balance = Balance()
+    Books.of(story.folder).board(CHANNEL, "rows", [3, 0], [now, 0], balance)
+    assert bool(balance.lost) == wrong
+
+
+def test_a_row_that_was_written_in_part() -> None:
+    assert commons.number_of(commons.row_of(77)) == 77
+    with pytest.raises(AssertionError, match="in part"):
+        commons.number_of(commons.row_of(77) ^ 1)
+
+
+@pytest.mark.parametrize(
+    ("records", "ended", "wrong"),
+    [
+        ((What.MADE,), False, False),
+        ((What.MADE, What.UNLINKING), False, False),
+        ((What.MADE, What.UNLINKING, What.UNLINKED), False, True),
+        ((What.MADE,), True, True),
+        ((), False, True),
+    ],
+)
+def test_rings_that_are_left(story: Story, records: tuple[What, ...], ended: bool, wrong: bool) -> None:
+    """Of a life that was killed before it had unlinked its ring, and of no other one."""
+    for what in records:
+        in_turn(story.log(1), what, FIRST)
+    if ended:
+        story.log(1).close()
+    assert bool(Books.of(story.folder).rings_left(CHANNEL, "rings", {FIRST: "go-1000000"})) == wrong
 
 
 @pytest.mark.parametrize(("begun", "waits"), [(True, 1), (False, 0)])

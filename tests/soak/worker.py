@@ -28,6 +28,7 @@ import numpy as np
 
 import ssm
 from allocators import ResourceNotAvailable
+from tests.soak import commons
 from tests.soak.books import HEADER, LIVES, Kind, Log, What, fill, read
 from tests.soak.fuse import Fuse
 
@@ -44,6 +45,7 @@ RINGS: tuple[tuple[str, Kind, dict[str, Any]], ...] = (
     ("tasks", Kind.EXACT, {"capacity": 8}),
     ("bulk", Kind.EXACT, {"capacity": 128}),
     ("patient", Kind.EXACT, {"capacity": 4}),
+    ("joined", Kind.EXACT, {"capacity": 16}),
     ("again", Kind.AGAIN, {"capacity": 32, "redeliver": True}),
     ("twin", Kind.AGAIN, {"capacity": 32, "redeliver": True}),
     ("next", Kind.AGAIN, {"capacity": 32, "redeliver": True}),
@@ -66,9 +68,15 @@ HELD, VALUES, VIEWS = 6, 5, 4
 FULL = (ssm.RingFull, ssm.PoolExhausted, ssm.QueueExhausted)
 REFUSED = (ssm.RingFull, ssm.RingBusy, ssm.ConsumersGone)
 EMPTY = (ssm.RingEmpty, ssm.RingBusy, ssm.ProducersGone)
-NOTHING = (*EMPTY, *FULL, ssm.ConsumersGone, ResourceNotAvailable, ssm.HoldersExhausted)
+NOTHING = (
+    *(*EMPTY, *FULL, ssm.ConsumersGone, ResourceNotAvailable),
+    *(ssm.HoldersExhausted, ssm.MetadataExhausted),
+)
 # Done wrong on purpose, so that the books can be seen to find it.
-BUGS = ("lose", "twice", "tear", "swap", "grant", "undone", "hang", "keep")
+BUGS = (
+    *("lose", "twice", "tear", "swap", "grant", "undone", "hang", "keep"),
+    *("permit", "unpublished", "task", "stay", "row"),
+)
 
 
 class Board:
@@ -146,6 +154,8 @@ class Life:
         self.held: list[ssm.Packet] = []
         self.views: list[memoryview] = []  # of packets that were freed
         self.values: list[tuple[int, Any, int]] = []  # which service, the value, its number
+        self.permits: list[int] = []  # by serial
+        self.rows: dict[int, int] = {}  # of the board, as they were seen
 
     def patience(self) -> float:
         return PATIENCE_S if self.rng.random() < 0.1 else self.rng.choice(SHORT_S)
@@ -463,6 +473,7 @@ class Life:
             (4, self.hand_over),
             (4, lambda: self.consume(BY_NAME["next"])),
             (2, self.reap),
+            *commons.deeds(self, BY_NAME["joined"]),
         ]
         (deed,) = self.rng.choices([d for _, d in deeds], [w for w, _ in deeds])
         with contextlib.suppress(*NOTHING):
@@ -476,6 +487,8 @@ class Life:
 
     def end(self) -> None:
         """Give back what is in hand."""
+        while self.permits:
+            commons.use_permits(self)
         while self.values:
             self.give()
         while self.held:
@@ -493,16 +506,28 @@ class Worker:
         self.place, self.seed, self.bugs = order.place, order.seed, order.bugs
         self.board, self.rng = Board(self.folder), random.Random(order.seed)
         self.fuse = Fuse(order.fuse)
-        self.lives = 0
+        self.lives = self.written = 0
 
     def attach(self, pool: ssm.Pool | None = None) -> None:
         self.pool = pool if pool is not None else ssm.Pool.attach(self.name, timeout=5)
-        self.rings, self.services = open_rings(self.pool), open_services(self.pool)
-        self.queue = open_queue(self.pool)
+        self.open()
 
-    def slips(self, bug: str, rng: random.Random) -> bool:
+    def open(self) -> None:
+        """All that is in the pool."""
+        self.rings, self.services = open_rings(self.pool), open_services(self.pool)
+        self.queue, self.commons = open_queue(self.pool), commons.Commons.open(self.pool)
+
+    def write_row(self, life: Life) -> None:
+        """Into the row of its place, which nobody else writes: larger numbers than it ever had."""
+        self.written += 1
+        if not self.slips("row", self.rng):
+            commons.write_row(life, self.place, self.number << 16 | min(self.written, 0xFFFF))
+        else:
+            life.log.note(What.WROTE, commons.BOARD, [self.number << 16 | 0xFFFF], self.place)
+
+    def slips(self, bug: str, rng: random.Random, often: float = 0.05) -> bool:
         """Is that to be done wrong now?"""
-        return bug in self.bugs and rng.random() < 0.05
+        return bug in self.bugs and rng.random() < often
 
     def life(self) -> Life:
         self.lives += 1
@@ -570,11 +595,7 @@ class Worker:
             return
         die_with(parent)
         with reporting(self.folder, self.number):
-            self.rings, self.services, self.queue = (
-                open_rings(self.pool),
-                open_services(self.pool),
-                open_queue(self.pool),
-            )
+            self.open()
             life = Life(self, self.number << LIVES | life_number)
             life.acts(20)
             life.end()
@@ -626,6 +647,7 @@ class Worker:
                 life = self.life()
             else:
                 life.acts(5)
+            self.write_row(life)
             if self.slips("hang", self.rng):
                 time.sleep(3600)
         life.end()
