@@ -103,7 +103,7 @@ neighbours: $(NEIGHBOURS)/.installed
 bench-neighbours: $(NEIGHBOURS)/.installed
 	$(NEIGHBOURS)/bin/python -m benchmarks.in_place $(ARGS)
 
-bench-pipelines: $(VENV)/.installed
+bench-pipelines: $(VENV)/.installed $(VENV)/.group-pools
 	$(BIN)/python -m benchmarks.pipelines $(ARGS)
 
 bench-bridge: $(VENV)/.installed $(VENV)/.group-engines

@@ -4,41 +4,37 @@
     python -m benchmarks.pipelines [--rounds N] [--quick] [--record | --output FILE]
 
 Two questions. First, in one process: packets through a stage that does nothing, beside a loop of get and put. Second:
-three tasks by a pipeline, multiprocessing.Pool and concurrent.futures, and by mpire and joblib where they are
-installed, with the lines of each program. Start and end of the processes count. All come in turn, round after round;
-the table shows medians.
+three tasks (pools.py) by a pipeline, multiprocessing.Pool and concurrent.futures, and by mpire and joblib where they
+are installed, with the lines of code of each program. Start and end of the processes count. All come in turn, round
+after round; the table shows medians, the best, and how many times as fast ours is.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import importlib
-import importlib.util
-import inspect
-import multiprocessing
 import os
 import statistics
 import sys
+import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ssm
+from benchmarks import pools
 from benchmarks.bench import add_output, machine, note, save
 from ssm.pipeline import board
 from ssm.pipeline.declared import RingSpec, StageSpec
 from ssm.pipeline.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
 PACKETS = 1000  # of the first question: all are in the processor's cache
 ROUND_TRIPS = 50
 BATCH = 64
-WORKERS = 2
 
 
 # ---- a stage that does nothing ------------------------------------------------------------------------------
@@ -79,6 +75,7 @@ def stage(pool: ssm.Pool, batch: int) -> Callable[[], None]:
         pool.ring("dead", capacity=1),
         words[: board.WORDS],
         words[board.WORDS :],
+        words[:0],
         lambda *_: None,
     )
     worker.begin()
@@ -116,109 +113,37 @@ def once(source: ssm.Ring, target: ssm.Ring, way: Callable[[], None]) -> float:
     return (time.perf_counter_ns() - began) / PACKETS
 
 
-# ---- three tasks, and programs for them ---------------------------------------------------------------------
-
-
-def square(number: int) -> int:
-    return number * number
-
-
-def checksum(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=8).digest()
-
-
-def digests(data: bytes) -> bytes:
-    for _ in range(20):
-        data = hashlib.sha256(data).digest() * 64
-    return data[:32]
-
-
-TASKS: dict[str, tuple[Callable[[Any], Any], int, Callable[[int], Iterable[Any]]]] = {
-    "numbers, next to no work": (square, 20_000, range),
-    "64 KiB each, a checksum": (checksum, 4_000, lambda count: (bytes(65536) for _ in range(count))),
-    "1 KiB each, much work": (digests, 20_000, lambda count: (bytes(1024) for _ in range(count))),
-}
-
-
-def items(task: str, count: int) -> Iterator[Any]:
-    yield from TASKS[task][2](count)
-
-
-class Count:
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self, results: list[Any]) -> None:
-        self.count += len(results)
-
-    def close(self) -> int:
-        return self.count
-
-
-def with_pipeline(task: str, count: int) -> int:
-    pipe = ssm.Pipeline("ssm-bench").chain(items, (TASKS[task][0], WORKERS), (Count, {"batch": 64}))
-    report = pipe.run(task, count)
-    assert report.exact, report
-    return int(report.results["Count"][0])
-
-
-def with_multiprocessing(task: str, count: int) -> int:
-    with multiprocessing.get_context("forkserver").Pool(WORKERS) as pool:
-        return sum(1 for _ in pool.imap(TASKS[task][0], items(task, count), chunksize=16))
-
-
-def with_futures(task: str, count: int) -> int:
-    with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("forkserver")) as pool:
-        return sum(1 for _ in pool.map(TASKS[task][0], items(task, count), chunksize=16))
-
-
-def with_mpire(task: str, count: int) -> int:
-    with importlib.import_module("mpire").WorkerPool(WORKERS, start_method="forkserver") as pool:
-        return sum(
-            1 for _ in pool.imap(TASKS[task][0], items(task, count), iterable_len=count, chunk_size=16)
-        )
-
-
-def with_joblib(task: str, count: int) -> int:
-    joblib: Any = importlib.import_module("joblib")
-    return len(
-        joblib.Parallel(WORKERS, batch_size=16)(map(joblib.delayed(TASKS[task][0]), items(task, count)))
-    )
-
-
-WAYS: dict[str, tuple[Callable[[str, int], int], str]] = {
-    "ssm.Pipeline": (with_pipeline, "ssm"),
-    "multiprocessing.Pool": (with_multiprocessing, "multiprocessing"),
-    "concurrent.futures": (with_futures, "concurrent"),
-    "mpire": (with_mpire, "mpire"),
-    "joblib": (with_joblib, "joblib"),
-}
+# ---- three tasks, beside pools of processes -----------------------------------------------------------------
 
 
 def tasks(rounds: int, part: int) -> list[dict[str, Any]]:
-    """Items a second, by task and by what runs it."""
-    there = {way: run for way, (run, package) in WAYS.items() if importlib.util.find_spec(package)}
-    runs: dict[tuple[str, str], list[float]] = {}
-    for turn in range(rounds):
-        for task, (_, full, _) in TASKS.items():
-            count = full // part
-            for way, run in there.items():
-                note(f"round {turn + 1} of {rounds}: {task}, {way}")
-                began = time.perf_counter()
-                done = run(task, count)
-                assert done == count, f"{way}: {done} of {count}"
-                runs.setdefault((task, way), []).append(count / (time.perf_counter() - began))
+    """Items a second, by task and by what runs it; each finds what the first one finds."""
+    runs: dict[tuple[pools.Task, str], list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(rounds):
+            for task in pools.TASKS:
+                count = task.count // part
+                given = task.prepare(count, Path(folder)) if task.there else None
+                wanted = None
+                for name, way in task.there.items():
+                    note(f"round {turn + 1} of {rounds}: {task.what}, {name}")
+                    began = time.perf_counter()
+                    found = way.run(given)
+                    runs.setdefault((task, name), []).append(count / (time.perf_counter() - began))
+                    pools.after_a_run()
+                    wanted = found if wanted is None else wanted
+                    assert found == wanted, f"{name}: {found}, not {wanted}"
     note("")
     return [
         {
-            "what": task,
-            "with": way,
-            "unit": "items/s",
-            "lines": len(inspect.getsource(there[way]).splitlines()) - 1,
+            "what": task.what,
+            "with": name,
+            "unit": task.unit,
+            "lines": task.there[name].lines,
             "runs": rates,
             "median": statistics.median(rates),
         }
-        for (task, way), rates in runs.items()
+        for (task, name), rates in runs.items()
     ]
 
 
@@ -233,18 +158,32 @@ def measure(rounds: int, quick: bool) -> dict[str, Any]:
             for what, runs in nanoseconds.items()
         ],
         "tasks": tasks(rounds, 20 if quick else 1),
-        "workers": WORKERS,
+        "workers": pools.WORKERS,
     }
 
 
 def print_table(document: dict[str, Any]) -> None:
     for each in document["overhead"]:
         print(f"{each['what']:<28} {each['median']:>12,.0f} {min(each['runs']):>12,.0f} {each['unit']}")
+    for what, more in own_cost(document["overhead"]).items():
+        print(f"{what:<28} {more:>12,.0f} {'':12} ns/packet beyond the raw calls")
+    ours = {each["what"]: each["median"] for each in document["tasks"] if each["with"] == pools.OURS}
     for each in document["tasks"]:
-        figures = (
-            f"{each['median']:>12,.0f} {max(each['runs']):>12,.0f} {each['unit']}, {each['lines']} lines"
+        median, best = f"{each['median']:>9,.0f}", f"{max(each['runs']):>9,.0f}"
+        ratio = f"{ours[each['what']] / each['median']:>6.2f} x" if each["with"] != pools.OURS else ""
+        print(
+            f"{each['what']:<46} {each['with']:<22} {each['lines']:>3} lines {median} {best} {each['unit']:<9}{ratio}"
         )
-        print(f"{each['what']:<28} {each['with']:<22} {figures}")
+
+
+def own_cost(overhead: list[dict[str, Any]]) -> dict[str, float]:
+    """Return what a stage adds to the raw calls, nanoseconds for each packet: by how it takes packets."""
+    medians = {each["what"]: each["median"] for each in overhead}
+    return {
+        what: median - medians[what.replace("stage", "raw")]
+        for what, median in medians.items()
+        if what.startswith("stage")
+    }
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -25,6 +25,7 @@ from benchmarks import (
     in_place,
     performance,
     pipelines,
+    pools,
     reference,
 )
 from benchmarks.peers import __main__ as peers
@@ -99,12 +100,25 @@ def test_pipelines(tmp_path):
         "raw, batches of 64",
         "stage, batches of 64",
     ]
-    ways = {each["with"] for each in document["tasks"]}
-    assert ways >= {"ssm.Pipeline", "multiprocessing.Pool", "concurrent.futures"}
-    assert len(document["tasks"]) == len(ways) * len(pipelines.TASKS)
+    there = {(task.what, way) for task in pools.TASKS for way in task.there}
+    assert {(each["what"], each["with"]) for each in document["tasks"]} == there
+    assert {
+        task.what for task in pools.TASKS if {"ssm.Pipeline", "ProcessPoolExecutor"} <= set(task.there)
+    } >= {
+        "1080p frames of one source, results in order",
+        "lines of a log, parsed and counted",
+    }
     for each in document["overhead"] + document["tasks"]:
         assert each["median"] > 0
         assert each["what"] in printed
+    for each in document["tasks"]:
+        assert each["lines"] > 2
+
+
+def test_what_a_stage_costs_of_its_own():
+    medians = {"raw, singly": 200, "stage, singly": 520, "raw, batches of 64": 30, "stage, batches of 64": 52}
+    overhead = [{"what": what, "median": median} for what, median in medians.items()]
+    assert pipelines.own_cost(overhead) == {"stage, singly": 320, "stage, batches of 64": 22}
 
 
 def test_allocators(tmp_path):
