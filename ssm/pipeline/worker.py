@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ssm._core import Packet, PacketBatch
-from ssm.errors import RingFull
+from ssm.errors import RingEmpty, RingFull, RingShutDown
 from ssm.pipeline import board, values
 from ssm.pipeline.declared import takes_start
 from ssm.pipeline.inlet import Inlet
@@ -74,6 +74,9 @@ class Worker:
         self._passes_now = [
             each and self._order is None for each in self._passes
         ]  # as soon as they are returned
+        self._is_plain = (
+            self._passes_now == [True] and not stage.batch and type(self._codecs[0]) is values.Packets
+        )
         self.work: Callable[..., Any] = stage.work
         self._sent = 0  # by a source, before this process was started
 
@@ -138,9 +141,41 @@ class Worker:
                 self.many(batch)
                 del batch
         else:
-            while (packet := self.inlet.one()) is not None:
+            take = self._consume_same if self._is_plain else self.inlet.one
+            while (packet := take()) is not None:
                 self.one(packet)
                 del packet
+
+    def _consume_same(self) -> Packet | None:
+        """Do what `one` does, with as few calls as can be, while packets are there that go on as they are.
+
+        Returns a packet for `one`: after a wait, or one that is delivered again. None: there will be no more.
+        """
+        row, work, inlet, outlet = self._row, self.work, self.inlet, self.outlet
+        get, put = inlet.rings[0].get_nowait, outlet.rings[0].put
+        while True:
+            try:
+                packet = get()
+            except (RingEmpty, RingShutDown):
+                return inlet.one()
+            if packet.redelivered:
+                return packet
+            row[board.CURRENT] = packet.handle
+            try:
+                result = work(packet)
+                if result is packet:
+                    count = row[board.PASSED] + 1
+                    row[board.DOUBT] = count << board.KIND_BITS | board.PASSED
+                    try:
+                        put(packet, False)
+                    except RingFull:
+                        outlet.put(outlet.rings[0], packet)
+                    row[board.PASSED] = count
+                else:
+                    self._end(packet, packet, result)
+                    outlet.early = 0
+            except (Exception, SystemExit) as error:
+                self._try(packet, packet, self._tries_left(packet, error, self._stage.tries))
 
     def _consume_in_order(self, order: Order) -> None:
         stage, inlet = self._stage, self.inlet
@@ -197,29 +232,40 @@ class Worker:
             self._give_up(packet)
             return
         row[board.CURRENT] = packet.handle
-        codec = self._codecs[self.inlet.number]
-        given = codec.one(packet)
-        tries = self._stage.tries
-        while True:
-            self.outlet.early = 0
+        self._try(packet, self._codecs[self.inlet.number].one(packet), self._stage.tries)
+
+    def _try(self, packet: Packet, given: Any, tries: int) -> None:
+        """Call the function until it does not fail, at most `tries` times."""
+        while tries > 0:
             try:
-                result = self.work(given)
-                if result is given and self._passes_now[self.inlet.number]:
-                    count = row[board.PASSED] + 1
-                    row[board.DOUBT] = count << board.KIND_BITS | board.PASSED
-                    self.outlet.put(self.outlet.rings[0], packet)
-                    row[board.PASSED] = count
-                elif result is None or not self._outputs:
-                    self._finish(packet, board.FINISHED)
-                else:
-                    self._emit(packet if result is given and codec.same else result, packet, (packet.tag,))
+                self._end(packet, given, self.work(given))
+                self.outlet.early = 0
+                return
             except (Exception, SystemExit) as error:
-                row[board.ERRORS] += 1
-                tries -= 1
-                if tries > 0 and not self.outlet.early:
-                    continue
-                self._failed(packet, error)
-            return
+                tries = self._tries_left(packet, error, tries)
+
+    def _tries_left(self, packet: Packet, error: BaseException, tries: int) -> int:
+        """Count an error; return how often the function may be called still. 0: the packet was dealt with."""
+        self._row[board.ERRORS] += 1
+        early, self.outlet.early = self.outlet.early, 0
+        if tries > 1 and not early:
+            return tries - 1
+        self._failed(packet, error)
+        return 0
+
+    def _end(self, packet: Packet, given: Any, result: Any) -> None:
+        """End a packet with what the function returned for it."""
+        row, number = self._row, self.inlet.number
+        if result is given and self._passes_now[number]:
+            count = row[board.PASSED] + 1
+            row[board.DOUBT] = count << board.KIND_BITS | board.PASSED
+            self.outlet.put(self.outlet.rings[0], packet)
+            row[board.PASSED] = count
+        elif result is None or not self._outputs:
+            self._finish(packet, board.FINISHED)
+        else:
+            same = result is given and self._codecs[number].same
+            self._emit(packet if same else result, packet, (packet.tag,))
 
     def _finish(self, packet: Packet, kind: int) -> None:
         if self._order is not None:
@@ -311,7 +357,10 @@ class Worker:
             return
 
     def _publish(self, result: Any, given: Any, batch: PacketBatch, codec: values.Packets) -> None:
-        if result is None or not self._outputs:
+        if result is given and self._passes_now[self.inlet.number]:
+            codec.store(given, batch)
+            self._pass(batch)
+        elif result is None or not self._outputs:
             self._at_turn(batch, partial(self._free_batch, batch, len(batch)))
         elif result is given and self._passes[self.inlet.number]:
             codec.store(given, batch)

@@ -49,8 +49,7 @@ def test_a_page_says_what_is_wrong():
 def test_a_commit_in_two_steps_is_found(seed, monkeypatch):
     """New packets are put, and what they were made from is ended after that: a kill between them repeats it."""
 
-    def commit(outlet, done, redelivers):
-        held, outlet.held = outlet.held, []
+    def commit(outlet, held, done, redelivers):
         for made in held:
             outlet.send(made)
         if random.random() < 0.01:

@@ -328,17 +328,17 @@ def test_a_commit_in_doubt_is_cleared_up(pipe, tmp_path, monkeypatch, after, wor
     pipe.source(a)(numbers)
     pipe.stage(a, b, name="same")(work)
     pipe.sink(b)(Seen)
-    put = Outlet.put
+    put = ssm.Ring.put
 
-    def dying(outlet, ring, packet, **options):
+    def dying(ring, packet, *args, **options):
         fatal = ring.name == "b" and packet.tag == 5 and once(tmp_path / "died")
         if fatal and not after:
             die()
-        put(outlet, ring, packet, **options)
+        put(ring, packet, *args, **options)
         if fatal:
             die()
 
-    monkeypatch.setattr(Outlet, "put", dying)
+    monkeypatch.setattr(ssm.Ring, "put", dying)
     report = pipe.run(20)
     assert report.exact, str(report)
     assert report.results["Seen"] == [list(range(20))]
