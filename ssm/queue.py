@@ -130,7 +130,7 @@ class Queue(Consumer[T]):
         at once, `maxsize` and 8 more; without a maxsize, as many as `memory` (16 MiB) has room for, 16 at least. Beyond
         them it grows, as by default.
     itemsize : int, optional
-        The same, by the bytes of the largest object, 1 .. 2**40.
+        In place of `like`: the bytes of the largest object, 1 .. 2**40.
     ctx : object, optional
         Taken and not used: multiprocessing's contexts pass themselves. A queue goes to processes of any start method.
     bridge : mapping, optional

@@ -228,7 +228,7 @@ class PoolStats:
     memory was free; see `Queue`, copy=."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the same as plain dicts, tuples, numbers and strings, fit for json."""
+        """Return the statistics as plain dicts, tuples, numbers and strings, fit for json."""
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
@@ -236,7 +236,7 @@ class PoolStats:
         return "\n".join(late.load("ssm.stats_text").lines(self))
 
     def _repr_html_(self) -> str:
-        """Return the same as tables, for a notebook."""
+        """Return the statistics as tables, for a notebook."""
         return str(late.load("ssm.stats_text").as_html(self))
 
 

@@ -68,7 +68,7 @@ class _Stop:
     """True once a signal came that would end this process. It is looked at between two batches, and not before.
 
     An exception out of a signal handler might come when packets were taken out and nobody knows of them yet. The second
-    signal raises all the same: whoever sends it does not wait for a file or a ring that is stuck.
+    signal raises in any case: its sender does not wait for a file or a ring that is stuck.
     """
 
     def __init__(self) -> None:

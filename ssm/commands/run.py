@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "arguments",
         nargs="*",
         metavar="ARGUMENT",
-        help="for its sources: numbers and other literals as such, or text",
+        help="for its sources: numbers and other literals as Python values, or text",
     )
     add("--name", metavar="VARIABLE", help="which pipeline, if the file has several")
     add("--inline", action="store_true", help="run all in this process, for debuggers")

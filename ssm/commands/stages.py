@@ -80,7 +80,7 @@ def _bar(now: StageNow) -> RenderableType:
 
 
 def lines(progress: Progress, seconds: float) -> Iterator[str]:
-    """Yield the same as plain lines, for a log; `seconds`: since the start."""
+    """Yield the tables as plain lines, for a log; `seconds`: since the start."""
     yield f"after {seconds:.1f} s"
     yield from map(_stage_line, progress.stages)
     yield from map(_ring_line, progress.rings)

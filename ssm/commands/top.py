@@ -77,7 +77,7 @@ class Look:
     """Rings that go on in other hosts."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the same as plain dicts, fit for json."""
+        """Return the look as plain dicts, fit for json."""
         return asdict(self)
 
 

@@ -54,7 +54,7 @@ def _quoted(text: str) -> str:
 
 
 def svg(declared: Declaration) -> str:
-    """Return the same as SVG: sources on the left, and each stage to the right of those that put into its rings."""
+    """Return the graph as SVG: sources on the left, and each stage to the right of those that put into its rings."""
     places = _places(declared)
     width = max(x for x, _ in places.values()) + _WIDTH + _EDGE
     height = max(y for _, y in places.values()) + _HEIGHT + _EDGE

@@ -219,7 +219,7 @@ class Report:
         return bottleneck(loads, self.seconds, self.cores)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the same as plain dicts and lists, with `exact` and `bottleneck`; results are as they were."""
+        """Return the report as plain dicts and lists, with `exact` and `bottleneck`; results are as they were."""
         return dataclasses.asdict(dataclasses.replace(self, results={})) | {
             "results": self.results,
             "blocks": [dataclasses.asdict(each) for each in self.blocks],
