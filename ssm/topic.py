@@ -86,8 +86,8 @@ class Topic:
         Parameters
         ----------
         pkt : Packet
-            Of the pool that the topic was opened through. All subscribers read one block: a subscriber that writes into it
-            changes it for the others.
+            Of the pool that the topic was opened through. All subscribers read one block: a subscriber that writes into
+            it changes it for the others.
         timeout : float or None
             Seconds to wait for subscriptions that are full and block, all together; ``None`` waits for ever, and ``0``
             not at all. Those that are full still miss the packet. One whose process dies is not waited for.
