@@ -124,7 +124,7 @@ PYTHON = {
         board bulletin declared layout report
         errors books graph pace waits values
         crossing freight inlet order ledger
-        outlet plan
+        outlet plan awaiting
         accounts worker
         process inline teller
         signals fork_server

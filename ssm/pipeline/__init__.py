@@ -11,6 +11,7 @@
     board       the table in which workers write what they do
     values      how values lie in packets
     waits, inlet, outlet    waiting, taking and sending in a worker
+    awaiting    functions that are awaited
     order       the turns of an ordered stage
     worker      what a worker does with packets
     process     its process

@@ -105,6 +105,8 @@ class _Inline:
             error.report = self.accounts.report(complete=False, over=True)
             raise error from (failed.__cause__ or failed)
         finally:
+            for worker in self.workers:
+                worker.close()
             self.accounts.pool.close()
 
     def _produce(self, worker: Worker, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -138,7 +138,9 @@ def _work(pipe: Pipe, pool: Pool, table: Board, duty: Duty) -> None:
         worker.produce(args, kwargs, duty.start_sent)
     else:
         worker.consume()
-    pipe.tell("done", worker.end())
+    result = worker.end()
+    worker.close()
+    pipe.tell("done", result)
 
 
 def _failure(error: BaseException) -> Failure:

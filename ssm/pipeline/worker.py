@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ssm._core import Packet, PacketBatch
 from ssm.errors import RingEmpty, RingFull, RingShutDown
 from ssm.pipeline import board, values
+from ssm.pipeline.awaiting import Loop, is_awaited
 from ssm.pipeline.declared import takes_start
 from ssm.pipeline.inlet import Inlet
 from ssm.pipeline.order import Order
@@ -78,6 +79,8 @@ class Worker:
             self._passes_now == [True] and not stage.batch and type(self._codecs[0]) is values.Packets
         )
         self.work: Callable[..., Any] = stage.work
+        self._made: Callable[..., Any] = stage.work  # or an object of it, if it is a class
+        self._loop: Loop | None = None  # of a function that is awaited
         self._sent = 0  # by a source, before this process was started
 
     # ---- for functions --------------------------------------------------------------------------
@@ -110,12 +113,25 @@ class Worker:
 
     def begin(self) -> None:
         """Make what the stage is, if it is a class."""
-        self.work = self._stage.work() if self._stage.makes else self._stage.work
+        work = self._stage.work
+        if not is_awaited(work):
+            self._made = self.work = work() if self._stage.makes else work
+            return
+        self._loop = Loop()
+        self._made = self._loop.make(work) if self._stage.makes else work
+        self.work = self._loop.plain(self._made)
 
     def end(self) -> object:
         """Return what ``close()`` of its object returns."""
-        close = getattr(self.work, "close", None) if self._stage.makes else None
-        return close() if close is not None else None
+        close = getattr(self._made, "close", None) if self._stage.makes else None
+        if close is None:
+            return None
+        return close() if self._loop is None else self._loop.plain(close)()
+
+    def close(self) -> None:
+        """End the event loop of a function that is awaited."""
+        if self._loop is not None:
+            self._loop.close()
 
     def step(self, all_: bool) -> bool:
         """Take what is there now; a batch that is not full only with `all_`. False: nothing was there."""

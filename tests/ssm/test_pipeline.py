@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import logging
@@ -900,3 +901,67 @@ def in_a_daemon(talk, name):
 
 def test_a_daemon_is_refused(children, name):
     assert "daemon=False" in children.run(in_a_daemon, name)
+
+
+# ---- asyncio ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_functions_that_are_awaited(name, inline):
+    """A source, a stage that awaits for all packets of a batch at once, one that yields, and a class."""
+    pipe = ssm.Pipeline(name, start="fork")
+    a, b, c = (pipe.ring(each, objects=True) for each in "abc")
+
+    @pipe.source(a)
+    async def read(count, start=0):
+        for number in range(start, count):
+            await asyncio.sleep(0)
+            yield number
+
+    async def double(number):
+        await asyncio.sleep(0.001)
+        return 2 * number
+
+    @pipe.stage(a, b, batch=8, workers=2, ordered=True)
+    async def ask(numbers):
+        return await asyncio.gather(*map(double, numbers))
+
+    @pipe.stage(b, c)
+    async def twice(number):
+        yield number
+        await asyncio.sleep(0)
+        yield number + 1
+
+    @pipe.sink(c)
+    class Keep:
+        def __init__(self):
+            self.loop = asyncio.get_running_loop()
+            self.numbers = []
+
+        async def __call__(self, number):
+            assert asyncio.get_running_loop() is self.loop
+            self.numbers.append(number)
+
+        async def close(self):
+            return self.numbers
+
+    report = pipe.run(50, inline=inline)
+    assert report.exact, str(report)
+    assert report.results["Keep"] == [list(range(100))]
+
+
+def test_an_error_in_a_function_that_is_awaited(name):
+    pipe = ssm.Pipeline(name, start="fork")
+    a = pipe.ring("a", objects=True)
+    pipe.source(a)(lambda: iter(range(10)))
+
+    @pipe.sink(a, on_error="dead", tries=2)
+    async def sink(number):
+        await asyncio.sleep(0)
+        if number == 5:
+            raise ValueError(number)
+
+    report = pipe.run()
+    assert report.exact, str(report)
+    assert "ValueError: 5" in report.dead[0].reason
+    assert report.stages["sink"].errors == 2
