@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ssm.pipeline.declared import unwrapped
@@ -34,6 +35,7 @@ class Loop:
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner()
+        self._runner.get_loop().slow_callback_duration = math.inf  # a stage that computes delays no other task
 
     def run(self, awaitable: Awaitable[T]) -> T:
         """Return what it returns."""
