@@ -10,7 +10,9 @@ from tests.pages import ROOT, Page, blocks_of
 PAGES = [ROOT / "docs" / "index.md", ROOT / "docs" / "tutorial.md"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [PAGES[0], pytest.param(PAGES[1], marks=pytest.mark.slow)], ids=lambda page: page.stem
+)
 def test_what_the_page_says_happens(page, tmp_path):
     pytest.importorskip("aiohttp", reason="a command of the page is `ssm web`, which aiohttp serves")
     Page(page, tmp_path).follow()
