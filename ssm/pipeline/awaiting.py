@@ -35,7 +35,9 @@ class Loop:
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner()
-        self._runner.get_loop().slow_callback_duration = math.inf  # a stage that computes delays no other task
+        self._runner.get_loop().slow_callback_duration = (
+            math.inf
+        )  # a stage that computes delays no other task
 
     def run(self, awaitable: Awaitable[T]) -> T:
         """Return what it returns."""

@@ -64,6 +64,7 @@ class StageSpec:
     timeout: float | None = None
     restart: bool = True  # a worker that was killed may be replaced
     cpus: tuple[int, ...] = ()
+    memory: int | None = None  # bytes of private memory that a worker may have
     headroom: int = 0  # bytes that it puts in front of a packet
     at: str | None = None  # the role of the hosts that it runs on; None: any
     ordered: bool = False  # its results go out in the order of its packets

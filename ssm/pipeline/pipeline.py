@@ -146,6 +146,7 @@ class Pipeline:
         resume: bool = True,
         timeout: float | None = None,
         cpus: Iterable[int] = (),
+        memory: int | None = None,
         headroom: int = 0,
         at: str | None = None,
     ) -> Callable[[F], F]:
@@ -160,7 +161,7 @@ class Pipeline:
         ----------
         out : RingSpec, or several
             Where it goes: into all of them, unless ``ring.to(value)`` says into which.
-        name, workers, timeout, cpus, headroom, at
+        name, workers, timeout, cpus, memory, headroom, at
             As for `stage`. Each worker calls the function; `current_worker` tells it which part is its.
         resume : bool
             See above.
@@ -174,6 +175,7 @@ class Pipeline:
             workers=workers,
             timeout=timeout,
             cpus=cpus,
+            memory=memory,
             headroom=headroom,
             restart=resume,
             at=at,
@@ -193,6 +195,7 @@ class Pipeline:
         timeout: float | None = None,
         state: Literal["memory", "outside"] | None = None,
         cpus: Iterable[int] = (),
+        memory: int | None = None,
         headroom: int = 0,
         ordered: bool = False,
         at: str | None = None,
@@ -228,6 +231,9 @@ class Pipeline:
             yet. The default of a sink that is a class. "outside": it is replaced.
         cpus : iterable of int, optional
             Processors that the workers are bound to, in turn.
+        memory : int, optional
+            Bytes of memory of its own that a worker may have, its interpreter included; the pool does not count. A
+            function that asks for more gets MemoryError, which is an error like any other. Not with ``inline=True``.
         headroom : int
             Bytes that it puts in front of a packet (`Packet.prepend`).
         ordered : bool
@@ -250,6 +256,7 @@ class Pipeline:
             timeout=timeout,
             state=state,
             cpus=cpus,
+            memory=memory,
             headroom=headroom,
             ordered=ordered,
             at=at,
@@ -268,6 +275,7 @@ class Pipeline:
         timeout: float | None = None,
         state: Literal["memory", "outside"] | None = None,
         cpus: Iterable[int] = (),
+        memory: int | None = None,
         at: str | None = None,
     ) -> Callable[[F], F]:
         """Declare the decorated function or class as a sink: a stage without outputs. What it returns is ignored.
@@ -285,6 +293,7 @@ class Pipeline:
             timeout=timeout,
             state=state,
             cpus=cpus,
+            memory=memory,
             at=at,
         )
 
@@ -324,6 +333,7 @@ class Pipeline:
         workers: int | tuple[int, int],
         timeout: float | None,
         cpus: Iterable[int],
+        memory: int | None,
         batch: int = 0,
         linger: float = 0.0,
         on_error: OnError = "stop",
@@ -372,6 +382,7 @@ class Pipeline:
                     timeout=timeout,
                     restart=restart and not keeps,
                     cpus=tuple(cpus),
+                    memory=None if memory is None else number("memory", memory, 0, 1, 2**62),
                     headroom=number("headroom", headroom, 0, 0, _MANY),
                     at=at,
                     ordered=bool(ordered),

@@ -14,12 +14,14 @@ import logging.handlers
 import multiprocessing
 import os
 import pickle
+import resource
 import signal
 import threading
 import time
 import traceback
 from dataclasses import dataclass
 from multiprocessing import connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssm.pipeline import board
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from ssm.board import Board
     from ssm.pipeline.declared import StageSpec
     from ssm.pool import Pool
+
+
+_MEMORY_LEAST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,8 @@ def _work(pipe: Pipe, pool: Pool, table: Board, duty: Duty) -> None:
     row = ledger.row(duty.number)
     if stage.cpus:
         os.sched_setaffinity(0, {stage.cpus[duty.number % len(stage.cpus)]})
+    if stage.memory is not None:
+        _limit_memory(stage.memory)
     dead = pool.ring(duty.dead_letters)
     worker = Worker(stage, duty.number, pool, dead, row, ledger.poisons, ledger.order, pipe.tell)
     set_current(worker)
@@ -141,6 +148,21 @@ def _work(pipe: Pipe, pool: Pool, table: Board, duty: Duty) -> None:
     result = worker.end()
     worker.close()
     pipe.tell("done", result)
+
+
+def _limit_memory(most: int) -> None:
+    """Limit the memory that is this process's own; shared memory does not count (RLIMIT_DATA of Linux)."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    has = next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:")), 0)
+    if most < has + _MEMORY_LEAST:
+        raise StageError(
+            f"memory={most:,} bytes are too few: the worker has {has:,} before it begins, and needs "
+            f"{_MEMORY_LEAST:,} more to do anything. Give it more, or import less"
+        )
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(
+        resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
+    )
 
 
 def _failure(error: BaseException) -> Failure:

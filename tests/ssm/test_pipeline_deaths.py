@@ -226,6 +226,33 @@ def test_a_packet_that_kills_is_given_up(pipe, on_error, batch):
         assert "SIGSEGV" in letter.reason
 
 
+def test_a_worker_that_asks_for_too_much_memory_gets_an_error(pipe):
+    a, b = pipe.ring("a"), pipe.ring("b")
+    pipe.source(a)(numbers)
+
+    @pipe.stage(a, b, on_error="dead", memory=2 << 30)
+    def stage(packet):
+        bytearray(3 << 30 if packet.tag == 5 else 1 << 20)  # nothing is touched of it
+        return packet
+
+    pipe.sink(b)(Seen)
+    report = pipe.run(20)
+    assert report.exact, str(report)
+    assert [letter.tag for letter in report.dead] == [5]
+    assert "MemoryError" in report.dead[0].reason
+    assert report.stages["stage"].killed == 0
+
+
+def test_too_little_memory_is_refused(pipe):
+    a = pipe.ring("a")
+    pipe.source(a)(numbers)
+    pipe.sink(a, name="sink", memory=1000)(same)
+    with pytest.raises(
+        ssm.PipelineError, match=r"memory=1,000 bytes are too few: the worker has [0-9,]+ before"
+    ):
+        pipe.run(3)
+
+
 def test_a_packet_that_kills_ends_the_run(pipe):
     a = pipe.ring("a")
     pipe.source(a)(numbers)
