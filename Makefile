@@ -112,11 +112,12 @@ bench-bridge: $(VENV)/.installed $(VENV)/.group-engines
 bench-check: $(VENV)/.installed $(VENV)/.group-bench
 	$(BIN)/python -m benchmarks.check $(ARGS)
 
-bench-docs: $(VENV)/.installed $(VENV)/.group-bench $(PEERS)/.installed
+bench-docs: $(VENV)/.installed $(VENV)/.group-bench $(VENV)/.group-pools $(PEERS)/.installed
 	$(BIN)/python -m benchmarks --record
 	$(BIN)/python -m benchmarks.growth --record
 	$(BIN)/python -m benchmarks.allocators --rounds 3 --docs
 	$(PEERS)/bin/python -m benchmarks.peers --record
+	$(BIN)/python -m benchmarks.pipelines --record
 	if command -v valgrind >/dev/null; then $(BIN)/python -m benchmarks.callgrind --profile || true; fi
 	$(BIN)/python -m benchmarks.pictures --docs
 	$(BIN)/python -m benchmarks.performance

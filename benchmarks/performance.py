@@ -15,7 +15,7 @@ import statistics
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks import calls, in_place
+from benchmarks import calls, in_place, pipelines
 from benchmarks.bench import HERE, RESULTS
 from benchmarks.topics import __main__ as topics
 
@@ -25,7 +25,17 @@ if TYPE_CHECKING:
 
 DOCS = HERE.parent / "docs"
 PAGES = {
-    DOCS / "performance.md": ("c", "python", "peers", "topics", "calls", "in_place", "growth", "profile"),
+    DOCS / "performance.md": (
+        "c",
+        "python",
+        "peers",
+        "topics",
+        "calls",
+        "in_place",
+        "pipelines",
+        "growth",
+        "profile",
+    ),
     DOCS / "goals.md": ("c-goals", "python-goals"),
 }
 PROFILE = RESULTS / "profile" / "callgrind.json"
@@ -227,6 +237,7 @@ PRINTED: dict[str, Callable[[dict[str, Any]], str]] = {
     "topics": topics.markdown,
     "calls": calls.markdown,
     "in_place": in_place.markdown,
+    "pipelines": pipelines.markdown,
 }
 
 

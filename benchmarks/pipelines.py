@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import ssm
 from benchmarks import pools
-from benchmarks.bench import add_output, machine, note, save
+from benchmarks.bench import add_output, machine, measured_on, note, save
 from ssm.pipeline import board
 from ssm.pipeline.declared import RingSpec, StageSpec
 from ssm.pipeline.worker import Worker
@@ -162,12 +162,47 @@ def measure(rounds: int, quick: bool) -> dict[str, Any]:
     }
 
 
+def markdown(document: dict[str, Any]) -> str:
+    """Return the tables of docs/performance.md."""
+    lines = [
+        measured_on(document, "make bench-pipelines"),
+        "",
+        "| | ns a packet | least |",
+        "|---|--:|--:|",
+        *(
+            f"| {each['what']} | {each['median']:,.0f} | {min(each['runs']):,.0f} |"
+            for each in document["overhead"]
+        ),
+        *(
+            f"| **{what}, beyond the raw calls** | {more:,.0f} | |"
+            for what, more in own_cost(document["overhead"]).items()
+        ),
+        "",
+        f"| with {document['workers']} workers | by | lines of code | a second | from | to | ours is |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    ours = _ours(document)
+    for each in document["tasks"]:
+        low, high, median = min(each["runs"]), max(each["runs"]), each["median"]
+        ratio = f"{ours[each['what']] / median:.2f} x" if each["with"] != pools.OURS else ""
+        unit = each["unit"].partition("/")[0]
+        lines.append(
+            f"| {each['what']} | {each['with']} | {each['lines']} | {median:,.0f} {unit} | {low:,.0f} | {high:,.0f} "
+            f"| {ratio} |"
+        )
+    return "\n".join(lines)
+
+
+def _ours(document: dict[str, Any]) -> dict[str, float]:
+    return {each["what"]: each["median"] for each in document["tasks"] if each["with"] == pools.OURS}
+
+
 def print_table(document: dict[str, Any]) -> None:
     for each in document["overhead"]:
         print(f"{each['what']:<28} {each['median']:>12,.0f} {min(each['runs']):>12,.0f} {each['unit']}")
     for what, more in own_cost(document["overhead"]).items():
         print(f"{what:<28} {more:>12,.0f} {'':12} ns/packet beyond the raw calls")
-    ours = {each["what"]: each["median"] for each in document["tasks"] if each["with"] == pools.OURS}
+    ours = _ours(document)
     for each in document["tasks"]:
         median, best = f"{each['median']:>9,.0f}", f"{max(each['runs']):>9,.0f}"
         ratio = f"{ours[each['what']] / each['median']:>6.2f} x" if each["with"] != pools.OURS else ""

@@ -121,6 +121,20 @@ def test_what_a_stage_costs_of_its_own():
     assert pipelines.own_cost(overhead) == {"stage, singly": 320, "stage, batches of 64": 22}
 
 
+def test_the_table_of_pipelines_says_how_many_times_as_fast_ours_is():
+    tasks = [
+        {"what": "a task", "with": way, "unit": "items/s", "lines": 7, "runs": [rate], "median": rate}
+        for way, rate in (("ssm.Pipeline", 300.0), ("joblib", 200.0))
+    ]
+    about = dict.fromkeys(("cpu", "cores", "load", "kernel", "python", "python_build"), "x")
+    document = {"when": "2026", "machine": about, "workers": 2, "overhead": [], "tasks": tasks}
+    lines = pipelines.markdown(document).splitlines()
+    assert lines[-2:] == [
+        "| a task | ssm.Pipeline | 7 | 300 items | 300 | 300 |  |",
+        "| a task | joblib | 7 | 200 items | 200 | 200 | 1.50 x |",
+    ]
+
+
 def test_allocators(tmp_path):
     printed, document = run(tmp_path / "results.json", "benchmarks.allocators", "--short", "--python-only")
     assert {r["form"] for r in document["results"]} == {"Python", "hosted"}
