@@ -450,10 +450,10 @@ function showArena (arena) {
 function showBridges (look) {
   at('bridges-part').hidden = !look.bridges.length
   rows(at('bridges'), look.bridges, end => `${end.way} ${end.name} ${end.pid}`,
-    () => make('article', 'card', make('div', '', make('b'), make('span', 'rate')), make('p', 'ways')), (card, end) => {
-      const [head, figures] = card.children
+    () => make('article', 'card', make('div', '', make('b')), make('p', 'ways'), make('p', 'ways')), (card, end) => {
+      const [head, peer, figures] = card.children
       set(head.firstChild, `${end.name} ${end.way}`)
-      set(head.lastChild, end.peer || 'nobody was met yet')
+      set(peer, end.peer || 'nobody was met yet')
       const shown = end.figures.filter(([, value], place) => value || place < 2)
       set(figures, shown.map(([name, value]) => `${name} ${Number.isInteger(value) ? count(value) : value.toFixed(1)}`).join(' · '))
     })

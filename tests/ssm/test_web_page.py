@@ -16,6 +16,9 @@ import time
 import pytest
 
 import ssm
+from ssm.bridge import Exported, Status, figures
+from ssm.bridge.sender import Sent
+from ssm.bridge.session import Link
 from tests.processes import PATIENCE_S
 
 pytest.importorskip("aiohttp")
@@ -106,6 +109,8 @@ def pool(name):
             ring.send(b"x")
         pool.ring("n" * 47, capacity=9).send(b"x")
         pool.ids("flows " + "w" * 40, 0, 9)
+        end = Exported(EVIL, Sent(packets=70_000), in_flight=3, oldest_s=0.5, exact=True, refused="")
+        figures.Teller(pool, 1).tell(lambda: [Status(Link(peer=f"{EVIL} on {'h' * 60}", met=1), (end,), ())])
         yield pool
 
 
@@ -135,6 +140,10 @@ def test_a_pool_fits_and_its_texts_are_texts(pool, open_page):
         assert page.locator("img").count() == 0
         assert EVIL in page.locator("#rings").inner_text()
         assert EVIL in page.locator("#holders").inner_text()
+        assert all(
+            each in page.locator("#bridges").inner_text()
+            for each in (f"{EVIL} out", "70,000", "oldest s 0.5")
+        )
         assert page.locator("#verdict").inner_text().startswith(f"Ring '{EVIL}' is full")
         assert page.locator("#blocks canvas:visible").count() == 1  # the other class has nothing to show
         assert "flows www" in page.locator("#services").inner_text()
