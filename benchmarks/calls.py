@@ -115,7 +115,7 @@ def in_asyncio(pool: ssm.Pool, calls: int) -> list[int]:
         parts = await asyncio.gather(*(some(rpc) for _ in range(AT_ONCE)))
         return [each for part in parts for each in part]
 
-    return asyncio.run(run())
+    return asyncio.run(run(), debug=False)  # also where PYTHONDEVMODE is set
 
 
 CASES: dict[str, tuple[int, Case]] = {
