@@ -92,7 +92,7 @@ const char *ssm_strerror(int error); /* one short sentence, for either sign */
 /* Which release this header is of, and the library that runs: for 1.2.3, 10203. The library does whatever the header of
  * an earlier release of the same major version asks for (while that is 0: of the same minor version). */
 #define SSM_VERSION_MAJOR 0
-#define SSM_VERSION_MINOR 1
+#define SSM_VERSION_MINOR 2
 #define SSM_VERSION_PATCH 0
 #define SSM_VERSION       (SSM_VERSION_MAJOR * 10000 + SSM_VERSION_MINOR * 100 + SSM_VERSION_PATCH)
 int ssm_version(void);

@@ -68,7 +68,7 @@ def test_pkg_config_finds_both_libraries(prefix: Path, tmp_path: Path) -> None:
         tmp_path / "static",
     )
     run(tmp_path / "static")
-    assert pkg_config(prefix, "--modversion", "allocators") == ["0.1.0"]
+    assert pkg_config(prefix, "--modversion", "allocators") == ["0.2.0"]
 
 
 def test_pkg_config_finds_the_headers_for_bpf(prefix: Path) -> None:

@@ -64,7 +64,7 @@ int main(void)
 USER_CMAKE = """
 cmake_minimum_required(VERSION 3.25)
 project(user LANGUAGES C)
-find_package(ssm 0.1 REQUIRED)
+find_package(ssm 0.2 REQUIRED)
 add_executable(with_shared user.c)
 target_link_libraries(with_shared PRIVATE ssm::ssm)
 add_executable(with_static user.c)
