@@ -179,7 +179,7 @@ class Bridge:
         self._senders: list[Sender] = []
         self._sessions: dict[bytes, Session] = {}
         self._turns: deque[Session] = deque()
-        self._full = False
+        self._full, self._trouble = False, ""
         self._sources: dict[str, Source] = {}
         self._bytes_max = max(window_bytes, MESSAGE_MAX)
         try:
@@ -382,8 +382,16 @@ class Bridge:
         if 1 < self._hosts > len(self._sessions) and now - self._announced > ANNOUNCE_S:
             self._announced = now
             cast("Exchange", self._carrier).announce()
+        self._tell_trouble()
         if self._teller is not None:
             self._teller.tell(self.statuses)
+
+    def _tell_trouble(self) -> None:
+        """Say why peers cannot connect, where the carrier knows; again when that changes."""
+        trouble: str = getattr(self._carrier, "trouble", "")
+        if trouble and trouble != self._trouble:
+            self._trouble = trouble
+            self._say(trouble)
 
     def _session_with(self, peer: bytes) -> Session | None:
         """Return the session with a peer; make one, if there are not too many."""

@@ -30,7 +30,10 @@ WAITING_BYTES_MAX = 64 << 20  # received and not yet taken by recv(); what comes
 
 
 class Carrier(Protocol):
-    """One end of a link. One thread may send while another one receives."""
+    """One end of a link. One thread may send while another one receives.
+
+    Where it has an attribute `trouble`, a text, this says why a peer could not connect.
+    """
 
     def send(self, parts: Sequence[Buffer], timeout: float) -> bool:
         """Hand a message over.

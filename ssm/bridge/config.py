@@ -38,7 +38,7 @@ class Settings:
     connect: str = ""
     """Address of the other bridge."""
     discover: bool = False
-    """Whether zenoh looks for the other bridge by multicast."""
+    """Whether zenoh looks for the other bridge by multicast; it does, too, if nothing says where that is."""
     link: str = "ssm"
     """Of zenoh: the name of the link, the same on both hosts."""
     exports: tuple[str, ...] = ()
@@ -64,10 +64,17 @@ class Settings:
     """Whether anybody on the network may connect, read and write."""
     window: int | None = None
     window_bytes: int = WINDOW_BYTES
+    quota: int | None = None
+    """Bytes of the pool that the bridge's process may have in hand."""
     wait: float = 10.0
     """Seconds to wait for the pool and its rings."""
     status: float = 0.0
     """Seconds between two lines of status; 0: none."""
+
+    @property
+    def finds(self) -> bool:
+        """Whether zenoh looks for the other bridge."""
+        return self.discover or not (self.listen or self.connect or self.zenoh_config)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -116,12 +123,11 @@ def check(settings: Settings) -> None:
         )
     if settings.carrier not in ("zenoh", "zmq"):
         raise BridgeError(f"there is no carrier {settings.carrier!r}: zenoh or zmq")
-    ways = [bool(settings.listen), bool(settings.connect), settings.discover, bool(settings.zenoh_config)]
-    if sum(ways[:3]) > 1 or not any(ways):
+    if sum((bool(settings.listen), bool(settings.connect), settings.discover)) > 1:
         raise BridgeError(
-            "where is the other host? --listen on one host, --connect on the other; or --discover on both"
+            "where is the other host? --listen on one host, --connect on the other; or neither, to find each other"
         )
-    if settings.carrier == "zmq" and (settings.discover or settings.zenoh_config):
+    if settings.carrier == "zmq" and (settings.finds or settings.zenoh_config):
         raise BridgeError("zmq finds no peer by itself: give --listen or --connect, or --carrier zenoh")
     if not 1 <= settings.hosts <= HOSTS_MAX:
         raise BridgeError(f"a bridge has 1 .. {HOSTS_MAX} other hosts, not {settings.hosts}")
@@ -129,7 +135,7 @@ def check(settings: Settings) -> None:
         remedy = (
             "--key and --peer-key ('ssm bridge --make-key FILE' makes them)"
             if settings.carrier == "zmq"
-            else "--zenoh-config with certificates, and endpoints like tls/HOST:PORT"
+            else "--zenoh-config with certificates, enable_mtls: true, and endpoints like tls/HOST:PORT"
         )
         raise BridgeError(
             f"the network could read and write these rings: give {remedy}, or --insecure if nobody else is on it"
@@ -137,14 +143,31 @@ def check(settings: Settings) -> None:
 
 
 def _is_safe(settings: Settings) -> bool:
+    if _is_local(settings):
+        return True
     if settings.carrier == "zmq":
-        return bool(settings.key and settings.peer_keys) or _is_loopback(settings.listen or settings.connect)
-    given = [each for each in (settings.listen, settings.connect) if each]
-    if settings.zenoh_config and not given:  # any text of it that looks like an endpoint
-        given = re.findall(r"""["'](\w+/[^"'/\s]+:\d+)["']""", Path(settings.zenoh_config).read_text())
-    local = all(_is_loopback(each) for each in given)
-    encrypted = bool(settings.zenoh_config) and all(each.partition("/")[0] in SAFE for each in given)
-    return bool(given) and not settings.discover and (local or encrypted)
+        return bool(settings.key and settings.peer_keys)
+    text = _text_of(settings.zenoh_config)
+    mutual = re.search(r"""["']?enable_mtls["']?\s*:\s*true""", text)
+    endpoints = _endpoints(settings)
+    return bool(endpoints and mutual) and all(each.partition("/")[0] in SAFE for each in endpoints)
+
+
+def _is_local(settings: Settings) -> bool:
+    """Whether nobody beyond this machine can reach it."""
+    endpoints = _endpoints(settings)
+    return bool(endpoints) and not settings.finds and all(map(_is_loopback, endpoints))
+
+
+def _endpoints(settings: Settings) -> list[str]:
+    """Return where it listens and connects; in the file, any text that looks like an endpoint."""
+    found = re.findall(r"""["'](\w+/[^"'/\s]+:\d+)["']""", _text_of(settings.zenoh_config))
+    return [each for each in (settings.listen, settings.connect, *found) if each]
+
+
+def _text_of(path: str) -> str:
+    """Return a file in JSON5, without its comments."""
+    return re.sub(r"//[^\n]*", "", Path(path).read_text()) if path else ""
 
 
 def _is_loopback(address: str) -> bool:
@@ -189,7 +212,8 @@ def open_carrier(settings: Settings, part_max: int) -> OverZmq | OverZenoh:
         name=name,
         listen=[listen] if listen else [],
         connect=[connect] if connect else [],
-        discover=settings.discover,
+        discover=settings.finds,
         config=Path(settings.zenoh_config) if settings.zenoh_config else None,
         many=settings.hosts > 1,
+        protocols=SAFE if settings.zenoh_config and not settings.insecure and not _is_local(settings) else (),
     )

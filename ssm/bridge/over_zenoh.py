@@ -44,6 +44,7 @@ class OverZenoh:
         discover: bool = False,
         config: Path | None = None,
         many: bool = False,
+        protocols: Sequence[str] = (),
     ) -> None:
         """Open it.
 
@@ -61,6 +62,8 @@ class OverZenoh:
             A configuration of zenoh (JSON5), with its certificates, say; the rest here comes on top.
         many : bool
             Whether it is an `Exchange`: all others on the link are heard.
+        protocols : sequence of str
+            The only ones that are spoken, whatever endpoints a peer names: ``tls``, ``quic``. By default all.
         """
         if not link or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in link):
             raise BridgeError(f"a link's name has letters, digits, '-', '_' and '.' only, not {link!r}")
@@ -74,6 +77,8 @@ class OverZenoh:
             settings = zenoh.Config.from_file(str(config)) if config else zenoh.Config()
             for key, value in _settings(listen, connect, discover=discover, given=config is not None):
                 settings.insert_json5(key, json.dumps(value))
+            if protocols:
+                settings.insert_json5("transport/link/protocols", json.dumps(list(protocols)))
             self._session = zenoh.open(settings)
         except zenoh.ZError as error:
             where = ", ".join([*listen, *connect]) or "by discovery"
@@ -178,11 +183,11 @@ def _settings(
         ("transport/link/tx/queue/congestion_control/block/wait_before_close", BLOCK_US),
     ]
     if not given or listen or connect:
-        settings += [
-            ("mode", "peer"),
-            ("listen/endpoints", list(listen)),
-            ("connect/endpoints", list(connect)),
-        ]
+        settings += [("mode", "peer"), ("connect/endpoints", list(connect))]
+        if (
+            listen or not discover
+        ):  # those who are found by multicast listen at a port that the system chooses
+            settings.append(("listen/endpoints", list(listen)))
     if not given or discover:
         settings += [("scouting/multicast/enabled", discover), ("scouting/gossip/enabled", discover)]
     return settings

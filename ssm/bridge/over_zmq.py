@@ -32,6 +32,21 @@ NAP_S = 0.002  # between two tries of a send() that waits
 LOOK_S = 1.0  # at most that long in one poll: whatever may be missed on the descriptor is seen then
 BEAT_MS, BEATS_MISSED_MS = 500, 2000  # a connection that is silent is ended, and made anew
 RECONNECT_MS, RECONNECT_MAX_MS = 50, 1000
+TROUBLE = {  # by whether this end listens, and whether one's key is not known at the other end
+    (
+        True,
+        True,
+    ): "a peer was refused whose key is not known here: if it is the other host, name its FILE.key",
+    (
+        True,
+        False,
+    ): "a peer was refused that does not have this bridge's key: give it this one's FILE.key",
+    (
+        False,
+        True,
+    ): "the bridge there refuses the key of this one: give it this one's FILE.key as --peer-key",
+    (False, False): "the bridge there has another key, or none: give this one its FILE.key as --peer-key",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +96,14 @@ class OverZmq:
         self._changed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._context = self._zmq.Context(1)
         self._doorman: Any = None
+        self.trouble = ""  # why a peer could not connect, the last time
         try:
             self._socket = self._open(endpoint, name, keys, part_max)
+            self._handshakes = self._socket.get_monitor_socket(
+                self._zmq.EVENT_HANDSHAKE_FAILED_AUTH
+                | self._zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+                | self._zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+            )
         except BaseException:
             self._end()
             raise
@@ -209,6 +230,7 @@ class OverZmq:
                 try:
                     frames = self._socket.recv_multipart(self._zmq.DONTWAIT, copy=False)
                 except self._zmq.Again:
+                    self._look_at_handshakes()
                     return None
                 parts = [memoryview(frame.buffer) for frame in frames]
                 if not self._listens:
@@ -218,6 +240,15 @@ class OverZmq:
                     return peer, parts[1:]
             os.eventfd_write(self._changed, 1)  # there may be more
             return None
+
+    def _look_at_handshakes(self) -> None:
+        """Say why peers cannot connect."""
+        read: Any = engine("zmq.utils.monitor", "bridge-zmq").recv_monitor_message
+        for _ in range(DEPTH):
+            if not self._handshakes.poll(0):
+                return
+            unknown = read(self._handshakes)["event"] == self._zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            self.trouble = TROUBLE[self._listens, unknown]
 
     def _check(self) -> None:
         if self._closed:

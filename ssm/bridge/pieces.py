@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ssm.bridge.wire import PIECE_MAX
-from ssm.errors import PoolExhausted
+from ssm.errors import PoolExhausted, QuotaExceeded
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -60,7 +60,7 @@ class InPieces:
 
         Raises
         ------
-        PoolExhausted
+        PoolExhausted, QuotaExceeded
             There are no packets for all of it; none is taken.
         """
         if self.head is None:
@@ -84,7 +84,7 @@ class InPieces:
             for length in self.lengths:
                 packets.append(pool.alloc(max(1, length)))
                 packets[-1].truncate(length)
-        except PoolExhausted:
+        except (PoolExhausted, QuotaExceeded):
             for packet in packets:
                 packet.free()
             raise

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ssm.bridge.arrivals import Arrivals
 from ssm.bridge.pieces import InPieces
 from ssm.bridge.wire import TOPIC
-from ssm.errors import PoolExhausted, RingFull, RingShutDown
+from ssm.errors import PoolExhausted, QuotaExceeded, RingFull, RingShutDown
 
 if TYPE_CHECKING:
     from ssm import Packet, Pool, Ring, Topic
@@ -83,7 +83,7 @@ class Publisher(Arrivals):
         first = self._waiting[0]
         try:
             packet, position = self._whole(first) if isinstance(first, InPieces) else self._one(first)
-        except PoolExhausted:
+        except (PoolExhausted, QuotaExceeded):
             return False
         if packet is None:
             return False

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ssm import Pool, Ring
     from ssm.bridge.carrier import Carrier
 
-NOT_GIVEN = {"pool", "exports", "imports", "export_topics", "import_topics", "wait", "status"}
+NOT_GIVEN = {"pool", "exports", "imports", "export_topics", "import_topics", "wait", "status", "quota"}
 LOOK_S = 0.01
 
 

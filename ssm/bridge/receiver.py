@@ -24,7 +24,7 @@ from ssm.acl import Acl
 from ssm.bridge.arrivals import Arrivals
 from ssm.bridge.errors import BridgeError
 from ssm.bridge.pieces import InPieces
-from ssm.errors import PoolExhausted, RingEmpty, RingFull, RingShutDown
+from ssm.errors import PoolExhausted, QuotaExceeded, RingEmpty, RingFull, RingShutDown
 
 if TYPE_CHECKING:
     from ssm import PacketBatch, Pool, Ring
@@ -120,11 +120,13 @@ class Receiver(Arrivals):
             return self._pieces_in(data)
         low = max(0, self.have - data.first)
         count = min(BATCH, len(data.lengths) - low, self.inbox.capacity - self.inbox.qsize())
-        if count < 1:
-            return False
-        try:
-            batch = _filled(self.pool, data, low, low + count)
-        except PoolExhausted:
+        batch = None
+        while count >= 1 and batch is None:
+            try:
+                batch = _filled(self.pool, data, low, low + count)
+            except (PoolExhausted, QuotaExceeded):
+                count //= 2  # the pool may never have so many at once
+        if batch is None:
             return False
         self._expect(data.first + low)
         nbytes = int(batch.lengths.sum())
@@ -141,7 +143,7 @@ class Receiver(Arrivals):
         """Move on the packet that comes in pieces; return whether any byte moved."""
         try:
             copied = packet.fill(self.pool)
-        except PoolExhausted:
+        except (PoolExhausted, QuotaExceeded):
             return False
         self._waiting_bytes -= copied
         if not packet.whole:

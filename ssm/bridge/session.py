@@ -70,6 +70,7 @@ class Session:
         self._me = _number()
         self._peer = 0
         self._heard = self._hello_sent = self._sent = 0.0
+        self._since = time.monotonic()
         self._incoming: dict[int, Arrivals] = {}
         self._answered: dict[int, tuple[wire.Body, float]] = {}
         self._refusals: dict[int, wire.Refuse] = {}
@@ -205,6 +206,11 @@ class Session:
             self._tell(f"nothing was heard of {self.link.peer} for {SILENCE_S:g} s")
         elif self._peer:
             self._told.discard(f"nothing was heard of {self.link.peer} for {SILENCE_S:g} s")
+        if not self._peer and self.link.met == 0 and now - self._since > SILENCE_S:
+            self._tell(
+                f"no bridge has answered for {SILENCE_S:g} s: does one run there with the same link and carrier, and "
+                "do both have each other's keys or certificates?"
+            )
         if not self._peer or silent > GAP_S:
             self._greet()
         elif now - self._sent > BEAT_S:

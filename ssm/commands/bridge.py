@@ -103,6 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--window", type=int, metavar="N", help="packets that may wait for room in an imported ring")
     add("--window-bytes", type=int, metavar="N", help="bytes that may wait in this process (8 MiB)")
+    add("--quota", type=int, metavar="N", help="bytes of the pool that this process may have in hand")
     add("--wait", type=float, metavar="S", help="for the pool and its rings (10)")
     add("--status", type=float, metavar="S", help="between two lines of status (0: none)")
     add("--make-key", type=Path, metavar="FILE", help="make FILE.key and FILE.key_secret, and end (zmq)")
@@ -124,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
     export_topics = config.mapping(settings.export_topics, "export-topic")
     import_topics = config.mapping(settings.import_topics, "import-topic")
     until = time.monotonic() + settings.wait
-    with Pool.attach(settings.pool, timeout=settings.wait) as pool:
+    with Pool.attach(settings.pool, timeout=settings.wait, quota=settings.quota) as pool:
         topics = {f"{topic}>" for topic in (*export_topics, *import_topics.values())}
         _wait_for_rings(pool, {*exports, *imports.values(), *topics}, until)
         carrier = config.open_carrier(settings, MESSAGE_MAX)

@@ -162,6 +162,27 @@ def test_chains_that_cannot_be_taken_are_refused(
     there.close()
 
 
+def test_a_pool_or_a_quota_smaller_than_a_message_is_enough(hosts: tuple[Host, Host], make_pool: Any) -> None:
+    """What comes in one message goes into the pool in parts, as room comes free."""
+    from ssm.bridge import memory
+
+    here = hosts[0]
+    out = here.pool.ring("out", capacity=128, **EXACT)
+    put(out, range(100))
+    for classes, quota in (({256: 8}, None), ({256: 256}, 1024)):
+        made = make_pool(classes=classes, shards=1, cache=0)
+        there = Host(ssm.Pool.attach(made.name, quota=quota))
+        into = made.ring("in", capacity=64)
+        one, other = memory.pair()
+        here.bridge(one, exports={"out": "frames"}).start()
+        there.bridge(other, imports={"frames": "in"}).start()
+        assert take(into, 100) == list(range(100))
+        here.close()
+        there.close()
+        there.pool.close()
+        put(out, range(100))
+
+
 def test_a_ring_that_is_readonly_there_is_so_here(link: Link, hosts: tuple[Host, Host]) -> None:
     """Producers are told as on one machine; a flag that somebody set here stays."""
     here, there = hosts

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import configparser
+import dataclasses
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,11 +27,19 @@ from tests.ssm.bridge.test_carriers import free_port, needs_zmq
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[3] / "examples/deploy"
 
 
 def settings(**told: Any) -> config.Settings:
     return config.Settings(**{"pool": "lab", "exports": ("frames",), "listen": "127.0.0.1:7400"} | told)
+
+
+@pytest.fixture
+def certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tls.json5").write_text("{transport: {link: {tls: {enable_mtls: true}}}}")
+    (tmp_path / "open.json5").write_text("{transport: {link: {tls: {// enable_mtls: true\n}}}}")
 
 
 @pytest.mark.parametrize(
@@ -39,10 +52,11 @@ def settings(**told: Any) -> config.Settings:
         {"listen": "10.0.0.1:7400", "insecure": True},
         {"carrier": "zmq", "listen": "10.0.0.1:7400", "key": "a", "peer_keys": ("b",)},
         {"listen": "tls/lab1:7400", "zenoh_config": "tls.json5"},
+        {"listen": "", "zenoh_config": "tls.json5", "connect": "tls/lab1:7400"},
         {"listen": "", "discover": True, "insecure": True},
     ],
 )
-def test_what_is_taken(told: dict[str, Any]) -> None:
+def test_what_is_taken(told: dict[str, Any], certificates: None) -> None:
     config.check(settings(**told))
 
 
@@ -52,7 +66,9 @@ def test_what_is_taken(told: dict[str, Any]) -> None:
         ({"pool": ""}, "which pool"),
         ({"exports": ()}, "which rings"),
         ({"carrier": "pigeon"}, "no carrier 'pigeon'"),
-        ({"listen": ""}, "where is the other host"),
+        ({"listen": ""}, "--insecure"),
+        ({"listen": "", "carrier": "zmq"}, "give --listen or --connect"),
+        ({"listen": "tls/lab1:7400", "zenoh_config": "open.json5"}, "enable_mtls: true"),
         ({"connect": "10.0.0.1:7400"}, "where is the other host"),
         ({"listen": "10.0.0.1:7400"}, "--insecure"),
         ({"listen": "0.0.0.0:7400", "carrier": "zmq"}, "--peer-key"),
@@ -65,7 +81,7 @@ def test_what_is_taken(told: dict[str, Any]) -> None:
         ({"hosts": 0}, "not 0"),
     ],
 )
-def test_what_is_refused(told: dict[str, Any], text: str) -> None:
+def test_what_is_refused(told: dict[str, Any], text: str, certificates: None) -> None:
     """Nothing is open to the network unless that was asked for."""
     with pytest.raises(BridgeError, match=text):
         config.check(settings(**told))
@@ -93,6 +109,26 @@ def test_a_file_of_settings(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(BridgeError, match=error):
             config.load(file)
+
+
+def test_the_example_files_are_true(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configuration names every setting with its default; what it sets is taken, and its certificates are."""
+    monkeypatch.chdir(EXAMPLES)
+    text = Path("lab.toml").read_text()
+    told = config.load(Path("lab.toml"))
+    config.check(config.Settings(**told))
+    for field in dataclasses.fields(config.Settings):
+        key = field.name.replace("_", "-")
+        given = re.search(rf"^(# )?{key} = (.*?)(  .*)?$", text, flags=re.MULTILINE)
+        assert given, key
+        if given[1] and field.default is not None and key != "zenoh-config":
+            value = tomllib.loads(f"x = {given[2]}")["x"]
+            default = [] if field.default == () else field.default
+            assert value == default or key == "export-topics", key
+    config.check(config.Settings(pool="lab", exports=("frames",), zenoh_config="zenoh.json5"))
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.read("ssm-bridge@.service")
+    assert unit["Service"]["ExecStart"].endswith("ssm bridge --config /etc/ssm/%i.toml")
 
 
 def test_errors_of_the_command(pool: ssm.Pool, capsys: pytest.CaptureFixture[str]) -> None:

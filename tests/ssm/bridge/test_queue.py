@@ -105,7 +105,7 @@ def test_there_and_back_by_address(new_name: Callable[[], str]) -> None:
     [
         ({}, "which way"),
         ({"export": "a", "import": "a"}, "which way"),
-        ({"export": "a"}, "where is the other host"),
+        ({"export": "a"}, "--insecure"),
         ({"export": "a", "listen": "10.0.0.1:7400"}, "--insecure"),
         (
             {"export": "a", "listen": "127.0.0.1:7400", "pool": "x"},
