@@ -92,6 +92,7 @@ class Accounts:
                     redelivered=ring.redelivered,
                     high_water=ring.high_water,
                     drops=ring.drops,
+                    **(self._ends(ring) if complete else {}),
                 )
                 for name, ring in ((name, rings[name]) for name in self.declared.rings)
             },
@@ -110,6 +111,17 @@ class Accounts:
             interrupted=interrupted,
             bridges=bridges or {},
         )
+
+    def _ends(self, ring: RingStats) -> dict[str, int]:
+        """Return how the packets ended that were taken out of a ring, as its readers counted."""
+        readers = self.declared.getters(self.declared.rings[ring.name])
+        if not readers or any(len(stage.inputs) > 1 for stage in readers):
+            return {}
+        tallies = [self.ledgers[stage.name].tally() for stage in readers]
+        passed_on = sum(tally.passed + tally.made + tally.dead for tally in tallies)
+        freed = sum(tally.finished + tally.dropped for tally in tallies)
+        taken = ring.puts - ring.depth - (ring.drops if ring.overflow == "overwrite" else 0)
+        return {"passed_on": passed_on, "freed": freed, "died": max(0, taken - passed_on - freed)}
 
     def _crossed(self, rings: Mapping[str, RingStats]) -> Iterator[str]:
         """Compare what came from other hosts with what went into the rings that it is for."""

@@ -72,6 +72,13 @@ class RingReport:
     """The most packets that were ever queued."""
     drops: int
     """Packets lost because it was full; see the `overflow` of `Pipeline.ring`."""
+    passed_on: int | None = None
+    """Packets taken out that ended with a put: passed on, made into others, or put among the dead letters. None, here
+    and below: the run is not complete, or the ring's reader has several inputs, and does not count them apart."""
+    freed: int | None = None
+    """Packets taken out that ended with a free: filtered, dropped after an error, or at the end of the line."""
+    died: int | None = None
+    """Packets taken out that ended with the worker that had them: of a ring with ``redeliver=False``."""
 
 
 @dataclass(frozen=True)

@@ -965,3 +965,35 @@ def test_an_error_in_a_function_that_is_awaited(name):
     assert report.exact, str(report)
     assert "ValueError: 5" in report.dead[0].reason
     assert report.stages["sink"].errors == 2
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_ring_says_how_its_packets_ended(name, inline):
+    pipe = ssm.Pipeline(name, start="fork")
+    a, b, c = (pipe.ring(each) for each in "abc")
+    pipe.source(a, name="read")(lambda: (bytes([number]) for number in range(20)))
+
+    @pipe.stage(a, b, on_error="dead")
+    def work(packet):
+        if packet[0] == 7:
+            raise ValueError
+        return None if packet[0] % 2 else packet if packet[0] % 4 else bytes(packet)
+
+    pipe.stage(b, c, name="on")(lambda packet: packet)
+    pipe.source(c, name="more")(lambda: iter([b"x"]))
+    pipe.sink((c,), name="sink")(lambda packet: None)
+    report = pipe.run(inline=inline)
+    assert report.exact, str(report)
+    ends = {name: (ring.passed_on, ring.freed, ring.died) for name, ring in report.rings.items()}
+    assert ends == {"a": (11, 9, 0), "b": (10, 0, 0), "c": (0, 11, 0)}
+    assert report.to_dict()["rings"]["a"]["freed"] == 9
+
+
+def test_a_reader_of_two_rings_does_not_count_them_apart(name):
+    pipe = ssm.Pipeline(name, start="fork")
+    a, b = pipe.ring("a"), pipe.ring("b")
+    pipe.source((a, b), name="read")(lambda: iter([b"x"]))
+    pipe.sink((a, b), name="sink")(lambda packet: None)
+    report = pipe.run(inline=True)
+    assert report.exact
+    assert report.rings["a"].freed is None

@@ -345,6 +345,7 @@ def test_a_packet_that_was_lost_is_found(pipe, tmp_path):
     report = pipe.run(20)
     assert not report.exact
     assert report.findings == ("packets taken out of ring 'a': 20, and 19 are accounted for",)
+    assert (report.rings["a"].passed_on, report.rings["a"].freed, report.rings["a"].died) == (0, 19, 1)
 
 
 @pytest.mark.parametrize("work", [same, copied])
