@@ -24,8 +24,8 @@
 #   make cookbook     each recipe of docs/cookbook.md, with the libraries that they need, in an environment under build/
 #   make fuzz     damaged pools, for SECONDS=60; needs clang and its runtime (Debian: libclang-rt-dev)
 #   make kill     a process is killed wherever an operation leaves something else behind, and its rescuer too; ARGS="--only put"
-#   make kill-pipelines  four pipelines whose source and stages are killed at random, SECONDS=600 each, then Ctrl-C fifty times;
-#                      SEED=1, ARGS="--interrupts 50 --only batch"; 45 minutes
+#   make kill-pipelines  five pipelines whose source and stages are killed at random, SECONDS=600 each, then Ctrl-C fifty times;
+#                      SEED=1, ARGS="--interrupts 50 --only batch"; 55 minutes
 #   make mutants  small changes to the sources, each of which a test must find; docs/testing.md; ARGS="--files put --count 9"
 #   make bridge-faults   network namespaces with bridges between them, links cut, bridges killed; as root; minutes;
 #                      ARGS="--only killed --carrier zmq --kills 1000"

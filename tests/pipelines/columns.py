@@ -88,6 +88,20 @@ class Book:
         return bytes(self.times), self.torn
 
 
+class OrderedBook(Book):
+    """A book to which packets must come in the order of their numbers; one that does not counts as torn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.next = 0
+
+    def __call__(self, batch: Any) -> None:
+        super().__call__(batch)
+        for packet in batch:
+            self.torn += packet.tag != self.next
+            self.next = packet.tag + 1
+
+
 @dataclass(frozen=True)
 class Page:
     """What the book of one sink says, beside how many packets were sent."""
@@ -150,11 +164,19 @@ def _fan_out(pipe: ssm.Pipeline, ring: ssm.pipeline.RingSpec) -> None:
     pipe.sink(right, batch=MANY, name="right")(Book)
 
 
+def _ordered(pipe: ssm.Pipeline, ring: ssm.pipeline.RingSpec) -> None:
+    between, last = pipe.ring("second", 64, size=64), pipe.ring("last", 64, size=64)
+    pipe.stage(ring, between, workers=2, ordered=True, name="one")(either)
+    pipe.stage(between, last, workers=2, ordered=True, batch=BATCH, name="two")(all_sealed)
+    pipe.sink(last, batch=MANY, name="Book")(OrderedBook)
+
+
 COLUMNS = {
     "same packet": Column(_two_stages(seal, as_it_is)),
     "new packet": Column(_two_stages(sealed, sealed)),
     "fan-out": Column(_fan_out, ("left", "right"), repeated=("left",)),
     "batch": Column(_two_stages(seal_all, all_sealed, BATCH)),
+    "ordered": Column(_ordered),
 }
 
 

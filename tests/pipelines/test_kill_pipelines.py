@@ -13,7 +13,7 @@ from ssm.pipeline.outlet import Outlet
 from tests.effort import ALL, seconds
 from tests.pipelines import __main__ as program
 from tests.pipelines import interrupt, kill
-from tests.pipelines.columns import COLUMNS, Page, page
+from tests.pipelines.columns import COLUMNS, WORD, OrderedBook, Page, page, sealed
 
 
 @pytest.fixture
@@ -44,6 +44,18 @@ def test_a_page_says_what_is_wrong():
     assert page(times, 3, 4) == Page(lost=1, twice=1, unsent=1, torn=3)
     assert page(times, 0, 7) == Page(lost=3, twice=1, unsent=0, torn=0)
     assert page(bytes([1, 1, 0]), 0, 2).exact
+
+
+def test_a_packet_out_of_its_turn_is_torn():
+    class Packet(bytes):
+        tag = property(lambda packet: int.from_bytes(packet[:WORD], "little"))
+
+    packets = [Packet(sealed(number.to_bytes(WORD, "little"))) for number in range(4)]
+    book = OrderedBook()
+    book(packets[:2])
+    assert book.close()[1] == 0
+    book([packets[3], packets[2]])
+    assert book.close()[1] == 2
 
 
 def test_a_commit_in_two_steps_is_found(seed, monkeypatch):
