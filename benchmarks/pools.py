@@ -243,27 +243,29 @@ def parse(line: bytes) -> bytes:
     return match[3] + b" " + match[5]
 
 
-def parse_batch(batch: ssm.PacketBatch) -> list[bytes]:
-    return [parse(bytes(packet)) for packet in batch]
+def blocks(log: Path) -> Iterator[list[bytes]]:
+    source = lines(log)
+    while block := list(itertools.islice(source, CHUNK)):
+        yield block
+
+
+def parse_block(block: list[bytes]) -> list[bytes]:
+    return list(map(parse, block))
 
 
 class Count:
     def __init__(self) -> None:
         self.counts: Counter[bytes] = Counter()
 
-    def __call__(self, batch: ssm.PacketBatch) -> None:
-        self.counts.update(map(bytes, batch))
+    def __call__(self, parsed: list[bytes]) -> None:
+        self.counts.update(parsed)
 
     def close(self) -> Counter[bytes]:
         return self.counts
 
 
 def log_ssm(log: Path) -> Counter[bytes]:
-    pipe = ssm.Pipeline("log")
-    raw, parsed = pipe.ring("raw", 4 * CHUNK, size=256), pipe.ring("parsed", 4 * CHUNK, size=64)
-    pipe.source(raw)(lines)
-    pipe.stage(raw, parsed, workers=WORKERS, batch=CHUNK)(parse_batch)
-    pipe.sink(parsed, batch=CHUNK)(Count)
+    pipe = ssm.Pipeline("log").chain(blocks, (parse_block, WORKERS), Count)
     report = pipe.run(log)
     assert report.exact, report
     return Counter(report.results["Count"][0])
@@ -367,7 +369,10 @@ TASKS = (
         100_000,
         "lines/s",
         prepare_log,
-        _ways(Way(log_ssm, (parse_batch, Count)), *map(Way, (log_pool, log_futures, log_mpire, log_joblib))),
+        _ways(
+            Way(log_ssm, (blocks, parse_block, Count)),
+            *map(Way, (log_pool, log_futures, log_mpire, log_joblib)),
+        ),
     ),
 )
 
