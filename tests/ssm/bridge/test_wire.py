@@ -100,6 +100,7 @@ def plain(value: Any) -> Any:
     return value
 
 
+@settings(deadline=None)
 @given(messages)
 def test_what_is_made_is_understood(message: wire.Message) -> None:
     assert plain(wire.parse(views(wire.pack(message)), LIMIT)) == plain(message)
@@ -133,12 +134,13 @@ def check(parts: list[memoryview]) -> None:
             assert all(0 < len(ring.name.encode()) <= wire.NAME_MAX for ring in rings)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=60), max_size=4))
 def test_any_bytes_do_no_harm(parts: list[bytes]) -> None:
     check(views(parts))
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(messages, st.data())
 def test_damaged_messages_do_no_harm(message: wire.Message, data: Any) -> None:
     """A byte is changed, a part is cut, doubled or left out."""
