@@ -31,6 +31,11 @@ PAGES = sorted(
 WIDTHS = (400, 1400)
 SCHEMES = ("light", "dark")
 TIMEOUT_MS = 60_000
+# The theme lets the column of text scroll where something in it is too wide, not the window. Blocks of code and tables
+# may scroll in frames of their own.
+TOO_WIDE = """[document.documentElement, ...document.querySelectorAll('.content')]
+  .filter(one => one.scrollWidth > one.clientWidth)
+  .map(one => `${one.tagName} ${one.className}: ${one.scrollWidth} > ${one.clientWidth}`)"""
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 pytestmark = [
@@ -105,11 +110,7 @@ def test_it_fits_and_is_quiet(page, said, name):
         page.emulate_media(color_scheme=scheme)
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
-            wide = page.evaluate(
-                "[...document.querySelectorAll('article *')].filter(one => one.scrollWidth > innerWidth"
-                " && getComputedStyle(one).overflowX == 'visible').map(one => one.outerHTML.slice(0, 200))"
-            )
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, (scheme, width, wide)
+            assert page.evaluate(TOO_WIDE) == [], (scheme, width)
             if folder := os.environ.get("SSM_SCREENSHOTS"):
                 shot = Path(folder, f"{name.replace('/', '-').removesuffix('.html')}-{width}-{scheme}.png")
                 page.screenshot(path=shot, full_page=True)
