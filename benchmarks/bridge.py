@@ -182,6 +182,7 @@ def run_bridge(pool_name: str, kind: str, port: int, exports: bool) -> None:
 
 
 def producer(pool_name: str, size: int, count: int, latency: bool) -> None:
+    ssm.slow_wait(None)  # others start meanwhile
     with ssm.Pool.attach(pool_name) as pool:
         ring, many = pool.ring("out"), 1 if latency else min(256, per_message(size))
         for _ in range(-(-count // many)):
@@ -193,6 +194,7 @@ def producer(pool_name: str, size: int, count: int, latency: bool) -> None:
 
 
 def consumer(talk: Connection, pool_name: str, count: int, latency: bool) -> None:
+    ssm.slow_wait(None)
     with ssm.Pool.attach(pool_name) as pool:
         ring = pool.ring("in")
         talk.send("ready")
@@ -236,6 +238,7 @@ class Bridged:
 
     def meet(self, size: int) -> None:
         """Wait until a first packet has crossed."""
+        ssm.slow_wait(None)
         self.pools[0].ring("out").send(bytes(size))
         self.pools[1].ring("in").get(timeout=PATIENCE_S).free()
 
