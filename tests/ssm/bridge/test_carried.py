@@ -86,6 +86,7 @@ def test_chains_are_linked_again(link: Link, hosts: tuple[Host, Host]) -> None:
         [rng.randbytes(200), b"", rng.randbytes(3 * MIB), rng.randbytes(MIB)],
         [b"x", *[rng.randbytes(rng.randrange(300)) for _ in range(40)]],
         [b"alone too"],
+        [b"the", b"last"],
     ]
     for parts in sent:
         out.put(chain_of(here.pool, parts), timeout=30)
