@@ -33,7 +33,7 @@ void batch_adopt(struct batch_object *batch, uint32_t count, uint64_t delivery)
     batch->status = PACKET_LIVE;
 }
 
-static uint64_t delivery_of(const struct batch_object *batch, uint32_t i)
+static uint64_t delivery_of(struct batch_object *batch, uint32_t i)
 {
     return batch_deliveries(batch)[batch->mixed ? i : 0];
 }
@@ -185,7 +185,7 @@ static bool add_packet(struct batch_object *sum, struct batch_object *batch, Py_
         return false;
     }
     if (sum->mixed)
-        sum->handles[Py_SIZE(sum) / 2 + sum->count] = delivery_of(batch, (uint32_t)i);
+        sum->handles[Py_SIZE(OBJECT(sum)) / 2 + sum->count] = delivery_of(batch, (uint32_t)i);
     sum->handles[sum->count++] = batch->handles[i];
     return true;
 }
@@ -343,7 +343,7 @@ static PyObject *batch_get_redelivered(struct batch_object *self, void *unused)
 }
 
 /* Did a redelivering ring give it all its packets? */
-static bool is_delivered(const struct batch_object *batch)
+static bool is_delivered(struct batch_object *batch)
 {
     for (uint32_t i = 0; i < batch->count; i += step_of(batch))
         if (delivery_of(batch, i) == SSM_NO_DELIVERY)

@@ -449,9 +449,9 @@ struct batch_object {
 };
 
 /* One delivery for all, or one for each packet if it is mixed. */
-static inline const uint64_t *batch_deliveries(const struct batch_object *batch)
+static inline const uint64_t *batch_deliveries(struct batch_object *batch)
 {
-    return batch->mixed ? batch->handles + Py_SIZE(batch) / 2 : &batch->delivery;
+    return batch->mixed ? batch->handles + Py_SIZE(OBJECT(batch)) / 2 : &batch->delivery;
 }
 
 int batch_exec(PyObject *module, struct module_state *state);
