@@ -67,13 +67,15 @@ def _get_in_hand(
 ) -> Any:
     """Take a message out that stays in hand, and unpickle it; what is raised meanwhile gives it back.
 
-    A signal handler may raise behind each call, so the packet is taken inside the try statement.
+    A signal handler may raise behind each call, so the packet is taken inside the try statement. It is in hand when it
+    is read, and not before: a task_done() of another thread or of a signal handler would free it under the reader.
     """
     packet = None
     try:
         packet = ring.get(block, timeout)
+        obj = _load(packet, lends)
         in_hand.add(packet)
-        return _load(packet, lends)
+        return obj
     except BaseException as error:
         if packet is not None:
             in_hand.remove(packet)

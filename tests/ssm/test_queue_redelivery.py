@@ -220,3 +220,22 @@ def test_it_is_fixed_at_creation(queue):
     with pytest.raises(ssm.RingMismatch, match="redeliver"):
         ssm.Queue(pool=queue.pool, name="jobs", redeliver=False)
     assert ssm.Queue(pool=queue.pool, name="jobs")._in_hand is not None
+
+
+def test_a_job_done_while_another_one_is_read(make_pool, monkeypatch):
+    """As a signal handler or another thread does: the one that is being read is nobody's to end."""
+    jobs = ssm.Queue(8, pool=make_pool(), redeliver=True)
+    for number in range(2):
+        jobs.put(number)
+    load = ssm.queue._load
+
+    def load_late(packet, lends):
+        monkeypatch.setattr(ssm.queue, "_load", load)
+        assert jobs.get_nowait() == 1
+        jobs.task_done()
+        return load(packet, lends)
+
+    monkeypatch.setattr(ssm.queue, "_load", load_late)
+    assert jobs.get_nowait() == 0
+    jobs.task_done()
+    jobs.join()

@@ -45,7 +45,7 @@ static uint32_t step_of(const struct batch_object *batch)
 }
 
 /* With POOL_LOCK. */
-static int free_all(const struct batch_object *batch)
+static int free_all(struct batch_object *batch)
 {
     int result = 0;
     for (uint32_t i = 0; i < batch->count; i += step_of(batch)) {
