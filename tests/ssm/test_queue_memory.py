@@ -89,7 +89,7 @@ def test_arrays_that_are_kept_stop_nobody(make_queue, children):
     assert all(array.flags.writeable for _, array in kept)
     lent = [array for _, array in kept if is_view(array)]
     assert 0 < len(lent) * FRAME[0] * FRAME[1] <= 6 * MIB
-    assert 0 < q.pool.stats().copied <= 100 - len(lent)  # others were cut: how many, the speed of both sides says
+    assert 0 < q.pool.stats().copied <= 100 - len(lent)  # others were cut, by the speed of both
     del kept, lent
     assert q.pool.stats().arena.used == 0
 
