@@ -303,9 +303,11 @@ def test_a_request_of_a_killed_worker_goes_to_another_one_as_it_was(big, childre
     workers = start(children, big, 2)
     rpc = big.rpc("upper")
     assert ask(rpc, b"die here") == b"DIE HERE"
+    # Its files are closed, and so its request goes to the other one, before its parent hears of its end.
+    wait_until(lambda: any(worker.process.exitcode is not None for worker in workers), "the end of a worker")
     rpc.shutdown()
-    ended = [worker for worker in workers if worker.process.exitcode is None]
-    assert sum(worker.result() for worker in ended) == 1
+    living = [worker for worker in workers if worker.process.exitcode is None]
+    assert sum(worker.result() for worker in living) == 1
     rpc.close()
     check_all_is_free(big)
 
