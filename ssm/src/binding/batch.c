@@ -706,7 +706,8 @@ PyDoc_STRVAR(batch_doc,
 "Packets of one pool that this process holds, handled as one.\n\n"
 "Made by `Pool.alloc_many` and `Ring.get_many`. ``batch[i]`` and iteration give `Packet` objects, each a reference of\n"
 "its own. So do slices and sums, ``batch[2:5]`` and ``batch + other``, as batches: what is done with one of two batches\n"
-"that have a packet leaves the other one its reference. free(), the end of ``with batch:``, or the last reference going away gives the packets back.");
+"that have a packet leaves the other one its reference. free(), the end of ``with batch:``, or the last reference\n"
+"going away gives the packets back.");
 
 static PyMemberDef batch_members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(struct batch_object, weakrefs), READONLY, NULL},
